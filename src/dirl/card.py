@@ -1,0 +1,200 @@
+"""Provenance: the `card.json` that every output directory carries, and who may write there."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import dirl
+from dirl.errors import StoreError
+from dirl.files import read_json, remove, write_json
+
+PACKAGES = ("numpy", "torch", "timm", "lightly", "lightning", "openslide-python", "scikit-image")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What made a directory.
+
+    Attributes
+    ----------
+    stage
+        The command that made it: ``tile``, ``cells``, ``pretrain``, ``audit``…
+    config
+        The resolved settings, with units in the field names.
+    inputs
+        A digest for each input.
+    finished
+        When the stage completed, in ISO 8601; None while it is unfinished.
+    counts
+        What it holds, in numbers.
+    """
+
+    stage: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    started: str = ""
+    finished: str | None = None
+    dirl_version: str = dirl.__version__
+    git_commit: str | None = None
+    python: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Digest of what determines the content: stage, settings and inputs."""
+        return digest({"stage": self.stage, "config": self.config, "inputs": self.inputs})
+
+
+def digest(value: Any) -> str:
+    """Sixteen hex digits of the SHA-256 of a JSON-like value, of bytes, or of a file's content."""
+    if isinstance(value, Path):
+        with value.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, default=str).encode()
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def new_card(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str] | None = None) -> Card:
+    """Make the card of a stage that starts now, in this environment."""
+    return Card(
+        stage=stage,
+        config=json.loads(json.dumps(config, default=str)),
+        inputs=dict(inputs or {}),
+        started=_now(),
+        git_commit=_git_commit(),
+        python=sys.version.split()[0],
+        versions=_versions(),
+    )
+
+
+def read_card(directory: Path, stage: str | None = None) -> Card:
+    """Read a directory's card.
+
+    Raises
+    ------
+    StoreError
+        If there is none, if it is damaged, or if another stage made the directory.
+    """
+    path = directory / "card.json"
+    try:
+        card = Card(**read_json(path))
+    except FileNotFoundError:
+        what = "no such directory" if not directory.exists() else "holds no card.json"
+        remedy = f"make it with `dirl {stage}`" if stage else "name a directory that a dirl command made"
+        raise StoreError(what, where=directory, remedy=remedy) from None
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"damaged card ({error})", where=path, remedy="make the directory again") from error
+    if stage is not None and card.stage != stage:
+        raise StoreError(
+            f"made by `dirl {card.stage}`, not by `dirl {stage}`",
+            where=directory,
+            remedy=f"name a {stage} directory",
+        )
+    return card
+
+
+def claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card:
+    """Take a directory for a stage: start it, or take up an unfinished or finished one with equal settings.
+
+    Parameters
+    ----------
+    directory
+        Output directory of the stage.
+    card
+        What the stage is about to do.
+    overwrite
+        Remove a directory made with other settings. Only a directory that carries a card is ever removed.
+
+    Returns
+    -------
+    Card
+        The card on disk: the earlier one where work is taken up.
+
+    Raises
+    ------
+    StoreError
+        If the directory was made with other settings or holds files that are not ours.
+    """
+    if (directory / "card.json").exists():
+        earlier = read_card(directory)
+        if earlier.digest == card.digest and not overwrite:
+            return earlier
+        if not overwrite:
+            raise StoreError(
+                f"made with other settings ({difference(earlier, card)})",
+                where=directory,
+                remedy="name another directory, or pass --overwrite to replace it",
+            )
+        remove(directory)
+    elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise StoreError(
+            "exists and was not made by dirl", where=directory, remedy="name a new or an empty directory"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "card.json", asdict(card))
+    return card
+
+
+def finish(directory: Path, card: Card, counts: Mapping[str, Any]) -> Card:
+    """Mark a stage's directory as complete."""
+    done = replace(card, finished=_now(), counts=dict(counts))
+    write_json(directory / "card.json", asdict(done))
+    return done
+
+
+def difference(earlier: Card, later: Card) -> str:
+    """Name the settings in which two cards differ, each with its two values."""
+    a, b = _flat(asdict(earlier)), _flat(asdict(later))
+    keys = [k for k in sorted({*a, *b}) if k.split(".")[0] in {"stage", "config", "inputs"}]
+    return ", ".join(
+        f"{k.removeprefix('config.')} {a.get(k)} there, {b.get(k)} now" for k in keys if a.get(k) != b.get(k)
+    )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout that this code runs from, or None when it is installed as a package."""
+    source = Path(__file__).parent
+    if not (source.parent.parent / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(source), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

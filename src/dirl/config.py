@@ -1,0 +1,250 @@
+"""What a user writes: one strict model per stage, recipes in YAML, and ``--set key=value`` on top."""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dirl.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Frozen settings in which an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TileConfig(Settings):
+    """How slides are cut into tiles (`dirl tile`).
+
+    ``stride_px`` of None means the tile's own size; ``mpp_override`` states the mpp of slides and tiles
+    whose files name none.
+    """
+
+    mpp: Positive = 0.5
+    size_px: Count = 224
+    stride_px: Count | None = None
+    min_tissue: Share = 0.5
+    mpp_override: Positive | None = None
+    allow_upsample: bool = False
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+
+
+class CellsConfig(Settings):
+    """How nuclei are found (`dirl cells`): in windows of the slide, each read with a halo around it."""
+
+    segmenter: str = "hematoxylin"
+    window_px: Count = 1024
+    halo_px: Count = 64
+
+
+class ViewsConfig(Settings):
+    """The random views of a tile.
+
+    ``crop_area`` is the share of the tile's area that a crop takes, ``crop_aspect`` its width over its
+    height; the ``*_jitter`` are the half-widths of the random factors (hue in turns), the ``p_*``
+    probabilities.
+    """
+
+    count: Annotated[int, Field(ge=2)] = 2
+    size_px: Count = 96
+    crop_area: tuple[Positive, Positive] = (0.3, 1.0)
+    crop_aspect: tuple[Positive, Positive] = (0.8, 1.25)
+    p_flip: Share = 0.5
+    quarter_turns: bool = True
+    brightness_jitter: Share = 0.4
+    contrast_jitter: Share = 0.4
+    saturation_jitter: Share = 0.4
+    hue_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    p_colour: Share = 0.8
+    p_grayscale: Share = 0.2
+    p_blur: Share = 0.5
+    blur_sigma_px: tuple[Positive, Positive] = (0.1, 1.5)
+    p_solarise: Share = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ViewsConfig":
+        for name in ("crop_area", "crop_aspect", "blur_sigma_px"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be (smaller, larger), got ({low}, {high})")
+        if self.crop_area[1] > 1:
+            raise ValueError("crop_area is a share of the tile, at most 1")
+        return self
+
+
+class EncoderConfig(Settings):
+    """A timm vision transformer. None leaves the architecture's own value."""
+
+    name: str = "vit_small_patch16_224"
+    patch_px: Count | None = None
+    width: Count | None = None
+    depth: Count | None = None
+    heads: Count | None = None
+    drop_path: Share = 0.0
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+class ObjectiveConfig(Settings):
+    """The self-supervised objective, by name, and the sizes of its head."""
+
+    name: str = "simclr"
+    hidden_width: Count = 2048
+    output_width: Count = 128
+    temperature: Positive = 0.2
+
+
+class DenseConfig(Settings):
+    """The prior-guided dense term. ``weight`` is λ: 0 is the vanilla objective.
+
+    ``min_area`` is the share of a view that a region must cover to be present in it.
+    """
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    regions: Literal["cells"] = "cells"
+    extract: Literal["pool", "cls"] = "cls"
+    match: Literal["semantic"] = "semantic"
+    control: Literal["shuffled", "one"] | None = None
+    min_area: Share = 0.01
+
+
+class OptimiserConfig(Settings):
+    """AdamW with a linear warm-up and a cosine decay; ``lr`` is at a batch of 256 and scales with it."""
+
+    lr: Positive = 1e-3
+    min_lr: Annotated[float, Field(ge=0)] = 1e-6
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup_share: Share = 0.1
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    clip_norm: Positive | None = 3.0
+
+
+class PretrainRecipe(Settings):
+    """Everything that determines a pretraining run, but for the store.
+
+    ``batch`` counts tiles over all devices; ``holdout`` is the share of tiles that is never trained on.
+    """
+
+    seed: int = 0
+    steps: Count = 1000
+    batch: Annotated[int, Field(ge=2)] = 128
+    cells: str = "hematoxylin"
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    checkpoint_every_steps: Count = 100
+    log_every_steps: Count = 10
+    views: ViewsConfig = ViewsConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    dense: DenseConfig = DenseConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+
+
+class AuditConfig(Settings):
+    """What an audit measures (`dirl audit`). ``tiles`` is how many are drawn from the store."""
+
+    tiles: Count = 256
+    cells: str = "hematoxylin"
+    seed: int = 0
+    min_area: Share = 0.01
+    bootstrap: Count = 1000
+    figures: Annotated[int, Field(ge=0)] = 6
+
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def make(model: type[Model], values: Mapping[str, Any], *, where: object = None) -> Model:
+    """Validate `values`, and say what is wrong with which key in one line.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value does not fit.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            key = ".".join(str(part) for part in item["loc"]) or "(all)"
+            if item["type"] == "extra_forbidden":
+                known = ", ".join(sorted(_fields_at(model, item["loc"][:-1])))
+                problems.append(f"unknown key {key} (there are: {known})")
+            else:
+                problems.append(f"{key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})")
+        raise ConfigError("; ".join(problems), where=where, remedy="correct it and run again") from None
+
+
+def load_recipe(spec: str | Path, overrides: Sequence[str] = ()) -> PretrainRecipe:
+    """Read a pretraining recipe and lay ``key=value`` overrides over it.
+
+    Parameters
+    ----------
+    spec
+        A YAML file, or the name of a recipe that ships with dirl.
+    overrides
+        ``dotted.key=value`` items; the value is read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such recipe, or it does not hold a valid one.
+    """
+    path = Path(spec)
+    shipped = files("dirl") / "recipes"
+    if not path.is_file() and (shipped / f"{spec}.yaml").is_file():
+        text = (shipped / f"{spec}.yaml").read_text(encoding="utf-8")
+    else:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            known = ", ".join(sorted(p.name.removesuffix(".yaml") for p in shipped.iterdir()))
+            raise ConfigError(
+                f"cannot read the recipe ({error.strerror})",
+                where=spec,
+                remedy=f"name a YAML file, or one of: {known}",
+            ) from None
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML ({' '.join(str(error).split())})", where=spec) from None
+    if not isinstance(values, dict):
+        raise ConfigError("a recipe is a mapping of keys to values", where=spec)
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError("not of the form key=value", where=f"--set {item}")
+        _assign(values, key.strip(), yaml.safe_load(value), item)
+    return make(PretrainRecipe, values, where=spec)
+
+
+def to_yaml(settings: Settings) -> str:
+    """Write settings as YAML that `load_recipe` reads back to an equal object."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def _assign(values: dict[str, Any], key: str, value: Any, item: str) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{parent} holds a value, not a section", where=f"--set {item}")
+    values[last] = value
+
+
+def _fields_at(model: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
+    for parent in parents:
+        annotation = model.model_fields[str(parent)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,94 @@
+"""What can go wrong, as one exception tree.
+
+::
+
+    DirlError                 exit code 1: a sound request that failed
+    ├── TrainingError         NaN, collapse
+    ├── PartlyFailedError     some slides failed, the others are done
+    └── UserError             exit code 2: a request that cannot be met as it is put
+        ├── ConfigError       option, recipe key, unknown plugin
+        ├── SlideError        unreadable slide, no mpp, no tissue
+        ├── StoreError        not a store, other settings, truncated, no cells
+        └── EncoderError      unknown, unsupported, weights that do not fit
+"""
+
+from collections.abc import Mapping
+
+
+class DirlError(Exception):
+    """Something failed; the message says what is wrong, where, and what to do.
+
+    Parameters
+    ----------
+    reason
+        What is wrong, without a full stop.
+    where
+        File, recipe key or option that it is wrong in.
+    remedy
+        What the reader can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, reason: str, *, where: object = None, remedy: str = "") -> None:
+        self.reason, self.where, self.remedy = reason, where, remedy
+        super().__init__(reason, where, remedy)
+
+    def __str__(self) -> str:
+        place = "" if self.where is None else f"{self.where}: "
+        return f"{place}{self.reason}" + (f" — {self.remedy}" if self.remedy else "")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.reason, self.where, self.remedy)
+
+
+def _rebuild(kind: type[DirlError], reason: str, where: object, remedy: str) -> DirlError:
+    return kind(reason, where=where, remedy=remedy)
+
+
+class TrainingError(DirlError):
+    """Training cannot go on: the loss is not finite, or the embeddings have collapsed."""
+
+
+class UserError(DirlError):
+    """The request cannot be met as it is put."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """An option, a recipe key or a plugin's name is wrong."""
+
+
+class SlideError(UserError):
+    """A slide cannot be read, has no mpp, or holds no tissue."""
+
+
+class StoreError(UserError):
+    """A directory is not what a stage expects, was made with other settings, or is damaged."""
+
+
+class EncoderError(UserError):
+    """An encoder is unknown, unsupported, or its weights do not fit."""
+
+
+class PartlyFailedError(DirlError):
+    """Some items failed; everything else is finished and kept.
+
+    Parameters
+    ----------
+    failures
+        The reason for each item that failed.
+    done
+        How many items are finished.
+    """
+
+    def __init__(self, failures: Mapping[str, DirlError], done: int) -> None:
+        lines = "".join(f"\n  {error}" for error in failures.values())
+        super().__init__(f"{len(failures)} failed, {done} done:{lines}")
+        self.failures = dict(failures)
+        self.done = done
+        # The user's mistake only when every failure is one.
+        self.exit_code = max((e.exit_code for e in failures.values()), default=1)
+        if any(e.exit_code == 1 for e in failures.values()):
+            self.exit_code = 1

@@ -1,0 +1,64 @@
+"""The one place where independent items, mostly slides, fan out over processes."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def each(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int = 1
+) -> Iterator[tuple[Item, Result | Exception]]:
+    """Apply `function` to every item, and yield each with its result or its exception as it completes.
+
+    Parameters
+    ----------
+    function
+        A picklable function of one item.
+    items
+        Picklable items; taken up lazily, so they may be many.
+    workers
+        Processes. With 1 everything runs here, in order.
+
+    Yields
+    ------
+    tuple
+        The item, and what the function returned or raised.
+    """
+    if workers <= 1:
+        for item in items:
+            yield item, _attempt(function, item)
+        return
+    pending: dict[Future[Result], Item] = {}
+    # spawn: forking a process that has threads (BLAS, OpenSlide) can deadlock.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            for item in items:
+                pending[pool.submit(function, item)] = item
+                while len(pending) >= 2 * workers:
+                    yield from _completed(pending)
+            while pending:
+                yield from _completed(pending)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _completed(pending: dict[Future[Result], Item]) -> Iterator[tuple[Item, Result | Exception]]:
+    done, _ = wait(pending, return_when=FIRST_COMPLETED)
+    for future in done:
+        item = pending.pop(future)
+        error = future.exception()
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        yield item, future.result() if error is None else error
+
+
+def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Exception:
+    try:
+        return function(item)
+    except Exception as error:
+        return error

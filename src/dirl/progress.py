@@ -1,0 +1,52 @@
+"""Progress bars on standard error, one per stage."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+COLUMNS = (
+    TextColumn("{task.description:<22}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+    TextColumn("{task.fields[note]}"),
+)
+
+
+@contextmanager
+def bar(description: str, total: int | None, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """Show a bar while the block runs.
+
+    Parameters
+    ----------
+    description
+        What is being done, in a few words.
+    total
+        Number of steps; None when it is not known.
+    quiet
+        Show nothing.
+
+    Yields
+    ------
+    callable
+        ``advance(steps=1, note="")`` moves the bar on.
+    """
+    with Progress(*COLUMNS, console=Console(stderr=True), disable=quiet) as progress:
+        task = progress.add_task(description, total=total, note="")
+
+        def advance(steps: int = 1, note: str | None = None) -> None:
+            progress.advance(task, steps)
+            if note is not None:
+                progress.update(task, note=note)
+
+        yield advance
