@@ -1,0 +1,101 @@
+"""The `dirl` program: registers the commands, and turns every error into one line and an exit code."""
+
+import errno
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+import dirl
+from dirl.cli.audit import audit
+from dirl.cli.cells import cells
+from dirl.cli.cells_score import cells_score
+from dirl.cli.demo import demo
+from dirl.cli.doctor import doctor
+from dirl.cli.pretrain import pretrain
+from dirl.cli.tile import tile
+from dirl.errors import DirlError
+
+app = typer.Typer(
+    name="dirl",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every command takes --debug, which shows the traceback of an error.",
+)
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+    ] = False,
+) -> None:
+    """Pretrain vision transformers on H&E tissue with a cell prior, and see where attention goes."""
+    if version:
+        typer.echo(f"dirl {dirl.__version__}")
+        raise typer.Exit
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Make a command leave with one line and 1 (failed), 2 (asked wrongly) or 130 (interrupted)."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except typer.Exit:
+            raise
+        except KeyboardInterrupt:
+            sys.exit(_report("interrupted — run the same command again to go on", 130))
+        except Exception as error:
+            if "--debug" in sys.argv:
+                traceback.print_exc()
+            sys.exit(_report(*_explain(error)))
+
+    return run
+
+
+for command in (demo, doctor, tile, cells, cells_score, pretrain, audit):
+    app.command(command.__name__.replace("_", "-"))(guarded(command))
+
+
+def main() -> None:
+    """Run the program."""
+    warnings.showwarning = _show_warning
+    app([argument for argument in sys.argv[1:] if argument != "--debug"])
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Return the line to print for an error, and the exit code."""
+    if isinstance(error, DirlError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        place = error.filename or "output"
+        return f"{place}: no space left on the disk — free some and run the same command again", 1
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror} — check that it exists and that you may use it", 1
+    text = " ".join(str(error).split()) or "no message"
+    return f"unexpected {type(error).__name__}: {text} — run again with --debug and report it", 1
+
+
+def _report(message: str, code: int) -> int:
+    typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+    typer.echo(message, err=True)
+    return code
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Print our own warnings as a line; those of libraries are for developers."""
+    if category is UserWarning:
+        typer.secho("warning: ", fg=typer.colors.YELLOW, nl=False, err=True)
+        typer.echo(str(message), err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""`dirl pretrain`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="A recipe's YAML file, or the name of one that ships.")],
+    store: Annotated[Path, typer.Option(help="Tile store to train on.")],
+    out: Annotated[Path, typer.Option(help="Directory of the run.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value over the recipe; dense.weight=0 is vanilla.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes that read tiles.", min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run of another recipe.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Pretrain an encoder; an interrupted run goes on when the same command is given again."""
+    from rich import print as show
+
+    from dirl.config import load_recipe
+    from dirl.pretrain.run import pretrain as run
+
+    overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
+    done = run(
+        load_recipe(recipe, overrides),
+        store,
+        out,
+        device=device,
+        workers=workers,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    loss = done.metrics.get("loss")
+    show(
+        f"[bold]{done.path}[/]: {done.steps} steps"
+        + ("" if loss is None else f", last loss {loss:.3f}")
+        + f"; encoder in {done.path / 'encoder'}"
+    )

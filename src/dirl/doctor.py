@@ -1,0 +1,101 @@
+"""`dirl doctor`: what is installed, what devices there are, what is missing and how to get it."""
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import torch
+from packaging.requirements import Requirement
+
+import dirl
+from dirl.plugins import names
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    name
+        What.
+    detail
+        What was found, or how to get it.
+    fine
+        True: there. False: missing and needed. None: missing and optional.
+    """
+
+    name: str
+    detail: str
+    fine: bool | None
+
+
+def examine() -> list[Finding]:
+    """Look at this environment."""
+    return [*_system(), *_packages(), *_devices(), *_plugins()]
+
+
+def _system() -> list[Finding]:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    return [
+        Finding("dirl", dirl.__version__, True),
+        Finding("python", sys.version.split()[0], True),
+        Finding(
+            "processors",
+            str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+            True,
+        ),
+        Finding("disk", f"{free:.0f} GiB free here", free > 1),
+    ]
+
+
+def _packages() -> list[Finding]:
+    found = []
+    for line in requires("dirl") or []:
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        try:
+            have = version(requirement.name)
+        except PackageNotFoundError:
+            found.append(Finding(requirement.name, f'pip install "{requirement}"', False))
+            continue
+        fits = requirement.specifier.contains(have, prereleases=True)
+        detail = have if fits else f'{have}, needs {requirement.specifier}: pip install "{requirement}"'
+        found.append(Finding(requirement.name, detail, fits))
+    return [*found, _openslide()]
+
+
+def _openslide() -> Finding:
+    try:
+        import openslide
+    except (ImportError, OSError) as error:
+        return Finding("OpenSlide library", f"{error}: pip install openslide-bin", False)
+    return Finding("OpenSlide library", openslide.__library_version__, True)
+
+
+def _devices() -> list[Finding]:
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        why = (
+            "torch was built without CUDA"
+            if built is None
+            else f"torch for CUDA {built} finds no GPU or driver"
+        )
+        return [Finding("GPU", f"none: {why}; everything runs on the CPU, slowly", None)]
+    devices = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        detail = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
+        devices.append(Finding(f"GPU {index}", detail, True))
+    return devices
+
+
+def _plugins() -> list[Finding]:
+    groups = ("dirl.segmenters", "dirl.objectives")
+    return [
+        Finding(group.removeprefix("dirl."), ", ".join(names(group)), bool(names(group))) for group in groups
+    ]

@@ -1,0 +1,191 @@
+"""timm vision transformers, with one more class-query row per region in the last block."""
+
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import Attention, Block, VisionTransformer
+from torch import Tensor, nn
+
+from dirl.config import EncoderConfig
+from dirl.encoders.encoder import EncoderOutput
+from dirl.errors import EncoderError
+
+EPSILON = 1e-6
+
+
+class ViT(nn.Module):
+    """A timm ``VisionTransformer`` with a class token, of any patch and image size.
+
+    Parameters
+    ----------
+    config
+        Architecture and the mean and standard deviation that it normalises images with.
+    view_px
+        Side of the views it is trained on; position embeddings are resampled for others.
+
+    Raises
+    ------
+    EncoderError
+        If timm has no such model, or it has no class token, or not this family's blocks.
+    """
+
+    vit: Any
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: EncoderConfig, view_px: int) -> None:
+        super().__init__()
+        self.architecture = config.name
+        self.model_args = model_args(config, view_px)
+        self.vit = build(config.name, self.model_args)
+        self.width: int = self.vit.embed_dim
+        self.patch_px: int = self.vit.patch_embed.patch_size[0]
+        if view_px % self.patch_px:
+            raise EncoderError(
+                f"a view of {view_px} px is no whole number of patches of {self.patch_px} px",
+                where="views.size_px",
+                remedy=f"use {view_px // self.patch_px * self.patch_px or self.patch_px}",
+            )
+        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+
+    def use_fused_attention(self, fused: bool) -> None:
+        """Choose between torch's fused attention and the explicit softmax, which trains faster on a CPU."""
+        for block in self.vit.blocks:
+            block.attn.fused_attn = fused
+
+    def forward(self, images: Tensor, coverage: Tensor | None = None) -> EncoderOutput:
+        """Encode images, and regions where coverage is given.
+
+        Parameters
+        ----------
+        images
+            Float ``(b, 3, h, w)`` in [0, 1].
+        coverage
+            Share of each patch token that each region covers, ``(b, r, gh, gw)``.
+
+        Returns
+        -------
+        EncoderOutput
+            With region tokens ``(b, r, d)`` where `coverage` is given. The token of a region that covers
+            nothing is finite and means nothing: mask it.
+        """
+        vit = self.vit
+        tokens = vit.patch_embed((images - self.mean) / self.std)
+        grid = (images.shape[2] // self.patch_px, images.shape[3] // self.patch_px)
+        tokens = vit.norm_pre(vit.patch_drop(vit._pos_embed(tokens)))
+        prefix: int = vit.num_prefix_tokens
+        if coverage is None:
+            tokens = vit.blocks(tokens)
+        else:
+            tokens = vit.blocks[:-1](tokens)
+            tokens = block_with_regions(vit.blocks[-1], tokens, coverage.flatten(2), prefix)
+        tokens = vit.norm(tokens)
+        end = prefix + grid[0] * grid[1]
+        return EncoderOutput(
+            cls=tokens[:, 0],
+            patches=tokens[:, prefix:end],
+            registers=tokens[:, 1:prefix],
+            grid=grid,
+            regions=None if coverage is None else tokens[:, end:],
+        )
+
+
+def model_args(config: EncoderConfig, view_px: int) -> dict[str, Any]:
+    """Return the keyword arguments with which ``timm.create_model`` makes this encoder."""
+    chosen = {
+        "patch_size": config.patch_px,
+        "embed_dim": config.width,
+        "depth": config.depth,
+        "num_heads": config.heads,
+        "drop_path_rate": config.drop_path or None,
+    }
+    return {"img_size": view_px, "dynamic_img_size": True} | {
+        k: v for k, v in chosen.items() if v is not None
+    }
+
+
+def build(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """Make a randomly initialised timm ViT that can be trained here.
+
+    Raises
+    ------
+    EncoderError
+        If it is unknown, or not a ``VisionTransformer`` of plain blocks with a class token.
+    """
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name.split('_')[0]}*tiny*") or timm.list_models("vit_*patch*")
+        raise EncoderError(
+            "timm has no such model", where=repr(name), remedy=f"for example: {', '.join(close[:4])}"
+        )
+    try:
+        vit: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise EncoderError(f"timm cannot make it so ({error})", where=repr(name)) from error
+    plain = (
+        isinstance(vit, VisionTransformer)
+        and bool(vit.has_class_token)
+        and all(type(block) is Block and type(block.attn) is Attention for block in vit.blocks.children())
+    )
+    if not plain:
+        raise EncoderError(
+            "cannot be pretrained here",
+            where=repr(name),
+            remedy="choose a ViT with a class token and plain blocks, such as vit_small_patch16_224",
+        )
+    # Pooling belongs to a classifier: the tokens are what is trained.
+    vit.fc_norm = nn.Identity()
+    return vit
+
+
+def block_with_regions(block: Any, tokens: Tensor, coverage: Tensor, prefix: int) -> Tensor:
+    """Run a block on its tokens and on one more class-query row per region.
+
+    The row of region r is the block's own [CLS] query over its own keys and values of the patch tokens,
+    with log(coverage) added to the logits, then the rest of the block as for any token. Keys and values
+    are computed once, and the ordinary tokens are what the plain block returns.
+
+    Parameters
+    ----------
+    block
+        timm's plain pre-norm block.
+    tokens
+        Input of the block, ``(b, prefix + n, d)``, [CLS] first.
+    coverage
+        ``(b, r, n)``; tokens at or below `EPSILON` get no attention.
+    prefix
+        Class and register tokens before the patch tokens.
+
+    Returns
+    -------
+    Tensor
+        ``(b, prefix + n + r, d)``.
+    """
+    attn = block.attn
+    normed = block.norm1(tokens)
+    b, length, _ = normed.shape
+    qkv = attn.qkv(normed).reshape(b, length, 3, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv.unbind(0)
+    q, k = attn.q_norm(q), attn.k_norm(k)
+    drop = attn.attn_drop.p if attn.training else 0.0
+    if attn.fused_attn:
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=drop)
+    else:
+        mixed = attn.attn_drop(((q * attn.scale) @ k.transpose(-2, -1)).softmax(dim=-1)) @ v
+
+    logits = (q[:, :, :1] * attn.scale) @ k[:, :, prefix:].transpose(-2, -1)
+    bias = torch.where(coverage > EPSILON, coverage.clamp(min=EPSILON).log(), torch.finfo(torch.float32).min)
+    # A finite minimum: a region without tokens gets a uniform row, not NaN, and is masked as absent later.
+    rows = (logits.float() + bias[:, None]).softmax(dim=-1).to(v.dtype) @ v[:, :, prefix:]
+
+    mixed = torch.cat([mixed, rows], dim=2).transpose(1, 2).flatten(2)
+    mixed = attn.norm(mixed)
+    regions = coverage.shape[1]
+    carried = torch.cat([tokens, tokens[:, :1].expand(-1, regions, -1)], dim=1)
+    if getattr(attn, "gate", None) is not None:
+        gate = attn.gate(normed).sigmoid()
+        mixed = mixed * torch.cat([gate, gate[:, :1].expand(-1, regions, -1)], dim=1)
+    carried = carried + block.drop_path1(block.ls1(attn.proj_drop(attn.proj(mixed))))
+    out: Tensor = carried + block.drop_path2(block.ls2(block.mlp(block.norm2(carried))))
+    return out

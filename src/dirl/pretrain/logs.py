@@ -1,0 +1,77 @@
+"""`metrics.csv`: one row per logged step, kept through interruptions."""
+
+import csv
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from dirl.files import replacing
+
+
+class MetricsCsv(Logger):
+    """Append metrics to a CSV file with one column per metric.
+
+    Parameters
+    ----------
+    path
+        The file. Rows of steps from `start` on, which an interrupted run wrote after its last checkpoint,
+        are removed.
+    start
+        Step at which the run begins or goes on.
+    """
+
+    def __init__(self, path: Path, start: int) -> None:
+        super().__init__()
+        self.path = path
+        self.columns = ["step"]
+        rows = [row for row in read_metrics(path) if row["step"] < start] if path.exists() else []
+        for row in rows:
+            self._meet(row)
+        self._rewrite(rows)
+
+    @property
+    def name(self) -> str:
+        """Name of the logger."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """A run has one log."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the recipe stands beside the metrics."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append a row."""
+        row = {"step": float(step or 0)} | {k: float(v) for k, v in metrics.items() if k != "epoch"}
+        if self._meet(row):
+            self._rewrite(read_metrics(self.path))
+        with self.path.open("a", newline="") as handle:
+            csv.writer(handle).writerow(self._cells(row))
+
+    def _meet(self, row: Mapping[str, float]) -> bool:
+        fresh = [name for name in row if name not in self.columns]
+        self.columns += fresh
+        return bool(fresh)
+
+    def _cells(self, row: Mapping[str, float]) -> list[str]:
+        return [f"{row[c]:.6g}" if c in row else "" for c in self.columns]
+
+    def _rewrite(self, rows: list[dict[str, float]]) -> None:
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(self.columns)
+            writer.writerows(self._cells(row) for row in rows)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Read `metrics.csv`: one mapping per row, without the metrics that were not logged at that step."""
+    with path.open(newline="") as handle:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(handle)]

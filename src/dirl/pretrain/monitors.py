@@ -1,0 +1,140 @@
+"""What watches a run: divergence and collapse, the attention on fixed tiles, checkpoints, the bar."""
+
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from dirl.audit.measures import normalised_entropy, renormalise
+from dirl.encoders.attention import attention_rows
+from dirl.errors import TrainingError
+from dirl.pretrain.module import PretrainModule
+from dirl.progress import bar
+
+COLLAPSED_STD = 0.02
+PATIENCE = 5
+
+
+class Guard(pl.Callback):
+    """Stop a run whose loss is not finite or whose embeddings have collapsed, and say what to try.
+
+    Looks when metrics are logged and before every checkpoint, so that no checkpoint holds a broken state.
+    Collapse: the embeddings' standard deviation (see `spread_metrics`) is below 0.02 at five looks in a
+    row after the warm-up.
+    """
+
+    def __init__(self, warmup_steps: int, look_every: tuple[int, int], last: Path) -> None:
+        self.warmup_steps, self.look_every, self.last = warmup_steps, look_every, last
+        self.collapsed = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the step that has just been made."""
+        step = trainer.global_step
+        if all(step % every for every in self.look_every):
+            return
+        loss = float(outputs["loss"])
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {step}",
+                where=self.last.parent,
+                remedy="lower optimiser.lr or optimiser.clip_norm, lengthen optimiser.warmup_share, or set "
+                "precision=32-true, and run again with --overwrite; "
+                f"the last good state is in {self.last.name}",
+            )
+        std = float(trainer.callback_metrics.get("embedding/std", torch.tensor(1.0)))
+        self.collapsed = self.collapsed + 1 if step > self.warmup_steps and std < COLLAPSED_STD else 0
+        if self.collapsed >= PATIENCE:
+            raise TrainingError(
+                f"the embeddings have collapsed: their standard deviation is {std:.3g} at step {step} "
+                "(1 when spread evenly, 0 for a single point)",
+                where=self.last.parent,
+                remedy="lower optimiser.lr, lengthen optimiser.warmup_share, raise batch or "
+                "objective.temperature, and run again with --overwrite",
+            )
+
+
+class Checkpoint(pl.Callback):
+    """Keep `last.ckpt` whole at every moment: written beside it, then renamed."""
+
+    def __init__(self, path: Path, every_steps: int) -> None:
+        self.path, self.every_steps = path, every_steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where a checkpoint is due."""
+        if trainer.global_step % self.every_steps == 0 or trainer.global_step == trainer.max_steps:
+            part = self.path.with_name(f".{self.path.name}.part")
+            trainer.save_checkpoint(part)
+            if trainer.is_global_zero:
+                part.replace(self.path)
+
+
+class AttentionMonitor(pl.Callback):
+    """Log the last block's normalised entropy on fixed tiles, to see whether attention spreads.
+
+    Parameters
+    ----------
+    images
+        Tiles, uint8 ``(t, 3, h, w)``, with sides of whole patches.
+    every_steps
+        How often to look.
+    """
+
+    def __init__(self, images: Tensor, every_steps: int) -> None:
+        self.images, self.every_steps = images, every_steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look where it is due."""
+        if trainer.global_step % self.every_steps == 0 and trainer.is_global_zero:
+            assert isinstance(module, PretrainModule)
+            metrics = self.measure(module)
+            for logger in trainer.loggers:
+                logger.log_metrics(metrics, step=trainer.global_step - 1)
+
+    @torch.no_grad()
+    def measure(self, module: PretrainModule) -> dict[str, float]:
+        """Return the primary measure of the audit, per head and of the head-averaged attention."""
+        encoder, entropies = module.encoder, []
+        for images in torch.split(self.images, 32):
+            pixels = (images.to(module.device).float() / 255 - encoder.mean) / encoder.std
+            last = attention_rows(encoder.vit, pixels).patches[:, -1].flatten(2)
+            _, heads = renormalise(last)
+            _, together = renormalise(last.mean(dim=1))
+            entropies.append((normalised_entropy(heads).mean(dim=1), normalised_entropy(together)))
+        per_head, averaged = (torch.cat(list(part)).mean().item() for part in zip(*entropies, strict=True))
+        return {"attention/entropy": per_head, "attention/entropy_of_mean": averaged}
+
+
+class Bar(pl.Callback):
+    """Show the run's progress and its loss."""
+
+    def __init__(self, description: str, quiet: bool) -> None:
+        self.description, self.quiet = description, quiet
+        self.stack = ExitStack()
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Begin at the step that training begins at."""
+        hidden = self.quiet or not trainer.is_global_zero
+        self.advance = self.stack.enter_context(bar(self.description, int(trainer.max_steps), quiet=hidden))
+        self.advance(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move on; the loss is read off only now and then, since reading it waits for the device."""
+        assert isinstance(module, PretrainModule)
+        due = trainer.global_step % module.recipe.log_every_steps == 0
+        self.advance(1, note=f"loss {float(outputs['loss']):.3f}" if due else None)
+
+    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        """Close the bar."""
+        self.stack.close()

@@ -1,0 +1,104 @@
+"""The colour part of a view: it touches the image, never the region ids."""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dirl.config import ViewsConfig
+
+DRAWS = 9
+_GRAY = (0.299, 0.587, 0.114)
+# RGB to luma and two chroma axes, in which a turn of hue is a rotation.
+_TO_YIQ = np.array([_GRAY, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)])
+
+
+def augment(images: Tensor, draws: NDArray[np.float64], config: ViewsConfig) -> Tensor:
+    """Jitter colour, drop it, blur and solarise, each sample by its own numbers.
+
+    Parameters
+    ----------
+    images
+        Float tensor ``(b, 3, h, w)`` in [0, 1].
+    draws
+        Uniform numbers of shape ``(b, DRAWS)``.
+    config
+        Strengths and probabilities.
+
+    Returns
+    -------
+    Tensor
+        Like `images`.
+    """
+    matrix, contrast = _colour_matrices(draws, config)
+    mean = images.mean(dim=(2, 3))
+    transform = torch.from_numpy(matrix).to(images)
+    scale = torch.from_numpy(contrast).to(images)[:, None]
+    gray = ((transform @ mean[:, :, None]).squeeze(2) * images.new_tensor(_GRAY)).sum(dim=1, keepdim=True)
+    offset = ((1 - scale) * gray)[:, :, None, None]
+    jittered = torch.baddbmm(
+        offset.flatten(2).expand(-1, 3, images.shape[2] * images.shape[3]),
+        transform * scale[:, :, None],
+        images.flatten(2),
+    )
+    out = jittered.view_as(images).clamp_(0, 1)
+
+    blurred = np.flatnonzero(draws[:, 6] < config.p_blur)
+    if blurred.size:
+        rows = torch.from_numpy(blurred).to(images.device)
+        low, high = config.blur_sigma_px
+        out[rows] = gaussian_blur(out[rows], low + (high - low) * draws[blurred, 7], high)
+    solarised = np.flatnonzero(draws[:, 8] < config.p_solarise)
+    if solarised.size:
+        rows = torch.from_numpy(solarised).to(images.device)
+        out[rows] = torch.where(out[rows] < 0.5, out[rows], 1 - out[rows])
+    return out
+
+
+def gaussian_blur(images: Tensor, sigma_px: NDArray[np.float64], largest_px: float) -> Tensor:
+    """Blur each image by its own standard deviation.
+
+    Parameters
+    ----------
+    images
+        Float tensor ``(b, 3, h, w)``.
+    sigma_px
+        Standard deviations, ``(b,)``.
+    largest_px
+        The largest of them that may occur: it sets the kernel's size.
+    """
+    count, channels, height, width = images.shape
+    radius = min(math.ceil(3 * largest_px), height - 1, width - 1)
+    distance = np.arange(-radius, radius + 1)
+    kernel = np.exp(-0.5 * (distance / sigma_px[:, None]) ** 2)
+    weights = torch.from_numpy(kernel / kernel.sum(axis=1, keepdims=True)).to(images)
+    weights = weights.repeat_interleave(channels, dim=0)
+    flat = images.reshape(1, count * channels, height, width)
+    flat = F.pad(flat, (radius, radius, radius, radius), mode="reflect")
+    flat = F.conv2d(flat, weights[:, None, :, None], groups=count * channels)
+    flat = F.conv2d(flat, weights[:, None, None, :], groups=count * channels)
+    return flat.view(count, channels, height, width)
+
+
+def _colour_matrices(
+    draws: NDArray[np.float64], config: ViewsConfig
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return brightness, saturation, hue and grayscale as one matrix per sample, and the contrast factor."""
+    jittered = draws[:, 0] < config.p_colour
+    spread = 2 * draws[:, 1:5] - 1
+    strengths = (config.brightness_jitter, config.contrast_jitter, config.saturation_jitter)
+    brightness, contrast, saturation = (
+        np.where(jittered, 1 + strength * spread[:, i], 1.0) for i, strength in enumerate(strengths)
+    )
+    angle = np.where(jittered, 2 * np.pi * config.hue_jitter * spread[:, 3], 0.0)
+    saturation = np.where(draws[:, 5] < config.p_grayscale, 0.0, saturation)
+    chroma = np.zeros((len(draws), 3, 3))
+    chroma[:, 0, 0] = 1
+    chroma[:, 1, 1] = chroma[:, 2, 2] = saturation * np.cos(angle)
+    chroma[:, 2, 1] = saturation * np.sin(angle)
+    chroma[:, 1, 2] = -chroma[:, 2, 1]
+    matrix = brightness[:, None, None] * (np.linalg.inv(_TO_YIQ) @ chroma @ _TO_YIQ)
+    return matrix, contrast

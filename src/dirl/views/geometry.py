@@ -1,0 +1,130 @@
+"""Where a view lies in its tile, and how image and region ids are sampled there.
+
+Coordinates are continuous pixels, (0, 0) the outer corner of the first pixel. An affine of shape (2, 3)
+takes a point of the view to the point of the tile that is seen there.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dirl.config import ViewsConfig
+
+DRAWS = 6
+
+
+def draw_affines(
+    draws: NDArray[np.float64], tile_px: tuple[int, int], config: ViewsConfig
+) -> NDArray[np.float64]:
+    """Turn uniform numbers into crops: place, area, aspect, flip and quarter turn.
+
+    Parameters
+    ----------
+    draws
+        Uniform numbers of shape ``(b, DRAWS)``.
+    tile_px
+        Height and width of the tile.
+    config
+        Ranges of the crop.
+
+    Returns
+    -------
+    ndarray of shape (b, 2, 3)
+        View pixels to tile pixels. The crop lies inside the tile.
+    """
+    height, width = tile_px
+    low, high = config.crop_area
+    area = height * width * (low + (high - low) * draws[:, 0])
+    narrow, wide = np.log(config.crop_aspect)
+    aspect = np.exp(narrow + (wide - narrow) * draws[:, 1])
+    w = np.minimum(np.sqrt(area * aspect), width)
+    h = np.minimum(np.sqrt(area / aspect), height)
+    centre = np.stack([w / 2 + draws[:, 2] * (width - w), h / 2 + draws[:, 3] * (height - h)], axis=1)
+
+    flip = np.where(draws[:, 4] < config.p_flip, -1.0, 1.0)
+    turn = np.floor(4 * draws[:, 5]) if config.quarter_turns else np.zeros(len(draws))
+    cos, sin = np.round(np.cos(turn * np.pi / 2)), np.round(np.sin(turn * np.pi / 2))
+    extent = np.stack([w, h], axis=1) / config.size_px
+    turned = np.stack([np.stack([cos * flip, -sin], axis=1), np.stack([sin * flip, cos], axis=1)], axis=1)
+    linear = extent[:, :, None] * turned
+    offset = centre - linear.sum(axis=2) * config.size_px / 2
+    return np.concatenate([linear, offset[:, :, None]], axis=2)
+
+
+def sample_images(images: Tensor, affines: NDArray[np.float64], size_px: int) -> Tensor:
+    """Resample each image along its affine, without aliasing.
+
+    Where a view is smaller than what it shows it is sampled k times as densely, k the ceiling of its
+    minification, and then averaged: bilinear sampling alone would alias.
+
+    Parameters
+    ----------
+    images
+        Float tensor ``(b, 3, H, W)``.
+    affines
+        View pixels to tile pixels, ``(b, 2, 3)``.
+    size_px
+        Side of the views.
+
+    Returns
+    -------
+    Tensor
+        Float tensor ``(b, 3, size_px, size_px)``.
+    """
+    height, width = images.shape[-2:]
+    # One factor per sample, so that a view does not depend on the batch it came in.
+    factors = np.ceil(np.linalg.norm(affines[:, :, :2], axis=1).max(axis=1) - 1e-6).astype(int).clip(min=1)
+    # grid_sample reads places in units of half the image, from its centre.
+    scaled = (affines * np.array([2 / width, 2 / height])[:, None]).astype(np.float32)
+    scaled[:, :, 2] -= 1
+    theta = torch.from_numpy(scaled).to(images.device)
+    views = images.new_empty(len(images), images.shape[1], size_px, size_px)
+    for factor in np.unique(factors).tolist():
+        rows = torch.from_numpy(np.flatnonzero(factors == factor)).to(images.device)
+        step = (torch.arange(factor * size_px, device=images.device, dtype=torch.float32) + 0.5) / factor
+        across, down, origin = theta[rows].unbind(dim=2)
+        grid = (
+            across[:, None, None] * step[:, None]
+            + (down[:, None] * step[:, None] + origin[:, None])[:, :, None]
+        )
+        dense = F.grid_sample(images[rows], grid, mode="bilinear", padding_mode="border", align_corners=False)
+        views[rows] = F.avg_pool2d(dense, factor) if factor > 1 else dense
+    return views
+
+
+def sample_regions(regions: Tensor, affines: Tensor, size_px: int) -> tuple[Tensor, Tensor]:
+    """Take each region id from the tile pixel that the centre of a view's pixel falls in.
+
+    Parameters
+    ----------
+    regions
+        Integer ids ``(b, H, W)``.
+    affines
+        View pixels to tile pixels, ``(b, 2, 3)``, on the same device.
+    size_px
+        Side of the views.
+
+    Returns
+    -------
+    ids : Tensor
+        ``(b, size_px, size_px)``, 0 where the view looks outside its tile.
+    inside : Tensor
+        Bool ``(b, size_px, size_px)``: the pixel lies inside the tile.
+    """
+    height, width = regions.shape[-2:]
+    centres = torch.arange(size_px, device=regions.device, dtype=affines.dtype) + 0.5
+    a = affines[:, :, :, None, None]
+    x = torch.floor(a[:, 0, 0] * centres + a[:, 0, 1] * centres[:, None] + a[:, 0, 2]).long()
+    y = torch.floor(a[:, 1, 0] * centres + a[:, 1, 1] * centres[:, None] + a[:, 1, 2]).long()
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    flat = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    ids = regions.flatten(1).gather(1, flat.flatten(1)).view_as(flat)
+    return torch.where(inside, ids, 0), inside
+
+
+def view_mpp(affines: NDArray[np.float64], tile_mpp: float) -> NDArray[np.float64]:
+    """Return each view's resolution in µm per view pixel, shape of the affines' lead."""
+    scale: NDArray[np.float64] = np.sqrt(np.abs(np.linalg.det(affines[..., :2])))
+    return tile_mpp * scale

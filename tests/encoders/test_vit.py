@@ -1,0 +1,111 @@
+"""The trained encoder: same tokens as timm's, and region rows that mean what they say."""
+
+import pytest
+import torch
+
+from dirl.config import EncoderConfig
+from dirl.encoders.vit import ViT, block_with_regions
+from dirl.errors import EncoderError
+
+SMALL = EncoderConfig(name="vit_tiny_patch16_224", patch_px=8, width=48, depth=2, heads=3)
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(0)
+    return ViT(SMALL, view_px=32).eval()
+
+
+def coverage_of(b, r, grid):
+    share = torch.rand(b, r, grid, grid)
+    return share / share.sum(dim=1, keepdim=True)
+
+
+def test_tokens_are_timms(encoder):
+    images = torch.rand(2, 3, 32, 32)
+    out = encoder(images)
+    tokens = encoder.vit.forward_features((images - 0.5) / 0.5)
+    torch.testing.assert_close(out.cls, tokens[:, 0])
+    torch.testing.assert_close(out.patches, tokens[:, 1:])
+    assert out.grid == (4, 4) and out.registers.shape == (2, 0, 48) and out.regions is None
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_regions_leave_the_ordinary_tokens_alone(encoder, fused):
+    encoder.use_fused_attention(fused)
+    images = torch.rand(2, 3, 32, 32)
+    plain, with_regions = encoder(images), encoder(images, coverage_of(2, 3, 4))
+    torch.testing.assert_close(plain.cls, with_regions.cls)
+    torch.testing.assert_close(plain.patches, with_regions.patches)
+    assert with_regions.regions.shape == (2, 3, 48)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"])
+def test_a_region_row_is_the_class_query_over_the_patches_with_log_coverage(name):
+    torch.manual_seed(1)
+    block = ViT(EncoderConfig(name=name, width=48, depth=1, heads=3, patch_px=8), 16).eval().vit.blocks[0]
+    prefix, n = 2, 5
+    tokens, coverage = torch.randn(2, prefix + n, 48), torch.rand(2, 2, n)
+    coverage[:, :, 0] = 0
+    rows = block_with_regions(block, tokens, coverage, prefix)[:, prefix + n :]
+
+    # Independently: one token sequence per region, in which softmax(log a + log c) = a c / sum(a c).
+    for r in range(2):
+        normed = block.norm1(tokens)
+        q, k, v = block.attn.qkv(normed).view(2, prefix + n, 3, 3, 16).unbind(2)
+        weight = torch.exp(torch.einsum("bhd,bnhd->bhn", q[:, 0], k[:, prefix:]) / 4) * coverage[:, None, r]
+        weight = weight / weight.sum(dim=-1, keepdim=True)
+        mixed = torch.einsum("bhn,bnhd->bhd", weight, v[:, prefix:]).reshape(2, 48)
+        x = tokens[:, 0] + block.ls1(block.attn.proj(mixed))
+        torch.testing.assert_close(rows[:, r], x + block.ls2(block.mlp(block.norm2(x))))
+
+
+def test_a_region_token_ignores_what_lies_outside_its_region(encoder):
+    encoder.vit.blocks = encoder.vit.blocks[-1:]  # one block, or the others mix the patches
+    images = torch.rand(1, 3, 32, 32)
+    coverage = torch.zeros(1, 1, 4, 4)
+    coverage[..., :2, :] = 1
+    changed = images.clone()
+    changed[..., 16:, :] = torch.rand(1, 3, 16, 32)
+    torch.testing.assert_close(encoder(images, coverage).regions, encoder(changed, coverage).regions)
+
+
+def test_a_region_without_tokens_is_finite_and_has_finite_gradients(encoder):
+    out = encoder(torch.rand(2, 3, 32, 32), torch.zeros(2, 2, 4, 4))
+    assert torch.isfinite(out.regions).all()
+    out.regions.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in encoder.parameters() if p.grad is not None)
+
+
+def test_region_rows_train_the_last_class_query(encoder):
+    """The reason for this extraction: pooling leaves the audited query without a gradient."""
+    images, coverage = torch.rand(2, 3, 32, 32), coverage_of(2, 2, 4)
+    qkv = encoder.vit.blocks[-1].attn.qkv
+
+    def class_query_gradient(loss):
+        caught = []
+        handle = qkv.register_forward_hook(lambda m, i, o: (o.retain_grad(), caught.append(o)) and None)
+        loss().backward()
+        handle.remove()
+        return caught[0].grad[:, 0, :48].abs().sum()
+
+    assert class_query_gradient(lambda: encoder(images, coverage).regions.square().sum()) > 0
+    assert class_query_gradient(lambda: encoder(images).patches.square().sum()) == 0
+
+
+def test_any_image_size(encoder):
+    assert encoder(torch.rand(1, 3, 48, 40)).grid == (6, 5)
+
+
+@pytest.mark.parametrize(
+    ("config", "view", "message"),
+    [
+        (EncoderConfig(name="vit_tinny"), 32, "no such model"),
+        (EncoderConfig(name="resnet18"), 32, "cannot"),
+        (EncoderConfig(name="vit_base_patch16_siglip_224"), 224, "cannot be pretrained"),
+        (SMALL, 36, "whole number of patches"),
+    ],
+)
+def test_bad_encoders_are_refused(config, view, message):
+    with pytest.raises(EncoderError, match=message):
+        ViT(config, view)

@@ -1,0 +1,158 @@
+"""Views: image and regions stay together, coverage is exact, and nothing depends on the batch."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dirl.config import ViewsConfig
+from dirl.randomness import uniforms
+from dirl.views import geometry
+from dirl.views.batch import make_views
+from dirl.views.colour import augment, gaussian_blur
+from dirl.views.coverage import coverage, prior_contrast
+
+PLAIN = {"p_colour": 0.0, "p_grayscale": 0.0, "p_blur": 0.0}
+seeds = st.integers(0, 2**31)
+
+
+def tiles(b=3, size=48, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (b, 3, size, size), dtype=torch.uint8, generator=generator)
+    regions = torch.randint(0, 3, (b, size, size), dtype=torch.uint8, generator=generator)
+    return images, regions
+
+
+@given(seed=seeds, size=st.sampled_from([16, 32, 48]), low=st.floats(0.1, 1.0))
+@settings(max_examples=25, deadline=None)
+def test_coverage_sums_to_at_most_one_and_crops_stay_inside(seed, size, low):
+    images, regions = tiles(seed=seed % 100)
+    config = ViewsConfig(size_px=size, crop_area=(low, 1.0))
+    views = make_views(images, regions, np.arange(3), config, seed=seed, patch_px=8)
+    assert views.images.shape == (2, 3, 3, size, size)
+    assert views.coverage.shape == (2, 3, 2, size // 8, size // 8)
+    assert views.coverage.sum(dim=2).max() <= 1
+    assert (views.valid == 1).all()
+    assert 0 <= views.images.min() and views.images.max() <= 1
+
+
+@given(seed=seeds)
+@settings(max_examples=20, deadline=None)
+def test_coverage_counts_pixels_exactly(seed):
+    ids = torch.randint(0, 4, (2, 24, 16), generator=torch.Generator().manual_seed(seed))
+    share = coverage(ids, 3, 8)
+    for region in range(3):
+        for row in range(3):
+            for column in range(2):
+                patch = ids[:, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+                expected = (patch == region + 1).sum(dim=(1, 2)) / 64
+                assert (share[:, region, row, column] == expected).all()
+
+
+@given(seed=seeds)
+@settings(max_examples=25, deadline=None)
+def test_image_and_regions_travel_together(seed):
+    """An image painted with its own region ids shows, at any crop, the coverage that is reported."""
+    smooth = torch.nn.functional.interpolate(torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(seed)), 64)
+    regions = ((smooth[:, 0] > 0.5).to(torch.uint8)) + 1
+    images = ((regions == 1)[:, None] * 255).to(torch.uint8).expand(-1, 3, -1, -1)
+    config = ViewsConfig(size_px=64, crop_area=(0.3, 1.0), **PLAIN)
+    views = make_views(images, regions, np.arange(4), config, seed=seed, patch_px=8)
+    painted = views.images[:, :, 0].unfold(2, 8, 8).unfold(3, 8, 8).mean(dim=(-1, -2))
+    assert (painted - views.coverage[:, :, 0]).abs().max() < 0.15
+
+
+@given(seed=seeds, quarter=st.integers(0, 3), flip=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_whole_tile_views_are_flips_and_quarter_turns(seed, quarter, flip):
+    images, regions = tiles(1, 32, seed % 1000)
+    draws = np.array([[0.5, 0.5, 0.3, 0.7, 0.0 if flip else 0.9, (quarter + 0.5) / 4]])
+    config = ViewsConfig(size_px=32, crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0))
+    affines = geometry.draw_affines(draws, (32, 32), config)
+    view = geometry.sample_images(images.float(), affines, 32)
+    ids, inside = geometry.sample_regions(regions, torch.from_numpy(affines).float(), 32)
+    assert inside.all()
+    expected_ids = np.rot90(regions[0].numpy(), quarter)
+    expected = np.rot90(images[0].numpy(), quarter, axes=(1, 2))
+    if flip:
+        expected_ids, expected = expected_ids[:, ::-1], expected[:, :, ::-1]
+    np.testing.assert_array_equal(ids[0].numpy(), expected_ids)
+    np.testing.assert_allclose(view[0].numpy(), expected, atol=0.02)
+
+
+def test_what_lies_outside_the_tile_is_not_valid_and_belongs_to_no_region():
+    regions = torch.ones(1, 16, 16, dtype=torch.uint8)
+    affine = torch.tensor([[[1.0, 0, -8.0], [0, 1.0, 0]]])
+    ids, inside = geometry.sample_regions(regions, affine, 16)
+    assert not inside[0, :, :8].any() and inside[0, :, 8:].all()
+    assert (ids[0, :, :8] == 0).all() and (ids[0, :, 8:] == 1).all()
+
+
+def test_a_minified_view_is_the_mean_of_what_it_shows():
+    images, _ = tiles(2, 48)
+    identity = np.tile([[[3.0, 0, 0], [0, 3.0, 0]]], (2, 1, 1))
+    view = geometry.sample_images(images.float(), identity, 16)
+    torch.testing.assert_close(view, torch.nn.functional.avg_pool2d(images.float(), 3), atol=0.05, rtol=0)
+
+
+def test_a_view_depends_on_seed_and_sample_alone():
+    images, regions = tiles(4)
+    config = ViewsConfig(size_px=32)
+    whole = make_views(images, regions, np.array([5, 9, 2, 7]), config, seed=1, patch_px=8)
+    part = make_views(images[2:3], regions[2:3], np.array([2]), config, seed=1, patch_px=8)
+    torch.testing.assert_close(whole.images[:, 2:3], part.images)
+    assert (whole.coverage[:, 2:3] == part.coverage).all()
+    other = make_views(images, regions, np.array([5, 9, 2, 7]), config, seed=2, patch_px=8)
+    assert not torch.equal(whole.images, other.images)
+    assert not torch.equal(whole.images[0], whole.images[1])
+
+
+def test_images_are_the_same_with_and_without_regions():
+    images, regions = tiles(4)
+    config = ViewsConfig(size_px=32)
+    with_regions = make_views(images, regions, np.arange(4), config, seed=1, patch_px=8)
+    without = make_views(images, None, np.arange(4), config, seed=1, patch_px=8)
+    assert torch.equal(with_regions.images, without.images) and without.coverage is None
+
+
+def test_colour_without_any_strength_changes_nothing():
+    images = torch.rand(5, 3, 16, 16)
+    still = ViewsConfig(**PLAIN)
+    torch.testing.assert_close(augment(images, uniforms(0, np.arange(5), 9), still), images, atol=1e-5, rtol=0)
+
+
+def test_grayscale_has_equal_channels_and_keeps_luma():
+    images = torch.rand(3, 3, 8, 8)
+    config = ViewsConfig(p_colour=0, p_grayscale=1, p_blur=0)
+    gray = augment(images, uniforms(0, np.arange(3), 9), config)
+    luma = (images * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1)
+    for channel in range(3):
+        torch.testing.assert_close(gray[:, channel], luma, atol=1e-2, rtol=0)
+
+
+def test_solarise_turns_the_bright_half():
+    images = torch.tensor([0.2, 0.9]).view(1, 1, 1, 2).expand(1, 3, 8, 2).contiguous()
+    out = augment(images, uniforms(0, [0], 9), ViewsConfig(**PLAIN, p_solarise=1.0))
+    torch.testing.assert_close(out[0, 0, 0], torch.tensor([0.2, 0.1]), atol=1e-5, rtol=0)
+
+
+def test_blur_is_scipys():
+    from scipy.ndimage import gaussian_filter
+
+    images = torch.rand(2, 3, 24, 24)
+    sigma = np.array([0.7, 1.5])
+    blurred = gaussian_blur(images, sigma, 1.5)
+    for i in range(2):
+        expected = gaussian_filter(images[i].numpy(), (0, sigma[i], sigma[i]), mode="mirror", radius=(0, 5, 5))
+        np.testing.assert_allclose(blurred[i].numpy(), expected, atol=1e-5)
+
+
+def test_view_mpp_of_a_twofold_enlargement():
+    affine = np.array([[[0, -0.5, 3], [0.5, 0, 1.0]]])
+    assert geometry.view_mpp(affine, 0.5) == pytest.approx(0.25)
+
+
+def test_prior_contrast_extremes():
+    assert prior_contrast(torch.tensor([0.0, 1.0, 1.0])).item() == pytest.approx(1)
+    assert prior_contrast(torch.full((5,), 0.3)).item() == pytest.approx(0, abs=1e-6)
