@@ -37,7 +37,10 @@ def test_permutations_differ_between_seeds_and_move_most():
     assert (first == np.arange(5000)).mean() < 0.01
 
 
-@given(seeds, st.lists(st.tuples(st.text(max_size=6), st.sampled_from("abc")), unique_by=lambda i: i[0], max_size=30))
+@given(
+    seeds,
+    st.lists(st.tuples(st.text(max_size=6), st.sampled_from("abc")), unique_by=lambda i: i[0], max_size=30),
+)
 def test_derangement_stays_in_the_group_and_moves_everything(seed, items):
     names, groups = [n for n, _ in items], [g for _, g in items]
     given_to = derangement(seed, names, groups)

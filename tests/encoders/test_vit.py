@@ -84,7 +84,12 @@ def test_region_rows_train_the_last_class_query(encoder):
 
     def class_query_gradient(loss):
         caught = []
-        handle = qkv.register_forward_hook(lambda m, i, o: (o.retain_grad(), caught.append(o)) and None)
+
+        def keep(output):
+            output.retain_grad()
+            caught.append(output)
+
+        handle = qkv.register_forward_hook(lambda m, i, o: keep(o))
         loss().backward()
         handle.remove()
         return caught[0].grad[:, 0, :48].abs().sum()

@@ -9,7 +9,11 @@ from dirl.objectives.regions import extract, pool
 def test_pool_is_the_weighted_mean():
     patches, coverage = torch.randn(2, 6, 4), torch.rand(2, 3, 6)
     expected = torch.stack(
-        [sum(coverage[:, r, j, None] * patches[:, j] for j in range(6)) / coverage[:, r].sum(1, keepdim=True) for r in range(3)],
+        [
+            sum(coverage[:, r, j, None] * patches[:, j] for j in range(6))
+            / coverage[:, r].sum(1, keepdim=True)
+            for r in range(3)
+        ],
         dim=1,
     )
     torch.testing.assert_close(pool(patches, coverage), expected)

@@ -106,8 +106,12 @@ def test_without_a_pair_the_loss_is_zero_and_every_parameter_has_a_gradient(rows
 
 def test_global_term_is_nt_xent_of_the_projected_class_tokens():
     objective = SimCLR(12, CONFIG, dense=False).eval()
-    views = [EncoderOutput(torch.randn(5, 12), torch.zeros(5, 1, 12), torch.zeros(5, 0, 12), (1, 1)) for _ in "ab"]
-    expected = by_hand(*(objective.head(v.cls) for v in views), torch.ones(5, dtype=torch.bool), CONFIG.temperature)
+    views = [
+        EncoderOutput(torch.randn(5, 12), torch.zeros(5, 1, 12), torch.zeros(5, 0, 12), (1, 1)) for _ in "ab"
+    ]
+    expected = by_hand(
+        *(objective.head(v.cls) for v in views), torch.ones(5, dtype=torch.bool), CONFIG.temperature
+    )
     torch.testing.assert_close(objective.global_terms(views, None)["global"], expected)
     assert objective.dense_head is None
 

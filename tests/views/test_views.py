@@ -34,7 +34,7 @@ def test_coverage_sums_to_at_most_one_and_crops_stay_inside(seed, size, low):
     assert views.coverage.shape == (2, 3, 2, size // 8, size // 8)
     assert views.coverage.sum(dim=2).max() <= 1
     assert (views.valid == 1).all()
-    assert 0 <= views.images.min() and views.images.max() <= 1
+    assert views.images.min() >= 0 and views.images.max() <= 1
 
 
 @given(seed=seeds)
@@ -54,7 +54,9 @@ def test_coverage_counts_pixels_exactly(seed):
 @settings(max_examples=25, deadline=None)
 def test_image_and_regions_travel_together(seed):
     """An image painted with its own region ids shows, at any crop, the coverage that is reported."""
-    smooth = torch.nn.functional.interpolate(torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(seed)), 64)
+    smooth = torch.nn.functional.interpolate(
+        torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(seed)), 64
+    )
     regions = ((smooth[:, 0] > 0.5).to(torch.uint8)) + 1
     images = ((regions == 1)[:, None] * 255).to(torch.uint8).expand(-1, 3, -1, -1)
     config = ViewsConfig(size_px=64, crop_area=(0.3, 1.0), **PLAIN)
@@ -119,7 +121,9 @@ def test_images_are_the_same_with_and_without_regions():
 def test_colour_without_any_strength_changes_nothing():
     images = torch.rand(5, 3, 16, 16)
     still = ViewsConfig(**PLAIN)
-    torch.testing.assert_close(augment(images, uniforms(0, np.arange(5), 9), still), images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        augment(images, uniforms(0, np.arange(5), 9), still), images, atol=1e-5, rtol=0
+    )
 
 
 def test_grayscale_has_equal_channels_and_keeps_luma():
@@ -144,7 +148,9 @@ def test_blur_is_scipys():
     sigma = np.array([0.7, 1.5])
     blurred = gaussian_blur(images, sigma, 1.5)
     for i in range(2):
-        expected = gaussian_filter(images[i].numpy(), (0, sigma[i], sigma[i]), mode="mirror", radius=(0, 5, 5))
+        expected = gaussian_filter(
+            images[i].numpy(), (0, sigma[i], sigma[i]), mode="mirror", radius=(0, 5, 5)
+        )
         np.testing.assert_allclose(blurred[i].numpy(), expected, atol=1e-5)
 
 

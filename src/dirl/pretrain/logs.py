@@ -18,17 +18,17 @@ class MetricsCsv(Logger):
     Parameters
     ----------
     path
-        The file. Rows of steps from `start` on, which an interrupted run wrote after its last checkpoint,
-        are removed.
+        The file. Rows of steps after `start`, which an interrupted run wrote after its last checkpoint, are
+        removed.
     start
-        Step at which the run begins or goes on.
+        Steps that the run has behind it.
     """
 
     def __init__(self, path: Path, start: int) -> None:
         super().__init__()
         self.path = path
         self.columns = ["step"]
-        rows = [row for row in read_metrics(path) if row["step"] < start] if path.exists() else []
+        rows = [row for row in read_metrics(path) if row["step"] <= start] if path.exists() else []
         for row in rows:
             self._meet(row)
         self._rewrite(rows)

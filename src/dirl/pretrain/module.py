@@ -54,6 +54,8 @@ class PretrainModule(pl.LightningModule):
         super().__init__()
         self.encoder, self.objective = encoder, objective
         self.recipe, self.tile_mpp, self.loader = recipe, tile_mpp, loader
+        # Of the last step. Not Lightning's own logging: it writes after the checkpoint of the same step.
+        self.metrics: dict[str, Any] = {}
         self.teacher: nn.ModuleDict | None = None
         if objective.momentum is not None:
             both = nn.ModuleDict({"encoder": encoder, "objective": objective})
@@ -72,7 +74,7 @@ class PretrainModule(pl.LightningModule):
         torch.manual_seed(hash((self.recipe.seed, self.global_step, self.global_rank)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch of tiles and log its parts."""
+        """Return the loss of one batch of tiles, and keep its parts in `metrics`."""
         tiles, regions, positions = batch
         views = make_views(
             tiles,
@@ -104,11 +106,11 @@ class PretrainModule(pl.LightningModule):
             if self.recipe.dense.control != "one":
                 logged |= prior_metrics(coverage, found)
         token_um = view_mpp(views.affines, self.tile_mpp).mean() * self.encoder.patch_px
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.metrics = {"loss": loss.detach(), **logged, "token_um": token_um, "lr": lr}
         if (self.global_step + 1) % self.recipe.log_every_steps == 0:
             with torch.no_grad():
-                logged |= spread_metrics(torch.cat([output.cls for output in student]).float())
-        self.log_dict({"loss": loss.detach(), "token_um": token_um, **logged})
-        self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+                self.metrics |= spread_metrics(torch.cat([output.cls for output in student]).float())
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -209,7 +211,8 @@ def spread_metrics(cls: Tensor) -> dict[str, Tensor]:
     std = centred.square().mean(dim=0).sqrt().mean() * math.sqrt(cls.shape[1])
     # The smaller of the two Gram matrices has the same non-zero spectrum.
     gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
-    spectrum = torch.linalg.eigvalsh(gram).clamp(min=0)
+    # A broken state is for the guard to report; the decomposition would fail on it first.
+    spectrum = torch.linalg.eigvalsh(gram.nan_to_num()).clamp(min=0)
     share = spectrum / spectrum.sum().clamp(min=1e-12)
     rank = torch.exp(-(share * share.clamp(min=1e-12).log()).sum())
     return {"embedding/std": std, "embedding/rank": rank}

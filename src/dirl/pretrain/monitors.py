@@ -47,7 +47,8 @@ class Guard(pl.Callback):
                 "precision=32-true, and run again with --overwrite; "
                 f"the last good state is in {self.last.name}",
             )
-        std = float(trainer.callback_metrics.get("embedding/std", torch.tensor(1.0)))
+        assert isinstance(module, PretrainModule)
+        std = float(module.metrics.get("embedding/std", 1.0))
         self.collapsed = self.collapsed + 1 if step > self.warmup_steps and std < COLLAPSED_STD else 0
         if self.collapsed >= PATIENCE:
             raise TrainingError(
@@ -76,29 +77,34 @@ class Checkpoint(pl.Callback):
                 part.replace(self.path)
 
 
-class AttentionMonitor(pl.Callback):
-    """Log the last block's normalised entropy on fixed tiles, to see whether attention spreads.
+class Log(pl.Callback):
+    """Write a step's metrics to the loggers, and now and then the attention on fixed tiles.
 
     Parameters
     ----------
-    images
-        Tiles, uint8 ``(t, 3, h, w)``, with sides of whole patches.
     every_steps
-        How often to look.
+        How often to write.
+    images
+        Held-out tiles, uint8 ``(t, 3, h, w)``, with sides of whole patches; there may be none.
+    look_every_steps
+        How often to measure the last block's attention on them.
     """
 
-    def __init__(self, images: Tensor, every_steps: int) -> None:
-        self.images, self.every_steps = images, every_steps
+    def __init__(self, every_steps: int, images: Tensor, look_every_steps: int) -> None:
+        self.every_steps, self.images, self.look_every_steps = every_steps, images, look_every_steps
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look where it is due."""
-        if trainer.global_step % self.every_steps == 0 and trainer.is_global_zero:
-            assert isinstance(module, PretrainModule)
-            metrics = self.measure(module)
-            for logger in trainer.loggers:
-                logger.log_metrics(metrics, step=trainer.global_step - 1)
+        """Write where it is due; rows are numbered by the steps that have been made."""
+        assert isinstance(module, PretrainModule)
+        step, row = trainer.global_step, {}
+        if step % self.every_steps == 0:
+            row = {name: float(value) for name, value in module.metrics.items()}
+        if step % self.look_every_steps == 0 and len(self.images) and trainer.is_global_zero:
+            row |= self.measure(module)
+        for logger in trainer.loggers if row else []:
+            logger.log_metrics(row, step=step)
 
     @torch.no_grad()
     def measure(self, module: PretrainModule) -> dict[str, float]:

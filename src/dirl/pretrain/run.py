@@ -32,7 +32,7 @@ from dirl.pretrain.data import (
 from dirl.pretrain.export import export_encoder
 from dirl.pretrain.logs import MetricsCsv, read_metrics
 from dirl.pretrain.module import PretrainModule
-from dirl.pretrain.monitors import AttentionMonitor, Bar, Checkpoint, Guard
+from dirl.pretrain.monitors import Bar, Checkpoint, Guard, Log
 from dirl.store.dataset import CellStore, TileStore
 
 WATCHED_TILES = 64
@@ -146,8 +146,8 @@ def pretrain(
             max_steps=recipe.steps,
             gradient_clip_val=recipe.optimiser.clip_norm,
             logger=[MetricsCsv(out / "metrics.csv", start), tensorboard],
-            log_every_n_steps=recipe.log_every_steps,
             callbacks=_callbacks(recipe, tiles, encoder.patch_px, out, quiet),
+            log_every_n_steps=1,  # nothing goes through it: see monitors.Log
             use_distributed_sampler=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -217,12 +217,17 @@ def _callbacks(
     last, every = out / "last.ckpt", recipe.checkpoint_every_steps
     warmup = round(recipe.optimiser.warmup_share * recipe.steps)
     watched = np.flatnonzero(held_out(list(tiles.tile_ids), recipe.holdout, recipe.seed))[:WATCHED_TILES]
-    callbacks: list[pl.Callback] = [Guard(warmup, (recipe.log_every_steps, every), last)]
+    whole = tiles.spec.size_px // patch_px * patch_px
+    images = np.zeros((0, whole, whole, 3), np.uint8)
     if len(watched):
-        images = torch.from_numpy(np.stack([tiles.image(int(i)) for i in watched])).permute(0, 3, 1, 2)
-        whole = tiles.spec.size_px // patch_px * patch_px
-        callbacks.append(AttentionMonitor(images[:, :, :whole, :whole].contiguous(), every))
-    return [*callbacks, Checkpoint(last, every), Bar(f"Pretraining {out.name}", quiet)]
+        images = np.stack([tiles.image(int(i))[:whole, :whole] for i in watched])
+    # In this order: what is broken is neither logged nor saved, and what is saved has been logged.
+    return [
+        Guard(warmup, (recipe.log_every_steps, every), last),
+        Log(recipe.log_every_steps, torch.from_numpy(images).permute(0, 3, 1, 2), every),
+        Checkpoint(last, every),
+        Bar(f"Pretraining {out.name}", quiet),
+    ]
 
 
 def _precision(recipe: PretrainRecipe, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:

@@ -1,0 +1,35 @@
+"""What attention is compared with so that a number means something: untrained, and uniform."""
+
+from collections.abc import Sequence
+
+import torch
+
+from dirl.encoders.attention import AttentionRows
+from dirl.encoders.checkpoint import LoadedEncoder
+
+
+def uniform_rows(tiles: int, grid: tuple[int, int]) -> AttentionRows:
+    """Attention that is the same on every patch token: every measure of spread is perfect, and empty."""
+    patches = torch.full((tiles, 1, 1, *grid), 1 / (grid[0] * grid[1]))
+    nothing = torch.zeros(tiles, 1, 1)
+    return AttentionRows(patches=patches, cls=nothing, registers=nothing)
+
+
+def untrained(encoders: Sequence[LoadedEncoder], seed: int) -> list[tuple[LoadedEncoder, LoadedEncoder]]:
+    """Pair each encoder with its architecture, freshly initialised.
+
+    Encoders of one architecture share one control.
+
+    Returns
+    -------
+    list of (encoder, control)
+        In the order of `encoders`.
+    """
+    controls: dict[str, LoadedEncoder] = {}
+    pairs = []
+    for encoder in encoders:
+        key = f"{encoder.architecture} {sorted(encoder.arguments.items())} {encoder.input_px}"
+        if key not in controls:
+            controls[key] = encoder.randomised(seed)
+        pairs.append((encoder, controls[key]))
+    return pairs

@@ -1,0 +1,88 @@
+"""Bootstrap intervals of means and of ratios of sums, paired by drawing the same units every time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+ENOUGH_SLIDES = 5
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is drawn again and again: slides where there are enough, else tiles.
+
+    Attributes
+    ----------
+    kind
+        ``slides`` or ``tiles``.
+    of_tile : ndarray of shape (t,)
+        Number of the unit that each tile belongs to.
+    resamples
+        How many times.
+    seed
+        Key of the draws; the same draws are made for everything that is measured on the same units.
+    """
+
+    kind: str
+    of_tile: NDArray[np.int64]
+    resamples: int
+    seed: int
+
+    def __len__(self) -> int:
+        return int(self.of_tile.max()) + 1
+
+
+def choose_units(slide_ids: NDArray[np.str_], resamples: int, seed: int) -> Units:
+    """Resample slides if the tiles come from at least five, else tiles."""
+    slides, of_tile = np.unique(slide_ids, return_inverse=True)
+    if len(slides) >= ENOUGH_SLIDES:
+        return Units("slides", of_tile.astype(np.int64), resamples, seed)
+    return Units("tiles", np.arange(len(slide_ids)), resamples, seed)
+
+
+def ratios(above: Floats, below: Floats, units: Units) -> tuple[Floats, Floats]:
+    """Ratio of two sums over tiles, and the same over resampled units.
+
+    Parameters
+    ----------
+    above, below : ndarray of shape (t, k)
+        Of each tile. A tile that does not count has 0 in both.
+
+    Returns
+    -------
+    value : ndarray of shape (k,)
+    resampled : ndarray of shape (resamples, k)
+        NaN where nothing counts.
+    """
+    count = len(units)
+    sums = np.zeros((2, count, above.shape[1]))
+    for total, part in zip(sums, (above, below), strict=True):
+        np.add.at(total, units.of_tile, part)
+    generator = np.random.default_rng(units.seed)
+    drawn = []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # In chunks, so that memory is that of a few resamples however many tiles there are.
+        for start in range(0, units.resamples, CHUNK):
+            size = min(CHUNK, units.resamples - start)
+            times = generator.multinomial(count, np.full(count, 1 / count), size=size)
+            drawn.append((times @ sums[0]) / (times @ sums[1]))
+        return sums[0].sum(0) / sums[1].sum(0), np.concatenate(drawn)
+
+
+def means(values: Floats, units: Units) -> tuple[Floats, Floats]:
+    """Mean over tiles, leaving out NaN, and the same over resampled units; shapes as in `ratios`."""
+    valid = ~np.isnan(values)
+    return ratios(np.where(valid, values, 0), valid.astype(float), units)
+
+
+def interval(value: float, resampled: Floats) -> dict[str, float | None]:
+    """Value and 95 % percentile interval, ready for JSON: None where there is no number."""
+    kept = resampled[np.isfinite(resampled)]
+    if not np.isfinite(value) or not len(kept):
+        return {"value": None, "low": None, "high": None}
+    low, high = np.percentile(kept, [2.5, 97.5])
+    return {"value": float(value), "low": float(low), "high": float(high)}

@@ -1,0 +1,187 @@
+"""How an attention map is spread, as plain functions of it.
+
+In all of them `p` has shape (..., n) and sums to 1 over its n ≥ 2 patch tokens: one softmax row, renormalised
+over the patches. Uniform attention is the "perfect" score of every measure of spread and means nothing by
+itself: read them beside the controls and the enrichment of regions.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+# Rounding of float32 sums: 0.6 of a uniform map is reached at 60 % of the tokens, not one token later.
+TOLERANCE = 1e-6
+
+
+def renormalise(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Split patch attention into its mass and its distribution.
+
+    Parameters
+    ----------
+    patches : Tensor of shape (..., n)
+        Attention on the patch tokens; what is missing to 1 went to [CLS] and the registers.
+
+    Returns
+    -------
+    mass : Tensor of shape (...)
+        The patch mass, 0 to 1.
+    p : Tensor of shape (..., n)
+        ``patches / mass``; NaN where the mass is 0.
+    """
+    mass = patches.sum(-1)
+    return mass, patches / mass[..., None]
+
+
+def entropy(p: Tensor) -> Tensor:
+    """Shannon entropy in nats: 0 for one token, log n for uniform."""
+    terms: Tensor = torch.special.entr(p)
+    return terms.sum(-1)
+
+
+def normalised_entropy(p: Tensor) -> Tensor:
+    """Entropy over log n: 0 for one token, 1 for uniform."""
+    return entropy(p) / math.log(p.shape[-1])
+
+
+def effective_tokens(p: Tensor) -> Tensor:
+    """Exponential of the entropy: 1 for one token, n for uniform."""
+    return entropy(p).exp()
+
+
+def participation(p: Tensor) -> Tensor:
+    """Inverse of the sum of squares: 1 for one token, n for uniform."""
+    return 1 / p.square().sum(-1)
+
+
+def gini(p: Tensor) -> Tensor:
+    """Mean absolute difference of all n² pairs over twice the mean: 0 for uniform, 1 - 1/n for one token."""
+    n = p.shape[-1]
+    # Sorted, the pairwise sum is a sum weighted by rank.
+    rank = torch.arange(1, n + 1, device=p.device, dtype=p.dtype)
+    return (p.sort(-1).values * (2 * rank - n - 1)).sum(-1) / (n * p.sum(-1))
+
+
+def hoyer(p: Tensor) -> Tensor:
+    """Hoyer's sparseness of ‖p‖₁ = 1, ``(√n - 1/‖p‖₂) / (√n - 1)``: 0 for uniform, 1 for one token."""
+    root = math.sqrt(p.shape[-1])
+    length = p.square().sum(-1).sqrt()
+    return (root - 1 / length) / (root - 1)
+
+
+def top_mass(p: Tensor, share: float) -> Tensor:
+    """Mass of the largest `share` of the tokens, rounded up to a whole token."""
+    count = math.ceil(share * p.shape[-1] - TOLERANCE)
+    return p.topk(count, dim=-1).values.sum(-1)
+
+
+def tokens_for_mass(p: Tensor, mass: float) -> Tensor:
+    """Fewest tokens that hold `mass`, as a share of n."""
+    held = p.sort(-1, descending=True).values.cumsum(-1)
+    fewest = (held < mass - TOLERANCE).sum(-1) + 1
+    share = fewest.clamp(max=p.shape[-1]) / p.shape[-1]
+    return share.where(~p.isnan().any(-1), torch.nan)
+
+
+def region_attention(p: Tensor, coverage: Tensor) -> Tensor:
+    """Attention that falls on each region, tokens counted by the share that the region covers.
+
+    Parameters
+    ----------
+    p : Tensor of shape (t, ..., n)
+        By tile.
+    coverage : Tensor of shape (t, r, n)
+        Share of each token's pixels that region r covers.
+
+    Returns
+    -------
+    Tensor of shape (t, ..., r)
+    """
+    return torch.einsum("t...n,trn->t...r", p, coverage)
+
+
+def region_enrichment(attention: Tensor, area: Tensor, min_area: float) -> Tensor:
+    """log2 of attention over area, both summed over the tiles: 0 is in proportion to area.
+
+    Parameters
+    ----------
+    attention : Tensor of shape (t, ...)
+        Attention on the region, by tile.
+    area : Tensor of shape (t,)
+        Share of the tile that the region covers.
+    min_area
+        Tiles with less of the region are left out; with none left the result is NaN.
+
+    Returns
+    -------
+    Tensor of shape (...)
+    """
+    enough = area >= min_area
+    return (attention[enough].sum(0) / area[enough].sum()).log2()
+
+
+def relative_attention(p: Tensor, weights: Tensor) -> Tensor:
+    """Attention on each nucleus relative to uniform, ``a_i = n · Σ_j w_ij p_j``.
+
+    Parameters
+    ----------
+    p : Tensor of shape (..., n)
+        Maps of one tile.
+    weights : Tensor of shape (m, n)
+        Shares of nucleus i over the tokens; every row sums to 1.
+
+    Returns
+    -------
+    Tensor of shape (..., m)
+    """
+    return p.shape[-1] * (p @ weights.T)
+
+
+def component_coverage(relative: Tensor, threshold: float) -> Tensor:
+    """Share of the nuclei whose attention relative to uniform is at least `threshold`; NaN without nuclei.
+
+    At threshold 1 this is a knife's edge: tiny noise on uniform attention halves it.
+
+    Parameters
+    ----------
+    relative : Tensor of shape (..., m)
+        From `relative_attention`.
+
+    Returns
+    -------
+    Tensor of shape (...)
+    """
+    reached = (relative >= threshold - TOLERANCE).to(relative.dtype).mean(-1)
+    return reached.where(~relative.isnan().any(-1), torch.nan)
+
+
+def head_diversity(p: Tensor) -> Tensor:
+    """Mean Jensen–Shannon divergence over all pairs of heads: 0 identical, at most log 2; NaN for one head.
+
+    Parameters
+    ----------
+    p : Tensor of shape (..., a, n)
+
+    Returns
+    -------
+    Tensor of shape (...)
+    """
+    heads = p.shape[-2]
+    single = entropy(p)
+    total = torch.zeros_like(single[..., 0])
+    # Head by head against the later ones: memory stays that of one copy of p.
+    for i in range(heads - 1):
+        mixed = entropy((p[..., i : i + 1, :] + p[..., i + 1 :, :]) / 2)
+        total = total + (mixed - (single[..., i : i + 1] + single[..., i + 1 :]) / 2).sum(-1)
+    pairs = heads * (heads - 1) / 2
+    return (total / pairs).clamp(min=0) if pairs else torch.full_like(total, torch.nan)
+
+
+def prior_contrast(coverage: Tensor) -> Tensor:
+    """How well tokens tell a region from the rest: ``Var(c) / (c̄ (1 - c̄))`` over all values of `coverage`.
+
+    1 when every token lies wholly inside or outside, 0 when all are alike; NaN if the region is nowhere or
+    everywhere.
+    """
+    mean = coverage.mean()
+    return coverage.var(correction=0) / (mean * (1 - mean))

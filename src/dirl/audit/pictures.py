@@ -1,0 +1,84 @@
+"""Which tiles an audit shows, and their attention maps: what the report's figures are drawn from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dirl.audit import measures as m
+from dirl.audit.tiles import AuditTiles
+from dirl.encoders.attention import attention_rows
+from dirl.encoders.checkpoint import LoadedEncoder, preprocess
+from dirl.report.charts import depth_figure, enrichment_figure
+from dirl.report.figures import AttentionMap, Example, comparison_figure, heads_figure
+from dirl.report.style import encode
+
+RULES = {
+    2: "the largest, the median and the smallest difference in the primary measure, {b} minus {a}",
+    1: "the largest, the median and the smallest primary measure",
+}
+
+
+def draw(
+    summary: dict[str, Any],
+    encoders: Sequence[LoadedEncoder],
+    tiles: AuditTiles,
+    shown: Sequence[tuple[str, int]],
+) -> dict[str, dict[str, bytes]]:
+    """Draw all figures of an audit, and add to the summary which tiles they show.
+
+    Parameters
+    ----------
+    shown
+        From `summary.examples`.
+
+    Returns
+    -------
+    dict
+        By figure, then by kind (``png``, ``svg``), the bytes.
+    """
+    chosen = [_example(encoders, tiles, rule, place) for rule, place in shown]
+    middle = next((i for i, (rule, _) in enumerate(shown) if rule == "median"), 0)
+    names = [one.name for one in encoders]
+    summary["examples_rule"] = RULES[min(len(names), 2)].format(
+        a=names[0], b=names[-1] if len(names) < 2 else names[1]
+    )
+    summary["examples"] = [{"title": one.title, "tile_id": one.tile_id} for one in chosen]
+    summary["strip"] = middle
+    figures = {}
+    if chosen:
+        figures["comparison"] = {"png": encode(comparison_figure(chosen), "png", 120)}
+        figures["heads"] = {"png": encode(heads_figure(chosen[middle]), "png", 120)}
+    for name, figure in (("depth", depth_figure(summary)), ("enrichment", enrichment_figure(summary))):
+        figures[name] = {"png": encode(figure, "png", 160), "svg": encode(figure, "svg")}
+    return figures
+
+
+def attention_map(encoder: LoadedEncoder, tiles: AuditTiles, index: int) -> AttentionMap:
+    """Last-block attention of an encoder on one tile of the store."""
+    images = tiles.read(np.array([index])).images
+    rows = attention_rows(encoder.model, preprocess(encoder, images)).patches[0, -1].cpu()
+    _, p = m.renormalise(rows.flatten(1))
+    _, averaged = m.renormalise(rows.flatten(1).mean(0))
+    grid, side = rows.shape[1:], images.shape[-1]
+    high, wide = (side, side) if encoder.input_px else (n * encoder.patch_px for n in grid)
+    left, top = (side - wide) // 2, (side - high) // 2
+    return AttentionMap(
+        name=encoder.name,
+        p=p.view(-1, *grid).numpy(),
+        averaged=averaged.view(*grid).numpy(),
+        extent=(left, top, left + wide, top + high),
+        entropy=np.append(m.normalised_entropy(p).numpy(), m.normalised_entropy(averaged).numpy()),
+    )
+
+
+def _example(encoders: Sequence[LoadedEncoder], tiles: AuditTiles, rule: str, place: int) -> Example:
+    index = int(tiles.indices[place])
+    maps = tuple(attention_map(one, tiles, index) for one in encoders)
+    return Example(
+        title=f"{rule} difference" if len(encoders) > 1 else f"{rule} entropy",
+        tile_id=str(tiles.tile_ids[place]),
+        image=tiles.store.image(index),
+        labels=tiles.cells.labels(index),
+        maps=maps,
+    )

@@ -1,0 +1,245 @@
+"""`dirl audit`: where the attention of encoders goes on the tiles of a store, with controls and a verdict."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from dirl.audit.controls import uniform_rows, untrained
+from dirl.audit.gate import gate_tiles, gates
+from dirl.audit.intervals import choose_units
+from dirl.audit.pictures import draw
+from dirl.audit.summary import Measured, compare, describe, examples
+from dirl.audit.table import PRIMARY, SCHEMA, measure, to_arrow
+from dirl.audit.tiles import AuditTiles, TileBatch, batch_weights, draw_tiles, token_coverage
+from dirl.audit.verdict import judge
+from dirl.card import claim, finish, new_card
+from dirl.config import AuditConfig
+from dirl.encoders.attention import AttentionRows, attention_rows
+from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
+from dirl.errors import ConfigError
+from dirl.files import read_json, replacing, write_json, write_text
+from dirl.progress import bar
+from dirl.report.html import render
+from dirl.store.dataset import TileStore
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """A finished audit.
+
+    Attributes
+    ----------
+    path
+        Its directory: ``report.html``, ``summary.json``, ``measures.parquet``, ``figures/``, ``card.json``.
+    summary
+        What ``summary.json`` holds.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained HTML file."""
+        return self.path / "report.html"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something whose attention is measured: an encoder or one of its controls."""
+
+    encoder: LoadedEncoder
+    measured: Measured
+
+
+def audit(
+    encoders: Sequence[str],
+    store: Path,
+    out: Path,
+    config: AuditConfig,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> AuditResult:
+    """Measure encoders on tiles of a store, beside their controls, and write the report.
+
+    Parameters
+    ----------
+    encoders
+        Specs as `load_encoder` takes them. The others are compared with the first.
+    store
+        A tile store with cells.
+    out
+        Directory of the audit.
+    config
+        How many tiles, whose cells, which seed.
+    device
+        ``auto``, or a torch device.
+    overwrite
+        Replace an audit of other encoders, tiles or settings.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    EncoderError
+        If an encoder cannot be loaded, or its attention cannot be had.
+    StoreError
+        If the store lacks tiles or cells, or `out` holds something else.
+    """
+    tiles = TileStore.open(store)
+    chosen = draw_tiles(tiles, tiles.cells(config.cells), config.tiles, config.seed)
+    loaded = _named([load_encoder(spec, device=_device(device)) for spec in encoders])
+    for one in loaded:  # refused before the directory is claimed
+        attention_rows(one.model, preprocess(one, chosen.read(chosen.indices[:1]).images))
+    inputs = {"store": tiles.card.digest, "cells": chosen.cells.card.digest}
+    inputs |= {f"encoder {i}: {one.name}": one.digest for i, one in enumerate(loaded)}
+    settings = config.model_dump(mode="json") | {"encoders": list(encoders)}
+    card = claim(out, new_card("audit", settings, inputs), overwrite=overwrite)
+    if card.finished:
+        return AuditResult(out, read_json(out / "summary.json"))
+
+    pairs = untrained(loaded, config.seed)
+    subjects, controls = _subjects(pairs, tiles, config)
+    with replacing(out / "measures.parquet") as temporary, pq.ParquetWriter(temporary, SCHEMA) as writer:
+        everything = [*subjects, *controls]
+        with bar("Measuring attention", len(chosen) * len(everything), quiet=quiet) as advance:
+            for subject in everything:
+                _measure(subject, chosen, writer, advance)
+
+    units = choose_units(chosen.slide_ids, config.bootstrap, config.seed)
+    views = gate_tiles(tiles, loaded, config.tiles, config.seed)
+    with bar("Gate", views.repeats, quiet=quiet) as advance:
+        passed = gates(pairs, views, config.bootstrap, advance)
+    first = subjects[0].measured
+    shown = examples([s.measured for s in subjects], config.figures)
+    summary: dict[str, Any] = {
+        "store": str(store),
+        "tiles": len(chosen),
+        "slides": len(set(chosen.slide_ids.tolist())),
+        "tile_px": tiles.spec.size_px,
+        "mpp": tiles.spec.mpp,
+        "cells": config.cells,
+        "seed": config.seed,
+        "min_area": config.min_area,
+        "primary": PRIMARY,
+        "interval": {
+            "level": 0.95,
+            "resamples": config.bootstrap,
+            "over": units.kind,
+            "units": len(units),
+        },
+        "encoders": [describe(s.measured, units) for s in everything],
+        "gates": {name: asdict(gate) for name, gate in passed.items()},
+        "differences": [compare(first, s.measured, units) for s in subjects[1:]],
+    }
+    summary["verdict"] = asdict(judge(summary))
+    images = draw(summary, [s.encoder for s in subjects], chosen, shown)
+    for name, kinds in images.items():
+        for kind, data in kinds.items():
+            with replacing(out / "figures" / f"{name}.{kind}") as temporary:
+                temporary.write_bytes(data)
+    write_json(out / "summary.json", summary)
+    done = replace(card, counts={"tiles": len(chosen), "encoders": len(loaded)})
+    inline = {
+        name: ("svg", kinds["svg"]) if "svg" in kinds else ("png", kinds["png"])
+        for name, kinds in images.items()
+    }
+    write_text(out / "report.html", render(summary, done, inline))
+    finish(out, card, done.counts)
+    return AuditResult(out, read_json(out / "summary.json"))
+
+
+def _subjects(
+    pairs: Sequence[tuple[LoadedEncoder, LoadedEncoder]], tiles: TileStore, config: AuditConfig
+) -> tuple[list[Subject], list[Subject]]:
+    """Encoders, and their controls, each once: untrained by architecture, uniform by token grid."""
+    kinds = {control.name: control for _, control in pairs}
+    names = {name: "untrained" if len(kinds) == 1 else name for name in kinds}
+    subjects = [
+        Subject(one, Measured(one.name, "encoder", _facts(one, tiles, names[control.name]), config.min_area))
+        for one, control in pairs
+    ]
+    controls = [
+        Subject(one, Measured(names[name], "untrained", _facts(one, tiles, None), config.min_area))
+        for name, one in kinds.items()
+    ]
+    grids = {one.token_grid(tiles.spec.size_px): one for one, _ in pairs}
+    for (rows, columns), one in grids.items():
+        name = "uniform" if len(grids) == 1 else f"uniform, {rows} × {columns}"
+        facts = _facts(one, tiles, None) | {"spec": None, "digest": None}
+        controls.append(Subject(one, Measured(name, "uniform", facts, config.min_area)))
+    return subjects, controls
+
+
+def _facts(encoder: LoadedEncoder, tiles: TileStore, control: str | None) -> dict[str, Any]:
+    notes = []
+    if getattr(encoder.model, "global_pool", "token") != "token" and control is not None:
+        notes.append("its embedding pools the patch tokens; what is audited is the [CLS] token's attention")
+    return {
+        "spec": encoder.spec,
+        "digest": encoder.digest,
+        "run": None if encoder.run is None else str(encoder.run),
+        "control": control,
+        "patch_px": encoder.patch_px,
+        "input_px": encoder.input_px,
+        "token_um": encoder.token_um(tiles.spec.size_px, tiles.spec.mpp),
+        "grid": list(encoder.token_grid(tiles.spec.size_px)),
+        "notes": notes,
+    }
+
+
+def _measure(
+    subject: Subject, tiles: AuditTiles, writer: pq.ParquetWriter, advance: Callable[..., None]
+) -> None:
+    encoder, measured = subject.encoder, subject.measured
+    ids = dict(zip(tiles.indices.tolist(), tiles.tile_ids.tolist(), strict=True))
+    slides = dict(zip(tiles.indices.tolist(), tiles.slide_ids.tolist(), strict=True))
+    for batch in tiles:
+        rows = _rows(subject, batch)
+        covered = token_coverage(encoder, batch.regions)
+        values = measure(rows, covered.to(rows.patches.device), batch_weights(encoder, tiles, batch))
+        numbers = values.cpu().numpy()
+        area = covered.mean(-1).numpy()
+        measured.facts |= {"blocks": numbers.shape[1], "heads": numbers.shape[2] - 1}
+        measured.add(numbers, area, covered[:, 0].numpy())
+        names = [np.array([known[i] for i in batch.indices.tolist()]) for known in (ids, slides)]
+        writer.write_table(to_arrow(measured.name, names[0], names[1], numbers, area))
+        advance(len(batch.indices))
+
+
+def _rows(subject: Subject, batch: TileBatch) -> AttentionRows:
+    if subject.measured.kind == "uniform":
+        return uniform_rows(len(batch.indices), subject.encoder.token_grid(batch.images.shape[-1]))
+    return attention_rows(subject.encoder.model, preprocess(subject.encoder, batch.images))
+
+
+def _named(encoders: Sequence[LoadedEncoder]) -> list[LoadedEncoder]:
+    """Give encoders of one name their spec as a name, and refuse the same one twice."""
+    names = Counter(one.name for one in encoders)
+    named = [replace(one, name=one.spec) if names[one.name] > 1 else one for one in encoders]
+    twice = [name for name, count in Counter(one.name for one in named).items() if count > 1]
+    if twice or not encoders:
+        reason = "named twice" if twice else "no encoder named"
+        raise ConfigError(reason, where=twice[0] if twice else "ENCODER", remedy="name different encoders")
+    return named
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            "no such device here", where=f"--device {name}", remedy="use auto or cpu"
+        ) from error
+    return device

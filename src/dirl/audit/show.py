@@ -1,0 +1,30 @@
+"""An audit's result on the terminal: a small table, the verdict, and where the report is."""
+
+from rich.console import Console
+from rich.table import Table
+
+from dirl.audit.run import AuditResult
+from dirl.report.html import number, signed
+
+COLUMNS = ("entropy", "effective_share", "gini", "components50")
+
+
+def show(result: AuditResult, console: Console | None = None) -> None:
+    """Print the last block's measures of every encoder and control, the verdict, and the report's path."""
+    console = console or Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("last block, per head")
+    for title in ("entropy", "tokens used", "Gini", "nuclei seen", "nuclei log2", "gate"):
+        table.add_column(title, justify="right")
+    for one in result.summary["encoders"]:
+        gate = result.summary["gates"].get(one["name"])
+        table.add_row(
+            one["name"],
+            *(number(one["last_block"]["per_head"][name], name) for name in COLUMNS),
+            signed(one["enrichment"]["per_head"]["nuclei"]),
+            "" if gate is None else "passed" if gate["passed"] else "failed",
+            style="" if one["kind"] == "encoder" else "dim",
+        )
+    console.print(table)
+    console.print(result.summary["verdict"]["headline"], markup=False, highlight=False)
+    console.print(f"Report: {result.report}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,135 @@
+"""All measures of a batch of attention rows as one table: the columns of `measures.parquet`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dirl.audit import measures as m
+from dirl.audit.tiles import REGIONS
+from dirl.encoders.attention import AttentionRows
+
+# What a reader sees, by column.
+TITLES = {
+    "entropy": "normalised entropy",
+    "effective_share": "effective tokens, share",
+    "effective_tokens": "effective tokens",
+    "participation": "participation",
+    "gini": "Gini",
+    "hoyer": "Hoyer",
+    "top1_mass": "top 1 % mass",
+    "top5_mass": "top 5 % mass",
+    "top10_mass": "top 10 % mass",
+    "tokens60": "tokens for 60 % of the mass",
+    "tokens90": "tokens for 90 % of the mass",
+    "components50": "nuclei with ≥ ½ of uniform",
+    "components25": "nuclei with ≥ ¼ of uniform",
+    "components100": "nuclei with ≥ uniform",
+    "head_diversity": "head diversity (nats)",
+    "patch_mass": "patch mass",
+    "cls_mass": "mass on [CLS]",
+    "register_mass": "mass on registers",
+}
+PRIMARY = "entropy"
+MEASURES = tuple(TITLES)
+ATTENTION = tuple(f"attention_{region}" for region in REGIONS)
+AREA = tuple(f"area_{region}" for region in REGIONS)
+COLUMNS = (*MEASURES, *ATTENTION)
+AVERAGED = -1
+
+SCHEMA = pa.schema(
+    [
+        pa.field("encoder", pa.dictionary(pa.int16(), pa.string())),
+        pa.field("tile_id", pa.string()),
+        pa.field("slide_id", pa.string()),
+        pa.field("block", pa.int16()),
+        pa.field("head", pa.int16()),
+        *(pa.field(name, pa.float32()) for name in (*COLUMNS, *AREA)),
+    ]
+)
+
+
+def measure(rows: AttentionRows, coverage: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """Measure every tile, block and head, and the heads averaged first.
+
+    Parameters
+    ----------
+    rows
+        Of t tiles, l blocks and a heads.
+    coverage : Tensor of shape (t, 3, n)
+        From `tiles.token_coverage`.
+    weights
+        For each tile, shape (m, n), from `tiles.nucleus_weights`.
+
+    Returns
+    -------
+    Tensor of shape (t, l, a + 1, columns)
+        Float32, in the order of `COLUMNS`; the last of the heads is their average. Head diversity is
+        there only, NaN elsewhere; component coverage is NaN for a tile without nuclei.
+    """
+    heads = rows.patches.flatten(3)
+    mass, p = m.renormalise(torch.cat([heads, heads.mean(2, keepdim=True)], dim=2))
+    diversity = torch.full_like(mass, torch.nan)
+    diversity[:, :, -1] = m.head_diversity(p[:, :, :-1])
+    relative = [m.relative_attention(tile, w.to(p)) for tile, w in zip(p, weights, strict=True)]
+    effective = m.effective_tokens(p)
+    values = {
+        "entropy": m.normalised_entropy(p),
+        "effective_tokens": effective,
+        "effective_share": effective / p.shape[-1],
+        "participation": m.participation(p),
+        "gini": m.gini(p),
+        "hoyer": m.hoyer(p),
+        "top1_mass": m.top_mass(p, 0.01),
+        "top5_mass": m.top_mass(p, 0.05),
+        "top10_mass": m.top_mass(p, 0.1),
+        "tokens60": m.tokens_for_mass(p, 0.6),
+        "tokens90": m.tokens_for_mass(p, 0.9),
+        "components25": torch.stack([m.component_coverage(r, 0.25) for r in relative]),
+        "components50": torch.stack([m.component_coverage(r, 0.5) for r in relative]),
+        "components100": torch.stack([m.component_coverage(r, 1.0) for r in relative]),
+        "head_diversity": diversity,
+        "patch_mass": mass,
+        "cls_mass": _with_average(rows.cls),
+        "register_mass": _with_average(rows.registers),
+    }
+    regions = m.region_attention(p, coverage.to(p))
+    return torch.cat([torch.stack([values[name] for name in MEASURES], dim=-1), regions], dim=-1)
+
+
+def to_arrow(
+    encoder: str,
+    tile_ids: NDArray[np.str_],
+    slide_ids: NDArray[np.str_],
+    values: NDArray[np.float32],
+    area: NDArray[np.float32],
+) -> pa.Table:
+    """Write measures in long form, one row per tile, block and head (-1: heads averaged first).
+
+    Parameters
+    ----------
+    values : ndarray of shape (t, l, a + 1, columns)
+        From `measure`.
+    area : ndarray of shape (t, 3)
+        Share of each tile that each region covers.
+    """
+    tiles, blocks, heads, _ = values.shape
+    tile, block, head = (index.ravel() for index in np.indices((tiles, blocks, heads)))
+    flat = values.reshape(-1, values.shape[-1])
+    columns = {
+        "encoder": pa.DictionaryArray.from_arrays(np.zeros(len(tile), np.int16), [encoder]),
+        "tile_id": tile_ids[tile].tolist(),
+        "slide_id": slide_ids[tile].tolist(),
+        "block": block.astype(np.int16),
+        "head": np.where(head == heads - 1, AVERAGED, head).astype(np.int16),
+        **{name: flat[:, i] for i, name in enumerate(COLUMNS)},
+        **{name: area[tile, i] for i, name in enumerate(AREA)},
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _with_average(mass: Tensor) -> Tensor:
+    return torch.cat([mass, mass.mean(2, keepdim=True)], dim=2)

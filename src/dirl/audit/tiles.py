@@ -1,0 +1,148 @@
+"""The tiles that an audit looks at, read in batches, and their nuclei as weights over tokens."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dirl.encoders.checkpoint import LoadedEncoder, fit
+from dirl.store.dataset import CellStore, TileStore
+from dirl.views.coverage import coverage
+
+REGIONS = ("nuclei", "rest", "glass")
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class TileBatch:
+    """Some tiles of a store.
+
+    Attributes
+    ----------
+    indices : ndarray of shape (t,)
+        Their numbers in the store.
+    images : Tensor of shape (t, 3, h, w), uint8
+    regions : Tensor of shape (t, h, w), uint8
+        0 glass, 1 nuclei, 2 the rest of the tissue.
+    labels : Tensor of shape (t, h, w), int32
+        Nuclei by id.
+    """
+
+    indices: NDArray[np.int64]
+    images: Tensor
+    regions: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class AuditTiles:
+    """A fixed choice of a store's tiles, with their cells."""
+
+    store: TileStore
+    cells: CellStore
+    indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @cached_property
+    def slide_ids(self) -> NDArray[np.str_]:
+        """Slide of each chosen tile."""
+        return self.store.slide_ids[self.indices]
+
+    @cached_property
+    def tile_ids(self) -> NDArray[np.str_]:
+        """Id of each chosen tile."""
+        return self.store.tile_ids[self.indices]
+
+    @cached_property
+    def nucleus_um2(self) -> Mapping[str, Tensor]:
+        """Area of every nucleus of the chosen slides, by slide and then by id."""
+        areas = {}
+        for slide in np.unique(self.slide_ids).tolist():
+            table = self.cells.nuclei(slide)
+            ids = torch.from_numpy(table["id"].to_numpy().astype(np.int64))
+            areas[slide] = torch.zeros(int(ids.max()) + 1 if len(ids) else 1)
+            areas[slide][ids] = torch.from_numpy(table["area_um2"].to_numpy().astype(np.float32))
+        return areas
+
+    def read(self, indices: NDArray[np.int64]) -> TileBatch:
+        """Read tiles by their number in the store."""
+        chosen = [int(i) for i in indices]
+        return TileBatch(
+            indices=indices,
+            images=torch.from_numpy(np.stack([self.store.image(i) for i in chosen])).permute(0, 3, 1, 2),
+            regions=torch.from_numpy(np.stack([self.cells.regions(i) for i in chosen])),
+            labels=torch.from_numpy(np.stack([self.cells.labels(i) for i in chosen])),
+        )
+
+    def __iter__(self) -> Iterator[TileBatch]:
+        for start in range(0, len(self), BATCH):
+            yield self.read(self.indices[start : start + BATCH])
+
+
+def draw_tiles(store: TileStore, cells: CellStore, count: int, seed: int) -> AuditTiles:
+    """Draw `count` tiles, or all when there are fewer, without replacement, in the store's order."""
+    drawn = np.random.default_rng(seed).choice(len(store), min(count, len(store)), replace=False)
+    return AuditTiles(store, cells, np.sort(drawn))
+
+
+def token_coverage(encoder: LoadedEncoder, regions: Tensor) -> Tensor:
+    """Share of each of the encoder's tokens that nuclei, the rest of the tissue, and glass cover.
+
+    Parameters
+    ----------
+    regions : Tensor of shape (t, h, w)
+
+    Returns
+    -------
+    Tensor of shape (t, 3, n)
+        Sums to 1 over the regions.
+    """
+    tissue = coverage(fit(encoder, regions), 2, encoder.patch_px).flatten(2)
+    return torch.cat([tissue, 1 - tissue.sum(1, keepdim=True)], dim=1)
+
+
+def nucleus_weights(labels: Tensor, patch_px: int, least_px: Tensor) -> Tensor:
+    """Shares of each nucleus over the tokens, for `measures.relative_attention`.
+
+    Parameters
+    ----------
+    labels : Tensor of shape (h, w)
+        Nuclei by id, as the encoder sees them.
+    patch_px
+        Side of a token.
+    least_px : Tensor of shape (ids,)
+        By id: a nucleus with fewer pixels here lies mostly outside, and is left out.
+
+    Returns
+    -------
+    Tensor of shape (m, n)
+        Every row sums to 1.
+    """
+    ids, which = labels.long().unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    rows = torch.arange(labels.shape[0], device=labels.device) // patch_px
+    columns = torch.arange(labels.shape[1], device=labels.device) // patch_px
+    wide, tokens = labels.shape[1] // patch_px, (labels.shape[0] // patch_px) * (labels.shape[1] // patch_px)
+    token = rows[:, None] * wide + columns
+    counts = torch.bincount((which * tokens + token).flatten(), minlength=len(ids) * tokens)
+    counts = counts.view(len(ids), tokens).float()
+    inside = counts.sum(1)
+    kept = (ids > 0) & (inside >= least_px.to(ids.device)[ids])
+    return counts[kept] / inside[kept, None]
+
+
+def batch_weights(encoder: LoadedEncoder, tiles: AuditTiles, batch: TileBatch) -> list[Tensor]:
+    """`nucleus_weights` of every tile of a batch, of the nuclei that lie at least half inside the tile."""
+    labels = fit(encoder, batch.labels)
+    tile_px = batch.labels.shape[-1]
+    px_um = tiles.store.spec.mpp * (1 if encoder.input_px is None else tile_px / encoder.input_px)
+    slides = tiles.store.slide_ids[batch.indices].tolist()
+    return [
+        nucleus_weights(label, encoder.patch_px, tiles.nucleus_um2[slide] / (2 * px_um**2))
+        for label, slide in zip(labels, slides, strict=True)
+    ]

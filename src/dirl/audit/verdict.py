@@ -1,0 +1,167 @@
+"""What an audit allows to be said: about these encoders on these tiles, never about a method."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dirl.audit.table import PRIMARY
+
+NEARLY_UNIFORM = 0.97
+COARSE_UM = 8.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A sentence and what qualifies it.
+
+    Attributes
+    ----------
+    evidence
+        Whether a difference between the encoders was seen. With one encoder: whether its gate is passed.
+    headline
+        One or two sentences.
+    notes
+        What a reader must know beside it, the most serious first.
+    """
+
+    evidence: bool
+    headline: str
+    notes: tuple[str, ...]
+
+
+def judge(summary: Mapping[str, Any]) -> Verdict:
+    """Word the verdict of a summary (see `dirl.audit.run`)."""
+    encoders = [one for one in summary["encoders"] if one["kind"] == "encoder"]
+    failed = {name: gate for name, gate in summary["gates"].items() if not gate["passed"]}
+    differences = summary["differences"]
+    evidence = not failed
+    if failed:
+        headline = (
+            f"No evidence: {' and '.join(failed)} {'do' if len(failed) > 1 else 'does'} not pass the gate. "
+            "Attention means nothing where nothing shows that the encoder has learned."
+        )
+    elif not differences:
+        headline = _one(encoders[0], summary)
+    else:
+        by_name = {one["name"]: one for one in encoders}
+        sentences = [_difference(pair, by_name, summary["tiles"]) for pair in differences]
+        evidence = any(_excludes_zero(pair["per_head"][PRIMARY]) for pair in differences)
+        headline = " ".join(sentences)
+    notes = [f"{name}: {reason}." for name, gate in failed.items() for reason in gate["reasons"]]
+    notes += [
+        note
+        for one in encoders
+        for note in (*_of_encoder(one), *(f"{one['name']}: {text}" for text in one["notes"]))
+    ]
+    notes += [note for pair in differences for note in _of_pair(pair)]
+    return Verdict(evidence, headline, (*notes, *_always(summary)))
+
+
+def _difference(pair: Mapping[str, Any], by_name: Mapping[str, Any], tiles: int) -> str:
+    a, b = pair["reference"], pair["encoder"]
+    old, new = (by_name[name]["last_block"]["per_head"][PRIMARY]["value"] for name in (a, b))
+    difference = pair["per_head"][PRIMARY]
+    numbers = f"{old:.3f} → {new:.3f}, difference {_with_interval(difference)}"
+    if not _excludes_zero(difference):
+        return (
+            f"No evidence that on these {tiles} tiles the attention of {b} is spread otherwise than that of "
+            f"{a}: normalised entropy {numbers}."
+        )
+    word = "more" if difference["value"] > 0 else "less"
+    return (
+        f"On these {tiles} tiles the attention of {b} is spread {word} evenly than that of {a}: "
+        f"normalised entropy {numbers}."
+    )
+
+
+def _one(encoder: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    last = encoder["last_block"]["per_head"]
+    control = next((o for o in summary["encoders"] if o["name"] == encoder["control"]), None)
+    text = (
+        f"On these {summary['tiles']} tiles the attention of {encoder['name']} has a normalised entropy of "
+        f"{_plain(last[PRIMARY])}, as if spread evenly over {last['effective_share']['value']:.0%} "
+        "of the tokens"
+    )
+    if control is not None:
+        text += f"; untrained, the same architecture has {_plain(control['last_block']['per_head'][PRIMARY])}"
+    return text + "."
+
+
+def _of_encoder(encoder: Mapping[str, Any]) -> list[str]:
+    name, last = encoder["name"], encoder["last_block"]["per_head"]
+    notes = []
+    if (last[PRIMARY]["value"] or 0) > NEARLY_UNIFORM:
+        notes.append(
+            f"{name} attends nearly uniformly (entropy {last[PRIMARY]['value']:.3f} > {NEARLY_UNIFORM}): "
+            "every measure of spread is close to perfect there and says little. Look into it."
+        )
+    if (last["patch_mass"]["value"] or 0) < 0.5:
+        notes.append(
+            f"Only {last['patch_mass']['value']:.0%} of {name}'s [CLS] attention falls on patches; the rest "
+            "stays on [CLS] and the registers. All other measures describe that part alone."
+        )
+    if encoder["token_um"] > COARSE_UM:
+        contrast = encoder["prior_contrast"]
+        notes.append(
+            f"{name}'s tokens of {encoder['token_um']:.1f} µm are wider than a nucleus"
+            + (f" (prior contrast {contrast:.2f})" if contrast is not None else "")
+            + ": its attention can hardly tell nuclei from the rest."
+        )
+    return notes
+
+
+def _of_pair(pair: Mapping[str, Any]) -> list[str]:
+    a, b = pair["reference"], pair["encoder"]
+    per_head, averaged = pair["per_head"][PRIMARY], pair["heads_averaged"][PRIMARY]
+    notes = []
+    if _excludes_zero(per_head) and not (
+        _excludes_zero(averaged) and per_head["value"] * averaged["value"] > 0
+    ):
+        notes.append(
+            f"With the heads averaged first, {b} minus {a} is {_with_interval(averaged)}: the difference "
+            "lies in the single heads and not in where they look together."
+        )
+    moved = {"nuclei": ("away from nuclei", "towards nuclei"), "glass": ("away from glass", "towards glass")}
+    for region, (less, more) in moved.items():
+        change = pair["enrichment"]["per_head"][region]
+        if _excludes_zero(change):
+            way = more if change["value"] > 0 else less
+            warning = ": spread attention is not balanced attention" if way == "away from nuclei" else ""
+            notes.append(
+                f"From {a} to {b} attention moved {way}, log2 enrichment {_with_interval(change)}{warning}."
+            )
+    return notes
+
+
+def _always(summary: Mapping[str, Any]) -> list[str]:
+    notes = []
+    if summary["interval"]["over"] == "tiles":
+        slides = f"{summary['slides']} slide{'s' if summary['slides'] != 1 else ''}"
+        notes.append(
+            f"The tiles come from {slides}: intervals are over tiles and do not speak of other slides."
+        )
+    notes.append(
+        "Spread is not quality: no downstream score is measured here. An encoder is better only if its "
+        "attention spreads and such a score does not fall."
+    )
+    if len(summary["gates"]) > 1:
+        notes.append(
+            "This compares single checkpoints. A claim about a training method needs several seeds of each."
+        )
+    return notes
+
+
+def _excludes_zero(value: Mapping[str, float | None]) -> bool:
+    low, high = value["low"], value["high"]
+    return low is not None and high is not None and (low > 0 or high < 0)
+
+
+def _plain(value: Mapping[str, float | None]) -> str:
+    return "–" if value["value"] is None else f"{value['value']:.3f}"
+
+
+def _with_interval(value: Mapping[str, float | None]) -> str:
+    if value["value"] is None:
+        return "–"
+    text = f"{value['value']:+.3f} (95 % interval {value['low']:+.3f} to {value['high']:+.3f})"
+    return text.replace("-", "−")

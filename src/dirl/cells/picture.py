@@ -1,0 +1,46 @@
+"""Pictures that show what a segmenter took for nuclei."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from dirl.cells.nuclei import Image
+from dirl.files import replacing
+
+ENLARGE = 2
+SIDE_PX = 640
+COLUMNS = 4
+COLOUR = (255, 230, 0)
+
+
+def draw_nuclei(path: Path, images: Sequence[Image], labels: Sequence[NDArray[np.int32]]) -> None:
+    """Write a PNG of the middles of equal images (h, w, 3), with the outlines of their nuclei (h, w)."""
+    outlined = [_outline(_middle(rgb), _middle(ids)) for rgb, ids in zip(images, labels, strict=True)]
+    outlined += [np.full_like(outlined[0], 255)] * (-len(outlined) % min(COLUMNS, len(outlined)))
+    step = min(COLUMNS, len(outlined))
+    rows = [np.hstack(outlined[i : i + step]) for i in range(0, len(outlined), step)]
+    with replacing(path) as temporary:
+        Pillow.fromarray(np.vstack(rows)).save(temporary, "PNG", compress_level=1)
+
+
+def _outline(rgb: Image, labels: NDArray[np.int32]) -> Image:
+    """Enlarge, so that an outline lies on the border and hides little of a nucleus."""
+    rgb, labels = _enlarged(rgb), _enlarged(labels)
+    edge = np.zeros(labels.shape, bool)
+    edge[1:] |= labels[1:] != labels[:-1]
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    rgb[edge] = COLOUR
+    return rgb
+
+
+def _middle(values: NDArray[Any]) -> NDArray[Any]:
+    top, left = (max(0, (side - SIDE_PX) // 2) for side in values.shape[:2])
+    return values[top : top + SIDE_PX, left : left + SIDE_PX]
+
+
+def _enlarged(values: NDArray[Any]) -> NDArray[Any]:
+    return values.repeat(ENLARGE, 0).repeat(ENLARGE, 1)

@@ -1,0 +1,37 @@
+"""`dirl cells`: the nuclei of a store's tiles."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def cells(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Tile store that `dirl tile` made.")],
+    segmenter: Annotated[
+        str, typer.Option(help="Who finds the nuclei: hematoxylin, or package.module:attribute.")
+    ] = "hematoxylin",
+    workers: Annotated[int, typer.Option(help="Processes, each with a slide of its own.")] = 1,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace cells of this segmenter that are there.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Find the nuclei, on the slides that the tiles were cut from.
+
+    Cells of several segmenters lie side by side in a store. Run again, only what is missing is made.
+    """
+    from rich.console import Console
+
+    from dirl.cells.segment import cells as segment
+    from dirl.config import CellsConfig, make
+
+    config = make(CellsConfig, {"segmenter": segmenter}, where="dirl cells")
+    found = segment(store, config, workers=workers, overwrite=overwrite, quiet=quiet)
+    if not quiet:
+        Console().print(
+            f"{found.card.counts['nuclei']} nuclei for {len(found)} tiles; "
+            f"look at their outlines: {found.path / 'pictures'}",
+            highlight=False,
+            soft_wrap=True,
+        )

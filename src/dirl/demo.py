@@ -1,0 +1,176 @@
+"""`dirl demo`: the whole story on one slide, on a CPU, in minutes."""
+
+import hashlib
+import os
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dirl import synthetic
+from dirl.audit.run import AuditResult, audit
+from dirl.card import claim, finish, new_card
+from dirl.cells.segment import cells
+from dirl.config import AuditConfig, CellsConfig, TileConfig, load_recipe
+from dirl.files import replacing
+from dirl.pretrain.run import pretrain
+from dirl.progress import bar
+from dirl.report.html import number, signed
+from dirl.slides.slide import open_slide
+from dirl.store.build import tile
+
+SAMPLE_URL = "https://openslide.cs.cmu.edu/download/openslide-testdata/Aperio/CMU-1-Small-Region.svs"
+SAMPLE_SHA256 = "ed92d5a9f2e86df67640d6f92ce3e231419ce127131697fbbce42ad5e002c8a7"
+TIMEOUT_S = 15
+TILE_PX = 128
+MPP = 0.5
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What a demo made.
+
+    Attributes
+    ----------
+    path
+        Its directory: ``store/``, ``vanilla/``, ``dirl/``, ``audit/``.
+    slide
+        The slide that was used.
+    origin
+        Where the slide came from, in a sentence.
+    audit
+        The audit of the two runs.
+    """
+
+    path: Path
+    slide: Path
+    origin: str
+    audit: AuditResult
+
+
+def demo(
+    slide: Path | None = None,
+    out: Path = Path("demo"),
+    *,
+    mpp_override: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Demo:
+    """Tile one slide, find its nuclei, pretrain vanilla and DiRL alike, and compare their attention.
+
+    Both runs have the same seed, order of tiles, views and number of steps; they differ by one key of the
+    recipe, ``dense.weight``. An interrupted demo goes on where it stopped.
+
+    Parameters
+    ----------
+    slide
+        A slide that OpenSlide reads; None takes a public one, and offline draws one.
+    out
+        Directory for everything that is made.
+    mpp_override
+        µm per pixel of a slide whose file names none.
+    seed
+        Seed of the runs and of the audit.
+    overwrite
+        Replace a demo of another slide or seed.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    DirlError
+        Whatever a stage raises.
+    """
+    if slide is not None:
+        open_slide(slide, mpp_override).close()  # what cannot be read is refused before anything is made
+    card = new_card("demo", {"slide": str(slide or "sample"), "mpp_override": mpp_override, "seed": seed})
+    card = claim(out, card, overwrite=overwrite)
+    chosen, origin = (slide, f"your slide {slide.name}") if slide else find_sample(out, quiet=quiet)
+    if not quiet:
+        Console(stderr=True).print(f"Slide: {origin}", markup=False, highlight=False)
+
+    store, runs = out / "store", [out / "vanilla", out / "dirl"]
+    config = TileConfig(mpp=MPP, size_px=TILE_PX, mpp_override=mpp_override)
+    tile([chosen], store, config, quiet=quiet)
+    cells(store, CellsConfig(), quiet=quiet)
+    for run, override in zip(runs, ("dense.weight=0", "dense.weight=1"), strict=True):
+        recipe = load_recipe("demo", [override, f"seed={seed}"])
+        pretrain(recipe, store, run, device="cpu", quiet=quiet)
+    result = audit(
+        [str(run) for run in runs], store, out / "audit", AuditConfig(seed=seed), device="cpu", quiet=quiet
+    )
+    finish(out, card, {"tiles": result.summary["tiles"]})
+    return Demo(out, chosen, origin, result)
+
+
+def find_sample(out: Path, *, quiet: bool = False) -> tuple[Path, str]:
+    """Return the public sample slide, downloaded once, or offline a slide drawn into `out`.
+
+    Returns
+    -------
+    path : Path
+        The slide.
+    origin : str
+        Where it came from.
+    """
+    name = SAMPLE_URL.rsplit("/", 1)[1]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dirl" / name
+    drawn = out / "synthetic.tif"
+    if drawn.exists():  # an interrupted demo goes on with the slide that it began with
+        return drawn, "a synthetic slide with known nuclei, drawn earlier"
+    try:
+        if not (cache.exists() and _sha256(cache) == SAMPLE_SHA256):
+            _download(SAMPLE_URL, cache, quiet=quiet)
+        return cache, f"{name}, a public slide (CC0) from OpenSlide's test data"
+    except OSError as error:
+        why = getattr(error, "reason", None) or error
+        with bar("Drawing a slide", None, quiet=quiet):
+            synthetic.write(drawn, seed=0)
+        return drawn, f"a synthetic slide with known nuclei, not tissue, because {name} cannot be had ({why})"
+
+
+def show(done: Demo, console: Console | None = None) -> None:
+    """Print the demo's table of six lines, its verdict and where the report is."""
+    console = console or Console()
+    summary = done.audit.summary
+    subjects = {one["name"]: one for one in summary["encoders"] if one["kind"] == "encoder"}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("last block of")
+    for name in subjects:
+        table.add_column(name, justify="right")
+    rows = {
+        "attention entropy, per head": "entropy",
+        "tokens in effect, share": "effective_share",
+        "Gini (0 = even)": "gini",
+        "nuclei attended, share": "components50",
+    }
+    for label, key in rows.items():
+        table.add_row(label, *(number(one["last_block"]["per_head"][key], key) for one in subjects.values()))
+    nuclei = (signed(one["enrichment"]["per_head"]["nuclei"]) for one in subjects.values())
+    table.add_row("attention on nuclei, log2", *nuclei)
+    gates = ("passed" if summary["gates"][name]["passed"] else "failed" for name in subjects)
+    table.add_row("gate", *gates)
+    console.print(table)
+    console.print(f"\nOn {done.origin}.", markup=False, highlight=False)
+    console.print(summary["verdict"]["headline"], markup=False, highlight=False)
+    console.print(f"Report: {done.audit.report}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _download(url: str, target: Path, *, quiet: bool) -> None:
+    """Download a file whole, check it, and put it in its place."""
+    with replacing(target) as temporary, urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
+        size = int(response.headers.get("Content-Length") or 0) or None
+        with temporary.open("wb") as handle, bar("Downloading a slide", size, quiet=quiet) as advance:
+            while block := response.read(1 << 16):
+                handle.write(block)
+                advance(len(block))
+        if (found := _sha256(temporary)) != SAMPLE_SHA256:
+            raise OSError(f"what {url} sent is not the slide: its SHA-256 is {found}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

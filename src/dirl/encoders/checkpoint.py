@@ -1,0 +1,266 @@
+"""From what a user names to an encoder that is ready to look at tiles."""
+
+import difflib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from dirl.encoders.weights import first_line, load_weights, weights_digest
+from dirl.errors import EncoderError
+from dirl.files import read_json
+
+SUPPORTED = "a run's directory, timm:NAME or timm:NAME,weights=FILE (weights=random: untrained)"
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """A timm model in evaluation mode, without a classifier, and what its images must look like.
+
+    Attributes
+    ----------
+    name
+        Short name for tables and figures.
+    spec
+        What it was loaded from.
+    digest
+        Digest of its weights.
+    model
+        Maps normalised images (b, 3, h, w) to embeddings (b, d).
+    patch_px
+        Side of a patch token in the model's pixels.
+    input_px
+        Side of the images it takes; None where any multiple of `patch_px` will do.
+    mean, std
+        What images in 0..1 are normalised with, by channel.
+    run
+        The pretraining run that it comes from, if any.
+    architecture, arguments
+        What `timm.create_model` made it from.
+    """
+
+    name: str
+    spec: str
+    digest: str
+    model: nn.Module = field(repr=False)
+    patch_px: int
+    input_px: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    run: Path | None
+    architecture: str
+    arguments: Mapping[str, Any]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.model.parameters()).device
+
+    def randomised(self, seed: int) -> "LoadedEncoder":
+        """Return the same architecture, freshly initialised: the control of what training changed."""
+        model = _create(self.architecture, self.arguments, seed).to(self.device)
+        name = f"{self.name}, untrained"
+        return replace(self, name=name, model=model, digest=weights_digest(model), run=None)
+
+    def token_grid(self, tile_px: int) -> tuple[int, int]:
+        """Rows and columns of patch tokens on a tile of this side."""
+        side = (self.input_px or tile_px) // self.patch_px
+        return side, side
+
+    def token_um(self, tile_px: int, mpp: float) -> float:
+        """Side of a patch token on a tile, in µm."""
+        return self.patch_px * mpp * (1 if self.input_px is None else tile_px / self.input_px)
+
+
+def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEncoder:
+    """Load an encoder by name.
+
+    Parameters
+    ----------
+    spec
+        A run's directory; ``timm:NAME``, with the weights of its hub; ``timm:NAME,weights=FILE`` with
+        local ones (safetensors, or a plain torch checkpoint); ``timm:NAME,weights=random`` without.
+    device
+        Where to put it.
+
+    Raises
+    ------
+    EncoderError
+        If there is no such model or run, if it is not a vision transformer, or if its weights cannot be
+        had or do not fit.
+    """
+    scheme, colon, rest = spec.partition(":")
+    if colon and scheme == "timm":
+        encoder = _load_timm(spec, rest)
+    elif (Path(spec) / "encoder" / "config.json").is_file():
+        encoder = _load_run(spec, Path(spec))
+    elif Path(spec).is_dir():
+        reason = "holds no encoder (no encoder/config.json)"
+        raise EncoderError(reason, where=spec, remedy="name a directory that `dirl pretrain` finished")
+    else:
+        where = spec if colon else f"{spec!r}"
+        raise EncoderError("no such encoder", where=where, remedy=f"there are: {SUPPORTED}")
+    encoder.model.to(device)
+    return encoder
+
+
+def fit(encoder: LoadedEncoder, pixels: Tensor) -> Tensor:
+    """Bring images or label maps to a size that the encoder takes.
+
+    Fixed-size encoders: resized, images by an anti-aliased bilinear filter, integer labels by nearest
+    neighbour. Others: cropped about the centre to whole patches.
+
+    Parameters
+    ----------
+    pixels : Tensor of shape (b, 3, h, w), float, or (b, h, w), integer
+        Images, or region ids or nucleus labels.
+    """
+    height, width = pixels.shape[-2:]
+    if encoder.input_px is None:
+        top, left = height % encoder.patch_px // 2, width % encoder.patch_px // 2
+        high, wide = (side // encoder.patch_px * encoder.patch_px for side in (height, width))
+        if not high or not wide:
+            reason = f"a tile of {width} × {height} px is smaller than a patch of {encoder.patch_px} px"
+            raise EncoderError(reason, where=encoder.name, remedy="make larger tiles")
+        return pixels[..., top : top + high, left : left + wide]
+    size = (encoder.input_px, encoder.input_px)
+    if (height, width) == size:
+        return pixels
+    if pixels.is_floating_point():
+        return interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
+    # By index and not by `interpolate`: that goes through float, where large nucleus ids lose digits.
+    rows, columns = (
+        ((torch.arange(new, device=pixels.device) + 0.5) * (old / new)).long()
+        for new, old in zip(size, (height, width), strict=True)
+    )
+    return pixels[..., rows[:, None], columns]
+
+
+def preprocess(encoder: LoadedEncoder, images: Tensor) -> Tensor:
+    """Fit and normalise images for the encoder, on its device.
+
+    Parameters
+    ----------
+    images : Tensor of shape (b, 3, h, w)
+        uint8, or float in 0..1.
+    """
+    images = images.to(encoder.device)
+    values = images if images.is_floating_point() else images.float() / 255
+    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (encoder.mean, encoder.std))
+    return (fit(encoder, values) - mean) / std
+
+
+@torch.inference_mode()
+def embed(encoder: LoadedEncoder, images: Tensor) -> Tensor:
+    """Embed images, with the model's own pooling.
+
+    Parameters
+    ----------
+    images : Tensor of shape (b, 3, h, w)
+        uint8, or float in 0..1.
+
+    Returns
+    -------
+    Tensor of shape (b, d)
+    """
+    embeddings: Tensor = encoder.model(preprocess(encoder, images))
+    return embeddings.float()
+
+
+def _load_run(spec: str, run: Path) -> LoadedEncoder:
+    folder = run / "encoder"
+    try:
+        config = read_json(folder / "config.json")
+        architecture, normalisation = config["architecture"], config["pretrained_cfg"]
+        arguments = {"dynamic_img_size": True, **config.get("model_args", {})}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise EncoderError(f"damaged ({error!r})", where=folder / "config.json") from None
+    model = _create(architecture, arguments, seed=0)
+    load_weights(model, folder / "model.safetensors")
+    return _loaded(run.resolve().name, spec, model, architecture, arguments, normalisation, run)
+
+
+def _load_timm(spec: str, rest: str) -> LoadedEncoder:
+    name, comma, option = rest.partition(",")
+    key, _, weights = option.partition("=")
+    if comma and (key != "weights" or not weights):
+        remedy = "the one option is weights=FILE or weights=random"
+        raise EncoderError(f"unknown option {option!r}", where=spec, remedy=remedy)
+    if not timm.is_model(name):
+        known = timm.list_models()
+        close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+        raise EncoderError(
+            "timm has no such model", where=spec, remedy=f"did you mean {', '.join(close or known[:4])}?"
+        )
+    model = _fetch(name) if not weights else _create(name, {}, seed=0)
+    if weights not in ("", "random"):
+        load_weights(model, Path(weights))
+    short = {"": name, "random": f"{name} (random)"}.get(weights, f"{name} ({Path(weights).stem})")
+    return _loaded(short, spec, model, name, {}, model.pretrained_cfg, None)
+
+
+def _loaded(
+    name: str,
+    spec: str,
+    model: Any,
+    architecture: str,
+    arguments: Mapping[str, Any],
+    normalisation: Mapping[str, Any],
+    run: Path | None,
+) -> LoadedEncoder:
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if not isinstance(patch, tuple) or len(set(patch)) != 1:
+        reason = f"{type(model).__name__} is not a vision transformer with square patches"
+        raise EncoderError(reason, where=spec, remedy="choose one such as timm:vit_small_patch16_224")
+    any_size = bool(getattr(model, "dynamic_img_size", False))
+    return LoadedEncoder(
+        name=name,
+        spec=spec,
+        digest=weights_digest(model),
+        model=model.eval().requires_grad_(False),
+        patch_px=int(patch[0]),
+        input_px=None if any_size else int(normalisation["input_size"][-1]),
+        mean=tuple(normalisation["mean"]),
+        std=tuple(normalisation["std"]),
+        run=run,
+        architecture=architecture,
+        arguments=arguments,
+    )
+
+
+def _create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        # The CPU's generator alone: models are made there, and no other generator is disturbed.
+        torch.default_generator.manual_seed(seed)
+        try:
+            model = timm.create_model(architecture, pretrained=False, **{**arguments, "num_classes": 0})
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+            reason = f"timm cannot make it ({first_line(error)})"
+            raise EncoderError(reason, where=architecture, remedy="a newer timm may know it") from error
+    return model.eval()
+
+
+def _fetch(name: str) -> Any:
+    architecture, _, tag = name.partition(".")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if not tags or (tag and tag not in tags):
+        reason = f"timm has no pretrained weights{f' {tag!r}' if tag else ''} of it"
+        remedy = f"there are: {', '.join(tags) or 'none'}; or pass timm:{name},weights=FILE|random"
+        raise EncoderError(reason, where=f"timm:{name}", remedy=remedy)
+    print(f"{name}: fetching its weights from the Hugging Face hub, unless cached", file=sys.stderr)
+    try:
+        return timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # the hub's client raises whatever its transport does
+        source = getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None)
+        raise EncoderError(
+            f"cannot fetch its weights ({first_line(error)})",
+            where=f"timm:{name}",
+            remedy=f"download model.safetensors of huggingface.co/{source} where there is a connection, and "
+            f"pass timm:{name},weights=model.safetensors",
+        ) from error

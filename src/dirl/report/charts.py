@@ -1,0 +1,119 @@
+"""Charts of an audit's summary: spread by depth, enrichment by region."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dirl.report.style import COLOURS, CONTROL, INK, STYLE, UNIFORM, new_figure
+
+REGION_NAMES = {"nuclei": "nuclei", "rest": "rest of the tissue", "glass": "glass"}
+
+
+def depth_figure(summary: Mapping[str, Any]) -> Figure:
+    """Spread of attention by depth, encoders beside their controls."""
+    panels = (
+        ("per_head", "entropy", "normalised entropy, per head"),
+        ("heads_averaged", "entropy", "normalised entropy, heads averaged first"),
+        ("per_head", "gini", "Gini, per head"),
+        ("per_head", "components50", "nuclei with ≥ ½ of uniform"),
+        ("heads_averaged", "head_diversity", "head diversity (nats)"),
+        ("per_head", "patch_mass", "patch mass"),
+    )
+    with mpl.rc_context(STYLE):
+        figure = new_figure((10.2, 5.4))
+        axes = figure.subplots(2, 3)
+        for axis, (view, name, title) in zip(axes.ravel(), panels, strict=True):
+            for one, style in _styled(summary["encoders"]):
+                curve = np.array(one["by_block"][view][name], dtype=float)
+                if one["kind"] == "uniform":
+                    if name not in ("patch_mass", "head_diversity"):
+                        axis.axhline(curve[0], label=one["name"], **style)
+                else:
+                    depth = np.arange(1, len(curve) + 1)
+                    axis.plot(depth, curve, marker="o", markersize=3.5, label=one["name"], **style)
+            axis.set_title(title, loc="left")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.grid(axis="y", color="#e3e6ea", linewidth=0.7)
+        for axis in axes[1]:
+            axis.set_xlabel("block")
+        figure.get_layout_engine().set(h_pad=0.09, w_pad=0.06)  # type: ignore[union-attr]
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def enrichment_figure(summary: Mapping[str, Any]) -> Figure:
+    """Where the last block's attention lies, by region, per head and with heads averaged first."""
+    shown = [(one, style) for one, style in _styled(summary["encoders"]) if one["kind"] != "uniform"]
+    with mpl.rc_context(STYLE):
+        figure = new_figure((10.2, 3.4))
+        axes = figure.subplots(1, 2, sharey=True)
+        width = 0.8 / len(shown)
+        for axis, (view, title) in zip(
+            axes, (("per_head", "per head"), ("heads_averaged", "heads averaged first")), strict=True
+        ):
+            for place, (one, style) in enumerate(shown):
+                for x, region in enumerate(REGION_NAMES):
+                    _bar_with_interval(
+                        axis,
+                        x + (place - (len(shown) - 1) / 2) * width,
+                        width * 0.9,
+                        one["enrichment"][view][region],
+                        style["color"],
+                        one["name"] if x == 0 else "",
+                        hatch="" if one["kind"] == "encoder" else "////",
+                    )
+            axis.axhline(0, color=INK, linewidth=0.9)
+            axis.set_xticks(range(len(REGION_NAMES)), list(REGION_NAMES.values()))
+            axis.set_title(title, loc="left")
+            axis.grid(axis="y", color="#e3e6ea", linewidth=0.7)
+            axis.set_axisbelow(True)
+        axes[0].set_ylabel("enrichment, log2\n(0: in proportion to area)")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _bar_with_interval(
+    axis: Axes,
+    x: float,
+    width: float,
+    value: Mapping[str, float | None],
+    colour: str,
+    label: str,
+    hatch: str,
+) -> None:
+    middle, low, high = value["value"], value["low"], value["high"]
+    axis.bar(
+        x,
+        middle or 0,
+        width,
+        color=colour if not hatch else "white",
+        edgecolor=colour,
+        hatch=hatch,
+        label=label,
+        linewidth=0.8,
+    )
+    if middle is None or low is None or high is None:
+        axis.text(x, 0.02, "none", ha="center", va="bottom", fontsize=7, rotation=90, color="#777777")
+        return
+    axis.vlines(x, low, high, color=INK, linewidth=1.1)
+
+
+def _styled(encoders: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], dict[str, Any]]]:
+    """Give encoders colours in their order, untrained controls dashes, uniform attention dots."""
+    styled: list[tuple[Mapping[str, Any], dict[str, Any]]] = []
+    seen = 0
+    for one in encoders:
+        if one["kind"] == "encoder":
+            styled.append((one, {"color": COLOURS[seen % len(COLOURS)], "linewidth": 2.0}))
+            seen += 1
+        elif one["kind"] == "untrained":
+            styled.append((one, {"color": CONTROL, "linewidth": 1.5, "linestyle": "--"}))
+        else:
+            styled.append((one, {"color": UNIFORM, "linewidth": 1.2, "linestyle": ":"}))
+    return styled

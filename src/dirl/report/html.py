@@ -1,0 +1,80 @@
+"""The audit's report: one HTML file that holds everything and asks nothing of the network."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from dirl.audit.table import PRIMARY, TITLES
+from dirl.card import Card
+
+# In the summary's table, in this order; the others stand in the table of all measures.
+HEADLINE = ("entropy", "effective_share", "gini", "top10_mass", "components50", "patch_mass")
+SHARES = ("effective_share", "patch_mass", "top1_mass", "top5_mass", "top10_mass", "tokens60", "tokens90",
+          "components25", "components50", "components100", "cls_mass", "register_mass")  # fmt: skip
+
+
+def render(summary: Mapping[str, Any], card: Card, images: Mapping[str, tuple[str, bytes]]) -> str:
+    """Write the report of an audit.
+
+    Parameters
+    ----------
+    summary
+        What `summary.json` holds.
+    card
+        The audit's card.
+    images
+        Figures by name: their kind, ``png`` or ``svg``, and their bytes.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": number, "interval": interval, "signed": signed}
+    template = (files("dirl.report") / "report.html").read_text(encoding="utf-8")
+    kinds = {"png": "image/png", "svg": "image/svg+xml"}
+    return environment.from_string(template).render(
+        summary=summary,
+        figures={
+            name: f"data:{kinds[kind]};base64,{base64.b64encode(data).decode()}"
+            for name, (kind, data) in images.items()
+        },
+        titles=TITLES,
+        headline=HEADLINE,
+        primary=PRIMARY,
+        card=card,
+        card_text=json.dumps(asdict(card), indent=2, ensure_ascii=False),
+    )
+
+
+def number(value: Mapping[str, float | None] | float | None, name: str = "") -> str:
+    """A value to three digits, a share in percent, an en dash for none."""
+    found = value["value"] if isinstance(value, Mapping) else value
+    if found is None:
+        return "–"
+    if name in SHARES:
+        return f"{100 * found:.1f} %"
+    return f"{found:.1f}" if abs(found) >= 10 else f"{found:.3f}"
+
+
+def interval(value: Mapping[str, float | None], name: str = "") -> str:
+    """The ends of an interval."""
+    if value["low"] is None:
+        return ""
+    return f"{number(value['low'], name)}–{number(value['high'], name)}".replace(" %", "")
+
+
+def signed(value: Mapping[str, float | None] | float | None, name: str = "") -> str:
+    """A value with its sign; a difference of shares in percentage points."""
+    found = value["value"] if isinstance(value, Mapping) else value
+    if found is None:
+        return "–"
+    if round(found, 5) == 0:
+        return "0"
+    text = (
+        f"{100 * found:+.1f}" if name in SHARES else f"{found:+.1f}" if abs(found) >= 10 else f"{found:+.3f}"
+    )
+    return text.replace("-", "−")

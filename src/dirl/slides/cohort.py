@@ -1,0 +1,159 @@
+"""What there is to tile under the paths that a user names: slides, and folders of ready-made tiles."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dirl.errors import SlideError
+from dirl.slides.dicom import series_of
+from dirl.slides.openslide import is_openslide
+from dirl.slides.tiling import key
+
+# In a folder the suffix decides, since opening every file of a large cohort takes hours; a file that the
+# user names is tried whatever it is called.
+TIFF = frozenset({".tif", ".tiff"})
+SLIDES = frozenset({".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide", ".czi", ".dcm"})
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+LABELS = ".labels.png"
+
+
+@dataclass(frozen=True)
+class SlideInput:
+    """A slide to tile; `path` is its file, or the folder of its DICOM series."""
+
+    slide_id: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class TilesInput:
+    """A folder of ready-made tiles; its name is their class, and stands in for the slide's."""
+
+    slide_id: str
+    path: Path
+    files: tuple[Path, ...]
+
+
+def find_inputs(paths: Sequence[Path]) -> list[SlideInput | TilesInput]:
+    """Find slides and classes of ready-made tiles.
+
+    A file is a slide. A folder stands for all slides in it, at any depth: the files of a DICOM series
+    (``.dcm``) are one slide, the data folder of an MRXS is not looked into, hidden files and
+    ``NAME.labels.png`` (labels that lie beside an image) are passed over. But a folder with no image of its
+    own, and at least one sub-folder, whose sub-folders hold plain images and nothing deeper, is a set of
+    ready-made tiles, each sub-folder a class.
+
+    Slides of the same name in several folders are told apart by as many of their parents' names as it takes.
+
+    Returns
+    -------
+    list of SlideInput or TilesInput
+        Sorted within each path; a file named twice is taken once.
+
+    Raises
+    ------
+    SlideError
+        If a path does not exist or nothing is found under it.
+    """
+    found: dict[Path, SlideInput | TilesInput] = {}
+    for path in map(Path.absolute, paths):
+        if not path.exists():
+            raise SlideError("no such file or folder", where=path, remedy="check the path")
+        here = list(_in_folder(path)) if path.is_dir() else [SlideInput(path.stem, path)]
+        if not here:
+            raise SlideError(
+                "holds no slide and no image",
+                where=path,
+                remedy=f"name a folder with files of {', '.join(sorted(SLIDES | TIFF | IMAGES))}",
+            )
+        found |= {item.path: item for item in here}
+    return _told_apart(list(found.values()))
+
+
+def _in_folder(folder: Path) -> Iterator[SlideInput | TilesInput]:
+    classes = list(_classes(folder))
+    if classes:
+        yield from classes
+    else:
+        yield from _slides(folder)
+
+
+def _classes(folder: Path) -> Iterator[TilesInput]:
+    """Classes of ready-made tiles; none when the folder holds anything else."""
+    files, folders = _listing(folder)
+    if any(_is_input(file) for file in files):
+        return
+    classes = []
+    for child in folders:
+        files, deeper = _listing(child)
+        tiles = [file for file in files if _is_input(file)]
+        if not tiles:
+            continue
+        # The first TIFF speaks for all: tiles may be TIFFs too, without a pyramid.
+        tiff = next((file for file in tiles if file.suffix.lower() in TIFF), None)
+        plain = all(file.suffix.lower() in IMAGES | TIFF for file in tiles)
+        if deeper or not plain or (tiff is not None and is_openslide(tiff)):
+            return
+        classes.append(TilesInput(child.name, child, tuple(tiles)))
+    yield from classes
+
+
+def _slides(folder: Path) -> Iterator[SlideInput]:
+    files, folders = _listing(folder)
+    yield from _dicom_slides(folder, [file for file in files if file.suffix.lower() == ".dcm"])
+    for file in files:
+        if _is_input(file) and file.suffix.lower() != ".dcm":
+            yield SlideInput(file.stem, file)
+    data = {file.stem for file in files if file.suffix.lower() == ".mrxs"}
+    for child in folders:
+        if child.name not in data:
+            yield from _slides(child)
+
+
+def _dicom_slides(folder: Path, files: Iterable[Path]) -> Iterator[SlideInput]:
+    """One slide per series; the folder is its path and name when it is the only one there."""
+    files = list(files)
+    first: dict[str, Path] = {}
+    for file in files:
+        series = series_of(file)
+        if series is not None:
+            first.setdefault(series, file)
+    if files and len(first) <= 1:
+        yield SlideInput(folder.name, folder)
+    else:
+        yield from (SlideInput(f"{folder.name}_{file.stem}", file) for file in first.values())
+
+
+def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Files and folders of a folder, sorted, without hidden ones."""
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise SlideError(f"cannot be listed ({error.strerror})", where=folder) from error
+    return [e for e in entries if e.is_file()], [e for e in entries if e.is_dir()]
+
+
+def _is_input(file: Path) -> bool:
+    return file.suffix.lower() in SLIDES | TIFF | IMAGES and not file.name.endswith(LABELS)
+
+
+def _told_apart(items: list[SlideInput | TilesInput]) -> list[SlideInput | TilesInput]:
+    """Put parents' names before names that occur more than once."""
+    for depth in range(min(len(item.path.parents) for item in items)):
+        count = Counter(key(item.slide_id) for item in items)
+        if max(count.values()) == 1:
+            return items
+        items = [
+            replace(item, slide_id=f"{item.path.parents[depth].name}_{item.slide_id}")
+            if count[key(item.slide_id)] > 1
+            else item
+            for item in items
+        ]
+    name, _ = Counter(key(item.slide_id) for item in items).most_common(1)[0]
+    same = [item.path for item in items if key(item.slide_id) == name]
+    raise SlideError(
+        "several slides would have the same name",
+        where=", ".join(map(str, same)),
+        remedy="rename all but one",
+    )

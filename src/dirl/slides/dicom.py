@@ -1,0 +1,51 @@
+"""What has to be known of DICOM slides before OpenSlide can read them rightly."""
+
+import mmap
+from pathlib import Path
+
+import openslide
+
+HEADER_BYTES = 16_384
+PHOTOMETRIC = b"\x28\x00\x04\x00CS"  # tag (0028,0004) with its type; two bytes of length follow
+PIXELS = b"\xe0\x7f\x10\x00"  # tag (7FE0,0010)
+JPEG_START = b"\xff\xd8\xff"
+
+
+def first_dicom(folder: Path) -> Path:
+    """First DICOM file of a folder; the folder itself when there is none."""
+    return min(folder.glob("*.dcm"), default=folder)
+
+
+def series_of(file: Path) -> str | None:
+    """UID of the series that a DICOM file belongs to; None when OpenSlide cannot read it."""
+    try:
+        with openslide.OpenSlide(file) as slide:
+            return str(slide.properties.get("dicom.SeriesInstanceUID", file))
+    except openslide.OpenSlideError:
+        return None
+
+
+def is_mislabelled(file: Path) -> bool:
+    """Whether a DICOM slide says that its pixels are RGB while its JPEG frames hold YCbCr.
+
+    Some converters write such files. OpenSlide believes the header and returns Y, Cb and Cr as red, green
+    and blue; a JFIF marker in the frame tells, since JFIF allows no other colour space.
+
+    Parameters
+    ----------
+    file
+        Any file of the series; where it holds the label or the overview, one that holds the slide is
+        looked at.
+    """
+    for candidate in (file, *sorted(file.parent.glob("*.dcm"))):
+        with candidate.open("rb") as handle:
+            header = handle.read(HEADER_BYTES)
+            if header[128:132] != b"DICM" or b"VOLUME" not in header:
+                continue
+            tag = header.find(PHOTOMETRIC)
+            if tag < 0 or header[tag + 8 : tag + 12].strip(b" \0") != b"RGB":
+                return False
+            with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                frame = data.find(JPEG_START, data.find(PIXELS, tag))
+                return frame >= 0 and data[frame + 6 : frame + 10] == b"JFIF"
+    return False

@@ -1,0 +1,115 @@
+"""Where a slide is cut into tiles."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.errors import SlideError
+from dirl.slides.slide import Slide, check_resolution, read
+from dirl.slides.tissue import TissueMask
+
+
+@dataclass(frozen=True)
+class TileSpec:
+    """How tiles are cut.
+
+    Attributes
+    ----------
+    size_px
+        Side of a tile, in pixels at `mpp`.
+    mpp
+        Resolution of the tiles, in µm/px.
+    stride_px
+        From one tile to the next, in pixels at `mpp`.
+    min_tissue
+        Share of a tile that must be tissue.
+    """
+
+    size_px: int
+    mpp: float
+    stride_px: int
+    min_tissue: float
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile of a slide; `x` and `y` are its top-left corner in level-0 pixels."""
+
+    tile_id: str
+    x: int
+    y: int
+    tissue_fraction: float
+
+
+def plan_tiles(
+    slide: Slide, tissue: TissueMask, spec: TileSpec, *, allow_upsample: bool = False
+) -> list[Tile]:
+    """Lay a grid over the slide from its top-left corner, and keep the tiles with enough tissue.
+
+    Returns
+    -------
+    list of Tile
+        Row by row; each lies wholly on the slide.
+
+    Raises
+    ------
+    SlideError
+        If the slide is coarser than the tiles, smaller than one, or without tissue.
+    """
+    info = slide.info
+    check_resolution(info, spec.mpp, allow_upsample=allow_upsample)
+    scale = spec.mpp / info.mpp
+    side = spec.size_px * scale
+    # Half a pixel of grace: a slide as large as its tile stays one tile in spite of rounding.
+    columns, rows = (int((extent - side + 0.5) // (spec.stride_px * scale)) + 1 for extent in info.size_px)
+    if columns < 1 or rows < 1:
+        raise SlideError(
+            f"{info.size_px[0]}×{info.size_px[1]} px at {info.mpp:g} µm/px is smaller than one tile "
+            f"({spec.size_px} px at {spec.mpp:g} µm/px)",
+            where=info.path,
+            remedy="ask for a smaller --size or a finer --mpp",
+        )
+    x = np.round(np.arange(columns) * spec.stride_px * scale).astype(int)
+    y = np.round(np.arange(rows) * spec.stride_px * scale).astype(int)
+    fractions = _tissue_fractions(tissue, x * info.mpp, y * info.mpp, spec.size_px * spec.mpp)
+    name = key(info.slide_id)
+    tiles = [
+        Tile(f"{name}_{x[j]}_{y[i]}", int(x[j]), int(y[i]), float(fractions[i, j]))
+        for i, j in np.argwhere((fractions >= spec.min_tissue) & (fractions > 0))
+    ]
+    if not tiles:
+        raise SlideError(
+            f"no tissue found: the fullest of {rows * columns} tiles holds {fractions.max():.0%}",
+            where=info.path,
+            remedy=f"lower --min-tissue (now {spec.min_tissue:g}), or leave the slide out",
+        )
+    return tiles
+
+
+def read_tile(slide: Slide, tile: Tile, spec: TileSpec, *, allow_upsample: bool = False) -> NDArray[np.uint8]:
+    """Read a tile's pixels, `uint8 (size_px, size_px, 3)`; see `dirl.slides.slide.read`."""
+    side = spec.size_px
+    return read(slide, tile.x, tile.y, side, side, spec.mpp, allow_upsample=allow_upsample)
+
+
+def key(name: str) -> str:
+    """Turn a name into one without dots, since WebDataset ends a sample's key at the first dot."""
+    return name.replace(".", "_")
+
+
+def _tissue_fractions(
+    tissue: TissueMask, x_um: NDArray[np.float64], y_um: NDArray[np.float64], side_um: float
+) -> NDArray[np.float64]:
+    """Share of tissue in every box of a grid, exact to the part of a mask's pixel; shape (rows, columns)."""
+    total = np.pad(tissue.mask.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
+
+    def up_to(lines: NDArray[np.float64], edges_um: NDArray[np.float64]) -> NDArray[np.float64]:
+        position = np.clip(edges_um / tissue.mpp, 0, len(lines) - 1)
+        first = np.minimum(position.astype(int), len(lines) - 2)
+        part = (position - first)[:, None]
+        return np.asarray(lines[first] * (1 - part) + lines[first + 1] * part)
+
+    bands = up_to(total, y_um + side_um) - up_to(total, y_um)
+    boxes = up_to(bands.T, x_um + side_um) - up_to(bands.T, x_um)
+    return np.asarray(np.clip(boxes.T * (tissue.mpp / side_um) ** 2, 0, 1))

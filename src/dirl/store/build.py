@@ -1,0 +1,161 @@
+"""Slides and folders of ready-made tiles into a tile store."""
+
+import errno
+import glob
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from pyarrow import ArrowException
+
+from dirl.card import claim, finish, new_card
+from dirl.config import TileConfig
+from dirl.errors import DirlError, PartlyFailedError, SlideError, StoreError
+from dirl.files import read_json, remove, write_json
+from dirl.parallel import each
+from dirl.progress import bar
+from dirl.slides.cohort import SlideInput, TilesInput, find_inputs
+from dirl.slides.openslide import MPP_REMEDY
+from dirl.slides.slide import SAME_MPP
+from dirl.store.dataset import TileStore
+from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, check_shards, merge
+from dirl.store.tiles import image_side, source_digest, write_ready, write_slide
+
+# No other slide can be written either.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+
+
+def tile(
+    inputs: Sequence[Path],
+    out: Path,
+    config: TileConfig,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> TileStore:
+    """Cut slides into tiles at a stated resolution, or take ready-made tiles in.
+
+    Per slide there is a tar of JPEG tiles and an index with the place of each in it; a slide's index is
+    written last, so it has all of its tiles or none. Run again, only what is missing or damaged is made;
+    other inputs are added to what is there. Ready-made tiles keep their pixels, size and resolution
+    (``config.mpp_override``): the size and mpp of `config` are for slides.
+
+    Parameters
+    ----------
+    inputs
+        Slides, folders of slides, folders of classes of ready-made tiles; see
+        `dirl.slides.cohort.find_inputs`.
+    out
+        Directory of the store.
+    config
+        How to tile.
+    workers
+        Processes, each with a slide of its own.
+    overwrite
+        Make a store anew that is there, whatever its settings.
+    quiet
+        Show no progress bar.
+
+    Returns
+    -------
+    TileStore
+
+    Raises
+    ------
+    SlideError
+        If nothing is found, or if the only slide cannot be tiled.
+    StoreError
+        If `out` was made with other settings, or is no store.
+    PartlyFailedError
+        If some of several slides cannot be tiled; the others are done.
+    OSError
+        If the disk is full or read-only; what is finished is kept.
+    """
+    found = find_inputs(inputs)
+    config = _resolve(config, found)
+    card = claim(out, new_card("tile", config.model_dump()), overwrite=overwrite)
+    todo, failures = _sort_out(out, found)
+    make = partial(_make, out, config)
+    with bar("Tiling", len(found), quiet=quiet) as advance:
+        advance(len(found) - len(todo))
+        for item, result in each(make, todo, workers):
+            if isinstance(result, OSError) and result.errno in NO_ROOM:
+                raise result
+            if isinstance(result, Exception):
+                failures[item.slide_id] = _reason(item, result)
+            advance(note=item.slide_id)
+    index = merge((out / "tiles").glob("*.parquet"), out / INDEX, TILES_SCHEMA)
+    records = [read_json(path.with_suffix(".json")) for path in sorted((out / "tiles").glob("*.parquet"))]
+    write_json(out / SLIDES, records)
+    counts = {"slides": len(records), "tiles": index.num_rows, "failed": len(failures)}
+    finish(out, card, counts)
+    if len(found) == 1 and failures:
+        raise next(iter(failures.values()))
+    if failures:
+        raise PartlyFailedError(failures, len(found) - len(failures))
+    return TileStore(out)
+
+
+def _make(out: Path, config: TileConfig, item: SlideInput | TilesInput) -> None:
+    for stale in (out / "tiles").glob(f".{glob.escape(item.slide_id)}.*.part"):
+        remove(stale)
+    if isinstance(item, TilesInput):
+        write_ready(out, config, item)
+    else:
+        write_slide(out, config, item)
+
+
+def _resolve(config: TileConfig, found: Sequence[SlideInput | TilesInput]) -> TileConfig:
+    """Put the size and resolution of ready-made tiles, and the stride that None stands for, into `config`."""
+    classes = [item for item in found if isinstance(item, TilesInput)]
+    if not classes:
+        return config.model_copy(update={"stride_px": config.stride_px or config.size_px})
+    if config.mpp_override is None:
+        raise SlideError(
+            "ready-made tiles name no resolution (mpp)", where=classes[0].path.parent, remedy=MPP_REMEDY
+        )
+    side, mpp = image_side(classes[0].files[0]), config.mpp_override
+    if len(classes) < len(found) and (side != config.size_px or abs(mpp / config.mpp - 1) > SAME_MPP):
+        raise SlideError(
+            f"ready-made tiles of {side} px at {mpp:g} µm/px beside slides to be cut into "
+            f"{config.size_px} px at {config.mpp:g} µm/px",
+            where=classes[0].path.parent,
+            remedy=f"make two stores, or ask for --size {side} --mpp {mpp:g}",
+        )
+    return config.model_copy(update={"size_px": side, "mpp": mpp, "stride_px": side})
+
+
+def _sort_out(
+    out: Path, found: Sequence[SlideInput | TilesInput]
+) -> tuple[list[SlideInput | TilesInput], dict[str, DirlError]]:
+    """What is still to do, and what cannot be done since the name stands for something else already."""
+    todo: list[SlideInput | TilesInput] = []
+    failures: dict[str, DirlError] = {}
+    for item in found:
+        index = out / "tiles" / f"{item.slide_id}.parquet"
+        try:
+            check_shards(out, pq.read_table(index))
+            record = read_json(index.with_suffix(".json"))
+        except (OSError, ValueError, ArrowException, StoreError):
+            remove(index)
+            todo.append(item)
+            continue
+        if record["source"] != source_digest(item):
+            failures[item.slide_id] = StoreError(
+                f"{out} holds a slide {item.slide_id} made from {record['path']} as it was then",
+                where=item.path,
+                remedy="rename one of the two, or make the store anew with --overwrite",
+            )
+    return todo, failures
+
+
+def _reason(item: SlideInput | TilesInput, error: Exception) -> DirlError:
+    if isinstance(error, DirlError):
+        return error
+    if isinstance(error, OSError):
+        return SlideError(f"cannot be read ({error})", where=item.path, remedy="check it, or leave it out")
+    reason = DirlError(f"{type(error).__name__}: {error}", where=item.path, remedy="please report this")
+    reason.__cause__ = error
+    return reason

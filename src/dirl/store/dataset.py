@@ -1,0 +1,224 @@
+"""Reading a tile store: images and cells by number, the index as a table."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import simplejpeg
+from numpy.typing import NDArray
+
+from dirl.card import Card, digest, read_card
+from dirl.errors import StoreError
+from dirl.files import read_json
+from dirl.slides.tiling import TileSpec
+from dirl.store.cells import CELLS_SCHEMA, cells_dir
+from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, SlideRecord, check_shards, read_table, to_record
+from dirl.store.labels import decode_labels, decode_regions
+from dirl.store.shards import REMEDY, ShardReader
+
+
+class TileStore:
+    """Tiles of a cohort, read at random.
+
+    It may be pickled or forked to any number of processes: only its path travels, and files are opened
+    where they are read.
+
+    Parameters
+    ----------
+    path
+        Directory that `dirl tile` made.
+
+    Attributes
+    ----------
+    path
+        The directory.
+    card
+        Its card.
+    spec
+        How its tiles were cut.
+    slides
+        What is known of each slide, by slide_id.
+    index
+        One row per tile; the columns are those of `dirl.store.index.TILES_SCHEMA`.
+
+    Raises
+    ------
+    StoreError
+        If it is not a tile store, is unfinished or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.card: Card = read_card(self.path, "tile")
+        self.index = _open_index(self.path, TILES_SCHEMA, "run `dirl tile` again to finish it")
+        try:
+            config = self.card.config
+            self.spec = TileSpec(**{k: config[k] for k in TileSpec.__dataclass_fields__})
+            records = map(to_record, read_json(self.path / SLIDES))
+            self.slides: Mapping[str, SlideRecord] = {record.slide_id: record for record in records}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"damaged ({error!r})", where=self.path, remedy=REMEDY) from error
+        self._images = _Members(self.path, self.index, "offset", "length")
+
+    @classmethod
+    def open(cls, path: Path) -> "TileStore":
+        """Open the store in a directory; see the class."""
+        return cls(path)
+
+    def __len__(self) -> int:
+        return int(self.index.num_rows)
+
+    def __reduce__(self) -> tuple[type["TileStore"], tuple[Path]]:
+        return TileStore, (self.path,)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the index, and so of which tiles there are and how long each is."""
+        return digest(self.path / INDEX)
+
+    @property
+    def tile_ids(self) -> NDArray[np.str_]:
+        """Every tile's id."""
+        return _strings(self.index["tile_id"])
+
+    @property
+    def slide_ids(self) -> NDArray[np.str_]:
+        """Every tile's slide."""
+        return _strings(self.index["slide_id"])
+
+    @property
+    def labels(self) -> NDArray[np.str_]:
+        """Every tile's class, empty where there is none."""
+        return _strings(pc.fill_null(self.index["label"], ""))
+
+    def jpeg(self, i: int) -> bytes:
+        """JPEG file of tile `i`."""
+        return self._images.read(i)
+
+    def image(self, i: int) -> NDArray[np.uint8]:
+        """Pixels of tile `i`.
+
+        Returns
+        -------
+        ndarray of shape (size_px, size_px, 3), uint8
+
+        Raises
+        ------
+        StoreError
+            If the shard is damaged.
+        """
+        try:
+            return simplejpeg.decode_jpeg(self.jpeg(i), colorspace="RGB")  # type: ignore[no-any-return]
+        except ValueError as error:
+            where = f"{self.path / self.index['shard'][i].as_py()}, tile {self.index['tile_id'][i]}"
+            raise StoreError(
+                f"damaged JPEG ({error})", where=where, remedy="tile again with --overwrite"
+            ) from error
+
+    def cells(self, segmenter: str) -> "CellStore":
+        """Cells that a segmenter found in these tiles.
+
+        Raises
+        ------
+        StoreError
+            If there are none, or not for every tile.
+        """
+        return CellStore(self, segmenter)
+
+
+class CellStore:
+    """Cells of a store's tiles, by the same numbers as the images; pickles as `TileStore` does.
+
+    Parameters
+    ----------
+    store
+        The store.
+    segmenter
+        Who found them.
+
+    Attributes
+    ----------
+    path
+        The directory of the cells.
+    card
+        Its card.
+
+    Raises
+    ------
+    StoreError
+        If there are none, or not for every tile.
+    """
+
+    def __init__(self, store: TileStore, segmenter: str) -> None:
+        self.path = cells_dir(store.path, segmenter)
+        self.segmenter = segmenter
+        self._store = store.path
+        remedy = f"run `dirl cells {store.path} --segmenter {segmenter}`"
+        if not (self.path / INDEX).exists():
+            found = sorted(p.parent.name for p in (store.path / "cells").glob(f"*/{INDEX}"))
+            there = f"; there are cells of {', '.join(found)}" if found else ""
+            raise StoreError(f"no cells of {segmenter}{there}", where=store.path, remedy=remedy)
+        self.card: Card = read_card(self.path, "cells")
+        index = _open_index(self.path, CELLS_SCHEMA, remedy)
+        rows = pc.index_in(store.index["tile_id"], index["tile_id"])
+        if rows.null_count:
+            raise StoreError(
+                f"no cells of {segmenter} for {rows.null_count} of {len(store)} tiles",
+                where=store.path,
+                remedy=remedy,
+            )
+        index = index.take(rows)
+        self._labels = _Members(self.path, index, "labels_offset", "labels_length")
+        self._regions = _Members(self.path, index, "regions_offset", "regions_length")
+
+    def __len__(self) -> int:
+        return len(self._labels.offset)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen_cells, (self._store, self.segmenter)
+
+    def labels(self, i: int) -> NDArray[np.int32]:
+        """Instance labels of tile `i`, shape (h, w): ids unique in the slide, 0 where there is no nucleus."""
+        return decode_labels(self._labels.read(i))
+
+    def regions(self, i: int) -> NDArray[np.uint8]:
+        """Regions of tile `i`, shape (h, w): 0 glass or nothing, 1 nuclei, 2 the rest of the tissue."""
+        return decode_regions(self._regions.read(i))
+
+    def nuclei(self, slide_id: str) -> pa.Table:
+        """Nuclei of a slide, one per row; columns of `dirl.store.cells.NUCLEI_SCHEMA`."""
+        return read_table(self.path / f"{slide_id}.nuclei.parquet", REMEDY)
+
+
+class _Members:
+    """Where each tile's bytes lie."""
+
+    def __init__(self, root: Path, index: pa.Table, offset: str, length: str) -> None:
+        shards = index["shard"].combine_chunks().dictionary_encode()
+        self._names: list[str] = shards.dictionary.to_pylist()
+        self._codes = shards.indices.to_numpy()
+        self.offset = index[offset].to_numpy()
+        self._length = index[length].to_numpy()
+        self._reader = ShardReader(root)
+
+    def read(self, i: int) -> bytes:
+        return self._reader.read(self._names[self._codes[i]], int(self.offset[i]), int(self._length[i]))
+
+
+def _open_index(root: Path, schema: pa.Schema, remedy: str) -> pa.Table:
+    index = read_table(root / INDEX, remedy)
+    if index.column_names != schema.names:
+        raise StoreError("not an index of this version", where=root / INDEX, remedy=remedy)
+    check_shards(root, index)
+    return index
+
+
+def _reopen_cells(store: Path, segmenter: str) -> CellStore:
+    return TileStore(store).cells(segmenter)
+
+
+def _strings(column: pa.ChunkedArray) -> NDArray[np.str_]:
+    return np.asarray(column.to_pylist(), dtype=np.str_)

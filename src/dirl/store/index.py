@@ -1,0 +1,123 @@
+"""A store's index: a row per tile, a table per slide, and the merged table that readers open."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dirl.errors import StoreError
+from dirl.files import replacing
+from dirl.store.shards import check_size
+
+INDEX = "index.parquet"
+SLIDES = "slides.json"
+
+TILES_SCHEMA = pa.schema(
+    [
+        pa.field("tile_id", pa.string(), nullable=False),
+        pa.field("slide_id", pa.string(), nullable=False),
+        pa.field("patient_id", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("x", pa.int64(), nullable=False),
+        pa.field("y", pa.int64(), nullable=False),
+        pa.field("tissue_fraction", pa.float32(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("length", pa.int64(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SlideRecord:
+    """What a store knows of a slide, or of a class of ready-made tiles.
+
+    Attributes
+    ----------
+    kind
+        ``slide``, or ``tiles`` for a folder of ready-made ones, which has no slide to go back to.
+    slide_id, path, patient_id, size_px, mpp, level_downsamples
+        As in `SlideInfo`; for ready-made tiles the folder, and the size and resolution of a tile.
+    white
+        Colour of the bare glass, which `dirl.slides.tissue.tissue_pixels` takes.
+    tissue_fraction
+        Share of the slide (of the tiles) that is tissue.
+    tiles
+        How many tiles there are.
+    source
+        Digest of what the tiles were made from.
+    """
+
+    kind: Literal["slide", "tiles"]
+    slide_id: str
+    path: Path
+    patient_id: str | None
+    size_px: tuple[int, int]
+    mpp: float
+    level_downsamples: tuple[float, ...]
+    white: tuple[float, float, float]
+    tissue_fraction: float
+    tiles: int
+    source: str
+
+
+def to_json(record: SlideRecord) -> dict[str, Any]:
+    """Turn a record into what JSON can hold."""
+    return asdict(record) | {"path": str(record.path)}
+
+
+def to_record(values: dict[str, Any]) -> SlideRecord:
+    """Make a record from its JSON."""
+    lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+    return SlideRecord(**(values | lists | {"path": Path(values["path"])}))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as Parquet, whole or not at all."""
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(path: Path, remedy: str) -> pa.Table:
+    """Read a table.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged.
+    """
+    try:
+        return pq.read_table(path, memory_map=True)
+    except FileNotFoundError:
+        raise StoreError("missing, as its command has not finished", where=path, remedy=remedy) from None
+    except pa.ArrowException as error:
+        raise StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=remedy) from error
+
+
+def merge(paths: Iterable[Path], out: Path, schema: pa.Schema) -> pa.Table:
+    """Concatenate per-slide tables in the order of their names into one file, and return it."""
+    tables = [pq.read_table(path, schema=schema) for path in sorted(paths) if path != out]
+    table = pa.concat_tables(tables) if tables else schema.empty_table()
+    write_table(out, table)
+    return table
+
+
+def check_shards(root: Path, index: pa.Table) -> None:
+    """Check that every shard that an index names is there and as long as it was written.
+
+    Raises
+    ------
+    StoreError
+        Naming the first that is not.
+    """
+    shards = index["shard"].combine_chunks().dictionary_encode()
+    codes = shards.indices.to_numpy()
+    offset, length = [name for name in index.column_names if name.endswith(("offset", "length"))][-2:]
+    ends = np.zeros(len(shards.dictionary), np.int64)
+    np.maximum.at(ends, codes, index[offset].to_numpy() + index[length].to_numpy())
+    for shard, end in zip(shards.dictionary.to_pylist(), ends.tolist(), strict=True):
+        check_size(root / shard, end)

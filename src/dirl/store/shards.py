@@ -1,0 +1,135 @@
+"""Tar files whose members are found by byte offset: written in order, read at random."""
+
+import os
+import tarfile
+from collections import OrderedDict
+from pathlib import Path
+from threading import local
+from types import TracebackType
+from typing import Self
+
+from dirl.errors import StoreError
+
+MAX_OPEN = 64
+END = bytes(2 * tarfile.BLOCKSIZE)  # what a tar file ends with
+REMEDY = "run the command that made it again: it makes what is damaged anew"
+
+
+class ShardWriter:
+    """Write a tar file, and learn where each member's bytes lie.
+
+    The same members give the same file, byte for byte. A context manager; the file is a whole tar only
+    after the block.
+
+    Parameters
+    ----------
+    path
+        File to write, replaced if it is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+
+    def add(self, name: str, data: bytes) -> tuple[int, int]:
+        """Append a member.
+
+        Returns
+        -------
+        tuple of int
+            Byte offset and length of its data.
+        """
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        self._file.write(member.tobuf(tarfile.PAX_FORMAT))
+        offset = self._file.tell()
+        self._file.write(data)
+        self._file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
+        return offset, len(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._file.write(END)
+        finally:
+            self._file.close()
+
+
+class ShardReader:
+    """Read bytes of many files at random with few of them open, least recently used closed first.
+
+    Each thread opens files of its own, and a pickled or forked copy opens its own again.
+
+    Parameters
+    ----------
+    root
+        Folder that the shards' names are relative to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._local = local()
+
+    def read(self, shard: str, offset: int, length: int) -> bytes:
+        """Read `length` bytes of a shard, in one call to the system.
+
+        Raises
+        ------
+        StoreError
+            If the shard is missing or ends before that.
+        """
+        data = os.pread(self._open(shard), length, offset)
+        if len(data) != length:
+            raise StoreError("truncated", where=self.root / shard, remedy=REMEDY)
+        return data
+
+    def _open(self, shard: str) -> int:
+        files = self._local.__dict__.setdefault("files", OrderedDict())
+        held: _File | None = files.get(shard)
+        if held is None:
+            held = files[shard] = _File(self.root / shard)
+            if len(files) > MAX_OPEN:
+                files.popitem(last=False)
+        else:
+            files.move_to_end(shard)
+        return held.descriptor
+
+    def __reduce__(self) -> tuple[type["ShardReader"], tuple[Path]]:
+        return ShardReader, (self.root,)
+
+
+class _File:
+    """A file descriptor that is closed when nothing holds it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise StoreError("missing", where=path, remedy=REMEDY) from None
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
+def check_size(path: Path, end: int) -> None:
+    """Check that a shard is as long as it was written, given where the data of its last member ends.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or has another length.
+    """
+    size = -(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE + len(END)
+    try:
+        found = path.stat().st_size
+    except FileNotFoundError:
+        raise StoreError("missing", where=path, remedy=REMEDY) from None
+    if found != size:
+        what = "truncated" if found < size else "changed"
+        raise StoreError(f"{what}: {found} bytes, {size} were written", where=path, remedy=REMEDY)

@@ -1,0 +1,139 @@
+"""A whole audit on a small store: what it writes, that it adds up, and that it is the same again."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from dirl.audit.run import AuditResult, audit
+from dirl.audit.table import COLUMNS
+from dirl.config import AuditConfig
+from dirl.errors import ConfigError, EncoderError, StoreError
+
+CONFIG = AuditConfig(tiles=24, cells="truth", bootstrap=200, figures=3)
+
+
+@pytest.fixture(scope="module")
+def result(store: Path, runs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> AuditResult:
+    out = tmp_path_factory.mktemp("out") / "audit"
+    return audit([str(run) for run in runs], store, out, CONFIG, device="cpu", quiet=True)
+
+
+def test_everything_is_written(result: AuditResult) -> None:
+    for name in ("report.html", "summary.json", "measures.parquet", "card.json"):
+        assert (result.path / name).stat().st_size > 0
+    drawn = {path.name for path in (result.path / "figures").iterdir()}
+    assert drawn == {
+        "comparison.png", "heads.png", "depth.png", "depth.svg", "enrichment.png", "enrichment.svg"
+    }  # fmt: skip
+    assert json.loads((result.path / "summary.json").read_text()) == result.summary
+    assert json.loads((result.path / "card.json").read_text())["finished"]
+
+
+def test_the_table_and_the_summary_agree(result: AuditResult) -> None:
+    table = pq.read_table(result.path / "measures.parquet")
+    # 2 runs and one untrained control of 2 blocks and 3 heads + their average; uniform has one of each.
+    assert table.num_rows == 24 * (3 * 2 * 4 + 2)
+    assert set(COLUMNS) < set(table.column_names)
+    for one in result.summary["encoders"]:
+        mine = table.filter(pc.equal(table["encoder"].cast("string"), one["name"]))
+        last = mine.filter(pc.equal(mine["block"], one["blocks"] - 1))
+        heads = last.filter(pc.greater_equal(last["head"], 0))
+        mean = np.nanmean(heads["entropy"].to_numpy())
+        assert one["last_block"]["per_head"]["entropy"]["value"] == pytest.approx(mean, abs=1e-5)
+        assert one["by_block"]["per_head"]["entropy"][-1] == pytest.approx(mean, abs=1e-5)
+        assert np.mean(one["entropy_of_heads"]) == pytest.approx(mean, abs=1e-5)
+        area, attention = heads["area_nuclei"].to_numpy(), heads["attention_nuclei"].to_numpy()
+        enough = area >= CONFIG.min_area
+        expected = np.log2(attention[enough].sum() / area[enough].sum())
+        assert one["enrichment"]["per_head"]["nuclei"]["value"] == pytest.approx(expected, abs=1e-4)
+        assert one["enrichment_by_block"]["per_head"]["nuclei"][-1] == pytest.approx(expected, abs=1e-4)
+        total = sum(table[f"area_{region}"].to_numpy() for region in ("nuclei", "rest", "glass"))
+        np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+def test_controls(result: AuditResult) -> None:
+    kinds = {one["name"]: one for one in result.summary["encoders"]}
+    assert list(kinds) == ["vanilla", "dirl", "untrained", "uniform"]
+    uniform = kinds["uniform"]["last_block"]["per_head"]
+    assert uniform["entropy"]["value"] == pytest.approx(1, abs=1e-6)
+    assert uniform["gini"]["value"] == pytest.approx(0, abs=1e-5)
+    assert uniform["components50"]["value"] == 1
+    assert uniform["components100"]["value"] == 1
+    for region in ("nuclei", "rest"):
+        assert kinds["uniform"]["enrichment"]["per_head"][region]["value"] == pytest.approx(0, abs=1e-5)
+    assert kinds["vanilla"]["token_um"] == 4.0 and kinds["vanilla"]["grid"] == [8, 8]
+    assert 0 < kinds["vanilla"]["prior_contrast"] < 1
+
+
+def test_differences_are_paired_and_signed(result: AuditResult) -> None:
+    (pair,) = result.summary["differences"]
+    assert (pair["reference"], pair["encoder"]) == ("vanilla", "dirl")
+    by_name = {
+        one["name"]: one["last_block"]["per_head"]["entropy"]["value"] for one in result.summary["encoders"]
+    }
+    change = pair["per_head"]["entropy"]
+    assert change["value"] == pytest.approx(by_name["dirl"] - by_name["vanilla"], abs=1e-6)
+    assert 0 < change["low"] <= change["value"] <= change["high"]  # half as sharp: more even
+
+
+def test_untrained_runs_are_no_evidence(result: AuditResult) -> None:
+    assert not any(gate["passed"] for gate in result.summary["gates"].values())
+    assert not result.summary["verdict"]["evidence"]
+    assert result.summary["verdict"]["headline"].startswith("No evidence")
+
+
+def test_the_report_holds_everything_and_asks_for_nothing(result: AuditResult) -> None:
+    html = result.report.read_text()
+    assert "No evidence" in html and html.index("Verdict") < html.index("<figure>")
+    assert html.count("data:image/png;base64") == 2 and html.count("data:image/svg+xml;base64") == 2
+    assert not re.search(r"(src|href)=\"(?!data:)|url\(|@import|<script", html)
+
+
+def test_again_does_nothing_and_otherwise_refuses(
+    result: AuditResult, store: Path, runs: tuple[Path, Path]
+) -> None:
+    before = result.report.stat().st_mtime_ns
+    specs = [str(run) for run in runs]
+    assert audit(specs, store, result.path, CONFIG, quiet=True).summary == result.summary
+    assert result.report.stat().st_mtime_ns == before
+    with pytest.raises(StoreError, match=r"made with other settings .*seed"):
+        audit(specs, store, result.path, CONFIG.model_copy(update={"seed": 1}), quiet=True)
+
+
+def test_the_same_audit_elsewhere_is_the_same(
+    result: AuditResult, store: Path, runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    again = audit([str(run) for run in runs], store, tmp_path / "again", CONFIG, device="cpu", quiet=True)
+    assert again.summary == result.summary
+    for path in (result.path / "figures").iterdir():
+        assert path.read_bytes() == (again.path / "figures" / path.name).read_bytes(), path.name
+
+
+def test_one_fixed_size_encoder(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dirl.audit.gate.TRIALS", 8)
+    spec = "timm:vit_tiny_patch16_224,weights=random"
+    config = CONFIG.model_copy(update={"tiles": 8, "figures": 1})
+    summary = audit([spec], store, tmp_path / "a&<b>", config, device="cpu", quiet=True).summary
+    encoder = summary["encoders"][0]
+    assert encoder["grid"] == [14, 14] and encoder["input_px"] == 224
+    assert encoder["token_um"] == pytest.approx(0.5 * 64 / 14)
+    assert summary["differences"] == [] and len(summary["examples"]) == 1
+    assert summary["gates"]["vit_tiny_patch16_224 (random)"]["loss"] is None
+
+
+def test_bad_requests(store: Path, runs: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="named twice"):
+        audit([str(runs[0])] * 2, store, out, CONFIG)
+    with pytest.raises(StoreError, match=r"no cells of hematoxylin.*dirl cells"):
+        audit([str(runs[0])], store, out, AuditConfig())
+    with pytest.raises(ConfigError, match="no such device"):
+        audit([str(runs[0])], store, out, CONFIG, device="cuda:99")
+    with pytest.raises(EncoderError, match="no class token"):
+        audit(["timm:vit_base_patch16_siglip_224,weights=random"], store, out, CONFIG, quiet=True)
+    assert not out.exists()

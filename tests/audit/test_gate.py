@@ -1,0 +1,87 @@
+"""The gate: retrieval, held-out tiles, the loss, and what it says when it fails."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dirl.audit.gate import GateTiles, colour_statistics, gate_tiles, gates, retrieved
+from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
+from dirl.pretrain.data import held_out
+from dirl.store.dataset import TileStore
+
+
+class Oracle(nn.Module):
+    """Knows which tile a view is of, by the order in which views come: a perfect encoder."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.count, self.calls = count, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        start = self.calls // 2 * 32 % (-(-self.count // 32) * 32)
+        self.calls += 1
+        return torch.eye(self.count)[start : start + len(images)]
+
+
+def views(store: Path, runs: tuple[Path, Path]) -> tuple[GateTiles, list[LoadedEncoder]]:
+    encoders = [load_encoder(str(run)) for run in runs]
+    return gate_tiles(TileStore.open(store), encoders, 24, seed=0), encoders
+
+
+def test_retrieval() -> None:
+    keys = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
+    assert retrieved(keys + 0.01, keys).all()
+    assert not retrieved(keys.roll(1, 0), keys).any()
+    assert retrieved(keys * torch.linspace(1, 100, 8) + 50, keys * torch.linspace(1, 100, 8) + 50).all()
+
+
+def test_colour_statistics() -> None:
+    images = torch.rand(4, 3, 9, 9)
+    found = colour_statistics(images)
+    torch.testing.assert_close(found[:, :3], images.mean((2, 3)))
+    torch.testing.assert_close(found[:, 3:], images.flatten(2).std(2))
+
+
+def test_only_tiles_that_no_run_was_trained_on(store: Path, runs: tuple[Path, Path]) -> None:
+    tiles, _ = views(store, runs)
+    free = held_out(tiles.store.tile_ids.tolist(), 0.5, 0)
+    assert len(tiles.indices) == 24 and free[tiles.indices].all()
+    assert tiles.views.size_px == 48 and tiles.views.count == 2
+    assert tiles.repeats == 11
+
+
+def test_passes_and_fails(store: Path, runs: tuple[Path, Path]) -> None:
+    tiles, encoders = views(store, runs)
+    control = encoders[0].randomised(0)
+    oracle = replace(encoders[0], model=Oracle(24), digest="oracle", name="oracle")
+    found = gates([(oracle, control), (replace(control, name="itself"), control)], tiles, 200)
+    assert found["oracle"].passed and found["oracle"].accuracy["encoder"] == 1
+    assert found["oracle"].loss == (5.0, 1.0)
+    assert found["oracle"].over_untrained["low"] > 0
+    assert not found["itself"].passed
+    assert found["itself"].over_untrained == {"value": 0, "low": 0, "high": 0}
+    assert found["itself"].loss is None
+    assert "not above that of the untrained encoder" in found["itself"].reasons[0]
+
+
+def test_a_loss_that_does_not_fall_fails(
+    store: Path, runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dirl.audit.gate.TRIALS", 24)
+    tiles, encoders = views(store, runs)
+    (tmp_path / "metrics.csv").write_text("step,loss,lr\n0,1.0,1\n1,,1\n2,2.0,1\n")
+    oracle = replace(encoders[0], model=Oracle(24), digest="oracle", run=tmp_path)
+    found = gates([(oracle, encoders[0].randomised(0))], tiles, 50)["vanilla"]
+    assert found.reasons == ("the loss did not fall (1.000 to 2.000)",)
+
+
+def test_too_few_tiles_fail(store: Path, runs: tuple[Path, Path]) -> None:
+    tiles, encoders = views(store, runs)
+    few = replace(tiles, indices=np.arange(3))
+    found = gates([(encoders[0], encoders[0].randomised(0))], few, 50)["vanilla"]
+    assert not found.passed and "only 3 held-out tiles" in found.reasons[0]

@@ -1,0 +1,102 @@
+"""What may be said, for each kind of outcome."""
+
+from typing import Any
+
+import pytest
+
+from dirl.audit.table import MEASURES
+from dirl.audit.verdict import judge
+
+
+def of(value: float, half: float = 0.01) -> dict[str, float]:
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def encoder(name: str, entropy: float, **changes: Any) -> dict[str, Any]:
+    measures = {measure: of(0.8) for measure in MEASURES} | {"entropy": of(entropy)}
+    return {
+        "name": name, "kind": "encoder", "token_um": 4.0, "prior_contrast": 0.5, "control": "untrained",
+        "notes": [], "last_block": {"per_head": measures | changes},
+    }  # fmt: skip
+
+
+def summary(
+    *encoders: dict[str, Any],
+    change: float = 0.1,
+    averaged: float = 0.1,
+    nuclei: float = 0.0,
+    over: str = "slides",
+) -> dict[str, Any]:
+    control = encoder("untrained", 0.99) | {"kind": "untrained"}
+    passed = {"passed": True, "reasons": ()}
+    pair = {
+        "reference": encoders[0]["name"],
+        "encoder": encoders[-1]["name"],
+        "per_head": {"entropy": of(change)},
+        "heads_averaged": {"entropy": of(averaged)},
+        "enrichment": {"per_head": {"nuclei": of(nuclei), "glass": of(0)}},
+    }
+    return {
+        "tiles": 256, "slides": 7, "interval": {"over": over}, "encoders": [*encoders, control],
+        "gates": {one["name"]: dict(passed) for one in encoders},
+        "differences": [pair] if len(encoders) > 1 else [],
+    }  # fmt: skip
+
+
+A, B = encoder("vanilla", 0.7), encoder("dirl", 0.8)
+
+
+def test_a_difference() -> None:
+    verdict = judge(summary(A, B))
+    assert verdict.evidence
+    assert (
+        "On these 256 tiles the attention of dirl is spread more evenly than that of vanilla"
+        in verdict.headline
+    )
+    assert "0.700 → 0.800, difference +0.100 (95 % interval +0.090 to +0.110)" in verdict.headline
+    assert any("single checkpoints" in note for note in verdict.notes)
+    assert any("no downstream score" in note for note in verdict.notes)
+    assert not any("slides" in note for note in verdict.notes)
+    assert "less evenly" in judge(summary(A, B, change=-0.1)).headline
+
+
+@pytest.mark.parametrize("change", [0.005, -0.005, 0.0])
+def test_an_interval_with_zero_is_no_evidence(change: float) -> None:
+    verdict = judge(summary(A, B, change=change))
+    assert not verdict.evidence and verdict.headline.startswith("No evidence that on these")
+
+
+def test_a_failed_gate_is_no_evidence_whatever_the_difference() -> None:
+    failed = summary(A, B)
+    failed["gates"]["dirl"] = {"passed": False, "reasons": ("the loss did not fall (1 to 2)",)}
+    verdict = judge(failed)
+    assert not verdict.evidence
+    assert verdict.headline.startswith("No evidence: dirl does not pass the gate.")
+    assert verdict.notes[0] == "dirl: the loss did not fall (1 to 2)."
+    assert "more evenly" not in verdict.headline
+
+
+def test_what_is_pointed_out() -> None:
+    coarse = encoder("coarse", 0.98, patch_mass=of(0.2)) | {"token_um": 16.0, "prior_contrast": 0.1}
+    notes = " ".join(judge(summary(A, coarse, averaged=0.0, nuclei=-0.3, over="tiles")).notes)
+    for said in (
+        "nearly uniformly (entropy 0.980 > 0.97)",
+        "Only 20% of coarse's",
+        "tokens of 16.0 µm are wider than a nucleus (prior contrast 0.10)",
+        "heads averaged first",
+        "moved away from nuclei",
+        "not balanced attention",
+        "come from 7 slides",
+    ):
+        assert said in notes, said
+
+
+def test_one_encoder_is_described() -> None:
+    verdict = judge(summary(A))
+    assert verdict.evidence
+    assert "normalised entropy of 0.700" in verdict.headline and "untrained" in verdict.headline
+
+
+def test_never_speaks_of_a_method() -> None:
+    for outcome in (summary(A, B), summary(A, B, change=0), summary(A)):
+        assert "method" not in judge(outcome).headline

@@ -1,0 +1,48 @@
+"""`dirl audit` parses, calls and prints."""
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import dirl.audit.run
+from dirl.audit.run import AuditResult
+from dirl.cli.audit import audit
+from dirl.config import AuditConfig
+
+
+def test_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    called = {}
+
+    def fake(
+        encoders: list[str], store: Path, out: Path, config: AuditConfig, **options: object
+    ) -> AuditResult:
+        called.update(encoders=encoders, store=store, out=out, config=config, **options)
+        summary = {"encoders": [], "gates": {}, "verdict": {"headline": "No evidence: [bold] is not markup"}}
+        return AuditResult(out, summary)
+
+    monkeypatch.setattr(dirl.audit.run, "audit", fake)
+    app = typer.Typer()
+    app.command()(audit)
+    arguments = [
+        "a",
+        "timm:b",
+        "--store",
+        "s",
+        "--out",
+        "o",
+        "--tiles",
+        "9",
+        "--cells",
+        "mine",
+        "--seed",
+        "3",
+    ]
+    result = CliRunner().invoke(app, [*arguments, "--device", "cpu", "--quiet"])
+    assert result.exit_code == 0, result.output
+    assert called == {
+        "encoders": ["a", "timm:b"], "store": Path("s"), "out": Path("o"), "device": "cpu",
+        "config": AuditConfig(tiles=9, cells="mine", seed=3), "overwrite": False, "quiet": True,
+    }  # fmt: skip
+    assert "[bold] is not markup" in result.output and "o/report.html" in result.output

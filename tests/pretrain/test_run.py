@@ -1,0 +1,297 @@
+"""Runs: exact resume, exports that timm loads, and what stops one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import timm
+import torch
+import torch.nn as nn
+import yaml
+from safetensors.torch import load_file
+
+from dirl.config import EncoderConfig, PretrainRecipe, load_recipe, make, to_yaml
+from dirl.encoders.vit import ViT
+from dirl.errors import ConfigError, StoreError, TrainingError
+from dirl.pretrain import run as run_module
+from dirl.pretrain.data import held_out
+from dirl.pretrain.logs import MetricsCsv, read_metrics
+from dirl.pretrain.module import spread_metrics
+from dirl.pretrain.monitors import Checkpoint
+from dirl.pretrain.run import load_run, pretrain
+from dirl.store.dataset import TileStore
+
+
+def with_(recipe, **changes):
+    values = recipe.model_dump()
+    for key, value in changes.items():
+        values[key] = values[key] | value if isinstance(value, dict) else value
+    return make(PretrainRecipe, values)
+
+
+def weights(path):
+    return load_file(path / "encoder" / "model.safetensors")
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.fixture(scope="module")
+def finished(small_store, recipe, tmp_path_factory):
+    return pretrain(recipe, small_store, tmp_path_factory.mktemp("run"), device="cpu", quiet=True)
+
+
+def test_a_run_holds_what_it_should(finished, small_store):
+    card = json.loads((finished.path / "card.json").read_text())
+    assert card["finished"] and card["counts"]["steps"] == 6 and set(card["inputs"]) == {"store", "cells"}
+    assert load_recipe(finished.path / "recipe.yaml").model_dump(mode="json") == card["config"]
+    rows = read_metrics(finished.path / "metrics.csv")
+    assert [r["step"] for r in rows] == [1, 2, 3, 4, 5, 6]
+    last = rows[-1]
+    assert {"loss", "loss/global", "loss/dense", "prior/contrast", "embedding/std", "lr"} <= set(last)
+    assert last["loss"] == pytest.approx(last["loss/global"] + last["loss/dense"], rel=1e-4)
+    assert [row["step"] for row in rows if "attention/entropy" in row] == [2, 4, 6]
+    assert list((finished.path / "tensorboard").glob("events*"))
+    tiles = TileStore.open(small_store)
+    assert card["counts"]["held_out"] == held_out(list(tiles.tile_ids), 0.1, 0).sum()
+    assert load_run(finished.path).steps == 6
+
+
+def test_timm_loads_the_encoder(finished):
+    config = json.loads((finished.path / "encoder" / "config.json").read_text())
+    direct = timm.create_model(
+        config["architecture"],
+        checkpoint_path=str(finished.path / "encoder" / "model.safetensors"),
+        num_classes=0,
+        **config["model_args"],
+    )
+    local = timm.create_model(f"local-dir:{finished.path / 'encoder'}", pretrained=True)
+    assert same(direct.state_dict(), weights(finished.path))
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(direct.eval()(images), local.eval()(images))
+
+
+def test_a_finished_run_is_not_run_again(finished, small_store, recipe):
+    before = (finished.path / "last.ckpt").stat().st_mtime_ns
+    pretrain(recipe, small_store, finished.path, device="cpu", quiet=True)
+    assert (finished.path / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_another_recipe_is_refused_and_names_the_difference(finished, small_store, recipe):
+    with pytest.raises(StoreError, match=r"dense.weight 1.0 there, 0.0 now"):
+        pretrain(with_(recipe, dense={"weight": 0.0}), small_store, finished.path, device="cpu", quiet=True)
+
+
+@pytest.mark.parametrize("stop", [3, 4])
+def test_an_interrupted_run_ends_with_the_same_weights(
+    finished, small_store, recipe, tmp_path, monkeypatch, stop
+):
+    """Interrupted at a checkpoint and between two: weights and every logged number agree, bit for bit."""
+    save = Checkpoint.on_train_batch_end
+
+    def interrupt(self, trainer, *rest):
+        save(self, trainer, *rest)
+        if trainer.global_step == stop:
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(Checkpoint, "on_train_batch_end", interrupt)
+    with pytest.raises(RuntimeError, match="power cut"):
+        pretrain(recipe, small_store, tmp_path / "run", device="cpu", quiet=True)
+    monkeypatch.undo()
+    resumed = pretrain(recipe, small_store, tmp_path / "run", device="cpu", quiet=True)
+    assert same(weights(resumed.path), weights(finished.path))
+    assert (resumed.path / "metrics.csv").read_text() == (finished.path / "metrics.csv").read_text()
+
+
+def test_workers_do_not_change_the_result(finished, small_store, recipe, tmp_path):
+    done = pretrain(recipe, small_store, tmp_path / "run", device="cpu", workers=1, quiet=True)
+    assert same(weights(done.path), weights(finished.path))
+
+
+def test_killed_and_resumed_by_the_same_command_ends_with_the_same_weights(
+    finished, small_store, recipe, tmp_path
+):
+    """SIGKILL, the real one, after the first checkpoint."""
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "dirl.cli.main", "pretrain", str(tmp_path / "recipe.yaml"), "--quiet"]
+    command += ["--store", str(small_store), "--out", str(out), "--device", "cpu"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (out / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert (out / "last.ckpt").exists()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert same(weights(out), weights(finished.path))
+
+
+def test_vanilla_and_dirl_start_alike_and_see_the_same_views(small_store, recipe, tmp_path):
+    """λ = 0 is the one key apart: at step 0 the global terms are equal, and vanilla needs no cells."""
+    one_step = with_(recipe, steps=1)
+    dirl = pretrain(one_step, small_store, tmp_path / "dirl", device="cpu", quiet=True)
+    plain = pretrain(
+        with_(one_step, dense={"weight": 0.0}, cells="none"),
+        small_store,
+        tmp_path / "v",
+        device="cpu",
+        quiet=True,
+    )
+    assert plain.metrics["loss/global"] == pytest.approx(dirl.metrics["loss/global"], rel=1e-5)
+    assert "loss/dense" not in plain.metrics and "loss/dense" in dirl.metrics
+
+
+@pytest.mark.parametrize(
+    "dense", [{"extract": "pool"}, {"control": "shuffled"}, {"control": "one", "extract": "pool"}]
+)
+def test_every_arm_trains(small_store, recipe, tmp_path, dense):
+    done = pretrain(
+        with_(recipe, steps=2, dense=dense), small_store, tmp_path / "run", device="cpu", quiet=True
+    )
+    assert done.metrics["loss/dense"] > 0
+
+
+def test_shuffled_changes_the_dense_term_alone(finished, small_store, recipe, tmp_path):
+    shuffled = with_(recipe, dense={"control": "shuffled"})
+    done = pretrain(shuffled, small_store, tmp_path / "run", device="cpu", quiet=True)
+    first, other = (read_metrics(p / "metrics.csv")[0] for p in (finished.path, done.path))
+    assert first["loss/global"] == pytest.approx(other["loss/global"], rel=1e-5)
+    assert first["loss/dense"] != other["loss/dense"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(small_store, recipe, tmp_path):
+    wild = with_(recipe, steps=40, optimiser={"lr": 1e30, "clip_norm": None, "warmup_share": 0.0})
+    with pytest.raises(TrainingError, match=r"the loss is .* lower optimiser.lr"):
+        pretrain(wild, small_store, tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run" / "encoder").exists()
+
+
+class Attract(nn.Module):
+    """An objective that is solved by collapsing; also a third party's plugin."""
+
+    momentum = None
+
+    def __init__(self, width, config, dense):
+        super().__init__()
+
+    def global_terms(self, student, teacher):
+        first, second = (nn.functional.normalize(view.cls, dim=1) for view in student)
+        spread = torch.cat([first, second]).var(dim=0).sum()
+        return {"global": spread}
+
+
+class Bootstrap(nn.Module):
+    """BYOL in ten lines: whether an objective with a teacher costs one file."""
+
+    momentum = 0.9
+
+    def __init__(self, width, config, dense):
+        super().__init__()
+        self.head = nn.Linear(width, config.output_width)
+        self.predictor = nn.Linear(config.output_width, config.output_width)
+
+    def global_terms(self, student, teacher):
+        loss = 0
+        for view, target in zip(student, reversed(teacher.tokens), strict=True):
+            predicted = self.predictor(self.head(view.cls))
+            loss = (
+                loss - nn.functional.cosine_similarity(predicted, teacher.objective.head(target.cls)).mean()
+            )
+        return {"global": loss}
+
+
+@pytest.fixture
+def plugin_module(monkeypatch):
+    monkeypatch.setitem(sys.modules, "third_party", sys.modules[__name__])
+
+
+def test_collapse_stops_the_run_and_says_what_to_try(small_store, recipe, tmp_path, plugin_module):
+    collapsing = with_(
+        recipe,
+        steps=400,
+        objective={"name": "third_party:Attract"},
+        dense={"weight": 0.0},
+        optimiser={"lr": 0.1, "warmup_share": 0.0},
+        checkpoint_every_steps=100,
+    )
+    with pytest.raises(TrainingError, match="collapsed"):
+        pretrain(collapsing, small_store, tmp_path / "run", device="cpu", quiet=True)
+
+
+def test_an_objective_with_a_teacher_costs_one_class(small_store, recipe, tmp_path, plugin_module):
+    taught = with_(recipe, objective={"name": "third_party:Bootstrap"}, dense={"weight": 0.0})
+    done = pretrain(taught, small_store, tmp_path / "run", device="cpu", quiet=True)
+    state = torch.load(done.path / "last.ckpt", weights_only=True)["state_dict"]
+    teacher = {
+        k.removeprefix("teacher.encoder."): v for k, v in state.items() if k.startswith("teacher.encoder.")
+    }
+    student = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
+    assert teacher.keys() == student.keys()
+    assert not torch.equal(teacher["vit.blocks.0.attn.qkv.weight"], student["vit.blocks.0.attn.qkv.weight"])
+
+
+def test_what_a_recipe_cannot_have_is_refused_before_anything_is_made(small_store, recipe, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(StoreError, match="no cells of hovernet"):
+        pretrain(with_(recipe, cells="hovernet"), small_store, out, device="cpu", quiet=True)
+    with pytest.raises(ConfigError, match=r"no such objective.*simclr"):
+        pretrain(with_(recipe, objective={"name": "simclear"}), small_store, out, device="cpu", quiet=True)
+    with pytest.raises(StoreError, match="but a batch of 4096"):
+        pretrain(with_(recipe, batch=4096), small_store, out, device="cpu", quiet=True)
+    with pytest.raises(StoreError, match="no such directory"):
+        pretrain(recipe, tmp_path / "nowhere", out, device="cpu", quiet=True)
+    assert not out.exists()
+
+
+def test_an_unfinished_run_is_not_taken_for_a_finished_one(tmp_path, small_store, recipe, monkeypatch):
+    monkeypatch.setattr(run_module, "export_encoder", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        pretrain(with_(recipe, steps=1), small_store, tmp_path / "run", device="cpu", quiet=True)
+    with pytest.raises(StoreError, match="not finished"):
+        load_run(tmp_path / "run")
+
+
+def test_coarse_tokens_are_warned_of(small_store, recipe, tmp_path):
+    coarse = with_(recipe, steps=1, encoder={"patch_px": 32})
+    with pytest.warns(UserWarning, match=r"tokens of .* are coarse"):
+        pretrain(coarse, small_store, tmp_path / "run", device="cpu", quiet=True)
+
+
+def test_spread_of_a_point_a_line_and_a_ball():
+    point = spread_metrics(torch.ones(64, 16))
+    assert point["embedding/std"] == pytest.approx(0, abs=1e-5)
+    ball = spread_metrics(torch.randn(4000, 16, generator=torch.Generator().manual_seed(0)))
+    assert ball["embedding/std"] == pytest.approx(1, abs=0.02) and ball["embedding/rank"] > 15.5
+    line = torch.randn(64, 1) * torch.ones(1, 16)
+    assert spread_metrics(line)["embedding/rank"] == pytest.approx(1, abs=1e-3)
+
+
+def test_the_log_survives_new_columns_and_cuts_what_a_crash_left(tmp_path):
+    log = MetricsCsv(tmp_path / "m.csv", 0)
+    log.log_metrics({"loss": 1.0}, 1)
+    log.log_metrics({"loss": 0.5, "extra": 2.0}, 2)
+    log.log_metrics({"loss": 0.25}, 3)
+    again = MetricsCsv(tmp_path / "m.csv", 2)
+    again.log_metrics({"loss": 0.125}, 3)
+    rows = read_metrics(tmp_path / "m.csv")
+    assert rows == [{"step": 1, "loss": 1}, {"step": 2, "loss": 0.5, "extra": 2}, {"step": 3, "loss": 0.125}]
+
+
+def test_the_recipe_in_the_run_is_plain_yaml(finished):
+    assert yaml.safe_load((finished.path / "recipe.yaml").read_text())["dense"]["weight"] == 1.0
+
+
+def test_the_encoder_of_a_recipe_is_initialised_from_its_seed():
+    config = EncoderConfig(name="vit_tiny_patch16_224", patch_px=8, width=32, depth=1, heads=2)
+    with run_module._seeded(3):
+        first = ViT(config, 32)
+    with run_module._seeded(3):
+        second = ViT(config, 32)
+    assert same(first.vit.state_dict(), second.vit.state_dict())
