@@ -88,7 +88,7 @@ def test_regions_are_nuclei_and_the_tissue_around_them(made):
 
 def test_windows_do_not_cut_nuclei(made, store):
     """Segmented in small windows, the slide has the nuclei that it has in one piece."""
-    whole = cells(store.path, CellsConfig(window_px=2048, halo_px=48), overwrite=True, quiet=True)
+    whole = cells(store.path, CellsConfig(window_px=704, halo_px=48), overwrite=True, quiet=True)
     for slide_id in made.slides:
         a = canvas(made, made.cells("hematoxylin"), slide_id)
         b = canvas(store, whole, slide_id)
@@ -201,7 +201,7 @@ def test_ready_made_tiles_are_segmented_one_by_one(slides, tmp_path):
 def test_only_windows_that_tiles_touch_are_segmented(slides):
     slide = open_slide(slides / "one.tiff")
     labels = SlideLabels(slide, 0.5, window_px=128, halo_px=16)
-    near_the_middle = Boxes(np.array([140.0]), np.array([145.0]), 50.0)
+    near_the_middle = Boxes(np.array([150.0]), np.array([145.0]), 50.0)
     assert labels.rows(near_the_middle) == [[], [1], [], []]
     at_a_border = Boxes(np.array([120.0]), np.array([145.0]), 100.0)
     assert labels.rows(at_a_border) == [[], [0, 1], [0, 1], []]

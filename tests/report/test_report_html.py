@@ -11,7 +11,7 @@ def test_numbers() -> None:
 
 
 def test_signs_and_intervals() -> None:
-    assert signed(-0.25) == "−0.250" and signed(0.25) == "+0.250" and signed(1e-7) == "0"
+    assert signed(-0.25) == "−0.250" and signed(0.25) == "+0.250" and signed(-1e-7) == "0.000"
     assert signed(0.125, "patch_mass") == "+12.5"
     assert interval({"low": 0.1, "high": 0.2}, "patch_mass") == "10.0–20.0"
     assert interval({"low": None, "high": None}) == ""

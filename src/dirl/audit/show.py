@@ -13,7 +13,7 @@ def show(result: AuditResult, console: Console | None = None) -> None:
     """Print the last block's measures of every encoder and control, the verdict, and the report's path."""
     console = console or Console()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("last block, per head")
+    table.add_column("last block, per head", overflow="fold")
     for title in ("entropy", "tokens used", "Gini", "nuclei seen", "nuclei log2", "gate"):
         table.add_column(title, justify="right")
     for one in result.summary["encoders"]:

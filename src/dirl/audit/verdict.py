@@ -37,7 +37,7 @@ def judge(summary: Mapping[str, Any]) -> Verdict:
     evidence = not failed
     if failed:
         headline = (
-            f"No evidence: {' and '.join(failed)} {'do' if len(failed) > 1 else 'does'} not pass the gate. "
+            f"No evidence: {_and(list(failed))} {'do' if len(failed) > 1 else 'does'} not pass the gate. "
             "Attention means nothing where nothing shows that the encoder has learned."
         )
     elif not differences:
@@ -149,6 +149,10 @@ def _always(summary: Mapping[str, Any]) -> list[str]:
             "This compares single checkpoints. A claim about a training method needs several seeds of each."
         )
     return notes
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _excludes_zero(value: Mapping[str, float | None]) -> bool:

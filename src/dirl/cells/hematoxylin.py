@@ -53,9 +53,10 @@ class Hematoxylin:
 
     All sizes are in µm, so that it works at any mpp; windows finer than `mpp` are shrunk to it.
 
-    The defaults were tuned on 13 images of MoNuSeg at 0.5 µm/px: what they score there says nothing certain
-    about other tissue. It takes dark debris and folds for nuclei, misses pale vesicular ones, and at more
-    than about 1 µm/px finds clumps.
+    The defaults were tuned on 13 images of MoNuSeg at 0.5 µm/px (`benchmarks/segmenter.py` scores them, left
+    out one by one too): what they score there says nothing certain about other tissue. It takes dark keratin,
+    folds and debris for nuclei, breaks up pale vesicular ones, and at 1 µm/px and coarser finds clumps and
+    the walls of goblet cells.
 
     Parameters
     ----------

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from dirl.card import claim, digest, finish, new_card
 from dirl.errors import ConfigError
@@ -54,6 +52,9 @@ class Scores:
     aji: float
 
 
+SCORES = tuple(f.name for f in fields(Scores))
+
+
 @dataclass(frozen=True)
 class ScoreTable:
     """Scores of several images.
@@ -79,7 +80,7 @@ class ScoreTable:
     @property
     def mean(self) -> Scores:
         """Mean over the images."""
-        return Scores(*(float(np.mean([getattr(s, f.name) for s in self.scores])) for f in fields(Scores)))
+        return Scores(*(float(np.mean([getattr(s, name) for s in self.scores])) for name in SCORES))
 
     @property
     def mean_correlation(self) -> float:
@@ -227,21 +228,6 @@ def summary(table: ScoreTable) -> dict[str, Any]:
         "mean": _row(table.mean, table.mean_correlation),
         "per_image": {name: _row(scores, correlation) for name, scores, correlation in rows},
     }
-
-
-def print_scores(table: ScoreTable) -> None:
-    """Print a row per image, and the mean."""
-    at = "" if table.mpp is None else f" at {table.mpp:g} µm/px"
-    shown = Table("image", *(f.name.upper() for f in fields(Scores)), title=f"{len(table.names)} images{at}")
-    if table.mpp is not None:
-        shown.add_column("coverage r")
-    content = summary(table)
-    for name, row in {**content["per_image"], "mean": content["mean"]}.items():
-        cells = [row[f.name] for f in fields(Scores)]
-        cells += [] if table.mpp is None else [row["coverage_correlation"]]
-        style = "bold" if name == "mean" else None
-        shown.add_row(name, *("–" if c is None else f"{c:.3f}" for c in cells), style=style)
-    Console().print(shown)
 
 
 def write_scores(

@@ -28,10 +28,25 @@ def cells_score(
 
     Matches are one to one at IoU > 0.5; the correlation of coverage is over tokens of 8 µm.
     """
+    from rich.console import Console
+    from rich.table import Table
+
+    from dirl.cells.scores import SCORES, summary, write_scores
     from dirl.cells.scores import cells_score as score_files
-    from dirl.cells.scores import print_scores, write_scores
 
     table = score_files(predicted, truth, mpp)
-    print_scores(table)
+    content = summary(table)
+    columns = [*SCORES] if mpp is None else [*SCORES, "coverage_correlation"]
+    at = "" if mpp is None else f" at {mpp:g} µm/px"
+    headers = [name.upper() if name in SCORES else "coverage r" for name in columns]
+    shown = Table("image", *headers, title=f"{len(table.names)} images{at}")
+    for name, row in content["per_image"].items():
+        shown.add_row(name, *(_number(row[column]) for column in columns))
+    shown.add_row("mean", *(_number(content["mean"][column]) for column in columns), style="bold")
+    Console().print(shown)
     if out is not None:
         write_scores(out, table, predicted, truth, overwrite=overwrite)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

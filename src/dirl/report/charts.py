@@ -40,7 +40,6 @@ def depth_figure(summary: Mapping[str, Any]) -> Figure:
             axis.grid(axis="y", color="#e3e6ea", linewidth=0.7)
         for axis in axes[1]:
             axis.set_xlabel("block")
-        figure.get_layout_engine().set(h_pad=0.09, w_pad=0.06)  # type: ignore[union-attr]
         handles, labels = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure

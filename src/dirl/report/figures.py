@@ -5,6 +5,7 @@ Tokens are drawn as the squares they are, never smoothed.
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,21 +87,23 @@ def comparison_figure(examples: Sequence[Example]) -> Figure:
     changes = _changes(examples)
     top = _scale([_relative(each.averaged) for example in examples for each in example.maps])
     reach = _scale(changes, least=0.5) if changes else 0.5
-    figure, axes = _panels(len(examples), 2 + len(names) + bool(changes), foot_in=0.62)
+    titles = ["tile", "nuclei", *names] + ([f"{names[1]} − {names[0]}"] if changes else [])
+    titles = [_wrapped(title, 20) for title in titles]
+    lines = max(title.count("\n") + 1 for title in titles)
+    figure, axes = _panels(len(examples), len(titles), foot_in=0.62, head_in=0.2 + 0.14 * lines)
     for row, example in zip(axes, examples, strict=True):
         _tile(row[0], example.image)
         _tile(row[1], outlined(example.image, example.labels))
         row[0].set_ylabel(example.title, fontsize=8.5, labelpad=6)
-        row[0].set_xlabel(_short(example.tile_id), fontsize=7, labelpad=2, color="#6b7280")
+        row[0].set_xlabel(example.tile_id, fontsize=7, labelpad=2, color="#6b7280")
         for axis, each in zip(row[2:], example.maps, strict=False):
             _heat(axis, each.averaged, each.extent, example.image.shape, HEAT, Normalize(0, top))
             axis.set_xlabel(f"entropy {each.entropy[-1]:.3f}", fontsize=8, labelpad=2)
     for row, example, change in zip(axes, examples, changes, strict=False):
         norm = TwoSlopeNorm(0, -reach, reach)
         _heat(row[-1], change, example.maps[0].extent, example.image.shape, DIFFERENCE, norm, raw=True)
-    titles = ["tile", "nuclei", *names] + ([f"{names[1]} − {names[0]}"] if changes else [])
     for axis, title in zip(axes[0], titles, strict=False):
-        axis.set_title(_short(title), fontweight="bold")
+        axis.set_title(title, fontweight="bold", fontsize=9.5 if lines == 1 else 8)
     _bar(
         figure,
         axes[-1][2 : 2 + len(names)],
@@ -127,7 +130,7 @@ def heads_figure(example: Example) -> Figure:
         lead = axes[start][0]
         lead.set_axis_on()
         _tile(lead, outlined(example.image, example.labels))
-        lead.set_ylabel(_short(each.name), fontweight="bold")
+        lead.set_ylabel(_wrapped(each.name, 15), fontweight="bold", fontsize=8)
         for head, p in enumerate(each.p):
             axis = axes[start + head // columns][1 + head % columns]
             axis.set_axis_on()
@@ -167,10 +170,10 @@ def _scale(maps: Sequence[Floats], least: float = 2.0) -> float:
 
 
 def _panels(
-    rows: int, columns: int, foot_in: float, panel_in: float = PANEL_IN
+    rows: int, columns: int, foot_in: float, panel_in: float = PANEL_IN, head_in: float = 0.34
 ) -> tuple[Figure, NDArray[Any]]:
     """Square image panels, with room at the foot for the scales."""
-    head_in, gap_in, left_in = 0.34, 0.27, 0.42
+    gap_in, left_in = 0.27, 0.46
     width, height = left_in + columns * panel_in, head_in + rows * (panel_in + gap_in) + foot_in
     with mpl.rc_context(STYLE):
         figure = new_figure((width, height), constrained=False)
@@ -238,5 +241,7 @@ def _bar(figure: Figure, axes: Sequence[Axes], colours: str, norm: Normalize, la
     bar.outline.set_visible(False)
 
 
-def _short(name: str, most: int = 30) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def _wrapped(name: str, most: int) -> str:
+    """Break a long name at its underscores and spaces."""
+    lines = textwrap.wrap(name.replace("_", "_ "), most + name.count("_"))
+    return "\n".join(line.replace("_ ", "_") for line in lines)

@@ -72,9 +72,7 @@ def signed(value: Mapping[str, float | None] | float | None, name: str = "") -> 
     found = value["value"] if isinstance(value, Mapping) else value
     if found is None:
         return "–"
-    if round(found, 5) == 0:
-        return "0"
     text = (
         f"{100 * found:+.1f}" if name in SHARES else f"{found:+.1f}" if abs(found) >= 10 else f"{found:+.3f}"
     )
-    return text.replace("-", "−")
+    return text.replace("-", "−") if text.strip("+-0.") else text[1:]

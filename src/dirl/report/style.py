@@ -21,6 +21,8 @@ STYLE: Any = {
     "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "figure.constrained_layout.h_pad": 0.09,
+    "figure.constrained_layout.w_pad": 0.06,
     "svg.hashsalt": "dirl",
     "svg.fonttype": "none",
 }
