@@ -25,13 +25,14 @@ class TileConfig(Settings):
     """How slides are cut into tiles (`dirl tile`).
 
     ``stride_px`` of None means the tile's own size; ``mpp_override`` states the mpp of slides and tiles
-    whose files name none.
+    whose files name none. ``max_tiles`` keeps, of each slide, those around the middle of its tissue.
     """
 
     mpp: Positive = 0.5
     size_px: Count = 224
     stride_px: Count | None = None
     min_tissue: Share = 0.5
+    max_tiles: Count | None = None
     mpp_override: Positive | None = None
     allow_upsample: bool = False
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
@@ -213,23 +214,27 @@ def load_recipe(spec: str | Path, overrides: Sequence[str] = ()) -> PretrainReci
                 where=spec,
                 remedy=f"name a YAML file, or one of: {known}",
             ) from None
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML ({' '.join(str(error).split())})", where=spec) from None
+    values = _parse(text, spec) or {}
     if not isinstance(values, dict):
         raise ConfigError("a recipe is a mapping of keys to values", where=spec)
     for item in overrides:
         key, equals, value = item.partition("=")
         if not equals:
             raise ConfigError("not of the form key=value", where=f"--set {item}")
-        _assign(values, key.strip(), yaml.safe_load(value), item)
+        _assign(values, key.strip(), _parse(value, f"--set {item}"), item)
     return make(PretrainRecipe, values, where=spec)
 
 
 def to_yaml(settings: Settings) -> str:
     """Write settings as YAML that `load_recipe` reads back to an equal object."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def _parse(text: str, where: object) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML ({' '.join(str(error).split())})", where=where) from None
 
 
 def _assign(values: dict[str, Any], key: str, value: Any, item: str) -> None:

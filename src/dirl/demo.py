@@ -26,6 +26,8 @@ SAMPLE_SHA256 = "ed92d5a9f2e86df67640d6f92ce3e231419ce127131697fbbce42ad5e002c8a
 TIMEOUT_S = 15
 TILE_PX = 128
 MPP = 0.5
+# A whole slide has tens of thousands; a field of 1.6 mm² is enough to look at in minutes.
+MAX_TILES = 400
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def demo(
         Console(stderr=True).print(f"Slide: {origin}", markup=False, highlight=False)
 
     store, runs = out / "store", [out / "vanilla", out / "dirl"]
-    config = TileConfig(mpp=MPP, size_px=TILE_PX, mpp_override=mpp_override)
+    config = TileConfig(mpp=MPP, size_px=TILE_PX, max_tiles=MAX_TILES, mpp_override=mpp_override)
     tile([chosen], store, config, quiet=quiet)
     cells(store, CellsConfig(), quiet=quiet)
     for run, override in zip(runs, ("dense.weight=0", "dense.weight=1"), strict=True):

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeVar
+
+from dirl.errors import DirlError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,6 +30,11 @@ def each(
     ------
     tuple
         The item, and what the function returned or raised.
+
+    Raises
+    ------
+    DirlError
+        If the system killed a process, as it does when memory runs out.
     """
     if workers <= 1:
         for item in items:
@@ -42,6 +50,10 @@ def each(
                     yield from _completed(pending)
             while pending:
                 yield from _completed(pending)
+        except BrokenProcessPool:
+            reason = "the system killed a process, most likely for want of memory"
+            remedy = "run the same command again with fewer workers; what is finished is kept"
+            raise DirlError(reason, where=f"--workers {workers}", remedy=remedy) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -52,7 +64,7 @@ def _completed(pending: dict[Future[Result], Item]) -> Iterator[tuple[Item, Resu
     for future in done:
         item = pending.pop(future)
         error = future.exception()
-        if error is not None and not isinstance(error, Exception):
+        if isinstance(error, BrokenProcessPool) or (error is not None and not isinstance(error, Exception)):
             raise error
         yield item, future.result() if error is None else error
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dirl.errors import SlideError
 from dirl.slides.slide import SlideInfo
-from dirl.slides.tiling import TileSpec, plan_tiles
+from dirl.slides.tiling import Tile, TileSpec, around_the_middle, plan_tiles
 from dirl.slides.tissue import TissueMask
 
 
@@ -90,3 +90,10 @@ def test_a_coarse_slide_is_refused_before_anything_is_read():
     with pytest.raises(SlideError, match="allow-upsample"):
         plan_tiles(slide, mask_of(slide), TileSpec(200, 0.5, 200, 0.5))
     assert plan_tiles(slide, mask_of(slide), TileSpec(200, 0.5, 200, 0.5), allow_upsample=True)
+
+
+def test_around_the_middle_keeps_the_nearest_in_their_order():
+    tiles = [Tile(f"s_{x}_{y}", x, y, 1.0) for y in range(5) for x in range(7)]
+    kept = around_the_middle(tiles, 5)
+    assert [(t.x, t.y) for t in kept] == [(3, 1), (2, 2), (3, 2), (4, 2), (3, 3)]
+    assert around_the_middle(tiles, 100) == tiles

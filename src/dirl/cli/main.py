@@ -30,16 +30,22 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dirl {dirl.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Print the version and leave.", is_eager=True, callback=_print_version
+        ),
     ] = False,
 ) -> None:
     """Pretrain vision transformers on H&E tissue with a cell prior, and see where attention goes."""
-    if version:
-        typer.echo(f"dirl {dirl.__version__}")
-        raise typer.Exit
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:

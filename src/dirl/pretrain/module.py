@@ -106,8 +106,7 @@ class PretrainModule(pl.LightningModule):
             if self.recipe.dense.control != "one":
                 logged |= prior_metrics(coverage, found)
         token_um = view_mpp(views.affines, self.tile_mpp).mean() * self.encoder.patch_px
-        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.metrics = {"loss": loss.detach(), **logged, "token_um": token_um, "lr": lr}
+        self.metrics = {"loss": loss.detach(), **logged, "token_um": token_um}
         if (self.global_step + 1) % self.recipe.log_every_steps == 0:
             with torch.no_grad():
                 self.metrics |= spread_metrics(torch.cat([output.cls for output in student]).float())

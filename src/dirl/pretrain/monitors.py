@@ -101,6 +101,7 @@ class Log(pl.Callback):
         step, row = trainer.global_step, {}
         if step % self.every_steps == 0:
             row = {name: float(value) for name, value in module.metrics.items()}
+            row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         if step % self.look_every_steps == 0 and len(self.images) and trainer.is_global_zero:
             row |= self.measure(module)
         for logger in trainer.loggers if row else []:

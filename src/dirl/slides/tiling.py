@@ -1,5 +1,6 @@
 """Where a slide is cut into tiles."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +86,13 @@ def plan_tiles(
             remedy=f"lower --min-tissue (now {spec.min_tissue:g}), or leave the slide out",
         )
     return tiles
+
+
+def around_the_middle(tiles: Sequence[Tile], count: int) -> list[Tile]:
+    """Keep the `count` tiles nearest to the tile of median place, in their order: one field, not a sample."""
+    places = np.array([(tile.x, tile.y) for tile in tiles], dtype=float)
+    distance = np.linalg.norm(places - np.median(places, axis=0), axis=1)
+    return [tiles[i] for i in np.sort(np.argsort(distance, kind="stable")[:count])]
 
 
 def read_tile(slide: Slide, tile: Tile, spec: TileSpec, *, allow_upsample: bool = False) -> NDArray[np.uint8]:

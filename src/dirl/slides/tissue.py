@@ -23,7 +23,7 @@ MIN_STAIN_OD = 0.03
 INK_UM2 = 2_000.0
 INK_RIM_UM = 16.0
 SPECK_UM2 = 10_000.0
-HOLE_UM2 = 10_000.0
+HOLE_UM2 = 2_000.0
 
 
 @dataclass(frozen=True)

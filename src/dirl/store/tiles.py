@@ -19,7 +19,7 @@ from dirl.files import replacing, write_json
 from dirl.slides.cohort import SlideInput, TilesInput
 from dirl.slides.openslide import on_white
 from dirl.slides.slide import open_slide
-from dirl.slides.tiling import Tile, TileSpec, key, plan_tiles, read_tile
+from dirl.slides.tiling import Tile, TileSpec, around_the_middle, key, plan_tiles, read_tile
 from dirl.slides.tissue import WHITE, find_tissue, tissue_pixels
 from dirl.store.index import TILES_SCHEMA, SlideRecord, to_json, write_table
 from dirl.store.picture import SHEET_COLUMNS, SHEET_ROWS, draw_sheet, draw_slide
@@ -52,6 +52,8 @@ def write_slide(out: Path, config: TileConfig, item: SlideInput) -> None:
         info = slide.info
         tissue = find_tissue(slide)
         tiles = plan_tiles(slide, tissue, spec, allow_upsample=config.allow_upsample)
+        if config.max_tiles is not None:
+            tiles = around_the_middle(tiles, config.max_tiles)
 
         def entries() -> Iterator[_Entry]:
             for tile in tiles:

@@ -1,0 +1,100 @@
+"""The program: help, one-line errors, exit codes."""
+
+import errno
+import sys
+
+import pytest
+
+from dirl.cli import main as program
+from dirl.errors import TrainingError
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["dirl", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            program.main()
+        captured = capsys.readouterr()
+        return left.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+COMMANDS = ["demo", "doctor", "tile", "cells", "cells-score", "pretrain", "audit"]
+
+
+def test_help_names_every_command(run):
+    code, out, _ = run("--help")
+    assert code == 0 and all(name in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0 and "Usage" in out
+
+
+def test_version(run):
+    assert run("--version")[1].startswith("dirl 0.")
+
+
+def test_bad_usage_is_the_users(run):
+    assert run("tile")[0] == 2
+    assert run("nonsense")[0] == 2
+    assert run("audit", "--nonsense")[0] == 2
+
+
+def one_line(err):
+    return err.startswith("error: ") and "Traceback" not in err and err.strip().count("\n") == 0
+
+
+def test_errors_are_one_line_that_names_file_reason_and_remedy(run, tmp_path):
+    (tmp_path / "broken.svs").write_bytes(b"no slide")
+    code, _, err = run("tile", tmp_path / "broken.svs", "--out", tmp_path / "store", "--quiet")
+    assert code == 2 and one_line(err) and "broken.svs" in err
+    code, _, err = run("tile", tmp_path / "nowhere", "--out", tmp_path / "store", "--quiet")
+    assert code == 2 and one_line(err) and "nowhere" in err
+    code, _, err = run("cells", tmp_path)
+    assert code == 2 and one_line(err) and "holds no card.json" in err
+    code, _, err = run(
+        "pretrain", "demo", "--store", tmp_path, "--out", tmp_path / "r", "--set", "dens.weight=0"
+    )
+    assert code == 2 and one_line(err) and "unknown key dens" in err and "dense" in err
+    code, _, err = run("demo", "--slide", tmp_path / "nowhere.svs", "--out", tmp_path / "demo")
+    assert code == 2 and one_line(err) and not (tmp_path / "demo").exists()
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(run, tmp_path):
+    code, _, err = run("--debug", "cells", tmp_path)
+    assert code == 2 and "Traceback" in err
+    assert "Traceback" in run("cells", tmp_path, "--debug")[2]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (KeyboardInterrupt(), 130, "run the same command again"),
+        (OSError(errno.ENOSPC, "No space left on device", "out.tar"), 1, "no space left on the disk"),
+        (PermissionError(errno.EACCES, "Permission denied", "locked"), 1, "locked: Permission denied"),
+        (TrainingError("collapsed", where="run", remedy="lower lr"), 1, "run: collapsed — lower lr"),
+        (RuntimeError("two\nlines"), 1, "unexpected RuntimeError: two lines"),
+    ],
+)
+def test_what_fails_leaves_with_its_code(capsys, error, code, text):
+    def command():
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        program.guarded(command)()
+    err = capsys.readouterr().err
+    assert left.value.code == code and text in err and one_line(err)
+
+
+def test_doctor_finds_this_environment_sound(monkeypatch, capsys):
+    from dirl.doctor import examine
+
+    findings = {finding.name: finding for finding in examine()}
+    assert findings["torch"].fine and findings["OpenSlide library"].fine
+    assert "simclr" in findings["objectives"].detail
+    assert not any(finding.fine is False for finding in findings.values())

@@ -1,0 +1,85 @@
+"""The demo, offline and short."""
+
+import hashlib
+import io
+import urllib.error
+import urllib.request
+
+import pytest
+from rich.console import Console
+
+from dirl import demo as module
+from dirl import synthetic
+from dirl.config import load_recipe
+from dirl.demo import demo, find_sample, show
+from dirl.errors import SlideError
+
+SHORT = ["steps=4", "batch=8", "encoder.depth=2", "encoder.width=32", "encoder.heads=2", "holdout=0.4"]
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    def refuse(*args, **options):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(
+        module, "load_recipe", lambda name, overrides: load_recipe(name, [*SHORT, *overrides])
+    )
+    draw = synthetic.write
+    monkeypatch.setattr(synthetic, "write", lambda path, seed: draw(path, seed, (1024, 1024)))
+
+
+def test_offline_it_tells_the_whole_story_on_a_drawn_slide(offline, short, tmp_path):
+    done = demo(out=tmp_path / "demo", quiet=True)
+    assert "synthetic slide" in done.origin and "no route to host" in done.origin
+    names = [one["name"] for one in done.audit.summary["encoders"] if one["kind"] == "encoder"]
+    assert names == ["vanilla", "dirl"]
+    assert done.audit.report.exists()
+    console = Console(record=True, width=100, file=io.StringIO())
+    show(done, console)
+    text = console.export_text()
+    assert "gate" in text and "report.html" in text and "synthetic slide" in text
+    # Four steps teach nothing, and the verdict must not pretend otherwise.
+    assert "No evidence" in text
+
+    before = done.audit.report.stat().st_mtime_ns
+    again = demo(out=tmp_path / "demo", quiet=True)
+    assert again.audit.report.stat().st_mtime_ns == before
+
+
+def test_a_slide_that_cannot_be_read_is_refused_before_anything_is_made(tmp_path):
+    (tmp_path / "broken.svs").write_bytes(b"nothing")
+    with pytest.raises(SlideError, match=r"broken\.svs"):
+        demo(tmp_path / "broken.svs", tmp_path / "demo", quiet=True)
+    assert not (tmp_path / "demo").exists()
+
+
+class Response(io.BytesIO):
+    headers: dict = {}  # noqa: RUF012
+
+
+def test_a_download_is_checked_and_cached(monkeypatch, tmp_path):
+    content, asked = b"a slide", []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "SAMPLE_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(
+        urllib.request, "urlopen", lambda url, timeout: asked.append(url) or Response(content)
+    )
+    for _ in range(2):
+        path, origin = find_sample(tmp_path / "demo", quiet=True)
+        assert path.read_bytes() == content and "CC0" in origin
+    assert len(asked) == 1
+
+
+def test_a_download_that_is_not_the_slide_is_not_used(monkeypatch, tmp_path, short):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: Response(b"a login page"))
+    path, origin = find_sample(tmp_path / "demo", quiet=True)
+    assert "synthetic" in origin and "is not the slide" in origin and path.suffix == ".tif"
+    assert not list((tmp_path / "cache").rglob("*.svs*"))
