@@ -102,7 +102,12 @@ def demo(
         recipe = load_recipe("demo", [override, f"seed={seed}"])
         pretrain(recipe, store, run, device="cpu", quiet=quiet)
     result = audit(
-        [str(run) for run in runs], store, out / "audit", AuditConfig(seed=seed), device="cpu", quiet=quiet
+        [str(run) for run in runs],
+        store,
+        out / "audit",
+        AuditConfig(seed=seed, figures=3),
+        device="cpu",
+        quiet=quiet,
     )
     finish(out, card, {"tiles": result.summary["tiles"]})
     return Demo(out, chosen, origin, result)
@@ -158,6 +163,13 @@ def show(done: Demo, console: Console | None = None) -> None:
     console.print(table)
     console.print(f"\nOn {done.origin}.", markup=False, highlight=False)
     console.print(summary["verdict"]["headline"], markup=False, highlight=False)
+    console.print(
+        "This speaks of these two small runs, not of the method. A second dense head spreads attention by "
+        "itself: whether the cells did it, the controls tell (dirl pretrain demo --set dense.control=one, "
+        "or shuffled).",
+        markup=False,
+        highlight=False,
+    )
     console.print(f"Report: {done.audit.report}", markup=False, highlight=False, soft_wrap=True)
 
 

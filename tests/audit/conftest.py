@@ -69,7 +69,7 @@ def make_run(
     rows = "".join(f"{step},{loss}\n" for step, loss in enumerate(losses))
     (folder / "metrics.csv").write_text(f"step,loss\n{rows}")
     recipe = PretrainRecipe(holdout=0.5, seed=seed, views=ViewsConfig(size_px=48))
-    card = new_card("pretrain", recipe.model_dump(mode="json"), {"store": TileStore.open(store).card.digest})
+    card = new_card("pretrain", recipe.model_dump(mode="json"), {"tiling": TileStore.open(store).card.digest})
     (folder / "card.json").write_text(json.dumps(asdict(card)))
     return folder
 

@@ -66,8 +66,8 @@ class Fixed:
 
 def test_examples_are_chosen_by_rule() -> None:
     first, second = Fixed([0.5] * 7), Fixed([0.5, 0.9, 0.6, 0.4, 0.55, 0.52, 0.7])
-    assert examples([first, second], 3) == [("largest", 1), ("median", 4), ("smallest", 3)]
+    assert examples([first, second], 3) == [("highest", 1), ("median", 4), ("lowest", 3)]
     assert [place for _, place in examples([first, second], 6)] == [1, 6, 4, 5, 3, 0]
-    assert examples([second], 3) == [("largest", 1), ("median", 4), ("smallest", 3)]
+    assert examples([second], 3) == [("highest", 1), ("median", 4), ("lowest", 3)]
     assert len(examples([first, second], 99)) == 7
     assert examples([first, second], 0) == []

@@ -48,7 +48,8 @@ def finished(small_store, recipe, tmp_path_factory):
 
 def test_a_run_holds_what_it_should(finished, small_store):
     card = json.loads((finished.path / "card.json").read_text())
-    assert card["finished"] and card["counts"]["steps"] == 6 and set(card["inputs"]) == {"store", "cells"}
+    assert card["finished"] and card["counts"]["steps"] == 6
+    assert set(card["inputs"]) == {"store", "tiling", "cells"}
     assert load_recipe(finished.path / "recipe.yaml").model_dump(mode="json") == card["config"]
     rows = read_metrics(finished.path / "metrics.csv")
     assert [r["step"] for r in rows] == [1, 2, 3, 4, 5, 6]
@@ -156,6 +157,14 @@ def test_every_arm_trains(small_store, recipe, tmp_path, dense):
         with_(recipe, steps=2, dense=dense), small_store, tmp_path / "run", device="cpu", quiet=True
     )
     assert done.metrics["loss/dense"] > 0
+
+
+def test_half_precision_trains_close_to_full(finished, small_store, recipe, tmp_path):
+    half = with_(recipe, precision="bf16-mixed")
+    done = pretrain(half, small_store, tmp_path / "run", device="cpu", quiet=True)
+    first, other = (read_metrics(p / "metrics.csv")[0] for p in (finished.path, done.path))
+    assert first["loss"] == pytest.approx(other["loss"], rel=0.03)
+    assert all(value.dtype == torch.float32 for value in weights(done.path).values())
 
 
 def test_shuffled_changes_the_dense_term_alone(finished, small_store, recipe, tmp_path):

@@ -90,7 +90,7 @@ def gate_tiles(store: TileStore, encoders: Sequence[LoadedEncoder], tiles: int, 
         card = read_card(encoder.run, "pretrain")
         recipe = make(PretrainRecipe, card.config, where=encoder.run / "card.json")
         views = views or recipe.views
-        if card.inputs.get("store") == store.card.digest:
+        if card.inputs.get("tiling") == store.card.digest:
             free &= held_out(store.tile_ids.tolist(), recipe.holdout, recipe.seed)
     candidates = np.flatnonzero(free)
     count = min(len(candidates), tiles, MOST_TILES)

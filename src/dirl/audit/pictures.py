@@ -14,8 +14,8 @@ from dirl.report.figures import AttentionMap, Example, comparison_figure, heads_
 from dirl.report.style import encode
 
 RULES = {
-    2: "the largest, the median and the smallest difference in the primary measure, {b} minus {a}",
-    1: "the largest, the median and the smallest primary measure",
+    2: "the highest, the median and the lowest difference in the primary measure, {b} minus {a}",
+    1: "the highest, the median and the lowest primary measure",
 }
 
 

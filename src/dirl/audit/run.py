@@ -99,7 +99,7 @@ def audit(
     loaded = _named([load_encoder(spec, device=_device(device)) for spec in encoders])
     for one in loaded:  # refused before the directory is claimed
         attention_rows(one.model, preprocess(one, chosen.read(chosen.indices[:1]).images))
-    inputs = {"store": tiles.card.digest, "cells": chosen.cells.card.digest}
+    inputs = {"store": tiles.digest, "cells": chosen.cells.card.digest}
     inputs |= {f"encoder {i}: {one.name}": one.digest for i, one in enumerate(loaded)}
     settings = config.model_dump(mode="json") | {"encoders": list(encoders)}
     card = claim(out, new_card("audit", settings, inputs), overwrite=overwrite)

@@ -139,7 +139,7 @@ def examples(measured: Sequence[Measured], count: int) -> list[tuple[str, int]]:
     """Choose tiles to show by rule, never by hand.
 
     By the difference in the primary measure between the second encoder and the first, or by the measure
-    itself where there is one encoder: as many of the largest as of the median and of the smallest.
+    itself where there is one encoder: as many of the highest as of the median and of the lowest.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def examples(measured: Sequence[Measured], count: int) -> list[tuple[str, int]]:
     score = values[1] - values[0] if len(values) == 2 else values[0]
     order = np.argsort(score, kind="stable")
     middle = np.argsort(np.abs(score - np.median(score)), kind="stable")
-    ranked = {"largest": order[::-1], "median": middle, "smallest": order}
+    ranked = {"highest": order[::-1], "median": middle, "lowest": order}
     chosen: list[tuple[str, int]] = []
     for step in range(len(order)):
         for rule, places in ranked.items():

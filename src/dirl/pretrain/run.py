@@ -98,7 +98,9 @@ def pretrain(
     """
     tiles = TileStore.open(store)
     cells = tiles.cells(recipe.cells) if needs_cells(recipe) else None
-    inputs = {"store": tiles.card.digest} | ({"cells": cells.card.digest} if cells else {})
+    # The index says which tiles; how they were cut says whose held-out tiles they may be elsewhere.
+    inputs = {"store": tiles.digest, "tiling": tiles.card.digest}
+    inputs |= {"cells": cells.card.digest} if cells else {}
     with _seeded(recipe.seed):
         encoder = ViT(recipe.encoder, recipe.views.size_px)
         objective = resolve("dirl.objectives", recipe.objective.name)(
