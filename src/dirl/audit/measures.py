@@ -59,7 +59,9 @@ def gini(p: Tensor) -> Tensor:
     n = p.shape[-1]
     # Sorted, the pairwise sum is a sum weighted by rank.
     rank = torch.arange(1, n + 1, device=p.device, dtype=p.dtype)
-    return (p.sort(-1).values * (2 * rank - n - 1)).sum(-1) / (n * p.sum(-1))
+    weighted = (p.sort(-1).values * (2 * rank - n - 1)).sum(-1)
+    # Rounding can leave uniform attention a little below 0.
+    return (weighted / (n * p.sum(-1))).clamp(min=0)
 
 
 def hoyer(p: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """From what a user names to an encoder that is ready to look at tiles."""
 
 import difflib
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -254,6 +255,8 @@ def _fetch(name: str) -> Any:
         remedy = f"there are: {', '.join(tags) or 'none'}; or pass timm:{name},weights=FILE|random"
         raise EncoderError(reason, where=f"timm:{name}", remedy=remedy)
     print(f"{name}: fetching its weights from the Hugging Face hub, unless cached", file=sys.stderr)
+    # Its client tells of every retry; what came of them is said once, below.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         return timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # the hub's client raises whatever its transport does

@@ -31,7 +31,8 @@ class MetricsCsv(Logger):
         rows = [row for row in read_metrics(path) if row["step"] <= start] if path.exists() else []
         for row in rows:
             self._meet(row)
-        self._rewrite(rows)
+        if rank_zero_only.rank == 0:
+            self._rewrite(rows)
 
     @property
     def name(self) -> str:

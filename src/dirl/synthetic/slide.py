@@ -15,8 +15,8 @@ from PIL import Image
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from dirl.canvas import Canvas, Field, Point
 from dirl.files import replacing
+from dirl.synthetic.canvas import Canvas, Field, Point
 
 GLASS_MARGIN_UM = 70.0
 GLAND_SPACING_UM = 118.0
