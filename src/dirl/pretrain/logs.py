@@ -31,8 +31,7 @@ class MetricsCsv(Logger):
         rows = [row for row in read_metrics(path) if row["step"] <= start] if path.exists() else []
         for row in rows:
             self._meet(row)
-        if rank_zero_only.rank == 0:
-            self._rewrite(rows)
+        self._rewrite(rows)
 
     @property
     def name(self) -> str:
@@ -65,6 +64,7 @@ class MetricsCsv(Logger):
     def _cells(self, row: Mapping[str, float]) -> list[str]:
         return [f"{row[c]:.6g}" if c in row else "" for c in self.columns]
 
+    @rank_zero_only
     def _rewrite(self, rows: list[dict[str, float]]) -> None:
         with replacing(self.path) as temporary, temporary.open("w", newline="") as handle:
             writer = csv.writer(handle)
