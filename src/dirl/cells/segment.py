@@ -15,6 +15,7 @@ from dirl.card import claim, finish, new_card
 from dirl.cells.nuclei import Finder, Segmenter
 from dirl.cells.picture import draw_nuclei
 from dirl.cells.regions import region_ids
+from dirl.cells.stains import stain_groups
 from dirl.cells.windows import BATCH, Boxes, Found, SlideLabels
 from dirl.config import CellsConfig
 from dirl.errors import ConfigError, DirlError, PartlyFailedError, SlideError
@@ -28,7 +29,7 @@ from dirl.store.cells import cells_dir, cells_finished, merge_cells, write_cells
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import SlideRecord
 
-# What is constant over a slide is measured on so many of its tiles, and over ready-made tiles on so many.
+# What is constant is measured on so many tiles of a slide, or ready-made tiles that are stained alike.
 SLIDE_SAMPLES = 32
 TILE_SAMPLES = 64
 SHOWN_TILES = 16
@@ -47,7 +48,8 @@ def cells(
     They are found on the slides, in windows with a halo; each nucleus belongs to the window that holds its
     centroid, has an id that is unique in its slide, and every tile cuts its labels from the slide's.
     Ready-made tiles are segmented one by one, and nuclei that touch a tile's border are flagged. Stain and
-    thresholds come from the whole slide's tissue, of ready-made tiles from all of them.
+    thresholds come from the whole slide's tissue, of ready-made tiles from those of a class that are stained
+    alike.
 
     A slide has all of its cells or none. Run again, only what is missing is made.
 
@@ -205,35 +207,38 @@ def _ready_tiles(
     config: CellsConfig,
     nuclei: _Nuclei,
 ) -> Iterator[Item]:
-    kinds = {name for name, other in tiles.slides.items() if other.kind == "tiles"}
-    ready = np.flatnonzero(np.isin(tiles.slide_ids, list(kinds)))
-    find = segmenter.fit([tiles.image(int(i)) for i in _spread(ready, TILE_SAMPLES)], tiles.spec.mpp)
     ids = tiles.index["tile_id"].take(rows).to_pylist()
     show = set(_spread(np.arange(len(rows)), SHOWN_TILES).tolist())
     shown = []
     last = 0
-    for start in range(0, len(rows), BATCH):
-        images = [tiles.image(int(i)) for i in rows[start : start + BATCH]]
-        for k, (rgb, mask) in enumerate(zip(images, find(images), strict=True), start):
-            numbers = np.arange(1, len(mask) + 1)
-            centroids = np.reshape(ndimage.center_of_mass(mask.labels > 0, mask.labels, numbers), (-1, 2))
-            border = np.concatenate([mask.labels[[0, -1]].ravel(), mask.labels[:, [0, -1]].ravel()])
-            areas = np.bincount(mask.labels.ravel(), minlength=len(mask) + 1)[1:] * mask.mpp**2
-            names = [None] * len(mask) if mask.classes is None else mask.classes.tolist()
-            nuclei.add(
-                id=(numbers + last).tolist(),
-                x=(centroids[:, 1] + 0.5).tolist(),
-                y=(centroids[:, 0] + 0.5).tolist(),
-                area_um2=areas.tolist(),
-                touches_border=np.isin(numbers, border).tolist(),
-                tile_id=[ids[k]] * len(mask),
-                **{"class": [None if c is None else mask.class_names[c] for c in names]},
-            )
-            labels = np.where(mask.labels > 0, mask.labels + np.int32(last), np.int32(0))
-            last += len(mask)
-            if k in show:
-                shown.append((rgb, labels))
-            yield ids[k], labels, region_ids(labels, tissue_pixels(rgb, tiles.spec.mpp, record.white))
+    groups = stain_groups(tiles.image(int(i)) for i in rows)
+    for group in range(groups.max() + 1):
+        alike = np.flatnonzero(groups == group)
+        samples = [tiles.image(int(rows[k])) for k in _spread(alike, TILE_SAMPLES)]
+        find = segmenter.fit(samples, tiles.spec.mpp)
+        for start in range(0, len(alike), BATCH):
+            chunk = alike[start : start + BATCH].tolist()
+            images = [tiles.image(int(rows[k])) for k in chunk]
+            for k, rgb, mask in zip(chunk, images, find(images), strict=True):
+                numbers = np.arange(1, len(mask) + 1)
+                centroids = np.reshape(ndimage.center_of_mass(mask.labels > 0, mask.labels, numbers), (-1, 2))
+                border = np.concatenate([mask.labels[[0, -1]].ravel(), mask.labels[:, [0, -1]].ravel()])
+                areas = np.bincount(mask.labels.ravel(), minlength=len(mask) + 1)[1:] * mask.mpp**2
+                names = [None] * len(mask) if mask.classes is None else mask.classes.tolist()
+                nuclei.add(
+                    id=(numbers + last).tolist(),
+                    x=(centroids[:, 1] + 0.5).tolist(),
+                    y=(centroids[:, 0] + 0.5).tolist(),
+                    area_um2=areas.tolist(),
+                    touches_border=np.isin(numbers, border).tolist(),
+                    tile_id=[ids[k]] * len(mask),
+                    **{"class": [None if c is None else mask.class_names[c] for c in names]},
+                )
+                labels = np.where(mask.labels > 0, mask.labels + np.int32(last), np.int32(0))
+                last += len(mask)
+                if k in show:
+                    shown.append((rgb, labels))
+                yield ids[k], labels, region_ids(labels, tissue_pixels(rgb, tiles.spec.mpp, record.white))
     _draw(tiles, config, record, [rgb for rgb, _ in shown], [labels for _, labels in shown])
 
 
