@@ -7,12 +7,12 @@ from dirl.audit.intervals import choose_units, interval, means, ratios
 
 
 def units(count: int, resamples: int = 2000, seed: int = 0) -> object:
-    return choose_units(np.array(["one"] * count), resamples, seed)
+    return choose_units(np.array(["one"] * count), count, resamples, seed)
 
 
 def test_slides_are_the_units_from_five_on() -> None:
-    four = choose_units(np.array(list("aabbccdd")), 10, 0)
-    five = choose_units(np.array(list("aabbccddee")), 10, 0)
+    four = choose_units(np.array(list("aabbccdd")), 8, 10, 0)
+    five = choose_units(np.array(list("aabbccddee")), 10, 10, 0)
     assert (four.kind, len(four)) == ("tiles", 8)
     assert (five.kind, len(five)) == ("slides", 5)
     assert five.of_tile.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
@@ -30,7 +30,7 @@ def test_agrees_with_the_normal_interval() -> None:
 def test_slides_widen_the_interval_when_tiles_of_a_slide_are_alike() -> None:
     slides = np.repeat([f"s{i}" for i in range(10)], 20)
     values = np.repeat(np.random.default_rng(0).normal(size=10), 20)[:, None]
-    by_slide = interval(*(p[..., 0] for p in means(values, choose_units(slides, 1000, 0))))
+    by_slide = interval(*(p[..., 0] for p in means(values, choose_units(slides, len(slides), 1000, 0))))
     by_tile = interval(*(p[..., 0] for p in means(values, units(200, 1000))))
     assert by_slide["high"] - by_slide["low"] > 3 * (by_tile["high"] - by_tile["low"])
 
@@ -56,3 +56,8 @@ def test_ratio_of_sums() -> None:
     assert value[0] == 2
     finite = resampled[np.isfinite(resampled)]
     assert finite.min() == 0.5 and finite.max() == 5
+
+
+def test_classes_of_ready_made_tiles_are_not_slides():
+    unknown = choose_units(None, 12, 10, 0)
+    assert unknown.kind == "tiles" and len(unknown) == 12

@@ -36,12 +36,14 @@ class Units:
         return int(self.of_tile.max()) + 1
 
 
-def choose_units(slide_ids: NDArray[np.str_], resamples: int, seed: int) -> Units:
-    """Resample slides if the tiles come from at least five, else tiles."""
+def choose_units(slide_ids: NDArray[np.str_] | None, count: int, resamples: int, seed: int) -> Units:
+    """Resample slides if the `count` tiles are known to come from at least five, else tiles."""
+    if slide_ids is None:
+        return Units("tiles", np.arange(count), resamples, seed)
     slides, of_tile = np.unique(slide_ids, return_inverse=True)
     if len(slides) >= ENOUGH_SLIDES:
         return Units("slides", of_tile.astype(np.int64), resamples, seed)
-    return Units("tiles", np.arange(len(slide_ids)), resamples, seed)
+    return Units("tiles", np.arange(count), resamples, seed)
 
 
 def ratios(above: Floats, below: Floats, units: Units) -> tuple[Floats, Floats]:

@@ -114,7 +114,7 @@ def audit(
             for subject in everything:
                 _measure(subject, chosen, writer, advance)
 
-    units = choose_units(chosen.slide_ids, config.bootstrap, config.seed)
+    units = choose_units(chosen.sources, len(chosen), config.bootstrap, config.seed)
     views = gate_tiles(tiles, loaded, config.tiles, config.seed)
     with bar("Gate", views.repeats, quiet=quiet) as advance:
         passed = gates(pairs, views, config.bootstrap, advance)
@@ -123,7 +123,7 @@ def audit(
     summary: dict[str, Any] = {
         "store": str(store),
         "tiles": len(chosen),
-        "slides": len(set(chosen.slide_ids.tolist())),
+        "slides": None if chosen.sources is None else len(set(chosen.sources.tolist())),
         "tile_px": tiles.spec.size_px,
         "mpp": tiles.spec.mpp,
         "cells": config.cells,

@@ -55,6 +55,12 @@ class AuditTiles:
         return self.store.slide_ids[self.indices]
 
     @cached_property
+    def sources(self) -> NDArray[np.str_] | None:
+        """Slide of each chosen tile; None where some are ready-made: their folders are classes."""
+        kinds = {self.store.slides[name].kind for name in np.unique(self.slide_ids).tolist()}
+        return None if "tiles" in kinds else self.slide_ids
+
+    @cached_property
     def tile_ids(self) -> NDArray[np.str_]:
         """Id of each chosen tile."""
         return self.store.tile_ids[self.indices]

@@ -135,7 +135,12 @@ def _of_pair(pair: Mapping[str, Any]) -> list[str]:
 
 def _always(summary: Mapping[str, Any]) -> list[str]:
     notes = []
-    if summary["interval"]["over"] == "tiles":
+    if summary["slides"] is None:
+        notes.append(
+            "Nobody knows which slides these ready-made tiles come from: intervals are over tiles, which are "
+            "taken for independent, and so are too narrow."
+        )
+    elif summary["interval"]["over"] == "tiles":
         slides = f"{summary['slides']} slide{'s' if summary['slides'] != 1 else ''}"
         notes.append(
             f"The tiles come from {slides}: intervals are over tiles and do not speak of other slides."
