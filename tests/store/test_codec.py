@@ -10,7 +10,13 @@ from hypothesis.extra import numpy as hnp
 
 from dirl.errors import StoreError
 from dirl.store import shards
-from dirl.store.labels import decode_labels, decode_regions, encode_labels, encode_regions
+from dirl.store.labels import (
+    decode_labels,
+    decode_numbers,
+    decode_regions,
+    encode_labels,
+    encode_regions,
+)
 from dirl.store.shards import ShardReader, ShardWriter, check_size
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
@@ -21,6 +27,9 @@ def test_labels_come_back(labels):
     back = decode_labels(encode_labels(labels))
     assert back.dtype == np.int32
     assert np.array_equal(back, labels)
+    numbers, ids = decode_numbers(encode_labels(labels))
+    assert numbers.dtype == np.int32 and np.array_equal(ids[numbers], labels)
+    assert np.array_equal(np.unique(numbers[numbers > 0]), np.arange(1, len(ids)))
 
 
 @pytest.mark.parametrize("count", [2**16 - 2, 2**16 - 1, 2**16, 2**16 + 1])

@@ -26,6 +26,13 @@ def tile(
             metavar="UM", help="Resolution of the inputs in µm/px, where the files name none or lie."
         ),
     ] = None,
+    slides_table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="What the files do not tell: columns slide_id and any of patient_id, centre, mpp.",
+        ),
+    ] = None,
     allow_upsample: Annotated[
         bool, typer.Option("--allow-upsample", help="Enlarge slides that are coarser than --mpp.")
     ] = False,
@@ -56,7 +63,9 @@ def tile(
         },
         where="dirl tile",
     )
-    store = build(inputs, out, config, workers=workers, overwrite=overwrite, quiet=quiet)
+    store = build(
+        inputs, out, config, slides_table=slides_table, workers=workers, overwrite=overwrite, quiet=quiet
+    )
     if not quiet:
         spec = store.spec
         kinds = {record.kind for record in store.slides.values()}

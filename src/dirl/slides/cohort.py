@@ -8,6 +8,7 @@ from pathlib import Path
 from dirl.errors import SlideError
 from dirl.slides.dicom import series_of
 from dirl.slides.openslide import is_openslide
+from dirl.slides.stated import UNSTATED, Stated
 from dirl.slides.tiling import key
 
 # In a folder the suffix decides, since opening every file of a large cohort takes hours; a file that the
@@ -24,6 +25,7 @@ class SlideInput:
 
     slide_id: str
     path: Path
+    stated: Stated = UNSTATED
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class TilesInput:
     slide_id: str
     path: Path
     files: tuple[Path, ...]
+    stated: Stated = UNSTATED
 
 
 def find_inputs(paths: Sequence[Path]) -> list[SlideInput | TilesInput]:

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dirl.errors import SlideError
 from dirl.slides.openslide import MPP_REMEDY, on_white
-from dirl.slides.slide import SlideInfo, fill_box
+from dirl.slides.slide import SlideInfo, fill_box, tcga_origin
 
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
 
@@ -40,7 +40,8 @@ class ImageSlide:
             raise SlideError(f"not an 8-bit image (mode {mode})", where=path, remedy=remedy)
         if mpp_override is None:
             raise SlideError("a plain image names no resolution (mpp)", where=path, remedy=MPP_REMEDY)
-        self.info = SlideInfo(slide_id, path, None, size, mpp_override, (1.0,))
+        patient_id, centre = tcga_origin(path.name)
+        self.info = SlideInfo(slide_id, path, patient_id, size, mpp_override, (1.0,), centre)
 
     def read_level(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.uint8]:
         """Read a box of the image; see `dirl.slides.slide.Slide`."""

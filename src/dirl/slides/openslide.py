@@ -1,6 +1,5 @@
 """Slides that OpenSlide reads: SVS, NDPI, MRXS, TIFF, DICOM and others."""
 
-import re
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
@@ -12,9 +11,8 @@ from PIL import Image
 
 from dirl.errors import SlideError
 from dirl.slides.dicom import is_mislabelled
-from dirl.slides.slide import SlideInfo, fill_box
+from dirl.slides.slide import SlideInfo, fill_box, tcga_origin
 
-TCGA = re.compile(r"TCGA-\w{2}-\w{4}(?=-)")
 MPP_REMEDY = "state it in µm/px with --mpp-override UM"
 
 
@@ -47,13 +45,15 @@ class OpenSlideSlide:
             raise _unreadable(path, error) from error
         properties = self._slide.properties
         self._ycc = properties.get("openslide.vendor") == "dicom" and is_mislabelled(file)
+        patient_id, centre = tcga_origin(file.name)
         self.info = SlideInfo(
             slide_id=slide_id,
             path=path,
-            patient_id=_patient(file.name, properties),
+            patient_id=patient_id or properties.get("dicom.PatientID") or None,
             size_px=self._slide.dimensions,
             mpp=mpp_override or _mpp(path, properties),
             level_downsamples=self._slide.level_downsamples,
+            centre=centre,
         )
 
     def read_level(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.uint8]:
@@ -111,11 +111,6 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if isfinite(value) and value > 0 else None
-
-
-def _patient(name: str, properties: Mapping[str, str]) -> str | None:
-    barcode = TCGA.match(name)
-    return barcode.group() if barcode else properties.get("dicom.PatientID") or None
 
 
 def _unreadable(path: Path, error: Exception) -> SlideError:

@@ -1,5 +1,6 @@
 """A slide: what is known of it, the protocol that readers follow, and reading at any resolution."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from dirl.errors import SlideError
 
 # Two resolutions within 2 % are the same: 0.499 is what scanners write for 0.5.
 SAME_MPP = 0.02
+# Project and tissue source site, then the participant: the barcodes of The Cancer Genome Atlas.
+TCGA = re.compile(r"(TCGA-\w{2})-\w{4}(?=-)")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class SlideInfo:
         Resolution of level 0, in µm/px.
     level_downsamples
         How many level-0 pixels a pixel of each level spans, ascending from 1.
+    centre
+        Where the slide was made, where its name tells.
     """
 
     slide_id: str
@@ -41,6 +46,7 @@ class SlideInfo:
     size_px: tuple[int, int]
     mpp: float
     level_downsamples: tuple[float, ...]
+    centre: str | None = None
 
 
 class Slide(Protocol):
@@ -100,6 +106,12 @@ def open_slide(path: Path, mpp_override: float | None = None, slide_id: str | No
     if is_openslide(file):
         return OpenSlideSlide(file, path, name, mpp_override)
     return ImageSlide(file, name, mpp_override)
+
+
+def tcga_origin(name: str) -> tuple[str | None, str | None]:
+    """Patient and tissue source site (``TCGA-CR``) of a name that begins with a TCGA barcode, else None."""
+    barcode = TCGA.match(name)
+    return (barcode.group(), barcode.group(1)) if barcode else (None, None)
 
 
 def read(

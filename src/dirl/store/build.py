@@ -3,6 +3,7 @@
 import errno
 import glob
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,16 +12,17 @@ from pyarrow import ArrowException
 
 from dirl.card import claim, finish, new_card
 from dirl.config import TileConfig
-from dirl.errors import DirlError, PartlyFailedError, SlideError, StoreError
+from dirl.errors import ConfigError, DirlError, PartlyFailedError, SlideError, StoreError
 from dirl.files import read_json, remove, write_json
 from dirl.parallel import each
 from dirl.progress import bar
 from dirl.slides.cohort import SlideInput, TilesInput, find_inputs
 from dirl.slides.openslide import MPP_REMEDY
 from dirl.slides.slide import SAME_MPP
+from dirl.slides.stated import read_slides_table
 from dirl.store.dataset import TileStore
-from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, check_shards, merge
-from dirl.store.tiles import image_side, source_digest, write_ready, write_slide
+from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, check_shards, merge, to_record
+from dirl.store.tiles import image_side, restate, source_digest, write_ready, write_slide
 
 # No other slide can be written either.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
@@ -31,6 +33,7 @@ def tile(
     out: Path,
     config: TileConfig,
     *,
+    slides_table: Path | None = None,
     workers: int = 1,
     overwrite: bool = False,
     quiet: bool = False,
@@ -51,6 +54,10 @@ def tile(
         Directory of the store.
     config
         How to tile.
+    slides_table
+        CSV file that states patient, centre or mpp of slides, by the slide_id that the store has or will
+        have; see `dirl.slides.stated.read_slides_table`. Patient and centre are put into slides that are
+        there already, too.
     workers
         Processes, each with a slide of its own.
     overwrite
@@ -66,6 +73,8 @@ def tile(
     ------
     SlideError
         If nothing is found, or if the only slide cannot be tiled.
+    ConfigError
+        If the table of slides is none, or names none of these.
     StoreError
         If `out` was made with other settings, or is no store.
     PartlyFailedError
@@ -74,6 +83,8 @@ def tile(
         If the disk is full or read-only; what is finished is kept.
     """
     found = find_inputs(inputs)
+    if slides_table is not None:
+        found = _state(found, slides_table)
     config = _resolve(config, found)
     card = claim(out, new_card("tile", config.model_dump()), overwrite=overwrite)
     todo, failures = _sort_out(out, found)
@@ -96,6 +107,27 @@ def tile(
     if failures:
         raise PartlyFailedError(failures, len(found) - len(failures))
     return TileStore(out)
+
+
+def _state(found: Sequence[SlideInput | TilesInput], path: Path) -> list[SlideInput | TilesInput]:
+    """Lay what a table states over what was found."""
+    table = read_slides_table(path)
+    if not any(item.slide_id in table for item in found):
+        names = ", ".join(item.slide_id for item in found[:3])
+        raise ConfigError(
+            f"names none of the {len(found)} slides here ({names}{', …' if len(found) > 3 else ''})",
+            where=path,
+            remedy="slide_id is the file's name without its suffix",
+        )
+    stated = [replace(item, stated=table.get(item.slide_id, item.stated)) for item in found]
+    ready = next((item for item in stated if isinstance(item, TilesInput) and item.stated.mpp), None)
+    if ready is not None:
+        raise ConfigError(
+            f"states the mpp of {ready.slide_id}, but ready-made tiles of a store share one",
+            where=path,
+            remedy="leave it out there and pass --mpp-override",
+        )
+    return stated
 
 
 def _make(out: Path, config: TileConfig, item: SlideInput | TilesInput) -> None:
@@ -137,17 +169,26 @@ def _sort_out(
         index = out / "tiles" / f"{item.slide_id}.parquet"
         try:
             check_shards(out, pq.read_table(index))
-            record = read_json(index.with_suffix(".json"))
-        except (OSError, ValueError, ArrowException, StoreError):
+            record = to_record(read_json(index.with_suffix(".json")))
+        except (OSError, ValueError, KeyError, TypeError, ArrowException, StoreError):
             remove(index)
             todo.append(item)
             continue
-        if record["source"] != source_digest(item):
+        if record.source != source_digest(item):
             failures[item.slide_id] = StoreError(
-                f"{out} holds a slide {item.slide_id} made from {record['path']} as it was then",
+                f"{out} holds a slide {item.slide_id} made from {record.path} as it was then",
                 where=item.path,
                 remedy="rename one of the two, or make the store anew with --overwrite",
             )
+        elif item.stated.mpp not in (None, record.mpp):
+            failures[item.slide_id] = StoreError(
+                f"{out} holds the slide {item.slide_id} tiled as one of {record.mpp:g} µm/px, "
+                f"{item.stated.mpp:g} is stated now",
+                where=item.path,
+                remedy="correct the table, or make the store anew with --overwrite",
+            )
+        else:
+            restate(out, record, item.stated)
     return todo, failures
 
 

@@ -1,6 +1,6 @@
 """Reading a tile store: images and cells by number, the index as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from dirl.files import read_json
 from dirl.slides.tiling import TileSpec
 from dirl.store.cells import CELLS_SCHEMA, cells_dir
 from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, SlideRecord, check_shards, read_table, to_record
-from dirl.store.labels import decode_labels, decode_regions
+from dirl.store.labels import decode_labels, decode_numbers, decode_regions
 from dirl.store.shards import REMEDY, ShardReader
 
 
@@ -88,6 +88,11 @@ class TileStore:
     def slide_ids(self) -> NDArray[np.str_]:
         """Every tile's slide."""
         return _strings(self.index["slide_id"])
+
+    @property
+    def centres(self) -> NDArray[np.str_]:
+        """Every tile's centre, where its slide was made, empty where none is known."""
+        return _strings(pc.fill_null(self.index["centre"], ""))
 
     @property
     def labels(self) -> NDArray[np.str_]:
@@ -184,13 +189,17 @@ class CellStore:
         """Instance labels of tile `i`, shape (h, w): ids unique in the slide, 0 where there is no nucleus."""
         return decode_labels(self._labels.read(i))
 
+    def numbers(self, i: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Nuclei of tile `i` numbered 1..m, shape (h, w), and the id of every number, 0 included."""
+        return decode_numbers(self._labels.read(i))
+
     def regions(self, i: int) -> NDArray[np.uint8]:
         """Regions of tile `i`, shape (h, w): 0 glass or nothing, 1 nuclei, 2 the rest of the tissue."""
         return decode_regions(self._regions.read(i))
 
-    def nuclei(self, slide_id: str) -> pa.Table:
-        """Nuclei of a slide, one per row; columns of `dirl.store.cells.NUCLEI_SCHEMA`."""
-        return read_table(self.path / f"{slide_id}.nuclei.parquet", REMEDY)
+    def nuclei(self, slide_id: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Nuclei of a slide, one per row; all or some columns of `dirl.store.cells.NUCLEI_SCHEMA`."""
+        return read_table(self.path / f"{slide_id}.nuclei.parquet", REMEDY, columns)
 
 
 class _Members:
@@ -210,10 +219,14 @@ class _Members:
 
 def _open_index(root: Path, schema: pa.Schema, remedy: str) -> pa.Table:
     index = read_table(root / INDEX, remedy)
-    if index.column_names != schema.names:
+    # Columns came to be after stores were written: what may be null, and is not there, is null.
+    for field in schema:
+        if field.nullable and field.name not in index.column_names:
+            index = index.append_column(field, pa.nulls(len(index), field.type))
+    if set(index.column_names) != set(schema.names):
         raise StoreError("not an index of this version", where=root / INDEX, remedy=remedy)
     check_shards(root, index)
-    return index
+    return index.select(schema.names)
 
 
 def _reopen_cells(store: Path, segmenter: str) -> CellStore:

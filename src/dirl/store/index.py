@@ -1,6 +1,6 @@
 """A store's index: a row per tile, a table per slide, and the merged table that readers open."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ TILES_SCHEMA = pa.schema(
         pa.field("tile_id", pa.string(), nullable=False),
         pa.field("slide_id", pa.string(), nullable=False),
         pa.field("patient_id", pa.string()),
+        pa.field("centre", pa.string()),
         pa.field("label", pa.string()),
         pa.field("x", pa.int64(), nullable=False),
         pa.field("y", pa.int64(), nullable=False),
@@ -41,7 +42,8 @@ class SlideRecord:
     kind
         ``slide``, or ``tiles`` for a folder of ready-made ones, which has no slide to go back to.
     slide_id, path, patient_id, size_px, mpp, level_downsamples
-        As in `SlideInfo`; for ready-made tiles the folder, and the size and resolution of a tile.
+        As in `SlideInfo`, or as the user states; for ready-made tiles the folder, and the size and resolution
+        of a tile.
     white
         Colour of the bare glass, which `dirl.slides.tissue.tissue_pixels` takes.
     tissue_fraction
@@ -50,6 +52,8 @@ class SlideRecord:
         How many tiles there are.
     source
         Digest of what the tiles were made from.
+    centre
+        Where the slide was made; None where it is not known.
     """
 
     kind: Literal["slide", "tiles"]
@@ -63,6 +67,7 @@ class SlideRecord:
     tissue_fraction: float
     tiles: int
     source: str
+    centre: str | None = None
 
 
 def to_json(record: SlideRecord) -> dict[str, Any]:
@@ -82,8 +87,8 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(path: Path, remedy: str) -> pa.Table:
-    """Read a table.
+def read_table(path: Path, remedy: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table, or some columns of it.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def read_table(path: Path, remedy: str) -> pa.Table:
         If it is missing or damaged.
     """
     try:
-        return pq.read_table(path, memory_map=True)
+        return pq.read_table(path, columns=columns and list(columns), memory_map=True)
     except FileNotFoundError:
         raise StoreError("missing, as its command has not finished", where=path, remedy=remedy) from None
     except pa.ArrowException as error:

@@ -50,14 +50,35 @@ def decode_labels(data: bytes) -> NDArray[np.int32]:
     StoreError
         If the bytes are damaged.
     """
+    numbers, ids = decode_numbers(data)
+    labels: NDArray[np.int32] = ids.take(numbers)
+    return labels
+
+
+def decode_numbers(data: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Decode what `encode_labels` encoded, the nuclei numbered within the tile.
+
+    Returns
+    -------
+    numbers : ndarray of shape (h, w), int32
+        The nuclei of the tile as 1..m without gaps, 0 where there is none.
+    ids : ndarray of shape (m + 1,), int32
+        Id in the slide of each number; 0 for 0.
+
+    Raises
+    ------
+    StoreError
+        If the bytes are damaged.
+    """
     try:
         height, width, count = LABELS_HEADER.unpack_from(data)
         body = zlib.decompress(memoryview(data)[LABELS_HEADER.size :])
         ids = np.concatenate([[0], np.frombuffer(body, "<i4", count)]).astype(np.int32)
         numbers = np.frombuffer(body, "<u2" if count < 2**16 else "<u4", height * width, 4 * count)
-        labels: NDArray[np.int32] = ids.take(numbers).reshape(height, width)
-        return labels
-    except (struct.error, zlib.error, ValueError, IndexError) as error:
+        if numbers.max(initial=0) > count:
+            raise ValueError(f"number {numbers.max()} of {count}")
+        return numbers.reshape(height, width).astype(np.int32), ids
+    except (struct.error, zlib.error, ValueError) as error:
         raise _damaged("labels", error) from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,6 +20,7 @@ from dirl.files import replacing, write_json
 from dirl.slides.cohort import SlideInput, TilesInput
 from dirl.slides.openslide import on_white
 from dirl.slides.slide import open_slide
+from dirl.slides.stated import Stated
 from dirl.slides.tiling import Tile, TileSpec, around_the_middle, key, plan_tiles, read_tile
 from dirl.slides.tissue import WHITE, find_tissue, tissue_pixels
 from dirl.store.index import TILES_SCHEMA, SlideRecord, to_json, write_table
@@ -47,7 +49,7 @@ def write_slide(out: Path, config: TileConfig, item: SlideInput) -> None:
         If the slide cannot be read, has no resolution, is too coarse, or holds no tissue.
     """
     spec = TileSpec(config.size_px, config.mpp, config.stride_px or config.size_px, config.min_tissue)
-    slide = open_slide(item.path, config.mpp_override, item.slide_id)
+    slide = open_slide(item.path, item.stated.mpp or config.mpp_override, item.slide_id)
     try:
         info = slide.info
         tissue = find_tissue(slide)
@@ -64,7 +66,7 @@ def write_slide(out: Path, config: TileConfig, item: SlideInput) -> None:
             kind="slide",
             slide_id=info.slide_id,
             path=info.path,
-            patient_id=info.patient_id,
+            patient_id=item.stated.patient_id or info.patient_id,
             size_px=info.size_px,
             mpp=info.mpp,
             level_downsamples=info.level_downsamples,
@@ -72,6 +74,7 @@ def write_slide(out: Path, config: TileConfig, item: SlideInput) -> None:
             tissue_fraction=tissue.fraction,
             tiles=len(tiles),
             source=source_digest(item),
+            centre=item.stated.centre or info.centre,
         )
         table = _write_shard(out, record, None, entries())
         draw_slide(out / "pictures" / f"{info.slide_id}.jpg", slide, tissue, tiles, spec)
@@ -108,7 +111,7 @@ def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
         kind="tiles",
         slide_id=item.slide_id,
         path=item.path,
-        patient_id=None,
+        patient_id=item.stated.patient_id,
         size_px=(config.size_px, config.size_px),
         mpp=config.mpp,
         level_downsamples=(1.0,),
@@ -116,10 +119,25 @@ def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
         tissue_fraction=0.0,
         tiles=len(item.files),
         source=source_digest(item),
+        centre=item.stated.centre,
     )
     table = _write_shard(out, record, item.path.name, entries())
     draw_sheet(out / "pictures" / f"{item.slide_id}.jpg", sheet)
     _commit(out, replace(record, tissue_fraction=float(np.mean(fractions))), table)
+
+
+def restate(out: Path, record: SlideRecord, stated: Stated) -> None:
+    """Put the patient and the centre that are stated into a slide that is written already."""
+    changed = replace(
+        record, patient_id=stated.patient_id or record.patient_id, centre=stated.centre or record.centre
+    )
+    if changed == record:
+        return
+    table = pq.read_table(out / "tiles" / f"{record.slide_id}.parquet", schema=TILES_SCHEMA)
+    for name in ("patient_id", "centre"):
+        column = pa.array([getattr(changed, name)] * len(table), pa.string())
+        table = table.set_column(table.column_names.index(name), TILES_SCHEMA.field(name), column)
+    _commit(out, changed, table)
 
 
 def source_digest(item: SlideInput | TilesInput) -> str:
@@ -159,7 +177,7 @@ def _write_shard(out: Path, record: SlideRecord, label: str | None, entries: Ite
         for entry in entries:
             tile = entry.tile
             place = tar.add(f"{tile.tile_id}.jpg", entry.jpeg)
-            who = (tile.tile_id, record.slide_id, record.patient_id, label)
+            who = (tile.tile_id, record.slide_id, record.patient_id, record.centre, label)
             rows.append((*who, tile.x, tile.y, tile.tissue_fraction, shard, *place))
     columns = {name: [row[i] for row in rows] for i, name in enumerate(TILES_SCHEMA.names)}
     return pa.table(columns, TILES_SCHEMA)
