@@ -29,7 +29,7 @@ def tiles(b=3, size=48, seed=0):
 def test_coverage_sums_to_at_most_one_and_crops_stay_inside(seed, size, low):
     images, regions = tiles(seed=seed % 100)
     config = ViewsConfig(size_px=size, crop_area=(low, 1.0))
-    views = make_views(images, regions, np.arange(3), config, seed=seed, patch_px=8)
+    views = make_views(images, regions, np.arange(3), config, seed=seed, patch_px=8)[0]
     assert views.images.shape == (2, 3, 3, size, size)
     assert views.coverage.shape == (2, 3, 2, size // 8, size // 8)
     assert views.coverage.sum(dim=2).max() <= 1
@@ -60,7 +60,7 @@ def test_image_and_regions_travel_together(seed):
     regions = ((smooth[:, 0] > 0.5).to(torch.uint8)) + 1
     images = ((regions == 1)[:, None] * 255).to(torch.uint8).expand(-1, 3, -1, -1)
     config = ViewsConfig(size_px=64, crop_area=(0.3, 1.0), **PLAIN)
-    views = make_views(images, regions, np.arange(4), config, seed=seed, patch_px=8)
+    views = make_views(images, regions, np.arange(4), config, seed=seed, patch_px=8)[0]
     painted = views.images[:, :, 0].unfold(2, 8, 8).unfold(3, 8, 8).mean(dim=(-1, -2))
     assert (painted - views.coverage[:, :, 0]).abs().max() < 0.15
 
@@ -69,9 +69,9 @@ def test_image_and_regions_travel_together(seed):
 @settings(max_examples=20, deadline=None)
 def test_whole_tile_views_are_flips_and_quarter_turns(seed, quarter, flip):
     images, regions = tiles(1, 32, seed % 1000)
-    draws = np.array([[0.5, 0.5, 0.3, 0.7, 0.0 if flip else 0.9, (quarter + 0.5) / 4]])
-    config = ViewsConfig(size_px=32, crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0))
-    affines = geometry.draw_affines(draws, (32, 32), config)
+    draws = np.array([[0.5, 0.5, 0.3, 0.7, 0.0 if flip else 0.9, (quarter + 0.5) / 4, 0.5]])
+    config = ViewsConfig(crop_aspect=(1.0, 1.0))
+    affines = geometry.draw_affines(draws, (32, 32), config, crop_area=(1.0, 1.0), size_px=32)
     view = geometry.sample_images(images.float(), affines, 32)
     ids, inside = geometry.sample_regions(regions, torch.from_numpy(affines).float(), 32)
     assert inside.all()
@@ -101,11 +101,11 @@ def test_a_minified_view_is_the_mean_of_what_it_shows():
 def test_a_view_depends_on_seed_and_sample_alone():
     images, regions = tiles(4)
     config = ViewsConfig(size_px=32)
-    whole = make_views(images, regions, np.array([5, 9, 2, 7]), config, seed=1, patch_px=8)
-    part = make_views(images[2:3], regions[2:3], np.array([2]), config, seed=1, patch_px=8)
+    whole = make_views(images, regions, np.array([5, 9, 2, 7]), config, seed=1, patch_px=8)[0]
+    part = make_views(images[2:3], regions[2:3], np.array([2]), config, seed=1, patch_px=8)[0]
     torch.testing.assert_close(whole.images[:, 2:3], part.images)
     assert (whole.coverage[:, 2:3] == part.coverage).all()
-    other = make_views(images, regions, np.array([5, 9, 2, 7]), config, seed=2, patch_px=8)
+    other = make_views(images, regions, np.array([5, 9, 2, 7]), config, seed=2, patch_px=8)[0]
     assert not torch.equal(whole.images, other.images)
     assert not torch.equal(whole.images[0], whole.images[1])
 
@@ -113,8 +113,8 @@ def test_a_view_depends_on_seed_and_sample_alone():
 def test_images_are_the_same_with_and_without_regions():
     images, regions = tiles(4)
     config = ViewsConfig(size_px=32)
-    with_regions = make_views(images, regions, np.arange(4), config, seed=1, patch_px=8)
-    without = make_views(images, None, np.arange(4), config, seed=1, patch_px=8)
+    with_regions = make_views(images, regions, np.arange(4), config, seed=1, patch_px=8)[0]
+    without = make_views(images, None, np.arange(4), config, seed=1, patch_px=8)[0]
     assert torch.equal(with_regions.images, without.images) and without.coverage is None
 
 
@@ -162,3 +162,80 @@ def test_view_mpp_of_a_twofold_enlargement():
 def test_prior_contrast_extremes():
     assert prior_contrast(torch.tensor([0.0, 1.0, 1.0])).item() == pytest.approx(1)
     assert prior_contrast(torch.full((5,), 0.3)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_default_views_of_a_sample_are_what_they_always_were():
+    """Numbers of version 0.1: a new quantity must not move those that were there."""
+    ramp = torch.from_numpy((np.indices((96, 96)).sum(axis=0) * (255 / 190)).astype(np.uint8))
+    (views,) = make_views(
+        ramp.expand(2, 3, -1, -1),
+        (ramp // 86).expand(2, -1, -1),
+        np.array([3, 1000]),
+        ViewsConfig(size_px=48),
+        seed=5,
+        patch_px=16,
+    )
+    expected = [
+        [0, -1.51139861, 92.23650578, 1.42971309, 0, 21.00036404],
+        [0, -1.57698895, 77.86693016, -1.80348489, 0, 87.78982343],
+        [1.65822855, 0, 8.5052987, 0, 1.34667843, 25.80092076],
+        [0, -1.80172404, 86.69018775, -1.44534779, 0, 79.47860506],
+    ]
+    np.testing.assert_allclose(views.affines.reshape(4, 6), expected, atol=1e-8)
+    np.testing.assert_allclose(
+        views.images.mean(dim=(2, 3, 4)), [[0.6376, 0.3654], [0.5530, 0.4572]], atol=1e-3
+    )
+    np.testing.assert_allclose(
+        views.coverage.mean(dim=(3, 4)),
+        [[[0.6632, 0.2756], [0.6050, 0.1003]], [[0.6714, 0.2335], [0.6350, 0.1111]]],
+        atol=1e-3,
+    )
+
+
+def test_local_views_follow_the_global_ones_and_leave_them_as_they_are():
+    images, regions = tiles(4)
+    alone = make_views(images, regions, np.arange(4), ViewsConfig(size_px=32), seed=1, patch_px=8)
+    config = ViewsConfig(size_px=32, local_count=3, local_size_px=16)
+    whole, local = make_views(images, regions, np.arange(4), config, seed=1, patch_px=8)
+    assert torch.equal(whole.images, alone[0].images) and torch.equal(whole.coverage, alone[0].coverage)
+    assert local.images.shape == (3, 4, 3, 16, 16) and local.coverage.shape == (3, 4, 2, 2, 2)
+    assert local.valid.shape == (3, 4, 2, 2)
+    area = np.abs(np.linalg.det(local.affines[..., :2])) * 16**2 / 48**2
+    assert area.min() >= 0.05 - 1e-9 and area.max() <= 0.3 + 1e-9
+    assert len(np.unique(local.affines.reshape(12, 6), axis=0)) == 12
+
+
+def test_mpp_jitter_scales_the_crop_within_its_range():
+    draws = uniforms(0, np.arange(500), geometry.DRAWS)
+    sides = {}
+    for jitter in (0.0, 0.5):
+        config = ViewsConfig(mpp_jitter=jitter)
+        affines = geometry.draw_affines(draws, (256, 256), config, crop_area=(0.05, 0.2), size_px=32)
+        sides[jitter] = geometry.view_mpp(affines, 1.0)
+    factor = sides[0.5] / sides[0.0]
+    assert 1 / 1.5 <= factor.min() < 0.7 and 1.45 < factor.max() <= 1.5
+    assert abs(np.log(factor).mean()) < 0.03
+
+
+@pytest.mark.parametrize("rotation", ["none", "quarter", "any"])
+def test_a_crop_stays_inside_the_tile_however_its_mpp_is_jittered(rotation):
+    draws = uniforms(1, np.arange(500), geometry.DRAWS)
+    config = ViewsConfig(mpp_jitter=1.0, rotation=rotation)
+    affines = geometry.draw_affines(draws, (96, 64), config, crop_area=(0.3, 1.0), size_px=32)
+    corners = affines[:, :, :2] @ np.array([[0, 0, 32, 32], [0, 32, 0, 32]]) + affines[:, :, 2:]
+    assert corners.min() > -1e-9
+    assert corners[:, 0].max() < 64 + 1e-9 and corners[:, 1].max() < 96 + 1e-9
+
+
+def test_blur_and_solarise_may_differ_between_views():
+    images = torch.full((3, 3, 48, 48), 200, dtype=torch.uint8)
+    plain = PLAIN | {"p_blur": (0.0, 1.0, 0.0)}
+    config = ViewsConfig(size_px=32, local_count=2, local_size_px=16, p_solarise=(0.0, 1.0, 1.0), **plain)
+    whole, local = make_views(images, None, np.arange(3), config, seed=0, patch_px=8)
+    torch.testing.assert_close(whole.images[0], torch.full_like(whole.images[0], 200 / 255))
+    torch.testing.assert_close(whole.images[1], torch.full_like(whole.images[1], 55 / 255))
+    torch.testing.assert_close(local.images, torch.full_like(local.images, 55 / 255))
+    images, _ = tiles(3)
+    blurred = config.model_copy(update={"p_solarise": 0.0, "blur_sigma_px": (1.0, 1.5)})
+    first, second = make_views(images, None, np.arange(3), blurred, seed=0, patch_px=8)[0].images
+    assert second.std() < 0.6 * first.std()

@@ -16,7 +16,7 @@ _GRAY = (0.299, 0.587, 0.114)
 _TO_YIQ = np.array([_GRAY, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)])
 
 
-def augment(images: Tensor, draws: NDArray[np.float64], config: ViewsConfig) -> Tensor:
+def augment(images: Tensor, draws: NDArray[np.float64], config: ViewsConfig, kind: int = 0) -> Tensor:
     """Jitter colour, drop it, blur and solarise, each sample by its own numbers.
 
     Parameters
@@ -27,6 +27,8 @@ def augment(images: Tensor, draws: NDArray[np.float64], config: ViewsConfig) -> 
         Uniform numbers of shape ``(b, DRAWS)``.
     config
         Strengths and probabilities.
+    kind
+        Which of the probabilities to take where there is one for each kind of view.
 
     Returns
     -------
@@ -46,12 +48,12 @@ def augment(images: Tensor, draws: NDArray[np.float64], config: ViewsConfig) -> 
     )
     out = jittered.view_as(images).clamp_(0, 1)
 
-    blurred = np.flatnonzero(draws[:, 6] < config.p_blur)
+    blurred = np.flatnonzero(draws[:, 6] < _chance(config.p_blur, kind))
     if blurred.size:
         rows = torch.from_numpy(blurred).to(images.device)
         low, high = config.blur_sigma_px
         out[rows] = gaussian_blur(out[rows], low + (high - low) * draws[blurred, 7], high)
-    solarised = np.flatnonzero(draws[:, 8] < config.p_solarise)
+    solarised = np.flatnonzero(draws[:, 8] < _chance(config.p_solarise, kind))
     if solarised.size:
         rows = torch.from_numpy(solarised).to(images.device)
         out[rows] = torch.where(out[rows] < 0.5, out[rows], 1 - out[rows])
@@ -81,6 +83,10 @@ def gaussian_blur(images: Tensor, sigma_px: NDArray[np.float64], largest_px: flo
     flat = F.conv2d(flat, weights[:, None, :, None], groups=count * channels)
     flat = F.conv2d(flat, weights[:, None, None, :], groups=count * channels)
     return flat.view(count, channels, height, width)
+
+
+def _chance(value: float | tuple[float, ...], kind: int) -> float:
+    return value[kind] if isinstance(value, tuple) else value
 
 
 def _colour_matrices(

@@ -12,13 +12,21 @@ from torch import Tensor
 
 from dirl.config import ViewsConfig
 
-DRAWS = 6
+DRAWS = 7
 
 
 def draw_affines(
-    draws: NDArray[np.float64], tile_px: tuple[int, int], config: ViewsConfig
+    draws: NDArray[np.float64],
+    tile_px: tuple[int, int],
+    config: ViewsConfig,
+    *,
+    crop_area: tuple[float, float],
+    size_px: int,
 ) -> NDArray[np.float64]:
-    """Turn uniform numbers into crops: place, area, aspect, flip and quarter turn.
+    """Turn uniform numbers into crops: place, area, aspect, flip, rotation and mpp.
+
+    Under rotation by any angle the area is drawn from that part of its range which fits into the tile at
+    that angle; where none does, the crop is the largest that fits. So no view shows what lies outside.
 
     Parameters
     ----------
@@ -28,6 +36,10 @@ def draw_affines(
         Height and width of the tile.
     config
         Ranges of the crop.
+    crop_area
+        Range of the crop's share of the tile.
+    size_px
+        Side of the view.
 
     Returns
     -------
@@ -35,21 +47,37 @@ def draw_affines(
         View pixels to tile pixels. The crop lies inside the tile.
     """
     height, width = tile_px
-    low, high = config.crop_area
-    area = height * width * (low + (high - low) * draws[:, 0])
+    any_angle = config.rotation == "any"
+    flip = np.where(draws[:, 4] < config.p_flip, -1.0, 1.0)
+    if any_angle:
+        cos, sin = np.cos(2 * np.pi * draws[:, 5]), np.sin(2 * np.pi * draws[:, 5])
+    else:
+        turn = np.floor(4 * draws[:, 5]) if config.rotation == "quarter" else np.zeros(len(draws))
+        cos, sin = np.round(np.cos(turn * np.pi / 2)), np.round(np.sin(turn * np.pi / 2))
+    turned = np.stack([np.stack([cos * flip, -sin], axis=1), np.stack([sin * flip, cos], axis=1)], axis=1)
+
     narrow, wide = np.log(config.crop_aspect)
     aspect = np.exp(narrow + (wide - narrow) * draws[:, 1])
-    w = np.minimum(np.sqrt(area * aspect), width)
-    h = np.minimum(np.sqrt(area / aspect), height)
-    centre = np.stack([w / 2 + draws[:, 2] * (width - w), h / 2 + draws[:, 3] * (height - h)], axis=1)
-
-    flip = np.where(draws[:, 4] < config.p_flip, -1.0, 1.0)
-    turn = np.floor(4 * draws[:, 5]) if config.quarter_turns else np.zeros(len(draws))
-    cos, sin = np.round(np.cos(turn * np.pi / 2)), np.round(np.sin(turn * np.pi / 2))
-    extent = np.stack([w, h], axis=1) / config.size_px
-    turned = np.stack([np.stack([cos * flip, -sin], axis=1), np.stack([sin * flip, cos], axis=1)], axis=1)
-    linear = extent[:, :, None] * turned
-    offset = centre - linear.sum(axis=2) * config.size_px / 2
+    factor = (1 + config.mpp_jitter) ** (2 * draws[:, 6] - 1)
+    limits = np.array(crop_area)[:, None]
+    if any_angle:
+        # Sides of a crop of area 1 and of the upright box around it once it is turned, across and down.
+        sides = np.stack([np.sqrt(aspect), 1 / np.sqrt(aspect)], axis=1)
+        around = (np.abs(turned) @ sides[:, :, None])[:, :, 0]
+        most = (np.array([width, height]) / around).min(axis=1) ** 2
+        limits = np.minimum(limits, most / (height * width))
+    area = height * width * (limits[0] + (limits[1] - limits[0]) * draws[:, 0])
+    if any_angle:
+        side = np.sqrt(np.minimum(area * factor**2, most))[:, None]
+        box = side * around
+        linear = turned * (side * sides / size_px)[:, None, :]
+    else:
+        w = np.minimum(np.sqrt(area * aspect) * factor, width)
+        h = np.minimum(np.sqrt(area / aspect) * factor, height)
+        box = np.stack([w, h], axis=1)
+        linear = (box / size_px)[:, :, None] * turned
+    centre = box / 2 + draws[:, 2:4] * (np.array([width, height]) - box)
+    offset = centre - linear.sum(axis=2) * size_px / 2
     return np.concatenate([linear, offset[:, :, None]], axis=2)
 
 
@@ -114,14 +142,26 @@ def sample_regions(regions: Tensor, affines: Tensor, size_px: int) -> tuple[Tens
         Bool ``(b, size_px, size_px)``: the pixel lies inside the tile.
     """
     height, width = regions.shape[-2:]
-    centres = torch.arange(size_px, device=regions.device, dtype=affines.dtype) + 0.5
-    a = affines[:, :, :, None, None]
-    x = torch.floor(a[:, 0, 0] * centres + a[:, 0, 1] * centres[:, None] + a[:, 0, 2]).long()
-    y = torch.floor(a[:, 1, 0] * centres + a[:, 1, 1] * centres[:, None] + a[:, 1, 2]).long()
+    x, y = (torch.floor(places).long() for places in centres(affines, (size_px, size_px)))
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     flat = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
     ids = regions.flatten(1).gather(1, flat.flatten(1)).view_as(flat)
     return torch.where(inside, ids, 0), inside
+
+
+def centres(affines: Tensor, shape_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return where affines ``(b, 2, 3)`` take the centres of pixels: x and y, each ``(b, *shape_px)``."""
+    down, across = (torch.arange(side, device=affines.device, dtype=affines.dtype) + 0.5 for side in shape_px)
+    a = affines[:, :, :, None, None]
+    x = a[:, 0, 0] * across + a[:, 0, 1] * down[:, None] + a[:, 0, 2]
+    y = a[:, 1, 0] * across + a[:, 1, 1] * down[:, None] + a[:, 1, 2]
+    return x, y
+
+
+def invert(affines: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the affines ``(..., 2, 3)`` that go the other way: tile pixels to view pixels."""
+    linear = np.linalg.inv(affines[..., :2])
+    return np.concatenate([linear, -linear @ affines[..., 2:]], axis=-1)
 
 
 def view_mpp(affines: NDArray[np.float64], tile_mpp: float) -> NDArray[np.float64]:

@@ -1,0 +1,87 @@
+"""Which patch tokens are hidden from the student of masked image modelling."""
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from dirl.errors import ConfigError
+from dirl.randomness import hashes, uniforms
+
+BLOCKS = 24
+SMALLEST_BLOCK = 4
+NARROWEST = 0.3
+
+
+def block_masks(
+    seed: int, counters: ArrayLike, grid: tuple[int, int], share: tuple[float, float], p: float
+) -> Tensor:
+    """Mask rectangles of tokens, a function of (seed, counter) alone.
+
+    The scheme of iBOT and DINOv2 (``dinov2/data/masking.py``): rectangles of at least 4 tokens and an aspect
+    between 0.3 and 1 / 0.3 are laid, each only where it does not mask more than is still wanted.
+
+    Differs from there: each image is masked with probability `p` by itself, not so many of a batch; a fixed
+    number of rectangles is tried for all images at once; and single tokens make up what they leave, so that
+    the number that was drawn is met exactly.
+
+    Parameters
+    ----------
+    seed
+        Key of the random numbers.
+    counters
+        A number for each image, ``(b,)``; for views, the sample's times the number of views plus the view's.
+    grid
+        Rows and columns of tokens.
+    share
+        Range of the masked share of an image that is masked; the number of tokens is uniform between.
+    p
+        Probability that an image is masked.
+
+    Returns
+    -------
+    Tensor
+        Bool ``(b, gh, gw)``, True where a token is masked, on the CPU.
+
+    Raises
+    ------
+    ConfigError
+        If no whole number of tokens lies in the range.
+    """
+    rows, columns = grid
+    least, most = int(np.ceil(share[0] * rows * columns)), int(np.floor(share[1] * rows * columns))
+    if least > most:
+        raise ConfigError(
+            f"no number of {rows * columns} tokens is a share of them between {share[0]} and {share[1]}",
+            remedy="widen the range of the masked share",
+        )
+    key = int(hashes(seed, ["masks"])[0])
+    draws = uniforms(key, counters, 2 + 4 * BLOCKS + rows * columns)
+    wanted = least + np.floor(draws[:, 1] * (most + 1 - least)).astype(np.int64)
+    wanted[draws[:, 0] >= p] = 0
+    masks = np.zeros((len(draws), rows, columns), dtype=bool)
+    for block in range(BLOCKS):
+        left = wanted - masks.sum(axis=(1, 2))
+        new = masks | _rectangles(draws[:, 2 + 4 * block : 6 + 4 * block], left, grid)
+        fits = new.sum(axis=(1, 2)) <= wanted
+        masks[fits] = new[fits]
+    # The single tokens that come first in an order of each image's own.
+    flat = masks.reshape(len(masks), -1)
+    rank = np.argsort(np.argsort(draws[:, 2 + 4 * BLOCKS :] + flat, axis=1), axis=1)
+    flat |= rank < (wanted - flat.sum(axis=1))[:, None]
+    return torch.from_numpy(masks)
+
+
+def _rectangles(
+    draws: NDArray[np.float64], most: NDArray[np.int64], grid: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Draw one rectangle per image, of an area up to `most` tokens, as a mask ``(b, gh, gw)``."""
+    area = SMALLEST_BLOCK + draws[:, 0] * np.maximum(most - SMALLEST_BLOCK, 0)
+    aspect = NARROWEST ** (1 - 2 * draws[:, 1])
+    sides = np.sqrt(np.stack([area * aspect, area / aspect], axis=1)).round().clip(1, grid)
+    first = np.floor(draws[:, 2:] * (np.array(grid) - sides + 1))
+    covered = [
+        (np.arange(side) >= first[:, [axis]]) & (np.arange(side) < (first + sides)[:, [axis]])
+        for axis, side in enumerate(grid)
+    ]
+    return np.asarray(covered[0][:, :, None] & covered[1][:, None, :])
