@@ -47,96 +47,153 @@ class CellsConfig(Settings):
 
 
 class ViewsConfig(Settings):
-    """The random views of a tile.
+    """The random views of a tile: ``count`` global ones and, for multi-crop, ``local_count`` small ones.
 
     ``crop_area`` is the share of the tile's area that a crop takes, ``crop_aspect`` its width over its
-    height; the ``*_jitter`` are the half-widths of the random factors (hue in turns), the ``p_*``
-    probabilities.
+    height; ``mpp_jitter`` multiplies the crop's side, and so the view's mpp, by up to 1 + itself, or divides
+    it; the other ``*_jitter`` are the half-widths of the random factors (hue in turns), the ``p_*``
+    probabilities. A ``p_blur`` or ``p_solarise`` may be one number, or one for each global view followed by
+    one for the local views where there are any.
     """
 
     count: Annotated[int, Field(ge=2)] = 2
     size_px: Count = 96
     crop_area: tuple[Positive, Positive] = (0.3, 1.0)
     crop_aspect: tuple[Positive, Positive] = (0.8, 1.25)
+    local_count: Annotated[int, Field(ge=0)] = 0
+    local_size_px: Count = 48
+    local_crop_area: tuple[Positive, Positive] = (0.05, 0.3)
+    mpp_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     p_flip: Share = 0.5
-    quarter_turns: bool = True
+    rotation: Literal["none", "quarter", "any"] = "quarter"
     brightness_jitter: Share = 0.4
     contrast_jitter: Share = 0.4
     saturation_jitter: Share = 0.4
     hue_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     p_colour: Share = 0.8
     p_grayscale: Share = 0.2
-    p_blur: Share = 0.5
+    stain_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    p_stain_swap: Share = 0.0
+    p_blur: Share | tuple[Share, ...] = 0.5
     blur_sigma_px: tuple[Positive, Positive] = (0.1, 1.5)
-    p_solarise: Share = 0.0
+    p_solarise: Share | tuple[Share, ...] = 0.0
 
     @model_validator(mode="after")
-    def _ordered(self) -> "ViewsConfig":
-        for name in ("crop_area", "crop_aspect", "blur_sigma_px"):
+    def _consistent(self) -> "ViewsConfig":
+        for name in ("crop_area", "local_crop_area", "crop_aspect", "blur_sigma_px"):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} must be (smaller, larger), got ({low}, {high})")
-        if self.crop_area[1] > 1:
+        if self.crop_area[1] > 1 or self.local_crop_area[1] > 1:
             raise ValueError("crop_area is a share of the tile, at most 1")
+        kinds = self.count + (self.local_count > 0)
+        for name in ("p_blur", "p_solarise"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != kinds:
+                raise ValueError(f"{name} must be one number or {kinds}, got {len(value)}")
         return self
 
 
 class EncoderConfig(Settings):
-    """A timm vision transformer. None leaves the architecture's own value."""
+    """A timm vision transformer. None leaves the architecture's own value.
+
+    ``init`` is where its weights come from before training: ``timm:NAME[,weights=FILE]``, ``hf:NAME_OR_DIR``
+    or a run's directory; None is random. ``frozen_blocks`` keeps the patch embedding and so many of the
+    first blocks as they were. ``checkpoint_blocks`` recomputes activations in the backward pass: slower, in
+    less memory.
+    """
 
     name: str = "vit_small_patch16_224"
     patch_px: Count | None = None
     width: Count | None = None
     depth: Count | None = None
     heads: Count | None = None
+    registers: Annotated[int, Field(ge=0)] | None = None
     drop_path: Share = 0.0
+    init: str | None = None
+    frozen_blocks: Annotated[int, Field(ge=0)] = 0
+    checkpoint_blocks: bool = False
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
 class ObjectiveConfig(Settings):
-    """The self-supervised objective, by name, and the sizes of its head."""
+    """The self-supervised objective, by name, and its own settings, which it checks itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str = "simclr"
-    hidden_width: Count = 2048
-    output_width: Count = 128
-    temperature: Positive = 0.2
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is set beside the name."""
+        return dict(self.model_extra or {})
+
+
+class NoiseConfig(Settings):
+    """Damage done to the prior, to learn how it is borne (METHOD: prior noise).
+
+    ``strength`` is the share of nuclei dropped, the pixels by which nuclei grow, shrink or shift, or the
+    share of tiles whose nuclei are another tile's.
+    """
+
+    kind: Literal["drop", "dilate", "erode", "shift", "shuffle"]
+    strength: Annotated[float, Field(ge=0)]
 
 
 class DenseConfig(Settings):
     """The prior-guided dense term. ``weight`` is λ: 0 is the vanilla objective.
 
-    ``min_area`` is the share of a view that a region must cover to be present in it.
+    ``min_area`` is the share of a view that a region must cover to be present in it. ``negatives`` of a
+    contrastive objective are the same region of other tiles, or every other region too. ``ring_um`` is the
+    width of the ring around nuclei in the set ``tissue``, ``grid_side`` the side of the set ``grid``,
+    ``instances`` the most nuclei of a tile that ``match: instance`` follows.
     """
 
     weight: Annotated[float, Field(ge=0)] = 1.0
-    regions: Literal["cells"] = "cells"
-    extract: Literal["pool", "cls"] = "cls"
-    match: Literal["semantic"] = "semantic"
-    control: Literal["shuffled", "one"] | None = None
+    regions: Literal["cells", "classes", "tissue", "grid"] = "cells"
+    extract: Literal["pool", "cls", "disentangle"] = "cls"
+    match: Literal["semantic", "overlap", "instance"] = "semantic"
+    negatives: Literal["tiles", "regions"] = "tiles"
+    control: Literal["shuffled", "moved", "grid", "one", "twice", "tissue-only"] | None = None
+    noise: NoiseConfig | None = None
+    trim: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ring_um: Positive = 4.0
+    grid_side: Count = 2
+    instances: Count = 8
     min_area: Share = 0.01
 
 
 class OptimiserConfig(Settings):
-    """AdamW with a linear warm-up and a cosine decay; ``lr`` is at a batch of 256 and scales with it."""
+    """AdamW with a linear warm-up and a cosine decay; ``lr`` is at a batch of 256 and scales with it.
+
+    ``layer_decay`` multiplies the rate once more for every block further from the output.
+    ``weight_decay_end`` is where the decay ends on its cosine way; None keeps it. ``accumulate`` cuts a
+    batch into so many parts, run one after the other.
+    """
 
     lr: Positive = 1e-3
     min_lr: Annotated[float, Field(ge=0)] = 1e-6
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    weight_decay_end: Annotated[float, Field(ge=0)] | None = None
     warmup_share: Share = 0.1
     betas: tuple[Share, Share] = (0.9, 0.95)
     clip_norm: Positive | None = 3.0
+    accumulate: Count = 1
 
 
 class PretrainRecipe(Settings):
     """Everything that determines a pretraining run, but for the store.
 
-    ``batch`` counts tiles over all devices; ``holdout`` is the share of tiles that is never trained on.
+    ``batch`` counts tiles over all devices and accumulated parts; ``holdout`` is the share of tiles that is
+    never trained on. ``balance: centre`` draws tiles of every centre equally often.
     """
 
     seed: int = 0
     steps: Count = 1000
     batch: Annotated[int, Field(ge=2)] = 128
+    balance: Literal["centre"] | None = None
     cells: str = "hematoxylin"
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
@@ -147,6 +204,16 @@ class PretrainRecipe(Settings):
     objective: ObjectiveConfig = ObjectiveConfig()
     dense: DenseConfig = DenseConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+
+
+class ProbeConfig(Settings):
+    """How features are scored (`dirl probe`): METHOD's kNN and linear protocols on grouped folds."""
+
+    folds: Annotated[int, Field(ge=2)] = 5
+    groups: Literal["auto", "patient", "stain", "given"] = "auto"
+    neighbours: tuple[Count, ...] = (20, 5, 10)
+    bootstrap: Count = 1000
+    seed: int = 0
 
 
 class AuditConfig(Settings):
@@ -200,23 +267,7 @@ def load_recipe(spec: str | Path, overrides: Sequence[str] = ()) -> PretrainReci
     ConfigError
         If there is no such recipe, or it does not hold a valid one.
     """
-    path = Path(spec)
-    shipped = files("dirl") / "recipes"
-    if not path.is_file() and (shipped / f"{spec}.yaml").is_file():
-        text = (shipped / f"{spec}.yaml").read_text(encoding="utf-8")
-    else:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            known = ", ".join(sorted(p.name.removesuffix(".yaml") for p in shipped.iterdir()))
-            raise ConfigError(
-                f"cannot read the recipe ({error.strerror})",
-                where=spec,
-                remedy=f"name a YAML file, or one of: {known}",
-            ) from None
-    values = _parse(text, spec) or {}
-    if not isinstance(values, dict):
-        raise ConfigError("a recipe is a mapping of keys to values", where=spec)
+    values = read_settings(spec, "recipes")
     for item in overrides:
         key, equals, value = item.partition("=")
         if not equals:
@@ -225,14 +276,52 @@ def load_recipe(spec: str | Path, overrides: Sequence[str] = ()) -> PretrainReci
     return make(PretrainRecipe, values, where=spec)
 
 
+def read_settings(spec: str | Path, kind: Literal["recipes", "studies"]) -> dict[str, Any]:
+    """Read a YAML file of settings, or one of those of a kind that ship with dirl, by name.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, or it holds no mapping.
+    """
+    path = Path(spec)
+    shipped = files("dirl") / kind
+    if not path.is_file() and (shipped / f"{spec}.yaml").is_file():
+        text = (shipped / f"{spec}.yaml").read_text(encoding="utf-8")
+    else:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            known = ", ".join(sorted(p.name.removesuffix(".yaml") for p in shipped.iterdir()))
+            raise ConfigError(
+                f"cannot read it ({error.strerror})",
+                where=spec,
+                remedy=f"name a YAML file, or one of: {known}",
+            ) from None
+    values = _parse(text, spec) or {}
+    if not isinstance(values, dict):
+        raise ConfigError("settings are a mapping of keys to values", where=spec)
+    return values
+
+
 def to_yaml(settings: Settings) -> str:
     """Write settings as YAML that `load_recipe` reads back to an equal object."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key may stand twice: of two arms or settings of one name, the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise yaml.YAMLError(f"{twice[0]} stands twice in one section, line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
 def _parse(text: str, where: object) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"not valid YAML ({' '.join(str(error).split())})", where=where) from None
 

@@ -109,7 +109,7 @@ def test_fit_crops_to_whole_patches_about_the_centre(run: Path) -> None:
         ("timm:vit_tiny_patch16_224,weights=absent.safetensors", "absent.safetensors: no such file"),
         ("timm:resnet18,weights=random", "not a vision transformer"),
         ("timm:vit_tiny_patch16_224.nobody_in1k", "no pretrained weights 'nobody_in1k'"),
-        ("hf:facebook/dinov2-small", "timm:NAME"),
+        ("hf:nowhere", "no such folder"),
         ("nowhere", "there are: a run's directory"),
     ],
 )

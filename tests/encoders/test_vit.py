@@ -114,3 +114,19 @@ def test_any_image_size(encoder):
 def test_bad_encoders_are_refused(config, view, message):
     with pytest.raises(EncoderError, match=message):
         ViT(config, view)
+
+
+def test_masked_tokens_do_not_show_what_is_under_them():
+    config = EncoderConfig(name="vit_tiny_patch16_224", patch_px=8, width=32, depth=2, heads=2, registers=3)
+    torch.manual_seed(0)
+    encoder = ViT(config, 32, masked=True).eval()
+    images, masked = torch.rand(2, 3, 32, 32), torch.zeros(2, 4, 4, dtype=torch.bool)
+    masked[:, 1, 2] = True
+    changed = images.clone()
+    changed[:, :, 8:16, 16:24] = 0
+    one, other = encoder(images, masked=masked), encoder(changed, masked=masked)
+    torch.testing.assert_close(one.cls, other.cls)
+    assert one.registers.shape == (2, 3, 32)
+    assert one.masked is not None and one.masked.sum() == 2 and bool(one.masked[0, 6])
+    assert not torch.equal(encoder(images).cls, encoder(changed).cls)
+    assert not any("mask" in key for key in encoder.vit.state_dict())

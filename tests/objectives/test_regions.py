@@ -3,7 +3,7 @@
 import torch
 
 from dirl.encoders.encoder import EncoderOutput
-from dirl.objectives.regions import extract, pool
+from dirl.objectives.regions import Disentangle, as_one_region, extract, pool
 
 
 def test_pool_is_the_weighted_mean():
@@ -32,3 +32,44 @@ def test_an_absent_region_is_zero_and_not_present():
 def test_min_area_of_zero_still_asks_for_something():
     output = EncoderOutput(torch.zeros(1, 4), torch.randn(1, 4, 4), torch.zeros(1, 0, 4), (2, 2))
     assert not extract(output, torch.zeros(1, 1, 2, 2), min_area=0.0).present.any()
+
+
+def test_disentangle_looks_only_where_its_region_is():
+    torch.manual_seed(0)
+    block = Disentangle(8, 2, queries=2)
+    patches, coverage = torch.randn(3, 6, 8), torch.rand(3, 2, 6)
+    coverage[:, 0, :3] = 0
+    tokens = block(patches, coverage)
+    changed = patches.clone()
+    changed[:, :3] += 5
+    again = block(changed, coverage)
+    torch.testing.assert_close(tokens[:, 0], again[:, 0])
+    assert (tokens[:, 1] - again[:, 1]).abs().min() > 0
+
+
+def test_disentangle_is_a_softmax_weighted_by_coverage():
+    """By hand, with one head: weights in proportion to coverage times exp(q k)."""
+    torch.manual_seed(0)
+    block = Disentangle(4, 1, queries=1)
+    patches, coverage = torch.randn(1, 5, 4), torch.tensor([[[0.0, 0.2, 1.0, 0.5, 0.0]]])
+    q = block.q(block.norm(block.queries))[0]
+    k, v = block.kv(patches[0]).chunk(2, dim=1)
+    weights = coverage[0, 0] * torch.exp(k @ q / 2)
+    token = q + block.proj((weights / weights.sum()) @ v)
+    expected = token + block.mlp(block.norm2(token))
+    torch.testing.assert_close(block(patches, coverage)[0, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_disentangle_of_nothing_is_finite_and_many_regions_may_share_a_query():
+    block = Disentangle(8, 2, queries=1)
+    tokens = block(torch.randn(2, 6, 8), torch.zeros(2, 5, 6))
+    assert tokens.shape == (2, 5, 8) and torch.isfinite(tokens).all()
+
+
+def test_lined_up_regions_keep_their_rows():
+    output = EncoderOutput(torch.zeros(3, 4), torch.randn(3, 4, 4), torch.zeros(3, 0, 4), (2, 2))
+    regions = extract(output, torch.rand(3, 2, 2, 2), min_area=0.4)
+    one = as_one_region(regions)
+    assert one.tokens.shape == (6, 1, 4) and one.present.shape == (6, 1)
+    torch.testing.assert_close(one.tokens[3, 0], regions.tokens[1, 1])
+    assert one.present[3, 0] == regions.present[1, 1]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dirl.errors import StoreError
-from dirl.pretrain.data import CountedOrder, TileBatches, held_out, shuffled_partners
+from dirl.pretrain.data import CountedOrder, TileBatches, held_out
+from dirl.pretrain.prior import make_prior
 from dirl.store.dataset import TileStore
 
 
@@ -54,13 +55,69 @@ def test_held_out_depends_on_the_tile_alone_and_has_the_share():
     assert not held_out(names, 0.0, 5).any()
 
 
-def test_batches_hold_what_the_store_holds(small_store):
+def test_batches_hold_what_the_store_holds(small_store, recipe):
     store = TileStore.open(small_store)
-    cells = store.cells("hematoxylin")
-    partner = shuffled_partners(store, 0)
-    images, regions, positions = TileBatches(store, cells, partner).__getitems__([(7, 2), (8, 0)])
+    prior = make_prior(recipe, store)
+    images, ids, positions = TileBatches(store, prior).__getitems__([(7, 2), (8, 0)])
     assert images.shape == (2, 3, 64, 64) and positions.tolist() == [7, 8]
     np.testing.assert_array_equal(images[0].permute(1, 2, 0).numpy(), store.image(2))
-    np.testing.assert_array_equal(regions[1].numpy(), cells.regions(int(partner[0])))
-    assert (partner != np.arange(len(store))).all()
-    assert TileBatches(store, None, partner).__getitems__([(0, 0)])[1] is None
+    np.testing.assert_array_equal(ids[1].numpy(), prior.ids(0))
+    assert TileBatches(store, None).__getitems__([(0, 0)])[1] is None
+
+
+@st.composite
+def centred(draw):
+    """Centres of 1 to 60 tiles each, in no order, and a batch that they fill."""
+    sizes = draw(st.lists(st.integers(1, 60), min_size=1, max_size=6))
+    centres = np.repeat([f"centre {i}" for i in range(len(sizes))], sizes)
+    centres = np.random.default_rng(draw(st.integers(0, 99))).permutation(centres)
+    return centres, draw(st.integers(1, min(12, len(centres))))
+
+
+@given(centred(), st.integers(0, 1000))
+def test_balanced_batches_draw_every_centre_equally_often(drawn, seed):
+    centres, batch = drawn
+    indices = np.arange(500, 500 + len(centres))
+    batches = list(CountedOrder(indices, batch, 9, seed, centres=centres))
+    chosen = np.array([[i - 500 for _, i in b] for b in batches])
+    counts = np.unique(centres[chosen], return_counts=True)[1]
+    assert np.ptp(counts) <= 1 and len(counts) == min(len(set(centres)), 9 * batch)
+    part = -(-batch // len(set(centres)))
+    for row in chosen:
+        within = np.unique(centres[row], return_counts=True)[1]
+        assert np.ptp(within) <= 1
+        # No tile twice in a batch, but where its centre has fewer than it must give.
+        often = np.bincount(row)
+        assert all((centres == centres[tile]).sum() < part for tile in np.flatnonzero(often > 1))
+    assert [p for b in batches for p, _ in b] == list(range(9 * batch))
+
+
+@given(centred(), st.integers(0, 6), st.integers(0, 1000))
+def test_a_balanced_order_starts_anywhere_and_is_shared_by_ranks(drawn, start, seed):
+    centres, _ = drawn
+    indices = np.arange(len(centres) * 2)
+    centres = np.tile(centres, 2)
+    whole = list(CountedOrder(indices, 2, 7, seed, centres=centres))
+    assert list(CountedOrder(indices, 2, 7, seed, start, centres=centres)) == whole[start:]
+    halves = [list(CountedOrder(indices, 2, 7, seed, 0, rank, 2, centres)) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*halves, strict=True)] == whole
+
+
+def test_a_centre_goes_through_all_its_tiles_before_one_comes_again():
+    centres = np.repeat(["a", "b"], [8, 80])
+    batches = list(CountedOrder(np.arange(88), 8, 6, 0, centres=centres))
+    for first in (0, 2, 4):
+        of_a = [i for b in batches[first : first + 2] for _, i in b if i < 8]
+        assert sorted(of_a) == list(range(8))
+    of_b = [i for b in batches for _, i in b if i >= 8]
+    assert len(set(of_b)) == len(of_b) == 24
+
+
+def test_one_centre_is_no_centre():
+    plain = list(CountedOrder(np.arange(21), 4, 10, 3))
+    assert list(CountedOrder(np.arange(21), 4, 10, 3, centres=np.array(["a"] * 21))) == plain
+
+
+def test_centres_that_are_not_known_cannot_be_balanced():
+    with pytest.raises(StoreError, match=r"no centre for 4 of 8 tiles.*--slides-table"):
+        CountedOrder(np.arange(8), 4, 1, 0, centres=np.array(["a", ""] * 4))

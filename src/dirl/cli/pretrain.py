@@ -14,7 +14,15 @@ def pretrain(
         list[str] | None, typer.Option("--set", help="key=value over the recipe; dense.weight=0 is vanilla.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    devices: Annotated[
+        int | None, typer.Option(help="GPUs of this machine, or processes on a CPU.", min=1)
+    ] = None,
+    nodes: Annotated[int, typer.Option(help="Machines that take part.", min=1)] = 1,
+    strategy: Annotated[str, typer.Option(help="auto, ddp or fsdp.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that read tiles.", min=0)] = 0,
+    logger: Annotated[
+        str | None, typer.Option(help="wandb or mlflow: follow the run there, too; each is an extra.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a run of another recipe.")] = False,
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
@@ -23,6 +31,7 @@ def pretrain(
     from rich import print as show
 
     from dirl.config import load_recipe
+    from dirl.pretrain.run import get_rank
     from dirl.pretrain.run import pretrain as run
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
@@ -31,10 +40,19 @@ def pretrain(
         store,
         out,
         device=device,
+        devices=devices,
+        nodes=nodes,
+        strategy=strategy,
         workers=workers,
+        logger=logger,
         overwrite=overwrite,
         quiet=quiet,
     )
+    if get_rank():
+        return
+    if not done.finished:
+        show(f"[bold]{done.path}[/]: stopped after step {done.steps}; resume with the same command")
+        return
     loss = done.metrics.get("loss")
     show(
         f"[bold]{done.path}[/]: {done.steps} steps"

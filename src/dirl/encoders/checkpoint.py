@@ -13,11 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from dirl.encoders.adapt import adapt
+from dirl.encoders.huggingface import read_hf
 from dirl.encoders.weights import first_line, load_weights, weights_digest
 from dirl.errors import EncoderError
 from dirl.files import read_json
 
-SUPPORTED = "a run's directory, timm:NAME or timm:NAME,weights=FILE (weights=random: untrained)"
+SUPPORTED = "a run's directory, timm:NAME[,weights=FILE] (weights=random: untrained), hf:NAME_OR_DIR"
+
+
+# Any plain ViT of timm's: the arguments say all that differs.
+HF_BASE = "vit_small_patch16_224"
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,8 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
     ----------
     spec
         A run's directory; ``timm:NAME``, with the weights of its hub; ``timm:NAME,weights=FILE`` with
-        local ones (safetensors, or a plain torch checkpoint); ``timm:NAME,weights=random`` without.
+        local ones (safetensors, or a plain torch checkpoint); ``timm:NAME,weights=random`` without;
+        ``hf:NAME_OR_DIR``, a ViT or DINOv2 of the Hugging Face hub or a folder of its layout.
     device
         Where to put it.
 
@@ -99,6 +106,8 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
     scheme, colon, rest = spec.partition(":")
     if colon and scheme == "timm":
         encoder = _load_timm(spec, rest)
+    elif colon and scheme == "hf":
+        encoder = _load_hf(spec, rest)
     elif (Path(spec) / "encoder" / "config.json").is_file():
         encoder = _load_run(spec, Path(spec))
     elif Path(spec).is_dir():
@@ -204,6 +213,19 @@ def _load_timm(spec: str, rest: str) -> LoadedEncoder:
         load_weights(model, Path(weights))
     short = {"": name, "random": f"{name} (random)"}.get(weights, f"{name} ({Path(weights).stem})")
     return _loaded(short, spec, model, name, {}, model.pretrained_cfg, None)
+
+
+def _load_hf(spec: str, rest: str) -> LoadedEncoder:
+    found = read_hf(rest)
+    model = _create(HF_BASE, found.arguments, seed=0)
+    fitted = adapt(found.state, model, spec)
+    if fitted.missing or fitted.unexpected:
+        lacking = [*fitted.missing, *fitted.unexpected]
+        reason = f"its weights are not those of its config ({len(lacking)} names, such as {lacking[0]})"
+        raise EncoderError(reason, where=spec, remedy="name a ViT or DINOv2 model")
+    model.load_state_dict(fitted.state)
+    normalisation = {"mean": found.mean, "std": found.std, "input_size": (3, found.side, found.side)}
+    return _loaded(Path(rest).name, spec, model, HF_BASE, found.arguments, normalisation, None)
 
 
 def _loaded(

@@ -1,9 +1,12 @@
 """What every encoder returns."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
+import torch
 from torch import Tensor
+
+EPSILON = 1e-6
+"""Coverage at or below it is none."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class EncoderOutput:
         Rows and columns of the token grid, ``n = gh * gw``.
     regions
         One region token for each region, ``(b, r, d)``, where they were asked for.
+    masked
+        Bool ``(b, n)``: the patch tokens that a mask token stood for, where any did.
     """
 
     cls: Tensor
@@ -29,17 +34,14 @@ class EncoderOutput:
     registers: Tensor
     grid: tuple[int, int]
     regions: Tensor | None = None
+    masked: Tensor | None = None
 
 
-class Encoder(Protocol):
-    """Anything that turns normalised images into tokens."""
+def log_coverage(coverage: Tensor) -> Tensor:
+    """Return what a region adds to the logits of its tokens: the log of the coverage.
 
-    width: int
-    patch_px: int
-
-    def __call__(self, images: Tensor, coverage: Tensor | None = None) -> EncoderOutput:
-        """Encode float images ``(b, 3, h, w)`` in [0, 1].
-
-        With `coverage` ``(b, r, gh, gw)`` the last block also computes one class-query row per region.
-        """
-        ...
+    Where there is none it is a finite minimum: a region without tokens gets a uniform row and not NaN, and
+    is masked as absent later.
+    """
+    lowest = torch.finfo(torch.float32).min
+    return torch.where(coverage > EPSILON, coverage.float().clamp(min=EPSILON).log(), lowest)

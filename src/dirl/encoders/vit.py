@@ -4,14 +4,14 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import checkpoint_seq
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dirl.config import EncoderConfig
-from dirl.encoders.encoder import EncoderOutput
+from dirl.encoders.encoder import EncoderOutput, log_coverage
 from dirl.errors import EncoderError
-
-EPSILON = 1e-6
 
 
 class ViT(nn.Module):
@@ -23,6 +23,8 @@ class ViT(nn.Module):
         Architecture and the mean and standard deviation that it normalises images with.
     view_px
         Side of the views it is trained on; position embeddings are resampled for others.
+    masked
+        Learn a token that stands for masked patch tokens. It is no part of the timm model.
 
     Raises
     ------
@@ -34,7 +36,7 @@ class ViT(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: EncoderConfig, view_px: int) -> None:
+    def __init__(self, config: EncoderConfig, view_px: int, *, masked: bool = False) -> None:
         super().__init__()
         self.architecture = config.name
         self.model_args = model_args(config, view_px)
@@ -47,6 +49,8 @@ class ViT(nn.Module):
                 where="views.size_px",
                 remedy=f"use {view_px // self.patch_px * self.patch_px or self.patch_px}",
             )
+        self.checkpoint_blocks = config.checkpoint_blocks
+        self.mask_token = nn.Parameter(torch.zeros(self.width)) if masked else None
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
 
@@ -55,7 +59,9 @@ class ViT(nn.Module):
         for block in self.vit.blocks:
             block.attn.fused_attn = fused
 
-    def forward(self, images: Tensor, coverage: Tensor | None = None) -> EncoderOutput:
+    def forward(
+        self, images: Tensor, coverage: Tensor | None = None, masked: Tensor | None = None
+    ) -> EncoderOutput:
         """Encode images, and regions where coverage is given.
 
         Parameters
@@ -64,6 +70,8 @@ class ViT(nn.Module):
             Float ``(b, 3, h, w)`` in [0, 1].
         coverage
             Share of each patch token that each region covers, ``(b, r, gh, gw)``.
+        masked
+            Patch tokens that the mask token stands for, bool ``(b, gh, gw)``.
 
         Returns
         -------
@@ -74,13 +82,25 @@ class ViT(nn.Module):
         vit = self.vit
         tokens = vit.patch_embed((images - self.mean) / self.std)
         grid = (images.shape[2] // self.patch_px, images.shape[3] // self.patch_px)
+        if masked is not None:
+            assert self.mask_token is not None
+            tokens = torch.where(masked[..., None], self.mask_token.to(tokens.dtype), tokens)
         tokens = vit.norm_pre(vit.patch_drop(vit._pos_embed(tokens)))
         prefix: int = vit.num_prefix_tokens
-        if coverage is None:
-            tokens = vit.blocks(tokens)
-        else:
-            tokens = vit.blocks[:-1](tokens)
-            tokens = block_with_regions(vit.blocks[-1], tokens, coverage.flatten(2), prefix)
+        last = len(vit.blocks) - (coverage is not None)
+        recompute = self.checkpoint_blocks and torch.is_grad_enabled()
+        tokens = (
+            checkpoint_seq(vit.blocks[:last], tokens, use_reentrant=False)
+            if recompute
+            else vit.blocks[:last](tokens)
+        )
+        if coverage is not None:
+            shares = coverage.flatten(2)
+            tokens = (
+                checkpoint(block_with_regions, vit.blocks[-1], tokens, shares, prefix, use_reentrant=False)
+                if recompute
+                else block_with_regions(vit.blocks[-1], tokens, shares, prefix)
+            )
         tokens = vit.norm(tokens)
         end = prefix + grid[0] * grid[1]
         return EncoderOutput(
@@ -89,6 +109,7 @@ class ViT(nn.Module):
             registers=tokens[:, 1:prefix],
             grid=grid,
             regions=None if coverage is None else tokens[:, end:],
+            masked=None if masked is None else masked.flatten(1),
         )
 
 
@@ -99,6 +120,7 @@ def model_args(config: EncoderConfig, view_px: int) -> dict[str, Any]:
         "embed_dim": config.width,
         "depth": config.depth,
         "num_heads": config.heads,
+        "reg_tokens": config.registers,
         "drop_path_rate": config.drop_path or None,
     }
     return {"img_size": view_px, "dynamic_img_size": True} | {
@@ -153,7 +175,7 @@ def block_with_regions(block: Any, tokens: Tensor, coverage: Tensor, prefix: int
     tokens
         Input of the block, ``(b, prefix + n, d)``, [CLS] first.
     coverage
-        ``(b, r, n)``; tokens at or below `EPSILON` get no attention.
+        ``(b, r, n)``; tokens without coverage get no attention.
     prefix
         Class and register tokens before the patch tokens.
 
@@ -175,9 +197,7 @@ def block_with_regions(block: Any, tokens: Tensor, coverage: Tensor, prefix: int
         mixed = attn.attn_drop(((q * attn.scale) @ k.transpose(-2, -1)).softmax(dim=-1)) @ v
 
     logits = (q[:, :, :1] * attn.scale) @ k[:, :, prefix:].transpose(-2, -1)
-    bias = torch.where(coverage > EPSILON, coverage.clamp(min=EPSILON).log(), torch.finfo(torch.float32).min)
-    # A finite minimum: a region without tokens gets a uniform row, not NaN, and is masked as absent later.
-    rows = (logits.float() + bias[:, None]).softmax(dim=-1).to(v.dtype) @ v[:, :, prefix:]
+    rows = (logits.float() + log_coverage(coverage)[:, None]).softmax(dim=-1).to(v.dtype) @ v[:, :, prefix:]
 
     mixed = torch.cat([mixed, rows], dim=2).transpose(1, 2).flatten(2)
     mixed = attn.norm(mixed)

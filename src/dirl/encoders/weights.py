@@ -27,7 +27,7 @@ def load_weights(model: Any, path: Path) -> None:
     """
     if not path.is_file():
         raise EncoderError("no such file", where=path, remedy="name a .safetensors or torch checkpoint")
-    state = _read(path)
+    state = read_weights(path)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     try:
         fitted = convert(state, model) if convert else state
@@ -43,7 +43,14 @@ def load_weights(model: Any, path: Path) -> None:
         raise EncoderError(f"{reason} (such as {example})", where=path, remedy="name the file of this model")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_weights(path: Path) -> dict[str, Any]:
+    """Read the weights that a file holds, by name, without running what it holds.
+
+    Raises
+    ------
+    EncoderError
+        If it cannot be read as weights.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

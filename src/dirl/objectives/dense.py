@@ -5,6 +5,8 @@ import torch.distributed as dist
 from lightly.utils.dist import gather
 from torch import Tensor, nn
 
+from dirl.objectives.norm import all_sum, ranks
+
 
 def project_present(head: nn.Module, width: int, tokens: Tensor, present: Tensor) -> Tensor:
     """Send the present rows, and no others, through a head.
@@ -20,7 +22,7 @@ def project_present(head: nn.Module, width: int, tokens: Tensor, present: Tensor
     tokens
         Region tokens ``(v, b, r, d)``.
     present
-        Bool ``(b, r)``: present in every view.
+        Bool ``(v, b, r)``.
 
     Returns
     -------
@@ -28,16 +30,15 @@ def project_present(head: nn.Module, width: int, tokens: Tensor, present: Tensor
         ``(v, b, r, p)``, zero where absent. With fewer than two rows in all it is zero everywhere but
         still depends on every parameter of the head, so that no rank waits for a gradient.
     """
-    everywhere = present.expand(tokens.shape[0], *present.shape)
-    rows: Tensor = tokens[everywhere]
-    # Plain batch norm needs two rows; the synchronised one takes any number, and all ranks must call it.
-    synced = any(isinstance(module, nn.SyncBatchNorm) for module in head.modules())
-    if len(rows) < 2 and not synced:
-        nothing: Tensor = tokens.sum() * 0 + torch.stack([p.sum() for p in head.parameters()]).sum() * 0
-        return nothing.expand(*everywhere.shape, width)
+    rows: Tensor = tokens[present]
+    # Batch norm needs two rows; over several ranks it takes any number, and all of them must call it.
+    if len(rows) < 2 and ranks() == 1:
+        parameters = [p.sum() for p in head.parameters()]
+        nothing: Tensor = tokens.sum() * 0 + (torch.stack(parameters).sum() * 0 if parameters else 0)
+        return nothing.expand(*present.shape, width)
     projected: Tensor = head(rows)
-    out = projected.new_zeros(*everywhere.shape, width)
-    out[everywhere] = projected
+    out = projected.new_zeros(*present.shape, width)
+    out[present] = projected
     return out
 
 
@@ -60,25 +61,25 @@ def gather_padded(rows: Tensor, present: Tensor) -> tuple[Tensor, Tensor, int]:
     offset : int
         Where this rank's rows begin.
     """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if ranks() == 1:
         return rows, present, 0
     everyone = torch.cat(gather(rows), dim=0)
-    masks = [torch.empty_like(present) for _ in range(dist.get_world_size())]
-    dist.all_gather(masks, present)
+    masks = [torch.empty_like(present) for _ in range(ranks())]
+    dist.all_gather(masks, present.contiguous())
     return everyone, torch.cat(masks, dim=0), dist.get_rank() * len(rows)
 
 
-def mean_over_present(values: Tensor, present: Tensor, everywhere: Tensor) -> Tensor:
+def mean_over_present(values: Tensor, present: Tensor, trim: float = 0.0) -> Tensor:
     """Average over a region's present rows, then over the regions that are present.
 
     Parameters
     ----------
     values
-        One loss per row and region on this rank, ``(b, r)``.
+        One loss per row and region on this rank, ``(m, r)``.
     present
-        Bool ``(b, r)`` on this rank.
-    everywhere
-        Bool ``(ranks * b, r)`` on all ranks.
+        Bool ``(m, r)`` on this rank.
+    trim
+        Share of each region's rows, the highest of all ranks, that is left out: a trimmed mean.
 
     Returns
     -------
@@ -86,7 +87,13 @@ def mean_over_present(values: Tensor, present: Tensor, everywhere: Tensor) -> Te
         Scalar. Its mean over ranks, which is what data-parallel training takes, is the mean over all rows
         of all ranks, however unequally they are spread. Zero, with a graph, when nothing is present.
     """
-    counts = everywhere.sum(dim=0)
-    ranks = len(everywhere) // len(present)
-    per_region = torch.where(present, values, 0).sum(dim=0) / counts.clamp(min=1)
-    return ranks * per_region.sum() / (counts > 0).sum().clamp(min=1)
+    kept = present if not trim else present & _lowest(values.detach(), present, 1 - trim)
+    counts = all_sum(kept.sum(dim=0).float())
+    per_region = torch.where(kept, values, 0).sum(dim=0) / counts.clamp(min=1)
+    return ranks() * per_region.sum() / (counts > 0).sum().clamp(min=1)
+
+
+def _lowest(values: Tensor, present: Tensor, share: float) -> Tensor:
+    everyone, everywhere, _ = gather_padded(values, present)
+    limits = everyone.masked_fill(~everywhere, torch.nan).nanquantile(share, dim=0)
+    return values <= limits

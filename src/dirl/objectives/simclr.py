@@ -1,21 +1,30 @@
 """SimCLR: two views of a tile attract, all other tiles repel."""
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
-from torch import Tensor, nn
+from torch import Tensor
 
-from dirl.config import ObjectiveConfig
+from dirl.config import Count, Positive, Settings
 from dirl.encoders.encoder import EncoderOutput
-from dirl.objectives.dense import gather_padded, mean_over_present, project_present
-from dirl.objectives.objective import Teacher, Terms
-from dirl.objectives.regions import RegionTokens
+from dirl.objectives.dense import gather_padded
+from dirl.objectives.objective import Objective, Teacher, Terms
 
 
-class SimCLR(nn.Module):
+class SimCLRConfig(Settings):
+    """Sizes of the projector (two layers) and the temperature."""
+
+    hidden_width: Count = 2048
+    output_width: Count = 128
+    temperature: Positive = 0.2
+
+
+class SimCLR(Objective):
     """SimCLR with the NT-Xent loss of Chen et al. (2020, arXiv 2002.05709, equation 1).
 
     The dense term applies the same loss region by region: the positive is the same region of the same
@@ -26,41 +35,34 @@ class SimCLR(nn.Module):
     width
         Width of the encoder's tokens.
     config
-        Sizes of the heads and the temperature.
-    dense
-        Make a head for region tokens too.
+        Its settings.
+    regions
+        How many regions the dense term matches; 0 when vanilla.
     """
 
-    momentum = None
+    Config = SimCLRConfig
+    contrastive = True
 
-    def __init__(self, width: int, config: ObjectiveConfig, dense: bool) -> None:
-        super().__init__()
+    def __init__(self, width: int, config: SimCLRConfig, regions: int) -> None:
+        projector = partial(SimCLRProjectionHead, width, config.hidden_width, config.output_width)
+        super().__init__(projector, config.output_width, regions)
         self.temperature = config.temperature
-        self.output_width = config.output_width
-        self.head = SimCLRProjectionHead(width, config.hidden_width, config.output_width)
-        self.dense_head = (
-            SimCLRProjectionHead(width, config.hidden_width, config.output_width) if dense else None
-        )
         self.loss = NTXentLoss(config.temperature, gather_distributed=torch.distributed.is_available())
 
     def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput] | None) -> Terms:
-        """Contrast the class tokens of two views."""
-        first, second = self.head(torch.cat([output.cls for output in student])).chunk(2)
-        return {"global": self.loss(first, second)}
+        """Contrast the class tokens of every pair of views."""
+        views = self.projector(torch.cat([output.cls for output in student])).float().chunk(len(student))
+        return {"global": torch.stack([self.loss(a, b) for a, b in combinations(views, 2)]).mean()}
 
-    def dense_terms(self, student: Sequence[RegionTokens], teacher: Teacher[RegionTokens] | None) -> Terms:
-        """Contrast the region tokens of two views, region by region."""
-        assert self.dense_head is not None
-        tokens = torch.stack([regions.tokens for regions in student])
-        present = torch.stack([regions.present for regions in student]).all(dim=0)
-        projected = project_present(self.dense_head, self.output_width, tokens, present)
-        return {"dense": masked_nt_xent(projected[0], projected[1], present, self.temperature)}
+    def region_losses(self, student: Tensor, target: Tensor, present: Tensor) -> Tensor:
+        """Contrast the regions of two views."""
+        return nt_xent_rows(student, target, present, self.temperature)
 
 
-def masked_nt_xent(first: Tensor, second: Tensor, present: Tensor, temperature: float) -> Tensor:
-    """NT-Xent of each region over the tiles in which it is present, averaged over the regions.
+def nt_xent_rows(first: Tensor, second: Tensor, present: Tensor, temperature: float) -> Tensor:
+    """NT-Xent of each region over the tiles in which it is present, as one loss per row.
 
-    With every region present it is the mean over regions of lightly's ``NTXentLoss``.
+    With every region present its mean over rows is lightly's ``NTXentLoss`` of that region.
 
     Parameters
     ----------
@@ -74,7 +76,7 @@ def masked_nt_xent(first: Tensor, second: Tensor, present: Tensor, temperature: 
     Returns
     -------
     Tensor
-        Scalar; zero when no region is present.
+        Mean of both directions, ``(b, r)``; finite and without meaning where absent.
     """
     views = F.normalize(torch.stack([first, second], dim=1).float(), dim=-1)
     everyone, everywhere, offset = gather_padded(views, present)
@@ -89,4 +91,4 @@ def masked_nt_xent(first: Tensor, second: Tensor, present: Tensor, temperature: 
     logits = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
     positive = torch.stack([logits[:, v, here, 1 - v, offset + here] for v in (0, 1)], dim=1)
     losses = logits.flatten(3).logsumexp(dim=-1) - positive
-    return mean_over_present(losses.mean(dim=1).T, present, everywhere)
+    return losses.mean(dim=1).T

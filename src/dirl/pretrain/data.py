@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dirl.errors import StoreError
-from dirl.randomness import derangement, hashes, permute
-from dirl.store.dataset import CellStore, TileStore
+from dirl.pretrain.prior import Prior
+from dirl.randomness import hashes, permute
+from dirl.store.dataset import TileStore
 
 Batch = tuple[Tensor, Tensor | None, Tensor]
 
@@ -43,14 +44,12 @@ class TileBatches(Dataset[Batch]):
     ----------
     store
         The tiles.
-    cells
-        Their cells, or None where no region ids are wanted.
-    partner
-        For each tile of the store, the tile whose region ids it is given.
+    prior
+        What their ids are, or None where none are wanted.
     """
 
-    def __init__(self, store: TileStore, cells: CellStore | None, partner: NDArray[np.int64]) -> None:
-        self.store, self.cells, self.partner = store, cells, partner
+    def __init__(self, store: TileStore, prior: Prior | None) -> None:
+        self.store, self.prior = store, prior
 
     def __len__(self) -> int:
         return len(self.store)
@@ -61,14 +60,15 @@ class TileBatches(Dataset[Batch]):
         Returns
         -------
         tuple
-            Images uint8 ``(b, 3, h, w)``, region ids uint8 ``(b, h, w)`` or None, positions int64 ``(b,)``.
+            Images uint8 ``(b, 3, h, w)``; ids ``(b, h, w)`` as `Prior.ids` gives them, or None; positions
+            int64 ``(b,)``.
         """
         images = torch.from_numpy(np.stack([self.store.image(index) for _, index in keys]))
-        regions = None
-        if self.cells is not None:
-            regions = torch.from_numpy(np.stack([self.cells.regions(int(self.partner[i])) for _, i in keys]))
+        ids = None
+        if self.prior is not None:
+            ids = torch.from_numpy(np.stack([self.prior.ids(index) for _, index in keys]))
         positions = torch.tensor([position for position, _ in keys])
-        return images.permute(0, 3, 1, 2).contiguous(), regions, positions
+        return images.permute(0, 3, 1, 2).contiguous(), ids, positions
 
 
 class CountedOrder:
@@ -76,6 +76,10 @@ class CountedOrder:
 
     An epoch's order is a keyed permutation of the tiles; its last, incomplete batch is left out, so that
     no tile is met twice in a batch.
+
+    With `centres`, those of a batch take turns, and so do the centres that have one tile more where a batch
+    does not divide: over the run each is drawn equally often. Each has epochs of its own; only where a
+    centre has fewer tiles than its part of a batch is one met twice there.
 
     Parameters
     ----------
@@ -91,6 +95,13 @@ class CountedOrder:
         Step to begin at.
     rank, ranks
         Which part of each batch to yield.
+    centres
+        The centre of each of the tiles, to draw all centres equally often; None draws all tiles so.
+
+    Raises
+    ------
+    StoreError
+        If there are fewer tiles than a batch takes, if ranks cannot share it, or if a centre is not known.
     """
 
     def __init__(
@@ -102,6 +113,7 @@ class CountedOrder:
         start: int = 0,
         rank: int = 0,
         ranks: int = 1,
+        centres: NDArray[np.str_] | None = None,
     ) -> None:
         if len(indices) < batch:
             raise StoreError(
@@ -115,22 +127,33 @@ class CountedOrder:
                 where="batch",
                 remedy="use a multiple",
             )
-        self.indices, self.batch, self.steps, self.seed = indices, batch, steps, seed
+        self.groups = [indices] if centres is None else _by_centre(indices, centres)
+        self.batch, self.steps, self.seed = batch, steps, seed
         self.start, self.rank, self.ranks = start, rank, ranks
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        per_epoch = len(self.indices) // self.batch
         mine = self.batch // self.ranks
+        count = len(self.groups)
         for step in range(self.start, self.steps):
-            epoch, place = divmod(step, per_epoch)
-            first = self.rank * mine
-            within = np.arange(place * self.batch + first, place * self.batch + first + mine)
-            order = permute(self.seed * 1_000_003 + epoch, within, len(self.indices))
-            positions = step * self.batch + first + np.arange(mine)
-            yield list(zip(positions.tolist(), self.indices[order].tolist(), strict=True))
+            place = self.rank * mine + np.arange(mine)
+            positions = step * self.batch + place
+            drawn = np.empty(mine, np.int64)
+            # Dealt out like cards: the place in the batch over the groups is the place within the group.
+            for number in range(min(count, mine)):
+                hand = slice(number, None, count)
+                drawn[hand] = self._draw(step, int(positions[number]) % count, place[hand] // count)
+            yield list(zip(positions.tolist(), drawn.tolist(), strict=True))
+
+    def _draw(self, step: int, number: int, place: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tiles of a group at places of its part of a step's batch."""
+        group = self.groups[number]
+        part = -(-self.batch // len(self.groups))
+        epoch, within = divmod(step, max(1, len(group) // part))
+        key = (self.seed * 1_000_003 + epoch) * len(self.groups) + number
+        return group[permute(key, (within * part + place) % len(group), len(group))]
 
 
 class CountedLoader(DataLoader[Batch]):
@@ -157,9 +180,15 @@ def make_loader(dataset: TileBatches, order: CountedOrder, workers: int, pin: bo
     )
 
 
-def shuffled_partners(store: TileStore, seed: int) -> NDArray[np.int64]:
-    """Give each tile the regions of another tile of its slide, once and for all (control ``shuffled``)."""
-    return derangement(seed, list(store.tile_ids), list(store.slide_ids))
+def _by_centre(indices: NDArray[np.int64], centres: NDArray[np.str_]) -> list[NDArray[np.int64]]:
+    """Tiles of each centre."""
+    if (centres == "").any():
+        raise StoreError(
+            f"the index names no centre for {(centres == '').sum()} of {len(centres)} tiles",
+            where="balance: centre",
+            remedy="run the same `dirl tile` again with a --slides-table that states it",
+        )
+    return [indices[centres == centre] for centre in np.unique(centres)]
 
 
 def _as_it_is(batch: Any) -> Any:

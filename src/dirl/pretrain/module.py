@@ -10,20 +10,19 @@ import torch
 import torch.nn.functional as F
 from lightly.models.utils import update_momentum
 from lightly.utils.scheduler import cosine_schedule
-from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 from dirl.config import PretrainRecipe
 from dirl.encoders.encoder import EncoderOutput
 from dirl.encoders.vit import ViT
-from dirl.objectives.objective import Teacher
-from dirl.objectives.regions import RegionTokens, extract
+from dirl.objectives.objective import Objective, Teacher
+from dirl.objectives.regions import Disentangle, RegionTokens, as_one_region, extract
 from dirl.pretrain.data import Batch, CountedLoader
+from dirl.pretrain.optimiser import make_optimiser, set_weight_decay, weight_decay_at
 from dirl.views.batch import ViewBatch, make_views
 from dirl.views.coverage import prior_contrast
 from dirl.views.geometry import view_mpp
-
-N_REGIONS = {"cells": 2}
+from dirl.views.masking import block_masks
 
 
 class PretrainModule(pl.LightningModule):
@@ -34,32 +33,39 @@ class PretrainModule(pl.LightningModule):
     encoder
         The student.
     objective
-        An `dirl.objectives.objective.Objective`.
+        What it is trained by.
     recipe
         The run's recipe.
     tile_mpp
         Resolution of the tiles, for the size of a token in µm.
     loader
         Makes the loader that begins at a step, for (start, rank, ranks).
+    regions
+        Regions that the ids of a batch tell apart; 0 where it brings none.
+    disentangle
+        Makes the region tokens of ``dense.extract: disentangle``.
     """
 
     def __init__(
         self,
         encoder: ViT,
-        objective: Any,
+        objective: Objective,
         recipe: PretrainRecipe,
         tile_mpp: float,
         loader: Callable[[int, int, int], CountedLoader],
+        regions: int = 0,
+        disentangle: Disentangle | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.objective = encoder, objective
-        self.recipe, self.tile_mpp, self.loader = recipe, tile_mpp, loader
+        self.encoder, self.objective, self.disentangle = encoder, objective, disentangle
+        self.recipe, self.tile_mpp, self.loader, self.regions = recipe, tile_mpp, loader, regions
         # Of the last step. Not Lightning's own logging: it writes after the checkpoint of the same step.
         self.metrics: dict[str, Any] = {}
+        # Whether the batch at hand ended a step: with accumulation only the last of several does.
+        self.stepped = False
         self.teacher: nn.ModuleDict | None = None
         if objective.momentum is not None:
-            both = nn.ModuleDict({"encoder": encoder, "objective": objective})
-            self.teacher = copy.deepcopy(both).requires_grad_(False)
+            self.teacher = copy.deepcopy(nn.ModuleDict(self._student())).requires_grad_(False)
 
     def train_dataloader(self) -> CountedLoader:
         """Begin where the restored step says."""
@@ -67,109 +73,179 @@ class PretrainModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Choose the faster of two equal attentions: on a CPU the backward of the fused one is slower."""
-        self.encoder.use_fused_attention(self.device.type != "cpu")
+        encoders: list[Any] = [self.encoder] + ([] if self.teacher is None else [self.teacher["encoder"]])
+        for encoder in encoders:
+            encoder.use_fused_attention(self.device.type != "cpu")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed dropout and stochastic depth by (seed, step, rank): what is drawn here is not stored."""
-        torch.manual_seed(hash((self.recipe.seed, self.global_step, self.global_rank)))
+        """Seed dropout and stochastic depth by (seed, first sample): what is drawn here is not stored."""
+        torch.manual_seed(hash((self.recipe.seed, int(batch[2][0]))))
+        self.stepped = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch of tiles, and keep its parts in `metrics`."""
-        tiles, regions, positions = batch
-        views = make_views(
-            tiles,
-            regions,
-            positions.cpu().numpy(),
-            self.recipe.views,
-            seed=self.recipe.seed,
-            patch_px=self.encoder.patch_px,
-            n_regions=N_REGIONS[self.recipe.dense.regions],
-        )
-        coverage = self._coverage(views)
-        rows = coverage if self._uses_rows else None
-        student = encode_views(self.encoder, views.images, rows)
-        teacher = None
+        tiles, ids, positions = batch
+        recipe, dense = self.recipe, self.recipe.dense
+        self.objective.begin_step(self._done)
+        samples = positions.cpu().numpy()
+        # In full precision whatever the run's: half would round colours by several grey levels.
+        with torch.autocast(self.device.type, enabled=False):
+            groups = make_views(
+                tiles,
+                ids,
+                samples,
+                recipe.views,
+                seed=recipe.seed,
+                patch_px=self.encoder.patch_px,
+                n_regions=self.regions,
+                overlap=dense.match == "overlap",
+                instances=dense.instances if dense.match == "instance" else 0,
+            )
+        coverages = [self._coverage(views) for views in groups]
+        student: list[EncoderOutput] = []
+        for i, (views, coverage) in enumerate(zip(groups, coverages, strict=True)):
+            masked = self._masks(views, samples) if self.objective.masked and i == 0 else None
+            rows = coverage if self._uses_rows else None
+            student += encode_views(self.encoder, views.images, rows, masked)
+        taught = None
         if self.teacher is not None:
             with torch.no_grad():
-                teacher = encode_views(self.teacher["encoder"], views.images, rows)
-        terms = self.objective.global_terms(student, self._taught(teacher))
+                rows = coverages[0] if self._uses_rows else None
+                taught = encode_views(self.teacher["encoder"], groups[0].images, rows)
+        terms = self.objective.global_terms(student, self._teacher_of(taught))
         loss = torch.stack(list(terms.values())).sum()
         logged: dict[str, Any] = {f"loss/{name}": term.detach() for name, term in terms.items()}
-        if coverage is not None:
-            found = [self._extract(o, c) for o, c in zip(student, coverage, strict=True)]
-            taught = None
-            if teacher is not None:
-                taught = [self._extract(o, c) for o, c in zip(teacher, coverage, strict=True)]
-            dense = self.objective.dense_terms(found, self._taught(taught))
-            loss = loss + self.recipe.dense.weight * torch.stack(list(dense.values())).sum()
-            logged |= {f"loss/{name}": term.detach() for name, term in dense.items()}
-            if self.recipe.dense.control != "one":
-                logged |= prior_metrics(coverage, found)
-        token_um = view_mpp(views.affines, self.tile_mpp).mean() * self.encoder.patch_px
+        if dense.weight:
+            shares = [share for group in coverages for share in (group if group is not None else [])]
+            found = self._regions_of(student, shares, self.disentangle)
+            aims = None
+            if self.teacher is not None and taught is not None:
+                with torch.no_grad():
+                    own = self.teacher["disentangle"] if self.disentangle is not None else None
+                    aims = self._regions_of(taught, shares[: len(taught)], own)
+            matched = self.objective.dense_terms(
+                [self._lined_up(regions) for regions in found],
+                self._teacher_of(aims and [self._lined_up(regions) for regions in aims]),
+            )
+            loss = loss + dense.weight * torch.stack(list(matched.values())).sum()
+            logged |= {f"loss/{name}": term.detach() for name, term in matched.items()}
+            if groups[0].coverage is not None:
+                logged |= prior_metrics(groups[0].coverage, found[: len(groups[0].images)])
+        token_um = view_mpp(groups[0].affines, self.tile_mpp).mean() * self.encoder.patch_px
         self.metrics = {"loss": loss.detach(), **logged, "token_um": token_um}
-        if (self.global_step + 1) % self.recipe.log_every_steps == 0:
+        if (self.global_step + 1) % recipe.log_every_steps == 0:
             with torch.no_grad():
-                self.metrics |= spread_metrics(torch.cat([output.cls for output in student]).float())
+                whole = [output.cls for output in student[: recipe.views.count]]
+                self.metrics |= spread_metrics(torch.cat(whole).float())
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Move the teacher towards the student."""
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Let the objective change gradients, and set the weight decay of this step."""
+        self.objective.before_update(self._done)
+        set_weight_decay(
+            optimizer, weight_decay_at(self.global_step, self.recipe.steps, self.recipe.optimiser)
+        )
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then move the teacher towards the student."""
+        done = self.global_step
+        super().optimizer_step(*args, **kwargs)
+        self.stepped = True
         if self.teacher is not None:
-            momentum = cosine_schedule(self.global_step, self.recipe.steps, self.objective.momentum, 1.0)
-            update_momentum(self.encoder, self.teacher["encoder"], momentum)
-            update_momentum(self.objective, self.teacher["objective"], momentum)
+            momentum = cosine_schedule(done, self.recipe.steps, self.objective.momentum, 1.0)
+            for name, module in self._student().items():
+                update_momentum(module, self.teacher[name], momentum)
 
     def configure_optimizers(self) -> Any:
-        """AdamW without decay on norms and biases, warmed up linearly, decayed by a cosine."""
-        config, recipe = self.recipe.optimiser, self.recipe
-        trained = nn.ModuleDict({"encoder": self.encoder, "objective": self.objective})
-        groups = param_groups_weight_decay(trained, config.weight_decay)
-        lr = config.lr * recipe.batch / 256
-        optimiser = torch.optim.AdamW(groups, lr=lr, betas=config.betas)
-        warmup = round(config.warmup_share * recipe.steps)
-        floor = min(config.min_lr / lr, 1.0)
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / (warmup + 1)
-            done = (step - warmup) / max(1, recipe.steps - warmup)
-            return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        """AdamW, warmed up linearly, decayed by a cosine."""
+        recipe = self.recipe
+        optimiser, schedule = make_optimiser(self._student(), recipe.optimiser, recipe.batch, recipe.steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _student(self) -> dict[str, nn.Module]:
+        modules: dict[str, nn.Module] = {"encoder": self.encoder, "objective": self.objective}
+        return modules if self.disentangle is None else {**modules, "disentangle": self.disentangle}
+
+    @property
+    def _done(self) -> float:
+        return self.global_step / self.recipe.steps
 
     @property
     def _uses_rows(self) -> bool:
-        """The last block makes region rows: not for the control ``one``, which is the plain mean."""
-        return self.recipe.dense.extract == "cls" and self.recipe.dense.control != "one"
+        """The last block makes region rows: not for the controls without regions."""
+        dense = self.recipe.dense
+        return bool(dense.weight) and dense.extract == "cls" and dense.control not in ("one", "twice")
+
+    def _masks(self, views: ViewBatch, samples: Any) -> Tensor:
+        """Patch tokens to mask in each global view, bool ``(v, b, gh, gw)``."""
+        config: Any = self.objective.config
+        masks = [
+            block_masks(
+                self.recipe.seed,
+                samples * len(views.images) + view,
+                (views.valid.shape[-2], views.valid.shape[-1]),
+                config.mask_share,
+                config.p_mask,
+            )
+            for view in range(len(views.images))
+        ]
+        return torch.stack(masks).to(self.device)
 
     def _coverage(self, views: ViewBatch) -> Tensor | None:
+        """Coverage of what the dense term matches, ``(v, b, r, gh, gw)``."""
         if not self.recipe.dense.weight:
             return None
-        return views.valid[:, :, None] if self.recipe.dense.control == "one" else views.coverage
+        return views.valid[:, :, None] if views.coverage is None else views.coverage
 
-    def _extract(self, output: EncoderOutput, coverage: Tensor) -> RegionTokens:
-        return extract(output, coverage, self.recipe.dense.min_area)
+    def _regions_of(
+        self, outputs: Sequence[EncoderOutput], shares: Sequence[Tensor], disentangle: nn.Module | None
+    ) -> list[RegionTokens]:
+        dense = self.recipe.dense
+        if dense.control == "twice":
+            return [
+                RegionTokens(
+                    o.cls[:, None],
+                    *(torch.ones_like(o.cls[:, :1], dtype=kind) for kind in (torch.bool, torch.float32)),
+                )
+                for o in outputs
+            ]
+        # Which nuclei are followed is decided by how much of each is seen, not by how large it is.
+        least = 0.0 if dense.match == "instance" else dense.min_area
+        return [extract(o, share, least, disentangle) for o, share in zip(outputs, shares, strict=True)]
 
-    def _taught(self, tokens: Sequence[Any] | None) -> Teacher[Any] | None:
+    def _lined_up(self, regions: RegionTokens) -> RegionTokens:
+        dense = self.recipe.dense
+        return (
+            as_one_region(regions) if dense.negatives == "regions" or dense.match == "instance" else regions
+        )
+
+    def _teacher_of(self, tokens: Sequence[Any] | None) -> Teacher[Any] | None:
         if tokens is None or self.teacher is None:
             return None
         return Teacher(tokens, self.teacher["objective"])
 
 
-def encode_views(encoder: nn.Module, images: Tensor, coverage: Tensor | None) -> list[EncoderOutput]:
+def encode_views(
+    encoder: nn.Module, images: Tensor, coverage: Tensor | None, masked: Tensor | None = None
+) -> list[EncoderOutput]:
     """Encode all views ``(v, b, 3, h, w)`` in one pass and return one output per view."""
     v, b = images.shape[:2]
-    output = encoder(images.flatten(0, 1), None if coverage is None else coverage.flatten(0, 1))
+    output = encoder(
+        images.flatten(0, 1),
+        None if coverage is None else coverage.flatten(0, 1),
+        None if masked is None else masked.flatten(0, 1),
+    )
+    parts = [slice(i * b, (i + 1) * b) for i in range(v)]
     return [
         EncoderOutput(
-            cls=output.cls[i * b : (i + 1) * b],
-            patches=output.patches[i * b : (i + 1) * b],
-            registers=output.registers[i * b : (i + 1) * b],
+            cls=output.cls[part],
+            patches=output.patches[part],
+            registers=output.registers[part],
             grid=output.grid,
-            regions=None if output.regions is None else output.regions[i * b : (i + 1) * b],
+            regions=None if output.regions is None else output.regions[part],
+            masked=None if output.masked is None else output.masked[part],
         )
-        for i in range(v)
+        for part in parts
     ]
 
 

@@ -1,22 +1,34 @@
 """What watches a run: divergence and collapse, the attention on fixed tiles, checkpoints, the bar."""
 
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from lightning.pytorch.strategies import FSDPStrategy
 
-from dirl.audit.measures import normalised_entropy, renormalise
-from dirl.encoders.attention import attention_rows
 from dirl.errors import TrainingError
+from dirl.objectives.norm import ranks
+from dirl.pretrain.looks import Look
 from dirl.pretrain.module import PretrainModule
 from dirl.progress import bar
 
 COLLAPSED_STD = 0.02
 PATIENCE = 5
+
+
+def agreed(module: PretrainModule, name: str) -> float:
+    """Return a metric of the last step, its mean over ranks, all of which must ask; 1 if it is not known."""
+    value = torch.as_tensor(module.metrics.get(name, 1.0), dtype=torch.float64, device="cpu")
+    if ranks() > 1:
+        on_device = value.float().to(module.device)
+        dist.all_reduce(on_device)
+        return float(on_device) / ranks()
+    return float(value)
 
 
 class Guard(pl.Callback):
@@ -36,9 +48,10 @@ class Guard(pl.Callback):
     ) -> None:
         """Look at the step that has just been made."""
         step = trainer.global_step
-        if all(step % every for every in self.look_every):
+        assert isinstance(module, PretrainModule)
+        if not module.stepped or all(step % every for every in self.look_every):
             return
-        loss = float(outputs["loss"])
+        loss, std = (agreed(module, name) for name in ("loss", "embedding/std"))
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} at step {step}",
@@ -47,8 +60,6 @@ class Guard(pl.Callback):
                 "precision=32-true, and run again with --overwrite; "
                 f"the last good state is in {self.last.name}",
             )
-        assert isinstance(module, PretrainModule)
-        std = float(module.metrics.get("embedding/std", 1.0))
         self.collapsed = self.collapsed + 1 if step > self.warmup_steps and std < COLLAPSED_STD else 0
         if self.collapsed >= PATIENCE:
             raise TrainingError(
@@ -69,8 +80,11 @@ class Checkpoint(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where a checkpoint is due."""
-        if trainer.global_step % self.every_steps == 0 or trainer.global_step == trainer.max_steps:
+        """Save where a checkpoint is due, and before a run stops."""
+        assert isinstance(module, PretrainModule)
+        due = trainer.global_step % self.every_steps == 0 or trainer.global_step == trainer.max_steps
+        due = due or trainer.should_stop
+        if module.stepped and due:
             part = self.path.with_name(f".{self.path.name}.part")
             trainer.save_checkpoint(part)
             if trainer.is_global_zero:
@@ -78,20 +92,20 @@ class Checkpoint(pl.Callback):
 
 
 class Log(pl.Callback):
-    """Write a step's metrics to the loggers, and now and then the attention on fixed tiles.
+    """Write a step's metrics to the loggers, and now and then what is seen on fixed tiles.
 
     Parameters
     ----------
     every_steps
         How often to write.
-    images
-        Held-out tiles, uint8 ``(t, 3, h, w)``, with sides of whole patches; there may be none.
+    looks
+        From `dirl.pretrain.looks.choose_looks`.
     look_every_steps
-        How often to measure the last block's attention on them.
+        How often to look.
     """
 
-    def __init__(self, every_steps: int, images: Tensor, look_every_steps: int) -> None:
-        self.every_steps, self.images, self.look_every_steps = every_steps, images, look_every_steps
+    def __init__(self, every_steps: int, looks: Sequence[Look], look_every_steps: int) -> None:
+        self.every_steps, self.looks, self.look_every_steps = every_steps, looks, look_every_steps
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -99,26 +113,21 @@ class Log(pl.Callback):
         """Write where it is due; rows are numbered by the steps that have been made."""
         assert isinstance(module, PretrainModule)
         step, row = trainer.global_step, {}
+        if not module.stepped:
+            return
         if step % self.every_steps == 0:
-            row = {name: float(value) for name, value in module.metrics.items()}
+            row = {name: agreed(module, name) for name in module.metrics}
             row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-        if step % self.look_every_steps == 0 and len(self.images) and trainer.is_global_zero:
-            row |= self.measure(module)
+        # One rank alone cannot run an encoder that is spread over all of them.
+        whole = not isinstance(trainer.strategy, FSDPStrategy)
+        if step % self.look_every_steps == 0 and trainer.is_global_zero and whole:
+            module.encoder.eval()
+            with torch.no_grad():
+                for look in self.looks:
+                    row |= look(module.encoder)
+            module.encoder.train()
         for logger in trainer.loggers if row else []:
             logger.log_metrics(row, step=step)
-
-    @torch.no_grad()
-    def measure(self, module: PretrainModule) -> dict[str, float]:
-        """Return the primary measure of the audit, per head and of the head-averaged attention."""
-        encoder, entropies = module.encoder, []
-        for images in torch.split(self.images, 32):
-            pixels = (images.to(module.device).float() / 255 - encoder.mean) / encoder.std
-            last = attention_rows(encoder.vit, pixels).patches[:, -1].flatten(2)
-            _, heads = renormalise(last)
-            _, together = renormalise(last.mean(dim=1))
-            entropies.append((normalised_entropy(heads).mean(dim=1), normalised_entropy(together)))
-        per_head, averaged = (torch.cat(list(part)).mean().item() for part in zip(*entropies, strict=True))
-        return {"attention/entropy": per_head, "attention/entropy_of_mean": averaged}
 
 
 class Bar(pl.Callback):
@@ -140,7 +149,8 @@ class Bar(pl.Callback):
         """Move on; the loss is read off only now and then, since reading it waits for the device."""
         assert isinstance(module, PretrainModule)
         due = trainer.global_step % module.recipe.log_every_steps == 0
-        self.advance(1, note=f"loss {float(outputs['loss']):.3f}" if due else None)
+        if module.stepped:
+            self.advance(1, note=f"loss {float(module.metrics['loss']):.3f}" if due else None)
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Close the bar."""

@@ -1,42 +1,35 @@
 """`dirl pretrain`: from a recipe and a store to a run's directory, in one go or in several."""
 
-import logging
-import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import os
+import time
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
 
-from dirl.card import claim, finish, new_card, read_card
-from dirl.config import PretrainRecipe, to_yaml
+from dirl.card import Card, claim, finish, new_card, read_card
+from dirl.config import ObjectiveConfig, PretrainRecipe, to_yaml
 from dirl.encoders.vit import ViT
-from dirl.errors import ConfigError, StoreError
-from dirl.files import write_text
-from dirl.plugins import resolve
-from dirl.pretrain.data import (
-    CountedLoader,
-    CountedOrder,
-    TileBatches,
-    held_out,
-    make_loader,
-    shuffled_partners,
-)
+from dirl.encoders.weights import weights_digest
+from dirl.errors import StoreError, TrainingError
+from dirl.files import write_json, write_text
+from dirl.objectives.load import load_objective
+from dirl.pretrain.build import build
+from dirl.pretrain.checks import check, warn_if_coarse, warn_of_start
+from dirl.pretrain.data import CountedLoader, CountedOrder, TileBatches, held_out, make_loader
+from dirl.pretrain.engine import choose_devices, train
 from dirl.pretrain.export import export_encoder
-from dirl.pretrain.logs import MetricsCsv, read_metrics
+from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.module import PretrainModule
-from dirl.pretrain.monitors import Bar, Checkpoint, Guard, Log
-from dirl.store.dataset import CellStore, TileStore
+from dirl.pretrain.prior import Prior, make_prior
+from dirl.pretrain.trackers import make_tracker
+from dirl.store.dataset import TileStore
 
-WATCHED_TILES = 64
-COARSE_UM = 8.0
+CLAIM_SECONDS = 60
+RANK_NAMES = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
 
 @dataclass(frozen=True)
@@ -49,12 +42,15 @@ class Run:
         Its directory: ``encoder/``, ``recipe.yaml``, ``metrics.csv``, ``last.ckpt``, ``card.json``.
     steps
         Steps trained.
+    finished
+        Whether those are all; else the same call goes on.
     metrics
         The last value of every metric.
     """
 
     path: Path
     steps: int
+    finished: bool
     metrics: dict[str, float]
 
 
@@ -64,7 +60,11 @@ def pretrain(
     out: Path,
     *,
     device: str = "auto",
+    devices: int | None = None,
+    strategy: str = "auto",
+    nodes: int = 1,
     workers: int = 0,
+    logger: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Run:
@@ -79,13 +79,26 @@ def pretrain(
     out
         Directory of the run.
     device
-        ``auto``, ``cpu`` or ``cuda``; with CUDA all visible devices are used.
+        ``auto``, ``cpu`` or ``cuda``.
+    devices
+        Devices, or with ``cpu`` processes, that share each batch. None is all visible GPUs, or one process.
+    strategy
+        ``auto``, ``ddp`` or ``fsdp``: how several devices share the work.
+    nodes
+        Machines of a cluster that take part.
     workers
         Processes that read tiles, per device; 0 reads in the training process.
+    logger
+        ``wandb`` or ``mlflow``, to follow the run there, too; see `dirl.pretrain.trackers`.
     overwrite
         Replace a run of another recipe.
     quiet
         Show no progress.
+
+    Returns
+    -------
+    Run
+        Finished, or, if a signal came (SIGINT, SIGTERM, SIGUSR1), saved after the step at hand.
 
     Raises
     ------
@@ -94,79 +107,54 @@ def pretrain(
     ConfigError
         If the recipe asks for what there is not.
     TrainingError
-        If the loss is not finite or the embeddings collapse.
+        If the loss is not finite, the embeddings collapse, or memory runs out.
     """
     tiles = TileStore.open(store)
-    cells = tiles.cells(recipe.cells) if needs_cells(recipe) else None
+    where = choose_devices(device, devices, nodes, strategy)
+    tracker = None if logger is None else make_tracker(logger, out)
+    kind, settings = load_objective(recipe.objective)
+    recipe = recipe.model_copy(
+        update={"objective": ObjectiveConfig(name=recipe.objective.name, **settings.model_dump())}
+    )
+    check(recipe, kind, where.ranks)
+    prior = make_prior(recipe, tiles)
+    regions = 0 if prior is None else len(prior.names)
+    student = build(recipe, kind, settings, regions)
     # The index says which tiles; how they were cut says whose held-out tiles they may be elsewhere.
     inputs = {"store": tiles.digest, "tiling": tiles.card.digest}
-    inputs |= {"cells": cells.card.digest} if cells else {}
-    with _seeded(recipe.seed):
-        encoder = ViT(recipe.encoder, recipe.views.size_px)
-        objective = resolve("dirl.objectives", recipe.objective.name)(
-            encoder.width, recipe.objective, recipe.dense.weight > 0
-        )
+    if prior is not None and prior.cells is not None:
+        inputs["cells"] = prior.cells.card.digest
+    if student.init is not None:
+        inputs["init"] = weights_digest(student.encoder.vit)
     kept = np.flatnonzero(~held_out(list(tiles.tile_ids), recipe.holdout, recipe.seed))
-    CountedOrder(kept, recipe.batch, recipe.steps, recipe.seed)  # refuses a batch that cannot be filled
-    card = claim(out, new_card("pretrain", recipe.model_dump(mode="json"), inputs), overwrite=overwrite)
+    loader = partial(_loader, tiles, prior, kept, recipe, workers, where.gpu)
+    loader(0, 0, where.ranks)  # refuses a batch that cannot be filled
+    card = _claim(out, new_card("pretrain", recipe.model_dump(mode="json"), inputs), overwrite)
     if card.finished:
         return _finished(out, recipe)
     write_text(out / "recipe.yaml", to_yaml(recipe))
+    if student.init is not None:
+        write_json(out / "init.json", asdict(student.init))
+        warn_of_start(recipe, student.init)
+    if prior is not None and prior.cells is not None:
+        warn_if_coarse(recipe, tiles, student.encoder)
 
-    token_um = encoder.patch_px * tiles.spec.mpp * _typical_scale(recipe, tiles.spec.size_px)
-    if cells is not None and token_um > COARSE_UM:
-        warnings.warn(
-            f"tokens of {token_um:.1f} µm are coarse: above {COARSE_UM:g} µm nuclei and the rest weigh "
-            "nearly the same tokens; use a smaller encoder.patch_px or a finer mpp",
-            stacklevel=2,
-        )
-    last = out / "last.ckpt"
-    start = (
-        int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]) if last.exists() else 0
-    )
-    accelerator = {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}.get(device)
-    if accelerator is None or (device == "cuda" and not torch.cuda.is_available()):
-        raise ConfigError(
-            "no such device here", where=f"--device {device}", remedy="use auto or cpu; see `dirl doctor`"
-        )
-    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     module = PretrainModule(
-        encoder,
-        objective,
+        student.encoder,
+        student.objective,
         recipe,
         tiles.spec.mpp,
-        partial(_loader, tiles, cells, kept, recipe, workers, on_gpu),
+        loader,
+        regions,
+        student.disentangle,
     )
-    tensorboard = TensorBoardLogger(out, name="", version="tensorboard", purge_step=start or None)
-    with _quiet_lightning():
-        trainer = pl.Trainer(
-            accelerator=accelerator,
-            devices="auto" if on_gpu else 1,
-            strategy="ddp" if on_gpu and torch.cuda.device_count() > 1 else "auto",
-            sync_batchnorm=on_gpu and torch.cuda.device_count() > 1,
-            precision=_precision(recipe, on_gpu),
-            max_steps=recipe.steps,
-            gradient_clip_val=recipe.optimiser.clip_norm,
-            logger=[MetricsCsv(out / "metrics.csv", start), tensorboard],
-            callbacks=_callbacks(recipe, tiles, encoder.patch_px, out, quiet),
-            log_every_n_steps=1,  # nothing goes through it: see monitors.Log
-            use_distributed_sampler=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(module, ckpt_path=last if start else None, weights_only=True)
-    if trainer.interrupted or trainer.global_step < recipe.steps:
-        raise KeyboardInterrupt
+    trainer = train(module, recipe, tiles, out, where, quiet, tracker)
+    if trainer.global_step < recipe.steps:
+        return Run(out, trainer.global_step, False, _last_metrics(out))
     if trainer.is_global_zero:
-        export_encoder(encoder, recipe.encoder, out / "encoder")
+        export_encoder(_saved(recipe, out / "last.ckpt"), recipe.encoder, out / "encoder")
         finish(out, card, {"steps": recipe.steps, "tiles": len(kept), "held_out": len(tiles) - len(kept)})
     return _finished(out, recipe)
-
-
-def needs_cells(recipe: PretrainRecipe) -> bool:
-    """Whether a recipe's dense term reads region ids: not when vanilla, nor for the control ``one``."""
-    return recipe.dense.weight > 0 and recipe.dense.control != "one"
 
 
 def load_run(path: Path) -> Run:
@@ -180,11 +168,16 @@ def load_run(path: Path) -> Run:
     card = read_card(path, "pretrain")
     if not card.finished:
         raise StoreError("this run is not finished", where=path, remedy="run the same `dirl pretrain` again")
-    return Run(path, int(card.counts["steps"]), _last_metrics(path))
+    return Run(path, int(card.counts["steps"]), True, _last_metrics(path))
+
+
+def get_rank() -> int:
+    """Rank of this process, as whoever started it says: torchrun, SLURM, or Lightning for its children."""
+    return next((int(os.environ[name]) for name in RANK_NAMES if name in os.environ), 0)
 
 
 def _finished(out: Path, recipe: PretrainRecipe) -> Run:
-    return Run(out, recipe.steps, _last_metrics(out))
+    return Run(out, recipe.steps, True, _last_metrics(out))
 
 
 def _last_metrics(out: Path) -> dict[str, float]:
@@ -196,8 +189,8 @@ def _last_metrics(out: Path) -> dict[str, float]:
 
 def _loader(
     tiles: TileStore,
-    cells: CellStore | None,
-    kept: np.ndarray[tuple[int], np.dtype[np.int64]],
+    prior: Prior | None,
+    kept: NDArray[np.int64],
     recipe: PretrainRecipe,
     workers: int,
     pin: bool,
@@ -205,66 +198,32 @@ def _loader(
     rank: int,
     ranks: int,
 ) -> CountedLoader:
-    if recipe.dense.control == "shuffled" and cells is not None:
-        partner = shuffled_partners(tiles, recipe.seed)
-    else:
-        partner = np.arange(len(tiles))
-    order = CountedOrder(kept, recipe.batch, recipe.steps, recipe.seed, start, rank, ranks)
-    return make_loader(TileBatches(tiles, cells, partner), order, workers, pin)
+    parts = recipe.optimiser.accumulate
+    centres = tiles.centres[kept] if recipe.balance == "centre" else None
+    order = CountedOrder(
+        kept, recipe.batch // parts, recipe.steps * parts, recipe.seed, start * parts, rank, ranks, centres
+    )
+    return make_loader(TileBatches(tiles, prior), order, workers, pin)
 
 
-def _callbacks(
-    recipe: PretrainRecipe, tiles: TileStore, patch_px: int, out: Path, quiet: bool
-) -> list[pl.Callback]:
-    last, every = out / "last.ckpt", recipe.checkpoint_every_steps
-    warmup = round(recipe.optimiser.warmup_share * recipe.steps)
-    watched = np.flatnonzero(held_out(list(tiles.tile_ids), recipe.holdout, recipe.seed))[:WATCHED_TILES]
-    whole = tiles.spec.size_px // patch_px * patch_px
-    images = np.zeros((0, whole, whole, 3), np.uint8)
-    if len(watched):
-        images = np.stack([tiles.image(int(i))[:whole, :whole] for i in watched])
-    # In this order: what is broken is neither logged nor saved, and what is saved has been logged.
-    return [
-        Guard(warmup, (recipe.log_every_steps, every), last),
-        Log(recipe.log_every_steps, torch.from_numpy(images).permute(0, 3, 1, 2), every),
-        Checkpoint(last, every),
-        Bar(f"Pretraining {out.name}", quiet),
-    ]
+def _saved(recipe: PretrainRecipe, checkpoint: Path) -> ViT:
+    """Return the encoder of a checkpoint: whole there, also where training had it spread over devices."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    weights = {
+        key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")
+    }
+    encoder = ViT(recipe.encoder, recipe.views.size_px, masked="mask_token" in weights)
+    encoder.load_state_dict(weights)
+    return encoder
 
 
-def _precision(recipe: PretrainRecipe, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-    if recipe.precision != "auto":
-        return recipe.precision
-    return "bf16-mixed" if on_gpu else "32-true"
-
-
-def _typical_scale(recipe: PretrainRecipe, tile_px: int) -> float:
-    """Tile pixels per view pixel of the mean crop."""
-    low, high = recipe.views.crop_area
-    return math.sqrt((low + high) / 2) * tile_px / recipe.views.size_px
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Initialise weights from the seed, and leave the caller's generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's tips: what the user should know, this package says itself."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory.*")
-        warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+def _claim(out: Path, card: Card, overwrite: bool) -> Card:
+    """Let the first of several processes claim the directory, and the others wait for it."""
+    if not get_rank():
+        return claim(out, card, overwrite=overwrite)
+    for _ in range(CLAIM_SECONDS * 10):
+        if (out / "card.json").exists() and read_card(out, "pretrain").digest == card.digest:
+            return read_card(out, "pretrain")
+        time.sleep(0.1)
+    reason = f"process 0 has not claimed it within {CLAIM_SECONDS} s"
+    raise TrainingError(reason, where=out, remedy="see what process 0 said")

@@ -1,0 +1,176 @@
+"""One vision transformer's weights in the form that another one of its width and depth takes."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from torch import Tensor
+
+from dirl.errors import EncoderError
+
+KERNEL = "patch_embed.proj.weight"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Weights that a model takes, and what became of the others.
+
+    Attributes
+    ----------
+    state
+        By the model's own names and in its own shapes.
+    changed
+        Names of those that had to be brought into another form.
+    missing
+        Names in the model for which there is nothing.
+    unexpected
+        Names for which the model has no place.
+    """
+
+    state: dict[str, Tensor]
+    changed: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+
+def adapt(
+    weights: Mapping[str, Tensor], vit: Any, where: object, *, embedded: int | None = None, heads: int = 0
+) -> Fitted:
+    """Fit weights to a timm vision transformer of the same width, depth and MLP, and of any grid.
+
+    Position embeddings and the patch kernel are resampled. What two layouts express differently keeps its
+    meaning: the position of a prefix token moves into the token where the model has no such position, and
+    a layer scale into the layer before it where the model has none, or is one where the weights have none.
+
+    Parameters
+    ----------
+    weights
+        By timm's names.
+    vit
+        A timm ``VisionTransformer``; only read.
+    where
+        What the weights come from, for errors.
+    embedded
+        How many prefix tokens their position embeddings begin with; None finds out.
+    heads
+        Attention heads that they were trained with; 0 where that is not known.
+
+    Raises
+    ------
+    EncoderError
+        If they are not of a plain vision transformer, or of one with another width, depth, MLP or heads.
+    """
+    own: dict[str, Tensor] = vit.state_dict()
+    _same_architecture(weights, own, heads, vit.blocks[0].attn.num_heads, where)
+    state = {key: value.detach().to(own[KERNEL].dtype) for key, value in weights.items()}
+    scales = _layer_scale(state, own)
+    changed = [*_kernel(state, own, where), *scales]
+    if "pos_embed" in state and "pos_embed" in own:
+        changed += _positions(state, vit, embedded, where)
+    tokens = state.get("reg_token")
+    if tokens is not None and "reg_token" in own and tokens.shape != own["reg_token"].shape:
+        del state["reg_token"]  # another number of registers: the model learns its own
+    fitting = {key: value for key, value in state.items() if key in own}
+    for key, value in fitting.items():
+        if value.shape != own[key].shape:
+            reason = f"{key} is {tuple(value.shape)} there, {tuple(own[key].shape)} here"
+            raise EncoderError(reason, where=where, remedy="name weights of this architecture")
+    return Fitted(
+        fitting,
+        tuple(key for key in dict.fromkeys(changed) if key in fitting),
+        tuple(key for key in own if key not in fitting),
+        tuple(key for key in weights if key not in fitting and key not in scales),
+    )
+
+
+def _same_architecture(
+    weights: Mapping[str, Tensor], own: Mapping[str, Tensor], heads: int, own_heads: int, where: object
+) -> None:
+    if KERNEL not in weights or "blocks.0.mlp.fc1.weight" not in weights:
+        blocks = any(key.startswith("blocks.0.mlp.") for key in weights)
+        reason = "its MLP is not a plain one (SwiGLU, as in DINOv2-giant)" if blocks else "not a plain ViT's"
+        remedy = "name weights by timm's or transformers' names, of a ViT or DINOv2 up to large"
+        raise EncoderError(f"these weights cannot be used: {reason}", where=where, remedy=remedy)
+    # Nothing in the weights tells the number of heads: 6 × 64 and 12 × 32 have the same shapes.
+    there, here = _architecture(weights, heads), _architecture(own, own_heads if heads else 0)
+    if there != here:
+        raise EncoderError(
+            f"another architecture: {there} there, {here} here",
+            where=where,
+            remedy="choose encoder.name, width, depth and heads to match, or other weights",
+        )
+
+
+def _architecture(state: Mapping[str, Tensor], heads: int) -> str:
+    depth = 1 + max(int(found[1]) for key in state if (found := re.match(r"blocks\.(\d+)\.", key)))
+    said = f"{depth} blocks of width {state[KERNEL].shape[0]}"
+    hidden = state["blocks.0.mlp.fc1.weight"].shape[0]
+    return f"{said} with an MLP of {hidden}" + (f" and {heads} heads" if heads else "")
+
+
+def _kernel(state: dict[str, Tensor], own: Mapping[str, Tensor], where: object) -> list[str]:
+    kernel, size = state[KERNEL], own[KERNEL].shape[-2:]
+    if kernel.ndim != 4 or kernel.shape[1] != own[KERNEL].shape[1]:
+        raise EncoderError(f"{KERNEL} of shape {tuple(kernel.shape)} is not for RGB images", where=where)
+    if kernel.shape[-2:] == size:
+        return []
+    state[KERNEL] = resample_patch_embed(kernel, list(size))
+    return [KERNEL]
+
+
+def _layer_scale(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    changed = []
+    for scale in {key for key in (*state, *own) if re.fullmatch(r"blocks\.\d+\.ls[12]\.gamma", key)}:
+        layer = scale.replace("ls1.gamma", "attn.proj").replace("ls2.gamma", "mlp.fc2")
+        if scale in state and scale not in own:
+            gamma = state.pop(scale)
+            state[f"{layer}.weight"] = state[f"{layer}.weight"] * gamma[:, None]
+            state[f"{layer}.bias"] = state[f"{layer}.bias"] * gamma
+            changed += [scale, f"{layer}.weight", f"{layer}.bias"]
+        elif scale in own and scale not in state:
+            state[scale] = torch.ones_like(own[scale])
+            changed.append(scale)
+    return sorted(changed)
+
+
+def _positions(state: dict[str, Tensor], vit: Any, embedded: int | None, where: object) -> list[str]:
+    """Resample the grid's positions, and move those of prefix tokens where the two layouts differ."""
+    positions = state["pos_embed"]
+    names = [name for name in ("cls_token", "reg_token") if name in state]
+    prefix = sum(state[name].shape[1] for name in names)
+    own_prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    own_names = [name for name in ("cls_token", "reg_token") if getattr(vit, name) is not None]
+    if embedded is None:
+        options = [own_prefix, prefix, min(1, prefix), 0]
+        embedded = next((n for n in options if _side(positions.shape[1] - n)), 0)
+    side = _side(positions.shape[1] - embedded)
+    if not side:
+        reason = f"{positions.shape[1]} position embeddings are those of no square grid"
+        raise EncoderError(reason, where=where, remedy="name weights that were trained on square images")
+    grid = vit.patch_embed.grid_size
+    patches = resample_abs_pos_embed(positions[:, embedded:], list(grid), [side, side], num_prefix_tokens=0)
+    changed = ["pos_embed"] if (side, side) != tuple(grid) else []
+    if embedded == own_prefix and (not embedded or (prefix == vit.num_prefix_tokens and names == own_names)):
+        state["pos_embed"] = torch.cat([positions[:, :embedded], patches], dim=1)
+        return changed
+    at = 0
+    for name in names:
+        count = max(0, min(state[name].shape[1], embedded - at))
+        if count:
+            token = state[name].clone()
+            token[:, :count] += positions[:, at : at + count]
+            state[name] = token
+            changed.append(name)
+        at += count
+    state["pos_embed"] = torch.cat([patches.new_zeros(1, own_prefix, patches.shape[-1]), patches], dim=1)
+    return ["pos_embed", *changed]
+
+
+def _side(tokens: int) -> int:
+    """Side of a square grid of so many tokens; 0 where there is none."""
+    side = math.isqrt(max(0, tokens))
+    return side if side * side == tokens else 0

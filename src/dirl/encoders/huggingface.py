@@ -1,0 +1,207 @@
+"""ViT and DINOv2 in the Hugging Face layout: their names of weights, and a folder or a hub read without it.
+
+Names and settings were read off the files of transformers 5.23 (``ViTModel``, ``Dinov2Model``,
+``Dinov2WithRegistersModel``); the hub's older files have the same.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dirl.encoders.weights import first_line, read_weights
+from dirl.errors import EncoderError
+from dirl.files import read_json
+
+KINDS = ("vit", "dinov2", "dinov2_with_registers")
+STEM = {
+    "cls_token": "embeddings.cls_token",
+    "reg_token": "embeddings.register_tokens",
+    "mask_token": "embeddings.mask_token",
+    "pos_embed": "embeddings.position_embeddings",
+    "patch_embed.proj": "embeddings.patch_embeddings.projection",
+    "norm": "layernorm",
+}
+DINOV2 = {
+    "norm1": "norm1",
+    "norm2": "norm2",
+    "attn.proj": "attention.output.dense",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+    "ls1.gamma": "layer_scale1.lambda1",
+    "ls2.gamma": "layer_scale2.lambda1",
+}
+VIT = {
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "attn.proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+}
+QKV = ("query", "key", "value")
+BLOCK = re.compile(r"(?:encoder\.layer|blocks)\.(\d+)\.(.+)")
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@dataclass(frozen=True)
+class HfModel:
+    """A Hugging Face model's weights by timm's names, and the timm model that they are of.
+
+    Attributes
+    ----------
+    state
+        Weights by timm's names; heads that are no part of the encoder are left out.
+    arguments
+        For ``timm.create_model`` with any plain ViT's name.
+    side
+        Side of its images in pixels.
+    mean, std
+        What images in 0..1 are normalised with.
+    """
+
+    state: dict[str, Tensor]
+    arguments: dict[str, Any]
+    side: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def from_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename weights of a ViT or DINOv2 from transformers' names to timm's; strangers keep theirs."""
+    stem = {theirs: ours for ours, theirs in STEM.items()}
+    block = {theirs: ours for names in (VIT, DINOV2) for ours, theirs in names.items()}
+    renamed: dict[str, Tensor] = {}
+    parts: dict[str, dict[str, Tensor]] = {}
+    for full, value in state.items():
+        key = re.sub(rf"^(?:{'|'.join(KINDS)})\.", "", full)
+        found = BLOCK.fullmatch(key)
+        names, rest, ahead = (block, found[2], f"blocks.{found[1]}.") if found else (stem, key, "")
+        module, _, leaf = rest.rpartition(".")
+        part = module.removeprefix("attention.attention.")
+        if found and part in QKV and part != module:
+            parts.setdefault(f"{ahead}attn.qkv.{leaf}", {})[part] = value
+        elif rest in names:
+            renamed[ahead + names[rest]] = value
+        else:
+            renamed[f"{ahead}{names[module]}.{leaf}" if module in names else full] = value
+    for key, three in parts.items():
+        if len(three) == len(QKV):
+            renamed[key] = torch.cat([three[part] for part in QKV])
+    return renamed
+
+
+def to_hf(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Rename weights of a plain timm ViT to transformers' names; the inverse of `from_hf`.
+
+    Raises
+    ------
+    KeyError
+        If the kind has no place for one of them.
+    """
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        found = BLOCK.fullmatch(key)
+        names, rest = (VIT if kind == "vit" else DINOV2, found[2]) if found else (STEM, key)
+        ahead = f"encoder.layer.{found[1]}." if found else ""
+        module, _, leaf = rest.rpartition(".")
+        if module == "attn.qkv":
+            for part, third in zip(QKV, value.chunk(3), strict=True):
+                renamed[f"{ahead}attention.attention.{part}.{leaf}"] = third.contiguous()
+        elif rest in names:
+            renamed[ahead + names[rest]] = value
+        else:
+            renamed[f"{ahead}{names[module]}.{leaf}"] = value
+    return renamed
+
+
+def read_hf(name: str) -> HfModel:
+    """Read a model from a folder that ``save_pretrained`` wrote, or from the hub.
+
+    Parameters
+    ----------
+    name
+        A folder with ``config.json`` and ``model.safetensors``, or ``owner/name`` on the hub.
+
+    Raises
+    ------
+    EncoderError
+        If it cannot be had, or is no ViT or DINOv2 with a plain MLP.
+    """
+    where = f"hf:{name}"
+    try:
+        config = read_json(_file(name, "config.json"))
+        arguments = _arguments(config, where)
+        normalisation = _normalisation(name, config["model_type"])
+        side = int(config["image_size"])
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise EncoderError(f"its config.json cannot be read ({error!r})", where=where) from error
+    state = from_hf(read_weights(_file(name, "model.safetensors")))
+    drop = ("pooler.", "classifier.", "mask_token", "decoder.")
+    kept = {key: value for key, value in state.items() if not key.startswith(drop)}
+    return HfModel(kept, arguments, side, *normalisation)
+
+
+def _arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    kind = config.get("model_type")
+    if kind not in KINDS:
+        raise EncoderError(f"a model of type {kind!r}", where=where, remedy=f"there are: {', '.join(KINDS)}")
+    if config.get("use_swiglu_ffn"):
+        reason = "its MLP is SwiGLU, as in DINOv2-giant, which cannot be used here"
+        raise EncoderError(reason, where=where, remedy="use facebook/dinov2-large or a smaller one")
+    if config.get("hidden_act", "gelu") != "gelu" or config.get("num_channels", 3) != 3:
+        reason = f"activation {config.get('hidden_act')}, {config.get('num_channels')} channels"
+        raise EncoderError(reason, where=where, remedy="use a model of RGB images with gelu")
+    width, dino = config["hidden_size"], kind != "vit"
+    arguments = {
+        "img_size": config["image_size"],
+        "patch_size": config["patch_size"],
+        "embed_dim": width,
+        "depth": config["num_hidden_layers"],
+        "num_heads": config["num_attention_heads"],
+        "mlp_ratio": config.get("mlp_ratio", 4) if dino else config["intermediate_size"] / width,
+        "qkv_bias": config.get("qkv_bias", True),
+    }
+    if dino:  # transformers resamples the positions of these for images of any size
+        arguments |= {"init_values": config.get("layerscale_value", 1.0), "dynamic_img_size": True}
+    if kind == "dinov2_with_registers":
+        arguments |= {"reg_tokens": config.get("num_register_tokens", 4), "no_embed_class": True}
+    return arguments
+
+
+def _normalisation(name: str, kind: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    try:
+        found = read_json(_file(name, "preprocessor_config.json"))
+        return tuple(found["image_mean"]), tuple(found["image_std"])
+    except (EncoderError, KeyError):
+        return HALF if kind == "vit" else IMAGENET
+
+
+def _file(name: str, file: str) -> Path:
+    if Path(name).is_dir():
+        if (Path(name) / file).is_file():
+            return Path(name) / file
+        remedy = "name a folder that save_pretrained wrote, in one file of safetensors"
+        raise EncoderError(f"holds no {file}", where=f"hf:{name}", remedy=remedy)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise EncoderError("no such folder", where=f"hf:{name}", remedy="name a folder, or owner/name")
+    from huggingface_hub import hf_hub_download
+
+    if file == "model.safetensors":
+        print(f"{name}: fetching its weights from the Hugging Face hub, unless cached", file=sys.stderr)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        return Path(hf_hub_download(name, file))
+    except Exception as error:  # the hub's client raises whatever its transport does
+        raise EncoderError(
+            f"cannot fetch {file} ({first_line(error)})",
+            where=f"hf:{name}",
+            remedy=f"download config.json and model.safetensors of huggingface.co/{name} into a folder where "
+            "there is a connection, and pass hf:FOLDER",
+        ) from error

@@ -1,0 +1,95 @@
+"""DINO: every view predicts the teacher's centred and sharpened distribution of a global view."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from lightly.loss import DINOLoss
+from torch import Tensor
+
+from dirl.config import Share
+from dirl.encoders.encoder import EncoderOutput
+from dirl.objectives.distillation import DistillationConfig, cross_entropy_rows, prototype_head
+from dirl.objectives.norm import all_sum
+from dirl.objectives.objective import Objective, Teacher, Terms
+
+
+class DINOConfig(DistillationConfig):
+    """What `DistillationConfig` holds, and the momentum of the centre."""
+
+    center_momentum: Share = 0.9
+
+
+class DINO(Objective):
+    """DINO (Caron et al., 2021, arXiv 2104.14294): self-distillation with centring and multi-crop.
+
+    The dense term has a centre for each region, over its present rows: one centre over all regions would
+    allow each region to collapse to a point of its own.
+
+    Parameters
+    ----------
+    width
+        Width of the encoder's tokens.
+    config
+        Its settings.
+    regions
+        How many regions the dense term matches; 0 when vanilla.
+    """
+
+    Config = DINOConfig
+    multi_crop = True
+
+    dense_center: Tensor
+
+    def __init__(self, width: int, config: DINOConfig, regions: int) -> None:
+        projector = partial(prototype_head, width, config)
+        super().__init__(projector, config.prototypes, regions, momentum=config.momentum)
+        self.config = config
+        self.temperature = config.temperature_at(0)
+        self.loss = DINOLoss(
+            config.prototypes,
+            student_temp=config.student_temperature,
+            center_momentum=config.center_momentum,
+        )
+        if regions:
+            self.register_buffer("dense_center", torch.zeros(regions, config.prototypes))
+
+    def begin_step(self, done: float) -> None:
+        """Raise the teacher's temperature."""
+        self.temperature = self.config.temperature_at(done)
+
+    def before_update(self, done: float) -> None:
+        """Keep the last layers as they are for a while."""
+        freeze_last_layers(self, done, self.config)
+
+    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput] | None) -> Terms:
+        """Predict the teacher's global views from all other views."""
+        assert teacher is not None
+        logits = self.projector(torch.cat([view.cls for view in student])).float().chunk(len(student))
+        with torch.no_grad():
+            aims = teacher.objective.projector(torch.cat([view.cls for view in teacher.tokens])).float()
+        views = list(aims.chunk(len(teacher.tokens)))
+        return {"global": self.loss(views, list(logits), teacher_temp=self.temperature)}
+
+    def region_targets(self, projected: Tensor, present: Tensor) -> Tensor:
+        """Centre and sharpen, then move the centre towards this batch's present rows."""
+        targets = torch.softmax((projected - self.dense_center) / self.temperature, dim=-1)
+        rows = torch.where(present[..., None], projected, 0).sum(dim=(0, 1))
+        counts = all_sum(present.sum(dim=(0, 1)).float())[:, None]
+        mean = all_sum(rows) / counts.clamp(min=1)
+        moved = torch.lerp(mean, self.dense_center, self.config.center_momentum)
+        self.dense_center = torch.where(counts > 0, moved, self.dense_center)
+        return targets
+
+    def region_losses(self, student: Tensor, target: Tensor, present: Tensor) -> Tensor:
+        """Return the cross-entropy of the student's regions."""
+        return cross_entropy_rows(target, student, self.config.student_temperature)
+
+
+def freeze_last_layers(objective: Any, done: float, config: DistillationConfig) -> None:
+    """Drop the gradients of all prototypes while the share `done` is below the frozen share."""
+    if done < config.freeze_last_layer_share:
+        for name, parameter in objective.named_parameters():
+            if "last_layer" in name:
+                parameter.grad = None

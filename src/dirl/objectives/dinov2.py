@@ -1,0 +1,120 @@
+"""DINOv2's recipe: DINO with Sinkhorn, masked patch tokens as in iBOT, and KoLeo."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from lightly.loss import KoLeoLoss
+from torch import Tensor, nn
+
+from dirl.config import Positive, Share
+from dirl.encoders.encoder import EncoderOutput
+from dirl.objectives.dense import gather_padded, mean_over_present
+from dirl.objectives.dino import freeze_last_layers
+from dirl.objectives.distillation import DistillationConfig, cross_entropy_rows, prototype_head, sinkhorn
+from dirl.objectives.objective import Objective, Teacher, Terms
+
+
+class DINOv2Config(DistillationConfig):
+    """What `DistillationConfig` holds, the weights of the further terms, and how global views are masked.
+
+    A global view is masked with probability ``p_mask``, by a share of its patch tokens within
+    ``mask_share``.
+    """
+
+    ibot_weight: Positive = 1.0
+    koleo_weight: Positive = 0.1
+    p_mask: Share = 0.5
+    mask_share: tuple[Share, Share] = (0.1, 0.5)
+
+
+class DINOv2(Objective):
+    """The objective of DINOv2 (Oquab et al., 2023, arXiv 2304.07193, section 4).
+
+    Class tokens are distilled as in DINO and masked patch tokens as in iBOT, each with a head of its own;
+    Sinkhorn's iterations stand for the centring. KoLeo spreads the student's class tokens; its group is
+    one global view of all tiles of the batch, on all ranks (the paper's code takes one GPU's). The dense
+    term distils region tokens as it does class tokens, each region shared out by itself.
+
+    Parameters
+    ----------
+    width
+        Width of the encoder's tokens.
+    config
+        Its settings.
+    regions
+        How many regions the dense term matches; 0 when vanilla.
+    """
+
+    Config = DINOv2Config
+    multi_crop = True
+    masked = True
+
+    def __init__(self, width: int, config: DINOv2Config, regions: int) -> None:
+        projector = partial(prototype_head, width, config)
+        super().__init__(projector, config.prototypes, regions, momentum=config.momentum)
+        self.patch_projector: nn.Module = projector()
+        self.config = config
+        self.temperature = config.temperature_at(0)
+        self.koleo = KoLeoLoss()
+
+    def begin_step(self, done: float) -> None:
+        """Raise the teacher's temperature."""
+        self.temperature = self.config.temperature_at(done)
+
+    def before_update(self, done: float) -> None:
+        """Keep the last layers as they are for a while."""
+        freeze_last_layers(self, done, self.config)
+
+    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput] | None) -> Terms:
+        """Distil class tokens and masked patch tokens, and spread the class tokens."""
+        assert teacher is not None
+        v, b = len(teacher.tokens), len(student[0].cls)
+        logits = self.projector(torch.cat([view.cls for view in student])).view(len(student), b, -1)
+        with torch.no_grad():
+            aims = teacher.objective.projector(torch.cat([view.cls for view in teacher.tokens]))
+            everything = torch.ones(v * b, 1, dtype=torch.bool, device=aims.device)
+            targets = sinkhorn(aims[:, None], everything, self.temperature).view(v, b, -1)
+        rows = [
+            cross_entropy_rows(targets[t], logits[s], self.config.student_temperature)
+            for t in range(v)
+            for s in range(len(student))
+            if s != t
+        ]
+        spread = [self.koleo(gather_padded(view.cls.float(), everything[:b, 0])[0]) for view in student[:v]]
+        return {
+            "global": torch.stack(rows).mean(),
+            "ibot": self.config.ibot_weight * self.masked_patches(student[:v], teacher),
+            "koleo": self.config.koleo_weight * torch.stack(spread).mean(),
+        }
+
+    def masked_patches(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput]) -> Tensor:
+        """Distil the patch tokens that the student was not shown (iBOT), each view weighing the same.
+
+        Returns
+        -------
+        Tensor
+            Scalar: mean over masked views of the mean over their masked tokens.
+        """
+        masks = torch.cat([view.masked for view in student if view.masked is not None])
+        shown = torch.cat([view.patches for view in student])
+        # One row at least, so that every parameter has a gradient; without weight if it is not masked.
+        chosen = masks.clone()
+        chosen[0, 0] = True
+        logits = self.patch_projector(shown[chosen])
+        weights = masks / masks.sum(dim=1, keepdim=True).clamp(min=1)
+        with torch.no_grad():
+            aims = torch.cat([view.patches for view in teacher.tokens])[chosen]
+            aims = teacher.objective.patch_projector(aims)
+            targets = sinkhorn(aims[:, None], masks[chosen][:, None], self.temperature)[:, 0]
+        losses = cross_entropy_rows(targets, logits, self.config.student_temperature)
+        rows = torch.zeros_like(weights).masked_scatter(chosen, losses) * weights
+        return mean_over_present(rows.sum(dim=1, keepdim=True), masks.any(dim=1, keepdim=True))
+
+    def region_targets(self, projected: Tensor, present: Tensor) -> Tensor:
+        """Share the present rows of each region out over the prototypes."""
+        return sinkhorn(projected.flatten(0, 1), present.flatten(0, 1), self.temperature).view_as(projected)
+
+    def region_losses(self, student: Tensor, target: Tensor, present: Tensor) -> Tensor:
+        """Return the cross-entropy of the student's regions."""
+        return cross_entropy_rows(target, student, self.config.student_temperature)

@@ -1,0 +1,100 @@
+"""MoCo v3: a student's view finds the teacher's view of the same tile among those of all tiles."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from lightly.models.modules.heads import MoCoProjectionHead
+from torch import Tensor
+
+from dirl.config import Count, Positive, Settings, Share
+from dirl.encoders.encoder import EncoderOutput
+from dirl.objectives.dense import gather_padded, mean_over_present
+from dirl.objectives.objective import Objective, Teacher, Terms
+
+
+class MoCoConfig(Settings):
+    """Sizes of the projector (three layers) and the predictor (two), the temperature, the momentum."""
+
+    hidden_width: Count = 4096
+    output_width: Count = 256
+    temperature: Positive = 0.2
+    momentum: Share = 0.99
+
+
+class MoCo(Objective):
+    """MoCo v3 (Chen, Xie and He, 2021, arXiv 2104.02057): InfoNCE against a momentum encoder.
+
+    The patch embedding stays frozen at its random initialisation, which is what the paper found to make
+    vision transformers train stably. Differs from the paper: the two directions are averaged, not added,
+    which the optimiser's step does not notice.
+
+    Parameters
+    ----------
+    width
+        Width of the encoder's tokens.
+    config
+        Its settings.
+    regions
+        How many regions the dense term matches; 0 when vanilla.
+    """
+
+    Config = MoCoConfig
+    contrastive = True
+    trains_patch_embedding = False
+
+    def __init__(self, width: int, config: MoCoConfig, regions: int) -> None:
+        hidden, out = config.hidden_width, config.output_width
+        super().__init__(
+            partial(MoCoProjectionHead, width, hidden, out, num_layers=3, batch_norm=True),
+            out,
+            regions,
+            predictor=partial(MoCoProjectionHead, out, hidden, out, num_layers=2, batch_norm=True),
+            momentum=config.momentum,
+        )
+        self.temperature = config.temperature
+
+    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput] | None) -> Terms:
+        """Contrast each class token of the student with the teacher's of the other views."""
+        assert teacher is not None
+        v, b = len(student), len(student[0].cls)
+        queries = self.predictor(self.projector(torch.cat([view.cls for view in student])))
+        with torch.no_grad():
+            keys = teacher.objective.projector(torch.cat([view.cls for view in teacher.tokens]))
+        queries, keys = queries.view(v, b, 1, -1), keys.view(v, b, 1, -1)
+        everything = torch.ones(b, 1, dtype=torch.bool, device=queries.device)
+        rows = [
+            self.region_losses(queries[s], keys[t], everything) for t in range(v) for s in range(v) if s != t
+        ]
+        return {"global": mean_over_present(torch.cat(rows), everything.repeat(len(rows), 1))}
+
+    def region_losses(self, student: Tensor, target: Tensor, present: Tensor) -> Tensor:
+        """Contrast the student's regions with the teacher's."""
+        return info_nce_rows(student, target, present, self.temperature)
+
+
+def info_nce_rows(queries: Tensor, keys: Tensor, present: Tensor, temperature: float) -> Tensor:
+    """InfoNCE of each region, times twice the temperature as in MoCo v3 (algorithm 1), per row.
+
+    Parameters
+    ----------
+    queries, keys
+        ``(b, r, p)``; anything where absent. The keys of a row's region in all tiles are its candidates.
+    present
+        Bool ``(b, r)``: present in both views.
+    temperature
+        Divides the cosine similarities.
+
+    Returns
+    -------
+    Tensor
+        ``(b, r)``; finite and without meaning where absent.
+    """
+    queries, keys = (F.normalize(rows.float(), dim=-1) for rows in (queries, keys))
+    everyone, everywhere, offset = gather_padded(keys, present)
+    logits = torch.einsum("irp,jrp->rij", queries, everyone) / temperature
+    logits = logits.masked_fill(~everywhere.T[:, None], torch.finfo(logits.dtype).min)
+    here = torch.arange(len(queries), device=queries.device)
+    losses = logits.logsumexp(dim=-1) - logits[:, here, offset + here]
+    return 2 * temperature * losses.T

@@ -1,0 +1,77 @@
+"""What a recipe asks for against what its objective and its tiles can give."""
+
+import math
+import warnings
+
+import numpy as np
+
+from dirl.config import PretrainRecipe
+from dirl.encoders.init import InitReport
+from dirl.encoders.vit import ViT
+from dirl.errors import ConfigError
+from dirl.objectives.objective import Objective
+from dirl.store.dataset import TileStore
+
+COARSE_UM = 8.0
+
+
+def check(recipe: PretrainRecipe, kind: type[Objective], ranks: int) -> None:
+    """Refuse what an objective cannot do, before anything is made.
+
+    Raises
+    ------
+    ConfigError
+        With the key to change.
+    """
+    name, parts = recipe.objective.name, recipe.optimiser.accumulate * ranks
+    if recipe.views.local_count and not kind.multi_crop:
+        remedy = "set views.local_count=0, or choose dino or dinov2"
+        raise ConfigError(f"{name} takes no local views", where="views.local_count", remedy=remedy)
+    if recipe.dense.negatives == "regions" and not kind.contrastive:
+        raise ConfigError(f"{name} has no negatives", where="dense.negatives", remedy="leave it at tiles")
+    if recipe.views.local_size_px % (recipe.encoder.patch_px or 1) and recipe.views.local_count:
+        side = recipe.encoder.patch_px
+        reason = f"a local view of {recipe.views.local_size_px} px is no whole number of patches of {side} px"
+        raise ConfigError(reason, where="views.local_size_px")
+    if recipe.batch % parts:
+        reason = f"a batch of {recipe.batch} cannot be cut into {parts} equal parts"
+        raise ConfigError(reason, where="batch", remedy=f"use a multiple of {parts}")
+    if recipe.batch // recipe.optimiser.accumulate < kind.smallest_batch:
+        reason = f"{name} compares tiles with each other, and needs {kind.smallest_batch} at a time"
+        raise ConfigError(reason, where="batch", remedy="raise batch, or lower optimiser.accumulate")
+
+
+def warn_if_coarse(recipe: PretrainRecipe, tiles: TileStore, encoder: ViT) -> None:
+    """Warn where a patch token is too large to tell nuclei from the rest, with the numbers."""
+    token_um = encoder.patch_px * tiles.spec.mpp * _typical_scale(recipe, tiles.spec.size_px)
+    if token_um > COARSE_UM:
+        warnings.warn(
+            f"tokens of {token_um:.1f} µm are coarse: above {COARSE_UM:g} µm nuclei and the rest weigh "
+            "nearly the same tokens; use a smaller encoder.patch_px or a finer mpp",
+            stacklevel=3,
+        )
+
+
+def warn_of_start(recipe: PretrainRecipe, report: InitReport) -> None:
+    """Say which starting weights did not find a place, and whether images are normalised as they expect."""
+    left = {"missing": report.missing, "unexpected": report.unexpected, "resampled": report.resampled}
+    told = [f"{len(names)} {kind} (such as {names[0]})" for kind, names in left.items() if names]
+    if told:
+        warnings.warn(
+            f"of the weights of {recipe.encoder.init}: {', '.join(told)}; init.json lists them",
+            stacklevel=3,
+        )
+    mine = (recipe.encoder.mean, recipe.encoder.std)
+    if report.normalisation is not None and not np.allclose(report.normalisation, mine):
+        mean, std = (list(part) for part in report.normalisation)
+        warnings.warn(
+            f"{recipe.encoder.init} was trained on images normalised otherwise: set encoder.mean to {mean} "
+            f"and encoder.std to {std}",
+            stacklevel=3,
+        )
+
+
+def _typical_scale(recipe: PretrainRecipe, tile_px: int) -> float:
+    """Tile pixels per view pixel of the mean crop."""
+    low, high = recipe.views.crop_area
+    return math.sqrt((low + high) / 2) * tile_px / recipe.views.size_px

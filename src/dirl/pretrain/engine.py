@@ -1,0 +1,189 @@
+"""Lightning, set up for one run: devices, precision, what watches it, what it says."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.strategies import FSDPStrategy
+from timm.models.vision_transformer import Block
+
+from dirl.config import PretrainRecipe
+from dirl.errors import ConfigError, TrainingError
+from dirl.pretrain.logs import MetricsCsv
+from dirl.pretrain.looks import choose_looks
+from dirl.pretrain.module import PretrainModule
+from dirl.pretrain.monitors import Bar, Checkpoint, Guard, Log
+from dirl.pretrain.signals import Signals
+from dirl.store.dataset import TileStore
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Where a run is trained.
+
+    Attributes
+    ----------
+    gpu
+        On GPUs, else on the CPU.
+    each
+        Devices, or processes, of a machine.
+    nodes
+        Machines.
+    strategy
+        ``auto``, ``ddp`` or ``fsdp``.
+    """
+
+    gpu: bool
+    each: int
+    nodes: int
+    strategy: str
+
+    @property
+    def ranks(self) -> int:
+        """Processes that share each batch."""
+        return self.each * self.nodes
+
+
+def choose_devices(device: str, devices: int | None, nodes: int, strategy: str) -> Devices:
+    """Turn what a user asked for into devices.
+
+    Raises
+    ------
+    ConfigError
+        If there are none such.
+    """
+    gpu = on_gpu(device)
+    if strategy not in ("auto", "ddp", "fsdp"):
+        raise ConfigError("no such strategy", where=f"--strategy {strategy}", remedy="use auto, ddp or fsdp")
+    if strategy == "fsdp" and not gpu:
+        raise ConfigError("fsdp needs GPUs", where="--strategy fsdp", remedy="use ddp on a CPU")
+    return Devices(gpu, devices or (torch.cuda.device_count() if gpu else 1), nodes, strategy)
+
+
+def train(
+    module: PretrainModule,
+    recipe: PretrainRecipe,
+    tiles: TileStore,
+    out: Path,
+    where: Devices,
+    quiet: bool,
+    tracker: Logger | None = None,
+) -> pl.Trainer:
+    """Train until the recipe's last step or a signal, from the last checkpoint where there is one.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite, the embeddings collapse, or memory runs out.
+    KeyboardInterrupt
+        If Ctrl-C came twice.
+    """
+    last = out / "last.ckpt"
+    start = (
+        int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]) if last.exists() else 0
+    )
+    tensorboard = TensorBoardLogger(out, name="", version="tensorboard", purge_step=start or None)
+    with _quiet_lightning(), _memory_explained(recipe, where.ranks):
+        trainer = pl.Trainer(
+            accelerator="gpu" if where.gpu else "cpu",
+            devices=where.each,
+            num_nodes=where.nodes,
+            strategy=_strategy(where),
+            precision=_precision(recipe, where.gpu),
+            max_steps=recipe.steps,
+            accumulate_grad_batches=recipe.optimiser.accumulate,
+            gradient_clip_val=recipe.optimiser.clip_norm,
+            logger=[MetricsCsv(out / "metrics.csv", start), tensorboard, *([tracker] if tracker else [])],
+            callbacks=callbacks(recipe, tiles, module.encoder.patch_px, out, quiet),
+            log_every_n_steps=1,  # nothing goes through it: see monitors.Log
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        if tracker is not None:
+            tracker.log_hyperparams(recipe.model_dump(mode="json"))
+        trainer.fit(module, ckpt_path=last if start else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return trainer
+
+
+def callbacks(
+    recipe: PretrainRecipe, tiles: TileStore, patch_px: int, out: Path, quiet: bool
+) -> list[pl.Callback]:
+    """Make what watches a run."""
+    last, every = out / "last.ckpt", recipe.checkpoint_every_steps
+    warmup = round(recipe.optimiser.warmup_share * recipe.steps)
+    # In this order: what is broken is neither logged nor saved, and what is saved has been logged.
+    return [
+        Guard(warmup, (recipe.log_every_steps, every), last),
+        Log(recipe.log_every_steps, choose_looks(recipe, tiles, patch_px), every),
+        Signals(recipe.log_every_steps),
+        Checkpoint(last, every),
+        Bar(f"Pretraining {out.name}", quiet),
+    ]
+
+
+def _precision(recipe: PretrainRecipe, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    if recipe.precision != "auto":
+        return recipe.precision
+    return "bf16-mixed" if on_gpu else "32-true"
+
+
+def on_gpu(device: str) -> bool:
+    """Whether a user's ``auto``, ``cpu`` or ``cuda`` means GPUs here."""
+    if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise ConfigError(
+            "no such device here", where=f"--device {device}", remedy="use auto or cpu; see `dirl doctor`"
+        )
+    return device != "cpu" and torch.cuda.is_available()
+
+
+def _strategy(where: Devices) -> Any:
+    if where.strategy == "fsdp":
+        return FSDPStrategy(auto_wrap_policy={Block}, state_dict_type="full", use_orig_params=True)
+    return "ddp" if where.ranks > 1 or where.strategy == "ddp" else "auto"
+
+
+@contextmanager
+def _memory_explained(recipe: PretrainRecipe, ranks: int) -> Iterator[None]:
+    """Say what to do where memory runs out."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+            raise
+        held = recipe.batch // (recipe.optimiser.accumulate * ranks)
+        raise TrainingError(
+            f"out of memory with {held} tiles at a time on each device, of {recipe.views.size_px} px "
+            f"in {recipe.views.count + recipe.views.local_count} views",
+            where=f"batch {recipe.batch}",
+            remedy="raise optimiser.accumulate, set encoder.checkpoint_blocks=true, or lower batch",
+        ) from error
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's tips: what the user should know, this package says itself."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory.*")
+        warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

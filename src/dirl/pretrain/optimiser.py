@@ -1,0 +1,149 @@
+"""AdamW, its parameter groups, and how rate and weight decay go along the steps."""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from lightly.utils.scheduler import cosine_schedule
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from dirl.config import OptimiserConfig
+from dirl.encoders.vit import ViT
+from dirl.errors import ConfigError
+
+STEM = ("patch_embed", "norm_pre")
+STEM_TOKENS = ("cls_token", "reg_token", "pos_embed")
+
+
+def make_optimiser(
+    modules: Mapping[str, nn.Module], config: OptimiserConfig, batch: int, steps: int
+) -> tuple[AdamW, LambdaLR]:
+    """Make the optimiser of all that is trained, and the schedule of its rate, to be stepped every step.
+
+    Parameters
+    ----------
+    modules
+        The student under ``encoder``, and what is trained beside it, always at the full rate.
+    config
+        Rate at a batch of 256, decay, warm-up.
+    batch
+        Tiles in a step, over all devices and accumulated parts.
+    steps
+        Steps of the run.
+    """
+    lr = peak_lr(config, batch)
+    optimiser = AdamW(parameter_groups(modules, config, lr), lr=lr, betas=config.betas)
+    factor = partial(lr_factor, steps=steps, config=config, batch=batch)
+    return optimiser, LambdaLR(optimiser, factor)
+
+
+def parameter_groups(
+    modules: Mapping[str, nn.Module], config: OptimiserConfig, lr: float
+) -> list[dict[str, Any]]:
+    """Group what is trained by rate and by weight decay.
+
+    Biases and vectors (norms, layer scales) do not decay; the rest does, class, register and position
+    embeddings too, as in DINO, MAE and DINOv2. With layer decay, the last block and the final norm have
+    the full rate, each block before one factor less, and the stem (patch, class, register, position and mask
+    embeddings) one less than the first block. What does not require a gradient is left out.
+
+    Parameters
+    ----------
+    modules
+        As for `make_optimiser`.
+    config
+        Its ``weight_decay`` and ``layer_decay``.
+    lr
+        The full rate.
+
+    Returns
+    -------
+    list of dict
+        As torch's optimisers take them; ``decays`` says which ones `set_weight_decay` sets.
+    """
+    if config.layer_decay == 1:
+        groups = param_groups_weight_decay(nn.ModuleDict(dict(modules)), 1.0)
+    else:
+        encoder: Any = modules["encoder"]
+        others = nn.ModuleDict({name: module for name, module in modules.items() if name != "encoder"})
+        own = nn.ParameterList(p for name, p in encoder.named_parameters() if not name.startswith("vit."))
+        lowest = config.layer_decay ** len(encoder.vit.blocks)
+        groups = param_groups_layer_decay(encoder.vit, 1.0, layer_decay=config.layer_decay)
+        groups += [{**group, "lr_scale": lowest} for group in param_groups_weight_decay(own, 1.0)]
+        groups += param_groups_weight_decay(others, 1.0)
+    return [
+        {
+            "params": group["params"],
+            "lr": lr * group.get("lr_scale", 1.0),
+            "weight_decay": config.weight_decay * group["weight_decay"],
+            "decays": bool(group["weight_decay"]),
+        }
+        for group in groups
+    ]
+
+
+def peak_lr(config: OptimiserConfig, batch: int) -> float:
+    """Rate after the warm-up: it grows with the batch."""
+    return config.lr * batch / 256
+
+
+def lr_factor(step: int, steps: int, config: OptimiserConfig, batch: int) -> float:
+    """Share of the peak rate at a step: a linear warm-up, then half a cosine down to ``min_lr``."""
+    warmup = round(config.warmup_share * steps)
+    floor = min(config.min_lr / peak_lr(config, batch), 1.0)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1, steps - warmup)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def weight_decay_at(step: int, steps: int, config: OptimiserConfig) -> float:
+    """Weight decay at a step: half a cosine from the first to ``weight_decay_end``, reached at the last."""
+    if config.weight_decay_end is None:
+        return config.weight_decay
+    return float(cosine_schedule(min(step, steps), steps, config.weight_decay, config.weight_decay_end))
+
+
+def set_weight_decay(optimiser: torch.optim.Optimizer, value: float) -> None:
+    """Set the decay of the groups that decay."""
+    for group in optimiser.param_groups:
+        if group["decays"]:
+            group["weight_decay"] = value
+
+
+def freeze(encoder: ViT, blocks: int) -> None:
+    """Keep the first blocks of an encoder as they are, and the embeddings below them.
+
+    Those are the patch kernel and class, register and position embeddings: a change in them would reach the
+    frozen blocks as an input that they were not trained on. The mask token stays trained: it has no
+    earlier value to keep.
+
+    Parameters
+    ----------
+    encoder
+        Its parameters lose ``requires_grad``.
+    blocks
+        How many; 0 freezes nothing.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer blocks.
+    """
+    vit = encoder.vit
+    if blocks > len(vit.blocks):
+        reason = f"there are {len(vit.blocks)} blocks, not {blocks}"
+        raise ConfigError(reason, where="encoder.frozen_blocks", remedy=f"use at most {len(vit.blocks)}")
+    if not blocks:
+        return
+    for part in (*(getattr(vit, name) for name in STEM), *vit.blocks[:blocks]):
+        part.requires_grad_(False)
+    for name in STEM_TOKENS:
+        token = getattr(vit, name)
+        if token is not None:
+            token.requires_grad_(False)

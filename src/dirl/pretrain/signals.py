@@ -1,0 +1,60 @@
+"""What happens on Ctrl-C, SIGTERM and SIGUSR1: the step is finished, the state saved, the run ended."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.distributed as dist
+
+from dirl.pretrain.module import PretrainModule
+
+# A terminal's Ctrl-C, a container's or a scheduler's stop, what SLURM is told to send before its time is up.
+CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Signals(pl.Callback):
+    """Stop a run between two steps when a signal has come; a second Ctrl-C stops at once.
+
+    Ranks must stop at the same step: they ask each other at every `agree_every` steps.
+    """
+
+    def __init__(self, agree_every: int) -> None:
+        self.agree_every = agree_every
+        self.came: int | None = None
+        self.earlier: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Listen, where this thread may."""
+        try:
+            self.earlier = {number: signal.signal(number, self._note) for number in CAUGHT}
+        except ValueError:  # not the main thread: whoever runs it there stops it in his own way
+            self.earlier = {}
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop after this step if any rank has been told to."""
+        assert isinstance(module, PretrainModule)
+        if not module.stepped:
+            return
+        told = self.came is not None
+        if trainer.world_size > 1:
+            if trainer.global_step % self.agree_every:
+                return
+            flag = torch.tensor([told], dtype=torch.int32, device=module.device)
+            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+            told = bool(flag.item())
+        trainer.should_stop = trainer.should_stop or told
+
+    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        """Listen no longer."""
+        for number, handler in self.earlier.items():
+            signal.signal(number, handler)
+        self.earlier = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.came is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.came = number

@@ -1,0 +1,54 @@
+"""Where a run may be followed beside its `metrics.csv`: trackers, each an extra."""
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
+from lightning.pytorch.loggers.logger import Logger
+
+from dirl.card import digest
+from dirl.errors import ConfigError
+
+
+def make_tracker(name: str, out: Path) -> Logger:
+    """Make the tracker of a run.
+
+    Its own environment variables say where it writes to and who is logged in; the project is ``dirl`` unless
+    they name one. A resumed run goes on in W&B, and is a new run of the same name in MLflow.
+
+    Parameters
+    ----------
+    name
+        ``wandb`` or ``mlflow``, which is also the extra that it needs.
+    out
+        Directory of the run.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such tracker, or its extra is not installed.
+    """
+    if name not in TRACKERS:
+        remedy = f"use {' or '.join(TRACKERS)}; metrics.csv and TensorBoard are always written"
+        raise ConfigError("no such tracker", where=f"--logger {name}", remedy=remedy)
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(f"needs {name}", where=f"--logger {name}", remedy=f"pip install 'dirl[{name}]'")
+    return TRACKERS[name](out)
+
+
+def _wandb(out: Path) -> Logger:
+    # An id of its own, so that the run goes on there, too, when it is resumed.
+    project = os.environ.get("WANDB_PROJECT", "dirl")
+    return WandbLogger(name=out.name, project=project, id=digest(str(out.resolve())), save_dir=out)
+
+
+def _mlflow(out: Path) -> Logger:
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "dirl")
+    # As MLflow itself has it by now; Lightning's own choice, a folder, is refused by its newer versions.
+    place = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    return MLFlowLogger(experiment_name=experiment, run_name=out.name, tracking_uri=place)
+
+
+TRACKERS: Mapping[str, Callable[[Path], Logger]] = {"wandb": _wandb, "mlflow": _mlflow}

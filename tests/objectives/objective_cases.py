@@ -1,0 +1,60 @@
+"""What the tests of objectives share: small settings and random views."""
+
+import copy
+
+import torch
+
+from dirl.config import ObjectiveConfig
+from dirl.encoders.encoder import EncoderOutput
+from dirl.objectives.load import load_objective
+from dirl.objectives.objective import Teacher
+from dirl.objectives.regions import RegionTokens
+
+WIDTH, BATCH, REGIONS = 12, 6, 2
+SMALL = {
+    "simclr": {"hidden_width": 16, "output_width": 8},
+    "moco": {"hidden_width": 16, "output_width": 8},
+    "byol": {"hidden_width": 16, "output_width": 8},
+    "vicreg": {"hidden_width": 16, "output_width": 8},
+    "dino": {"hidden_width": 16, "bottleneck_width": 8, "prototypes": 20},
+    "dinov2": {"hidden_width": 16, "bottleneck_width": 8, "prototypes": 20},
+}
+
+
+def build(name, regions=REGIONS, seed=0, **settings):
+    """Make a small objective, in the training mode."""
+    kind, config = load_objective(ObjectiveConfig(name=name, **SMALL[name], **settings))
+    torch.manual_seed(seed)
+    return kind(WIDTH, config, regions)
+
+
+def teacher_of(objective, tokens, seed=1):
+    """Make a teacher whose heads differ from the student's; None for objectives without one."""
+    if objective.momentum is None:
+        return None
+    averaged = copy.deepcopy(objective)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in averaged.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return Teacher(tokens, averaged)
+
+
+def views(count, seed=2, batch=BATCH, masked=False):
+    """Random encoder outputs with four patch tokens."""
+    torch.manual_seed(seed)
+    return [
+        EncoderOutput(
+            cls=torch.randn(batch, WIDTH),
+            patches=torch.randn(batch, 4, WIDTH),
+            registers=torch.zeros(batch, 0, WIDTH),
+            grid=(2, 2),
+            masked=torch.rand(batch, 4) < 0.5 if masked else None,
+        )
+        for _ in range(count)
+    ]
+
+
+def regions(tokens, present):
+    """Region tokens of one view."""
+    return RegionTokens(tokens=tokens, present=present, mass=present.float())

@@ -1,0 +1,196 @@
+"""The prior: region sets, controls and noise as a recipe asks for them, counted, and picklable."""
+
+import pickle
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+
+from dirl.card import claim, finish, new_card
+from dirl.cells.regions import region_ids, ring_ids
+from dirl.config import PretrainRecipe, make
+from dirl.errors import ConfigError, StoreError
+from dirl.pretrain.prior import make_prior, shuffled_partners
+from dirl.store.cells import cells_dir, merge_cells, write_cells
+from dirl.store.dataset import TileStore
+
+CLASSES = ("immune", "tumour", None)
+
+
+@pytest.fixture(scope="module")
+def tiles(small_store, tmp_path_factory):
+    """The small store with a second segmenter, which tells the nuclei apart by their id."""
+    path = tmp_path_factory.mktemp("prior") / "store"
+    shutil.copytree(small_store, path)
+    store = TileStore.open(path)
+    drawn = store.cells("hematoxylin")
+    every = [drawn.labels(i) for i in range(len(store))]
+    ids = sorted(set(np.concatenate([np.unique(labels) for labels in every]).tolist()) - {0})
+    nuclei = {name: [0.0] * len(ids) for name in ("x", "y", "area_um2")}
+    nuclei |= {"id": ids, "touches_border": [False] * len(ids), "class": [CLASSES[i % 3] for i in ids]}
+    items = ((name, every[i], drawn.regions(i)) for i, name in enumerate(store.tile_ids.tolist()))
+    folder = cells_dir(path, "typed")
+    card = claim(folder, new_card("cells", {}))
+    write_cells(path, "typed", "slide", items, nuclei)
+    merge_cells(path, "typed")
+    finish(folder, card, {})
+    return store
+
+
+def prior(tiles, cells="typed", seed=0, **dense):
+    return make_prior(make(PretrainRecipe, {"cells": cells, "seed": seed, "dense": dense}), tiles)
+
+
+def test_what_reads_no_ids_has_no_prior_and_needs_no_cells(tiles):
+    for dense in ({"weight": 0.0}, {"control": "one"}, {"control": "twice"}):
+        assert prior(tiles, cells="none", **dense) is None
+    assert prior(tiles, cells="none", regions="grid").ids(0).max() == 4
+
+
+def test_cells_are_what_the_store_holds(tiles):
+    made = prior(tiles)
+    assert made.names == ("nuclei", "rest") and made.instances == 0
+    for i in range(len(tiles)):
+        assert np.array_equal(made.ids(i), tiles.cells("typed").regions(i))
+
+
+def test_the_ring_has_its_width_in_micrometres(tiles):
+    made = prior(tiles, regions="tissue", ring_um=3.0)
+    assert made.names == ("nuclei", "ring", "rest")
+    cells = tiles.cells("typed")
+    assert np.array_equal(made.ids(3), ring_ids(cells.labels(3), cells.regions(3) > 0, 6.0))
+
+
+def test_classes_are_those_of_the_table_of_nuclei(tiles):
+    made = prior(tiles, regions="classes")
+    assert made.names == ("immune", "tumour", "rest")
+    cells = tiles.cells("typed")
+    for i in range(len(tiles)):
+        labels, ids = cells.labels(i), made.ids(i)
+        # Of ids that divide by three the class is not named: they belong to no region.
+        assert np.array_equal(ids[labels > 0], np.array([1, 2, 0])[labels[labels > 0] % 3])
+        assert np.array_equal(ids == 3, cells.regions(i) == 2)
+
+
+def test_a_segmenter_without_classes_is_named_with_the_remedy(tiles):
+    with pytest.raises(StoreError, match=r"hematoxylin names no classes of nuclei.*cells or tissue"):
+        prior(tiles, cells="hematoxylin", regions="classes")
+    with pytest.raises(StoreError, match=r"no cells of other; there are cells of hematoxylin, typed"):
+        prior(tiles, cells="other")
+
+
+def test_instances_are_the_nuclei_of_the_tile(tiles):
+    made = prior(tiles, match="instance", instances=3)
+    assert made.names == ("nucleus 1", "nucleus 2", "nucleus 3") and made.instances == 3
+    numbers, labels = made.ids(2), tiles.cells("typed").labels(2)
+    assert numbers.dtype == np.int32
+    assert np.array_equal(np.unique(numbers), np.arange(numbers.max() + 1))
+    assert len(set(zip(numbers.ravel(), labels.ravel(), strict=True))) == numbers.max() + 1
+
+
+def test_numbers_have_no_gaps_where_nuclei_are_dropped(tiles):
+    made = prior(tiles, match="instance", noise={"kind": "drop", "strength": 0.5})
+    all_of = prior(tiles, match="instance")
+    numbers = [made.ids(i) for i in range(len(tiles))]
+    assert all(np.array_equal(np.unique(n[n > 0]), np.arange(1, n.max() + 1)) for n in numbers)
+    assert 0 < sum(n.max() for n in numbers) < sum(all_of.ids(i).max() for i in range(len(tiles)))
+
+
+@pytest.mark.parametrize(("regions", "count"), [("cells", 2), ("tissue", 3), ("classes", 3)])
+def test_the_control_grid_has_as_many_regions(tiles, regions, count):
+    made = prior(tiles, regions=regions, control="grid")
+    assert len(made.names) == count
+    assert np.array_equal(np.unique(made.ids(0)), np.arange(1, count + 1))
+
+
+def test_tissue_only_is_all_but_glass(tiles):
+    made = prior(tiles, control="tissue-only")
+    assert made.names == ("tissue",)
+    assert np.array_equal(made.ids(1), tiles.cells("typed").regions(1) > 0)
+
+
+@pytest.mark.parametrize("dense", [{}, {"regions": "classes"}, {"match": "instance"}, {"regions": "tissue"}])
+def test_shuffled_is_the_prior_of_another_tile_of_the_slide(tiles, dense):
+    partner = shuffled_partners(tiles, 0)
+    own, shuffled = prior(tiles, **dense), prior(tiles, control="shuffled", **dense)
+    assert (partner != np.arange(len(tiles))).all()
+    for i in range(len(tiles)):
+        assert np.array_equal(shuffled.ids(i), own.ids(int(partner[i])))
+    everyone = prior(tiles, noise={"kind": "shuffle", "strength": 1.0}, **dense)
+    assert np.array_equal(everyone.ids(0), shuffled.ids(0))
+
+
+def test_moved_keeps_density_and_says_where_the_tissue_is(tiles):
+    own, moved = prior(tiles), prior(tiles, control="moved")
+    with_nuclei = [i for i in range(len(tiles)) if (own.ids(i) == 1).any()]
+    assert len(with_nuclei) > 10
+    for i in with_nuclei:
+        before, after = own.ids(i), moved.ids(i)
+        assert (after == 1).sum() == pytest.approx((before == 1).sum(), rel=0.05)
+        assert not np.array_equal(before, after)
+        assert (after[before > 0] > 0).all()
+    one = with_nuclei[0]
+    assert np.array_equal(moved.ids(one), prior(tiles, control="moved").ids(one))
+    assert not np.array_equal(moved.ids(one), prior(tiles, seed=1, control="moved").ids(one))
+
+
+@pytest.mark.parametrize("kind", ["drop", "dilate", "erode", "shift", "shuffle"])
+def test_noise_of_strength_zero_is_none_and_more_is_some(tiles, kind):
+    own = prior(tiles)
+    none, some = (prior(tiles, noise={"kind": kind, "strength": s}) for s in (0.0, 1.0))
+    assert all(np.array_equal(none.ids(i), own.ids(i)) for i in range(len(tiles)))
+    assert any(not np.array_equal(some.ids(i), own.ids(i)) for i in range(len(tiles)))
+    nuclei = [sum((p.ids(i) == 1).sum() for i in range(len(tiles))) for p in (own, some)]
+    order = {"drop": nuclei[1] == 0, "dilate": nuclei[0] < nuclei[1], "erode": nuclei[0] > nuclei[1] > 0}
+    assert order.get(kind, nuclei[1] == pytest.approx(nuclei[0], rel=0.1))
+    assert np.array_equal(some.ids(0), prior(tiles, noise={"kind": kind, "strength": 1.0}).ids(0))
+
+
+def test_noise_goes_through_every_set(tiles):
+    for regions, draw in (("cells", region_ids), ("tissue", lambda n, t: ring_ids(n, t, 8.0))):
+        made = prior(tiles, regions=regions, noise={"kind": "drop", "strength": 1.0})
+        tissue = tiles.cells("typed").regions(0) > 0
+        assert np.array_equal(made.ids(0), draw(np.zeros_like(tissue, np.int32), tissue))
+    made = prior(tiles, regions="classes", noise={"kind": "erode", "strength": 1.0})
+    whole = prior(tiles, regions="classes")
+    whole, left = (np.stack([p.ids(i) for i in range(len(tiles))]) for p in (whole, made))
+    inside = np.isin(left, (1, 2))
+    assert inside.any() and np.array_equal(left[inside], whole[inside])
+
+
+@pytest.mark.parametrize("dense", [{"control": "shuffled"}, {"regions": "classes"}, {"control": "moved"}])
+def test_other_processes_are_told_the_same(tiles, dense):
+    made = prior(tiles, **dense)
+    again = pickle.loads(pickle.dumps(made))
+    assert again.names == made.names and np.array_equal(again.ids(1), made.ids(1))
+
+
+def test_it_travels_to_spawned_workers(tiles):
+    made = prior(tiles, control="shuffled")
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert np.array_equal(pool.submit(made.ids, 1).result(), made.ids(1))
+
+
+NOISE = {"kind": "drop", "strength": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("dense", "reason"),
+    [
+        ({"match": "instance", "regions": "tissue"}, "goes with regions: cells, not tissue"),
+        ({"match": "instance", "control": "grid"}, "control: grid does not have"),
+        ({"match": "instance", "control": "one"}, "control: one does not have"),
+        ({"regions": "grid", "control": "shuffled"}, "no cells for control: shuffled"),
+        ({"regions": "grid", "noise": NOISE}, "no cells for noise"),
+        ({"control": "moved", "noise": NOISE}, "control: moved does not have"),
+        ({"control": "one", "noise": NOISE}, "control: one does not have"),
+        ({"regions": "grid", "grid_side": 16}, "more than 255 regions"),
+        ({"noise": {"kind": "shuffle", "strength": 2}}, "a share of 2 to shuffle"),
+    ],
+)
+def test_what_means_nothing_is_refused(tiles, dense, reason):
+    with pytest.raises(ConfigError, match=reason):
+        prior(tiles, **dense)
+    assert prior(tiles, weight=0.0, **dense) is None
