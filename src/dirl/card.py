@@ -15,7 +15,17 @@ import dirl
 from dirl.errors import StoreError
 from dirl.files import read_json, remove, write_json
 
-PACKAGES = ("numpy", "torch", "timm", "lightly", "lightning", "openslide-python", "scikit-image")
+PACKAGES = (
+    "numpy",
+    "torch",
+    "timm",
+    "lightly",
+    "lightning",
+    "openslide-python",
+    "scikit-image",
+    "scikit-learn",
+    "h5py",
+)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def gate_tiles(store: TileStore, encoders: Sequence[LoadedEncoder], tiles: int, 
     count = min(len(candidates), tiles, MOST_TILES)
     chosen = np.sort(np.random.default_rng(seed).choice(candidates, count, replace=False))
     views = views or ViewsConfig(size_px=min(224, store.spec.size_px))
-    return GateTiles(store, chosen, views.model_copy(update={"count": 2}), seed)
+    return GateTiles(store, chosen, views.model_copy(update={"count": 2, "local_count": 0}), seed)
 
 
 def gates(
@@ -210,7 +210,7 @@ def _hits(
                 tiles.views,
                 seed=tiles.seed,
                 patch_px=tiles.views.size_px,  # only images are used: one token is enough
-            ).images
+            )[0].images
             for name, function in embedders.items():
                 parts[name].append(torch.stack([function(view).cpu() for view in views]))
         for name, part in parts.items():

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 
 from dirl.audit.controls import uniform_rows, untrained
 from dirl.audit.gate import gate_tiles, gates
@@ -22,6 +21,7 @@ from dirl.card import claim, finish, new_card
 from dirl.config import AuditConfig
 from dirl.encoders.attention import AttentionRows, attention_rows
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
+from dirl.encoders.device import choose_device
 from dirl.errors import ConfigError
 from dirl.files import read_json, replacing, write_json, write_text
 from dirl.progress import bar
@@ -96,7 +96,7 @@ def audit(
     """
     tiles = TileStore.open(store)
     chosen = draw_tiles(tiles, tiles.cells(config.cells), config.tiles, config.seed)
-    loaded = _named([load_encoder(spec, device=_device(device)) for spec in encoders])
+    loaded = _named([load_encoder(spec, device=choose_device(device)) for spec in encoders])
     for one in loaded:  # refused before the directory is claimed
         attention_rows(one.model, preprocess(one, chosen.read(chosen.indices[:1]).images))
     inputs = {"store": tiles.digest, "cells": chosen.cells.card.digest}
@@ -230,16 +230,3 @@ def _named(encoders: Sequence[LoadedEncoder]) -> list[LoadedEncoder]:
         reason = "named twice" if twice else "no encoder named"
         raise ConfigError(reason, where=twice[0] if twice else "ENCODER", remedy="name different encoders")
     return named
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            "no such device here", where=f"--device {name}", remedy="use auto or cpu"
-        ) from error
-    return device

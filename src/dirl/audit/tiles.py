@@ -147,8 +147,9 @@ def batch_weights(encoder: LoadedEncoder, tiles: AuditTiles, batch: TileBatch) -
     labels = fit(encoder, batch.labels)
     tile_px = batch.labels.shape[-1]
     px_um = tiles.store.spec.mpp * (1 if encoder.input_px is None else tile_px / encoder.input_px)
-    slides = tiles.store.slide_ids[batch.indices].tolist()
+    slides = tiles.store.index["slide_id"].take(batch.indices).to_pylist()
+    least_px = {slide: tiles.nucleus_um2[slide] / (2 * px_um**2) for slide in set(slides)}
     return [
-        nucleus_weights(label, encoder.patch_px, tiles.nucleus_um2[slide] / (2 * px_um**2))
+        nucleus_weights(label, encoder.patch_px, least_px[slide])
         for label, slide in zip(labels, slides, strict=True)
     ]

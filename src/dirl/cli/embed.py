@@ -1,0 +1,41 @@
+"""`dirl embed`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def embed(
+    encoder: Annotated[str, typer.Argument(help="A run's directory, or timm:NAME[,weights=FILE|random].")],
+    store: Annotated[Path, typer.Option(help="Tile store.")],
+    out: Annotated[Path, typer.Option(help="Directory of the features.")],
+    tiles: Annotated[
+        int | None, typer.Option(help="At most so many, spread over the slides; else all.", min=1)
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Tiles in one forward pass.", min=1)] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes that read tiles.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of tiles and of the untrained floor.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace features made otherwise.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Embed the tiles of a store: one HDF5 file per slide, and floors to compare with."""
+    from rich import print as show
+
+    from dirl.features.embed import embed as run
+
+    made = run(
+        encoder,
+        store,
+        out,
+        tiles=tiles,
+        seed=seed,
+        device=device,
+        batch=batch,
+        workers=workers,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    tiles_made, width = made.values.shape
+    show(f"[bold]{made.path}[/]: {tiles_made} tiles, {width} features each")

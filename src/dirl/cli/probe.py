@@ -1,0 +1,38 @@
+"""`dirl probe`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Groups(StrEnum):
+    """What is kept together."""
+
+    auto = "auto"
+    patient = "patient"
+    stain = "stain"
+    given = "given"
+
+
+def probe(
+    features: Annotated[Path, typer.Argument(help="Directory that `dirl embed` made.")],
+    labels: Annotated[
+        str,
+        typer.Option(help="A column (label, slide_id, patient_id), or a CSV of tile_id|slide_id, label."),
+    ],
+    out: Annotated[Path, typer.Option(help="Directory of the probe.")],
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
+    groups: Annotated[Groups, typer.Option(help="What never stands on both sides.")] = Groups.auto,
+    seed: Annotated[int, typer.Option(help="Seed of the folds and intervals.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a probe made otherwise.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Score features by nearest neighbours and a linear probe, beside floors, on folds that do not leak."""
+    from dirl.config import ProbeConfig
+    from dirl.evaluate.probe import probe as run
+    from dirl.evaluate.show import show
+
+    config = ProbeConfig(folds=folds, groups=groups.value, seed=seed)
+    show(run(features, labels, out, config, overwrite=overwrite, quiet=quiet))

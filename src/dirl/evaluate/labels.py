@@ -1,0 +1,110 @@
+"""Which class each tile is of, from a column of the store or from a CSV file."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.errors import ConfigError
+from dirl.features.h5 import Features
+
+Strings = NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of the tiles of some features, all in their order.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (t,), str
+        Empty where a tile has none.
+    folds, groups : ndarray of shape (t,), str, or None
+        Columns ``fold`` and ``group`` of the CSV.
+    unknown
+        How many rows of the CSV name a tile or slide that the features lack.
+    """
+
+    classes: Strings
+    folds: Strings | None = None
+    groups: Strings | None = None
+    unknown: int = 0
+
+
+def read_labels(features: Features, source: str) -> Labels:
+    """Read labels.
+
+    Parameters
+    ----------
+    features
+        Whose tiles are labelled.
+    source
+        A column (``label``, ``slide_id`` or ``patient_id``), or a CSV file with the columns ``tile_id`` or
+        ``slide_id``, ``label``, and, if wanted, ``fold`` and ``group``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such column or file, if a column is missing, if two rows name the same tile or slide,
+        or if no row names any.
+    """
+    columns = {
+        "label": features.labels,
+        "slide_id": features.slide_ids,
+        "patient_id": features.patient_ids,
+    }
+    if source in columns:
+        if not (columns[source] != "").any():
+            raise ConfigError(f"no tile has a {source}", where="--labels", remedy="name a CSV file of labels")
+        return Labels(columns[source])
+    if Path(source).is_file():
+        return _from_csv(features, Path(source))
+    there = ", ".join(name for name, values in columns.items() if (values != "").any())
+    raise ConfigError(
+        "no such column or file", where=f"--labels {source}", remedy=f"name a CSV file, or one of: {there}"
+    )
+
+
+def _from_csv(features: Features, path: Path) -> Labels:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.DictReader(handle)
+            rows, names = list(reader), reader.fieldnames or []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(
+            f"cannot be read as CSV ({error})", where=path, remedy="save it as UTF-8"
+        ) from error
+    key = next((name for name in ("tile_id", "slide_id") if name in names), None)
+    if key is None or "label" not in names:
+        there = ", ".join(names) or "none"
+        raise ConfigError(
+            f"lacks {'the column label' if key else 'a column tile_id or slide_id'} (there are: {there})",
+            where=path,
+            remedy="name its columns tile_id (or slide_id), label and, if wanted, fold and group",
+        )
+    by_key: dict[str, Mapping[str, str | None]] = {}
+    for row in rows:
+        if row[key] in by_key:
+            raise ConfigError(f"two rows name {key} {row[key]}", where=path, remedy="keep one of them")
+        by_key[row[key]] = row
+    ids = (features.tile_ids if key == "tile_id" else features.slide_ids).tolist()
+    found = set(ids) & set(by_key)
+    if not found:
+        example = f" (such as {next(iter(by_key))})" if by_key else ""
+        raise ConfigError(
+            f"names no {key} of these features{example}", where=path, remedy=f"theirs are such as {ids[0]}"
+        )
+
+    def column(name: str) -> Strings:
+        # A field that a short row lacks is None.
+        return np.array([(by_key.get(i, {}).get(name) or "").strip() for i in ids], np.str_)
+
+    return Labels(
+        classes=column("label"),
+        folds=column("fold") if "fold" in names else None,
+        groups=column("group") if "group" in names else None,
+        unknown=len(by_key) - len(found),
+    )

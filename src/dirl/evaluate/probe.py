@@ -1,0 +1,290 @@
+"""`dirl probe`: how well classes are told apart in features, beside floors, on folds that do not leak."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dirl.audit.intervals import Units, choose_units
+from dirl.card import claim, digest, finish, new_card
+from dirl.config import ProbeConfig
+from dirl.errors import ConfigError
+from dirl.evaluate.gate import judge
+from dirl.evaluate.knn import neighbours, vote
+from dirl.evaluate.labels import Labels, read_labels
+from dirl.evaluate.linear import linear_scores
+from dirl.evaluate.scores import METRICS, Scored, score
+from dirl.evaluate.splits import Sources, Split, find_sources, make_split, validation_part
+from dirl.features.h5 import Features, read_features
+from dirl.files import read_json, write_json
+from dirl.progress import bar
+from dirl.store.index import write_table
+
+Floats = NDArray[np.floating]
+
+FEATURES, STATISTICS, HISTOGRAM = "features", "colour_statistics", "colour_histogram"
+JOINT = "features_and_colour_histogram"
+LEAK = 0.8
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """A finished probe.
+
+    Attributes
+    ----------
+    path
+        Its directory: ``summary.json``, ``predictions.parquet``, ``card.json``.
+    summary
+        What ``summary.json`` holds.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The labelled tiles: what is asked of every set of features alike."""
+
+    classes: NDArray[np.int64]
+    names: tuple[str, ...]
+    split: Split
+    units: Units
+    config: ProbeConfig
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        return self.split.folds >= 0
+
+
+def probe(
+    features: Path,
+    labels: str,
+    out: Path,
+    config: ProbeConfig | None = None,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> ProbeResult:
+    """Score features by their nearest neighbours and by a linear probe, and all floors in the same way.
+
+    The colour floors are standardised before their nearest neighbours are sought, the encoders' features are
+    taken as they are.
+
+    Parameters
+    ----------
+    features
+        Directory that `dirl embed` made.
+    labels
+        A column of the features, or a CSV file; see `read_labels`.
+    out
+        Directory of the probe.
+    config
+        Folds, what is kept together, neighbours, resamples, seed.
+    overwrite
+        Replace a probe of other features, labels or settings.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    ConfigError
+        If there are no such labels, fewer than two classes, or too few tiles or groups for the folds.
+    StoreError
+        If there are no such features, they are damaged, or `out` holds something else.
+    """
+    config = config or ProbeConfig()
+    held = read_features(features)
+    given = read_labels(held, labels)
+    labelled = given.classes != ""
+    task, sources = _task(held, given, labelled, config)
+    sets = {name: values[labelled] for name, values in {FEATURES: held.values, **held.floors}.items()}
+    # Cosines of raw colours are all near 1, which would make a floor lower than it need be.
+    sets |= {name: _standardised(sets[name]) for name in (STATISTICS, HISTOGRAM)}
+
+    listed = [None if each is None else each.tolist() for each in (given.classes, given.groups)]
+    inputs = {"features": held.card.digest, "labels": digest(listed), "split": task.split.digest}
+    card = claim(
+        out,
+        new_card("probe", config.model_dump(mode="json") | {"labels": labels}, inputs),
+        overwrite=overwrite,
+    )
+    if card.finished:
+        return ProbeResult(out, read_json(out / "summary.json"))
+
+    found: dict[str, dict[str, Scored]] = {}
+    results: dict[str, dict[str, Any]] = {}
+    predictions: dict[str, NDArray[np.int64]] = {}
+    with bar("Probing", (2 * len(sets) + 1) * len(task.split), quiet=quiet) as advance:
+        for name, values in sets.items():
+            scores = _knn(values, task, config.neighbours, advance)
+            scores["linear"], costs = _linear(values, task, advance)
+            found[name] = {
+                how: score(task.classes[task.held_out], each, task.units) for how, each in scores.items()
+            }
+            results[name] = _describe(found[name], values.shape[1], costs)
+            if name == FEATURES:
+                predictions = {how: each.argmax(axis=1) for how, each in scores.items()}
+        both = _side_by_side(sets[FEATURES], sets[HISTOGRAM])
+        first = _name(config.neighbours[0])
+        joint = _knn(both, task, config.neighbours[:1], advance)
+        found[JOINT] = {first: score(task.classes[task.held_out], joint[first], task.units)}
+
+    leak = float(found[HISTOGRAM][first].values[0])
+    summary: dict[str, Any] = {
+        "features": str(features),
+        "encoder": held.card.config["encoder"],
+        "encoder_digest": held.card.inputs["encoder"],
+        "labels": labels,
+        "classes": dict(zip(task.names, np.bincount(task.classes).tolist(), strict=True)),
+        "tiles": int(task.held_out.sum()),
+        "unlabelled": int((~labelled).sum()),
+        "unknown": given.unknown,
+        "split": {
+            "scheme": task.split.scheme,
+            "folds": len(task.split),
+            "groups": len(np.unique(task.split.groups)),
+            "digest": task.split.digest,
+        },
+        "interval": {
+            "level": 0.95,
+            "resamples": config.bootstrap,
+            "over": task.units.kind,
+            "units": len(task.units),
+        },
+        "metrics": list(METRICS),
+        "neighbours": list(config.neighbours),
+        "chance": 1 / len(task.names),
+        "results": results,
+        "joint": {"width": both.shape[1], first: found[JOINT][first].intervals()},
+        "leak": {"histogram_knn": leak, "threshold": LEAK, "flagged": leak > LEAK},
+        "gate": judge({name: each[first] for name, each in found.items()}, config.neighbours[0]),
+        "notes": _notes(task, sources, given, leak),
+    }
+    _write_predictions(out, held.tile_ids[labelled], task, predictions)
+    write_json(out / "summary.json", summary)
+    finish(out, card, {"tiles": summary["tiles"], "classes": len(task.names)})
+    return ProbeResult(out, read_json(out / "summary.json"))
+
+
+def _task(
+    features: Features, given: Labels, labelled: NDArray[np.bool_], config: ProbeConfig
+) -> tuple[_Task, Sources | None]:
+    names, classes = np.unique(given.classes[labelled], return_inverse=True)
+    if len(names) < 2:
+        raise ConfigError(
+            f"all {labelled.sum()} labelled tiles are of the class {names[0]}" if len(names) else "no labels",
+            where="--labels",
+            remedy="name labels of at least two classes",
+        )
+    folds, groups = (None if each is None else each[labelled] for each in (given.folds, given.groups))
+    sources = find_sources(
+        groups, features.patient_ids[labelled], features.slide_ids[labelled], features.ready_made[labelled]
+    )
+    split = make_split(
+        features.tile_ids[labelled],
+        classes.astype(np.int64),
+        tuple(names.tolist()),
+        config,
+        sources=sources,
+        given=folds,
+        colours=features.floors[HISTOGRAM][labelled],
+    )
+    held_out = split.folds >= 0
+    ids = None if sources is None else sources.ids[held_out]
+    units = choose_units(ids, int(held_out.sum()), config.bootstrap, config.seed)
+    if sources is not None and units.kind == "slides":
+        units = replace(units, kind=sources.kind)
+    return _Task(classes.astype(np.int64), tuple(names.tolist()), split, units, config), sources
+
+
+def _name(k: int) -> str:
+    return f"knn{k}"
+
+
+def _knn(
+    values: Floats, task: _Task, ks: tuple[int, ...], advance: Callable[..., None]
+) -> dict[str, NDArray[np.float64]]:
+    """Scores of the held-out tiles (t, classes), by number of neighbours."""
+    classes = len(task.names)
+    scores = {_name(k): np.zeros((len(values), classes)) for k in ks}
+    for fold in range(len(task.split)):
+        test = task.split.folds == fold
+        similarity, index = neighbours(values[~test], values[test], max(ks))
+        labels = task.classes[~test][index]
+        for k in ks:
+            scores[_name(k)][test] = vote(similarity[:, :k], labels[:, :k], classes)
+        advance()
+    return {name: each[task.held_out] for name, each in scores.items()}
+
+
+def _linear(
+    values: Floats, task: _Task, advance: Callable[..., None]
+) -> tuple[NDArray[np.float64], list[float]]:
+    """Scores of the held-out tiles (t, classes), and the C of each fold."""
+    scores, costs = np.zeros((len(values), len(task.names))), []
+    for fold in range(len(task.split)):
+        test = task.split.folds == fold
+        labels = task.classes[~test]
+        aside = validation_part(labels, task.split.groups[~test], task.config.seed)
+        scores[test], cost = linear_scores(values[~test], labels, values[test], aside, len(task.names))
+        costs.append(cost)
+        advance()
+    return scores[task.held_out], costs
+
+
+def _standardised(values: Floats) -> Floats:
+    std = values.std(axis=0)
+    return np.asarray((values - values.mean(axis=0)) / np.where(std > 0, std, 1))
+
+
+def _side_by_side(one: Floats, other: Floats) -> Floats:
+    """Two sets of features in one, in which the cosine is the mean of the two cosines."""
+    parts = (each / np.linalg.norm(each, axis=1, keepdims=True).clip(1e-12) for each in (one, other))
+    return np.concatenate(list(parts), axis=1)
+
+
+def _describe(scored: Mapping[str, Scored], width: int, costs: list[float]) -> dict[str, Any]:
+    described: dict[str, Any] = {how: each.intervals() for how, each in scored.items()}
+    return {"width": width, **described, "costs": costs}
+
+
+def _notes(task: _Task, sources: Sources | None, given: Labels, leak: float) -> list[str]:
+    notes = []
+    if task.split.scheme == "stain":
+        notes.append(
+            "Folds are clusters of stain within each class: tiles of one slide may still stand on both "
+            "sides, so scores compare encoders and say little of new slides."
+        )
+    if leak > LEAK:
+        notes.append(
+            f"This split leaks: colour alone scores {leak:.2f}, above {LEAK}. Its scores prove nothing; name "
+            "patients, slides or groups."
+        )
+    if task.units.kind == "tiles":
+        why = "are unknown" if sources is None else "are too few to resample"
+        notes.append(f"Patients and slides {why}: intervals are over tiles, and so too narrow.")
+    if given.unknown:
+        notes.append(
+            f"Rows of the labels that name tiles or slides which the features lack: {given.unknown}."
+        )
+    return notes
+
+
+def _write_predictions(
+    out: Path, tile_ids: NDArray[np.str_], task: _Task, predictions: Mapping[str, NDArray[np.int64]]
+) -> None:
+    names, kept = np.array(task.names), task.held_out
+    columns = {
+        "tile_id": tile_ids[kept].tolist(),
+        "label": names[task.classes[kept]].tolist(),
+        "fold": task.split.folds[kept],
+        "group": task.split.groups[kept],
+    }
+    columns |= {how: names[guess].tolist() for how, guess in predictions.items()}
+    write_table(out / "predictions.parquet", pa.table(columns))

@@ -1,0 +1,51 @@
+"""A probe's result on the terminal."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from dirl.evaluate.probe import ProbeResult
+
+TITLES = {
+    "features": "features",
+    "untrained": "untrained encoder",
+    "colour_statistics": "colour mean, sd",
+    "colour_histogram": "colour histogram",
+}
+
+
+def show(result: ProbeResult, console: Console | None = None) -> None:
+    """Print the scores of the features and of every floor, the gate, the notes, and where the rest is."""
+    console = console or Console()
+    summary = result.summary
+    first, *others = summary["neighbours"]
+    split = summary["split"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for title in (f"{first}-NN", *(f"{k}-NN" for k in others), "linear", "AUROC"):
+        table.add_column(title, justify="right")
+    for name, one in summary["results"].items():
+        table.add_row(
+            TITLES[name],
+            _with_interval(one[f"knn{first}"]["balanced_accuracy"]),
+            *(f"{one[f'knn{k}']['balanced_accuracy']['value']:.3f}" for k in others),
+            _with_interval(one["linear"]["balanced_accuracy"]),
+            f"{one['linear']['macro_auroc']['value']:.3f}",
+            style="" if name == "features" else "dim",
+        )
+    console.print(
+        f"Balanced accuracy, chance {summary['chance']:.3f}: {summary['tiles']} tiles, {split['folds']} fold"
+        f"{'s' * (split['folds'] > 1)} by {split['scheme']}, intervals over {summary['interval']['over']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(table)
+    for line in (summary["gate"]["statement"], *summary["notes"], f"Summary: {result.path / 'summary.json'}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _with_interval(value: Mapping[str, float | None]) -> str:
+    if value["low"] is None:
+        return "–"
+    return f"{value['value']:.3f} ({value['low']:.2f}–{value['high']:.2f})"

@@ -1,0 +1,206 @@
+"""`dirl embed`: features of a store's tiles, beside what they are to be compared with."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dirl.card import claim, finish, new_card
+from dirl.encoders import checkpoint
+from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
+from dirl.encoders.device import choose_device
+from dirl.errors import ConfigError, EncoderError
+from dirl.features.colour import colour_histogram, colour_statistics
+from dirl.features.h5 import FLOORS, FLOORS_DIR, ROWS_DIR, STRINGS, Features, read_features, write_rows
+from dirl.progress import bar
+from dirl.randomness import hashes
+from dirl.store.dataset import TileStore
+
+Batch = tuple[Tensor, NDArray[np.float32], NDArray[np.float32]]
+Rows = dict[str, NDArray[Any]]
+
+
+def embed(
+    encoder: str,
+    store: Path,
+    out: Path,
+    *,
+    tiles: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    batch: int = 64,
+    workers: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Features:
+    """Embed the tiles of a store, with the model's own pooling, and the floors in the same pass.
+
+    Parameters
+    ----------
+    encoder
+        As `load_encoder` takes it.
+    store
+        A tile store.
+    out
+        Directory of the features; slides that it holds already are not done again.
+    tiles
+        At most so many tiles, spread over the slides in proportion; None is all.
+    seed
+        Of that choice, and of the untrained encoder that is a floor.
+    device
+        ``auto``, or a torch device.
+    batch
+        Tiles in one forward pass.
+    workers
+        Processes that read tiles.
+    overwrite
+        Replace features of another encoder, store or choice.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    EncoderError
+        If the encoder cannot be loaded, does not take these tiles, or gives numbers that are not finite.
+    StoreError
+        If there is no such store, or `out` holds something else.
+    """
+    held = TileStore.open(store)
+    chosen = choose_tiles(held, tiles, seed)
+    loaded = load_encoder(encoder, device=choose_device(device))
+    encoders = {"features": loaded, "untrained": loaded.randomised(seed)}
+    settings = {"encoder": encoder, "tiles": tiles, "seed": seed}
+    inputs = {"store": held.digest, "encoder": loaded.digest}
+    card = claim(out, new_card("embed", settings, inputs), overwrite=overwrite)
+    if card.finished:
+        return read_features(out)
+
+    slides = held.slide_ids[chosen]
+    parts = {slide: chosen[slides == slide] for slide in np.unique(slides).tolist()}
+    missing = {slide: part for slide, part in parts.items() if not (out / ROWS_DIR / f"{slide}.h5").exists()}
+    with bar("Embedding tiles", sum(map(len, missing.values())), quiet=quiet) as advance:
+        for slide, rows in _embedded(encoders, held, missing, batch, workers, advance):
+            floors = {name: rows.pop(name) for name in FLOORS}
+            # The features come last: a slide that has them is whole.
+            write_rows(out / FLOORS_DIR / f"{slide}.h5", floors)
+            described = _describe(held, missing[slide])
+            write_rows(out / ROWS_DIR / f"{slide}.h5", rows | described, _attributes(held, slide, loaded))
+    finish(out, card, {"tiles": len(chosen), "slides": len(parts)})
+    return read_features(out)
+
+
+def choose_tiles(store: TileStore, count: int | None, seed: int) -> NDArray[np.int64]:
+    """Choose tiles of a store, of each slide in proportion to what it has.
+
+    Parameters
+    ----------
+    store
+        The store.
+    count
+        How many; all where there are no more, or if None.
+    seed
+        Key of the choice, which else depends on the tiles' ids alone.
+
+    Returns
+    -------
+    ndarray of shape (t,)
+        Their numbers, ascending.
+    """
+    if count is None or count >= len(store):
+        return np.arange(len(store))
+    if count < 1:
+        raise ConfigError(f"cannot embed {count} tiles", where="--tiles", remedy="ask for at least 1")
+    keys = hashes(seed, store.tile_ids.tolist())
+    slide = np.unique(store.slide_ids, return_inverse=True)[1]
+    order = np.lexsort((keys, slide))
+    sizes = np.bincount(slide)
+    first = np.cumsum(sizes) - sizes
+    # How far down its slide's shuffled list a tile stands: the smallest so many are a share of each slide.
+    depth = np.empty(len(store))
+    depth[order] = (np.arange(len(store)) - first[slide[order]] + 0.5) / sizes[slide[order]]
+    return np.sort(np.lexsort((keys, depth))[:count])
+
+
+class _Tiles(Dataset[Batch]):
+    """Reads batches of tiles, and the colour floors of each."""
+
+    def __init__(self, store: TileStore) -> None:
+        self.store = store
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        images = [self.store.image(i) for i in indices]
+        statistics = np.stack([colour_statistics(image) for image in images])
+        histograms = np.stack([colour_histogram(image) for image in images])
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), statistics, histograms
+
+
+def _embedded(
+    encoders: dict[str, LoadedEncoder],
+    store: TileStore,
+    parts: dict[str, NDArray[np.int64]],
+    batch: int,
+    workers: int,
+    advance: Callable[..., None],
+) -> Iterator[tuple[str, Rows]]:
+    """Yield slide by slide what is computed of its tiles."""
+    batches = {
+        slide: [part[i : i + batch].tolist() for i in range(0, len(part), batch)]
+        for slide, part in parts.items()
+    }
+    loader = iter(
+        DataLoader(
+            _Tiles(store),
+            batch_sampler=[indices for listed in batches.values() for indices in listed],
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            multiprocessing_context="spawn" if workers else None,
+        )
+    )
+    for slide, listed in batches.items():
+        found: dict[str, list[NDArray[Any]]] = {}
+        for _ in listed:
+            images, statistics, histograms = next(loader)
+            computed = {name: checkpoint.embed(one, images).cpu().numpy() for name, one in encoders.items()}
+            if not all(np.isfinite(values).all() for values in computed.values()):
+                reason = f"gives features that are not finite, first on slide {slide}"
+                raise EncoderError(reason, where=encoders["features"].spec, remedy="its weights are damaged")
+            computed |= {"colour_statistics": statistics, "colour_histogram": histograms}
+            for name, values in computed.items():
+                found.setdefault(name, []).append(values)
+            advance(len(images))
+        yield slide, {name: np.concatenate(values) for name, values in found.items()}
+
+
+def _describe(store: TileStore, indices: NDArray[np.int64]) -> Rows:
+    rows = store.index.take(indices)
+    texts = {name: np.array([value or "" for value in rows[name].to_pylist()], np.str_) for name in STRINGS}
+    coords = np.stack([rows["x"].to_numpy(), rows["y"].to_numpy()], axis=1)
+    kinds = np.array([store.slides[slide].kind == "tiles" for slide in texts["slide_id"].tolist()])
+    return {"coords": coords, "index": indices, "ready_made": kinds, **texts}
+
+
+def _attributes(store: TileStore, slide: str, encoder: LoadedEncoder) -> dict[str, Any]:
+    """Attributes of ``coords``, by the names that TRIDENT gives them, and both resolutions in µm/px."""
+    record, spec = store.slides[slide], store.spec
+    return {
+        "name": slide,
+        "encoder": encoder.spec,
+        "patch_size": spec.size_px,
+        "patch_size_level0": round(spec.size_px * spec.mpp / record.mpp),
+        "overlap": spec.size_px - spec.stride_px,
+        "level0_magnification": 10 / record.mpp,
+        "target_magnification": 10 / spec.mpp,
+        "level0_mpp": record.mpp,
+        "target_mpp": spec.mpp,
+        "level0_width": record.size_px[0],
+        "level0_height": record.size_px[1],
+    }
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

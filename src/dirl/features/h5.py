@@ -1,0 +1,155 @@
+"""Features in the field's layout: one HDF5 file per slide, rows of ``features`` and ``coords``.
+
+``h5_files/SLIDE.h5`` is what CLAM's and TRIDENT's readers open: ``features`` (n, d), float32, and ``coords``
+(n, 2), the tiles' top-left corners in level-0 pixels, with TRIDENT's attributes. Beside them stand
+``tile_id``, ``slide_id``, ``patient_id`` and ``label`` (empty where unknown), ``ready_made``, and ``index``,
+the tile's number in its store. ``floors/SLIDE.h5`` holds, row for row, what features are to be compared with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.card import Card, read_card
+from dirl.errors import StoreError
+from dirl.files import replacing
+
+Floats = NDArray[np.float32]
+Strings = NDArray[np.str_]
+
+ROWS_DIR, FLOORS_DIR = "h5_files", "floors"
+FLOORS = ("untrained", "colour_statistics", "colour_histogram")
+STRINGS = ("tile_id", "slide_id", "patient_id", "label")
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of the tiles of a store, in its order.
+
+    Attributes
+    ----------
+    path
+        Directory that `dirl embed` made.
+    card
+        Its card, which names the encoder.
+    values : ndarray of shape (t, d), float32
+    floors
+        By the names in `FLOORS`, arrays of shape (t, k).
+    tile_ids, slide_ids, patient_ids, labels : ndarray of shape (t,), str
+        Patient and label are empty where the store knows none.
+    coords : ndarray of shape (t, 2), int64
+        Top-left corners (x, y) in level-0 pixels.
+    ready_made : ndarray of shape (t,), bool
+        The tile came ready-made, so that its "slide" is a folder of tiles of unknown slides.
+    """
+
+    path: Path
+    card: Card
+    values: Floats
+    floors: Mapping[str, Floats]
+    tile_ids: Strings
+    slide_ids: Strings
+    patient_ids: Strings
+    labels: Strings
+    coords: NDArray[np.int64]
+    ready_made: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def write_rows(
+    path: Path, datasets: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any] | None = None
+) -> None:
+    """Write arrays of equal length into an HDF5 file, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file.
+    datasets
+        Arrays by name; strings become UTF-8 of variable length.
+    attributes
+        Attributes of the dataset ``coords``.
+    """
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, rows in datasets.items():
+            if rows.dtype.kind == "U":
+                file.create_dataset(name, data=rows.astype(object), dtype=h5py.string_dtype())
+            else:
+                file.create_dataset(name, data=rows)
+        for name, value in (attributes or {}).items():
+            file["coords"].attrs[name] = value
+
+
+def read_features(path: Path) -> Features:
+    """Read what `dirl embed` wrote, all slides, in the order of the store.
+
+    Raises
+    ------
+    StoreError
+        If it is no directory of features, is unfinished or damaged, holds a tile twice, or features that are
+        not finite.
+    """
+    card = read_card(path, "embed")
+    if card.finished is None:
+        raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
+    files = sorted((path / ROWS_DIR).glob("*.h5"))
+    parts = [_read(file) | _read(path / FLOORS_DIR / file.name) for file in files]
+    widths = {tuple((name, rows.shape[1:]) for name, rows in part.items()) for part in parts}
+    if len(widths) != 1 or sum(len(part["index"]) for part in parts) != card.counts.get("tiles"):
+        raise StoreError(
+            "files are missing or do not belong together", where=path, remedy="embed again with --overwrite"
+        )
+    order = np.argsort(np.concatenate([part["index"] for part in parts]))
+    rows = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+    features = Features(
+        path=path,
+        card=card,
+        values=rows["features"],
+        floors={name: rows[name] for name in FLOORS},
+        tile_ids=rows["tile_id"],
+        slide_ids=rows["slide_id"],
+        patient_ids=rows["patient_id"],
+        labels=rows["label"],
+        coords=rows["coords"],
+        ready_made=rows["ready_made"],
+    )
+    _check(features)
+    return features
+
+
+def _check(features: Features) -> None:
+    for name, values in (("features", features.values), *features.floors.items()):
+        bad = ~np.isfinite(values).all(axis=1)
+        if bad.any():
+            first = features.tile_ids[int(bad.argmax())]
+            raise StoreError(
+                f"{name} of {bad.sum()} tiles are not finite, first of {first}",
+                where=features.path,
+                remedy="embed again with --overwrite",
+            )
+    ids, counts = np.unique(features.tile_ids, return_counts=True)
+    if (counts > 1).any():
+        twice = ids[int(counts.argmax())]
+        raise StoreError(
+            f"holds tile {twice} twice", where=features.path, remedy="embed again with --overwrite"
+        )
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with h5py.File(path, "r") as file:
+            return {
+                name: data.asstr()[:].astype(np.str_) if name in STRINGS else data[:]
+                for name, data in file.items()
+            }
+    except OSError as error:
+        raise StoreError(
+            f"damaged ({' '.join(str(error).split())})", where=path, remedy="embed again with --overwrite"
+        ) from error

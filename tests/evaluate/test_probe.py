@@ -1,0 +1,193 @@
+"""A whole probe: what it says of good, useless and leaking features, and of bad requests."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from dirl.config import ProbeConfig
+from dirl.errors import ConfigError, StoreError
+from dirl.evaluate.probe import probe
+from dirl.evaluate.show import show
+
+Maker = Callable[..., Path]
+CONFIG = ProbeConfig(bootstrap=100)
+CLASSES = np.repeat(["a", "b", "c"], 60)
+
+
+@pytest.fixture(autouse=True)
+def few_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole path over C is tested with the linear probe itself."""
+    monkeypatch.setattr("dirl.evaluate.linear.COSTS", np.array([0.01, 1.0, 100.0]))
+
+
+def signal(seed=0, strength=1.0):
+    """Features that tell the classes apart."""
+    generator = np.random.default_rng(seed)
+    return strength * np.repeat(np.eye(3, 8), 60, axis=0) + 0.3 * generator.normal(size=(180, 8))
+
+
+def colours(seed=1):
+    """Colours that do not."""
+    return np.random.default_rng(seed).random((180, 6))
+
+
+def patients():
+    return np.array([f"p{i % 15}" for i in range(180)])
+
+
+def test_good_features_pass_the_gate(make_features: Maker, tmp_path: Path) -> None:
+    features = make_features(signal(), colours(), CLASSES, patients=patients())
+    result = probe(features, "label", tmp_path / "out", CONFIG, quiet=True)
+    summary = result.summary
+    assert json.loads((result.path / "summary.json").read_text()) == summary
+    assert list(summary["results"]) == ["features", "untrained", "colour_statistics", "colour_histogram"]
+    ours, floor = (summary["results"][n] for n in ("features", "colour_histogram"))
+    for how in ("knn20", "knn5", "knn10", "linear"):
+        assert ours[how]["balanced_accuracy"]["low"] > 0.8 > 0.6 > floor[how]["balanced_accuracy"]["high"]
+        assert set(ours[how]) == {"balanced_accuracy", "macro_f1", "macro_auroc"}
+    assert len(ours["costs"]) == 5 and ours["width"] == 8
+    assert summary["split"]["scheme"] == "patients" and summary["split"]["groups"] == 15
+    assert summary["interval"]["over"] == "patients" and summary["interval"]["units"] == 15
+    assert summary["gate"]["form"] == "full" and summary["gate"]["passed"]
+    assert not summary["leak"]["flagged"] and summary["notes"] == []
+    table = pq.read_table(result.path / "predictions.parquet").to_pydict()
+    right = np.array(table["knn20"]) == np.array(table["label"])
+    recall = np.mean([right[np.array(table["label"]) == c].mean() for c in "abc"])
+    assert ours["knn20"]["balanced_accuracy"]["value"] == pytest.approx(recall)
+    by_patient = dict(zip(table["group"], table["fold"], strict=True))
+    assert all(by_patient[g] == f for g, f in zip(table["group"], table["fold"], strict=True))
+
+
+def test_useless_features_do_not(make_features: Maker, tmp_path: Path) -> None:
+    features = make_features(colours(7), colours(), CLASSES, patients=patients())
+    summary = probe(features, "label", tmp_path / "out", CONFIG, quiet=True).summary
+    assert not summary["gate"]["passed"] and summary["gate"]["form"] is None
+    assert summary["gate"]["statement"].startswith("The gate with labels is not passed")
+
+
+def test_the_weaker_form_is_named_as_such(make_features: Maker, tmp_path: Path) -> None:
+    # Colour tells a from the rest, the features b from c: each alone gets two thirds, both together all.
+    generator = np.random.default_rng(0)
+    colour = np.repeat([[1.0, 0, 0], [0, 1, 0], [0, 1, 0]], 60, axis=0) + 0.05 * generator.random((180, 3))
+    ours = np.repeat([[1.0, 0, 0], [0, 1, 0], [1, 0, 0]], 60, axis=0) + 0.05 * generator.random((180, 3))
+    features = make_features(ours, colour, CLASSES, patients=patients())
+    gate = probe(features, "label", tmp_path / "out", CONFIG, quiet=True).summary["gate"]
+    assert gate["passed"] and gate["form"] == "weaker" and "weaker form" in gate["statement"]
+
+
+def test_a_split_that_leaks_is_flagged(make_features: Maker, tmp_path: Path) -> None:
+    features = make_features(signal(), signal(3), CLASSES)
+    rows = [f"t{i},{CLASSES[i]},{i % 5}" for i in range(180)]
+    (tmp_path / "random.csv").write_text("tile_id,label,fold\n" + "\n".join(rows))
+    summary = probe(features, str(tmp_path / "random.csv"), tmp_path / "out", CONFIG, quiet=True).summary
+    assert summary["leak"]["flagged"] and summary["leak"]["histogram_knn"] > 0.8
+    assert any("leaks" in note for note in summary["notes"])
+    assert summary["split"]["scheme"] == "folds" and summary["interval"]["over"] == "tiles"
+
+
+def test_stain_folds_say_so(make_features: Maker, tmp_path: Path) -> None:
+    summary = probe(
+        make_features(signal(), colours(), CLASSES), "label", tmp_path / "out", CONFIG, quiet=True
+    ).summary
+    assert summary["split"] | {"digest": ""} == {"scheme": "stain", "folds": 5, "groups": 30, "digest": ""}
+    assert "clusters of stain" in summary["notes"][0] and "too narrow" in summary["notes"][1]
+
+
+def test_labels_of_slides_unlabelled_tiles_and_unknown_rows(make_features: Maker, tmp_path: Path) -> None:
+    slides = np.array([f"s{i // 6}" for i in range(180)])
+    features = make_features(signal(), colours(), np.full(180, ""), slides=slides, ready_made=False)
+    rows = [f"s{i},{'abc'[i // 10]}" for i in range(30) if i != 4]
+    (tmp_path / "slides.csv").write_text("slide_id,label\n" + "\n".join(rows) + "\nelsewhere,a\n")
+    summary = probe(features, str(tmp_path / "slides.csv"), tmp_path / "out", CONFIG, quiet=True).summary
+    assert (summary["tiles"], summary["unlabelled"], summary["unknown"]) == (174, 6, 1)
+    assert summary["split"]["scheme"] == "slides" and summary["interval"]["units"] == 29
+    assert summary["notes"][-1].endswith("lack: 1.")
+
+
+def test_train_and_test_as_given(make_features: Maker, tmp_path: Path) -> None:
+    features = make_features(signal(), colours(), CLASSES)
+    rows = [f"t{i},{CLASSES[i]},{'test' if i % 3 == 0 else 'train'},g{i % 12}" for i in range(180)]
+    (tmp_path / "l.csv").write_text("tile_id,label,fold,group\n" + "\n".join(rows))
+    summary = probe(features, str(tmp_path / "l.csv"), tmp_path / "out", CONFIG, quiet=True).summary
+    assert summary["tiles"] == 60 and summary["split"]["folds"] == 1
+    assert summary["interval"]["over"] == "tiles"  # of the 12 groups, four are held out
+
+
+def test_the_same_again_and_other_settings(make_features: Maker, tmp_path: Path) -> None:
+    features, out = make_features(signal(), colours(), CLASSES), tmp_path / "out"
+    first = probe(features, "label", out, CONFIG, quiet=True)
+    written = (out / "summary.json").stat().st_mtime_ns
+    assert probe(features, "label", out, CONFIG, quiet=True).summary == first.summary
+    assert (out / "summary.json").stat().st_mtime_ns == written
+    assert probe(features, "label", tmp_path / "other", CONFIG, quiet=True).summary == first.summary
+    with pytest.raises(StoreError, match=r"made with other settings .*folds 5 there, 4 now"):
+        probe(features, "label", out, CONFIG.model_copy(update={"folds": 4}), quiet=True)
+
+
+def test_what_is_shown(make_features: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(probe(make_features(signal(), colours(), CLASSES), "label", tmp_path / "out", CONFIG, quiet=True))
+    shown = capsys.readouterr().out
+    for text in (
+        "features",
+        "untrained encoder",
+        "colour histogram",
+        "20-NN",
+        "linear",
+        "chance 0.333",
+        "stain",
+    ):
+        assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("grade", r"no such column or file — name a CSV file, or one of: label, slide_id$"),
+        ("patient_id", "no tile has a patient_id"),
+        ("slide_id", "all 180 labelled tiles are of the class folder"),
+        ("tile,label\nt0,a", r"lacks a column tile_id or slide_id \(there are: tile, label\)"),
+        ("tile_id,class\nt0,a", r"lacks the column label"),
+        ("tile_id,label\nx0,a\nx1,b", r"names no tile_id of these features \(such as x0\) — theirs .* t0"),
+        ("tile_id,label\nt0,a\nt0,b", "two rows name tile_id t0"),
+        ("tile_id,label\nt0,a\nt1,a\nt2", "all 2 labelled tiles are of the class a"),
+        ("tile_id,label\nt0,a\nt1,b", r"class a comes from 1 group .*too few for 5 folds"),
+        ("tile_id,label\nt0,\n", "no labels"),
+        ("tile_id,label\nt0,\udcff\n", "cannot be read as CSV"),
+    ],
+)
+def test_bad_labels(make_features: Maker, tmp_path: Path, labels: str, message: str) -> None:
+    features = make_features(signal(), colours(), CLASSES)
+    if "," in labels:
+        (tmp_path / "l.csv").write_bytes(labels.encode(errors="surrogateescape"))
+        labels = str(tmp_path / "l.csv")
+    with pytest.raises(ConfigError, match=message):
+        probe(features, labels, tmp_path / "out", CONFIG, quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_features(make_features: Maker, tmp_path: Path) -> None:
+    values = signal()
+    values[[3, 5], 0] = np.nan, np.inf
+    with pytest.raises(StoreError, match="features of 2 tiles are not finite, first of t3"):
+        probe(make_features(values, colours(), CLASSES), "label", tmp_path / "out", CONFIG)
+    twice = np.array([f"t{max(i, 1)}" for i in range(180)])
+    features = make_features(signal(), colours(), CLASSES, tile_ids=twice, name="twice")
+    with pytest.raises(StoreError, match="holds tile t1 twice"):
+        probe(features, "label", tmp_path / "out", CONFIG)
+
+
+def test_features_that_cannot_be_fitted_give_no_warning(make_features: Maker, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        probe(
+            make_features(np.zeros((180, 4)), np.ones((180, 4)) + colours()[:, :4], CLASSES),
+            "label",
+            tmp_path / "out",
+            CONFIG,
+            quiet=True,
+        )
