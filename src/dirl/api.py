@@ -3,19 +3,28 @@
 from dirl.audit.run import audit
 from dirl.cells.scores import cells_score
 from dirl.cells.segment import cells
-from dirl.config import AuditConfig, CellsConfig, PretrainRecipe, TileConfig, load_recipe
+from dirl.config import AuditConfig, CellsConfig, PretrainRecipe, ProbeConfig, TileConfig, load_recipe
 from dirl.demo import demo
 from dirl.doctor import examine as doctor
 from dirl.encoders.checkpoint import load_encoder
+from dirl.evaluate.probe import probe
+from dirl.export.run import export
+from dirl.features.embed import embed
+from dirl.features.h5 import Features, read_features
 from dirl.pretrain.run import load_run, pretrain
 from dirl.store.build import tile
 from dirl.store.dataset import CellStore, TileStore
+from dirl.study.matrix import StudyConfig, load_study
+from dirl.study.run import study
 
 __all__ = [
     "AuditConfig",
     "CellStore",
     "CellsConfig",
+    "Features",
     "PretrainRecipe",
+    "ProbeConfig",
+    "StudyConfig",
     "TileConfig",
     "TileStore",
     "audit",
@@ -23,9 +32,15 @@ __all__ = [
     "cells_score",
     "demo",
     "doctor",
+    "embed",
+    "export",
     "load_encoder",
     "load_recipe",
     "load_run",
+    "load_study",
     "pretrain",
+    "probe",
+    "read_features",
+    "study",
     "tile",
 ]

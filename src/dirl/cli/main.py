@@ -16,7 +16,11 @@ from dirl.cli.cells import cells
 from dirl.cli.cells_score import cells_score
 from dirl.cli.demo import demo
 from dirl.cli.doctor import doctor
+from dirl.cli.embed import embed
+from dirl.cli.export import export
 from dirl.cli.pretrain import pretrain
+from dirl.cli.probe import probe
+from dirl.cli.study import study
 from dirl.cli.tile import tile
 from dirl.errors import DirlError
 
@@ -67,7 +71,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for command in (demo, doctor, tile, cells, cells_score, pretrain, audit):
+for command in (demo, doctor, tile, cells, cells_score, pretrain, study, embed, probe, audit, export):
     app.command(command.__name__.replace("_", "-"))(guarded(command))
 
 

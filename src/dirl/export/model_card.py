@@ -1,0 +1,135 @@
+"""The README.md of an exported encoder: what it is, what it was made from, what it is for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dirl.card import Card
+from dirl.encoders.checkpoint import LoadedEncoder
+from dirl.export.tokens import side_of
+
+UNKNOWN = "unknown"
+
+
+def arm(recipe: Mapping[str, Any]) -> str:
+    """Say in a few words which arm a recipe trains: vanilla, or the dense term and its control."""
+    dense = recipe.get("dense", {})
+    if not dense.get("weight"):
+        return "vanilla (no dense term)"
+    said = f"dirl (extract {dense['extract']}, regions {dense['regions']}, match {dense['match']}"
+    control = f", control {dense['control']}" if dense.get("control") else ""
+    noise = dense.get("noise")
+    damage = f", prior damaged by {noise['kind']} {noise['strength']:g}" if noise else ""
+    return f"{said}, weight {dense['weight']:g}{control}{damage})"
+
+
+def model_card(
+    encoder: LoadedEncoder,
+    run: Card,
+    metrics: Mapping[str, float],
+    *,
+    library: str,
+    use: str,
+    licence: str,
+    differences: Mapping[str, float],
+) -> str:
+    """Write the model card in Markdown, with the hub's YAML front matter.
+
+    Parameters
+    ----------
+    encoder
+        What is exported.
+    run
+        The card of the run that trained it.
+    metrics
+        The run's last value of each metric.
+    library
+        The hub's name of the library that reads it.
+    use
+        Python that runs it.
+    licence
+        An identifier of the hub, or ``unknown``.
+    differences
+        The largest relative difference of its tokens from the run's, by what ran it.
+    """
+    recipe = run.config
+    name = Path(encoder.spec).resolve().name
+    front = {
+        "license": licence if licence != UNKNOWN else "other",
+        **({"license_name": UNKNOWN} if licence == UNKNOWN else {}),
+        "library_name": library,
+        "pipeline_tag": "image-feature-extraction",
+        "tags": ["dirl", "histopathology", "vision-transformer", "self-supervised-learning", library],
+    }
+    stated = (
+        "The licence of these weights was not stated when they were exported. Ask their author before you "
+        "use them; the licence of the training tiles may bind too."
+        if licence == UNKNOWN
+        else f"{licence}, as stated by whoever exported them. The licence of the training tiles may bind too."
+    )
+    facts = {
+        "Architecture": f"{encoder.architecture}, patch {encoder.patch_px} px, views {side_of(encoder)} px",
+        "Normalisation": f"mean {list(encoder.mean)}, std {list(encoder.std)}, of RGB in 0..1",
+        "Objective": recipe.get("objective", {}).get("name", UNKNOWN),
+        "Arm": arm(recipe),
+        "Steps × batch": f"{recipe.get('steps')} × {recipe.get('batch')}",
+        "Seed": recipe.get("seed"),
+        **{f"Digest of the {key}": f"`{value}`" for key, value in run.inputs.items()},
+        "Digest of the run": f"`{run.digest}`",
+        "Digest of the weights": f"`{encoder.digest}`",
+        "dirl": f"{run.dirl_version}, commit {run.git_commit or UNKNOWN}",
+        "Trained": run.finished or UNKNOWN,
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    measures = "\n".join(f"| {key} | {value:.4g} |" for key, value in sorted(metrics.items()))
+    checked = ", ".join(f"{value:.1e} by {key}" for key, value in differences.items())
+    return f"""---
+{yaml.safe_dump(front, sort_keys=False).strip()}
+---
+
+# {name}
+
+A vision transformer pretrained without labels on H&E tissue by dirl.
+
+## Intended use
+
+Research on histology images: features for probes, retrieval and multiple-instance learning, and studies of
+attention. Not for diagnosis, nor for any other decision about a patient. What it does on tissue, stains,
+scanners and resolutions other than those it was trained on has to be measured first.
+
+## Licence
+
+{stated}
+
+## How to use it
+
+```python
+{use}
+```
+
+## What it was made from
+
+| | |
+|---|---|
+{table}
+
+The data itself is not named here: the digest of the store tells whether two models saw the same tiles.
+
+## Measures
+
+Last values of the training log. They describe the training, not what the features are worth.
+
+| measure | value |
+|---|---|
+{measures}
+
+Largest difference of its tokens from those of the run, relative to the largest value: {checked}.
+
+## Recipe
+
+```yaml
+{yaml.safe_dump(dict(recipe), sort_keys=False).strip()}
+```
+"""

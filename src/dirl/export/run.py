@@ -1,0 +1,115 @@
+"""`dirl export`: a run's encoder in another program's layout, checked before it is put in its place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from dirl.card import claim, finish, new_card, read_card
+from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
+from dirl.errors import ConfigError, DirlError
+from dirl.export import to_hf, to_onnx, to_timm
+from dirl.export.model_card import UNKNOWN, model_card
+from dirl.export.tokens import side_of, tokens
+from dirl.files import remove, write_text
+from dirl.pretrain.run import load_run
+
+FORMATS: Mapping[str, ModuleType] = {"timm": to_timm, "hf": to_hf, "onnx": to_onnx}
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported encoder.
+
+    Attributes
+    ----------
+    path
+        Its directory: the format's files, ``README.md`` and ``card.json``.
+    differences
+        The largest difference of its tokens from the run's, relative to the run's largest value, by each
+        program that could run it here.
+    """
+
+    path: Path
+    differences: dict[str, float]
+
+
+def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: bool = False) -> Export:
+    """Write a finished run's encoder for another program, with a model card.
+
+    Parameters
+    ----------
+    run
+        A run's directory.
+    out
+        Directory to make.
+    to
+        ``timm``; ``hf``, the layout of transformers' ViT and DINOv2; ``onnx``, which needs the extra.
+    licence
+        Of the weights, for the model card.
+    overwrite
+        Replace an export of another run, or to another format.
+
+    Raises
+    ------
+    StoreError
+        If `run` is no finished run, or `out` holds something else.
+    EncoderError
+        If the format cannot express the architecture.
+    ConfigError
+        If there is no such format, or its extra is not installed.
+    DirlError
+        If the exported model gives other tokens than the run's, beyond `TOLERANCE`.
+    """
+    if to not in FORMATS:
+        raise ConfigError("no such format", where=f"--to {to}", remedy=f"there are: {', '.join(FORMATS)}")
+    trained, made_by = load_run(run), read_card(run, "pretrain")
+    encoder = load_encoder(str(run))
+    settings = {"run": run.resolve().name, "to": to, "licence": licence}
+    card = new_card("export", settings, {"run": made_by.digest, "encoder": encoder.digest})
+    work = out / ".work"
+    card = claim(out, card, overwrite=overwrite)
+    if card.finished:
+        return Export(out, dict(card.counts["differences"]))
+    form = FORMATS[to]
+    remove(work)
+    work.mkdir()
+    try:
+        form.write(encoder, work)
+        differences = _check(encoder, form, work)
+        for file in sorted(work.iterdir()):
+            file.replace(out / file.name)
+    finally:
+        remove(work)
+    text = model_card(
+        encoder,
+        made_by,
+        trained.metrics,
+        library=form.LIBRARY,
+        use=form.USE,
+        licence=licence,
+        differences=differences,
+    )
+    write_text(out / "README.md", text)
+    finish(out, card, {"differences": differences})
+    return Export(out, differences)
+
+
+def _check(encoder: LoadedEncoder, form: ModuleType, folder: Path) -> dict[str, float]:
+    """Run the exported model beside the run's, on as many images as no format was traced with."""
+    side = side_of(encoder)
+    images = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
+    expected = tokens(encoder.model, preprocess(encoder, images))
+    differences = {}
+    for name, found in form.read(encoder, folder, images).items():
+        differences[name] = float((found - expected).abs().max() / expected.abs().max())
+        if not differences[name] <= TOLERANCE:  # NaN too
+            raise DirlError(
+                f"{name} gives other tokens than the run (by {differences[name]:.1e} of the largest value)",
+                where=folder.parent,
+                remedy="use another format, and report it",
+            )
+    return differences

@@ -1,0 +1,151 @@
+"""The layout of transformers: ViTModel, Dinov2Model or Dinov2WithRegistersModel, whichever says the same."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dirl.encoders.adapt import adapt
+from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
+from dirl.encoders.huggingface import to_hf
+from dirl.errors import EncoderError
+from dirl.export.tokens import side_of, tokens, twin, without_registers
+from dirl.files import read_json, write_json
+
+CLASSES = {"vit": "ViTModel", "dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
+LIBRARY = "transformers"
+USE = """from transformers import AutoImageProcessor, AutoModel
+processor = AutoImageProcessor.from_pretrained("FOLDER")
+model = AutoModel.from_pretrained("FOLDER").eval()  # a pooler that it adds is not trained: do not use it
+embedding = model(**processor(images, return_tensors="pt")).last_hidden_state[:, 0]  # (b, d)"""
+
+
+def write(encoder: LoadedEncoder, folder: Path) -> None:
+    """Write ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
+
+    Raises
+    ------
+    EncoderError
+        If transformers has no class of this architecture.
+    """
+    model: Any = encoder.model
+    _check(encoder)
+    registers = model.num_prefix_tokens - 1
+    scaled = not isinstance(model.blocks[0].ls1, nn.Identity)
+    kind = "dinov2_with_registers" if registers else "dinov2" if scaled else "vit"
+    # transformers gives registers no position, and the DINOv2 classes always a layer scale.
+    changes: dict[str, Any] = {"no_embed_class": True}
+    if registers and not scaled:
+        changes["init_values"] = 1.0
+    state = adapt(model.state_dict(), twin(encoder, **changes), encoder.spec, embedded=_embedded(model)).state
+    state["pos_embed"] = nn.functional.pad(state["pos_embed"], (0, 0, 1, 0))
+    if kind != "vit":
+        state["mask_token"] = torch.zeros(1, model.embed_dim)
+    try:
+        renamed = to_hf(state, kind)
+    except KeyError as error:
+        raise _refuse(encoder, f"there is no place for {error}") from error
+    whole = {key: value.detach().cpu().clone().contiguous() for key, value in renamed.items()}
+    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "config.json", _config(encoder, kind))
+    side = side_of(encoder)
+    write_json(
+        folder / "preprocessor_config.json",
+        {
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": True,
+            "size": {"height": side, "width": side},
+            "resample": 2,
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(encoder.mean),
+            "image_std": list(encoder.std),
+        },
+    )
+
+
+def read(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
+    """Return the tokens of images in 0..1, by each way in which the exported model can be run here."""
+    images = preprocess(encoder, images)
+    found = {"dirl": tokens(load_encoder(f"hf:{folder}").model, images)}
+    try:
+        import transformers
+    except ImportError:
+        return found
+    config = read_json(folder / "config.json")
+    options = {"add_pooling_layer": False} if config["model_type"] == "vit" else {}
+    logging: Any = transformers.utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model = getattr(transformers, CLASSES[config["model_type"]]).from_pretrained(folder, **options)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+    with torch.inference_mode():
+        every = model.eval()(images).last_hidden_state
+    found["transformers"] = without_registers(every, config.get("num_register_tokens", 0))
+    return found
+
+
+def _config(encoder: LoadedEncoder, kind: str) -> dict[str, Any]:
+    model: Any = encoder.model
+    block, width = model.blocks[0], model.embed_dim
+    config = {
+        "architectures": [CLASSES[kind]],
+        "model_type": kind,
+        "hidden_size": width,
+        "num_hidden_layers": len(model.blocks),
+        "num_attention_heads": block.attn.num_heads,
+        "image_size": side_of(encoder),
+        "patch_size": encoder.patch_px,
+        "num_channels": 3,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "layer_norm_eps": model.norm.eps,
+        "qkv_bias": block.attn.qkv.bias is not None,
+    }
+    hidden = block.mlp.fc1.out_features
+    if kind == "vit":
+        return config | {"intermediate_size": hidden}
+    if hidden % width:
+        raise _refuse(encoder, f"an MLP of {hidden} is no whole multiple of the width {width}")
+    config |= {"mlp_ratio": hidden // width, "use_swiglu_ffn": False, "layerscale_value": 1.0}
+    if kind == "dinov2_with_registers":
+        config |= {"num_register_tokens": model.num_prefix_tokens - 1}
+    return config
+
+
+def _check(encoder: LoadedEncoder) -> None:
+    """Refuse what the three classes would compute otherwise, or have no weights for."""
+    model: Any = encoder.model
+    block = model.blocks[0]
+    activation = block.mlp.act
+    if not isinstance(activation, nn.GELU) or activation.approximate != "none":
+        raise _refuse(encoder, f"its activation is {activation}")
+    extra = {
+        "a norm before the blocks": model.norm_pre,
+        "a norm of queries": block.attn.q_norm,
+        "a norm in its attention": block.attn.norm,
+        "a norm in its MLP": block.mlp.norm,
+        "a norm of patches": model.patch_embed.norm,
+    }
+    for what, module in extra.items():
+        if not isinstance(module, nn.Identity):
+            raise _refuse(encoder, f"it has {what}")
+
+
+def _embedded(model: Any) -> int:
+    return 0 if model.no_embed_class else int(model.num_prefix_tokens)
+
+
+def _refuse(encoder: LoadedEncoder, reason: str) -> EncoderError:
+    return EncoderError(
+        f"transformers' ViT and DINOv2 cannot express it: {reason}",
+        where=encoder.spec,
+        remedy="use --to timm or --to onnx",
+    )

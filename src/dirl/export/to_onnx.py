@@ -1,0 +1,79 @@
+"""One ONNX file: images in 0..1 in, class and patch tokens out, for any number of images of one side."""
+
+import importlib.util
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dirl.encoders.checkpoint import LoadedEncoder
+from dirl.errors import ConfigError
+from dirl.export.tokens import side_of, twin
+from dirl.files import write_json
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+LIBRARY = "onnx"
+USE = """import onnxruntime
+session = onnxruntime.InferenceSession("FOLDER/model.onnx")
+cls, patches = session.run(None, {"images": images})  # float32 (b, 3, h, w) in 0..1, not yet normalised"""
+
+
+class _Graph(nn.Module):
+    """The encoder with its normalisation inside, so that a reader of the file cannot get it wrong."""
+
+    def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], skip: int) -> None:
+        super().__init__()
+        self.model, self.skip = model, skip
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.model.forward_features((images - self.mean) / self.std)  # type: ignore[operator]
+        return tokens[:, 0], tokens[:, self.skip :]
+
+
+def write(encoder: LoadedEncoder, folder: Path) -> None:
+    """Write ``model.onnx``, and in ``config.json`` what its images must look like.
+
+    Raises
+    ------
+    ConfigError
+        If the extra ``onnx`` is not installed.
+    """
+    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if absent:
+        reason = f"needs {', '.join(absent)}"
+        raise ConfigError(reason, where="--to onnx", remedy="pip install 'dirl[onnx]'")
+    side = side_of(encoder)
+    # With a fixed side: otherwise the graph resamples position embeddings that are of the right size.
+    model = twin(encoder, dynamic_img_size=False)
+    model.load_state_dict(encoder.model.state_dict())
+    for block in model.blocks:
+        block.attn.fused_attn = False
+    graph = _Graph(model, encoder.mean, encoder.std, model.num_prefix_tokens).eval()
+    images = torch.zeros(2, 3, side, side)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own libraries' deprecations, which are for its developers
+        torch.onnx.export(
+            graph,
+            (images,),
+            folder / "model.onnx",
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=["images"],
+            output_names=["cls", "patches"],
+            external_data=False,
+            verbose=False,
+        )
+    facts = {"side_px": side, "patch_px": encoder.patch_px, "range": [0, 1], "outputs": ["cls", "patches"]}
+    write_json(folder / "config.json", facts)
+
+
+def read(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
+    """Return the tokens of images in 0..1, by each way in which the exported model can be run here."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    cls, patches = (torch.from_numpy(part) for part in session.run(None, {"images": images.numpy()}))
+    return {"onnxruntime": torch.cat([cls[:, None], patches], dim=1)}

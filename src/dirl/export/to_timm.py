@@ -1,0 +1,28 @@
+"""The layout that timm loads from a folder and from the hub."""
+
+import shutil
+from pathlib import Path
+
+import timm
+from torch import Tensor
+
+from dirl.encoders.checkpoint import LoadedEncoder, preprocess
+from dirl.export.tokens import tokens
+
+FILES = ("config.json", "model.safetensors")
+LIBRARY = "timm"
+USE = """import timm
+model = timm.create_model("local-dir:FOLDER", pretrained=True)  # or "hf-hub:OWNER/NAME"
+embedding = model.eval()(images)  # (b, d), of images normalised by mean and std"""
+
+
+def write(encoder: LoadedEncoder, folder: Path) -> None:
+    """Write ``config.json`` and ``model.safetensors``: the run's own, which are in this layout."""
+    for name in FILES:
+        shutil.copyfile(Path(encoder.spec) / "encoder" / name, folder / name)
+
+
+def read(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
+    """Return the tokens of images in 0..1, by each way in which the exported model can be run here."""
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    return {"timm": tokens(model, preprocess(encoder, images))}

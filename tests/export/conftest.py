@@ -1,0 +1,40 @@
+"""A finished run without training: what `dirl export` reads of one."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dirl.card import claim, finish, new_card
+from dirl.config import PretrainRecipe, make
+from dirl.encoders.vit import ViT
+from dirl.pretrain.export import export_encoder
+
+ENCODER = {"name": "vit_tiny_patch16_224", "patch_px": 8, "width": 48, "depth": 2, "heads": 3}
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Write a run whose encoder has these settings, its weights far from their start."""
+
+    def write(folder: str = "run", /, finished: bool = True, **encoder: Any) -> Path:
+        values = {"encoder": ENCODER | encoder, "views": {"size_px": 32}, "dense": {"control": "shuffled"}}
+        recipe = make(PretrainRecipe, values)
+        torch.manual_seed(2)
+        vit = ViT(recipe.encoder, 32).eval()
+        for parameter in vit.parameters():
+            nn.init.normal_(parameter, std=0.2)
+        out = tmp_path / folder
+        inputs = {"store": "0123456789abcdef"}
+        card = claim(out, new_card("pretrain", recipe.model_dump(mode="json"), inputs))
+        export_encoder(vit, recipe.encoder, out / "encoder")
+        (out / "metrics.csv").write_text("step,loss,gate\n1,3.5,\n2,2.25,0.5\n")
+        if finished:
+            finish(out, replace(card, git_commit="c0ffee"), {"steps": 2})
+        return out
+
+    return write

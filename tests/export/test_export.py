@@ -1,0 +1,205 @@
+"""Exports: the same tokens in every format, a model card that says what they are, and no pickle."""
+
+import json
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import yaml
+from torch import nn
+from typer.testing import CliRunner
+
+from dirl.cli.main import app
+from dirl.encoders.checkpoint import embed, load_encoder, preprocess
+from dirl.encoders.vit import build
+from dirl.errors import ConfigError, DirlError, EncoderError, StoreError
+from dirl.export import to_hf, to_timm
+from dirl.export.model_card import arm
+from dirl.export.run import export
+from dirl.export.tokens import tokens
+
+DINOV2 = {"name": "vit_small_patch14_dinov2"}
+REGISTERS = {"name": "vit_small_patch14_reg4_dinov2"}
+ARCHITECTURES = {"vit": {}, "dinov2": DINOV2, "dinov2_with_registers": REGISTERS}
+MakeRun = Callable[..., Path]
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def holds_no_pickle(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        assert file.suffix in {".json", ".md", ".safetensors", ".onnx"}, file
+        assert not zipfile.is_zipfile(file) and file.read_bytes()[:1] != b"\x80"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_timm_gives_the_same_embeddings(make_run: MakeRun, tmp_path: Path, architecture: str) -> None:
+    run = make_run(**ARCHITECTURES[architecture])
+    done = export(run, tmp_path / "out", to="timm")
+    assert done.differences == {"timm": 0.0}
+    encoder = load_encoder(str(run))
+    model = timm.create_model(f"local-dir:{done.path}", pretrained=True).eval()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        close(model(preprocess(encoder, images)), embed(encoder, images))
+    holds_no_pickle(done.path)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_hf_gives_the_same_embeddings(make_run: MakeRun, tmp_path: Path, architecture: str) -> None:
+    run = make_run(**ARCHITECTURES[architecture])
+    done = export(run, tmp_path / "out", to="hf")
+    assert max(done.differences.values()) < 1e-5
+    images = torch.rand(2, 3, 32, 32)
+    expected = embed(load_encoder(str(run)), images)
+    again = load_encoder(f"hf:{done.path}")
+    close(embed(again, images), expected)
+    assert (again.mean, again.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    config = json.loads((done.path / "config.json").read_text())
+    assert config["model_type"] == architecture
+    holds_no_pickle(done.path)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_transformers_reads_it_whole(
+    make_run: MakeRun, tmp_path: Path, architecture: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    run = make_run(**ARCHITECTURES[architecture])
+    done = export(run, tmp_path / "out", to="hf")
+    assert set(done.differences) == {"dirl", "transformers"}
+    kind = getattr(transformers, to_hf.CLASSES[architecture])
+    options = {"add_pooling_layer": False} if architecture == "vit" else {}
+    model, found = kind.from_pretrained(done.path, output_loading_info=True, **options)
+    assert not found["missing_keys"] and not found["unexpected_keys"] and not found["mismatched_keys"]
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    processor = transformers.AutoImageProcessor.from_pretrained(done.path)
+    with torch.no_grad():
+        state = model.eval()(**processor(list(pixels), return_tensors="pt")).last_hidden_state
+    encoder = load_encoder(str(run))
+    close(state[:, 0], embed(encoder, pixels))
+    close(state[:, -16:], tokens(encoder.model, preprocess(encoder, pixels))[:, 1:])
+
+
+@pytest.mark.parametrize("architecture", ["vit", "dinov2_with_registers"])
+def test_onnx_gives_the_same_tokens_for_any_batch(
+    make_run: MakeRun, tmp_path: Path, architecture: str
+) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    run = make_run(mean=(0.7, 0.5, 0.6), **ARCHITECTURES[architecture])
+    done = export(run, tmp_path / "out", to="onnx")
+    session = runtime.InferenceSession(done.path / "model.onnx")
+    encoder = load_encoder(str(run))
+    for count in (1, 5):
+        images = torch.rand(count, 3, 32, 32)
+        cls, patches = session.run(None, {"images": images.numpy()})
+        expected = tokens(encoder.model, preprocess(encoder, images))
+        close(torch.from_numpy(cls), expected[:, 0])
+        close(torch.from_numpy(patches), expected[:, 1:])
+    holds_no_pickle(done.path)
+
+
+def test_hf_needs_no_transformers(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert set(export(make_run(), tmp_path / "out", to="hf").differences) == {"dirl"}
+
+
+def test_registers_without_layer_scale_and_with_positions(make_run: MakeRun, tmp_path: Path) -> None:
+    """What no class of transformers has as it is, written so that it says the same."""
+    run = make_run()
+    config = json.loads((run / "encoder" / "config.json").read_text())
+    config["model_args"] |= {"reg_tokens": 3}
+    (run / "encoder" / "config.json").write_text(json.dumps(config))
+    model = build(config["architecture"], config["model_args"])
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    to_hf.save_file(model.state_dict(), run / "encoder" / "model.safetensors")
+    done = export(run, tmp_path / "out", to="hf")
+    assert json.loads((done.path / "config.json").read_text())["num_register_tokens"] == 3
+    assert max(done.differences.values()) < 1e-5
+
+
+def test_the_model_card(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    done = export(run, tmp_path / "out", to="timm", licence="cc-by-4.0")
+    _, front, text = (done.path / "README.md").read_text().split("---\n", 2)
+    facts = yaml.safe_load(front)
+    assert facts["license"] == "cc-by-4.0" and facts["library_name"] == "timm" and "dirl" in facts["tags"]
+    for said in (
+        "0123456789abcdef", "c0ffee", "simclr", "control shuffled", "| loss | 2.25 |", "| gate | 0.5 |",
+        "Not for diagnosis", "size_px: 32", "cc-by-4.0, as stated",
+    ):  # fmt: skip
+        assert said in text
+    unknown = export(run, tmp_path / "unknown", to="timm").path / "README.md"
+    facts = yaml.safe_load(unknown.read_text().split("---\n")[1])
+    assert (facts["license"], facts["license_name"]) == ("other", "unknown")
+    assert "was not stated" in unknown.read_text()
+
+
+@pytest.mark.parametrize(
+    ("dense", "said"),
+    [
+        ({"weight": 0}, "vanilla"),
+        ({"weight": 1.0, "extract": "cls", "regions": "cells", "match": "overlap"}, "overlap, weight 1)"),
+        (
+            {"weight": 0.5, "extract": "pool", "regions": "grid", "match": "semantic", "control": "one",
+             "noise": {"kind": "drop", "strength": 0.2}},
+            "weight 0.5, control one, prior damaged by drop 0.2)",
+        ),
+    ],
+)  # fmt: skip
+def test_arms(dense: dict[str, object], said: str) -> None:
+    assert said in arm({"dense": dense})
+
+
+def test_done_again_and_otherwise(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, out = make_run(), tmp_path / "out"
+    first = export(run, out, to="timm")
+    with pytest.raises(StoreError, match="to timm there, hf now"):
+        export(run, out, to="hf")
+    monkeypatch.setattr(to_timm, "write", None)
+    assert export(run, out, to="timm") == first
+    export(run, out, to="hf", overwrite=True)
+    assert not (out / ".work").exists() and (out / "preprocessor_config.json").exists()
+
+
+def test_a_model_that_differs_is_not_put_in_place(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(to_timm, "read", lambda *_: {"timm": torch.zeros(3, 17, 48)})
+    with pytest.raises(DirlError, match=r"timm gives other tokens than the run \(by 1.0e\+00"):
+        export(make_run(), tmp_path / "out", to="timm")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["card.json"]
+
+
+def test_what_cannot_be_exported(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="no such format — there are: timm, hf, onnx"):
+        export(make_run(), tmp_path / "out", to="pickle")
+    with pytest.raises(StoreError, match="not finished"):
+        export(make_run("unfinished", finished=False), tmp_path / "out", to="timm")
+    with pytest.raises(StoreError, match="no such directory"):
+        export(tmp_path / "absent", tmp_path / "out", to="timm")
+    clip = make_run("clip", name="vit_base_patch16_clip_224")
+    with pytest.raises(EncoderError, match=r"cannot express it: .*use --to timm"):
+        export(clip, tmp_path / "out", to="hf")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ConfigError, match=r"needs onnx, onnxscript, onnxruntime — pip install 'dirl\[onnx\]'"
+    ):
+        export(make_run("onnx"), tmp_path / "onnx-out", to="onnx")
+
+
+def test_the_command(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["export", str(make_run()), "--to", "timm", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["dirl", *arguments])
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "the same tokens" in result.output and "--licence" in result.output
+    assert (tmp_path / "out" / "model.safetensors").is_file()
