@@ -109,6 +109,8 @@ class PretrainModule(pl.LightningModule):
             student += encode_views(self.encoder, views.images, rows, masked)
         taught = None
         if self.teacher is not None:
+            # The student's dropout is no part of the teacher; batch norm is, and there is none in an encoder.
+            self.teacher["encoder"].eval()
             with torch.no_grad():
                 rows = coverages[0] if self._uses_rows else None
                 taught = encode_views(self.teacher["encoder"], groups[0].images, rows)
