@@ -21,7 +21,8 @@ def run(monkeypatch, capsys):
     return call
 
 
-COMMANDS = ["demo", "doctor", "tile", "cells", "cells-score", "pretrain", "audit"]
+COMMANDS = ["demo", "doctor", "tile", "cells", "cells-score", "pretrain", "study"]
+COMMANDS += ["embed", "probe", "audit", "export"]
 
 
 def test_help_names_every_command(run):

@@ -98,7 +98,11 @@ def _bar_with_interval(
         linewidth=0.8,
     )
     if middle is None or low is None or high is None:
-        axis.text(x, 0.02, "none", ha="center", va="bottom", fontsize=7, rotation=90, color="#777777")
+        # In points from 0: in data units it would leave the axes where all values are tiny.
+        axis.annotate(
+            "none", (x, 0), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7,
+            rotation=90, color="#777777",
+        )  # fmt: skip
         return
     axis.vlines(x, low, high, color=INK, linewidth=1.1)
 

@@ -1,0 +1,152 @@
+"""What a study is: objectives × arms × seeds over one recipe, and the contrasts named before it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from dirl.config import (
+    AuditConfig,
+    Count,
+    PretrainRecipe,
+    ProbeConfig,
+    Settings,
+    load_recipe,
+    make,
+    read_settings,
+)
+from dirl.errors import ConfigError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Kind = Literal["vanilla", "dirl", "control"]
+
+
+class StudyProbe(ProbeConfig):
+    """How the runs are scored; ``labels`` as in `dirl probe`, ``tiles`` of the store, None for all."""
+
+    labels: str
+    tiles: Count | None = None
+
+
+class StudyConfig(Settings):
+    """A matrix of runs, ``OBJECTIVE/ARM/seed-N``, and what is measured of each.
+
+    A run's recipe is ``recipe`` with the settings of ``set``, of its objective, of its arm, and its seed,
+    laid over it in this order. A dotted key sets one value, a mapping replaces its section. ``seeds`` are
+    given one by one, or as their number. ``contrasts`` are pairs (arm, against arm), each meant within every
+    objective. Without ``probe`` no downstream score is taken.
+    """
+
+    recipe: str
+    set: Mapping[str, Any] = {}
+    objectives: Annotated[Mapping[Name, Mapping[str, Any]], Field(min_length=1)]
+    arms: Annotated[Mapping[Name, Mapping[str, Any]], Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    contrasts: tuple[tuple[str, str], ...] = ()
+    audit: AuditConfig = AuditConfig()
+    probe: StudyProbe | None = None
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _counted(cls, value: Any) -> Any:
+        return tuple(range(value)) if isinstance(value, int) else value
+
+    @field_validator("objectives", "arms", mode="before")
+    @classmethod
+    def _nothing_changed(cls, value: Any) -> Any:
+        """Let ``vanilla:`` with nothing behind it stand for no change."""
+        if not isinstance(value, Mapping):
+            return value
+        return {name: {} if changes is None else changes for name, changes in value.items()}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StudyConfig":
+        if len({*self.seeds}) < len(self.seeds):
+            raise ValueError("seeds: one stands twice")
+        seen = {frozenset[str]()}
+        for pair in self.contrasts:
+            for arm in pair:
+                if arm not in self.arms:
+                    raise ValueError(f"contrasts: no arm {arm} (there are: {', '.join(self.arms)})")
+            if pair[0] == pair[1] or frozenset(pair) in seen:
+                raise ValueError(f"contrasts: {' against '.join(pair)} stands twice, or against itself")
+            seen.add(frozenset(pair))
+        for changes in (self.set, *self.objectives.values(), *self.arms.values()):
+            if "seed" in changes:
+                raise ValueError("the seed of a run is set by seeds, not by its recipe")
+        return self
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run of the matrix: its place in it, and the recipe that is trained."""
+
+    objective: str
+    arm: str
+    seed: int
+    recipe: PretrainRecipe
+
+    @property
+    def name(self) -> str:
+        """Its path in the study's directories."""
+        return f"{self.objective}/{self.arm}/seed-{self.seed}"
+
+    @property
+    def kind(self) -> Kind:
+        """Vanilla, DiRL, or one of the controls that the cells are told apart by."""
+        dense = self.recipe.dense
+        if dense.weight == 0:
+            return "vanilla"
+        return "control" if dense.control is not None or dense.regions == "grid" else "dirl"
+
+
+def load_study(spec: str | Path) -> StudyConfig:
+    """Read a study's YAML file, or one that ships with dirl, by name.
+
+    A recipe that the study names by a relative path is looked for beside the study first.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such study, or it is not a sound one.
+    """
+    study = make(StudyConfig, read_settings(spec, "studies"), where=spec)
+    beside = Path(spec).parent / study.recipe
+    return study.model_copy(update={"recipe": str(beside)}) if beside.is_file() else study
+
+
+def expand(study: StudyConfig) -> tuple[StudyRun, ...]:
+    """Return all runs: every objective and arm with the first seed, then with the next.
+
+    Raises
+    ------
+    ConfigError
+        If a run's recipe is not a valid one, or two runs would be the same.
+    """
+    runs: list[StudyRun] = []
+    known: dict[str, str] = {}
+    for seed in study.seeds:
+        for objective, its in study.objectives.items():
+            for arm, changes in study.arms.items():
+                items = [*_items(study.set), *_items(its), *_items(changes), f"seed={seed}"]
+                name = f"{objective}/{arm}"
+                try:
+                    recipe = load_recipe(study.recipe, items)
+                except ConfigError as error:
+                    raise ConfigError(
+                        error.reason, where=f"{name} of the study", remedy=error.remedy
+                    ) from None
+                runs.append(StudyRun(objective, arm, seed, recipe))
+                key = recipe.model_dump_json()
+                if key in known:
+                    raise ConfigError(f"{name} and {known[key]} are the same recipe", where="the study")
+                known[key] = name
+    return tuple(runs)
+
+
+def _items(changes: Mapping[str, Any]) -> list[str]:
+    """Write changes as the ``key=value`` items that a recipe takes."""
+    return [f"{key}={yaml.safe_dump(value, default_flow_style=True)}" for key, value in changes.items()]

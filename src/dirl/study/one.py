@@ -1,0 +1,154 @@
+"""One run of a study from its recipe to its row: pretrain, audit, and, where there are labels, probe."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+
+from dirl.audit.run import audit
+from dirl.config import AuditConfig, ProbeConfig
+from dirl.evaluate.probe import probe
+from dirl.features.embed import embed
+from dirl.pretrain.run import pretrain
+from dirl.study.matrix import StudyProbe, StudyRun
+
+Measures = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run needs wherever it is carried out.
+
+    Attributes
+    ----------
+    out
+        The study's directory: ``runs/``, ``audits/``, ``features/`` and ``probes/`` hold a folder for each
+        run under its name.
+    """
+
+    run: StudyRun
+    store: Path
+    out: Path
+    audit: AuditConfig
+    probe: StudyProbe | None
+    device: str
+    workers: int
+    quiet: bool
+
+    def folder(self, kind: str) -> Path:
+        """Where this run's part of a kind lies."""
+        return self.out / kind / self.run.name
+
+
+def carry_out(job: Job) -> dict[str, Any]:
+    """Do what is not yet done of a run, and return its row.
+
+    The state that an interrupted run goes on from is dropped once the row is whole: it is several times the
+    encoder, and nothing reads it any more.
+    """
+    if not job.quiet:
+        Console(stderr=True).print(job.run.name, style="bold", markup=False, highlight=False)
+    path = job.folder("runs")
+    fresh, begun = not (path / "card.json").exists(), monotonic()
+    run = pretrain(
+        job.run.recipe, job.store, path, device=job.device, devices=1, workers=job.workers, quiet=job.quiet
+    )
+    if not run.finished:
+        raise KeyboardInterrupt  # a signal came, and stops the study too
+    seconds = monotonic() - begun if fresh else None  # of a run in one go only
+    audited = audit(
+        [str(path)], job.store, job.folder("audits"), job.audit, device=job.device, quiet=job.quiet
+    ).summary
+    scored = _probe(job) if job.probe else None
+    (path / "last.ckpt").unlink(missing_ok=True)
+    done = row(job.run, audited, run.metrics, scored)
+    done["measures"]["seconds"] = seconds
+    return done
+
+
+def row(
+    run: StudyRun, audited: Mapping[str, Any], metrics: Mapping[str, float], scored: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Read a run's row from the summaries of its audit alone and of its probe, and from its last metrics.
+
+    The gate is passed if it is without labels and, where there are some, with them too, in either form.
+    """
+    (gate,) = audited["gates"].values()
+    reasons = list(gate["reasons"])
+    if scored is not None and not scored["gate"]["passed"]:
+        reasons.append(scored["gate"]["statement"])
+    return {
+        "run": run.name,
+        "objective": run.objective,
+        "arm": run.arm,
+        "seed": run.seed,
+        "kind": run.kind,
+        "failed": None,
+        "gate": {
+            "passed": not reasons,
+            "label_free": gate["passed"],
+            "with_labels": None if scored is None else scored["gate"]["form"] or "failed",
+            "reasons": reasons,
+        },
+        "measures": _measures(audited, metrics) | (_scores(scored) if scored is not None else {}),
+        "notes": [] if scored is None else scored["notes"],
+    }
+
+
+def _measures(audited: Mapping[str, Any], metrics: Mapping[str, float]) -> Measures:
+    kinds = {one["kind"]: one for one in audited["encoders"]}
+    subject = kinds["encoder"]
+    last, regions = subject["last_block"], subject["enrichment"]["per_head"]
+    gate = audited["gates"][subject["name"]]
+    first_loss, last_loss = gate["loss"] or (None, None)
+    names = ("entropy", "gini", "effective_tokens", "components50", "top10_mass", "patch_mass")
+    return {
+        **{name: last["per_head"][name]["value"] for name in names},
+        "entropy_of_mean": last["heads_averaged"]["entropy"]["value"],
+        "entropy_untrained": kinds["untrained"]["last_block"]["per_head"]["entropy"]["value"],
+        **{f"enrichment_{name}": value["value"] for name, value in regions.items()},
+        "retrieval": gate["accuracy"].get("encoder"),  # none without held-out tiles
+        "prior_contrast": subject["prior_contrast"],
+        "loss_first": first_loss,
+        "loss_last": last_loss,
+        "embedding_std": _finite(metrics.get("embedding/std")),
+        "embedding_rank": _finite(metrics.get("embedding/rank")),
+    }
+
+
+def _scores(scored: Mapping[str, Any]) -> Measures:
+    """Balanced accuracy of the features and of their floors."""
+    sets = {"": "features", "_untrained": "untrained", "_colour": "colour_statistics",
+            "_histogram": "colour_histogram"}  # fmt: skip
+    nearest = next(name for name in scored["results"]["features"] if name.startswith("knn"))
+    return {
+        f"{name}{end}": scored["results"][kind][how]["balanced_accuracy"]["value"]
+        for name, how in (("knn", nearest), ("linear", "linear"))
+        for end, kind in sets.items()
+    }
+
+
+def _probe(job: Job) -> dict[str, Any]:
+    """Embed the store's tiles and score the features, beside their floors."""
+    assert job.probe is not None
+    features = job.folder("features")
+    embed(
+        str(job.folder("runs")),
+        job.store,
+        features,
+        tiles=job.probe.tiles,
+        seed=job.probe.seed,
+        device=job.device,
+        workers=job.workers,
+        quiet=job.quiet,
+    )
+    config = ProbeConfig(**job.probe.model_dump(exclude={"labels", "tiles"}))
+    return probe(features, job.probe.labels, job.folder("probes"), config, quiet=job.quiet).summary
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

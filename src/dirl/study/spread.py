@@ -1,0 +1,151 @@
+"""Runs side by side: each in a process of its own, on a GPU of its own or on its share of the cores."""
+
+import os
+import pickle
+import signal
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, TypeVar
+
+from dirl.errors import DirlError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one run at a time: the GPU that it sees, None for what there is, and its threads."""
+
+    gpu: str | None
+    threads: int
+
+
+def slots(device: str, parallel: int | None) -> list[Slot]:
+    """Divide what there is.
+
+    Parameters
+    ----------
+    device
+        ``cpu``, or else the GPUs that are visible.
+    parallel
+        Runs at a time; None is one for each GPU, or one. More runs than GPUs share them in turn.
+    """
+    import torch
+
+    gpus: list[str] = []
+    if device != "cpu" and torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        named = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+        gpus = named.split(",")[:count]
+    number = parallel or max(1, len(gpus))
+    threads = max(1, torch.get_num_threads() // number)
+    return [Slot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(number)]
+
+
+def spread(
+    function: Callable[[Item], Result], items: Iterable[Item], places: Sequence[Slot]
+) -> Iterator[tuple[Item, Result | Exception]]:
+    """Apply `function` to every item in a fresh process, and yield each with its result or its exception.
+
+    A process of its own for every item, unlike in `dirl.parallel`: what it sees of the GPUs is fixed when it
+    starts, and one that the system kills takes no other with it. If this process is told to stop, so are
+    they, and a `KeyboardInterrupt` is raised.
+
+    Parameters
+    ----------
+    function
+        A picklable function of one item.
+    items
+        Picklable items, taken in order.
+    places
+        Where items run, one at a time in each.
+    """
+    waiting, free = list(items)[::-1], list(places)
+    running: dict[Connection, tuple[Item, Slot, SpawnProcess]] = {}
+    with _stoppable():
+        try:
+            while waiting or running:
+                while waiting and free:
+                    item, place = waiting.pop(), free.pop(0)
+                    receiver, process = _start(function, item, place)
+                    running[receiver] = item, place, process
+                ready = wait(list(running))
+                for receiver in [each for each in running if each in ready]:
+                    item, place, process = running.pop(receiver)
+                    outcome = _outcome(receiver, process)
+                    free.append(place)
+                    yield item, outcome
+        finally:
+            for _, _, process in running.values():
+                process.terminate()
+            for _, _, process in running.values():
+                process.join()
+
+
+def _start(function: Callable[[Item], Any], item: Item, place: Slot) -> tuple[Connection, SpawnProcess]:
+    # spawn: a forked process cannot use CUDA. Pickled here, so that it is unpickled in its place.
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(place, sender, pickle.dumps((function, item))))
+    process.start()
+    sender.close()
+    return receiver, process
+
+
+def _outcome(receiver: Connection, process: SpawnProcess) -> Any:
+    with receiver:
+        try:
+            outcome = receiver.recv()
+        except EOFError:
+            outcome = None
+    process.join()
+    if isinstance(outcome, KeyboardInterrupt):
+        raise outcome
+    if process.exitcode:
+        return DirlError(
+            f"its process ended with exit code {process.exitcode}: −9 is most likely want of memory",
+            remedy="run the same command again, with a smaller --parallel",
+        )
+    return outcome
+
+
+def _work(place: Slot, sender: Connection, task: bytes) -> None:
+    # Before anything asks for a GPU: what a process sees is fixed by its first look.
+    if place.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
+    import torch
+
+    torch.set_num_threads(place.threads)
+    try:
+        function, item = pickle.loads(task)
+        outcome = function(item)
+    except Exception as error:
+        error.add_note(traceback.format_exc())  # a traceback itself does not travel
+        outcome = error
+    except KeyboardInterrupt as stop:
+        outcome = stop
+    sender.send(outcome)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let a scheduler's SIGTERM stop this process as Ctrl-C does, where signals may be set."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        earlier = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)

@@ -1,0 +1,142 @@
+"""From the rows of all runs to `summary.json`: arms over seeds, and the differences between arms."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from dirl.audit.table import PRIMARY
+from dirl.study.matrix import StudyConfig
+from dirl.study.stats import SEEDS_OF_A_CLAIM, Paired, holm, paired
+
+Row = Mapping[str, Any]
+
+# What a reader sees, by measure; the first is the primary one. Of the last block, per head, where no more
+# is said.
+TITLES = {
+    PRIMARY: "entropy",
+    "entropy_of_mean": "entropy, heads averaged",
+    "entropy_untrained": "entropy, untrained",
+    "gini": "Gini",
+    "effective_tokens": "effective tokens",
+    "enrichment_nuclei": "nuclei, log2",
+    "enrichment_rest": "rest, log2",
+    "enrichment_glass": "glass, log2",
+    "components50": "nuclei attended",
+    "top10_mass": "top 10 % mass",
+    "patch_mass": "patch mass",
+    "prior_contrast": "prior contrast",
+    "embedding_std": "embedding std",
+    "embedding_rank": "embedding rank",
+    "loss_first": "first loss",
+    "loss_last": "last loss",
+    "retrieval": "view retrieval",
+    "knn": "kNN",
+    "linear": "linear",
+    "knn_untrained": "kNN, untrained",
+    "knn_colour": "kNN, colour",
+    "knn_histogram": "kNN, histogram",
+    "linear_untrained": "linear, untrained",
+    "linear_colour": "linear, colour",
+    "linear_histogram": "linear, histogram",
+    "seconds": "seconds",
+}
+# Of each difference, beside the primary measure.
+COMPARED = (PRIMARY, "entropy_of_mean", "gini", "enrichment_nuclei", "enrichment_glass", "components50",
+            "knn", "linear")  # fmt: skip
+
+
+def summarise(study: StudyConfig, rows: Sequence[Row]) -> dict[str, Any]:
+    """Put the rows of all runs together.
+
+    Parameters
+    ----------
+    rows
+        From `one.carry_out`, or of a run that failed: its place, and why under ``failed``.
+
+    Returns
+    -------
+    dict
+        ``arms``: per objective and arm, mean, sd and number of each measure. ``contrasts``: per objective
+        the planned ones and, after them, every other pair of arms, with the `stats.Paired` of each measure
+        in `COMPARED`; ``p_holm`` is of the primary measure over all planned contrasts of the study.
+    """
+    arms = [
+        _arm(objective, arm, [row for row in rows if (row["objective"], row["arm"]) == (objective, arm)])
+        for objective in study.objectives
+        for arm in study.arms
+    ]
+    planned = [_contrast(rows, o, a, b, planned=True) for o in study.objectives for a, b in study.contrasts]
+    adjusted = holm([contrast["measures"][PRIMARY]["p"] for contrast in planned])
+    planned = [one | {"p_holm": p} for one, p in zip(planned, adjusted, strict=True)]
+    return {
+        "primary": PRIMARY,
+        "objectives": list(study.objectives),
+        "seeds": list(study.seeds),
+        "failed": {row["run"]: row["failed"] for row in rows if row["failed"]},
+        "arms": arms,
+        "contrasts": [*planned, *_unplanned(study, rows)],
+        "notes": sorted({note for row in rows for note in row["notes"]}),
+        "runs": list(rows),
+    }
+
+
+def _arm(objective: str, arm: str, rows: Sequence[Row]) -> dict[str, Any]:
+    done = [row for row in rows if not row["failed"]]
+    return {
+        "objective": objective,
+        "arm": arm,
+        "kind": rows[0]["kind"] if rows else None,
+        "runs": len(done),
+        "failed": len(rows) - len(done),
+        "gate_passed": sum(row["gate"]["passed"] for row in done),
+        "label_free_gate_passed": sum(row["gate"]["label_free"] for row in done),
+        "measures": {name: _spread([row["measures"].get(name) for row in done]) for name in TITLES},
+    }
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, Any]:
+    known = np.array([value for value in values if value is not None])
+    return {
+        "mean": float(known.mean()) if len(known) else None,
+        "sd": float(known.std(ddof=1)) if len(known) > 1 else None,
+        "n": len(known),
+    }
+
+
+def _contrast(
+    rows: Sequence[Row], objective: str, arm: str, against: str, *, planned: bool
+) -> dict[str, Any]:
+    a, b = (
+        {
+            row["seed"]: row
+            for row in rows
+            if (row["objective"], row["arm"]) == (objective, name) and not row["failed"]
+        }
+        for name in (arm, against)
+    )
+    measures: dict[str, Paired] = {
+        name: paired(*({seed: row["measures"].get(name) for seed, row in side.items()} for side in (a, b)))
+        for name in COMPARED
+    }
+    seeds = measures[PRIMARY].seeds
+    return {
+        "objective": objective,
+        "arm": arm,
+        "against": against,
+        "planned": planned,
+        # Nothing is claimed of a difference that nobody named before, however many seeds it has.
+        "standing": "exploratory" if not planned else "descriptive" if seeds < SEEDS_OF_A_CLAIM else "claim",
+        "ungated": sum(not side[s]["gate"]["passed"] for s in a.keys() & b.keys() for side in (a, b)),
+        "measures": {name: asdict(value) for name, value in measures.items()},
+    }
+
+
+def _unplanned(study: StudyConfig, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    named = {frozenset(pair) for pair in study.contrasts}
+    for objective in study.objectives:
+        for against, arm in combinations(study.arms, 2):
+            if {arm, against} not in named:
+                yield _contrast(rows, objective, arm, against, planned=False)

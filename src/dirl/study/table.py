@@ -1,0 +1,103 @@
+"""The study's one table, as CSV and as Markdown."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dirl.audit.table import PRIMARY
+from dirl.report.html import number, signed
+from dirl.study.summary import COMPARED, TITLES
+from dirl.study.verdict import judge
+
+COUNTS = ("objective", "arm", "kind", "runs", "failed", "label_free_gate_passed", "gate_passed")
+
+
+def to_csv(summary: Mapping[str, Any]) -> str:
+    """Write the arms as CSV: a row each, a column for mean and sd of every measure; empty where none."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    ends = [f"{name}_{what}" for name in TITLES for what in ("mean", "sd")]
+    writer.writerow([*COUNTS, *ends])
+    for one in summary["arms"]:
+        values = [value[what] for value in one["measures"].values() for what in ("mean", "sd")]
+        writer.writerow([*(one[key] for key in COUNTS), *("" if v is None else f"{v:.6g}" for v in values)])
+    return out.getvalue()
+
+
+def to_markdown(summary: Mapping[str, Any]) -> str:
+    """Write arms, planned contrasts, exploratory ones and failures as Markdown."""
+    shown = [name for name in TITLES if any(one["measures"][name]["n"] for one in summary["arms"])]
+    seeds = ", ".join(map(str, summary["seeds"]))
+    lines = [
+        "# Study",
+        "",
+        f"{len(summary['runs'])} runs, seeds {seeds}. Mean ± standard deviation over seeds; of the last "
+        "block, per head, where no more is said. The gate counts the runs that learned something. Uniform "
+        "attention scores perfectly on every measure of spread and means nothing.",
+        "",
+        *_lines(
+            ["objective", "arm", "runs", "gate", *(TITLES[name] for name in shown)],
+            (
+                [one["objective"], one["arm"], str(one["runs"]), f"{one['gate_passed']}/{one['runs']}"]
+                + [spread_text(one["measures"][name]) for name in shown]
+                for one in summary["arms"]
+            ),
+        ),
+    ]
+    if planned := [one for one in summary["contrasts"] if one["planned"]]:
+        lines += [
+            "",
+            "## Planned contrasts",
+            "",
+            "Named before the study ran. Paired over seeds; 95 % t-intervals; Holm's correction over all of "
+            f"them, for the primary measure, {TITLES[PRIMARY]}. The other measures are exploratory.",
+            "",
+            *_lines(_contrast_head(), map(contrast_cells, planned)),
+            "",
+            *(f"- {sentence}" for sentence in judge(summary)),
+        ]
+    if others := [one for one in summary["contrasts"] if not one["planned"]]:
+        lines += ["", "## Exploratory differences", "", "Not planned, not corrected, no test.", ""]
+        lines += _lines(_contrast_head(), map(contrast_cells, others))
+    if summary["notes"]:
+        lines += ["", "## Of the probe", "", *(f"- {note}" for note in summary["notes"])]
+    if summary["failed"]:
+        lines += ["", "## Failed", "", *(f"- {run}: {why}" for run, why in summary["failed"].items())]
+    return "\n".join(lines) + "\n"
+
+
+def spread_text(value: Mapping[str, Any]) -> str:
+    """Mean ± sd, or the mean alone of a single seed."""
+    text = number(value["mean"]) + ("" if value["sd"] is None else f" ± {number(value['sd'])}")
+    return text.replace("-", "−")
+
+
+def contrast_cells(contrast: Mapping[str, Any]) -> list[str]:
+    """Cells of a contrast's line: who, seeds, what it is worth, primary with interval and p, the others."""
+    primary = contrast["measures"][PRIMARY]
+    interval = "" if primary["low"] is None else f" ({signed(primary['low'])} to {signed(primary['high'])})"
+    p = contrast.get("p_holm")
+    return [
+        contrast["objective"],
+        f"{contrast['arm']} − {contrast['against']}",
+        str(primary["seeds"]),
+        contrast["standing"],
+        signed(primary["difference"]) + (interval if contrast["planned"] else ""),
+        "–" if p is None else f"{p:.3f}",
+        *(signed(contrast["measures"][name]["difference"]) for name in COMPARED[1:]),
+    ]
+
+
+def _contrast_head() -> list[str]:
+    return ["objective", "contrast", "seeds", "standing", f"{TITLES[PRIMARY]}", "Holm's p"] + [
+        TITLES[name] for name in COMPARED[1:]
+    ]
+
+
+def _lines(head: Sequence[str], cells: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{'|'.join('---' for _ in head)}|",
+        *(f"| {' | '.join(row)} |" for row in cells),
+    ]

@@ -1,0 +1,114 @@
+"""A study expands into the runs that it names, and an unsound one is refused before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from dirl.config import load_recipe
+from dirl.errors import ConfigError
+from dirl.objectives.load import load_objective
+from dirl.study.matrix import StudyConfig, expand, load_study
+
+TEXT = """
+recipe: demo
+set: {steps: 40, views.size_px: 48}
+objectives:
+  simclr:
+  byol: {objective: {name: byol, hidden_width: 64}}
+arms:
+  vanilla: {dense.weight: 0}
+  pool:
+  grid: {dense.control: grid, steps: 50}
+seeds: 2
+contrasts: [[pool, vanilla], [pool, grid]]
+"""
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    def written(text: str = TEXT, old: str = "", new: str = "") -> StudyConfig:
+        assert old in text
+        (tmp_path / "study.yaml").write_text(text.replace(old, new) if old else text)
+        return load_study(tmp_path / "study.yaml")
+
+    return written
+
+
+def test_every_objective_arm_and_seed_once_the_first_seed_first(load) -> None:
+    runs = expand(load())
+    assert [run.name for run in runs] == [
+        f"{objective}/{arm}/seed-{seed}"
+        for seed in (0, 1)
+        for objective in ("simclr", "byol")
+        for arm in ("vanilla", "pool", "grid")
+    ]
+    assert [run.kind for run in runs[:3]] == ["vanilla", "dirl", "control"]
+
+
+def test_the_arm_is_laid_over_the_objective_over_the_common_settings_over_the_recipe(load) -> None:
+    runs = {run.name: run.recipe for run in expand(load())}
+    base = load_recipe("demo", ["steps=40", "views.size_px=48"])
+    assert runs["simclr/pool/seed-0"] == base
+    assert runs["simclr/pool/seed-1"].seed == 1
+    assert runs["simclr/grid/seed-0"].steps == 50 and runs["byol/vanilla/seed-0"].steps == 40
+    # A mapping replaces its section: nothing of SimCLR's settings is left in BYOL's.
+    assert runs["byol/pool/seed-0"].objective.options == {"hidden_width": 64}
+    # One key apart.
+    vanilla = runs["simclr/vanilla/seed-0"]
+    assert vanilla.model_copy(update={"dense": base.dense}) == base and vanilla.dense.weight == 0
+
+
+def test_small_numbers_stay_numbers(load) -> None:
+    study = load(old="steps: 40", new="steps: 40, optimiser.min_lr: 1.0e-7, objective.temperature: 1.0e-5")
+    recipe = expand(study)[0].recipe
+    assert recipe.optimiser.min_lr == 1e-7 and recipe.objective.options["temperature"] == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[pool, grid]", "[pool, gird]", r"no arm gird \(there are: vanilla, pool, grid\)"),
+        ("[pool, grid]", "[vanilla, pool]", "vanilla against pool stands twice"),
+        ("[pool, grid]", "[pool, pool]", "against itself"),
+        ("seeds: 2", "seeds: [3, 3]", "one stands twice"),
+        ("seeds: 2", "seeds: 0", "seeds"),
+        ("steps: 40", "seed: 40", "seed of a run is set by seeds"),
+        ("pool:\n", "pool:\n  pool: {steps: 3}\n", "pool stands twice in one section"),
+        ("pool:\n", "a/b:\n", "should match pattern"),
+        ("contrasts", "contrast", "unknown key contrast "),
+        ("seeds: 2", "seeds: 2\nprobe: {tiles: 3}", "probe.labels"),
+        ("seeds: 2", "seeds: 2\naudit: {tile: 3}", "unknown key audit.tile "),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(load, old: str, new: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(old=old, new=new)
+
+
+def test_a_recipe_that_is_wrong_names_its_run(load) -> None:
+    with pytest.raises(ConfigError, match=r"simclr/grid of the study: unknown key dense\.controll"):
+        expand(load(old="dense.control", new="dense.controll"))
+
+
+def test_two_arms_that_are_one_are_refused(load) -> None:
+    with pytest.raises(ConfigError, match="simclr/grid and simclr/pool are the same recipe"):
+        expand(load(old="{dense.control: grid, steps: 50}", new="{steps: 40}"))
+
+
+def test_a_recipe_beside_the_study_is_found(load, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("steps: 7")
+    study = load(old="recipe: demo\nset: {steps: 40, views.size_px: 48}", new="recipe: mine.yaml")
+    assert expand(study)[0].recipe.steps == 7
+
+
+def test_an_unknown_study_lists_those_that_ship() -> None:
+    with pytest.raises(ConfigError, match="one of: controls-cpu, objectives-cpu"):
+        load_study("nothing")
+
+
+@pytest.mark.parametrize("name", ["objectives-cpu", "controls-cpu"])
+def test_those_that_ship_are_sound(name: str) -> None:
+    study = load_study(name)
+    for run in expand(study):
+        load_objective(run.recipe.objective)
+    assert study.contrasts

@@ -1,0 +1,178 @@
+"""The stage: resumes run by run, goes on past a failure, and gives rows that the stages' own files hold."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dirl.audit.run import AuditResult
+from dirl.cli.main import app
+from dirl.config import AuditConfig
+from dirl.errors import ConfigError, PartlyFailedError, StoreError, TrainingError
+from dirl.pretrain.run import Run
+from dirl.store.dataset import TileStore
+from dirl.study import one
+from dirl.study.matrix import StudyConfig, StudyProbe
+from dirl.study.run import load_result, study
+
+CHANGES = {
+    "steps": 6, "batch": 8, "checkpoint_every_steps": 2, "log_every_steps": 1, "views": {"size_px": 32},
+    "encoder": {"name": "vit_tiny_patch16_224", "patch_px": 8, "width": 32, "depth": 2, "heads": 2},
+    "objective": {"name": "simclr", "hidden_width": 16, "output_width": 8},
+}  # fmt: skip
+
+
+@pytest.fixture
+def tiny() -> StudyConfig:
+    return StudyConfig(
+        recipe="demo",
+        set=CHANGES,
+        objectives={"simclr": {}},
+        arms={"vanilla": {"dense.weight": 0}, "pool": {}},
+        seeds=(0, 1),
+        contrasts=(("pool", "vanilla"),),
+        audit=AuditConfig(tiles=8, bootstrap=20, figures=0),
+    )
+
+
+def audited() -> dict:
+    """A summary such as an audit of one run has."""
+    value = {"value": 0.5, "low": 0.4, "high": 0.6}
+    names = ("entropy", "gini", "effective_tokens", "components50", "top10_mass", "patch_mass")
+    subject = {
+        "name": "seed-0",
+        "kind": "encoder",
+        "last_block": {view: dict.fromkeys(names, value) for view in ("per_head", "heads_averaged")},
+        "enrichment": {"per_head": dict.fromkeys(("nuclei", "rest", "glass"), value)},
+        "prior_contrast": None,
+    }
+    gate = {"passed": True, "reasons": [], "loss": None, "accuracy": {"encoder": 0.1}}
+    return {"encoders": [subject, subject | {"kind": "untrained"}], "gates": {"seed-0": gate}}
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    """Training and auditing that take no time; ``broken`` names what fails, ``done`` what was asked for."""
+
+    class Stages:
+        def __init__(self) -> None:
+            self.done: list[str] = []
+            self.broken: dict[str, BaseException] = {}
+            self.finished = True
+
+        def pretrain(self, recipe, store, out, **options) -> Run:
+            assert options["devices"] == 1
+            name = "/".join(out.parts[-3:])
+            self.done.append(name)
+            if name in self.broken:
+                raise self.broken[name]
+            out.mkdir(parents=True)
+            (out / "last.ckpt").touch()
+            return Run(out, recipe.steps, self.finished, {"loss": 1.0, "embedding/std": 0.9})
+
+        def audit(self, encoders, store, out, config, **options) -> AuditResult:
+            return AuditResult(out, audited())
+
+    fake = Stages()
+    monkeypatch.setattr(one, "pretrain", fake.pretrain)
+    monkeypatch.setattr(one, "audit", fake.audit)
+    return fake
+
+
+NAMES = [f"simclr/{arm}/seed-{seed}" for seed in (0, 1) for arm in ("vanilla", "pool")]
+
+
+def test_every_run_once_and_never_again(tiny, small_store: Path, tmp_path: Path, stages) -> None:
+    out = tmp_path / "study"
+    done = study(tiny, small_store, out, device="cpu", quiet=True)
+    assert stages.done == NAMES
+    assert not list(out.rglob("last.ckpt"))
+    names = {"table.md", "table.csv", "summary.json", "figures", "results", "runs", "card.json"}
+    assert {path.name for path in out.iterdir()} == names
+    assert json.loads((out / "results" / f"{NAMES[1]}.json").read_text())["arm"] == "pool"
+    again = study(tiny, small_store, out, device="cpu", quiet=True)
+    assert stages.done == NAMES and again.summary == done.summary == load_result(out).summary
+
+
+def test_a_failure_is_recorded_the_others_go_on_and_it_is_tried_again(
+    tiny, small_store: Path, tmp_path: Path, stages
+) -> None:
+    out = tmp_path / "study"
+    stages.broken = {
+        NAMES[0]: TrainingError("the loss is nan", where="run"),
+        NAMES[2]: RuntimeError("two\nlines"),
+    }
+    with pytest.raises(PartlyFailedError, match="2 failed, 2 done") as caught:
+        study(tiny, small_store, out, device="cpu", quiet=True)
+    assert caught.value.exit_code == 1 and stages.done == NAMES
+    assert f"{NAMES[2]}: unexpected RuntimeError: two lines" in str(caught.value)
+    assert "run: the loss is nan" in (out / "table.md").read_text()
+    stages.done, stages.broken = [], {}
+    assert study(tiny, small_store, out, device="cpu", quiet=True).summary["failed"] == {}
+    assert stages.done == [NAMES[0], NAMES[2]]
+
+
+@pytest.mark.parametrize("how", ["raised", "saved"])
+def test_a_signal_stops_the_study_and_the_same_call_goes_on(
+    tiny, small_store: Path, tmp_path: Path, stages, how: str
+) -> None:
+    if how == "raised":
+        stages.broken = {NAMES[1]: KeyboardInterrupt()}
+    else:
+        stages.finished = False
+    with pytest.raises(KeyboardInterrupt):
+        study(tiny, small_store, tmp_path / "study", device="cpu", quiet=True)
+    stages.done, stages.broken, stages.finished = [], {}, True
+    if how == "raised":
+        study(tiny, small_store, tmp_path / "study", device="cpu", quiet=True)
+        assert stages.done == NAMES[1:]
+
+
+def test_another_study_is_refused(tiny, small_store: Path, tmp_path: Path, stages) -> None:
+    study(tiny, small_store, tmp_path / "study", device="cpu", quiet=True)
+    more = tiny.model_copy(update={"seeds": (0, 1, 2)})
+    with pytest.raises(StoreError, match="made with other settings"):
+        study(more, small_store, tmp_path / "study", device="cpu", quiet=True)
+
+
+def test_settings_that_an_objective_lacks_are_refused_before_anything_is_made(
+    tiny, small_store: Path, tmp_path: Path
+) -> None:
+    bad = tiny.model_copy(update={"arms": {"vanilla": {"objective.nonsense": 1}}, "contrasts": ()})
+    with pytest.raises(ConfigError, match="nonsense"):
+        study(bad, small_store, tmp_path / "study", device="cpu", quiet=True)
+    assert not (tmp_path / "study").exists()
+
+
+def test_the_command_prints_the_table_even_if_a_run_failed(
+    tiny, small_store: Path, tmp_path: Path, stages, monkeypatch
+) -> None:
+    (tmp_path / "study.yaml").write_text(json.dumps(tiny.model_dump(mode="json")))
+    stages.broken = {NAMES[0]: TrainingError("the loss is nan", where="run")}
+    arguments = ["study", str(tmp_path / "study.yaml"), "--store", str(small_store), "--out"]
+    result = CliRunner().invoke(app, [*arguments, str(tmp_path / "out"), "--device", "cpu", "--quiet"])
+    assert result.exit_code == 1
+    assert "pool" in result.output and "Table: " in result.output and "1 failed, 3 done" in result.output
+
+
+def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path, tmp_path: Path) -> None:
+    ids = TileStore.open(small_store).tile_ids
+    labels = tmp_path / "labels.csv"
+    labels.write_text("tile_id,label\n" + "".join(f"{tile},{'ab'[i % 2]}\n" for i, tile in enumerate(ids)))
+    probe = StudyProbe(labels=str(labels), folds=2, groups="stain", bootstrap=20)
+    real = tiny.model_copy(update={"seeds": (0,), "arms": {"pool": {}}, "contrasts": (), "probe": probe})
+    out = tmp_path / "study"
+    summary = study(real, small_store, out, device="cpu", quiet=True).summary
+    for run in summary["runs"]:
+        audited = json.loads((out / "audits" / run["run"] / "summary.json").read_text())
+        scored = json.loads((out / "probes" / run["run"] / "summary.json").read_text())
+        assert (
+            run["measures"]["entropy"] == audited["encoders"][0]["last_block"]["per_head"]["entropy"]["value"]
+        )
+        untrained = scored["results"]["untrained"]["linear"]["balanced_accuracy"]["value"]
+        assert run["measures"]["linear_untrained"] == untrained
+        assert run["measures"]["embedding_rank"] > 0 and run["measures"]["seconds"] > 0
+        assert run["gate"]["label_free"] == audited["gates"]["seed-0"]["passed"]
+    assert not list(out.rglob("last.ckpt"))
+    assert (out / "figures" / "curves.svg").stat().st_size > 0

@@ -1,0 +1,71 @@
+"""Every item in a process of its own, in its place. Few imports: each process repeats them."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from dirl.errors import DirlError, TrainingError
+from dirl.study.spread import Slot, slots, spread
+
+
+def threads_or_death(item: int) -> tuple[str | None, int]:
+    import torch
+
+    if item == 1:
+        raise TrainingError("collapsed", where=item)
+    if item == 2:
+        os._exit(9)
+    return os.environ.get("CUDA_VISIBLE_DEVICES"), torch.get_num_threads()
+
+
+def test_each_item_has_its_own_process_and_place() -> None:
+    found = dict(spread(threads_or_death, range(3), [Slot("5", 2), Slot("5", 2)]))
+    assert found[0] == ("5", 2)
+    assert isinstance(found[1], TrainingError)
+    assert isinstance(found[2], DirlError) and "exit code 9" in str(found[2])
+
+
+def test_cores_are_divided(monkeypatch) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    assert slots("cpu", None) == [Slot(None, 8)]
+    assert slots("cpu", 3) == [Slot(None, 2)] * 3
+
+
+def test_gpus_are_taken_in_turn(monkeypatch) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert slots("auto", None) == [Slot("4", 4), Slot("6", 4)]
+    assert [slot.gpu for slot in slots("cuda", 3)] == ["4", "6", "4"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert [slot.gpu for slot in slots("cuda", None)] == ["0", "1"]
+    assert slots("cpu", None) == [Slot(None, 8)]
+
+
+def wait_for_ever(item: Path) -> None:
+    item.touch()
+    time.sleep(600)
+
+
+def test_a_stop_reaches_the_processes(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    watch = threading.Thread(target=lambda: stop_when(begun, os.getpid()))
+    watch.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(spread(wait_for_ever, [begun, tmp_path / "never"], [Slot(None, 1)]))
+    watch.join()
+    assert time.monotonic() - started < 300 and not (tmp_path / "never").exists()
+    assert multiprocessing.active_children() == []
+
+
+def stop_when(begun: Path, process: int) -> None:
+    while not begun.exists():
+        time.sleep(0.05)
+    os.kill(process, signal.SIGTERM)

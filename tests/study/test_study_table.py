@@ -1,0 +1,143 @@
+"""From rows to arms, contrasts, sentences, tables and figures."""
+
+import csv
+import io
+import statistics
+
+import pytest
+from scipy.stats import ttest_rel
+
+from dirl.study.figures import draw
+from dirl.study.matrix import StudyConfig
+from dirl.study.stats import holm
+from dirl.study.summary import TITLES, summarise
+from dirl.study.table import to_csv, to_markdown
+from dirl.study.verdict import judge
+
+ENTROPY = {
+    "vanilla": [0.80, 0.82, 0.79],
+    "pool": [0.90, 0.93, 0.88],
+    "grid": [0.91, 0.92, 0.89],
+}
+FAILED = {"failed": "run: the loss is nan", "gate": None, "measures": {}}
+
+
+@pytest.fixture
+def rows(row):
+    values = [(arm, seed, value) for arm, each in ENTROPY.items() for seed, value in enumerate(each)]
+    simclr = [row("simclr", arm, seed, value) for arm, seed, value in values]
+    return simclr + [
+        row("byol", arm, seed, value, **(FAILED if (arm, seed) == ("pool", 1) else {}))
+        for arm, seed, value in values
+    ]
+
+
+def named(summary, objective, arm, against):
+    wanted = (objective, arm, against)
+    return next(c for c in summary["contrasts"] if (c["objective"], c["arm"], c["against"]) == wanted)
+
+
+def test_arms_are_means_over_seeds(config: StudyConfig, rows) -> None:
+    summary = summarise(config, rows)
+    assert [(one["objective"], one["arm"], one["runs"], one["failed"]) for one in summary["arms"]] == [
+        ("simclr", "vanilla", 3, 0), ("simclr", "pool", 3, 0), ("simclr", "grid", 3, 0),
+        ("byol", "vanilla", 3, 0), ("byol", "pool", 2, 1), ("byol", "grid", 3, 0),
+    ]  # fmt: skip
+    pool = summary["arms"][1]["measures"]["entropy"]
+    assert pool["mean"] == pytest.approx(statistics.mean(ENTROPY["pool"]))
+    assert pool["sd"] == pytest.approx(statistics.stdev(ENTROPY["pool"])) and pool["n"] == 3
+    assert summary["arms"][1]["measures"]["knn"] == {"mean": None, "sd": None, "n": 0}
+    assert summary["failed"] == {"byol/pool/seed-1": "run: the loss is nan"}
+
+
+def test_planned_contrasts_are_corrected_together_and_the_others_are_exploratory(config, rows) -> None:
+    summary = summarise(config, rows)
+    planned = [one for one in summary["contrasts"] if one["planned"]]
+    assert len(planned) == 4 and len(summary["contrasts"]) == 6
+    p = [one["measures"]["entropy"]["p"] for one in planned]
+    assert p[0] == pytest.approx(ttest_rel(ENTROPY["pool"], ENTROPY["vanilla"]).pvalue)
+    assert p[2:] == [None, None]  # BYOL lost a seed
+    assert [one["p_holm"] for one in planned] == holm(p)
+    assert {one["standing"] for one in planned} == {"descriptive"}
+    other = named(summary, "simclr", "grid", "vanilla")
+    assert other["standing"] == "exploratory" and "p_holm" not in other
+    assert named(summary, "byol", "pool", "vanilla")["measures"]["entropy"]["seeds"] == 2
+
+
+def test_ten_seeds_make_a_claim(config: StudyConfig, row) -> None:
+    ten = config.model_copy(update={"seeds": tuple(range(10))})
+    rows = [
+        row(o, arm, seed, value + seed / 1000 * (arm == "pool"))
+        for o in ("simclr", "byol")
+        for arm, value in (("vanilla", 0.8), ("pool", 0.9), ("grid", 0.9))
+        for seed in range(10)
+    ]
+    assert named(summarise(ten, rows), "simclr", "pool", "vanilla")["standing"] == "claim"
+
+
+def test_what_beats_vanilla_but_not_a_control_is_said_plainly(config: StudyConfig, rows) -> None:
+    said = judge(summarise(config, rows))
+    assert any("pool against vanilla: entropy +0.100 over 3 seeds (descriptive)" in text for text in said)
+    assert any("pool against grid" in text and "no difference shown" in text for text in said)
+    assert "simclr: pool beats vanilla but not grid: nothing shows that the cells did it." in said
+    assert any(text.startswith("byol: pool against vanilla") and "too few seeds" in text for text in said)
+    assert not any(text.startswith("byol: pool beats") for text in said)
+    alone = config.model_copy(update={"contrasts": (("vanilla", "pool"),)})
+    said = judge(summarise(alone, rows))
+    assert any("less evenly" in text for text in said)
+    assert "simclr: pool beats vanilla, but was planned against no control: nothing shows that the cells " \
+        "did it." in said  # fmt: skip
+
+
+def test_a_run_that_fails_the_gate_is_no_evidence(config: StudyConfig, rows) -> None:
+    bad = {"passed": False, "label_free": True, "with_labels": "failed", "reasons": ["kNN"]}
+    rows[3] = dict(rows[3]) | {"gate": bad}
+    summary = summarise(config, rows)
+    assert summary["arms"][1]["gate_passed"] == 2 and summary["arms"][1]["label_free_gate_passed"] == 3
+    assert named(summary, "simclr", "pool", "vanilla")["ungated"] == 1
+    said = judge(summary)
+    assert any("1 run fails the gate: no evidence about the method" in text for text in said)
+    assert not any(text.startswith("simclr: pool beats") for text in said)
+
+
+def test_the_csv_holds_every_measure(config: StudyConfig, rows) -> None:
+    read = list(csv.DictReader(io.StringIO(to_csv(summarise(config, rows)))))
+    assert len(read) == 6 and read[4]["failed"] == "1"
+    assert float(read[1]["entropy_mean"]) == pytest.approx(0.9033, abs=1e-4)
+    assert all(f"{name}_{what}" in read[0] for name in TITLES for what in ("mean", "sd"))
+    assert read[0]["knn_mean"] == ""
+
+
+def test_the_markdown_names_what_was_planned_and_what_failed(config: StudyConfig, rows) -> None:
+    text = to_markdown(summarise(config, rows))
+    planned, exploratory = text.index("## Planned"), text.index("## Exploratory")
+    assert planned < text.index("| simclr | pool − vanilla |") < exploratory
+    assert text.index("| simclr | grid − vanilla |") > exploratory
+    assert "| simclr | pool | 3 | 3/3 | 0.903 ± 0.025 |" in text
+    assert "- byol/pool/seed-1: run: the loss is nan" in text
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert line.endswith("|")
+
+
+def test_figures_are_drawn_and_the_same_every_time(config: StudyConfig, rows, tmp_path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,loss,attention/entropy\n1,5.0,\n2,4.0,0.9\n")
+    curves = {"simclr/pool/seed-0": tmp_path / "metrics.csv"}
+    summary = summarise(config, rows)
+    figures = draw(summary, curves)
+    assert set(figures) == {
+        f"{name}.{kind}" for name in ("arms", "curves", "contrasts") for kind in ("png", "svg")
+    }
+    assert figures == draw(summary, curves)
+    assert b"pool" in figures["arms.svg"] and b"loss" in figures["curves.svg"]
+
+
+def test_a_study_of_which_nothing_worked_has_its_table_too(config: StudyConfig, row) -> None:
+    rows = [
+        row(o, arm, seed, 0, **FAILED)
+        for o in config.objectives
+        for arm in config.arms
+        for seed in config.seeds
+    ]
+    summary = summarise(config, rows)
+    assert "no seed has both" in to_markdown(summary) and draw(summary, {})
