@@ -1,0 +1,64 @@
+"""Every recipe that ships loads, says where it comes from, and can be built."""
+
+from importlib.resources import files
+
+import pytest
+import torch
+
+from dirl.config import load_recipe
+from dirl.objectives.load import load_objective
+from dirl.pretrain.build import build
+from dirl.pretrain.checks import check
+from dirl.pretrain.prior import _check as check_dense
+
+RECIPES = sorted(path.name.removesuffix(".yaml") for path in (files("dirl") / "recipes").iterdir())
+OBJECTIVES = ("byol", "dino", "dinov2", "moco", "simclr", "vicreg")
+PATCH_8 = ["encoder.patch_px=8", "optimiser.accumulate=4"]
+VIT_B = ["encoder.name=vit_base_patch16_224"]
+
+
+def made(name, *overrides):
+    """Build it without weights, which is where the time would go."""
+    recipe = load_recipe(name, overrides)
+    kind, settings = load_objective(recipe.objective)
+    check(recipe, kind, ranks=1)
+    check_dense(recipe.dense)
+    with torch.device("meta"):
+        return recipe, build(recipe, kind, settings, regions=2)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_can_be_built(name):
+    recipe, student = made(name)
+    assert recipe.dense.weight > 0
+    assert student.encoder.patch_px == recipe.encoder.patch_px
+    assert recipe.views.size_px % recipe.encoder.patch_px == 0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_its_header_says_what_it_is(name):
+    lines = (files("dirl") / "recipes" / f"{name}.yaml").read_text().splitlines()
+    header = [line for line in lines if line.startswith("#")]
+    keys = [line.split(":")[0].removeprefix("# ") for line in header if not line.startswith("#  ")]
+    assert header == lines[: len(header)]
+    assert {"What", "Source", "Command", "Hardware"} <= set(keys)
+    assert f"dirl pretrain {name} --store STORE --out RUN" in "\n".join(header)
+    assert all(len(line) <= 112 for line in lines)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_what_the_header_offers(objective):
+    options = ["views.rotation=any", "views.stain_jitter=0.2", "encoder.registers=4"]
+    _, student = made(f"vit-s16-{objective}", *PATCH_8, *VIT_B, *options)
+    assert (student.encoder.width, student.encoder.patch_px) == (768, 8)
+    assert student.encoder.vit.num_prefix_tokens == 5
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_vanilla_is_one_key_apart(objective):
+    dirl, vanilla = (
+        load_recipe(f"vit-s16-{objective}"),
+        load_recipe(f"vit-s16-{objective}", ["dense.weight=0"]),
+    )
+    assert vanilla.dense.weight == 0
+    assert dirl.model_dump(exclude={"dense"}) == vanilla.model_dump(exclude={"dense"})
