@@ -4,8 +4,9 @@ import pytest
 import torch
 from test_run import CONTROLS, OBJECTIVES, same, weights, with_
 
-from dirl.errors import ConfigError
+from dirl.errors import ConfigError, EncoderError, TrainingError
 from dirl.pretrain.logs import read_metrics
+from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.monitors import Checkpoint
 from dirl.pretrain.run import pretrain
 
@@ -146,3 +147,35 @@ def test_what_an_objective_cannot_do_is_refused(small_store, recipe, tmp_path, c
     with pytest.raises(ConfigError, match=message):
         pretrain(with_(recipe, **changes), small_store, tmp_path / "run", device="cpu", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: not enough memory")],
+)
+def test_out_of_memory_says_the_batch_and_the_remedy(small_store, recipe, tmp_path, monkeypatch, error):
+    def full(self, batch, batch_idx):
+        raise error
+
+    monkeypatch.setattr(PretrainModule, "training_step", full)
+    with pytest.raises(TrainingError, match=r"8 tiles at a time .* raise optimiser.accumulate"):
+        pretrain(recipe, small_store, tmp_path / "run", device="cpu", quiet=True)
+
+
+def test_starting_weights_are_told_of_and_change_the_start(small_store, recipe, tmp_path):
+    first = pretrain(recipe, small_store, tmp_path / "first", device="cpu", quiet=True)
+    finer = with_(recipe, steps=1, encoder={"init": str(first.path), "patch_px": 4, "frozen_blocks": 1})
+    with pytest.warns(UserWarning, match="resampled"):
+        second = pretrain(finer, small_store, tmp_path / "second", device="cpu", quiet=True)
+    one, other = weights(first.path), weights(second.path)
+    assert same({"q": one["blocks.0.attn.qkv.weight"]}, {"q": other["blocks.0.attn.qkv.weight"]})
+    assert not torch.equal(one["blocks.1.attn.qkv.weight"], other["blocks.1.attn.qkv.weight"])
+    assert (second.path / "init.json").exists()
+
+
+def test_weights_of_another_architecture_are_refused(small_store, recipe, tmp_path):
+    first = pretrain(with_(recipe, steps=1), small_store, tmp_path / "first", device="cpu", quiet=True)
+    wider = with_(recipe, encoder={"init": str(first.path), "width": 48})
+    with pytest.raises(EncoderError, match=r"32.*48|48.*32"):
+        pretrain(wider, small_store, tmp_path / "second", device="cpu", quiet=True)
+    assert not (tmp_path / "second").exists()

@@ -62,7 +62,7 @@ def test_so_are_the_other_objectives(small_store, recipe, tmp_path, name):
     compare(single.path, tmp_path / "two")
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_signal_ends_the_step_and_the_same_command_goes_on(small_store, recipe, tmp_path, ranks):
     """SIGTERM to the first process: saved, exit 0, told how to resume; the end is as if it had not come."""
     mine = with_(gentle(recipe, "byol"), steps=30, checkpoint_every_steps=10)
