@@ -34,8 +34,8 @@ def main():
         "torchvision, one by one, images only": lambda: [
             one_by_one(i) for i in images for _ in range(config.count)
         ],
-        "ours, images only": lambda: make_views(images, None, samples, config, seed=0, patch_px=12),
-        "ours, with coverage": lambda: make_views(images, regions, samples, config, seed=0, patch_px=12),
+        "ours, images only": lambda: make_views(images, None, samples, config, seed=0, patch_px=12)[0],
+        "ours, with coverage": lambda: make_views(images, regions, samples, config, seed=0, patch_px=12)[0],
     }
     write("views", {"views": compare("views", ways, count=TILES * config.count, unit="view")})
 

@@ -10,6 +10,7 @@ from dirl.objectives.load import load_objective
 from dirl.pretrain.build import build
 from dirl.pretrain.checks import check
 from dirl.pretrain.prior import _check as check_dense
+from dirl.study.matrix import expand, load_study
 
 RECIPES = sorted(path.name.removesuffix(".yaml") for path in (files("dirl") / "recipes").iterdir())
 OBJECTIVES = ("byol", "dino", "dinov2", "moco", "simclr", "vicreg")
@@ -62,3 +63,9 @@ def test_vanilla_is_one_key_apart(objective):
     )
     assert vanilla.dense.weight == 0
     assert dirl.model_dump(exclude={"dense"}) == vanilla.model_dump(exclude={"dense"})
+
+
+def test_the_small_recipes_are_those_of_the_study():
+    for run in expand(load_study("objectives-cpu")):
+        if run.arm == "pool":
+            assert load_recipe(f"cpu-{run.objective}") == run.recipe, run.objective
