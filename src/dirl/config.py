@@ -133,8 +133,8 @@ class ObjectiveConfig(Settings):
 class NoiseConfig(Settings):
     """Damage done to the prior, to learn how it is borne (METHOD: prior noise).
 
-    ``strength`` is the share of nuclei dropped, the pixels by which nuclei grow, shrink or shift, or the
-    share of tiles whose nuclei are another tile's.
+    ``strength`` is the share of nuclei dropped, the pixels by which nuclei grow, shrink or shift (less than
+    one changes little or nothing), or the share of tiles whose nuclei are another tile's.
     """
 
     kind: Literal["drop", "dilate", "erode", "shift", "shuffle"]
@@ -147,7 +147,8 @@ class DenseConfig(Settings):
     ``min_area`` is the share of a view that a region must cover to be present in it. ``negatives`` of a
     contrastive objective are the same region of other tiles, or every other region too. ``ring_um`` is the
     width of the ring around nuclei in the set ``tissue``, ``grid_side`` the side of the set ``grid``,
-    ``instances`` the most nuclei of a tile that ``match: instance`` follows.
+    ``instances`` the most nuclei of a tile that ``match: instance`` follows. The controls ``one`` and
+    ``twice`` know no regions: ``regions``, ``extract`` and ``match`` mean nothing to them.
     """
 
     weight: Annotated[float, Field(ge=0)] = 1.0

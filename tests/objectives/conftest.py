@@ -3,9 +3,8 @@
 import socket
 
 import pytest
-import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
+from objective_cases import on_rank
 
 
 @pytest.fixture(scope="session")
@@ -18,14 +17,7 @@ def on_two_ranks():
             port = probe.getsockname()[1]
         manager = mp.Manager()
         results = manager.dict()
-        mp.spawn(_on_rank, args=(port, function, results), nprocs=2)
+        mp.spawn(on_rank, args=(port, function, results), nprocs=2)
         return [results[rank] for rank in range(2)]
 
     return run
-
-
-def _on_rank(rank, port, function, results):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    results[rank] = function(rank)
-    dist.destroy_process_group()

@@ -3,6 +3,7 @@
 import copy
 
 import torch
+import torch.distributed as dist
 
 from dirl.config import ObjectiveConfig
 from dirl.encoders.encoder import EncoderOutput
@@ -58,3 +59,11 @@ def views(count, seed=2, batch=BATCH, masked=False):
 def regions(tokens, present):
     """Region tokens of one view."""
     return RegionTokens(tokens=tokens, present=present, mass=present.float())
+
+
+def on_rank(rank, port, function, results):
+    """Be one of two processes; here and not in a conftest, whose name is not unique where it is unpickled."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    results[rank] = function(rank)
+    dist.destroy_process_group()

@@ -208,6 +208,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(s
     assert not (tmp_path / "run" / "encoder").exists()
 
 
+def test_nor_is_a_broken_state_given_away_where_no_look_was_due(small_store, recipe, tmp_path):
+    wild = with_(
+        recipe,
+        steps=5,
+        log_every_steps=10,
+        checkpoint_every_steps=10,
+        optimiser={"lr": 1e30, "clip_norm": None, "warmup_share": 0.0},
+    )
+    with pytest.raises(TrainingError, match="at step 5"):
+        pretrain(wild, small_store, tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run" / "last.ckpt").exists()
+
+
 class Attract(Objective):
     """An objective that is solved by collapsing; also a third party's plugin, in one class."""
 

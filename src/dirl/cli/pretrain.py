@@ -18,7 +18,6 @@ def pretrain(
         int | None, typer.Option(help="GPUs of this machine, or processes on a CPU.", min=1)
     ] = None,
     nodes: Annotated[int, typer.Option(help="Machines that take part.", min=1)] = 1,
-    strategy: Annotated[str, typer.Option(help="auto, ddp or fsdp.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that read tiles.", min=0)] = 0,
     logger: Annotated[
         str | None, typer.Option(help="wandb or mlflow: follow the run there, too; each is an extra.")
@@ -42,7 +41,6 @@ def pretrain(
         device=device,
         devices=devices,
         nodes=nodes,
-        strategy=strategy,
         workers=workers,
         logger=logger,
         overwrite=overwrite,

@@ -63,7 +63,7 @@ def gather_padded(rows: Tensor, present: Tensor) -> tuple[Tensor, Tensor, int]:
     """
     if ranks() == 1:
         return rows, present, 0
-    everyone = torch.cat(gather(rows), dim=0)
+    everyone = torch.cat(gather(rows.contiguous()), dim=0)
     masks = [torch.empty_like(present) for _ in range(ranks())]
     dist.all_gather(masks, present.contiguous())
     return everyone, torch.cat(masks, dim=0), dist.get_rank() * len(rows)
@@ -79,7 +79,7 @@ def mean_over_present(values: Tensor, present: Tensor, trim: float = 0.0) -> Ten
     present
         Bool ``(m, r)`` on this rank.
     trim
-        Share of each region's rows, the highest of all ranks, that is left out: a trimmed mean.
+        Share of each region's rows, the highest of all ranks, that is left out, rounded down: a trimmed mean.
 
     Returns
     -------
@@ -87,13 +87,15 @@ def mean_over_present(values: Tensor, present: Tensor, trim: float = 0.0) -> Ten
         Scalar. Its mean over ranks, which is what data-parallel training takes, is the mean over all rows
         of all ranks, however unequally they are spread. Zero, with a graph, when nothing is present.
     """
-    kept = present if not trim else present & _lowest(values.detach(), present, 1 - trim)
+    kept = present if not trim else present & _lowest(values.detach(), present, trim)
     counts = all_sum(kept.sum(dim=0).float())
     per_region = torch.where(kept, values, 0).sum(dim=0) / counts.clamp(min=1)
     return ranks() * per_region.sum() / (counts > 0).sum().clamp(min=1)
 
 
-def _lowest(values: Tensor, present: Tensor, share: float) -> Tensor:
-    everyone, everywhere, _ = gather_padded(values, present)
-    limits = everyone.masked_fill(~everywhere, torch.nan).nanquantile(share, dim=0)
-    return values <= limits
+def _lowest(values: Tensor, present: Tensor, trim: float) -> Tensor:
+    everyone, everywhere, offset = gather_padded(values, present)
+    places = everyone.masked_fill(~everywhere, torch.inf).argsort(dim=0).argsort(dim=0)
+    counts = everywhere.sum(dim=0)
+    kept: Tensor = places < counts - (trim * counts).floor()
+    return kept[offset : offset + len(values)]

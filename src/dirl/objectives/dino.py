@@ -11,7 +11,7 @@ from torch import Tensor
 from dirl.config import Share
 from dirl.encoders.encoder import EncoderOutput
 from dirl.objectives.distillation import DistillationConfig, cross_entropy_rows, prototype_head
-from dirl.objectives.norm import all_sum
+from dirl.objectives.norm import all_sum, full_precision
 from dirl.objectives.objective import Objective, Teacher, Terms
 
 
@@ -70,7 +70,8 @@ class DINO(Objective):
         with torch.no_grad():
             aims = teacher.objective.projector(torch.cat([view.cls for view in teacher.tokens])).float()
         views = list(aims.chunk(len(teacher.tokens)))
-        return {"global": self.loss(views, list(logits), teacher_temp=self.temperature)}
+        with full_precision():
+            return {"global": self.loss(views, list(logits), teacher_temp=self.temperature)}
 
     def region_targets(self, projected: Tensor, present: Tensor) -> Tensor:
         """Centre and sharpen, then move the centre towards this batch's present rows."""

@@ -5,13 +5,15 @@ from functools import partial
 
 import torch
 from lightly.loss import KoLeoLoss
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from dirl.config import Positive, Share
 from dirl.encoders.encoder import EncoderOutput
-from dirl.objectives.dense import gather_padded, mean_over_present
+from dirl.objectives.dense import gather_padded
 from dirl.objectives.dino import freeze_last_layers
 from dirl.objectives.distillation import DistillationConfig, cross_entropy_rows, prototype_head, sinkhorn
+from dirl.objectives.norm import full_precision
 from dirl.objectives.objective import Objective, Teacher, Terms
 
 
@@ -26,6 +28,12 @@ class DINOv2Config(DistillationConfig):
     koleo_weight: Positive = 0.1
     p_mask: Share = 0.5
     mask_share: tuple[Share, Share] = (0.1, 0.5)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "DINOv2Config":
+        if self.mask_share[0] > self.mask_share[1]:
+            raise ValueError(f"mask_share must be (smaller, larger), got {self.mask_share}")
+        return self
 
 
 class DINOv2(Objective):
@@ -81,20 +89,23 @@ class DINOv2(Objective):
             for s in range(len(student))
             if s != t
         ]
-        spread = [self.koleo(gather_padded(view.cls.float(), everything[:b, 0])[0]) for view in student[:v]]
+        with full_precision():
+            spread = [
+                self.koleo(gather_padded(view.cls.float(), everything[:b, 0])[0]) for view in student[:v]
+            ]
         return {
             "global": torch.stack(rows).mean(),
             "ibot": self.config.ibot_weight * self.masked_patches(student[:v], teacher),
-            "koleo": self.config.koleo_weight * torch.stack(spread).mean(),
+            "koleo": self.config.koleo_weight * torch.stack(spread).sum(),
         }
 
     def masked_patches(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput]) -> Tensor:
-        """Distil the patch tokens that the student was not shown (iBOT), each view weighing the same.
+        """Distil the patch tokens that the student was not shown (iBOT), each masked view weighing the same.
 
         Returns
         -------
         Tensor
-            Scalar: mean over masked views of the mean over their masked tokens.
+            Scalar: the mean over a view's masked tokens, averaged over all views; those without a mask add 0.
         """
         masks = torch.cat([view.masked for view in student if view.masked is not None])
         shown = torch.cat([view.patches for view in student])
@@ -109,7 +120,7 @@ class DINOv2(Objective):
             targets = sinkhorn(aims[:, None], masks[chosen][:, None], self.temperature)[:, 0]
         losses = cross_entropy_rows(targets, logits, self.config.student_temperature)
         rows = torch.zeros_like(weights).masked_scatter(chosen, losses) * weights
-        return mean_over_present(rows.sum(dim=1, keepdim=True), masks.any(dim=1, keepdim=True))
+        return rows.sum(dim=1).mean()
 
     def region_targets(self, projected: Tensor, present: Tensor) -> Tensor:
         """Share the present rows of each region out over the prototypes."""

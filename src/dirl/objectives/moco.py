@@ -11,6 +11,7 @@ from torch import Tensor
 from dirl.config import Count, Positive, Settings, Share
 from dirl.encoders.encoder import EncoderOutput
 from dirl.objectives.dense import gather_padded, mean_over_present
+from dirl.objectives.norm import full_precision
 from dirl.objectives.objective import Objective, Teacher, Terms
 
 
@@ -74,6 +75,7 @@ class MoCo(Objective):
         return info_nce_rows(student, target, present, self.temperature)
 
 
+@full_precision()
 def info_nce_rows(queries: Tensor, keys: Tensor, present: Tensor, temperature: float) -> Tensor:
     """InfoNCE of each region, times twice the temperature as in MoCo v3 (algorithm 1), per row.
 

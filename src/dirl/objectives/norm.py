@@ -1,4 +1,7 @@
-"""Batch norm whose statistics are those of the whole batch, on however many devices of whatever kind."""
+"""What heads and losses compute over all ranks, and in which precision."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -41,6 +44,13 @@ def synchronised(module: nn.Module) -> nn.Module:
         else:
             synchronised(child)
     return module
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Compute losses in float32 whatever a run's precision: autocast would turn products back to half."""
+    with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+        yield
 
 
 def ranks() -> int:

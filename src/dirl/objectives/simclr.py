@@ -13,6 +13,7 @@ from torch import Tensor
 from dirl.config import Count, Positive, Settings
 from dirl.encoders.encoder import EncoderOutput
 from dirl.objectives.dense import gather_padded
+from dirl.objectives.norm import full_precision
 from dirl.objectives.objective import Objective, Teacher, Terms
 
 
@@ -52,13 +53,15 @@ class SimCLR(Objective):
     def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput] | None) -> Terms:
         """Contrast the class tokens of every pair of views."""
         views = self.projector(torch.cat([output.cls for output in student])).float().chunk(len(student))
-        return {"global": torch.stack([self.loss(a, b) for a, b in combinations(views, 2)]).mean()}
+        with full_precision():
+            return {"global": torch.stack([self.loss(a, b) for a, b in combinations(views, 2)]).mean()}
 
     def region_losses(self, student: Tensor, target: Tensor, present: Tensor) -> Tensor:
         """Contrast the regions of two views."""
         return nt_xent_rows(student, target, present, self.temperature)
 
 
+@full_precision()
 def nt_xent_rows(first: Tensor, second: Tensor, present: Tensor, temperature: float) -> Tensor:
     """NT-Xent of each region over the tiles in which it is present, as one loss per row.
 
@@ -91,4 +94,4 @@ def nt_xent_rows(first: Tensor, second: Tensor, present: Tensor, temperature: fl
     logits = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
     positive = torch.stack([logits[:, v, here, 1 - v, offset + here] for v in (0, 1)], dim=1)
     losses = logits.flatten(3).logsumexp(dim=-1) - positive
-    return losses.mean(dim=1).T
+    return (losses / 2).sum(dim=1).T

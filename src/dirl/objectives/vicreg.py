@@ -12,6 +12,7 @@ from torch import Tensor
 from dirl.config import Count, Positive, Settings
 from dirl.encoders.encoder import EncoderOutput
 from dirl.objectives.dense import gather_padded
+from dirl.objectives.norm import full_precision
 from dirl.objectives.objective import Objective, Teacher, Terms
 
 VARIANCE_EPSILON = 1e-4
@@ -60,7 +61,8 @@ class VICReg(Objective):
     def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput] | None) -> Terms:
         """Compare the class tokens of every pair of views."""
         views = self.projector(torch.cat([output.cls for output in student])).float().chunk(len(student))
-        return {"global": torch.stack([self.loss(a, b) for a, b in combinations(views, 2)]).mean()}
+        with full_precision():
+            return {"global": torch.stack([self.loss(a, b) for a, b in combinations(views, 2)]).mean()}
 
     def region_losses(self, student: Tensor, target: Tensor, present: Tensor) -> Tensor:
         """Return the invariance term of two views' regions."""
@@ -75,6 +77,7 @@ class VICReg(Objective):
         return penalty
 
 
+@full_precision()
 def variance_covariance(rows: Tensor, present: Tensor) -> Tensor:
     """Return the variance and the covariance term of one view, over the present rows of all ranks.
 

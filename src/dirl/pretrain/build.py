@@ -73,7 +73,7 @@ def _matched_regions(recipe: PretrainRecipe, regions: int) -> int:
 
 def _disentangle(recipe: PretrainRecipe, encoder: ViT, regions: int) -> Disentangle | None:
     dense = recipe.dense
-    if not dense.weight or dense.extract != "disentangle" or dense.control == "twice":
+    if not dense.weight or dense.extract != "disentangle" or dense.control in ("one", "twice"):
         return None
     queries = 1 if dense.match == "instance" else max(1, regions)
     return Disentangle(encoder.width, encoder.vit.blocks[0].attn.num_heads, queries)

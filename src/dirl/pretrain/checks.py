@@ -29,16 +29,29 @@ def check(recipe: PretrainRecipe, kind: type[Objective], ranks: int) -> None:
         raise ConfigError(f"{name} takes no local views", where="views.local_count", remedy=remedy)
     if recipe.dense.negatives == "regions" and not kind.contrastive:
         raise ConfigError(f"{name} has no negatives", where="dense.negatives", remedy="leave it at tiles")
-    if recipe.views.local_size_px % (recipe.encoder.patch_px or 1) and recipe.views.local_count:
-        side = recipe.encoder.patch_px
-        reason = f"a local view of {recipe.views.local_size_px} px is no whole number of patches of {side} px"
-        raise ConfigError(reason, where="views.local_size_px")
     if recipe.batch % parts:
         reason = f"a batch of {recipe.batch} cannot be cut into {parts} equal parts"
         raise ConfigError(reason, where="batch", remedy=f"use a multiple of {parts}")
-    if recipe.batch // recipe.optimiser.accumulate < kind.smallest_batch:
+    if recipe.batch // parts < kind.smallest_batch:
         reason = f"{name} compares tiles with each other, and needs {kind.smallest_batch} at a time"
-        raise ConfigError(reason, where="batch", remedy="raise batch, or lower optimiser.accumulate")
+        raise ConfigError(
+            f"{reason} on each device", where="batch", remedy="raise batch, or lower optimiser.accumulate"
+        )
+
+
+def check_local_views(recipe: PretrainRecipe, patch_px: int) -> None:
+    """Refuse local views that are no whole number of patches.
+
+    Raises
+    ------
+    ConfigError
+        With a size that fits.
+    """
+    side = recipe.views.local_size_px
+    if recipe.views.local_count and side % patch_px:
+        reason = f"a local view of {side} px is no whole number of patches of {patch_px} px"
+        fitting = side // patch_px * patch_px or patch_px
+        raise ConfigError(reason, where="views.local_size_px", remedy=f"use {fitting}")
 
 
 def warn_if_coarse(recipe: PretrainRecipe, tiles: TileStore, encoder: ViT) -> None:

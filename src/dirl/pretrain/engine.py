@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.strategies import FSDPStrategy
-from timm.models.vision_transformer import Block
 
 from dirl.config import PretrainRecipe
 from dirl.errors import ConfigError, TrainingError
@@ -37,14 +35,11 @@ class Devices:
         Devices, or processes, of a machine.
     nodes
         Machines.
-    strategy
-        ``auto``, ``ddp`` or ``fsdp``.
     """
 
     gpu: bool
     each: int
     nodes: int
-    strategy: str
 
     @property
     def ranks(self) -> int:
@@ -52,7 +47,7 @@ class Devices:
         return self.each * self.nodes
 
 
-def choose_devices(device: str, devices: int | None, nodes: int, strategy: str) -> Devices:
+def choose_devices(device: str, devices: int | None, nodes: int) -> Devices:
     """Turn what a user asked for into devices.
 
     Raises
@@ -61,11 +56,7 @@ def choose_devices(device: str, devices: int | None, nodes: int, strategy: str) 
         If there are none such.
     """
     gpu = on_gpu(device)
-    if strategy not in ("auto", "ddp", "fsdp"):
-        raise ConfigError("no such strategy", where=f"--strategy {strategy}", remedy="use auto, ddp or fsdp")
-    if strategy == "fsdp" and not gpu:
-        raise ConfigError("fsdp needs GPUs", where="--strategy fsdp", remedy="use ddp on a CPU")
-    return Devices(gpu, devices or (torch.cuda.device_count() if gpu else 1), nodes, strategy)
+    return Devices(gpu, devices or (torch.cuda.device_count() if gpu else 1), nodes)
 
 
 def train(
@@ -96,7 +87,7 @@ def train(
             accelerator="gpu" if where.gpu else "cpu",
             devices=where.each,
             num_nodes=where.nodes,
-            strategy=_strategy(where),
+            strategy="ddp" if where.ranks > 1 else "auto",
             precision=_precision(recipe, where.gpu),
             max_steps=recipe.steps,
             accumulate_grad_batches=recipe.optimiser.accumulate,
@@ -125,9 +116,9 @@ def callbacks(
     warmup = round(recipe.optimiser.warmup_share * recipe.steps)
     # In this order: what is broken is neither logged nor saved, and what is saved has been logged.
     return [
-        Guard(warmup, (recipe.log_every_steps, every), last),
-        Log(recipe.log_every_steps, choose_looks(recipe, tiles, patch_px), every),
         Signals(recipe.log_every_steps),
+        Guard(warmup, recipe.log_every_steps, every, last),
+        Log(recipe.log_every_steps, choose_looks(recipe, tiles, patch_px), every),
         Checkpoint(last, every),
         Bar(f"Pretraining {out.name}", quiet),
     ]
@@ -146,12 +137,6 @@ def on_gpu(device: str) -> bool:
             "no such device here", where=f"--device {device}", remedy="use auto or cpu; see `dirl doctor`"
         )
     return device != "cpu" and torch.cuda.is_available()
-
-
-def _strategy(where: Devices) -> Any:
-    if where.strategy == "fsdp":
-        return FSDPStrategy(auto_wrap_policy={Block}, state_dict_type="full", use_orig_params=True)
-    return "ddp" if where.ranks > 1 or where.strategy == "ddp" else "auto"
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dirl.config import PretrainRecipe
 from dirl.encoders.encoder import EncoderOutput
 from dirl.encoders.vit import ViT
+from dirl.objectives.norm import full_precision
 from dirl.objectives.objective import Objective, Teacher
 from dirl.objectives.regions import Disentangle, RegionTokens, as_one_region, extract
 from dirl.pretrain.data import Batch, CountedLoader
@@ -63,6 +64,7 @@ class PretrainModule(pl.LightningModule):
         self.metrics: dict[str, Any] = {}
         # Whether the batch at hand ended a step: with accumulation only the last of several does.
         self.stepped = False
+        self.parts = 0
         self.teacher: nn.ModuleDict | None = None
         if objective.momentum is not None:
             self.teacher = copy.deepcopy(nn.ModuleDict(self._student())).requires_grad_(False)
@@ -80,6 +82,8 @@ class PretrainModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and stochastic depth by (seed, first sample): what is drawn here is not stored."""
         torch.manual_seed(hash((self.recipe.seed, int(batch[2][0]))))
+        if self.stepped:
+            self.parts = 0
         self.stepped = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -131,15 +135,28 @@ class PretrainModule(pl.LightningModule):
             )
             loss = loss + dense.weight * torch.stack(list(matched.values())).sum()
             logged |= {f"loss/{name}": term.detach() for name, term in matched.items()}
-            if groups[0].coverage is not None:
-                logged |= prior_metrics(groups[0].coverage, found[: len(groups[0].images)])
+            whole = found[: len(groups[0].images)]
+            logged["prior/present"] = torch.stack([region.present for region in whole]).float().mean()
+            if groups[0].coverage is not None and self._tells_nuclei:
+                logged |= prior_metrics(groups[0].coverage[:, :, 0])
         token_um = view_mpp(groups[0].affines, self.tile_mpp).mean() * self.encoder.patch_px
-        self.metrics = {"loss": loss.detach(), **logged, "token_um": token_um}
+        metrics = {"loss": loss.detach(), **logged, "token_um": token_um}
         if (self.global_step + 1) % recipe.log_every_steps == 0:
-            with torch.no_grad():
-                whole = [output.cls for output in student[: recipe.views.count]]
-                self.metrics |= spread_metrics(torch.cat(whole).float())
+            # Outside autocast: the spectrum needs, and a decomposition only knows, full precision.
+            with torch.no_grad(), full_precision():
+                seen = [output.cls for output in student[: recipe.views.count]]
+                metrics |= spread_metrics(torch.cat(seen).float())
+        self._take(metrics)
         return loss
+
+    def _take(self, metrics: dict[str, Any]) -> None:
+        """Keep the metrics of a step, averaged over its accumulated parts."""
+        self.parts += 1
+        if self.parts == 1:
+            self.metrics = metrics
+        else:
+            share = 1 / self.parts
+            self.metrics = {k: self.metrics[k] * (1 - share) + metrics[k] * share for k in metrics}
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """Let the objective change gradients, and set the weight decay of this step."""
@@ -177,6 +194,16 @@ class PretrainModule(pl.LightningModule):
         """The last block makes region rows: not for the controls without regions."""
         dense = self.recipe.dense
         return bool(dense.weight) and dense.extract == "cls" and dense.control not in ("one", "twice")
+
+    @property
+    def _tells_nuclei(self) -> bool:
+        """The first region is the nuclei as the cells tell them: not boxes, single nuclei or an overlap."""
+        dense = self.recipe.dense
+        return (
+            dense.match == "semantic"
+            and dense.regions in ("cells", "tissue")
+            and dense.control in (None, "shuffled", "moved")
+        )
 
     def _masks(self, views: ViewBatch, samples: Any) -> Tensor:
         """Patch tokens to mask in each global view, bool ``(v, b, gh, gw)``."""
@@ -251,22 +278,9 @@ def encode_views(
     ]
 
 
-def prior_metrics(coverage: Tensor, found: Sequence[RegionTokens]) -> dict[str, Tensor]:
-    """Describe the prior of a batch: how fine it is, and how often a region is absent.
-
-    Parameters
-    ----------
-    coverage
-        ``(v, b, r, gh, gw)``.
-    found
-        Region tokens, one for each view.
-    """
-    present = torch.stack([regions.present for regions in found]).float()
-    return {
-        "prior/contrast": prior_contrast(coverage[:, :, 0]),
-        "prior/area": coverage[:, :, 0].mean(),
-        "prior/present": present.mean(),
-    }
+def prior_metrics(nuclei: Tensor) -> dict[str, Tensor]:
+    """Describe the prior of a batch by the nuclei's coverage of its tokens, any shape: how fine, how much."""
+    return {"prior/contrast": prior_contrast(nuclei), "prior/area": nuclei.mean()}
 
 
 def spread_metrics(cls: Tensor) -> dict[str, Tensor]:

@@ -9,7 +9,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
-from lightning.pytorch.strategies import FSDPStrategy
 
 from dirl.errors import TrainingError
 from dirl.objectives.norm import ranks
@@ -22,8 +21,8 @@ PATIENCE = 5
 
 
 def agreed(module: PretrainModule, name: str) -> float:
-    """Return a metric of the last step, its mean over ranks, all of which must ask; 1 if it is not known."""
-    value = torch.as_tensor(module.metrics.get(name, 1.0), dtype=torch.float64, device="cpu")
+    """Return a metric of the last step, its mean over ranks, all of which must ask."""
+    value = torch.as_tensor(module.metrics[name], dtype=torch.float64, device="cpu")
     if ranks() > 1:
         on_device = value.float().to(module.device)
         dist.all_reduce(on_device)
@@ -35,12 +34,13 @@ class Guard(pl.Callback):
     """Stop a run whose loss is not finite or whose embeddings have collapsed, and say what to try.
 
     Looks when metrics are logged and before every checkpoint, so that no checkpoint holds a broken state.
-    Collapse: the embeddings' standard deviation (see `spread_metrics`) is below 0.02 at five looks in a
-    row after the warm-up.
+    Collapse: the embeddings' standard deviation (see `spread_metrics`) is below 0.02 at five logged steps in
+    a row after the warm-up.
     """
 
-    def __init__(self, warmup_steps: int, look_every: tuple[int, int], last: Path) -> None:
-        self.warmup_steps, self.look_every, self.last = warmup_steps, look_every, last
+    def __init__(self, warmup_steps: int, log_every: int, save_every: int, last: Path) -> None:
+        self.warmup_steps, self.log_every, self.save_every = warmup_steps, log_every, save_every
+        self.last = last
         self.collapsed = 0
 
     def on_train_batch_end(
@@ -49,25 +49,33 @@ class Guard(pl.Callback):
         """Look at the step that has just been made."""
         step = trainer.global_step
         assert isinstance(module, PretrainModule)
-        if not module.stepped or all(step % every for every in self.look_every):
+        logged = step % self.log_every == 0
+        saved = step % self.save_every == 0 or step == trainer.max_steps or trainer.should_stop
+        if not module.stepped or not (logged or saved):
             return
-        loss, std = (agreed(module, name) for name in ("loss", "embedding/std"))
-        if not math.isfinite(loss):
+        loss = agreed(module, "loss")
+        # A finite loss may have had gradients that are not.
+        whole = all(bool(torch.isfinite(p).all()) for p in module.parameters() if p.requires_grad)
+        if not (math.isfinite(loss) and whole):
+            what = f"the loss is {loss}" if not math.isfinite(loss) else "weights are not finite"
             raise TrainingError(
-                f"the loss is {loss} at step {step}",
+                f"{what} at step {step}",
                 where=self.last.parent,
                 remedy="lower optimiser.lr or optimiser.clip_norm, lengthen optimiser.warmup_share, or set "
                 "precision=32-true, and run again with --overwrite; "
                 f"the last good state is in {self.last.name}",
             )
+        if not logged:
+            return
+        std = agreed(module, "embedding/std")
         self.collapsed = self.collapsed + 1 if step > self.warmup_steps and std < COLLAPSED_STD else 0
         if self.collapsed >= PATIENCE:
             raise TrainingError(
                 f"the embeddings have collapsed: their standard deviation is {std:.3g} at step {step} "
                 "(1 when spread evenly, 0 for a single point)",
                 where=self.last.parent,
-                remedy="lower optimiser.lr, lengthen optimiser.warmup_share, raise batch or "
-                "objective.temperature, and run again with --overwrite",
+                remedy="lower optimiser.lr, lengthen optimiser.warmup_share, raise batch or the objective's "
+                "temperature, and run again with --overwrite",
             )
 
 
@@ -118,9 +126,7 @@ class Log(pl.Callback):
         if step % self.every_steps == 0:
             row = {name: agreed(module, name) for name in module.metrics}
             row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-        # One rank alone cannot run an encoder that is spread over all of them.
-        whole = not isinstance(trainer.strategy, FSDPStrategy)
-        if step % self.look_every_steps == 0 and trainer.is_global_zero and whole:
+        if step % self.look_every_steps == 0 and trainer.is_global_zero:
             module.encoder.eval()
             with torch.no_grad():
                 for look in self.looks:

@@ -3,6 +3,7 @@
 import os
 import time
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from dirl.errors import StoreError, TrainingError
 from dirl.files import write_json, write_text
 from dirl.objectives.load import load_objective
 from dirl.pretrain.build import build
-from dirl.pretrain.checks import check, warn_if_coarse, warn_of_start
+from dirl.pretrain.checks import check, check_local_views, warn_if_coarse, warn_of_start
 from dirl.pretrain.data import CountedLoader, CountedOrder, TileBatches, held_out, make_loader
 from dirl.pretrain.engine import choose_devices, train
 from dirl.pretrain.export import export_encoder
@@ -29,7 +30,8 @@ from dirl.pretrain.trackers import make_tracker
 from dirl.store.dataset import TileStore
 
 CLAIM_SECONDS = 60
-RANK_NAMES = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+BEGAN = datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,6 @@ def pretrain(
     *,
     device: str = "auto",
     devices: int | None = None,
-    strategy: str = "auto",
     nodes: int = 1,
     workers: int = 0,
     logger: str | None = None,
@@ -82,8 +83,6 @@ def pretrain(
         ``auto``, ``cpu`` or ``cuda``.
     devices
         Devices, or with ``cpu`` processes, that share each batch. None is all visible GPUs, or one process.
-    strategy
-        ``auto``, ``ddp`` or ``fsdp``: how several devices share the work.
     nodes
         Machines of a cluster that take part.
     workers
@@ -110,7 +109,7 @@ def pretrain(
         If the loss is not finite, the embeddings collapse, or memory runs out.
     """
     tiles = TileStore.open(store)
-    where = choose_devices(device, devices, nodes, strategy)
+    where = choose_devices(device, devices, nodes)
     tracker = None if logger is None else make_tracker(logger, out)
     kind, settings = load_objective(recipe.objective)
     recipe = recipe.model_copy(
@@ -120,6 +119,7 @@ def pretrain(
     prior = make_prior(recipe, tiles)
     regions = 0 if prior is None else len(prior.names)
     student = build(recipe, kind, settings, regions)
+    check_local_views(recipe, student.encoder.patch_px)
     # The index says which tiles; how they were cut says whose held-out tiles they may be elsewhere.
     inputs = {"store": tiles.digest, "tiling": tiles.card.digest}
     if prior is not None and prior.cells is not None:
@@ -207,7 +207,7 @@ def _loader(
 
 
 def _saved(recipe: PretrainRecipe, checkpoint: Path) -> ViT:
-    """Return the encoder of a checkpoint: whole there, also where training had it spread over devices."""
+    """Return the encoder of a checkpoint: what is given away is what was saved."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     weights = {
         key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")
@@ -222,8 +222,12 @@ def _claim(out: Path, card: Card, overwrite: bool) -> Card:
     if not get_rank():
         return claim(out, card, overwrite=overwrite)
     for _ in range(CLAIM_SECONDS * 10):
-        if (out / "card.json").exists() and read_card(out, "pretrain").digest == card.digest:
-            return read_card(out, "pretrain")
+        if (out / "card.json").exists():
+            found = read_card(out, "pretrain")
+            # What is about to be replaced may have the same settings: it began before these processes.
+            age = BEGAN - datetime.fromisoformat(found.started)
+            if found.digest == card.digest and not (overwrite and age.total_seconds() > CLAIM_SECONDS):
+                return found
         time.sleep(0.1)
     reason = f"process 0 has not claimed it within {CLAIM_SECONDS} s"
     raise TrainingError(reason, where=out, remedy="see what process 0 said")
