@@ -121,7 +121,8 @@ def claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card:
     card
         What the stage is about to do.
     overwrite
-        Remove a directory made with other settings. Only a directory that carries a card is ever removed.
+        Remove a directory made with other settings. Only a directory that carries a card of the same stage
+        is ever removed.
 
     Returns
     -------
@@ -131,10 +132,16 @@ def claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card:
     Raises
     ------
     StoreError
-        If the directory was made with other settings or holds files that are not ours.
+        If the directory was made with other settings or by another stage, or holds files that are not ours.
     """
     if (directory / "card.json").exists():
         earlier = read_card(directory)
+        if earlier.stage != card.stage:
+            raise StoreError(
+                f"made by `dirl {earlier.stage}`, not by `dirl {card.stage}`",
+                where=directory,
+                remedy="name another directory",
+            )
         if earlier.digest == card.digest and not overwrite:
             return earlier
         if not overwrite:

@@ -12,6 +12,7 @@
         └── EncoderError      unknown, unsupported, weights that do not fit
 """
 
+import traceback
 from collections.abc import Mapping
 
 
@@ -39,11 +40,24 @@ class DirlError(Exception):
         return f"{place}{self.reason}" + (f" — {self.remedy}" if self.remedy else "")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.reason, self.where, self.remedy)
+        return _rebuild, (type(self), self.reason, self.where, self.remedy), self.__dict__  # its notes too
 
 
 def _rebuild(kind: type[DirlError], reason: str, where: object, remedy: str) -> DirlError:
     return kind(reason, where=where, remedy=remedy)
+
+
+def explained(error: BaseException) -> DirlError:
+    """Put an exception that nobody foresaw as a `DirlError`, with its traceback as a note.
+
+    A `DirlError` is returned as it is.
+    """
+    if isinstance(error, DirlError):
+        return error
+    text = " ".join(str(error).split()) or "no message"
+    told = DirlError(f"unexpected {type(error).__name__}: {text}")
+    told.add_note("".join(traceback.format_exception(error)))
+    return told
 
 
 class TrainingError(DirlError):

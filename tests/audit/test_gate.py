@@ -80,6 +80,17 @@ def test_a_loss_that_does_not_fall_fails(
     assert found.reasons == ("the loss did not fall (1.000 to 2.000)",)
 
 
+def test_a_run_that_logged_no_loss_fails(
+    store: Path, runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dirl.audit.gate.TRIALS", 24)
+    tiles, encoders = views(store, runs)
+    (tmp_path / "metrics.csv").write_text("step,lr\n1,1\n")
+    oracle = replace(encoders[0], model=Oracle(24), digest="oracle", run=tmp_path)
+    found = gates([(oracle, encoders[0].randomised(0))], tiles, 50)["vanilla"]
+    assert found.loss is None and found.reasons == ("the run logged no loss",)
+
+
 def test_too_few_tiles_fail(store: Path, runs: tuple[Path, Path]) -> None:
     tiles, encoders = views(store, runs)
     few = replace(tiles, indices=np.arange(3))

@@ -70,6 +70,8 @@ def test_what_is_kept_together():
     assert patients.kind == "patients" and len(np.unique(patients.ids)) == 2
     assert find_sources(None, np.array(["p", "p", "q"]), slides, yes).kind == "patients"
     assert find_sources(slides, nobody, slides, yes).kind == "groups"
+    with pytest.raises(ConfigError, match=r"1 of 3 labelled tiles are ready-made .* column group"):
+        find_sources(None, np.array(["p", "", "q"]), slides, yes)
     with pytest.raises(ConfigError, match="1 labelled tiles have no group"):
         find_sources(np.array(["g", "", "g"]), nobody, slides, no)
 
@@ -85,11 +87,22 @@ def test_the_scheme_is_the_best_there_is():
         assert len(np.unique(by_slide.folds[6 * s : 6 * s + 6])) == 1
     assert split(classes, ProbeConfig()).scheme == "stain"
     assert split(classes, ProbeConfig(groups="stain"), sources=slides).scheme == "stain"
-    given_folds = np.array([f"f{i % 4}" for i in range(120)])
+    given_folds = np.array([f"f{i // 6 % 4}" for i in range(120)])
     as_given = split(classes, ProbeConfig(), sources=slides, given=given_folds)
-    assert as_given.scheme == "folds" and (as_given.folds == np.arange(120) % 4).all()
+    assert as_given.scheme == "folds" and (as_given.folds == np.arange(120) // 6 % 4).all()
     assert split(classes, ProbeConfig(groups="patient"), sources=slides, given=given_folds).scheme == "slides"
     assert len({s.digest for s in (by_slide, as_given)}) == 2
+
+
+def test_folds_that_part_a_source_are_refused():
+    classes, slides = np.tile([0, 1, 2], 40), np.array([f"s{i // 6:02}" for i in range(120)])
+    sources = find_sources(None, np.full(120, ""), slides, np.zeros(120, bool))
+    folds = np.array([f"f{i // 6 % 4}" for i in range(120)])
+    folds[[20, 50]] = "train"
+    with pytest.raises(ConfigError, match=r"part 2 of 20 slides, first slide s03 — correct the folds"):
+        split(classes, ProbeConfig(), sources=sources, given=folds)
+    # Not asked for, they part nothing.
+    assert split(classes, ProbeConfig(groups="patient"), sources=sources, given=folds).scheme == "slides"
 
 
 def test_a_fold_named_train_is_never_held_out():

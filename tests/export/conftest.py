@@ -34,7 +34,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         export_encoder(vit, recipe.encoder, out / "encoder")
         (out / "metrics.csv").write_text("step,loss,gate\n1,3.5,\n2,2.25,0.5\n")
         if finished:
-            finish(out, replace(card, git_commit="c0ffee"), {"steps": 2})
+            finish(out, replace(card, git_commit="c0ffee"), {"steps": 2, "mpp": 0.5})
         return out
 
     return write

@@ -136,6 +136,14 @@ def test_damage_and_nonsense(
 ) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(made.path, broken)
+    with h5py.File(broken / "h5_files" / "pink.h5", "a") as file:
+        file.create_group("foreign")
+    with pytest.raises(StoreError, match=r"pink.h5: damaged .*foreign"):
+        read_features(broken)
+    with h5py.File(broken / "h5_files" / "pink.h5", "a") as file:
+        del file["foreign"], file["index"]
+    with pytest.raises(StoreError, match=r"pink.h5: damaged .*index"):
+        read_features(broken)
     (broken / "h5_files" / "pink.h5").write_bytes(b"no HDF5")
     with pytest.raises(StoreError, match=r"pink.h5: damaged"):
         read_features(broken)

@@ -25,6 +25,7 @@ from dirl.pretrain.logs import MetricsCsv, read_metrics
 from dirl.pretrain.module import spread_metrics
 from dirl.pretrain.monitors import Checkpoint
 from dirl.pretrain.run import load_run, pretrain
+from dirl.pretrain.signals import CAUGHT
 from dirl.store.dataset import TileStore
 
 CONTROLS = ("shuffled", "moved", "grid", "one", "twice", "tissue-only")
@@ -301,6 +302,20 @@ def test_the_log_survives_new_columns_and_cuts_what_a_crash_left(tmp_path):
     again.log_metrics({"loss": 0.125}, 3)
     rows = read_metrics(tmp_path / "m.csv")
     assert rows == [{"step": 1, "loss": 1}, {"step": 2, "loss": 0.5, "extra": 2}, {"step": 3, "loss": 0.125}]
+
+
+def test_a_row_that_a_crash_cut_short_is_none(tmp_path):
+    (tmp_path / "m.csv").write_text("step,loss\n1,0.5\n2,0.2")
+    assert read_metrics(tmp_path / "m.csv") == [{"step": 1, "loss": 0.5}]
+    MetricsCsv(tmp_path / "m.csv", 1).log_metrics({"loss": 0.25}, 2)
+    assert read_metrics(tmp_path / "m.csv")[-1] == {"step": 2, "loss": 0.25}
+    assert read_metrics(tmp_path / "nothing.csv") == []
+
+
+def test_signals_are_as_they_were_when_a_run_is_over(small_store, recipe, tmp_path):
+    before = [signal.getsignal(number) for number in CAUGHT]
+    pretrain(with_(recipe, steps=1), small_store, tmp_path / "run", device="cpu", quiet=True)
+    assert [signal.getsignal(number) for number in CAUGHT] == before
 
 
 def test_the_recipe_in_the_run_is_plain_yaml(finished):

@@ -61,7 +61,8 @@ def test_a_barcode_names_patient_and_centre(made):
 
 def test_a_table_states_what_files_do_not_tell(slides, tmp_path, table):
     path = table("plain,p7,Leeds,0.4", f"{NAMES[0]},,Torino,", "elsewhere,,,")
-    store = tile([slides], tmp_path / "s", CONFIG, slides_table=path, quiet=True)
+    with pytest.warns(UserWarning, match="1 rows name no slide here, first 'elsewhere'; 0 of 2 slides"):
+        store = tile([slides], tmp_path / "s", CONFIG, slides_table=path, quiet=True)
     assert of_slides(store) == {NAMES[0]: ("TCGA-CR-7395", "Torino"), "plain": ("p7", "Leeds")}
     assert [store.slides[name].mpp for name in NAMES] == [pytest.approx(0.5), 0.4]
 
@@ -74,6 +75,20 @@ def test_a_table_is_put_into_slides_that_are_there_without_tiling_again(store, s
     # What was stated once stays where nothing else is.
     assert of_slides(tile([slides], store.path, CONFIG, quiet=True)) == of_slides(again)
     assert again.index.drop_columns("centre").equals(store.index.drop_columns("centre"))
+
+
+def test_a_statement_that_was_interrupted_is_made_good(store, slides, table, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    path = table("plain,p7,Leeds,")
+    for name in ("write_table", "write_json"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"dirl.store.tiles.{name}", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                tile([slides], store.path, CONFIG, slides_table=path, quiet=True)
+    again = tile([slides], store.path, CONFIG, slides_table=path, quiet=True)
+    assert of_slides(again)["plain"] == ("p7", "Leeds")
 
 
 def test_another_resolution_than_a_slide_was_tiled_at_is_refused(store, slides, table):

@@ -21,6 +21,7 @@ from dirl.store import tiles as writing
 from dirl.store.build import tile
 from dirl.store.cells import cells_dir, cells_finished, merge_cells, write_cells
 from dirl.store.dataset import TileStore
+from dirl.store.index import TILES_SCHEMA, merge, read_table
 from dirl.synthetic import write
 
 CONFIG = TileConfig(size_px=128)
@@ -180,6 +181,19 @@ def test_a_damaged_image_is_named(store):
     shard.write_bytes(data)
     with pytest.raises(StoreError, match=r"one\.tar, tile one_.*damaged JPEG"):
         TileStore.open(store.path).image(0)
+
+
+def test_a_table_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "t.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(StoreError, match=r"t\.parquet: damaged .* — make it"):
+        read_table(tmp_path / "t.parquet", "make it")
+
+    def fail(*_, **__):
+        raise OSError("Corrupt snappy compressed data")
+
+    monkeypatch.setattr("pyarrow.parquet.read_table", fail)
+    with pytest.raises(StoreError, match=r"damaged .*Corrupt snappy"):
+        merge([tmp_path / "t.parquet"], tmp_path / "out.parquet", TILES_SCHEMA)
 
 
 def test_what_is_no_store_is_refused(tmp_path):

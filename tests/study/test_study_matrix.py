@@ -95,6 +95,28 @@ def test_two_arms_that_are_one_are_refused(load) -> None:
         expand(load(old="{dense.control: grid, steps: 50}", new="{steps: 40}"))
 
 
+def test_vanilla_arms_that_differ_in_the_dense_term_alone_are_refused(load) -> None:
+    with pytest.raises(ConfigError, match="simclr/plain and simclr/vanilla are the same recipe"):
+        expand(load(old="  pool:\n", new="  pool:\n  plain: {dense: {weight: 0, extract: pool}}\n"))
+
+
+def test_damaged_cells_are_neither_dirl_nor_a_control(load) -> None:
+    noisy = "  pool:\n  noisy: {dense.noise: {kind: drop, strength: 0.5}}\n"
+    assert {run.arm: run.kind for run in expand(load(old="  pool:\n", new=noisy))} == {
+        "vanilla": "vanilla", "pool": "dirl", "noisy": "noise", "grid": "control",
+    }  # fmt: skip
+
+
+def test_labels_beside_the_study_are_found(load, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").touch()
+    (tmp_path / "label").touch()
+    found = [
+        load(old="seeds: 2", new=f"seeds: 2\nprobe: {{labels: {name}}}").probe
+        for name in ("mine.csv", "label", "there.csv")
+    ]
+    assert [probe and probe.labels for probe in found] == [str(tmp_path / "mine.csv"), "label", "there.csv"]
+
+
 def test_a_recipe_beside_the_study_is_found(load, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("steps: 7")
     study = load(old="recipe: demo\nset: {steps: 40, views.size_px: 48}", new="recipe: mine.yaml")

@@ -145,6 +145,88 @@ def test_settings_that_an_objective_lacks_are_refused_before_anything_is_made(
     assert not (tmp_path / "study").exists()
 
 
+def refused(config: StudyConfig, store: Path, out: Path, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        study(config, store, out, device="cpu", quiet=True)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"batch": 7, "optimiser.accumulate": 2}, ConfigError, "simclr/odd of the study: batch: "),
+        ({"dense.regions": "grid", "dense.control": "moved"}, ConfigError, "simclr/odd .*regions: grid"),
+        ({"dense.regions": "classes"}, StoreError, "names no classes"),
+        ({"cells": "nobody"}, StoreError, "no cells of nobody"),
+    ],
+)
+def test_what_a_run_would_be_refused_for_is_refused_before_the_first(
+    tiny, small_store: Path, tmp_path: Path, changes: dict, error: type[Exception], message: str
+) -> None:
+    bad = tiny.model_copy(update={"arms": {**tiny.arms, "odd": changes}})
+    refused(bad, small_store, tmp_path / "study", error, message)
+
+
+def labelled(tiny: StudyConfig, store: Path, path: Path, names: str) -> StudyConfig:
+    ids = TileStore.open(store).tile_ids
+    rows = "".join(f"{tile},{names[i % len(names)]}\n" for i, tile in enumerate(ids))
+    path.write_text(f"tile_id,label\n{rows}")
+    return tiny.model_copy(update={"probe": StudyProbe(labels=str(path))})
+
+
+def test_labels_are_checked_before_the_first_run(tiny, small_store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    one_class = labelled(tiny, small_store, tmp_path / "labels.csv", "a")
+    refused(one_class, small_store, out, ConfigError, "are of 1 class")
+    column = tiny.model_copy(update={"probe": StudyProbe(labels="patient_id")})
+    refused(column, small_store, out, ConfigError, "no tile has a patient_id")
+
+
+def test_other_labels_in_the_same_file_are_another_study(
+    tiny, small_store: Path, tmp_path: Path, stages, monkeypatch
+) -> None:
+    monkeypatch.setattr(one, "_probe", lambda job: None)
+    monkeypatch.chdir(tmp_path)
+    for spelled in (tmp_path / "labels.csv", Path("labels.csv")):
+        mine = labelled(tiny, small_store, spelled, "ab")
+        study(mine, small_store, tmp_path / "study", device="cpu", quiet=True)
+    assert stages.done == NAMES
+    with pytest.raises(StoreError, match=r"inputs\.labels"):
+        other = labelled(tiny, small_store, tmp_path / "labels.csv", "aab")
+        study(other, small_store, tmp_path / "study", device="cpu", quiet=True)
+
+
+def test_folders_are_named_alike_however_the_study_is_spelled(
+    tiny, small_store: Path, tmp_path: Path, stages, monkeypatch
+) -> None:
+    seen: list[Path] = []
+    monkeypatch.setattr(one, "carry_out", lambda job: seen.append(job.out) or failing())
+
+    def failing() -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.chdir(tmp_path)
+    for spelled in (Path("study"), tmp_path / "study"):
+        with pytest.raises(PartlyFailedError):
+            study(tiny, small_store, spelled, device="cpu", quiet=True)
+    assert set(seen) == {(tmp_path / "study").resolve()}
+    kept = json.loads((tmp_path / "study" / "results" / f"{NAMES[0]}.json").read_text())
+    assert kept["failed"] == f"{NAMES[0]}: unexpected RuntimeError: no" and "failing" in kept["traceback"][0]
+
+
+def test_a_run_without_an_entropy_is_told_as_such(
+    tiny, small_store: Path, tmp_path: Path, stages, monkeypatch, capsys
+) -> None:
+    nothing = audited()
+    for part in nothing["encoders"]:
+        part["last_block"] = {
+            view: {name: {"value": None} for name in names} for view, names in part["last_block"].items()
+        }
+    monkeypatch.setattr(one, "audit", lambda encoders, store, out, *_, **__: AuditResult(out, nothing))
+    study(tiny, small_store, tmp_path / "study", device="cpu")
+    assert f"4/4 {NAMES[3]}: entropy –" in capsys.readouterr().err
+
+
 def test_the_command_prints_the_table_even_if_a_run_failed(
     tiny, small_store: Path, tmp_path: Path, stages, monkeypatch
 ) -> None:

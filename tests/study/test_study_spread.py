@@ -1,15 +1,18 @@
 """Every item in a process of its own, in its place. Few imports: each process repeats them."""
 
+import atexit
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info
 
-from dirl.errors import DirlError, TrainingError
+from dirl.errors import DirlError, PartlyFailedError, TrainingError
 from dirl.study.spread import Slot, slots, spread
 
 
@@ -28,6 +31,35 @@ def test_each_item_has_its_own_process_and_place() -> None:
     assert found[0] == ("5", 2)
     assert isinstance(found[1], TrainingError)
     assert isinstance(found[2], DirlError) and "exit code 9" in str(found[2])
+
+
+class OddError(Exception):
+    """Does not unpickle: it is made of two arguments, and pickled with one."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} {other}")
+
+
+def ill(item: str) -> str:
+    if item == "odd":
+        raise OddError("no", "way")
+    if item == "partly":
+        raise PartlyFailedError({"x": DirlError("broken")}, 1)
+    if item == "exit":
+        sys.exit(0)
+    if item == "gone":
+        os._exit(0)
+    atexit.register(os._exit, 7)
+    return ",".join(sorted({str(pool["num_threads"]) for pool in threadpool_info()}))
+
+
+def test_whatever_ends_a_process_fails_its_item_alone() -> None:
+    found = dict(spread(ill, ["odd", "partly", "exit", "gone", "well"], [Slot(None, 1)] * 2))
+    assert all(isinstance(found[item], DirlError) for item in ("odd", "partly", "exit", "gone"))
+    assert str(found["odd"]) == "unexpected OddError: no way" and "in ill" in found["odd"].__notes__[0]
+    assert "1 failed, 1 done" in str(found["partly"])
+    assert "SystemExit" in str(found["exit"]) and "without a result" in str(found["gone"])
+    assert found["well"] == "1"  # whatever its process does afterwards
 
 
 def test_cores_are_divided(monkeypatch) -> None:

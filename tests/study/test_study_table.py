@@ -61,6 +61,7 @@ def test_planned_contrasts_are_corrected_together_and_the_others_are_exploratory
     assert {one["standing"] for one in planned} == {"descriptive"}
     other = named(summary, "simclr", "grid", "vanilla")
     assert other["standing"] == "exploratory" and "p_holm" not in other
+    assert other["measures"]["entropy"]["p"] is None and planned[0]["measures"]["gini"]["p"] is None
     assert named(summary, "byol", "pool", "vanilla")["measures"]["entropy"]["seeds"] == 2
 
 
@@ -75,18 +76,40 @@ def test_ten_seeds_make_a_claim(config: StudyConfig, row) -> None:
     assert named(summarise(ten, rows), "simclr", "pool", "vanilla")["standing"] == "claim"
 
 
-def test_what_beats_vanilla_but_not_a_control_is_said_plainly(config: StudyConfig, rows) -> None:
+def test_what_is_more_even_than_vanilla_but_not_than_a_control_is_said_plainly(
+    config: StudyConfig, rows
+) -> None:
     said = judge(summarise(config, rows))
     assert any("pool against vanilla: entropy +0.100 over 3 seeds (descriptive)" in text for text in said)
     assert any("pool against grid" in text and "no difference shown" in text for text in said)
-    assert "simclr: pool beats vanilla but not grid: nothing shows that the cells did it." in said
+    assert "simclr: pool attends more evenly than vanilla, but not than grid (descriptive): nothing shows " \
+        "that the cells did it." in said  # fmt: skip
     assert any(text.startswith("byol: pool against vanilla") and "too few seeds" in text for text in said)
-    assert not any(text.startswith("byol: pool beats") for text in said)
+    assert not any(text.startswith("byol: pool attends") for text in said)
     alone = config.model_copy(update={"contrasts": (("vanilla", "pool"),)})
     said = judge(summarise(alone, rows))
     assert any("less evenly" in text for text in said)
-    assert "simclr: pool beats vanilla, but was planned against no control: nothing shows that the cells " \
-        "did it." in said  # fmt: skip
+    assert "simclr: pool attends more evenly than vanilla (descriptive), but was planned against no " \
+        "control: nothing shows that the cells did it." in said  # fmt: skip
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_score_that_falls_and_attention_that_is_nearly_uniform_are_told(config, row, turned: bool) -> None:
+    pair = ("vanilla", "pool") if turned else ("pool", "vanilla")
+    ten = config.model_copy(update={"seeds": tuple(range(10)), "contrasts": (pair, ("pool", "grid"))})
+    level, score = {"vanilla": 0.8, "pool": 0.98, "grid": 0.9}, {"vanilla": 0.7, "pool": 0.6, "grid": 0.6}
+    rows = []
+    for seed in range(10):
+        for arm, value in level.items():
+            made = row("simclr", arm, seed, value + seed / 5000 * (arm == "pool"))
+            rows.append(
+                {**made, "measures": made["measures"] | {"knn": score[arm], "linear": score[arm] / 2}}
+            )
+    said = judge(summarise(ten, rows))
+    assert "simclr: pool attends more evenly than vanilla and grid (claim); " \
+        "kNN −0.100 (a fall), linear −0.050 (a fall)." in said  # fmt: skip
+    assert any("pool against grid" in text and "(claim), kNN 0.000, linear 0.000;" in text for text in said)
+    assert [text for text in said if "nearly uniformly (mean entropy 0.981 > 0.97)" in text] == said[-1:]
 
 
 def test_a_run_that_fails_the_gate_is_no_evidence(config: StudyConfig, rows) -> None:
@@ -97,7 +120,7 @@ def test_a_run_that_fails_the_gate_is_no_evidence(config: StudyConfig, rows) -> 
     assert named(summary, "simclr", "pool", "vanilla")["ungated"] == 1
     said = judge(summary)
     assert any("1 run fails the gate: no evidence about the method" in text for text in said)
-    assert not any(text.startswith("simclr: pool beats") for text in said)
+    assert not any(text.startswith("simclr: pool attends") for text in said)
 
 
 def test_the_csv_holds_every_measure(config: StudyConfig, rows) -> None:

@@ -45,7 +45,8 @@ class Gate:
     over_untrained, over_colour
         Difference in accuracy with its 95 % interval over tiles; it must lie above 0.
     loss
-        Mean of the first and of the last tenth of the run's loss; None if the encoder is no run.
+        Mean of the first and of the last tenth of the run's loss; None if the encoder is no run, or none was
+        logged.
     reasons
         The conditions that do not hold, in words.
     """
@@ -159,7 +160,9 @@ def _judge(
         )
         if not (over["low"] or 0) > 0
     ]
-    if loss is not None and not loss[1] < loss[0]:
+    if run is not None and loss is None:
+        reasons.append("the run logged no loss")
+    elif loss is not None and not loss[1] < loss[0]:
         reasons.append(f"the loss did not fall ({loss[0]:.3f} to {loss[1]:.3f})")
     accuracy = {"encoder": hit, "untrained": float(untrained.mean()), "colour": float(colour.mean())}
     accuracy["chance"] = 1 / count
@@ -228,9 +231,9 @@ def _loss(run: Path | None) -> tuple[float, float] | None:
     if run is None:
         return None
     losses = [row["loss"] for row in read_metrics(run / "metrics.csv") if "loss" in row]
-    tenth = max(1, len(losses) // 10)
     if not losses:
-        return math.nan, math.nan
+        return None
+    tenth = max(1, len(losses) // 10)
     return float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
 
 

@@ -22,6 +22,7 @@ def embed(
 ) -> None:
     """Embed the tiles of a store: one HDF5 file per slide, and floors to compare with."""
     from rich import print as show
+    from rich.markup import escape
 
     from dirl.features.embed import embed as run
 
@@ -38,4 +39,4 @@ def embed(
         quiet=quiet,
     )
     tiles_made, width = made.values.shape
-    show(f"[bold]{made.path}[/]: {tiles_made} tiles, {width} features each")
+    show(f"[bold]{escape(str(made.path))}[/]: {tiles_made} tiles, {width} features each")

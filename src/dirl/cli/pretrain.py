@@ -28,6 +28,7 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder; an interrupted run goes on when the same command is given again."""
     from rich import print as show
+    from rich.markup import escape
 
     from dirl.config import load_recipe
     from dirl.pretrain.run import get_rank
@@ -48,12 +49,13 @@ def pretrain(
     )
     if get_rank():
         return
+    path = escape(str(done.path))
     if not done.finished:
-        show(f"[bold]{done.path}[/]: stopped after step {done.steps}; resume with the same command")
+        show(f"[bold]{path}[/]: stopped after step {done.steps}; resume with the same command")
         return
     loss = done.metrics.get("loss")
     show(
-        f"[bold]{done.path}[/]: {done.steps} steps"
+        f"[bold]{path}[/]: {done.steps} steps"
         + ("" if loss is None else f", last loss {loss:.3f}")
-        + f"; encoder in {done.path / 'encoder'}"
+        + f"; encoder in {escape(str(done.path / 'encoder'))}"
     )

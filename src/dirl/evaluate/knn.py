@@ -92,6 +92,17 @@ def knn_predict(train: Floats, labels: Ints, test: Floats, k: int) -> NDArray[np
     return np.asarray(scores.argmax(axis=1), np.int64)
 
 
+def standardise(values: Floats) -> Floats:
+    """Shift and scale each column of (t, d) to mean 0 and standard deviation 1; a constant one to 0."""
+    std = values.std(axis=0)
+    return np.asarray((values - values.mean(axis=0)) / np.where(std > 0, std, 1))
+
+
+def side_by_side(one: Floats, other: Floats) -> Floats:
+    """Join features (t, d) and (t, e) so that the cosine is the mean of the two cosines."""
+    return np.concatenate([_unit(one), _unit(other)], axis=1)
+
+
 def _unit(rows: Floats) -> Floats:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(length, np.finfo(rows.dtype).tiny))

@@ -4,19 +4,41 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dirl.errors import ConfigError
-from dirl.features.h5 import Features
 
 Strings = NDArray[np.str_]
+
+COLUMNS = ("label", "slide_id", "patient_id")
+
+
+class Known(Protocol):
+    """Tiles of a store or of features: arrays of shape (t,), str, empty where nothing is known."""
+
+    @property
+    def tile_ids(self) -> Strings:
+        """Every tile's id."""
+
+    @property
+    def slide_ids(self) -> Strings:
+        """Every tile's slide."""
+
+    @property
+    def patient_ids(self) -> Strings:
+        """Every tile's patient."""
+
+    @property
+    def labels(self) -> Strings:
+        """Every tile's class."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of the tiles of some features, all in their order.
+    """Labels of tiles, all in their order.
 
     Attributes
     ----------
@@ -25,7 +47,7 @@ class Labels:
     folds, groups : ndarray of shape (t,), str, or None
         Columns ``fold`` and ``group`` of the CSV.
     unknown
-        How many rows of the CSV name a tile or slide that the features lack.
+        How many rows of the CSV name a tile or slide that there is not.
     """
 
     classes: Strings
@@ -34,13 +56,18 @@ class Labels:
     unknown: int = 0
 
 
-def read_labels(features: Features, source: str) -> Labels:
+def labels_file(source: str) -> Path | None:
+    """Return the CSV file that a source of labels names; None if it is a column, or no file."""
+    return None if source in COLUMNS or not Path(source).is_file() else Path(source)
+
+
+def read_labels(tiles: Known, source: str) -> Labels:
     """Read labels.
 
     Parameters
     ----------
-    features
-        Whose tiles are labelled.
+    tiles
+        Which tiles are labelled.
     source
         A column (``label``, ``slide_id`` or ``patient_id``), or a CSV file with the columns ``tile_id`` or
         ``slide_id``, ``label``, and, if wanted, ``fold`` and ``group``.
@@ -49,26 +76,22 @@ def read_labels(features: Features, source: str) -> Labels:
     ------
     ConfigError
         If there is no such column or file, if a column is missing, if two rows name the same tile or slide,
-        or if no row names any.
+        if a row's is empty, or if no row names any of these.
     """
-    columns = {
-        "label": features.labels,
-        "slide_id": features.slide_ids,
-        "patient_id": features.patient_ids,
-    }
+    columns = dict(zip(COLUMNS, (tiles.labels, tiles.slide_ids, tiles.patient_ids), strict=True))
     if source in columns:
         if not (columns[source] != "").any():
             raise ConfigError(f"no tile has a {source}", where="--labels", remedy="name a CSV file of labels")
         return Labels(columns[source])
-    if Path(source).is_file():
-        return _from_csv(features, Path(source))
+    if path := labels_file(source):
+        return _from_csv(tiles, path)
     there = ", ".join(name for name, values in columns.items() if (values != "").any())
     raise ConfigError(
         "no such column or file", where=f"--labels {source}", remedy=f"name a CSV file, or one of: {there}"
     )
 
 
-def _from_csv(features: Features, path: Path) -> Labels:
+def _from_csv(tiles: Known, path: Path) -> Labels:
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle)
@@ -86,16 +109,19 @@ def _from_csv(features: Features, path: Path) -> Labels:
             remedy="name its columns tile_id (or slide_id), label and, if wanted, fold and group",
         )
     by_key: dict[str, Mapping[str, str | None]] = {}
-    for row in rows:
-        if row[key] in by_key:
-            raise ConfigError(f"two rows name {key} {row[key]}", where=path, remedy="keep one of them")
-        by_key[row[key]] = row
-    ids = (features.tile_ids if key == "tile_id" else features.slide_ids).tolist()
+    for line, row in enumerate(rows, start=1):
+        name = (row[key] or "").strip()
+        if not name:
+            raise ConfigError(f"row {line} has no {key}", where=path, remedy="name it, or remove the row")
+        if name in by_key:
+            raise ConfigError(f"two rows name {key} {name}", where=path, remedy="keep one of them")
+        by_key[name] = row
+    ids = (tiles.tile_ids if key == "tile_id" else tiles.slide_ids).tolist()
     found = set(ids) & set(by_key)
     if not found:
         example = f" (such as {next(iter(by_key))})" if by_key else ""
         raise ConfigError(
-            f"names no {key} of these features{example}", where=path, remedy=f"theirs are such as {ids[0]}"
+            f"names no {key} of these tiles{example}", where=path, remedy=f"theirs are such as {ids[0]}"
         )
 
     def column(name: str) -> Strings:

@@ -14,7 +14,7 @@ from dirl.card import claim, digest, finish, new_card
 from dirl.config import ProbeConfig
 from dirl.errors import ConfigError
 from dirl.evaluate.gate import judge
-from dirl.evaluate.knn import neighbours, vote
+from dirl.evaluate.knn import neighbours, side_by_side, standardise, vote
 from dirl.evaluate.labels import Labels, read_labels
 from dirl.evaluate.linear import linear_scores
 from dirl.evaluate.scores import METRICS, Scored, score
@@ -26,7 +26,8 @@ from dirl.store.index import write_table
 
 Floats = NDArray[np.floating]
 
-FEATURES, STATISTICS, HISTOGRAM = "features", "colour_statistics", "colour_histogram"
+FEATURES, HISTOGRAM = "features", "colour_histogram"
+RAW, STANDARDISED = "raw", "standardised"
 JOINT = "features_and_colour_histogram"
 LEAK = 0.8
 
@@ -73,8 +74,8 @@ def probe(
 ) -> ProbeResult:
     """Score features by their nearest neighbours and by a linear probe, and all floors in the same way.
 
-    The colour floors are standardised before their nearest neighbours are sought, the encoders' features are
-    taken as they are.
+    Neighbours are sought in the features as they are. Floors are given their better form: raw or
+    standardised, whichever scores higher.
 
     Parameters
     ----------
@@ -104,8 +105,6 @@ def probe(
     labelled = given.classes != ""
     task, sources = _task(held, given, labelled, config)
     sets = {name: values[labelled] for name, values in {FEATURES: held.values, **held.floors}.items()}
-    # Cosines of raw colours are all near 1, which would make a floor lower than it need be.
-    sets |= {name: _standardised(sets[name]) for name in (STATISTICS, HISTOGRAM)}
 
     listed = [None if each is None else each.tolist() for each in (given.classes, given.groups)]
     inputs = {"features": held.card.digest, "labels": digest(listed), "split": task.split.digest}
@@ -120,17 +119,19 @@ def probe(
     found: dict[str, dict[str, Scored]] = {}
     results: dict[str, dict[str, Any]] = {}
     predictions: dict[str, NDArray[np.int64]] = {}
-    with bar("Probing", (2 * len(sets) + 1) * len(task.split), quiet=quiet) as advance:
-        for name, values in sets.items():
-            scores = _knn(values, task, config.neighbours, advance)
+    with bar("Probing", 3 * len(sets) * len(task.split), quiet=quiet) as advance:
+        for name, values in tuple(sets.items()):
+            form, scores = RAW, _knn(values, task, config.neighbours, advance)
+            if name != FEATURES:
+                form, sets[name], scores = _better(values, scores, task, advance)
             scores["linear"], costs = _linear(values, task, advance)
             found[name] = {
                 how: score(task.classes[task.held_out], each, task.units) for how, each in scores.items()
             }
-            results[name] = _describe(found[name], values.shape[1], costs)
+            results[name] = {"form": form, **_describe(found[name], values.shape[1], costs)}
             if name == FEATURES:
                 predictions = {how: each.argmax(axis=1) for how, each in scores.items()}
-        both = _side_by_side(sets[FEATURES], sets[HISTOGRAM])
+        both = side_by_side(sets[FEATURES], sets[HISTOGRAM])
         first = _name(config.neighbours[0])
         joint = _knn(both, task, config.neighbours[:1], advance)
         found[JOINT] = {first: score(task.classes[task.held_out], joint[first], task.units)}
@@ -184,7 +185,10 @@ def _task(
         )
     folds, groups = (None if each is None else each[labelled] for each in (given.folds, given.groups))
     sources = find_sources(
-        groups, features.patient_ids[labelled], features.slide_ids[labelled], features.ready_made[labelled]
+        None if config.groups == "patient" else groups,
+        features.patient_ids[labelled],
+        features.slide_ids[labelled],
+        features.ready_made[labelled],
     )
     split = make_split(
         features.tile_ids[labelled],
@@ -238,15 +242,19 @@ def _linear(
     return scores[task.held_out], costs
 
 
-def _standardised(values: Floats) -> Floats:
-    std = values.std(axis=0)
-    return np.asarray((values - values.mean(axis=0)) / np.where(std > 0, std, 1))
+def _better(
+    raw: Floats, scores: dict[str, NDArray[np.float64]], task: _Task, advance: Callable[..., None]
+) -> tuple[str, Floats, dict[str, NDArray[np.float64]]]:
+    """The form of a floor, raw or standardised, whose neighbours score higher; its values and scores.
 
-
-def _side_by_side(one: Floats, other: Floats) -> Floats:
-    """Two sets of features in one, in which the cosine is the mean of the two cosines."""
-    parts = (each / np.linalg.norm(each, axis=1, keepdims=True).clip(1e-12) for each in (one, other))
-    return np.concatenate(list(parts), axis=1)
+    Cosines of raw colours, and of an untrained encoder, are all near 1: either form may be the lower one.
+    """
+    standardised = standardise(raw)
+    others = _knn(standardised, task, task.config.neighbours, advance)
+    truth, first = task.classes[task.held_out], _name(task.config.neighbours[0])
+    once = replace(task.units, resamples=0)
+    as_it_is, otherwise = (score(truth, each[first], once).values[0] for each in (scores, others))
+    return (STANDARDISED, standardised, others) if otherwise > as_it_is else (RAW, raw, scores)
 
 
 def _describe(scored: Mapping[str, Scored], width: int, costs: list[float]) -> dict[str, Any]:

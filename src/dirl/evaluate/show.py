@@ -29,9 +29,9 @@ def show(result: ProbeResult, console: Console | None = None) -> None:
         table.add_row(
             TITLES[name],
             _with_interval(one[f"knn{first}"]["balanced_accuracy"]),
-            *(f"{one[f'knn{k}']['balanced_accuracy']['value']:.3f}" for k in others),
+            *(_number(one[f"knn{k}"]["balanced_accuracy"]) for k in others),
             _with_interval(one["linear"]["balanced_accuracy"]),
-            f"{one['linear']['macro_auroc']['value']:.3f}",
+            _number(one["linear"]["macro_auroc"]),
             style="" if name == "features" else "dim",
         )
     console.print(
@@ -43,6 +43,10 @@ def show(result: ProbeResult, console: Console | None = None) -> None:
     console.print(table)
     for line in (summary["gate"]["statement"], *summary["notes"], f"Summary: {result.path / 'summary.json'}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _number(value: Mapping[str, float | None]) -> str:
+    return "–" if value["value"] is None else f"{value['value']:.3f}"
 
 
 def _with_interval(value: Mapping[str, float | None]) -> str:

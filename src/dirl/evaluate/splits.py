@@ -64,12 +64,12 @@ def find_sources(
     Returns
     -------
     Sources or None
-        None where a tile is ready-made and of no known patient: the slides of such tiles are unknown.
+        None where all tiles are ready-made and of no known patient: the slides of such tiles are unknown.
 
     Raises
     ------
     ConfigError
-        If groups are given, but not of every tile.
+        If groups are given, but not of every tile, or if the source of some tiles is known and of others not.
     """
     if groups is not None:
         if (groups == "").any():
@@ -79,8 +79,16 @@ def find_sources(
                 remedy="name one for each, or leave their labels empty",
             )
         return Sources("groups", groups)
-    if (ready_made & (patients == "")).any():
+    unknown = ready_made & (patients == "")
+    if unknown.all():
         return None
+    if unknown.any():
+        raise ConfigError(
+            f"{unknown.sum()} of {len(unknown)} labelled tiles are ready-made and of no known patient, the "
+            "source of the others is known",
+            where="--labels",
+            remedy="name the source of every tile in a CSV's column group, or leave the labels of some empty",
+        )
     known = patients != ""
     ids = np.where(known, np.char.add("patient ", patients), np.char.add("slide ", slides))
     return Sources("patients" if known.any() else "slides", ids)
@@ -118,7 +126,8 @@ def make_split(
     Raises
     ------
     ConfigError
-        If what is to be kept together is unknown, or a class has too few groups or tiles for the folds.
+        If what is to be kept together is unknown or stands in several of the given folds, or a class has too
+        few groups or tiles for the folds.
     """
     wanted = config.groups
     if wanted == "given" and given is None and (sources is None or sources.kind != "groups"):
@@ -127,11 +136,11 @@ def make_split(
             where="--groups given",
             remedy="give the CSV a column fold or group, or use --groups auto",
         )
-    if wanted == "patient" and (sources is None or sources.kind == "groups"):
+    if wanted == "patient" and sources is None:
         raise ConfigError(
             "patients and slides are unknown",
             where="--groups patient",
-            remedy="give the CSV a column group that names them, or use --groups stain",
+            remedy="name them in the CSV's column group and use --groups given, or use --groups stain",
         )
     if sources is None or wanted == "stain":
         scheme, groups = "stain", stain_clusters(colours, classes, config.seed)
@@ -139,6 +148,8 @@ def make_split(
         scheme, groups = sources.kind, np.unique(sources.ids, return_inverse=True)[1].astype(np.int64)
     if given is not None and wanted in ("auto", "given"):
         scheme, folds = "folds", _as_given(given)
+        if sources is not None:
+            _check_parted(folds, sources)
     else:
         folds = deal(classes, groups, names, config.folds, config.seed)
     _check(classes, folds, names)
@@ -243,6 +254,18 @@ def _as_given(given: Strings) -> Ints:
             f"there is but one fold, {names[0]}", where="--labels", remedy="name at least two folds"
         )
     return np.asarray(folds, np.int64)
+
+
+def _check_parted(folds: Ints, sources: Sources) -> None:
+    names, groups = np.unique(sources.ids, return_inverse=True)
+    pairs = np.unique(np.stack([groups, folds]), axis=1)
+    parted = names[np.bincount(pairs[0]) > 1]
+    if len(parted):
+        raise ConfigError(
+            f"the folds part {len(parted)} of {len(names)} {sources.kind}, first {parted[0]}",
+            where="--labels",
+            remedy="correct the folds: all tiles of one source belong into the same one",
+        )
 
 
 def _check(classes: Ints, folds: Ints, names: tuple[str, ...]) -> None:

@@ -69,8 +69,10 @@ def model_card(
         if licence == UNKNOWN
         else f"{licence}, as stated by whoever exported them. The licence of the training tiles may bind too."
     )
+    mpp, side = run.counts.get("mpp"), side_of(encoder)
     facts = {
-        "Architecture": f"{encoder.architecture}, patch {encoder.patch_px} px, views {side_of(encoder)} px",
+        "Architecture": f"{encoder.architecture}, patch {encoder.patch_px} px, views {side} px",
+        "Resolution of the tiles": UNKNOWN if mpp is None else f"{mpp:g} µm/px",
         "Normalisation": f"mean {list(encoder.mean)}, std {list(encoder.std)}, of RGB in 0..1",
         "Objective": recipe.get("objective", {}).get("name", UNKNOWN),
         "Arm": arm(recipe),
@@ -108,6 +110,10 @@ scanners and resolutions other than those it was trained on has to be measured f
 ```python
 {use}
 ```
+
+Features depend on the size of the image and on its resolution. Trained was on views of {side} px, crops of
+tiles of the resolution below; `dirl embed` gives it tiles in their own size, so a processor that resizes them
+to {side} px yields other features.
 
 ## What it was made from
 

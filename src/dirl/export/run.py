@@ -40,6 +40,8 @@ class Export:
 def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: bool = False) -> Export:
     """Write a finished run's encoder for another program, with a model card.
 
+    What is refused leaves no directory behind.
+
     Parameters
     ----------
     run
@@ -70,7 +72,7 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
     encoder = load_encoder(str(run))
     settings = {"run": run.resolve().name, "to": to, "licence": licence}
     card = new_card("export", settings, {"run": made_by.digest, "encoder": encoder.digest})
-    work = out / ".work"
+    work, fresh = out / ".work", not out.exists()
     card = claim(out, card, overwrite=overwrite)
     if card.finished:
         return Export(out, dict(card.counts["differences"]))
@@ -80,10 +82,17 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
     try:
         form.write(encoder, work)
         differences = _check(encoder, form, work)
-        for file in sorted(work.iterdir()):
-            file.replace(out / file.name)
-    finally:
+    except Exception:
+        # The directory stays free for the format that a refusal names.
         remove(work)
+        if fresh:
+            remove(out)
+        elif [file.name for file in out.iterdir()] == ["card.json"]:
+            remove(out / "card.json")
+        raise
+    for file in sorted(work.iterdir()):
+        file.replace(out / file.name)
+    remove(work)
     text = model_card(
         encoder,
         made_by,

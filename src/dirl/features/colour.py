@@ -33,8 +33,9 @@ def colour_statistics(image: Image) -> Vector:
 def colour_histogram(image: Image) -> Vector:
     """Square roots of the shares of 8 × 8 × 8 colours, joint over red, green and blue.
 
-    The cosine of two such vectors is the Bhattacharyya coefficient of the two distributions. On tissue it is
-    the strongest of the plain colour floors: histograms by channel, or of four levels, tell less.
+    The cosine of two such vectors, as they are, is the Bhattacharyya coefficient of the two distributions. On
+    colorectal tiles it told more than any other plain colour floor: histograms by channel, or of four levels,
+    told less.
 
     Parameters
     ----------

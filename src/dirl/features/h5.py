@@ -25,6 +25,7 @@ Strings = NDArray[np.str_]
 ROWS_DIR, FLOORS_DIR = "h5_files", "floors"
 FLOORS = ("untrained", "colour_statistics", "colour_histogram")
 STRINGS = ("tile_id", "slide_id", "patient_id", "label")
+ROWS = ("features", "coords", "index", "ready_made", *STRINGS)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def read_features(path: Path) -> Features:
     if card.finished is None:
         raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
     files = sorted((path / ROWS_DIR).glob("*.h5"))
-    parts = [_read(file) | _read(path / FLOORS_DIR / file.name) for file in files]
+    parts = [_read(file, ROWS) | _read(path / FLOORS_DIR / file.name, FLOORS) for file in files]
     widths = {tuple((name, rows.shape[1:]) for name, rows in part.items()) for part in parts}
     if len(widths) != 1 or sum(len(part["index"]) for part in parts) != card.counts.get("tiles"):
         raise StoreError(
@@ -142,14 +143,16 @@ def _check(features: Features) -> None:
         )
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
+def _read(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     try:
         with h5py.File(path, "r") as file:
+            if set(file) != set(names):
+                raise ValueError(f"it holds {', '.join(file) or 'nothing'}, not {', '.join(names)}")
             return {
                 name: data.asstr()[:].astype(np.str_) if name in STRINGS else data[:]
                 for name, data in file.items()
             }
-    except OSError as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StoreError(
             f"damaged ({' '.join(str(error).split())})", where=path, remedy="embed again with --overwrite"
         ) from error

@@ -73,6 +73,13 @@ class MetricsCsv(Logger):
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Read `metrics.csv`: one mapping per row, without the metrics that were not logged at that step."""
-    with path.open(newline="") as handle:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(handle)]
+    """Read `metrics.csv`: one mapping per row, without the metrics that were not logged at that step.
+
+    There are no rows where there is no file, and a last row that a crash cut short is none.
+    """
+    if not path.exists():  # nothing was logged yet
+        return []
+    whole = [
+        line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
+    ]
+    return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(whole)]

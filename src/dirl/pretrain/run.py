@@ -153,7 +153,8 @@ def pretrain(
         return Run(out, trainer.global_step, False, _last_metrics(out))
     if trainer.is_global_zero:
         export_encoder(_saved(recipe, out / "last.ckpt"), recipe.encoder, out / "encoder")
-        finish(out, card, {"steps": recipe.steps, "tiles": len(kept), "held_out": len(tiles) - len(kept)})
+        counts = {"steps": recipe.steps, "tiles": len(kept), "held_out": len(tiles) - len(kept)}
+        finish(out, card, counts | {"mpp": tiles.spec.mpp})
     return _finished(out, recipe)
 
 

@@ -48,8 +48,15 @@ class Signals(pl.Callback):
             told = bool(flag.item())
         trainer.should_stop = trainer.should_stop or told
 
-    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Listen no longer. At teardown Lightning has restored its own, which this would undo."""
+        self._forget()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         """Listen no longer."""
+        self._forget()
+
+    def _forget(self) -> None:
         for number, handler in self.earlier.items():
             signal.signal(number, handler)
         self.earlier = {}

@@ -2,6 +2,7 @@
 
 import errno
 import glob
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -118,6 +119,14 @@ def _state(found: Sequence[SlideInput | TilesInput], path: Path) -> list[SlideIn
             f"names none of the {len(found)} slides here ({names}{', …' if len(found) > 3 else ''})",
             where=path,
             remedy="slide_id is the file's name without its suffix",
+        )
+    known = {item.slide_id for item in found}
+    unmatched = [name for name in table if name not in known]
+    if unmatched:
+        warnings.warn(
+            f"{path}: {len(unmatched)} rows name no slide here, first {unmatched[0]!r}; "
+            f"{len(known - set(table))} of {len(known)} slides have no row",
+            stacklevel=2,
         )
     stated = [replace(item, stated=table.get(item.slide_id, item.stated)) for item in found]
     ready = next((item for item in stated if isinstance(item, TilesInput) and item.stated.mpp), None)

@@ -90,6 +90,11 @@ class TileStore:
         return _strings(self.index["slide_id"])
 
     @property
+    def patient_ids(self) -> NDArray[np.str_]:
+        """Every tile's patient, empty where none is known."""
+        return _strings(pc.fill_null(self.index["patient_id"], ""))
+
+    @property
     def centres(self) -> NDArray[np.str_]:
         """Every tile's centre, where its slide was made, empty where none is known."""
         return _strings(pc.fill_null(self.index["centre"], ""))

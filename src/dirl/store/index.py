@@ -87,8 +87,10 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(path: Path, remedy: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table, or some columns of it.
+def read_table(
+    path: Path, remedy: str, columns: Sequence[str] | None = None, schema: pa.Schema | None = None
+) -> pa.Table:
+    """Read a table, or some columns of it, or what a schema names; a column that it lacks is null.
 
     Raises
     ------
@@ -96,16 +98,23 @@ def read_table(path: Path, remedy: str, columns: Sequence[str] | None = None) ->
         If it is missing or damaged.
     """
     try:
-        return pq.read_table(path, columns=columns and list(columns), memory_map=True)
+        return pq.read_table(path, columns=columns and list(columns), schema=schema, memory_map=True)
     except FileNotFoundError:
         raise StoreError("missing, as its command has not finished", where=path, remedy=remedy) from None
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=remedy) from error
 
 
 def merge(paths: Iterable[Path], out: Path, schema: pa.Schema) -> pa.Table:
-    """Concatenate per-slide tables in the order of their names into one file, and return it."""
-    tables = [pq.read_table(path, schema=schema) for path in sorted(paths) if path != out]
+    """Concatenate per-slide tables in the order of their names into one file, and return it.
+
+    Raises
+    ------
+    StoreError
+        Naming the first that is damaged.
+    """
+    remedy = "remove it and run the same command again"
+    tables = [read_table(path, remedy, schema=schema) for path in sorted(paths) if path != out]
     table = pa.concat_tables(tables) if tables else schema.empty_table()
     write_table(out, table)
     return table

@@ -137,7 +137,9 @@ def restate(out: Path, record: SlideRecord, stated: Stated) -> None:
     for name in ("patient_id", "centre"):
         column = pa.array([getattr(changed, name)] * len(table), pa.string())
         table = table.set_column(table.column_names.index(name), TILES_SCHEMA.field(name), column)
-    _commit(out, changed, table)
+    # The record, which tells whether there is anything to do, comes last.
+    write_table(out / "tiles" / f"{record.slide_id}.parquet", table)
+    write_json(out / "tiles" / f"{record.slide_id}.json", to_json(changed))
 
 
 def source_digest(item: SlideInput | TilesInput) -> str:

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from dirl.config import (
     AuditConfig,
     Count,
+    DenseConfig,
     PretrainRecipe,
     ProbeConfig,
     Settings,
@@ -19,9 +20,10 @@ from dirl.config import (
     read_settings,
 )
 from dirl.errors import ConfigError
+from dirl.evaluate.labels import COLUMNS
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-Kind = Literal["vanilla", "dirl", "control"]
+Kind = Literal["vanilla", "dirl", "control", "noise"]
 
 
 class StudyProbe(ProbeConfig):
@@ -96,17 +98,19 @@ class StudyRun:
 
     @property
     def kind(self) -> Kind:
-        """Vanilla, DiRL, or one of the controls that the cells are told apart by."""
+        """Vanilla, DiRL, DiRL of damaged cells, or a control that the cells are told apart by."""
         dense = self.recipe.dense
         if dense.weight == 0:
             return "vanilla"
+        if dense.noise is not None:
+            return "noise"
         return "control" if dense.control is not None or dense.regions == "grid" else "dirl"
 
 
 def load_study(spec: str | Path) -> StudyConfig:
     """Read a study's YAML file, or one that ships with dirl, by name.
 
-    A recipe that the study names by a relative path is looked for beside the study first.
+    A recipe or labels that the study names by a relative path are looked for beside the study first.
 
     Raises
     ------
@@ -114,8 +118,14 @@ def load_study(spec: str | Path) -> StudyConfig:
         If there is no such study, or it is not a sound one.
     """
     study = make(StudyConfig, read_settings(spec, "studies"), where=spec)
-    beside = Path(spec).parent / study.recipe
-    return study.model_copy(update={"recipe": str(beside)}) if beside.is_file() else study
+    found: dict[str, Any] = {}
+    if (beside := Path(spec).parent / study.recipe).is_file():
+        found["recipe"] = str(beside)
+    if (probe := study.probe) and probe.labels not in COLUMNS:
+        beside = Path(spec).parent / probe.labels
+        labels = str(beside) if beside.is_file() else probe.labels
+        found["probe"] = probe.model_copy(update={"labels": labels})
+    return study.model_copy(update=found)
 
 
 def expand(study: StudyConfig) -> tuple[StudyRun, ...]:
@@ -140,7 +150,9 @@ def expand(study: StudyConfig) -> tuple[StudyRun, ...]:
                         error.reason, where=f"{name} of the study", remedy=error.remedy
                     ) from None
                 runs.append(StudyRun(objective, arm, seed, recipe))
-                key = recipe.model_dump_json()
+                # Without its weight, nothing of the dense term is used.
+                dense = recipe.dense if recipe.dense.weight else DenseConfig(weight=0)
+                key = recipe.model_copy(update={"dense": dense}).model_dump_json()
                 if key in known:
                     raise ConfigError(f"{name} and {known[key]} are the same recipe", where="the study")
                 known[key] = name

@@ -1,6 +1,5 @@
 """`dirl study`: a matrix of runs, one after another or side by side, and one table of them all."""
 
-import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +7,21 @@ from typing import Any
 
 from rich.console import Console
 
-from dirl.card import claim, finish, new_card
+from dirl.card import claim, digest, finish, new_card
 from dirl.config import load_recipe
-from dirl.errors import DirlError, PartlyFailedError, StoreError
+from dirl.errors import ConfigError, DirlError, PartlyFailedError, StoreError, explained
+from dirl.evaluate.labels import labels_file, read_labels
+from dirl.features.embed import choose_tiles
 from dirl.files import read_json, replacing, write_json, write_text
 from dirl.objectives.load import load_objective
 from dirl.parallel import each
+from dirl.pretrain.checks import check
+from dirl.pretrain.prior import make_prior
+from dirl.report.html import number
 from dirl.store.dataset import TileStore
 from dirl.study import one
 from dirl.study.figures import draw
-from dirl.study.matrix import StudyConfig, StudyRun, expand, load_study
+from dirl.study.matrix import StudyConfig, StudyProbe, StudyRun, expand, load_study
 from dirl.study.spread import slots, spread
 from dirl.study.summary import summarise
 from dirl.study.table import to_csv, to_markdown
@@ -79,22 +83,28 @@ def study(
     Raises
     ------
     ConfigError
-        If the study is not sound.
+        If the study is not sound, or asks for what an objective or the store does not give.
     StoreError
         If the store lacks tiles or cells, or `out` holds another study.
     PartlyFailedError
         If runs failed. The others are finished, and the table is of them.
     """
     config = spec if isinstance(spec, StudyConfig) else load_study(spec)
+    out = out.resolve()  # cards name its folders: another spelling is the same study
+    labels = labels_file(config.probe.labels) if config.probe else None
+    if config.probe and labels:
+        probe = config.probe.model_copy(update={"labels": str(labels.resolve())})
+        config = config.model_copy(update={"probe": probe})
     runs = expand(config)
-    for run in runs:
-        load_objective(run.recipe.objective)  # refuses settings that it does not have
     tiles = TileStore.open(store)
     cells = tiles.cells(config.audit.cells)
+    _check(config, runs, tiles)
     # What the recipe holds counts, not where it lies.
     settings = config.model_dump(mode="json", exclude={"recipe"})
     settings["base"] = load_recipe(config.recipe).model_dump(mode="json")
     inputs = {"store": tiles.digest, "tiling": tiles.card.digest, "cells": cells.card.digest}
+    if labels:
+        inputs["labels"] = digest(labels)
     card = claim(out, new_card("study", settings, inputs), overwrite=overwrite)
     if card.finished:
         return load_result(out)
@@ -111,12 +121,15 @@ def study(
     failures: dict[str, DirlError] = {}
     for job, outcome in carried:
         finished += 1
-        row = outcome if not isinstance(outcome, Exception) else _failed(job.run, outcome)
-        write_json(_row_path(out, job.run), row)
         if isinstance(outcome, Exception):
-            failures[job.run.name] = _explained(job.run, outcome)
+            failures[job.run.name] = error = explained(outcome)
+            error.where = error.where or job.run.name
+            row = _failed(job.run, error)
+        else:
+            row = outcome
+        write_json(_row_path(out, job.run), row)
         if not quiet:
-            told = "failed" if row["failed"] else f"entropy {row['measures']['entropy']:.3f}"
+            told = "failed" if row["failed"] else f"entropy {number(row['measures']['entropy'])}"
             Console(stderr=True).print(f"{finished}/{len(runs)} {job.run.name}: {told}", markup=False)
 
     summary = summarise(config, [read_json(_row_path(out, run)) for run in runs])
@@ -146,6 +159,31 @@ def load_result(path: Path) -> StudyResult:
     raise StoreError("holds no summary.json", where=path, remedy="run the same `dirl study` to its end")
 
 
+def _check(config: StudyConfig, runs: tuple[StudyRun, ...], tiles: TileStore) -> None:
+    """Refuse before hours of training what its stages would refuse after them."""
+    for run in runs[: len(runs) // len(config.seeds)]:  # those of one seed: the others differ in it alone
+        try:
+            kind, _ = load_objective(run.recipe.objective)
+            check(run.recipe, kind, 1)
+            make_prior(run.recipe, tiles)
+        except ConfigError as error:
+            where = f"{run.objective}/{run.arm} of the study: {error.where}"
+            raise ConfigError(error.reason, where=where, remedy=error.remedy) from None
+    if config.probe:
+        _check_labels(config.probe, tiles)
+
+
+def _check_labels(probe: StudyProbe, tiles: TileStore) -> None:
+    chosen = choose_tiles(tiles, probe.tiles, probe.seed)
+    classes = set(read_labels(tiles, probe.labels).classes[chosen].tolist()) - {""}
+    if len(classes) < 2:
+        raise ConfigError(
+            f"the {len(chosen)} tiles that are scored are of {len(classes)} class{'es' * (not classes)}",
+            where="probe.labels",
+            remedy="name labels of at least two classes, or raise probe.tiles",
+        )
+
+
 def _row_path(out: Path, run: StudyRun) -> Path:
     return out / "results" / f"{run.name}.json"
 
@@ -154,16 +192,9 @@ def _done(path: Path) -> bool:
     return path.exists() and not read_json(path)["failed"]
 
 
-def _failed(run: StudyRun, error: Exception) -> dict[str, Any]:
+def _failed(run: StudyRun, error: DirlError) -> dict[str, Any]:
     place = {"run": run.name, "objective": run.objective, "arm": run.arm, "seed": run.seed, "kind": run.kind}
-    found: dict[str, Any] = {"failed": str(_explained(run, error)), "gate": None, "measures": {}, "notes": []}
-    if not isinstance(error, DirlError):  # nobody may be watching: what went wrong is kept
-        found["traceback"] = traceback.format_exception(error)
+    found: dict[str, Any] = {"failed": str(error), "gate": None, "measures": {}, "notes": []}
+    if notes := getattr(error, "__notes__", None):  # nobody may be watching: what went wrong is kept
+        found["traceback"] = notes
     return place | found
-
-
-def _explained(run: StudyRun, error: Exception) -> DirlError:
-    if isinstance(error, DirlError):
-        return error
-    text = " ".join(str(error).split()) or "no message"
-    return DirlError(f"unexpected {type(error).__name__}: {text}", where=run.name)

@@ -3,7 +3,6 @@
 import os
 import pickle
 import signal
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
-from dirl.errors import DirlError
+from dirl.errors import DirlError, explained
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,7 +54,8 @@ def spread(
 
     A process of its own for every item, unlike in `dirl.parallel`: what it sees of the GPUs is fixed when it
     starts, and one that the system kills takes no other with it. If this process is told to stop, so are
-    they, and a `KeyboardInterrupt` is raised.
+    they, and a `KeyboardInterrupt` is raised. Whatever else ends a process fails its item alone; what a
+    function raises comes as a `DirlError`, since not every exception can be pickled.
 
     Parameters
     ----------
@@ -102,16 +102,16 @@ def _outcome(receiver: Connection, process: SpawnProcess) -> Any:
     with receiver:
         try:
             outcome = receiver.recv()
-        except EOFError:
-            outcome = None
+        except Exception:  # nothing came, or nothing that can be read
+            process.join()
+            return DirlError(
+                f"its process ended without a result, with exit code {process.exitcode}: −9 is most likely "
+                "want of memory",
+                remedy="run the same command again, with a smaller --parallel",
+            )
     process.join()
     if isinstance(outcome, KeyboardInterrupt):
         raise outcome
-    if process.exitcode:
-        return DirlError(
-            f"its process ended with exit code {process.exitcode}: −9 is most likely want of memory",
-            remedy="run the same command again, with a smaller --parallel",
-        )
     return outcome
 
 
@@ -120,17 +120,26 @@ def _work(place: Slot, sender: Connection, task: bytes) -> None:
     if place.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(place.threads)
     try:
         function, item = pickle.loads(task)
-        outcome = function(item)
-    except Exception as error:
-        error.add_note(traceback.format_exc())  # a traceback itself does not travel
-        outcome = error
+        with threadpool_limits(place.threads):  # of the libraries that the function has just loaded
+            outcome = function(item)
     except KeyboardInterrupt as stop:
         outcome = stop
+    except BaseException as error:  # SystemExit as well
+        outcome = _portable(explained(error))
     sender.send(outcome)
+
+
+def _portable(error: DirlError) -> DirlError:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # a subclass made otherwise, or of a place that cannot be pickled
+        return DirlError(str(error))
+    return error
 
 
 @contextmanager

@@ -34,11 +34,6 @@ class Paired:
     high: float | None
     p: float | None
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval, if there is one, lies on one side of 0."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
-
 
 def paired(arm: Mapping[int, float | None], against: Mapping[int, float | None]) -> Paired:
     """Compare an arm with another, seed by seed.

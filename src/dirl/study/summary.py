@@ -61,7 +61,8 @@ def summarise(study: StudyConfig, rows: Sequence[Row]) -> dict[str, Any]:
     dict
         ``arms``: per objective and arm, mean, sd and number of each measure. ``contrasts``: per objective
         the planned ones and, after them, every other pair of arms, with the `stats.Paired` of each measure
-        in `COMPARED`; ``p_holm`` is of the primary measure over all planned contrasts of the study.
+        in `COMPARED`. Only the primary measure of a planned contrast has a ``p``, and ``p_holm`` over all
+        planned contrasts of the study: all else is exploratory.
     """
     arms = [
         _arm(objective, arm, [row for row in rows if (row["objective"], row["arm"]) == (objective, arm)])
@@ -130,7 +131,10 @@ def _contrast(
         # Nothing is claimed of a difference that nobody named before, however many seeds it has.
         "standing": "exploratory" if not planned else "descriptive" if seeds < SEEDS_OF_A_CLAIM else "claim",
         "ungated": sum(not side[s]["gate"]["passed"] for s in a.keys() & b.keys() for side in (a, b)),
-        "measures": {name: asdict(value) for name, value in measures.items()},
+        "measures": {
+            name: asdict(value) | ({} if planned and name == PRIMARY else {"p": None})
+            for name, value in measures.items()
+        },
     }
 
 

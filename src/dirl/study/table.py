@@ -51,14 +51,15 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
             "## Planned contrasts",
             "",
             "Named before the study ran. Paired over seeds; 95 % t-intervals; Holm's correction over all of "
-            f"them, for the primary measure, {TITLES[PRIMARY]}. The other measures are exploratory.",
+            f"them, for the primary measure, {TITLES[PRIMARY]}. The other measures are exploratory, and "
+            "have no p.",
             "",
             *_lines(_contrast_head(), map(contrast_cells, planned)),
             "",
             *(f"- {sentence}" for sentence in judge(summary)),
         ]
     if others := [one for one in summary["contrasts"] if not one["planned"]]:
-        lines += ["", "## Exploratory differences", "", "Not planned, not corrected, no test.", ""]
+        lines += ["", "## Exploratory differences", "", "Not planned: no test, and so no p.", ""]
         lines += _lines(_contrast_head(), map(contrast_cells, others))
     if summary["notes"]:
         lines += ["", "## Of the probe", "", *(f"- {note}" for note in summary["notes"])]

@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from dirl.audit.table import PRIMARY
+from dirl.audit.verdict import NEARLY_UNIFORM
 from dirl.report.html import signed
+from dirl.study.summary import TITLES
 
 SIGNIFICANT = 0.05
+SCORES = ("knn", "linear")
 
 Contrast = Mapping[str, Any]
 
 
 def judge(summary: Mapping[str, Any]) -> list[str]:
-    """Word a sentence for each planned contrast and, for each DiRL arm, whether the cells did it.
+    """Word a sentence for each planned contrast, whether the cells did it, and which arms to distrust.
 
     Parameters
     ----------
@@ -24,7 +27,7 @@ def judge(summary: Mapping[str, Any]) -> list[str]:
     for arm in summary["arms"]:
         if arm["kind"] == "dirl":
             sentences += _whether_the_cells(arm["objective"], arm["arm"], summary["arms"], planned)
-    return sentences
+    return sentences + [text for arm in summary["arms"] for text in _nearly_uniform(arm)]
 
 
 def shown(contrast: Contrast) -> int:
@@ -45,6 +48,7 @@ def _sentence(contrast: Contrast) -> str:
         return f"{name}: no seed has both."
     seeds = f"{primary['seeds']} seed{'s' if primary['seeds'] != 1 else ''}"
     value = f"entropy {signed(primary['difference'])} over {seeds} ({contrast['standing']})"
+    value += _scores([contrast], ", ")
     if contrast["ungated"]:
         runs = "run fails" if contrast["ungated"] == 1 else "runs fail"
         return f"{name}: {value}, but {contrast['ungated']} {runs} the gate: no evidence about the method."
@@ -60,19 +64,62 @@ def _whether_the_cells(
     objective: str, arm: str, arms: list[Mapping[str, Any]], planned: list[Contrast]
 ) -> list[str]:
     kinds = {one["arm"]: one["kind"] for one in arms if one["objective"] == objective}
-    beaten: dict[str, bool] = {}
-    for one in planned:
-        if one["objective"] == objective and one["arm"] == arm:
-            beaten[one["against"]] = shown(one) > 0
-        elif one["objective"] == objective and one["against"] == arm:
-            beaten[one["arm"]] = shown(one) < 0
-    if not any(won for other, won in beaten.items() if kinds[other] == "vanilla"):
+    against = {
+        other: turned
+        for one in planned
+        if one["objective"] == objective
+        for side, other, turned in (
+            (one["arm"], one["against"], one),
+            (one["against"], one["arm"], _turn(one)),
+        )
+        if side == arm
+    }
+    below = [other for other, one in against.items() if shown(one) > 0]
+    vanilla = [other for other in below if kinds[other] == "vanilla"]
+    if not vanilla:
         return []
-    controls = {other: won for other, won in beaten.items() if kinds[other] == "control"}
-    equal = [other for other, won in controls.items() if not won]
+    controls = [other for other in against if kinds[other] == "control"]
+    equal = [other for other in controls if other not in below]
+    said = f"{objective}: {arm} attends more evenly than "
+    used = [against[other] for other in (*vanilla, *controls)]
+    standing = "claim" if all(one["standing"] == "claim" for one in used) else "descriptive"
     doubt = "nothing shows that the cells did it"
     if equal:
-        return [f"{objective}: {arm} beats vanilla but not {', '.join(equal)}: {doubt}."]
-    if not controls:
-        return [f"{objective}: {arm} beats vanilla, but was planned against no control: {doubt}."]
-    return [f"{objective}: {arm} beats vanilla and {', '.join(controls)}."]
+        said += f"{' and '.join(vanilla)}, but not than {', '.join(equal)} ({standing}): {doubt}"
+    elif not controls:
+        said += f"{' and '.join(vanilla)} ({standing}), but was planned against no control: {doubt}"
+    else:
+        said += f"{', '.join(vanilla)} and {', '.join(controls)} ({standing})"
+    return [f"{said}{_scores([against[other] for other in vanilla], '; ')}."]
+
+
+def _turn(contrast: Contrast) -> Contrast:
+    """Return the contrast seen from its other side."""
+    measures = {
+        name: value | {"difference": None if value["difference"] is None else -value["difference"]}
+        for name, value in contrast["measures"].items()
+    }
+    ends = {"arm": contrast["against"], "against": contrast["arm"]}
+    return {**contrast, **ends, "measures": measures}
+
+
+def _scores(contrasts: list[Contrast], before: str) -> str:
+    """Differences in downstream scores; nothing without a probe."""
+    known = [
+        (name, contrast["measures"][name]["difference"])
+        for contrast in contrasts
+        for name in SCORES
+        if contrast["measures"][name]["difference"] is not None
+    ]
+    told = [f"{TITLES[name]} {signed(value)}{' (a fall)' if value < 0 else ''}" for name, value in known]
+    return f"{before}{', '.join(told)}" if told else ""
+
+
+def _nearly_uniform(arm: Mapping[str, Any]) -> list[str]:
+    mean = arm["measures"][PRIMARY]["mean"]
+    if mean is None or mean <= NEARLY_UNIFORM:
+        return []
+    return [
+        f"{arm['objective']}: {arm['arm']} attends nearly uniformly (mean entropy {mean:.3f} > "
+        f"{NEARLY_UNIFORM}): every measure of spread is close to perfect there and says little."
+    ]
