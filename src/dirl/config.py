@@ -158,7 +158,6 @@ class DenseConfig(Settings):
     negatives: Literal["tiles", "regions"] = "tiles"
     control: Literal["shuffled", "moved", "grid", "one", "twice", "tissue-only"] | None = None
     noise: NoiseConfig | None = None
-    trim: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ring_um: Positive = 4.0
     grid_side: Count = 2
     instances: Count = 8

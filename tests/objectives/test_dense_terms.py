@@ -157,15 +157,6 @@ def test_the_centre_of_a_region_is_the_mean_of_its_present_rows():
     torch.testing.assert_close(objective.dense_center, expected)
 
 
-def test_trimming_leaves_the_worst_rows_of_each_region_out():
-    from dirl.objectives.dense import mean_over_present
-
-    values = torch.tensor([[1.0, 9.0], [2.0, 1.0], [3.0, 5.0], [4.0, 7.0], [50.0, 99.0]])
-    present = torch.tensor([[1, 1], [1, 1], [1, 1], [1, 1], [1, 0]]).bool()
-    assert mean_over_present(values, present, 0.25).item() == pytest.approx((2.5 + 13 / 3) / 2)
-    assert mean_over_present(values, present).item() == pytest.approx((12 + 5.5) / 2)
-
-
 def _half(rank, name):
     mine = slice(rank * 3, rank * 3 + 3)
     return _value(name, mine)

@@ -174,7 +174,6 @@ def test_vanilla_and_dirl_start_alike_and_see_the_same_views(small_store, recipe
         {"extract": "cls", "match": "instance"},
         {"extract": "pool", "negatives": "regions"},
         {"regions": "grid"},
-        {"extract": "pool", "trim": 0.25},
         {"extract": "pool", "noise": {"kind": "drop", "strength": 0.5}},
         *({"control": control} for control in CONTROLS),
     ],

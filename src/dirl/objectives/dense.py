@@ -69,7 +69,7 @@ def gather_padded(rows: Tensor, present: Tensor) -> tuple[Tensor, Tensor, int]:
     return everyone, torch.cat(masks, dim=0), dist.get_rank() * len(rows)
 
 
-def mean_over_present(values: Tensor, present: Tensor, trim: float = 0.0) -> Tensor:
+def mean_over_present(values: Tensor, present: Tensor) -> Tensor:
     """Average over a region's present rows, then over the regions that are present.
 
     Parameters
@@ -78,8 +78,6 @@ def mean_over_present(values: Tensor, present: Tensor, trim: float = 0.0) -> Ten
         One loss per row and region on this rank, ``(m, r)``.
     present
         Bool ``(m, r)`` on this rank.
-    trim
-        Share of each region's rows, the highest of all ranks, that is left out, rounded down: a trimmed mean.
 
     Returns
     -------
@@ -87,15 +85,6 @@ def mean_over_present(values: Tensor, present: Tensor, trim: float = 0.0) -> Ten
         Scalar. Its mean over ranks, which is what data-parallel training takes, is the mean over all rows
         of all ranks, however unequally they are spread. Zero, with a graph, when nothing is present.
     """
-    kept = present if not trim else present & _lowest(values.detach(), present, trim)
-    counts = all_sum(kept.sum(dim=0).float())
-    per_region = torch.where(kept, values, 0).sum(dim=0) / counts.clamp(min=1)
+    counts = all_sum(present.sum(dim=0).float())
+    per_region = torch.where(present, values, 0).sum(dim=0) / counts.clamp(min=1)
     return ranks() * per_region.sum() / (counts > 0).sum().clamp(min=1)
-
-
-def _lowest(values: Tensor, present: Tensor, trim: float) -> Tensor:
-    everyone, everywhere, offset = gather_padded(values, present)
-    places = everyone.masked_fill(~everywhere, torch.inf).argsort(dim=0).argsort(dim=0)
-    counts = everywhere.sum(dim=0)
-    kept: Tensor = places < counts - (trim * counts).floor()
-    return kept[offset : offset + len(values)]

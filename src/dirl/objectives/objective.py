@@ -71,8 +71,6 @@ class Objective(nn.Module, ABC):
         False where the patch embedding stays as it was initialised.
     smallest_batch
         Fewest tiles at a time that it can compare.
-    trim
-        Share of the worst-matched rows of each region that the dense term leaves out.
     """
 
     Config: ClassVar[type[Settings]]
@@ -93,7 +91,6 @@ class Objective(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.output_width, self.regions, self.momentum = output_width, regions, momentum
-        self.trim = 0.0
         self.projector, self.predictor = synchronised(projector()), synchronised(predictor())
         if regions:
             # So that what is made after this starts as in a vanilla run of the same seed.
@@ -170,7 +167,7 @@ class Objective(nn.Module, ABC):
         values = torch.stack(
             [self.region_losses(projected[s], targets[t], both[i]) for i, (s, t) in enumerate(pairs)]
         )
-        loss = mean_over_present(values.flatten(0, 1), both.flatten(0, 1), self.trim)
+        loss = mean_over_present(values.flatten(0, 1), both.flatten(0, 1))
         penalty = self.region_penalty(projected, used)
         return {"dense": loss if penalty is None else loss + penalty}
 

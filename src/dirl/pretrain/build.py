@@ -54,7 +54,6 @@ def build(recipe: PretrainRecipe, kind: type[Objective], settings: Settings, reg
         encoder = ViT(recipe.encoder, recipe.views.size_px, masked=kind.masked)
         make_objective: Any = kind  # an objective takes its own settings, not its base class's
         objective: Objective = make_objective(encoder.width, settings, _matched_regions(recipe, regions))
-        objective.trim = recipe.dense.trim
         disentangle = _disentangle(recipe, encoder, regions)
     report = None if recipe.encoder.init is None else initialise(encoder, recipe.encoder.init)
     freeze(encoder, recipe.encoder.frozen_blocks)
