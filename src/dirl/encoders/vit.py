@@ -55,7 +55,7 @@ class ViT(nn.Module):
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
 
     def use_fused_attention(self, fused: bool) -> None:
-        """Choose between torch's fused attention and the explicit softmax, which trains faster on a CPU."""
+        """Choose between torch's fused attention and the explicit softmax, which are equal up to rounding."""
         for block in self.vit.blocks:
             block.attn.fused_attn = fused
 

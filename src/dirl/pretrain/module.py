@@ -74,7 +74,7 @@ class PretrainModule(pl.LightningModule):
         return self.loader(self.global_step, self.global_rank, self.trainer.world_size)
 
     def on_fit_start(self) -> None:
-        """Choose the faster of two equal attentions: on a CPU the backward of the fused one is slower."""
+        """Choose between two equal attentions, fused on a GPU; why not on a CPU: docs/decisions/0008."""
         encoders: list[Any] = [self.encoder] + ([] if self.teacher is None else [self.teacher["encoder"]])
         for encoder in encoders:
             encoder.use_fused_attention(self.device.type != "cpu")
