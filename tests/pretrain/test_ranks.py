@@ -24,7 +24,7 @@ def arguments(recipe, store, out, folder, *more):
 
 def command(*asked):
     line, environment = arguments(*asked)
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -73,13 +73,13 @@ def test_a_signal_ends_the_step_and_the_same_command_goes_on(small_store, recipe
         line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     metrics = tmp_path / "cut" / "metrics.csv"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         if metrics.exists() and len(metrics.read_text().splitlines()) > 2:
             break
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    told, errors = process.communicate(timeout=120)
+    told, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors[-2000:]
     assert "resume with the same command" in " ".join(told.split())
     state = torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)
