@@ -39,9 +39,14 @@ class TileConfig(Settings):
 
 
 class CellsConfig(Settings):
-    """How nuclei are found (`dirl cells`): in windows of the slide, each read with a halo around it."""
+    """How nuclei are found (`dirl cells`): in windows of the slide, each read with a halo around it.
+
+    ``segmenter`` is as `dirl.cells.named.load_segmenter` takes it; ``name`` is under which its cells lie in
+    the store, by default the segmenter's own.
+    """
 
     segmenter: str = "hematoxylin"
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = None
     window_px: Count = 1024
     halo_px: Count = 64
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from dirl.cells.hematoxylin import Hematoxylin
+from dirl.cells.named import load_segmenter
 from dirl.cells.scores import score
-from dirl.cells.segment import cells, load_segmenter
+from dirl.cells.segment import cells
 from dirl.cells.windows import Boxes, SlideLabels
 from dirl.config import CellsConfig, TileConfig
 from dirl.errors import ConfigError, PartlyFailedError, SlideError, StoreError

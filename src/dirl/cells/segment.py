@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dirl.card import claim, finish, new_card
+from dirl.cells.named import cells_name, load_segmenter
 from dirl.cells.nuclei import Finder, Segmenter
 from dirl.cells.picture import draw_nuclei
 from dirl.cells.regions import region_ids
 from dirl.cells.stains import stain_groups
 from dirl.cells.windows import BATCH, Boxes, Found, SlideLabels
 from dirl.config import CellsConfig
-from dirl.errors import ConfigError, DirlError, PartlyFailedError, SlideError
+from dirl.errors import DirlError, PartlyFailedError, SlideError
 from dirl.files import remove
 from dirl.parallel import each
-from dirl.plugins import resolve
 from dirl.progress import bar
 from dirl.slides.slide import Slide, open_slide, read
 from dirl.slides.tissue import tissue_pixels
@@ -85,10 +85,12 @@ def cells(
     """
     tiles = TileStore.open(store)
     segmenter = load_segmenter(config.segmenter)
-    settings = {**config.model_dump(), "mpp": segmenter.mpp, "segmenter_digest": segmenter.digest}
-    folder = cells_dir(store, config.segmenter)
+    segmenter_name = cells_name(config)
+    settings = config.model_dump(exclude={"name"})
+    settings |= {"mpp": segmenter.mpp, "segmenter_digest": segmenter.digest}
+    folder = cells_dir(store, segmenter_name)
     card = claim(folder, new_card("cells", settings, {"store": tiles.card.digest}), overwrite=overwrite)
-    todo = [name for name in tiles.slides if not cells_finished(store, config.segmenter, name)]
+    todo = [name for name in tiles.slides if not cells_finished(store, segmenter_name, name)]
     failures: dict[str, DirlError] = {}
     with bar("Finding nuclei", len(tiles.slides), quiet=quiet) as advance:
         advance(len(tiles.slides) - len(todo))
@@ -98,7 +100,7 @@ def cells(
             if isinstance(result, Exception):
                 failures[name] = _reason(tiles.slides[name], result)
             advance(note=name)
-    index = merge_cells(store, config.segmenter)
+    index = merge_cells(store, segmenter_name)
     finished = [folder / f"{name}.nuclei.parquet" for name in tiles.slides if name not in failures]
     counts = {
         "slides": len(finished),
@@ -111,31 +113,11 @@ def cells(
         raise next(iter(failures.values()))
     if failures:
         raise PartlyFailedError(failures, len(finished))
-    return tiles.cells(config.segmenter)
-
-
-def load_segmenter(name: str) -> Segmenter:
-    """Make the segmenter that a name or ``package.module:attribute`` stands for.
-
-    Raises
-    ------
-    ConfigError
-        If there is none of that name, or it is not a segmenter.
-    """
-    made = resolve("dirl.segmenters", name)
-    segmenter = made() if isinstance(made, type) else made
-    if not all(hasattr(segmenter, part) for part in ("fit", "mpp", "digest")):
-        raise ConfigError(
-            "has no fit, mpp and digest",
-            where=f"segmenter {name!r}",
-            remedy="see dirl.cells.nuclei.Segmenter",
-        )
-    found: Segmenter = segmenter
-    return found
+    return tiles.cells(segmenter_name)
 
 
 def _make(tiles: TileStore, config: CellsConfig, slide_id: str) -> None:
-    folder = cells_dir(tiles.path, config.segmenter)
+    folder = cells_dir(tiles.path, cells_name(config))
     for stale in folder.glob(f".{glob.escape(slide_id)}.*.part"):
         remove(stale)
     record = tiles.slides[slide_id]
@@ -143,7 +125,7 @@ def _make(tiles: TileStore, config: CellsConfig, slide_id: str) -> None:
     nuclei = _Nuclei()
     work = _ready_tiles if record.kind == "tiles" else _slide_tiles
     items = work(tiles, record, rows, load_segmenter(config.segmenter), config, nuclei)
-    write_cells(tiles.path, config.segmenter, slide_id, items, nuclei.columns)
+    write_cells(tiles.path, cells_name(config), slide_id, items, nuclei.columns)
 
 
 Item = tuple[str, NDArray[np.int32], NDArray[np.uint8]]
@@ -283,7 +265,7 @@ def _note(nuclei: _Nuclei, found: Found, labels: SlideLabels) -> None:
 
 
 def _draw(tiles: TileStore, config: CellsConfig, record: SlideRecord, images: Any, labels: Any) -> None:
-    folder = cells_dir(tiles.path, config.segmenter) / "pictures"
+    folder = cells_dir(tiles.path, cells_name(config)) / "pictures"
     draw_nuclei(folder / f"{record.slide_id}.png", images, labels)
 
 

@@ -9,8 +9,12 @@ import typer
 def cells(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Tile store that `dirl tile` made.")],
     segmenter: Annotated[
-        str, typer.Option(help="Who finds the nuclei: hematoxylin, or package.module:attribute.")
+        str, typer.Option(help="Who finds the nuclei: NAME[,key=value…], or package.module:attribute.")
     ] = "hematoxylin",
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name that the cells have in the store; by default the segmenter's own."),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes, each with a slide of its own.")] = 1,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace cells of this segmenter that are there.")
@@ -26,7 +30,7 @@ def cells(
     from dirl.cells.segment import cells as segment
     from dirl.config import CellsConfig, make
 
-    config = make(CellsConfig, {"segmenter": segmenter}, where="dirl cells")
+    config = make(CellsConfig, {"segmenter": segmenter, "name": name}, where="dirl cells")
     found = segment(store, config, workers=workers, overwrite=overwrite, quiet=quiet)
     if not quiet:
         Console().print(

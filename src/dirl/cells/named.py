@@ -1,0 +1,113 @@
+"""From what a user names to a segmenter: ``NAME[:ARGUMENT][,key=value…]`` or ``package.module:attribute``."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from dirl.cells.nuclei import Segmenter
+from dirl.config import CellsConfig
+from dirl.errors import ConfigError
+from dirl.plugins import names, resolve
+
+GROUP = "dirl.segmenters"
+
+
+@dataclass(frozen=True)
+class SegmenterName:
+    """What the words of ``--segmenter`` say.
+
+    Attributes
+    ----------
+    target
+        A declared name, or ``package.module:attribute``.
+    argument
+        What stands behind the colon of a declared name, as in ``labels:DIR``; None where nothing does.
+    options
+        The ``key=value`` pairs, values read as YAML.
+    """
+
+    target: str
+    argument: str | None
+    options: Mapping[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """Name under which its cells lie in a store, unless the user states another."""
+        return self.target.replace(":", ".")
+
+
+def parse_segmenter(spec: str) -> SegmenterName:
+    """Take the words of ``--segmenter`` apart.
+
+    Raises
+    ------
+    ConfigError
+        If an option is not of the form key=value.
+    """
+    named, *items = spec.split(",")
+    options: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise ConfigError(
+                f"option {item!r} is not of the form key=value",
+                where=f"segmenter {spec!r}",
+                remedy="write for example hovernet,weights=FILE; a path may hold no comma",
+            )
+        try:
+            options[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            options[key.strip()] = value
+    target, colon, argument = named.partition(":")
+    if colon and target in names(GROUP):
+        return SegmenterName(target, argument, options)
+    return SegmenterName(named, None, options)
+
+
+def cells_name(config: CellsConfig) -> str:
+    """Name under which the cells of a stage lie in the store."""
+    return config.name or parse_segmenter(config.segmenter).folder
+
+
+def load_segmenter(spec: str, **how: Any) -> Segmenter:
+    """Make the segmenter that the words of ``--segmenter`` stand for.
+
+    Parameters
+    ----------
+    spec
+        A declared name, with an argument and options where it takes them, or ``package.module:attribute``.
+    how
+        What bears on speed and not on labels, such as ``device`` and ``batch_size``: handed on to a
+        segmenter that takes it, and left out for one that does not.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, it does not take the argument or an option, or it is no segmenter.
+    """
+    name = parse_segmenter(spec)
+    where = f"segmenter {spec!r}"
+    made = resolve(GROUP, name.target)
+    if isinstance(made, type):
+        taken = inspect.signature(made).parameters
+        if unknown := sorted(name.options.keys() - taken.keys()):
+            remedy = f"there are: {', '.join(sorted(taken.keys() - how.keys())) or 'none'}"
+            raise ConfigError(f"takes no option {', '.join(unknown)}", where=where, remedy=remedy)
+        arguments = [] if name.argument is None else [name.argument]
+        fitting = {key: value for key, value in how.items() if key in taken}
+        try:
+            segmenter = made(*arguments, **{**fitting, **name.options})
+        except TypeError as error:
+            remedy = f"{name.target}:DIR_OR_FILE" if name.argument is None else "see `dirl cells --help`"
+            raise ConfigError(f"cannot be made ({error})", where=where, remedy=remedy) from error
+    elif name.options or name.argument is not None:
+        raise ConfigError("is ready-made, and takes no options", where=where, remedy="leave them out")
+    else:
+        segmenter = made
+    if not all(hasattr(segmenter, part) for part in ("fit", "mpp", "digest")):
+        raise ConfigError("has no fit, mpp and digest", where=where, remedy="see dirl.cells.nuclei.Segmenter")
+    found: Segmenter = segmenter
+    return found
