@@ -63,6 +63,7 @@ def arms_figure(summary: Mapping[str, Any]) -> Figure:
         figure, axes = _panels(len(names), summary["objectives"], width_in=0.9 + 0.42 * len(arms))
         for row, name in zip(axes, names, strict=False):  # one empty row where nothing worked
             row[0].set_ylabel(TITLES[name])
+            _one_scale(row)
             for axis, objective in zip(row, summary["objectives"], strict=True):
                 runs = [run for run in summary["runs"] if run["objective"] == objective]
                 _dots(axis, arms, runs, name)
@@ -72,7 +73,10 @@ def arms_figure(summary: Mapping[str, Any]) -> Figure:
 
 
 def curves_figure(summary: Mapping[str, Any], metrics: Mapping[str, Path]) -> Figure:
-    """Loss, attention and rank over training: a line per run, a colour per arm."""
+    """Loss, attention and rank over training: a line per run, a colour per arm.
+
+    Losses have a scale for each objective, since those of different formulas cannot be compared.
+    """
     arms = _arms(summary)
     logged = {name: read_metrics(path) for name, path in metrics.items()}
     kinds = [kind for kind in CURVES if any(kind in line for lines in logged.values() for line in lines)]
@@ -80,6 +84,8 @@ def curves_figure(summary: Mapping[str, Any], metrics: Mapping[str, Path]) -> Fi
         figure, axes = _panels(len(kinds) or 1, summary["objectives"], width_in=2.6)
         for row, kind in zip(axes, kinds, strict=False):
             row[0].set_ylabel(CURVES[kind])
+            if kind != "loss":
+                _one_scale(row)
             for axis, objective in zip(row, summary["objectives"], strict=True):
                 for run in summary["runs"]:
                     lines = [line for line in logged.get(run["run"], []) if kind in line]
@@ -186,10 +192,16 @@ def _dots(axis: Axes, arms: list[str], runs: list[Mapping[str, Any]], name: str)
 
 def _panels(rows: int, objectives: list[str], width_in: float) -> tuple[Figure, np.ndarray[Any, Any]]:
     figure = new_figure((0.8 + width_in * len(objectives), 1.2 + PANEL_IN * max(1, rows)))
-    axes = figure.subplots(max(1, rows), len(objectives), squeeze=False, sharex=True, sharey="row")
+    axes = figure.subplots(max(1, rows), len(objectives), squeeze=False, sharex=True)
     for axis, objective in zip(axes[0], objectives, strict=True):
         axis.set_title(objective, loc="left")
     return figure, axes
+
+
+def _one_scale(row: np.ndarray[Any, Any]) -> None:
+    for axis in row[1:]:
+        axis.sharey(row[0])
+        axis.tick_params(labelleft=False)
 
 
 def _arms(summary: Mapping[str, Any]) -> list[str]:
