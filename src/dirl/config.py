@@ -222,7 +222,10 @@ class ProbeConfig(Settings):
 
 
 class AuditConfig(Settings):
-    """What an audit measures (`dirl audit`). ``tiles`` is how many are drawn from the store."""
+    """What an audit measures (`dirl audit`). ``tiles`` is how many are drawn from the store.
+
+    ``confounder`` plants a mark that gives a made-up class away, and asks whether attention points at it.
+    """
 
     tiles: Count = 256
     cells: str = "hematoxylin"
@@ -230,6 +233,7 @@ class AuditConfig(Settings):
     min_area: Share = 0.01
     bootstrap: Count = 1000
     figures: Annotated[int, Field(ge=0)] = 6
+    confounder: bool = False
 
 
 Model = TypeVar("Model", bound=Settings)

@@ -126,6 +126,19 @@ def test_one_fixed_size_encoder(store: Path, tmp_path: Path, monkeypatch: pytest
     assert summary["gates"]["vit_tiny_patch16_224 (random)"]["loss"] is None
 
 
+def test_a_planted_mark_is_reported(
+    store: Path, runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dirl.audit.gate.TRIALS", 8)
+    config = CONFIG.model_copy(update={"tiles": 24, "figures": 0, "confounder": True})
+    result = audit([str(runs[0])], store, tmp_path / "out", config, device="cpu", quiet=True)
+    planted = result.summary["confounder"]
+    assert [one["name"] for one in planted["encoders"]] == ["vanilla"]
+    assert planted["marked"] == 12 and len(planted["statements"]) == 1
+    assert (result.path / "figures" / "confounder.png").stat().st_size > 0
+    assert planted["statements"][0].partition(":")[0] in result.report.read_text()
+
+
 def test_bad_requests(store: Path, runs: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match="named twice"):

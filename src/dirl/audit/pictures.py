@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from dirl.audit import measures as m
+from dirl.audit.confounder import Confounded
 from dirl.audit.tiles import AuditTiles
 from dirl.encoders.attention import attention_rows
 from dirl.encoders.checkpoint import LoadedEncoder, preprocess
@@ -54,9 +56,25 @@ def draw(
     return figures
 
 
-def attention_map(encoder: LoadedEncoder, tiles: AuditTiles, index: int) -> AttentionMap:
-    """Last-block attention of an encoder on one tile of the store."""
-    images = tiles.read(np.array([index])).images
+def draw_marks(encoders: Sequence[LoadedEncoder], tiles: AuditTiles, found: Confounded) -> bytes:
+    """Marked tiles, and where the attention of each encoder goes on them: a PNG."""
+    examples = []
+    for rule, place in found.shown:
+        inked = found.marks.stamp(tiles.read(tiles.indices[[place]]).images, np.array([place]))
+        examples.append(
+            Example(
+                title=f"{rule} rank of the mark",
+                tile_id=str(tiles.tile_ids[place]),
+                image=inked[0].permute(1, 2, 0).numpy(),
+                labels=found.marks.masks[place].numpy(),
+                maps=tuple(attention_map(one, inked) for one in encoders),
+            )
+        )
+    return encode(comparison_figure(examples, outlines="mark"), "png", 120)
+
+
+def attention_map(encoder: LoadedEncoder, images: Tensor) -> AttentionMap:
+    """Last-block attention of an encoder on one tile (1, 3, h, w), uint8."""
     rows = attention_rows(encoder.model, preprocess(encoder, images)).patches[0, -1].cpu()
     _, p = m.renormalise(rows.flatten(1))
     _, averaged = m.renormalise(rows.flatten(1).mean(0))
@@ -74,11 +92,11 @@ def attention_map(encoder: LoadedEncoder, tiles: AuditTiles, index: int) -> Atte
 
 def _example(encoders: Sequence[LoadedEncoder], tiles: AuditTiles, rule: str, place: int) -> Example:
     index = int(tiles.indices[place])
-    maps = tuple(attention_map(one, tiles, index) for one in encoders)
+    images = tiles.read(np.array([index])).images
     return Example(
         title=f"{rule} difference" if len(encoders) > 1 else f"{rule} entropy",
         tile_id=str(tiles.tile_ids[place]),
-        image=tiles.store.image(index),
+        image=images[0].permute(1, 2, 0).numpy(),
         labels=tiles.cells.labels(index),
-        maps=maps,
+        maps=tuple(attention_map(one, images) for one in encoders),
     )

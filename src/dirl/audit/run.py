@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from dirl.audit.confounder import confounder
 from dirl.audit.controls import uniform_rows, untrained
 from dirl.audit.gate import gate_tiles, gates
 from dirl.audit.intervals import choose_units
-from dirl.audit.pictures import draw
+from dirl.audit.pictures import draw, draw_marks
 from dirl.audit.summary import Measured, compare, describe, examples
 from dirl.audit.table import PRIMARY, SCHEMA, measure, to_arrow
 from dirl.audit.tiles import AuditTiles, TileBatch, batch_weights, draw_tiles, token_coverage
@@ -142,6 +143,12 @@ def audit(
     }
     summary["verdict"] = asdict(judge(summary))
     images = draw(summary, [s.encoder for s in subjects], chosen, shown)
+    if config.confounder:
+        with bar("Planted mark", len(chosen) * len(subjects), quiet=quiet) as advance:
+            named = [(s.measured.name, s.encoder) for s in subjects]
+            found = confounder(named, chosen, config.bootstrap, config.seed, advance)
+        summary["confounder"] = found.summary
+        images["confounder"] = {"png": draw_marks([s.encoder for s in subjects], chosen, found)}
     for name, kinds in images.items():
         for kind, data in kinds.items():
             with replacing(out / "figures" / f"{name}.{kind}") as temporary:

@@ -27,4 +27,6 @@ def show(result: AuditResult, console: Console | None = None) -> None:
         )
     console.print(table)
     console.print(result.summary["verdict"]["headline"], markup=False, highlight=False)
+    for line in result.summary.get("confounder", {}).get("statements", ()):
+        console.print(f"Planted mark: {line}", markup=False, highlight=False)
     console.print(f"Report: {result.report}", markup=False, highlight=False, soft_wrap=True)

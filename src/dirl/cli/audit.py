@@ -17,6 +17,9 @@ def audit(
     out: Annotated[Path, typer.Option(help="Directory of the audit.")],
     tiles: Annotated[int, typer.Option(help="How many tiles to draw from the store.", min=1)] = 256,
     cells: Annotated[str, typer.Option(help="Whose cells.")] = "hematoxylin",
+    confounder: Annotated[
+        bool, typer.Option("--confounder", help="Plant a mark, and ask whether attention shows it.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the tiles, views, controls and intervals.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace an audit made otherwise.")] = False,
@@ -27,5 +30,5 @@ def audit(
     from dirl.audit.show import show
     from dirl.config import AuditConfig
 
-    config = AuditConfig(tiles=tiles, cells=cells, seed=seed)
+    config = AuditConfig(tiles=tiles, cells=cells, seed=seed, confounder=confounder)
     show(run(encoders, store, out, config, device=device, overwrite=overwrite, quiet=quiet))

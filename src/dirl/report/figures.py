@@ -77,8 +77,10 @@ class Example:
     maps: tuple[AttentionMap, ...]
 
 
-def comparison_figure(examples: Sequence[Example]) -> Figure:
-    """Rows of tiles; columns: tile, nuclei, each encoder's head-averaged attention, second minus first.
+def comparison_figure(examples: Sequence[Example], outlines: str = "nuclei") -> Figure:
+    """Rows of tiles; columns: tile, outlines, each encoder's head-averaged attention, second minus first.
+
+    `outlines` says what an example's labels are.
 
     All attention panels share one scale, set by the 98th percentile of what is shown; the difference has
     one of its own, symmetric about 0.
@@ -87,7 +89,7 @@ def comparison_figure(examples: Sequence[Example]) -> Figure:
     changes = _changes(examples)
     top = _scale([_relative(each.averaged) for example in examples for each in example.maps])
     reach = _scale(changes, least=0.5) if changes else 0.5
-    titles = ["tile", "nuclei", *names] + ([f"{names[1]} − {names[0]}"] if changes else [])
+    titles = ["tile", outlines, *names] + ([f"{names[1]} − {names[0]}"] if changes else [])
     titles = [_wrapped(title, 20) for title in titles]
     lines = max(title.count("\n") + 1 for title in titles)
     figure, axes = _panels(len(examples), len(titles), foot_in=0.62, head_in=0.2 + 0.14 * lines)

@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dirl.audit import confounder as c
+from dirl.audit.tiles import draw_tiles
+from dirl.encoders.attention import AttentionRows
+from dirl.encoders.checkpoint import load_encoder
+from dirl.errors import ConfigError
+from dirl.store.dataset import TileStore
+
+
+@given(count=st.integers(2, 60), seed=st.integers(0, 2**16))
+@settings(max_examples=20, deadline=None)
+def test_half_of_the_tiles_are_marked_and_only_on_the_mark(count: int, seed: int) -> None:
+    marks = c.plan_marks(count, 32, seed)
+    assert marks.marked.sum() == count // 2
+    assert (marks.masks.flatten(1).sum(1) > 0).all()
+    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
+    inked = marks.stamp(images, np.arange(count))
+    changed = (inked != images).any(1)
+    assert not changed[~marks.marked].any()
+    assert not (changed & (marks.masks == 0)).any()
+    assert (inked <= images).all()
+    again = c.plan_marks(count, 32, seed)
+    assert (again.marked == marks.marked).all() and (again.masks == marks.masks).all()
+
+
+def test_auroc_is_the_share_of_pairs_that_are_ranked_right() -> None:
+    generator = np.random.default_rng(0)
+    p = generator.integers(0, 6, (3, 20)).astype(float)
+    on = generator.random(20) < 0.3
+    off = ~on & (generator.random(20) < 0.8)
+    pairs = [[(a > b) + (a == b) / 2 for a in row[on] for b in row[off]] for row in p]
+    assert np.allclose(c._auroc(p, on, off), np.mean(pairs, axis=1))
+
+
+def _attention(monkeypatch: pytest.MonkeyPatch, darkness: float) -> None:
+    """Put attention in proportion to exp(darkness · how little red a token has) in the model's place."""
+
+    def rows(model: torch.nn.Module, images: torch.Tensor) -> AttentionRows:
+        tokens = torch.nn.functional.avg_pool2d(images[:, 0], 8).flatten(1)
+        p = (-darkness * tokens).softmax(-1).view(len(images), 1, 1, 8, 8).expand(-1, 2, 3, -1, -1)
+        return AttentionRows(p, torch.zeros(len(images), 2, 3), torch.zeros(len(images), 2, 3))
+
+    monkeypatch.setattr(c, "attention_rows", rows)
+
+
+@pytest.mark.parametrize("points", [True, False])
+def test_attention_that_points_at_the_mark_is_told_from_attention_that_does_not(
+    store: Path, runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, points: bool
+) -> None:
+    _attention(monkeypatch, 5.0 if points else 0.0)
+    monkeypatch.setattr(c, "MARK_SHARE", 0.3)
+    # The darkest red of a tile gives the mark away, whatever the encoder.
+    monkeypatch.setattr(c, "embed", lambda _, images: images.flatten(2).amin(-1).float())
+    tiles = draw_tiles(TileStore.open(store), TileStore.open(store).cells("truth"), 60, 0)
+    result = c.confounder([("one", load_encoder(str(runs[0])))], tiles, 200, 0)
+    (one,), statements = result.summary["encoders"], result.summary["statements"]
+    assert all(result.marks.marked[place] for _, place in result.shown)
+    assert one["probe"]["value"] > 0.8
+    averaged = one["heads_averaged"]
+    if points:
+        assert averaged["auroc"]["low"] > 0.8 and averaged["change"]["low"] > 0
+        assert averaged["pointing"]["value"] > one["pointing_by_chance"]
+        assert "its attention shows the mark" in statements[0]
+    else:
+        assert averaged["auroc"]["value"] == pytest.approx(0.5)
+        assert averaged["enrichment"]["value"] == pytest.approx(0, abs=1e-5)
+        assert "does not show the mark" in statements[0]
+
+
+def test_nothing_is_asked_of_an_embedding_that_does_not_carry_the_mark() -> None:
+    value = {"value": 0.55, "low": 0.44, "high": 0.63}
+    found = {"name": "one", "probe": value, "heads_averaged": {"auroc": value, "change": value}}
+    assert "nothing can be asked" in c.statement(found)
+
+
+def test_too_few_tiles_are_refused(store: Path, runs: tuple[Path, Path]) -> None:
+    tiles = draw_tiles(TileStore.open(store), TileStore.open(store).cells("truth"), 8, 0)
+    with pytest.raises(ConfigError, match="too few"):
+        c.confounder([("one", load_encoder(str(runs[0])))], tiles, 10, 0)
