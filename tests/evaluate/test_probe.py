@@ -163,7 +163,8 @@ def test_what_is_shown(make_features: Maker, tmp_path: Path, capsys: pytest.Capt
         "linear",
         "chance 0.333",
         "stain",
-        "–\n",
+        "4-shot",
+        "–",
     ):
         assert text in shown
 

@@ -13,10 +13,12 @@ from dirl.audit.intervals import Units, choose_units
 from dirl.card import claim, digest, finish, new_card
 from dirl.config import ProbeConfig
 from dirl.errors import ConfigError
+from dirl.evaluate.fewshot import few_shot
 from dirl.evaluate.gate import judge
 from dirl.evaluate.knn import neighbours, side_by_side, standardise, vote
 from dirl.evaluate.labels import Labels, read_labels
 from dirl.evaluate.linear import linear_scores
+from dirl.evaluate.retrieval import describe, retrieval
 from dirl.evaluate.scores import METRICS, Scored, score
 from dirl.evaluate.splits import Sources, Split, find_sources, make_split, validation_part
 from dirl.features.h5 import Features, read_features
@@ -72,7 +74,7 @@ def probe(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> ProbeResult:
-    """Score features by their nearest neighbours and by a linear probe, and all floors in the same way.
+    """Score features by neighbours, a linear probe, few labels and search, and all floors in the same way.
 
     Neighbours are sought in the features as they are. Floors are given their better form: raw or
     standardised, whichever scores higher.
@@ -119,7 +121,7 @@ def probe(
     found: dict[str, dict[str, Scored]] = {}
     results: dict[str, dict[str, Any]] = {}
     predictions: dict[str, NDArray[np.int64]] = {}
-    with bar("Probing", 3 * len(sets) * len(task.split), quiet=quiet) as advance:
+    with bar("Probing", (3 * len(task.split) + 2) * len(sets), quiet=quiet) as advance:
         for name, values in tuple(sets.items()):
             form, scores = RAW, _knn(values, task, config.neighbours, advance)
             if name != FEATURES:
@@ -129,6 +131,7 @@ def probe(
                 how: score(task.classes[task.held_out], each, task.units) for how, each in scores.items()
             }
             results[name] = {"form": form, **_describe(found[name], values.shape[1], costs)}
+            results[name] |= _beyond(sets[name], task, advance)
             if name == FEATURES:
                 predictions = {how: each.argmax(axis=1) for how, each in scores.items()}
         both = side_by_side(sets[FEATURES], sets[HISTOGRAM])
@@ -240,6 +243,15 @@ def _linear(
         costs.append(cost)
         advance()
     return scores[task.held_out], costs
+
+
+def _beyond(values: Floats, task: _Task, advance: Callable[..., None]) -> dict[str, Any]:
+    """With few labels, and by search."""
+    few = few_shot(values, task.classes, task.split.folds, task.config.seed).intervals()
+    advance()
+    ranked = retrieval(values, task.classes, task.split.folds, task.config.seed)
+    advance()
+    return {"few_shot": few, "retrieval": describe(ranked, task.units)}
 
 
 def _better(

@@ -23,7 +23,7 @@ def show(result: ProbeResult, console: Console | None = None) -> None:
     split = summary["split"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for title in (f"{first}-NN", *(f"{k}-NN" for k in others), "linear", "AUROC"):
+    for title in (f"{first}-NN", *(f"{k}-NN" for k in others), "linear", "AUROC", "4-shot", "mAP"):
         table.add_column(title, justify="right")
     for name, one in summary["results"].items():
         table.add_row(
@@ -32,6 +32,8 @@ def show(result: ProbeResult, console: Console | None = None) -> None:
             *(_number(one[f"knn{k}"]["balanced_accuracy"]) for k in others),
             _with_interval(one["linear"]["balanced_accuracy"]),
             _number(one["linear"]["macro_auroc"]),
+            _number(one["few_shot"].get("4", {"value": None})),
+            _number(one["retrieval"]["map"]),
             style="" if name == "features" else "dim",
         )
     console.print(
