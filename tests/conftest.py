@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -11,6 +12,10 @@ from dirl.card import claim, finish, new_card
 from dirl.config import PretrainRecipe, TileConfig, make
 from dirl.store.build import tile
 from dirl.store.cells import cells_dir, merge_cells, write_cells
+
+# No test may fail because the machine is busy.
+hypothesis.settings.register_profile("dirl", deadline=None)
+hypothesis.settings.load_profile("dirl")
 
 RECIPE = {
     "steps": 6,
