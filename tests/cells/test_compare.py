@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,9 +151,15 @@ def test_a_store_is_scored_segmenter_by_segmenter(store, tmp_path):
     assert len(rows) == 2 * len(tiles) and rows[0]["prediction"] == "half"
     assert float(rows[-1]["pq"]) == pytest.approx(table.values[1, -1, 3], rel=1e-5)
     card = read_card(tmp_path / "out", "cells-score")
-    assert card.finished and set(card.inputs) == {"truth", "half", "moved"}
+    assert card.finished and set(card.inputs) == {"truth", "predicted half", "predicted moved"}
     with pytest.raises(StoreError, match="made with other settings"):
         cells_score(store / "cells" / "half", store / "cells" / "hematoxylin", out=tmp_path / "out")
+
+
+def test_a_path_may_be_relative(store, monkeypatch):
+    monkeypatch.chdir(store / "cells" / "half")
+    assert cells_score(Path(), Path("../hematoxylin")).predictions == ("half",)
+    assert cells_score(Path(".."), Path("../hematoxylin")).predictions == ("half", "moved")
 
 
 def test_differences_are_paired(store):

@@ -110,7 +110,7 @@ def cells_score(
     names = _images(ours, theirs, one_file=predicted.is_file() and truth.is_file())
     card = None
     if out is not None:
-        inputs = {"truth": theirs.digest} | {source.title: source.digest for source in ours}
+        inputs = {"truth": theirs.digest} | {f"predicted {source.title}": source.digest for source in ours}
         settings = {"mpp": mpp, "tokens_um": TOKENS_UM, "resamples": RESAMPLES, "seed": SEED}
         card = claim(out, new_card("cells-score", settings, inputs), overwrite=overwrite)
     table = _score(ours, theirs, names, mpp, quiet)

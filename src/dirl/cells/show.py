@@ -24,11 +24,9 @@ def show(table: ScoreTable, out: Path | None = None, console: Console | None = N
     found = summary(table)
     at = "" if table.mpp is None else f" at {table.mpp:.3g} µm/px"
     over = found["interval"]
+    many = f"s{at}; mean, and 95 % interval over {over['units']} {over['over']}"
     console.print(
-        f"{found['images']} image{'s' * (found['images'] != 1)}{at}; mean, and 95 % interval over "
-        f"{over['units']} {over['over']}",
-        highlight=False,
-        soft_wrap=True,
+        f"{found['images']} image{at if over['units'] == 1 else many}", highlight=False, soft_wrap=True
     )
     if found["covered"] < 1:
         console.print(f"Tiles cover {found['covered']:.1%} of them; the rest is not scored.", highlight=False)

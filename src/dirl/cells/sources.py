@@ -200,14 +200,17 @@ def open_sources(place: Path) -> list[Source]:
     StoreError
         If a store has no such cells, or not for all of its tiles.
     """
-    if _is_store(place):
-        found = sorted(file.parent.name for file in (place / "cells").glob(f"*/{INDEX}"))
+    here = place.resolve()
+    if here.name == "cells" and _is_store(here.parent):
+        here = here.parent
+    if _is_store(here):
+        found = sorted(file.parent.name for file in (here / "cells").glob(f"*/{INDEX}"))
         if not found:
             raise StoreError("holds no cells", where=place, remedy=f"run `dirl cells {place}`")
-        store = TileStore.open(place)
+        store = TileStore.open(here)
         return [CellLabels(store, name) for name in found]
-    if place.parent.name == "cells" and _is_store(place.parent.parent):
-        return [CellLabels(TileStore.open(place.parent.parent), place.name)]
+    if here.parent.name == "cells" and _is_store(here.parent.parent):
+        return [CellLabels(TileStore.open(here.parent.parent), here.name)]
     return [FileLabels(place)]
 
 
