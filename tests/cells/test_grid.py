@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl.cells.grid import on_one_grid
@@ -18,6 +18,7 @@ def enlarged(labels, times):
     return labels.repeat(times, 0).repeat(times, 1)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 30), st.integers(1, 30))
 def test_another_resolution_is_the_same_image(times, height, width):
     labels = drawn(height, width)

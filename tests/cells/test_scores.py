@@ -4,7 +4,7 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -124,6 +124,7 @@ def pairs(draw):
     return first[:h, :w], second[:h, :w]
 
 
+@settings(max_examples=60, deadline=None)
 @given(pairs())
 def test_scores_of_any_pair(pair):
     predicted, truth = pair
@@ -139,6 +140,7 @@ def test_scores_of_any_pair(pair):
         assert len(set(astuple(found))) == 1 and found.pq == float(predicted.any() == truth.any())
 
 
+@settings(max_examples=60, deadline=None)
 @given(pairs(), st.permutations(range(1, 7)), st.permutations(range(1, 7)))
 def test_numbers_of_nuclei_mean_nothing(pair, ours, theirs):
     predicted, truth = pair
@@ -147,6 +149,7 @@ def test_numbers_of_nuclei_mean_nothing(pair, ours, theirs):
     assert astuple(score(*renumbered))[:4] == pytest.approx(astuple(score(predicted, truth))[:4])
 
 
+@settings(max_examples=60, deadline=None)
 @given(label_images())
 def test_what_is_equal_scores_one(labels):
     assert score(labels, labels) == Scores(1, 1, 1, 1, 1)
