@@ -18,6 +18,7 @@ from dirl.pretrain.build import build
 from dirl.pretrain.data import CountedOrder, TileBatches, make_loader
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.prior import make_prior
+from dirl.pretrain.quality import know
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write as draw
@@ -76,6 +77,7 @@ class Ours:
             lambda *_: None,
             regions,
             student.disentangle,
+            None if prior is None else know(prior),
         ).to(place.device)
         self.module.on_fit_start()
         self.optimiser = self.module.configure_optimizers()["optimizer"]

@@ -1,7 +1,7 @@
 """Every command as a function of the same name, on objects instead of words."""
 
 from dirl.audit.run import audit
-from dirl.cells.scores import cells_score
+from dirl.cells.compare import cells_score
 from dirl.cells.segment import cells
 from dirl.config import AuditConfig, CellsConfig, PretrainRecipe, ProbeConfig, TileConfig, load_recipe
 from dirl.demo import demo

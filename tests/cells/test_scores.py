@@ -1,11 +1,14 @@
 """Every score equals what comparing each pair of nuclei one by one gives."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
-from dirl.cells.scores import Scores, cells_score, coverage_correlation, read_labels, score, summary
+from dirl.cells.scores import Scores, coverage_correlation, score, typed_pq
 from dirl.errors import ConfigError
 
 
@@ -82,36 +85,71 @@ def test_coverage_correlation():
     assert np.isnan(coverage_correlation(np.zeros_like(truth), truth, 8))
 
 
-def test_files_are_matched_by_name(tmp_path):
-    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    ours.mkdir()
-    theirs.mkdir()
-    Image.fromarray(blobs(1).astype(np.uint16)).save(ours / "a.png")
-    np.savez(ours / "b.npz", labels=blobs(2))
-    Image.fromarray(blobs(1).astype(np.uint16)).save(theirs / "a.labels.png")
-    Image.fromarray(np.zeros((80, 80, 3), np.uint8)).save(theirs / "a.png")
-    Image.fromarray(blobs(3).astype(np.uint16)).save(theirs / "b.labels.tif")
-    table = cells_score(ours, theirs, mpp=0.5)
-    assert table.names == ("a", "b")
-    assert table.scores[0] == Scores(1, 1, 1, 1, 1)
-    assert table.scores[1] == score(blobs(2), blobs(3))
-    assert table.mean.dice == pytest.approx((1 + table.scores[1].dice) / 2)
-    assert summary(table)["per_image"]["a"]["coverage_correlation"] == pytest.approx(1)
-    single = cells_score(ours / "b.npz", theirs / "b.labels.tif")
-    assert single.scores == (table.scores[1],)
-    assert single.correlations is None
-
-    (theirs / "b.labels.tif").unlink()
-    with pytest.raises(ConfigError, match="theirs: no labels for b"):
-        cells_score(ours, theirs)
+def test_tokens_that_are_not_wholly_seen_do_not_count():
+    truth, other = blobs(1), blobs(2)
+    seen = np.ones(truth.shape, bool)
+    seen[:, 40:] = False
+    whole = coverage_correlation(truth[:, :40], other[:, :40], 8)
+    assert coverage_correlation(truth, other, 8, seen) == pytest.approx(whole)
+    seen[:, 40:43] = True
+    assert coverage_correlation(truth, other, 8, seen) == pytest.approx(whole)
 
 
-def test_what_is_no_label_image_is_named(tmp_path):
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "rgb.png")
-    with pytest.raises(ConfigError, match=r"rgb.png.*one integer per pixel"):
-        read_labels(tmp_path / "rgb.png")
-    (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(ConfigError, match=r"text.png.*cannot read"):
-        read_labels(tmp_path / "text.png")
-    with pytest.raises(ConfigError, match="no such file or folder"):
-        cells_score(tmp_path / "absent", tmp_path)
+def test_typed_pq_is_pq_of_each_class_alone():
+    truth, predicted = blobs(1), blobs(2)
+    ids = {"a": np.array([1, 2, 3]), "b": np.arange(4, 99), "gone": np.array([500]), "new": np.array([501])}
+    ours = {"a": np.array([1]), "b": np.arange(2, 99), "unknown": np.array([4]), "new": np.array([3])}
+    found = typed_pq(predicted, truth, ours, ids)
+    for name in "ab":
+        alone = [np.where(np.isin(x, y[name]), x, 0) for x, y in ((predicted, ours), (truth, ids))]
+        assert found[name] == score(*alone).pq
+    assert np.isnan(found["gone"]) and found["new"] == 0 and set(found) == set(ids)
+    assert typed_pq(truth, truth, ids, ids)["a"] == 1
+
+
+@st.composite
+def label_images(draw):
+    """Label images of a few rectangles, later ones over earlier ones."""
+    labels = np.zeros((draw(st.integers(1, 14)), draw(st.integers(1, 14))), np.int32)
+    for number in range(1, draw(st.integers(0, 6)) + 1):
+        y, x, h, w = (draw(st.integers(low, 13)) for low in (0, 0, 1, 1))
+        labels[y : y + h, x : x + w] = number
+    return labels
+
+
+@st.composite
+def pairs(draw):
+    first, second = draw(label_images()), draw(label_images())
+    h, w = (min(a, b) for a, b in zip(first.shape, second.shape, strict=True))
+    return first[:h, :w], second[:h, :w]
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs())
+def test_scores_of_any_pair(pair):
+    predicted, truth = pair
+    found, back = score(predicted, truth), score(truth, predicted)
+    assert all(0 <= value <= 1 for value in astuple(found))
+    assert found.pq == pytest.approx(found.f1 * found.sq)
+    # All but AJI, which looks for partners of annotated nuclei, are the same both ways.
+    assert astuple(found)[:4] == pytest.approx(astuple(back)[:4])
+    if predicted.any() and truth.any():
+        expected = brute_force(predicted, truth)
+        assert astuple(found)[:4] == pytest.approx(astuple(expected)[:4])
+    else:
+        assert len(set(astuple(found))) == 1 and found.pq == float(predicted.any() == truth.any())
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs(), st.permutations(range(1, 7)), st.permutations(range(1, 7)))
+def test_numbers_of_nuclei_mean_nothing(pair, ours, theirs):
+    predicted, truth = pair
+    renumbered = [np.array([0, *order])[x] * 3 for x, order in ((predicted, ours), (truth, theirs))]
+    # Of equal IoU AJI takes one partner or another: which, the numbers decide.
+    assert astuple(score(*renumbered))[:4] == pytest.approx(astuple(score(predicted, truth))[:4])
+
+
+@settings(max_examples=60, deadline=None)
+@given(label_images())
+def test_what_is_equal_scores_one(labels):
+    assert score(labels, labels) == Scores(1, 1, 1, 1, 1)

@@ -1,20 +1,14 @@
-"""How well predicted nuclei agree with annotated ones: F1, SQ, PQ, AJI, Dice, and coverage per token."""
+"""How well predicted nuclei agree with annotated ones in one image: Dice, F1, SQ, PQ, AJI, coverage."""
 
-from dataclasses import asdict, dataclass, fields
-from math import isnan, nan
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from dirl.card import claim, digest, finish, new_card
 from dirl.errors import ConfigError
-from dirl.files import write_json
 
 Labels = NDArray[np.int32]
-SUFFIXES = (".png", ".tif", ".tiff", ".npz")
 TOKEN_UM = 8.0
 
 
@@ -55,40 +49,6 @@ class Scores:
 SCORES = tuple(f.name for f in fields(Scores))
 
 
-@dataclass(frozen=True)
-class ScoreTable:
-    """Scores of several images.
-
-    Attributes
-    ----------
-    names
-        The images.
-    scores
-        One for each image.
-    correlations
-        Correlation of token coverage for each image (nan where it has no variance), or None when the mpp
-        was not stated.
-    mpp
-        µm/px at which the labels were scored, None when not stated.
-    """
-
-    names: tuple[str, ...]
-    scores: tuple[Scores, ...]
-    correlations: tuple[float, ...] | None
-    mpp: float | None
-
-    @property
-    def mean(self) -> Scores:
-        """Mean over the images."""
-        return Scores(*(float(np.mean([getattr(s, name) for s in self.scores])) for name in SCORES))
-
-    @property
-    def mean_correlation(self) -> float:
-        """Mean correlation over the images in which there is one, else nan."""
-        known = [c for c in self.correlations or () if not np.isnan(c)]
-        return float(np.mean(known)) if known else float("nan")
-
-
 def score(predicted: Labels, truth: Labels) -> Scores:
     """Score the predicted nuclei of one image.
 
@@ -113,10 +73,9 @@ def score(predicted: Labels, truth: Labels) -> Scores:
     if n_pred == 0 or n_truth == 0:
         value = float(n_pred == n_truth)
         return Scores(value, value, value, value, value)
-    pairs, overlap = np.unique(t * np.int64(n_pred + 1) + p, return_counts=True)
+    both = (t > 0) & (p > 0)
+    pairs, overlap = np.unique(t[both] * np.int64(n_pred + 1) + p[both], return_counts=True)
     i, j = np.divmod(pairs, n_pred + 1)
-    both = (i > 0) & (j > 0)
-    i, j, overlap = i[both], j[both], overlap[both]
     union = t_area[i] + p_area[j] - overlap
     iou = overlap / union
 
@@ -139,7 +98,47 @@ def score(predicted: Labels, truth: Labels) -> Scores:
     return Scores(float(dice), f1, sq, f1 * sq, float(aji))
 
 
-def coverage_correlation(predicted: Labels, truth: Labels, token_px: int) -> float:
+def typed_pq(
+    predicted: Labels,
+    truth: Labels,
+    predicted_ids: Mapping[str, NDArray[np.integer]],
+    truth_ids: Mapping[str, NDArray[np.integer]],
+) -> dict[str, float]:
+    """Panoptic quality of each class by itself: of a class's nuclei against those annotated as that class.
+
+    Parameters
+    ----------
+    predicted, truth
+        Instance labels (h, w).
+    predicted_ids, truth_ids
+        For each class the ids of its nuclei; ids that do not occur here do no harm.
+
+    Returns
+    -------
+    dict
+        For each class of the truth its PQ; nan where neither side has such a nucleus here, 0 where one has.
+
+    Notes
+    -----
+    Their mean over images, then over classes, is an mPQ. Differs from PanNuke's [1]_, which leaves out every
+    image whose truth lacks the class, and so does not count what was called so there.
+
+    References
+    ----------
+    .. [1] Gamper et al., PanNuke Dataset Extension, Insights and Baselines, arXiv 2003.10778, and the
+       authors' code, TissueImageAnalytics/PanNuke-metrics.
+    """
+    found = {}
+    for name, ids in truth_ids.items():
+        ours = np.where(np.isin(predicted, predicted_ids.get(name, ())), predicted, 0)
+        theirs = np.where(np.isin(truth, ids), truth, 0)
+        found[name] = score(ours, theirs).pq if ours.any() or theirs.any() else float("nan")
+    return found
+
+
+def coverage_correlation(
+    predicted: Labels, truth: Labels, token_px: int, seen: NDArray[np.bool_] | None = None
+) -> float:
     """Correlation over tokens of the share of each that nuclei cover; nan without variance.
 
     Parameters
@@ -148,145 +147,33 @@ def coverage_correlation(predicted: Labels, truth: Labels, token_px: int) -> flo
         Instance labels (h, w).
     token_px
         Side of a token; what does not fill a token at the right and the bottom is left out.
+    seen
+        Where both are known, bool (h, w); tokens that are not wholly so are left out. None is everywhere.
     """
-    a, b = (_coverage(labels, token_px).ravel() for labels in (predicted, truth))
+    a, b = (_token_shares(labels > 0, token_px) for labels in (predicted, truth))
+    if seen is not None:
+        whole = _token_shares(seen, token_px) == 1
+        a, b = a[whole], b[whole]
     if len(a) < 2 or a.std() == 0 or b.std() == 0:
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def cells_score(predicted: Path, truth: Path, mpp: float | None = None) -> ScoreTable:
-    """Score label files against the truth (`dirl cells-score`), matched by file name.
-
-    Parameters
-    ----------
-    predicted, truth
-        Two files, or two folders of them: instance labels as 16-bit PNG or TIFF, or the one array of an NPZ.
-    mpp
-        µm/px of the labels; with it the correlation of coverage over tokens of 8 µm is reported too.
-
-    Raises
-    ------
-    ConfigError
-        If a file is missing on either side or cannot be read as labels, or if two shapes differ.
-    """
-    found, wanted = _label_files(predicted), _label_files(truth)
-    if predicted.is_file() and truth.is_file():
-        found = dict(zip(wanted, found.values(), strict=True))
-    for side, other, where in ((found, wanted, truth), (wanted, found, predicted)):
-        if missing := sorted(side.keys() - other.keys()):
-            some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            raise ConfigError(
-                f"no labels for {some}", where=where, remedy="give both folders the same file names"
-            )
-    scores, correlations = [], []
-    for name, file in wanted.items():
-        ours, theirs = read_labels(found[name]), read_labels(file)
-        try:
-            scores.append(score(ours, theirs))
-        except ConfigError as error:
-            raise ConfigError(error.reason, where=found[name], remedy=error.remedy) from None
-        if mpp is not None:
-            correlations.append(coverage_correlation(ours, theirs, max(1, round(TOKEN_UM / mpp))))
-    return ScoreTable(tuple(wanted), tuple(scores), None if mpp is None else tuple(correlations), mpp)
-
-
-def read_labels(file: Path) -> Labels:
-    """Read instance labels (h, w) from a PNG, a TIFF or an NPZ that holds one array.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, or does not hold one integer per pixel.
-    """
-    try:
-        if file.suffix.lower() == ".npz":
-            with np.load(file) as arrays:
-                (name,) = arrays.files
-                labels = arrays[name]
-        else:
-            with Image.open(file) as image:
-                labels = np.asarray(image)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read labels ({error})", where=file) from None
-    if labels.ndim != 2 or labels.dtype.kind not in "iub":
-        raise ConfigError(
-            f"labels are one integer per pixel, this holds {labels.dtype} of shape {labels.shape}",
-            where=file,
-            remedy="save instance ids as 16-bit PNG, TIFF or NPZ",
-        )
-    return np.asarray(labels, np.int32)
-
-
-def summary(table: ScoreTable) -> dict[str, Any]:
-    """Return a table as JSON: the mean, and a row per image; a correlation that is not defined is None."""
-    known = table.correlations or (nan,) * len(table.names)
-    rows = zip(table.names, table.scores, known, strict=True)
-    return {
-        "mpp": table.mpp,
-        "images": len(table.names),
-        "mean": _row(table.mean, table.mean_correlation),
-        "per_image": {name: _row(scores, correlation) for name, scores, correlation in rows},
-    }
-
-
-def write_scores(
-    out: Path, table: ScoreTable, predicted: Path, truth: Path, *, overwrite: bool = False
-) -> None:
-    """Write ``card.json`` and ``summary.json`` into a directory.
-
-    Raises
-    ------
-    StoreError
-        If the directory holds something else.
-    """
-    inputs = {
-        side: digest({name: digest(file) for name, file in _label_files(place).items()})
-        for side, place in (("predicted", predicted), ("truth", truth))
-    }
-    card = claim(out, new_card("cells-score", {"mpp": table.mpp}, inputs), overwrite=overwrite)
-    write_json(out / "summary.json", summary(table))
-    finish(out, card, {"images": len(table.names)})
-
-
-def _row(scores: Scores, correlation: float) -> dict[str, float | None]:
-    return {**asdict(scores), "coverage_correlation": None if isnan(correlation) else correlation}
-
-
-def _label_files(place: Path) -> dict[str, Path]:
-    if place.is_file():
-        return {_name(place): place}
-    if not place.is_dir():
-        raise ConfigError("no such file or folder", where=place)
-    files = sorted(f for f in place.iterdir() if f.suffix.lower() in SUFFIXES)
-    # Images may lie beside their labels: where there are `.labels` files, only those are labels.
-    named = [f for f in files if f.stem.endswith(".labels")]
-    chosen = {}
-    for file in named or files:
-        if _name(file) in chosen:
-            raise ConfigError(f"two label files for {_name(file)}", where=place, remedy="keep one of them")
-        chosen[_name(file)] = file
-    if not chosen:
-        raise ConfigError(f"holds no label files ({', '.join(SUFFIXES)})", where=place)
-    return chosen
-
-
-def _name(file: Path) -> str:
-    return file.stem.removesuffix(".labels")
-
-
 def _sequential(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the labels as 0..n, and the area of each, background first."""
-    values, inverse, areas = np.unique(labels, return_inverse=True, return_counts=True)
-    if len(values) and values[0] == 0:
-        return inverse.reshape(labels.shape).astype(np.int64), areas.astype(np.int64)
-    return inverse.reshape(labels.shape).astype(np.int64) + 1, np.concatenate([[0], areas]).astype(np.int64)
+    nuclei = labels != 0
+    # Sorting is what scoring takes its time for, and most pixels are background.
+    _, inverse, areas = np.unique(labels[nuclei], return_inverse=True, return_counts=True)
+    numbers = np.zeros(labels.shape, np.int64)
+    numbers[nuclei] = inverse + 1
+    return numbers, np.concatenate([[labels.size - len(inverse)], areas]).astype(np.int64)
 
 
-def _coverage(labels: Labels, token_px: int) -> NDArray[np.float64]:
-    h, w = (side // token_px for side in labels.shape)
-    mask = labels[: h * token_px, : w * token_px] > 0
-    return np.asarray(mask.reshape(h, token_px, w, token_px).mean((1, 3)), np.float64)
+def _token_shares(mask: NDArray[np.bool_], token_px: int) -> NDArray[np.float64]:
+    """Share of each token's pixels at which a mask (h, w) is true, shape (tokens,)."""
+    h, w = (side // token_px for side in mask.shape)
+    whole = mask[: h * token_px, : w * token_px]
+    return np.asarray(whole.reshape(h, token_px, w, token_px).mean((1, 3)), np.float64).ravel()
 
 
 def _size(labels: Labels) -> str:

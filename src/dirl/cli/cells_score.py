@@ -8,45 +8,38 @@ import typer
 
 def cells_score(
     predicted: Annotated[
-        Path, typer.Argument(metavar="PREDICTED", help="Label image (16-bit PNG, TIFF, NPZ), or a folder.")
+        Path,
+        typer.Argument(
+            metavar="PREDICTED",
+            help="STORE for all cells in it, STORE/cells/NAME, or label images: a folder of 16-bit PNG, TIFF "
+            "or NPZ, or one file.",
+        ),
     ],
     truth: Annotated[
-        Path, typer.Argument(metavar="TRUTH", help="The same of the annotated nuclei, with the same names.")
+        Path, typer.Argument(metavar="TRUTH", help="Annotated nuclei: STORE/cells/NAME or label images.")
     ],
     mpp: Annotated[
         float | None,
-        typer.Option(metavar="UM", help="µm/px of the labels; adds the correlation of coverage."),
+        typer.Option(
+            metavar="UM",
+            min=0.01,
+            help="µm/px to score at; by default the truth's, which label images alone do not tell.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write card.json and summary.json there.")
+        Path | None, typer.Option(metavar="DIR", help="Write card.json, summary.json and scores.csv there.")
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what an earlier run wrote to --out.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
-    """Score instance labels: Dice, F1, SQ, PQ and AJI per image, and their mean.
+    """Score nuclei against annotated ones: Dice, F1, SQ, PQ, AJI, and the coverage of tokens.
 
-    Matches are one to one at IoU > 0.5; the correlation of coverage is over tokens of 8 µm.
+    Matches are one to one at IoU > 0.5. Images are matched by name: files that are called like tiles or like
+    slides of the store. Where both sides have classes, PQ of each and mPQ are added.
     """
-    from rich.console import Console
-    from rich.table import Table
+    from dirl.cells.compare import cells_score as compare
+    from dirl.cells.show import show
 
-    from dirl.cells.scores import SCORES, summary, write_scores
-    from dirl.cells.scores import cells_score as score_files
-
-    table = score_files(predicted, truth, mpp)
-    content = summary(table)
-    columns = [*SCORES] if mpp is None else [*SCORES, "coverage_correlation"]
-    at = "" if mpp is None else f" at {mpp:g} µm/px"
-    headers = [name.upper() if name in SCORES else "coverage r" for name in columns]
-    shown = Table("image", *headers, title=f"{len(table.names)} images{at}")
-    for name, row in content["per_image"].items():
-        shown.add_row(name, *(_number(row[column]) for column in columns))
-    shown.add_row("mean", *(_number(content["mean"][column]) for column in columns), style="bold")
-    Console().print(shown)
-    if out is not None:
-        write_scores(out, table, predicted, truth, overwrite=overwrite)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    show(compare(predicted, truth, mpp, out=out, overwrite=overwrite, quiet=quiet), out)

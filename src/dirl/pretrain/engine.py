@@ -18,7 +18,7 @@ from dirl.errors import ConfigError, TrainingError
 from dirl.pretrain.logs import MetricsCsv
 from dirl.pretrain.looks import choose_looks
 from dirl.pretrain.module import PretrainModule
-from dirl.pretrain.monitors import Bar, Checkpoint, Guard, Log
+from dirl.pretrain.monitors import Bar, Checkpoint, Guard, Log, PriorWatch
 from dirl.pretrain.signals import Signals
 from dirl.store.dataset import TileStore
 
@@ -118,6 +118,7 @@ def callbacks(
     return [
         Signals(recipe.log_every_steps),
         Guard(warmup, recipe.log_every_steps, every, last),
+        PriorWatch(recipe.cells, recipe.log_every_steps),
         Log(recipe.log_every_steps, choose_looks(recipe, tiles, patch_px), every),
         Checkpoint(last, every),
         Bar(f"Pretraining {out.name}", quiet),

@@ -20,8 +20,8 @@ from dirl.objectives.objective import Objective, Teacher
 from dirl.objectives.regions import Disentangle, RegionTokens, as_one_region, extract
 from dirl.pretrain.data import Batch, CountedLoader
 from dirl.pretrain.optimiser import make_optimiser, set_weight_decay, weight_decay_at
+from dirl.pretrain.quality import Known, prior_metrics
 from dirl.views.batch import ViewBatch, make_views
-from dirl.views.coverage import prior_contrast
 from dirl.views.geometry import view_mpp
 from dirl.views.masking import block_masks
 
@@ -45,6 +45,8 @@ class PretrainModule(pl.LightningModule):
         Regions that the ids of a batch tell apart; 0 where it brings none.
     disentangle
         Makes the region tokens of ``dense.extract: disentangle``.
+    known
+        What is known of the prior, where the run has one.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class PretrainModule(pl.LightningModule):
         loader: Callable[[int, int, int], CountedLoader],
         regions: int = 0,
         disentangle: Disentangle | None = None,
+        known: Known | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.objective, self.disentangle = encoder, objective, disentangle
         self.recipe, self.tile_mpp, self.loader, self.regions = recipe, tile_mpp, loader, regions
+        self.known = known
         # Of the last step. Not Lightning's own logging: it writes after the checkpoint of the same step.
         self.metrics: dict[str, Any] = {}
         # Whether the batch at hand ended a step: with accumulation only the last of several does.
@@ -135,10 +139,10 @@ class PretrainModule(pl.LightningModule):
             )
             loss = loss + dense.weight * torch.stack(list(matched.values())).sum()
             logged |= {f"loss/{name}": term.detach() for name, term in matched.items()}
-            whole = found[: len(groups[0].images)]
-            logged["prior/present"] = torch.stack([region.present for region in whole]).float().mean()
-            if groups[0].coverage is not None and self._tells_nuclei:
-                logged |= prior_metrics(groups[0].coverage[:, :, 0])
+            present = torch.stack([regions.present for regions in found[: len(groups[0].images)]])
+            logged["prior/present"] = present.float().mean()
+            if self.known is not None:
+                logged |= prior_metrics(self.known, groups[0], present, self.tile_mpp)
         token_um = view_mpp(groups[0].affines, self.tile_mpp).mean() * self.encoder.patch_px
         metrics = {"loss": loss.detach(), **logged, "token_um": token_um}
         if (self.global_step + 1) % recipe.log_every_steps == 0:
@@ -194,16 +198,6 @@ class PretrainModule(pl.LightningModule):
         """The last block makes region rows: not for the controls without regions."""
         dense = self.recipe.dense
         return bool(dense.weight) and dense.extract == "cls" and dense.control not in ("one", "twice")
-
-    @property
-    def _tells_nuclei(self) -> bool:
-        """The first region is the nuclei as the cells tell them: not boxes, single nuclei or an overlap."""
-        dense = self.recipe.dense
-        return (
-            dense.match == "semantic"
-            and dense.regions in ("cells", "tissue")
-            and dense.control in (None, "shuffled", "moved")
-        )
 
     def _masks(self, views: ViewBatch, samples: Any) -> Tensor:
         """Patch tokens to mask in each global view, bool ``(v, b, gh, gw)``."""
@@ -276,11 +270,6 @@ def encode_views(
         )
         for part in parts
     ]
-
-
-def prior_metrics(nuclei: Tensor) -> dict[str, Tensor]:
-    """Describe the prior of a batch by the nuclei's coverage of its tokens, any shape: how fine, how much."""
-    return {"prior/contrast": prior_contrast(nuclei), "prior/area": nuclei.mean()}
 
 
 def spread_metrics(cls: Tensor) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """What watches a run: divergence and collapse, the attention on fixed tiles, checkpoints, the bar."""
 
 import math
+import warnings
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +20,16 @@ from dirl.progress import bar
 
 COLLAPSED_STD = 0.02
 PATIENCE = 5
+TOO_MUCH = 0.9
+WINDOW, LEAST = 20, 3
+# What is worth a warning when it is nearly everywhere, and why.
+WORRIES = {
+    "prior/absent/nuclei": "{share:.0%} of the views show no nuclei, so the dense term has little to match: "
+    "look at the pictures of the cells {cells!r}, take another segmenter or a larger views.crop_area, or "
+    "lower dense.min_area",
+    "prior/area": "nuclei cover {share:.0%} of the views, so the prior tells nothing apart: look at the "
+    "pictures of the cells {cells!r}; the segmenter or the mpp of the slides may be wrong",
+}
 
 
 def agreed(module: PretrainModule, name: str) -> float:
@@ -77,6 +89,41 @@ class Guard(pl.Callback):
                 remedy="lower optimiser.lr, lengthen optimiser.warmup_share, raise batch or the objective's "
                 "temperature, and run again with --overwrite",
             )
+
+
+class PriorWatch(pl.Callback):
+    """Warn, once of each, of a prior without nuclei and of one that is nothing but nuclei.
+
+    More than 90 % of the views, or of their area, on average over the last 20 logged steps; looked at from
+    the third on.
+
+    Parameters
+    ----------
+    cells
+        Whose cells the prior is made of.
+    every_steps
+        How often is logged.
+    """
+
+    def __init__(self, cells: str, every_steps: int) -> None:
+        self.cells, self.every_steps = cells, every_steps
+        self.seen: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in WORRIES}
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the logged steps."""
+        assert isinstance(module, PretrainModule)
+        if not module.stepped or trainer.global_step % self.every_steps:
+            return
+        for name in [name for name in self.seen if name in module.metrics]:
+            values = self.seen[name]
+            values.append(agreed(module, name))
+            share = sum(values) / len(values)
+            if len(values) >= LEAST and share > TOO_MUCH:
+                del self.seen[name]
+                if trainer.is_global_zero:
+                    warnings.warn(WORRIES[name].format(share=share, cells=self.cells), stacklevel=2)
 
 
 class Checkpoint(pl.Callback):

@@ -26,6 +26,7 @@ from dirl.pretrain.export import export_encoder
 from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.prior import Prior, make_prior
+from dirl.pretrain.quality import know
 from dirl.pretrain.trackers import make_tracker
 from dirl.store.dataset import TileStore
 
@@ -147,6 +148,7 @@ def pretrain(
         loader,
         regions,
         student.disentangle,
+        None if prior is None else know(prior),
     )
     trainer = train(module, recipe, tiles, out, where, quiet, tracker)
     if trainer.global_step < recipe.steps:
