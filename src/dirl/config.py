@@ -245,7 +245,7 @@ class MapConfig(Settings):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     block: int = -1
     heads: Literal["mean", "each"] = "mean"
-    within: Literal["softmax", "patches", "tissue", "rank"] = "patches"
+    within: Literal["tissue", "patches", "softmax", "rank"] = "tissue"
     between: str = "uniform"
     min_tissue: Share = 0.0
     mpp_override: Positive | None = None

@@ -20,10 +20,10 @@ def map_slide(
     within: Annotated[
         str,
         typer.Option(
-            help="Scale within a tile. patches: 1 is an even share of the patch tokens; softmax: the same, "
-            "less what other tokens took; tissue: an even share of the tissue tokens; rank."
+            help="Scale within a tile. tissue: 1 is an even share of its tissue tokens; patches: of all its "
+            "patch tokens; softmax: the same, less what other tokens took; rank: 0 to 1."
         ),
-    ] = "patches",
+    ] = "tissue",
     between: Annotated[
         str,
         typer.Option(

@@ -9,11 +9,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dirl.report.style import STYLE, new_figure
+from dirl.maps.regions import Region
+from dirl.report.style import COLOURS, STYLE, new_figure
 from dirl.slides.slide import Slide
 from dirl.slides.tissue import low_power
 
-SIDE_PX = 1000
+SIDE_PX, DPI = 1000, 130
 HEAT, OPACITY = "inferno", 0.65
 
 
@@ -27,12 +28,14 @@ def map_figure(
     thumb: NDArray[np.uint8],
     size_px: tuple[int, int],
     values: NDArray[np.float32],
-    extent_px: tuple[float, float],
+    px: float,
+    regions: Sequence[Region],
+    token_px: float,
     high: float,
     title: Sequence[str],
     unit: str,
 ) -> Figure:
-    """Draw a slide beside its map.
+    """Draw a slide, the top regions outlined, beside its map.
 
     Parameters
     ----------
@@ -41,9 +44,13 @@ def map_figure(
     size_px
         Its width and height at level 0.
     values : ndarray of shape (rows, columns)
-        The map, NaN where there is nothing.
-    extent_px
-        How far it reaches from the slide's corner, in level-0 pixels.
+        The map at full or a coarser resolution, NaN where there is nothing.
+    px
+        Side of its pixels, in level-0 pixels.
+    regions
+        In tokens.
+    token_px
+        Side of a token, in level-0 pixels.
     high
         End of the colour scale.
     title
@@ -58,21 +65,25 @@ def map_figure(
         figure = new_figure((2 * panel[0] + 0.9, panel[1] + 0.35 + 0.18 * len(title)))
         left, right = figure.subplots(1, 2)
         for axis, image in ((left, thumb), (right, grey)):
-            axis.imshow(image, extent=(0, width, height, 0), interpolation="lanczos")
+            axis.imshow(image, extent=(0, width, height, 0))
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
+        for ring in (ring * token_px for region in regions for ring in region.rings):
+            left.plot(*ring.T, color=COLOURS[0], linewidth=0.9)
         norm = Normalize(0, high)
+        rows, columns = values.shape
         right.imshow(
             np.ma.masked_invalid(values),
             cmap=HEAT,
             norm=norm,
             alpha=OPACITY,
-            extent=(0, extent_px[0], extent_px[1], 0),
+            extent=(0, columns * px, rows * px, 0),
             interpolation="nearest",
         )
-        right.set_xlim(0, width)
-        right.set_ylim(height, 0)
+        for axis in (left, right):
+            axis.set_xlim(0, width)
+            axis.set_ylim(height, 0)
         bar = figure.colorbar(ScalarMappable(norm, HEAT), ax=right, fraction=0.05, pad=0.02)
         bar.set_label(f"{unit} (clipped at {high:.3g})", fontsize=8)
         bar.ax.tick_params(labelsize=7.5, length=2)

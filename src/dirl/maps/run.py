@@ -15,11 +15,11 @@ from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
 from dirl.encoders.device import choose_device
 from dirl.errors import EncoderError
 from dirl.files import read_json, remove, replacing, write_json
+from dirl.maps import picture
 from dirl.maps.attend import Probe, TileReader, attend, probe
 from dirl.maps.blend import blend, halve
 from dirl.maps.grid import make_grid, plan_map, tissue_tokens
-from dirl.maps.picture import map_figure, thumbnail
-from dirl.maps.regions import RULE, to_geojson, top_regions
+from dirl.maps.regions import RULE, Region, to_geojson, top_regions
 from dirl.maps.scaling import PATCH_MASS, UNIFORM, UNITS, read_weights, weights_of
 from dirl.maps.tiffs import write_bytes, write_floats
 from dirl.progress import bar
@@ -37,6 +37,8 @@ FILES = {"float": FLOATS, "regions": "regions.geojson", "figure": "map.png", "ti
 UNFINISHED = "unfinished"
 FIGURE_PX = 1500  # longer side of the map's level that is drawn
 CLIPPED = 0.995  # quantile that is the brightest byte
+# Where 1 is an even share, the scale goes to 2 at least: even attention is drawn as medium, not as much.
+EVEN, LEAST_HIGH = ("patches", "tissue"), 2.0
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def _make(
         for number, shape in enumerate(grid.levels[1:], 1):
             levels.append(halve(scratch / f"level{number}.npy", levels[-1], shape))
             advance()
-        channels = [_describe(levels[0][i], name, i) for i, name in enumerate(names)]
+        channels = [_describe(levels[0][i], name, i, reader.config) for i, name in enumerate(names)]
         summary = _summary(plan, inputs, channels, int(np.isfinite(levels[0][0]).sum()))
         about = {
             key: summary[key] for key in ("slide", "encoder", "block", "within", "between", "unit", "map")
@@ -203,7 +205,7 @@ def _make(
     summary["regions"] = {"count": len(regions), "threshold": threshold, "rule": RULE}
     write_json(out / FILES["regions"], to_geojson(regions, grid, summary["unit"]))
     write_table(out / FILES["tiles"], _table(plan, mass, weights))
-    _draw(plan, out, levels, summary)
+    _draw(plan, out, levels, regions, summary)
     write_json(out / "summary.json", summary)
     remove(scratch)
     return summary
@@ -217,14 +219,15 @@ def _weights(plan: Plan, mass: Floats) -> NDArray[np.floating]:
     return np.repeat(given[:, None], mass.shape[1], axis=1)
 
 
-def _describe(values: Floats, name: str, number: int) -> dict[str, Any]:
+def _describe(values: Floats, name: str, number: int, config: MapConfig) -> dict[str, Any]:
     mapped = values[np.isfinite(values)]
+    least = LEAST_HIGH if config.within in EVEN and config.between == UNIFORM else 0.0
     low, median, high, top = np.quantile(mapped, [0, 0.5, CLIPPED, 1]).tolist()
     return {
         "name": name,
         "head": number - 1 if number else None,
         "file": BYTES if number == 0 else f"attention-head-{number - 1:02d}.tif",
-        "range": [0.0, high or 1.0],
+        "range": [0.0, max(high, least) or 1.0],
         "min": low,
         "median": median,
         "mean": float(mapped.mean(dtype=np.float64)),
@@ -306,23 +309,26 @@ def _table(plan: Plan, mass: Floats, weights: NDArray[np.floating]) -> pa.Table:
     )
 
 
-def _draw(plan: Plan, out: Path, levels: Sequence[Floats], summary: dict[str, Any]) -> None:
+def _draw(
+    plan: Plan, out: Path, levels: Sequence[Floats], regions: Sequence[Region], summary: dict[str, Any]
+) -> None:
     reader, grid = plan.reader, plan.reader.grid
     shown = next((i for i, level in enumerate(levels) if max(level.shape) <= FIGURE_PX), len(levels) - 1)
-    rows, columns = (side * 2**shown for side in levels[shown].shape[1:])
     title = [
         f"{summary['slide']['slide_id']}, {summary['encoder']['name']}",
         f"block {summary['block']} of 0 to {plan.found.blocks - 1}, mean of heads; "
         f"within tiles: {summary['within']}; between tiles: {summary['between']}",
     ]
-    figure = map_figure(
-        thumbnail(reader.slide),
+    figure = picture.map_figure(
+        picture.thumbnail(reader.slide),
         reader.slide.info.size_px,
         levels[shown][0],
-        (columns * grid.token_level0_px, rows * grid.token_level0_px),
+        grid.token_level0_px * 2**shown,
+        regions,
+        grid.token_level0_px,
         summary["channels"][0]["range"][1],
         title,
         summary["unit"],
     )
     with replacing(out / FILES["figure"]) as temporary:
-        temporary.write_bytes(encode(figure, "png", 130))
+        temporary.write_bytes(encode(figure, "png", picture.DPI))
