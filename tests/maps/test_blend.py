@@ -16,6 +16,7 @@ def layouts(draw):
         (side + draw(st.integers(0, 12)), side + draw(st.integers(0, 12))),
         16.0,
         8.0,
+        16 * side,
         side,
         draw(st.integers(1, side)),
     )

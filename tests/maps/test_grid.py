@@ -35,7 +35,7 @@ def test_starts_cover_a_line_and_stay_on_it(side, more, stride):
 )
 def test_every_tissue_token_lies_in_a_chosen_tile(tissue, side, overlap):
     tissue[0, 0] = True
-    grid = MapGrid(tissue.shape, 16.0, 8.0, side, max(1, round(side * (1 - overlap))))
+    grid = MapGrid(tissue.shape, 16.0, 8.0, 16 * side, side, max(1, round(side * (1 - overlap))))
     tiles = plan_map(grid, tissue, 0.0, "slide")
     covered = np.zeros(tissue.shape, bool)
     for i, j, fraction in zip(tiles.rows, tiles.columns, tiles.tissue_fraction, strict=True):
@@ -56,7 +56,7 @@ def test_the_map_covers_whole_tokens_from_the_corner():
 def test_too_small_a_slide_and_one_without_tissue_are_refused():
     with pytest.raises(SlideError, match="smaller than one tile"):
         make_grid(info(200, 3000, 0.5), 224, 0.5, 0.5, 14)
-    grid = MapGrid((20, 20), 16.0, 8.0, 10, 5)
+    grid = MapGrid((20, 20), 16.0, 8.0, 160, 10, 5)
     with pytest.raises(SlideError, match="no tissue found: the fullest of 9 tiles holds 0%"):
         plan_map(grid, np.zeros((20, 20), bool), 0.0, "slide")
     sparse = np.zeros((20, 20), bool)

@@ -236,6 +236,14 @@ def test_attention_that_is_not_finite_is_an_error(planted, tmp_path):
     assert not (tmp_path / "map" / "summary.json").exists()
 
 
+def test_tiles_are_cut_to_whole_patches_unless_a_size_is_asked_for(planted, tmp_path):
+    encoder = replace(darkness_encoder(), patch_px=24)
+    with pytest.raises(EncoderError, match="13 × 13 tokens on a tile, not 9"):
+        map_slide(encoder, planted.path, tmp_path / "map", quiet=True)
+    made = map_slide(darkness_encoder(), planted.path, tmp_path / "map", quiet=True)
+    assert made.summary["tiles"]["size_px"] == read_card(made.path).config["size_px"] == 224
+
+
 def test_a_fixed_size_encoder_sees_resized_tiles(planted, tmp_path):
     encoder = replace(darkness_encoder(), input_px=64)
     made = map_slide(encoder, planted.path, tmp_path / "map", MapConfig(size_px=160), quiet=True)

@@ -40,7 +40,7 @@ def test_top_regions_and_their_measurements():
     threshold, regions = top_regions(values)
     assert threshold == 1 and [region.tokens for region in regions] == [12, 4]
     assert (regions[0].mean, regions[1].top) == (3, 5)
-    features = to_geojson(regions, MapGrid((40, 50), 16.0, 8.0, 14, 7), "attention")["features"]
+    features = to_geojson(regions, MapGrid((40, 50), 16.0, 8.0, 224, 14, 7), "attention")["features"]
     corners = np.array(features[0]["geometry"]["coordinates"][0])
     assert corners.min(0).tolist() == [320, 160] and corners.max(0).tolist() == [384, 208]
     assert features[0]["properties"]["objectType"] == "annotation"

@@ -12,7 +12,7 @@ from dirl.errors import ConfigError
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.maps.scaling import UNITS, read_weights, weights_of, within_tile
 
-GRID = MapGrid((12, 12), 10.0, 5.0, 4, 2)
+GRID = MapGrid((12, 12), 10.0, 5.0, 40, 4, 2)
 
 
 def tiles_at(*places, fraction=1.0):

@@ -11,7 +11,9 @@ def map_slide(
     slide: Annotated[Path, typer.Argument(help="A slide, or the folder of a DICOM series.")],
     out: Annotated[Path, typer.Option(help="Directory of the map.")],
     mpp: Annotated[float, typer.Option(help="Resolution of the tiles in µm/px.")] = 0.5,
-    size: Annotated[int, typer.Option(help="Side of a tile in pixels.")] = 224,
+    size: Annotated[
+        int | None, typer.Option(help="Side of a tile in pixels; if not given, 224 cut to whole patches.")
+    ] = None,
     overlap: Annotated[
         float, typer.Option(help="Share of a tile's side that the next one covers too.")
     ] = 0.5,

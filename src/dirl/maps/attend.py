@@ -33,9 +33,9 @@ class TileReader:
     config: MapConfig
 
     def __call__(self, index: int) -> NDArray[np.uint8]:
-        """Pixels of a tile, (size_px, size_px, 3)."""
+        """Pixels of a tile, (tile_px, tile_px, 3)."""
         x, y = (float(at[index]) * self.grid.token_level0_px for at in (self.tiles.columns, self.tiles.rows))
-        side, upsample = self.config.size_px, self.config.allow_upsample
+        side, upsample = self.grid.tile_px, self.config.allow_upsample
         return read(self.slide, x, y, side, side, self.config.mpp, allow_upsample=upsample)
 
 

@@ -30,6 +30,8 @@ class MapGrid:
         Rows and columns of the map, in tokens.
     token_level0_px, token_um
         Side of a token in level-0 pixels, not necessarily whole, and in µm.
+    tile_px
+        Side of a tile in the pixels that it is read in.
     tile_tokens
         Tokens along a tile's side.
     stride_tokens
@@ -39,6 +41,7 @@ class MapGrid:
     shape: tuple[int, int]
     token_level0_px: float
     token_um: float
+    tile_px: int
     tile_tokens: int
     stride_tokens: int
 
@@ -72,14 +75,14 @@ class MapTiles:
         return len(self.rows)
 
 
-def make_grid(info: SlideInfo, size_px: int, mpp: float, overlap: float, tile_tokens: int) -> MapGrid:
+def make_grid(info: SlideInfo, tile_px: int, mpp: float, overlap: float, tile_tokens: int) -> MapGrid:
     """Lay a map's raster over a slide.
 
     Parameters
     ----------
     info
         The slide.
-    size_px, mpp
+    tile_px, mpp
         Side of a tile, in pixels at this resolution.
     overlap
         Share of a tile's side that the next one covers too; rounded to whole tokens.
@@ -91,19 +94,19 @@ def make_grid(info: SlideInfo, size_px: int, mpp: float, overlap: float, tile_to
     SlideError
         If the slide is smaller than a tile.
     """
-    token_um = size_px * mpp / tile_tokens
+    token_um = tile_px * mpp / tile_tokens
     side = token_um / info.mpp
     # Half a pixel of grace: a slide as large as its tile stays one tile in spite of rounding.
     columns, rows = (int((extent + 0.5) / side) for extent in info.size_px)
     if min(rows, columns) < tile_tokens:
         raise SlideError(
             f"{info.size_px[0]}×{info.size_px[1]} px at {info.mpp:g} µm/px is smaller than one tile "
-            f"({size_px} px at {mpp:g} µm/px)",
+            f"({tile_px} px at {mpp:g} µm/px)",
             where=info.path,
             remedy="ask for a smaller --size or a finer --mpp",
         )
     stride = max(1, round(tile_tokens * (1 - overlap)))
-    return MapGrid((rows, columns), side, token_um, tile_tokens, stride)
+    return MapGrid((rows, columns), side, token_um, tile_px, tile_tokens, stride)
 
 
 def tissue_tokens(grid: MapGrid, tissue: TissueMask) -> NDArray[np.bool_]:

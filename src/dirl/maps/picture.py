@@ -71,6 +71,8 @@ def map_figure(
             axis.spines[:].set_visible(False)
         for ring in (ring * token_px for region in regions for ring in region.rings):
             left.plot(*ring.T, color=COLOURS[0], linewidth=0.9)
+        if regions:
+            left.set_title("outlined: the top regions", fontsize=8, loc="left")
         norm = Normalize(0, high)
         rows, columns = values.shape
         right.imshow(

@@ -35,6 +35,7 @@ Floats = NDArray[np.float32]
 FLOATS, BYTES = "attention.ome.tif", "attention.tif"
 FILES = {"float": FLOATS, "regions": "regions.geojson", "figure": "map.png", "tiles": "tiles.parquet"}
 UNFINISHED = "unfinished"
+TILE_PX = 224
 FIGURE_PX = 1500  # longer side of the map's level that is drawn
 CLIPPED = 0.995  # quantile that is the brightest byte
 # Where 1 is an even share, the scale goes to 2 at least: even attention is drawn as medium, not as much.
@@ -123,13 +124,14 @@ def map_slide(
     StoreError
         If `out` holds something else.
     """
-    config = config or MapConfig()
     loaded = load_encoder(encoder, device=choose_device(device)) if isinstance(encoder, str) else encoder
+    config = config or MapConfig()
     opened = open_slide(slide, config.mpp_override)
     try:
         plan = _plan(loaded, opened, config)
         inputs = {"slide": source_digest(SlideInput(opened.info.slide_id, slide)), "encoder": loaded.digest}
-        settings = config.model_dump(mode="json") | {"encoder": loaded.spec}
+        settings = config.model_dump(mode="json")
+        settings |= {"encoder": loaded.spec, "size_px": plan.reader.grid.tile_px}
         if plan.given is not None:
             inputs["between"] = digest(Path(config.between))
             settings["between"] = Path(config.between).name
@@ -143,16 +145,24 @@ def map_slide(
     return MapResult(out, summary)
 
 
+def _tile_px(config: MapConfig, encoder: LoadedEncoder) -> int:
+    """Side of a tile, a whole number of patches where the encoder takes any size."""
+    patch = encoder.patch_px if encoder.input_px is None else 1
+    size = config.size_px or max(1, TILE_PX // patch) * patch
+    if size % patch:
+        reason = f"tiles of {size} px are no whole number of patches of {patch} px"
+        remedy = f"pass --size {max(1, size // patch) * patch}"
+        raise EncoderError(reason, where=encoder.name, remedy=remedy)
+    return size
+
+
 def _plan(encoder: LoadedEncoder, slide: Any, config: MapConfig) -> Plan:
     """Look at everything that can be wrong before the directory is claimed."""
     info = slide.info
     check_resolution(info, config.mpp, allow_upsample=config.allow_upsample)
-    if encoder.input_px is None and config.size_px % encoder.patch_px:
-        whole = config.size_px // encoder.patch_px * encoder.patch_px or encoder.patch_px
-        reason = f"tiles of {config.size_px} px are no whole number of patches of {encoder.patch_px} px"
-        raise EncoderError(reason, where=encoder.name, remedy=f"pass --size {whole}")
-    side, _ = encoder.token_grid(config.size_px)
-    grid = make_grid(info, config.size_px, config.mpp, config.overlap, side)
+    tile_px = _tile_px(config, encoder)
+    side, _ = encoder.token_grid(tile_px)
+    grid = make_grid(info, tile_px, config.mpp, config.overlap, side)
     tissue = tissue_tokens(grid, find_tissue(slide))
     tiles = plan_map(grid, tissue, config.min_tissue, info.path)
     reader = TileReader(slide, grid, tiles, config)
@@ -272,7 +282,7 @@ def _summary(
         },
         "tiles": {
             "count": len(reader.tiles),
-            "size_px": config.size_px,
+            "size_px": grid.tile_px,
             "mpp": config.mpp,
             "level0_px": grid.tile_tokens * grid.token_level0_px,
             "tokens": grid.tile_tokens,
