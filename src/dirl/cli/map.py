@@ -18,12 +18,15 @@ def map_slide(
         float, typer.Option(help="Share of a tile's side that the next one covers too.")
     ] = 0.5,
     block: Annotated[int, typer.Option(help="Whose attention, from 0; -1 is the last.")] = -1,
-    heads: Annotated[str, typer.Option(help="mean, or each: their mean and each by itself.")] = "mean",
+    heads: Annotated[
+        str, typer.Option(metavar="mean|each", help="Their mean; or that, and each by itself.")
+    ] = "mean",
     within: Annotated[
         str,
         typer.Option(
+            metavar="tissue|patches|softmax|rank",
             help="Scale within a tile. tissue: 1 is an even share of its tissue tokens; patches: of all its "
-            "patch tokens; softmax: the same, less what other tokens took; rank: 0 to 1."
+            "patch tokens; softmax: the same, less what other tokens took; rank: 0 to 1.",
         ),
     ] = "tissue",
     between: Annotated[
