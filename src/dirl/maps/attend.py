@@ -18,6 +18,7 @@ from dirl.errors import ConfigError, EncoderError
 from dirl.files import read_json, write_json
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.maps.scaling import within_tile
+from dirl.maps.scratch import array_on_disk
 from dirl.slides.slide import Slide, read
 
 Floats = NDArray[np.float32]
@@ -117,9 +118,11 @@ def attend(
     count, side = len(reader.tiles), reader.grid.tile_tokens
     done_file = folder / "done.json"
     done = read_json(done_file)["tiles"] if done_file.exists() else 0
-    mode = "r+" if done else "w+"
-    values = open_memmap(folder / "values.npy", mode, np.float32, (count, channels, side, side))
-    mass = open_memmap(folder / "mass.npy", mode, np.float32, (count, channels))
+    shapes = {"values": (count, channels, side, side), "mass": (count, channels)}
+    values, mass = (
+        open_memmap(folder / f"{name}.npy", "r+") if done else array_on_disk(folder / f"{name}.npy", shape)
+        for name, shape in shapes.items()
+    )
     advance(done)
     for part, images in _batches(reader, done, batch, workers):
         rows = attention_rows(encoder.model, preprocess(encoder, images)).patches[:, block]

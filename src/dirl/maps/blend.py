@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from dirl.maps.grid import BAND, MapGrid, MapTiles
+from dirl.maps.scratch import array_on_disk
 
 Floats = NDArray[np.float32]
 
@@ -54,7 +54,7 @@ def blend(
         Mapped from `path`; NaN where there is no tissue or no tile.
     """
     channels, side = values.shape[1], grid.tile_tokens
-    out = open_memmap(path, "w+", np.float32, (channels, *grid.shape))
+    out = array_on_disk(path, (channels, *grid.shape))
     total = np.zeros(grid.shape, np.float32)
     feather = window(side)
     for tile, (row, column) in enumerate(zip(tiles.rows, tiles.columns, strict=True)):
@@ -85,7 +85,7 @@ def halve(path: Path, level: Floats, shape: tuple[int, int]) -> Floats:
     ndarray of shape (c, *shape), float32
         NaN where all four are.
     """
-    out = open_memmap(path, "w+", np.float32, (len(level), *shape))
+    out = array_on_disk(path, (len(level), *shape))
     for top in range(0, shape[0], BAND):
         band = level[:, 2 * top : 2 * (top + BAND)]
         odd = [(0, 0), *((0, side % 2) for side in band.shape[1:])]

@@ -25,7 +25,7 @@ from dirl.maps.tiffs import write_bytes, write_floats
 from dirl.progress import bar
 from dirl.report.style import encode
 from dirl.slides.cohort import SlideInput
-from dirl.slides.slide import check_resolution, open_slide
+from dirl.slides.slide import Slide, check_resolution, open_slide
 from dirl.slides.tissue import find_tissue
 from dirl.store.index import write_table
 from dirl.store.tiles import source_digest
@@ -142,6 +142,7 @@ def map_slide(
     finally:
         opened.close()
     finish(out, card, {"tiles": len(plan.reader.tiles), "channels": len(plan.names)})
+    remove(out / UNFINISHED)
     return MapResult(out, summary)
 
 
@@ -156,7 +157,7 @@ def _tile_px(config: MapConfig, encoder: LoadedEncoder) -> int:
     return size
 
 
-def _plan(encoder: LoadedEncoder, slide: Any, config: MapConfig) -> Plan:
+def _plan(encoder: LoadedEncoder, slide: Slide, config: MapConfig) -> Plan:
     """Look at everything that can be wrong before the directory is claimed."""
     info = slide.info
     check_resolution(info, config.mpp, allow_upsample=config.allow_upsample)
@@ -217,7 +218,6 @@ def _make(
     write_table(out / FILES["tiles"], _table(plan, mass, weights))
     _draw(plan, out, levels, regions, summary)
     write_json(out / "summary.json", summary)
-    remove(scratch)
     return summary
 
 
