@@ -13,20 +13,18 @@ from dirl.card import claim, digest, finish, new_card
 from dirl.config import MapConfig
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
 from dirl.encoders.device import choose_device
-from dirl.errors import EncoderError
 from dirl.files import read_json, remove, replacing, write_json
 from dirl.maps import picture
-from dirl.maps.attend import Probe, TileReader, attend, probe
+from dirl.maps.attend import attend
 from dirl.maps.blend import blend, halve
-from dirl.maps.grid import make_grid, plan_map, tissue_tokens
+from dirl.maps.plan import Plan, make_plan
 from dirl.maps.regions import RULE, Region, to_geojson, top_regions
-from dirl.maps.scaling import PATCH_MASS, UNIFORM, UNITS, read_weights, weights_of
+from dirl.maps.scaling import PATCH_MASS, UNIFORM, UNITS
 from dirl.maps.tiffs import write_bytes, write_floats
 from dirl.progress import bar
 from dirl.report.style import encode
 from dirl.slides.cohort import SlideInput
-from dirl.slides.slide import Slide, check_resolution, open_slide
-from dirl.slides.tissue import find_tissue
+from dirl.slides.slide import open_slide
 from dirl.store.index import write_table
 from dirl.store.tiles import source_digest
 
@@ -35,7 +33,6 @@ Floats = NDArray[np.float32]
 FLOATS, BYTES = "attention.ome.tif", "attention.tif"
 FILES = {"float": FLOATS, "regions": "regions.geojson", "figure": "map.png", "tiles": "tiles.parquet"}
 UNFINISHED = "unfinished"
-TILE_PX = 224
 FIGURE_PX = 1500  # longer side of the map's level that is drawn
 CLIPPED = 0.995  # quantile that is the brightest byte
 # Where 1 is an even share, the scale goes to 2 at least: even attention is drawn as medium, not as much.
@@ -57,23 +54,6 @@ class MapResult:
 
     path: Path
     summary: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be mapped, and with what, before anything is written."""
-
-    encoder: LoadedEncoder
-    reader: TileReader
-    tissue: NDArray[np.bool_]
-    found: Probe
-    given: NDArray[np.float64] | None
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the channels."""
-        heads = range(self.found.heads if self.reader.config.heads == "each" else 0)
-        return ["mean of heads", *(f"head {head}" for head in heads)]
 
 
 def map_slide(
@@ -128,7 +108,7 @@ def map_slide(
     config = config or MapConfig()
     opened = open_slide(slide, config.mpp_override)
     try:
-        plan = _plan(loaded, opened, config)
+        plan = make_plan(loaded, opened, config)
         inputs = {"slide": source_digest(SlideInput(opened.info.slide_id, slide)), "encoder": loaded.digest}
         settings = config.model_dump(mode="json")
         settings |= {"encoder": loaded.spec, "size_px": plan.reader.grid.tile_px}
@@ -144,34 +124,6 @@ def map_slide(
     finish(out, card, {"tiles": len(plan.reader.tiles), "channels": len(plan.names)})
     remove(out / UNFINISHED)
     return MapResult(out, summary)
-
-
-def _tile_px(config: MapConfig, encoder: LoadedEncoder) -> int:
-    """Side of a tile, a whole number of patches where the encoder takes any size."""
-    patch = encoder.patch_px if encoder.input_px is None else 1
-    size = config.size_px or max(1, TILE_PX // patch) * patch
-    if size % patch:
-        reason = f"tiles of {size} px are no whole number of patches of {patch} px"
-        remedy = f"pass --size {max(1, size // patch) * patch}"
-        raise EncoderError(reason, where=encoder.name, remedy=remedy)
-    return size
-
-
-def _plan(encoder: LoadedEncoder, slide: Slide, config: MapConfig) -> Plan:
-    """Look at everything that can be wrong before the directory is claimed."""
-    info = slide.info
-    check_resolution(info, config.mpp, allow_upsample=config.allow_upsample)
-    tile_px = _tile_px(config, encoder)
-    side, _ = encoder.token_grid(tile_px)
-    grid = make_grid(info, tile_px, config.mpp, config.overlap, side)
-    tissue = tissue_tokens(grid, find_tissue(slide))
-    tiles = plan_map(grid, tissue, config.min_tissue, info.path)
-    reader = TileReader(slide, grid, tiles, config)
-    given = None
-    if config.between not in (UNIFORM, PATCH_MASS):
-        where = f"--between {config.between}"
-        given = weights_of(tiles, grid, read_weights(Path(config.between), info.slide_id), where)
-    return Plan(encoder, reader, tissue, probe(encoder, reader), given)
 
 
 def _make(
