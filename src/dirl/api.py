@@ -1,9 +1,17 @@
-"""Every command as a function of the same name, on objects instead of words."""
+"""Every command as a function of the same name (`dirl map`: `map_slide`), on objects instead of words."""
 
 from dirl.audit.run import audit
 from dirl.cells.compare import cells_score
 from dirl.cells.segment import cells
-from dirl.config import AuditConfig, CellsConfig, PretrainRecipe, ProbeConfig, TileConfig, load_recipe
+from dirl.config import (
+    AuditConfig,
+    CellsConfig,
+    MapConfig,
+    PretrainRecipe,
+    ProbeConfig,
+    TileConfig,
+    load_recipe,
+)
 from dirl.demo import demo
 from dirl.doctor import examine as doctor
 from dirl.encoders.checkpoint import load_encoder
@@ -11,6 +19,7 @@ from dirl.evaluate.probe import probe
 from dirl.export.run import export
 from dirl.features.embed import embed
 from dirl.features.h5 import Features, read_features
+from dirl.maps.run import map_slide
 from dirl.pretrain.run import load_run, pretrain
 from dirl.store.build import tile
 from dirl.store.dataset import CellStore, TileStore
@@ -22,6 +31,7 @@ __all__ = [
     "CellStore",
     "CellsConfig",
     "Features",
+    "MapConfig",
     "PretrainRecipe",
     "ProbeConfig",
     "StudyConfig",
@@ -38,6 +48,7 @@ __all__ = [
     "load_recipe",
     "load_run",
     "load_study",
+    "map_slide",
     "pretrain",
     "probe",
     "read_features",

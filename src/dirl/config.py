@@ -236,6 +236,27 @@ class AuditConfig(Settings):
     confounder: bool = False
 
 
+class MapConfig(Settings):
+    """How a slide's attention is mapped (`dirl map`): tiles of ``size_px`` at ``mpp``, which ``overlap``.
+
+    ``size_px`` of None is 224, or as many whole patches of the encoder as lie in that.
+    ``block`` counts from 0, or from the last with -1. ``within`` is the scale inside a tile, as in
+    `dirl.maps.scaling.within_tile`; ``between`` what puts tiles on one scale: ``uniform``, ``patch-mass`` or
+    a CSV or Parquet file of weights. Tiles with a smaller share of tissue than ``min_tissue`` are left out.
+    """
+
+    mpp: Positive = 0.5
+    size_px: Count | None = None
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    block: int = -1
+    heads: Literal["mean", "each"] = "mean"
+    within: Literal["tissue", "patches", "softmax", "rank"] = "tissue"
+    between: str = "uniform"
+    min_tissue: Share = 0.0
+    mpp_override: Positive | None = None
+    allow_upsample: bool = False
+
+
 Model = TypeVar("Model", bound=Settings)
 
 

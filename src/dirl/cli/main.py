@@ -18,6 +18,7 @@ from dirl.cli.demo import demo
 from dirl.cli.doctor import doctor
 from dirl.cli.embed import embed
 from dirl.cli.export import export
+from dirl.cli.map import map_slide
 from dirl.cli.pretrain import pretrain
 from dirl.cli.probe import probe
 from dirl.cli.study import study
@@ -73,6 +74,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 for command in (demo, doctor, tile, cells, cells_score, pretrain, study, embed, probe, audit, export):
     app.command(command.__name__.replace("_", "-"))(guarded(command))
+app.command("map")(guarded(map_slide))
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def plan_tiles(
         )
     x = np.round(np.arange(columns) * spec.stride_px * scale).astype(int)
     y = np.round(np.arange(rows) * spec.stride_px * scale).astype(int)
-    fractions = _tissue_fractions(tissue, x * info.mpp, y * info.mpp, spec.size_px * spec.mpp)
+    fractions = tissue_fractions(tissue, x * info.mpp, y * info.mpp, spec.size_px * spec.mpp)
     name = key(info.slide_id)
     tiles = [
         Tile(f"{name}_{x[j]}_{y[i]}", int(x[j]), int(y[i]), float(fractions[i, j]))
@@ -106,10 +106,24 @@ def key(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _tissue_fractions(
+def tissue_fractions(
     tissue: TissueMask, x_um: NDArray[np.float64], y_um: NDArray[np.float64], side_um: float
 ) -> NDArray[np.float64]:
-    """Share of tissue in every box of a grid, exact to the part of a mask's pixel; shape (rows, columns)."""
+    """Share of tissue in every square box of a grid, exact to the part of a mask's pixel.
+
+    Parameters
+    ----------
+    tissue
+        The slide's.
+    x_um, y_um : ndarray of shape (columns,), ndarray of shape (rows,)
+        Left and top edges of the boxes, in µm from the slide's corner.
+    side_um
+        Side of a box.
+
+    Returns
+    -------
+    ndarray of shape (rows, columns)
+    """
     total = np.pad(tissue.mask.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
 
     def up_to(lines: NDArray[np.float64], edges_um: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,164 @@
+"""The attention of every tile of a map, kept on disk tile by tile so that interrupted work goes on."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dirl.config import MapConfig
+from dirl.encoders.attention import attention_rows
+from dirl.encoders.checkpoint import LoadedEncoder, preprocess
+from dirl.errors import ConfigError, EncoderError
+from dirl.files import read_json, write_json
+from dirl.maps.grid import MapGrid, MapTiles
+from dirl.maps.scaling import within_tile
+from dirl.maps.scratch import array_on_disk
+from dirl.slides.slide import Slide, read
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TileReader:
+    """Reads a map's tiles from the slide."""
+
+    slide: Slide
+    grid: MapGrid
+    tiles: MapTiles
+    config: MapConfig
+
+    def __call__(self, index: int) -> NDArray[np.uint8]:
+        """Pixels of a tile, (tile_px, tile_px, 3)."""
+        x, y = (float(at[index]) * self.grid.token_level0_px for at in (self.tiles.columns, self.tiles.rows))
+        side, upsample = self.grid.tile_px, self.config.allow_upsample
+        return read(self.slide, x, y, side, side, self.config.mpp, allow_upsample=upsample)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one tile tells of an encoder: how many blocks and heads there are, and which block is meant."""
+
+    blocks: int
+    heads: int
+    block: int
+
+
+def probe(encoder: LoadedEncoder, reader: TileReader) -> Probe:
+    """Try an encoder on the first tile.
+
+    Raises
+    ------
+    EncoderError
+        If its attention cannot be had, or its token grid is not the map's.
+    ConfigError
+        If it has no such block.
+    """
+    rows = attention_rows(encoder.model, preprocess(encoder, _as_images([reader(0)])))
+    if rows.grid != (reader.grid.tile_tokens,) * 2:
+        reason = f"has {rows.grid[0]} × {rows.grid[1]} tokens on a tile, not {reader.grid.tile_tokens} a side"
+        raise EncoderError(reason, where=encoder.name, remedy="choose a --size that its patches divide")
+    blocks, block = rows.patches.shape[1], reader.config.block
+    if not -blocks <= block < blocks:
+        remedy = f"choose 0 to {blocks - 1}, or -1 for the last"
+        raise ConfigError(f"{encoder.name} has {blocks} blocks", where=f"--block {block}", remedy=remedy)
+    return Probe(blocks, rows.patches.shape[2], block % blocks)
+
+
+def attend(
+    folder: Path,
+    encoder: LoadedEncoder,
+    reader: TileReader,
+    tissue: NDArray[np.bool_],
+    block: int,
+    channels: int,
+    *,
+    batch: int,
+    workers: int,
+    advance: Callable[..., None],
+) -> tuple[Floats, Floats]:
+    """Compute the attention of every tile, going on where earlier work in the folder ended.
+
+    A tile has its own place in the file, and how many are done is written after them: what an interruption
+    leaves half-written is computed again, and the outcome is the same.
+
+    Parameters
+    ----------
+    folder
+        Holds the arrays.
+    encoder, reader
+        What looks at the tiles, and what reads them.
+    tissue : ndarray of the map's shape, bool
+    block
+        Whose attention, from 0.
+    channels
+        1 for the mean of heads, else 1 and one a head.
+    batch, workers
+        Tiles in a forward pass; threads that read them.
+    advance
+        Called with the number of tiles done.
+
+    Returns
+    -------
+    values : ndarray of shape (t, c, g, g), float32
+        Scaled within the tile.
+    mass : ndarray of shape (t, c), float32
+        Attention on all patch tokens of the tile together.
+
+    Raises
+    ------
+    EncoderError
+        If the attention is not finite.
+    """
+    count, side = len(reader.tiles), reader.grid.tile_tokens
+    done_file = folder / "done.json"
+    done = read_json(done_file)["tiles"] if done_file.exists() else 0
+    shapes = {"values": (count, channels, side, side), "mass": (count, channels)}
+    values, mass = (
+        open_memmap(folder / f"{name}.npy", "r+") if done else array_on_disk(folder / f"{name}.npy", shape)
+        for name, shape in shapes.items()
+    )
+    advance(done)
+    for part, images in _batches(reader, done, batch, workers):
+        rows = attention_rows(encoder.model, preprocess(encoder, images)).patches[:, block]
+        averaged = rows.mean(1, keepdim=True)
+        rows = averaged if channels == 1 else torch.cat([averaged, rows], 1)
+        if not rows.isfinite().all():
+            reason = "gives attention that is not finite"
+            raise EncoderError(reason, where=encoder.name, remedy="its weights are damaged")
+        here = [
+            tissue[i : i + side, j : j + side]
+            for i, j in zip(reader.tiles.rows[part], reader.tiles.columns[part], strict=True)
+        ]
+        values[part] = within_tile(rows, torch.from_numpy(np.stack(here)), reader.config.within).numpy()
+        mass[part] = rows.sum((-2, -1)).cpu().numpy()
+        values.flush()
+        mass.flush()
+        write_json(done_file, {"tiles": part.stop})
+        advance(len(images))
+    return values, mass
+
+
+def _batches(reader: TileReader, first: int, batch: int, workers: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield tiles in batches, the next one being read meanwhile."""
+    count = len(reader.tiles)
+    parts = [slice(i, min(i + batch, count)) for i in range(first, count, batch)]
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = [pool.submit(reader, i) for part in parts[:1] for i in range(count)[part]]
+        for part, following in zip(parts, [*parts, slice(0)][1:], strict=True):
+            current = ahead
+            ahead = [pool.submit(reader, i) for i in range(count)[following]]
+            try:
+                yield part, _as_images([future.result() for future in current])
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _as_images(tiles: list[NDArray[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2)

@@ -1,0 +1,100 @@
+"""Overlapping tiles into one map and its pyramid, in arrays on disk."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.maps.grid import BAND, MapGrid, MapTiles
+from dirl.maps.scratch import array_on_disk
+
+Floats = NDArray[np.float32]
+
+
+def window(tokens: int) -> Floats:
+    """Weight of a tile's tokens in the blend: sin² along both sides, from nearly 0 at the rim to 1.
+
+    Windows half a tile apart sum to 1 by themselves where the number of tokens is even; `blend` divides by
+    the sum, whatever it is.
+
+    Returns
+    -------
+    ndarray of shape (tokens, tokens), float32
+        Above 0 everywhere.
+    """
+    line = np.sin(np.pi * (np.arange(tokens) + 0.5) / tokens) ** 2
+    return np.outer(line, line).astype(np.float32)
+
+
+def blend(
+    path: Path,
+    values: Floats,
+    weights: NDArray[np.floating],
+    tiles: MapTiles,
+    grid: MapGrid,
+    tissue: NDArray[np.bool_],
+) -> Floats:
+    """Average overlapping tiles: ``m(u) = Σ_t h_t(u) w_t f_t(u) / Σ_t h_t(u)``, h being the window.
+
+    Parameters
+    ----------
+    path
+        Where the map is kept.
+    values : ndarray of shape (t, c, g, g)
+        f, by tile and channel.
+    weights : ndarray of shape (t, c)
+        w, by tile and channel.
+    tiles, grid
+        Where they lie.
+    tissue : ndarray of the map's shape, bool
+
+    Returns
+    -------
+    ndarray of shape (c, rows, columns), float32
+        Mapped from `path`; NaN where there is no tissue or no tile.
+    """
+    channels, side = values.shape[1], grid.tile_tokens
+    out = array_on_disk(path, (channels, *grid.shape))
+    total = np.zeros(grid.shape, np.float32)
+    feather = window(side)
+    for tile, (row, column) in enumerate(zip(tiles.rows, tiles.columns, strict=True)):
+        here = np.s_[row : row + side, column : column + side]
+        total[here] += feather
+        out[(..., *here)] += feather * values[tile] * weights[tile, :, None, None]
+    for top in range(0, grid.shape[0], BAND):
+        band = np.s_[top : top + BAND]
+        mapped = tissue[band] & (total[band] > 0)
+        np.divide(out[:, band], total[band], out=out[:, band], where=mapped)
+        out[:, band][:, ~mapped] = np.nan
+    return out
+
+
+def halve(path: Path, level: Floats, shape: tuple[int, int]) -> Floats:
+    """Make the next level of a pyramid: means of two by two pixels, those that are NaN left out.
+
+    Parameters
+    ----------
+    path
+        Where the level is kept.
+    level : ndarray of shape (c, rows, columns)
+    shape
+        Rows and columns of the result: half of the level's, rounded up.
+
+    Returns
+    -------
+    ndarray of shape (c, *shape), float32
+        NaN where all four are.
+    """
+    out = array_on_disk(path, (len(level), *shape))
+    for top in range(0, shape[0], BAND):
+        band = level[:, 2 * top : 2 * (top + BAND)]
+        odd = [(0, 0), *((0, side % 2) for side in band.shape[1:])]
+        fours = np.pad(band, odd, constant_values=np.nan)
+        fours = fours.reshape(len(level), fours.shape[1] // 2, 2, fours.shape[2] // 2, 2)
+        there = np.isfinite(fours)
+        count = there.sum((2, 4))
+        total = np.where(there, fours, 0).sum((2, 4))
+        means = np.full(count.shape, np.nan, np.float32)
+        np.divide(total, count, out=means, where=count > 0)
+        out[:, top : top + BAND] = means
+    return out

@@ -1,0 +1,159 @@
+"""Where a map's pixels and its tiles lie: one pixel a patch token, tiles a whole number of tokens apart."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.errors import SlideError
+from dirl.slides.slide import SlideInfo
+from dirl.slides.tiling import tissue_fractions
+from dirl.slides.tissue import TissueMask
+
+BAND = 1024  # rows of the map looked at together
+SMALLEST_PX = 64  # longer side of the coarsest level, at most
+
+
+@dataclass(frozen=True)
+class MapGrid:
+    """The raster of a map, which begins at the slide's corner.
+
+    Its pixel (i, j) is the token at rows ``[i·s, (i + 1)·s)`` and columns ``[j·s, (j + 1)·s)`` of the slide's
+    level 0, where s is `token_level0_px`.
+
+    Tiles begin on its lattice, so that tokens of overlapping tiles are the same places and nothing has to be
+    resampled. What is narrower than a token at the right and the bottom is not on the map.
+
+    Attributes
+    ----------
+    shape
+        Rows and columns of the map, in tokens.
+    token_level0_px, token_um
+        Side of a token in level-0 pixels, not necessarily whole, and in µm.
+    tile_px
+        Side of a tile in the pixels that it is read in.
+    tile_tokens
+        Tokens along a tile's side.
+    stride_tokens
+        From one tile to the next.
+    """
+
+    shape: tuple[int, int]
+    token_level0_px: float
+    token_um: float
+    tile_px: int
+    tile_tokens: int
+    stride_tokens: int
+
+    @property
+    def levels(self) -> list[tuple[int, int]]:
+        """Shape of every level of the pyramid, each half of the one before, rounded up."""
+        shapes = [self.shape]
+        while max(shapes[-1]) > SMALLEST_PX:
+            rows, columns = shapes[-1]
+            shapes.append((-(-rows // 2), -(-columns // 2)))
+        return shapes
+
+
+@dataclass(frozen=True)
+class MapTiles:
+    """The tiles that a map is made from, row by row.
+
+    Attributes
+    ----------
+    rows, columns : ndarray of shape (t,), int64
+        Their top-left corners, in tokens.
+    tissue_fraction : ndarray of shape (t,), float64
+        Share of their tokens that are tissue.
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    tissue_fraction: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def make_grid(info: SlideInfo, tile_px: int, mpp: float, overlap: float, tile_tokens: int) -> MapGrid:
+    """Lay a map's raster over a slide.
+
+    Parameters
+    ----------
+    info
+        The slide.
+    tile_px, mpp
+        Side of a tile, in pixels at this resolution.
+    overlap
+        Share of a tile's side that the next one covers too; rounded to whole tokens.
+    tile_tokens
+        Tokens along a tile's side.
+
+    Raises
+    ------
+    SlideError
+        If the slide is smaller than a tile.
+    """
+    token_um = tile_px * mpp / tile_tokens
+    side = token_um / info.mpp
+    # Half a pixel of grace: a slide as large as its tile stays one tile in spite of rounding.
+    columns, rows = (int((extent + 0.5) / side) for extent in info.size_px)
+    if min(rows, columns) < tile_tokens:
+        raise SlideError(
+            f"{info.size_px[0]}×{info.size_px[1]} px at {info.mpp:g} µm/px is smaller than one tile "
+            f"({tile_px} px at {mpp:g} µm/px)",
+            where=info.path,
+            remedy="ask for a smaller --size or a finer --mpp",
+        )
+    stride = max(1, round(tile_tokens * (1 - overlap)))
+    return MapGrid((rows, columns), side, token_um, tile_px, tile_tokens, stride)
+
+
+def tissue_tokens(grid: MapGrid, tissue: TissueMask) -> NDArray[np.bool_]:
+    """Tokens at least half of which is tissue, in the shape of the map."""
+    y_um, x_um = (np.arange(count, dtype=np.float64) * np.float64(grid.token_um) for count in grid.shape)
+    bands = [
+        tissue_fractions(tissue, x_um, y_um[top : top + BAND], grid.token_um) >= 0.5
+        for top in range(0, grid.shape[0], BAND)
+    ]
+    return np.concatenate(bands)
+
+
+def plan_map(grid: MapGrid, tissue: NDArray[np.bool_], min_tissue: float, where: object) -> MapTiles:
+    """Choose the tiles that hold tissue; the last of each row and column ends at the map's edge.
+
+    Parameters
+    ----------
+    grid
+        The raster.
+    tissue : ndarray of the map's shape, bool
+        Tokens that are tissue.
+    min_tissue
+        Share of a tile's tokens that must be tissue; with 0, one token is enough.
+    where
+        The slide, for errors.
+
+    Raises
+    ------
+    SlideError
+        If no tile has enough tissue.
+    """
+    rows, columns = (starts(extent, grid.tile_tokens, grid.stride_tokens) for extent in grid.shape)
+    total = np.pad(tissue.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
+    bands = total[rows + grid.tile_tokens] - total[rows]
+    counts = bands[:, columns + grid.tile_tokens] - bands[:, columns]
+    fractions = counts / grid.tile_tokens**2
+    chosen = np.argwhere((fractions > 0) & (fractions >= min_tissue))
+    if not len(chosen):
+        raise SlideError(
+            f"no tissue found: the fullest of {fractions.size} tiles holds {fractions.max():.0%}",
+            where=where,
+            remedy=f"lower --min-tissue (now {min_tissue:g}), or leave the slide out",
+        )
+    i, j = chosen.T
+    return MapTiles(rows[i], columns[j], fractions[i, j])
+
+
+def starts(extent: int, side: int, stride: int) -> NDArray[np.int64]:
+    """Where tiles of this side begin, so that they cover a line of tokens from its first to its last."""
+    return np.unique(np.append(np.arange(0, extent - side + 1, stride), extent - side))

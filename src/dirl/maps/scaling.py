@@ -1,0 +1,144 @@
+"""A softmax has no scale beyond its tile: how attention is scaled within a tile, and between tiles."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.spatial import cKDTree
+from torch import Tensor, from_numpy
+
+from dirl.errors import ConfigError
+from dirl.maps.grid import MapGrid, MapTiles
+
+UNITS = {
+    "softmax": "attention × patch tokens",
+    "patches": "attention ÷ uniform",
+    "tissue": "attention ÷ uniform over tissue",
+    "rank": "rank in the tile",
+}
+UNIFORM, PATCH_MASS = "uniform", "patch-mass"
+COLUMNS = ("x", "y", "weight")
+REMEDY = "columns x, y (a tile's top-left corner, level-0 px) and weight; with several slides, slide_id"
+
+
+def within_tile(rows: Tensor, tissue: Tensor, kind: str) -> Tensor:
+    """Scale the attention rows of tiles, each by itself.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (t, c, gh, gw)
+        Softmax values of the patch tokens; what is missing to 1 went to prefix tokens.
+    tissue : Tensor of shape (t, gh, gw), bool
+        Tokens that are tissue.
+    kind
+        ``softmax``: as they are, times the number of patch tokens. ``patches``: divided by their sum first,
+        so that 1 is what each token would get if all were alike. ``tissue``: the same over the tile's tissue
+        tokens alone. ``rank``: the share of the tile's tokens that get less, in 0..1, ties halved.
+
+    Returns
+    -------
+    Tensor of shape (t, c, gh, gw), float32
+    """
+    values = rows.float().cpu()
+    tokens = values.shape[-2] * values.shape[-1]
+    if kind == "softmax":
+        return values * tokens
+    if kind == "rank":
+        ranks = stats.rankdata(values.flatten(2).numpy(), axis=-1)
+        return from_numpy(((ranks - 0.5) / tokens).astype(np.float32)).view_as(values)
+    counted = tissue.to(values)[:, None] if kind == "tissue" else values.new_ones(())
+    mass = (values * counted).sum((-2, -1), keepdim=True).clamp(min=1e-30)
+    count = counted.expand_as(values).sum((-2, -1), keepdim=True)
+    return values / mass * count
+
+
+def read_weights(path: Path, slide_id: str) -> NDArray[np.float64]:
+    """Read tiles' weights, such as a slide model's attention, from a CSV or Parquet file.
+
+    Returns
+    -------
+    ndarray of shape (t, 3)
+        x, y and weight, of this slide where the file names slides.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, lacks a column, or holds no weights of this slide that are finite, not negative
+        and not all 0.
+    """
+    where = f"--between {path}"
+    try:
+        table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
+        if missing := [name for name in COLUMNS if name not in table.column_names]:
+            raise ConfigError(f"lacks the column {', '.join(missing)}", where=where, remedy=REMEDY)
+        if "slide_id" in table.column_names:
+            table = table.filter(pc.equal(table["slide_id"].cast(pa.string()), slide_id))
+        columns = [table[name].cast(pa.float64()).to_numpy() for name in COLUMNS]
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror or error})"
+        raise ConfigError(reason, where=where, remedy="name uniform, patch-mass or a file") from None
+    except pa.ArrowException as error:
+        reason = f"not a table of numbers ({' '.join(str(error).split())})"
+        raise ConfigError(reason, where=where, remedy=REMEDY) from None
+    weights = np.stack(columns, axis=1)
+    if not len(weights):
+        raise ConfigError(f"holds no tile of {slide_id}", where=where, remedy=REMEDY)
+    if not np.isfinite(weights).all() or weights[:, 2].min() < 0 or weights[:, 2].max() == 0:
+        reason = "weights must be finite, not negative and not all 0"
+        raise ConfigError(reason, where=where, remedy=REMEDY)
+    return weights
+
+
+def weights_of(
+    tiles: MapTiles, grid: MapGrid, given: NDArray[np.float64], where: object
+) -> NDArray[np.float64]:
+    """Weights of a map's tiles: means over the given tiles that cover each, by the area that they share.
+
+    The given tiles, such as those of a slide model, need not be the map's; they are of the same side.
+
+    Parameters
+    ----------
+    tiles, grid
+        The map's.
+    given : ndarray of shape (k, 3)
+        x and y in level-0 pixels, and the weight.
+    where
+        The file, for errors.
+
+    Returns
+    -------
+    ndarray of shape (t,)
+        Their mean is 1.
+
+    Raises
+    ------
+    ConfigError
+        If a tile of the map shares nothing with any given tile, or only with such of weight 0 all over.
+    """
+    corners = np.stack([tiles.columns, tiles.rows], axis=1) * grid.token_level0_px
+    side = grid.tile_tokens * grid.token_level0_px
+    # At least half a token in common: touching tiles overlap by a rounding error.
+    reach = side - grid.token_level0_px / 2
+    near = cKDTree(given[:, :2]).query_ball_point(corners, reach, p=np.inf)
+    counts = np.array([len(found) for found in near])
+    if missed := int((counts == 0).sum()):
+        first = int((counts == 0).argmax())
+        fullest = float(tiles.tissue_fraction[counts == 0].max())
+        raise ConfigError(
+            f"misses {missed} of {len(tiles)} tiles, first at x {corners[first, 0]:.0f}, "
+            f"y {corners[first, 1]:.0f}",
+            where=where,
+            remedy=f"add them, or leave out what holds so little tissue with --min-tissue "
+            f"{min(1.0, fullest + 0.01):.2f}",
+        )
+    which, found = np.repeat(np.arange(len(tiles)), counts), np.concatenate(near).astype(int)
+    shared = np.prod(side - np.abs(given[found, :2] - corners[which]), axis=1)
+    weights = np.bincount(which, shared * given[found, 2]) / np.bincount(which, shared)
+    if not weights.any():
+        raise ConfigError("every tile of the map has weight 0", where=where, remedy=REMEDY)
+    return np.asarray(weights / weights.mean())

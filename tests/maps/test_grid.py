@@ -1,0 +1,65 @@
+"""Tiles lie on the tokens' lattice, on the map, and cover all tissue."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from dirl.errors import SlideError
+from dirl.maps.grid import MapGrid, make_grid, plan_map, starts
+from dirl.slides.slide import SlideInfo
+
+
+def info(width, height, mpp):
+    return SlideInfo("s", Path("s.tif"), None, (width, height), mpp, (1.0,))
+
+
+@given(side=st.integers(1, 20), more=st.integers(0, 60), stride=st.integers(1, 20))
+def test_starts_cover_a_line_and_stay_on_it(side, more, stride):
+    extent, stride = side + more, min(stride, side)
+    covered = np.zeros(extent, int)
+    for start in starts(extent, side, stride):
+        assert 0 <= start <= extent - side
+        covered[start : start + side] += 1
+    assert covered.min() >= 1
+
+
+@settings(deadline=None)
+@given(
+    tissue=arrays(bool, st.tuples(st.integers(6, 25), st.integers(6, 25))),
+    side=st.integers(1, 6),
+    overlap=st.floats(0, 0.95),
+)
+def test_every_tissue_token_lies_in_a_chosen_tile(tissue, side, overlap):
+    tissue[0, 0] = True
+    grid = MapGrid(tissue.shape, 16.0, 8.0, 16 * side, side, max(1, round(side * (1 - overlap))))
+    tiles = plan_map(grid, tissue, 0.0, "slide")
+    covered = np.zeros(tissue.shape, bool)
+    for i, j, fraction in zip(tiles.rows, tiles.columns, tiles.tissue_fraction, strict=True):
+        here = tissue[i : i + side, j : j + side]
+        assert here.shape == (side, side) and here.mean() == pytest.approx(fraction) and fraction > 0
+        covered[i : i + side, j : j + side] = True
+    assert not (tissue & ~covered).any()
+
+
+def test_the_map_covers_whole_tokens_from_the_corner():
+    grid = make_grid(info(2220, 2967, 0.499), 224, 0.5, 0.5, 14)
+    assert grid.shape == (185, 138) and grid.stride_tokens == 7
+    assert grid.token_um == 8.0 and grid.token_level0_px == pytest.approx(8 / 0.499)
+    assert grid.levels == [(185, 138), (93, 69), (47, 35)]
+    assert make_grid(info(224, 224, 0.5), 224, 0.5, 0.5, 14).shape == (14, 14)
+
+
+def test_too_small_a_slide_and_one_without_tissue_are_refused():
+    with pytest.raises(SlideError, match="smaller than one tile"):
+        make_grid(info(200, 3000, 0.5), 224, 0.5, 0.5, 14)
+    grid = MapGrid((20, 20), 16.0, 8.0, 160, 10, 5)
+    with pytest.raises(SlideError, match="no tissue found: the fullest of 9 tiles holds 0%"):
+        plan_map(grid, np.zeros((20, 20), bool), 0.0, "slide")
+    sparse = np.zeros((20, 20), bool)
+    sparse[0, :10] = True
+    with pytest.raises(SlideError, match=r"holds 10% — lower --min-tissue \(now 0.5\)"):
+        plan_map(grid, sparse, 0.5, "slide")

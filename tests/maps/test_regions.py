@@ -1,0 +1,52 @@
+"""Outlines enclose exactly their tokens, and the highest tokens become annotations."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from matplotlib.path import Path as Polygon
+from scipy import ndimage
+
+from dirl.maps.grid import MapGrid
+from dirl.maps.regions import outlines, to_geojson, top_regions
+
+
+def area(ring):
+    x, y = ring.T
+    return abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2
+
+
+@settings(deadline=None)
+@given(mask=arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_an_outline_less_its_holes_is_the_mask(mask):
+    labels, count = ndimage.label(mask)
+    for number in range(1, count + 1):
+        component = labels == number
+        rings = outlines(component)
+        assert all((ring[0] == ring[-1]).all() and (ring % 1 == 0).all() for ring in rings)
+        assert area(rings[0]) - sum(map(area, rings[1:])) == component.sum()
+        centres = np.indices(mask.shape)[::-1].reshape(2, -1).T + 0.5
+        inside = sum(Polygon(ring).contains_points(centres).astype(int) for ring in rings) % 2 == 1
+        assert np.array_equal(inside.reshape(mask.shape), component)
+
+
+def test_top_regions_and_their_measurements():
+    values = np.full((40, 50), np.nan, np.float32)
+    values[5:35, 5:45] = 1
+    values[10:13, 20:24] = 3
+    values[30:32, 8:10] = 5
+    values[20, 20:23] = 9  # three tokens: too few
+    threshold, regions = top_regions(values)
+    assert threshold == 1 and [region.tokens for region in regions] == [12, 4]
+    assert (regions[0].mean, regions[1].top) == (3, 5)
+    features = to_geojson(regions, MapGrid((40, 50), 16.0, 8.0, 224, 14, 7), "attention")["features"]
+    corners = np.array(features[0]["geometry"]["coordinates"][0])
+    assert corners.min(0).tolist() == [320, 160] and corners.max(0).tolist() == [384, 208]
+    assert features[0]["properties"]["objectType"] == "annotation"
+    measured = features[0]["properties"]["measurements"]
+    assert measured == {"mean attention": 3, "max attention": 3, "area µm^2": pytest.approx(12 * 64)}
+
+
+def test_a_flat_map_has_no_top():
+    assert top_regions(np.ones((20, 20), np.float32)) == (None, [])
