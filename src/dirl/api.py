@@ -1,6 +1,7 @@
 """Every command as a function of the same name, on objects instead of words."""
 
 from dirl.audit.run import audit
+from dirl.cells.export import cells_export
 from dirl.cells.scores import cells_score
 from dirl.cells.segment import cells
 from dirl.config import AuditConfig, CellsConfig, PretrainRecipe, ProbeConfig, TileConfig, load_recipe
@@ -29,6 +30,7 @@ __all__ = [
     "TileStore",
     "audit",
     "cells",
+    "cells_export",
     "cells_score",
     "demo",
     "doctor",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry import shape
 
 from dirl.card import digest
-from dirl.cells.polygons import outlines
+from dirl.cells.polygons import Outlines, outlines
 from dirl.cells.source import OwnNuclei, check_place, source_files
 from dirl.errors import ConfigError
 from dirl.store.dataset import TileStore
@@ -83,6 +83,19 @@ class GeoJSON:
             cut=outlines(ids, shapes).cut,
             notes=notes,
         )
+
+
+def read_outlines(file: Path) -> Outlines:
+    """Read the outlines of a file, with the ids that they have when it is read as nuclei.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read.
+    """
+    features, _ = _nuclei(_features(file))
+    shapes, kept, _ = _shapes(features, file)
+    return outlines(_ids(features[i].get("properties") or {} for i in kept), shapes)
 
 
 def _features(file: Path) -> list[dict[str, Any]]:

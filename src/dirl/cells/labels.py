@@ -186,8 +186,10 @@ def _scale(labels: NDArray[np.int32], size_px: tuple[int, int], stated: float | 
 
 
 def _cut(labels: NDArray[np.int32], scale: float, grid: Grid) -> NDArray[np.int32]:
-    offsets = (np.arange(grid.side) + 0.5) * grid.step
-    rows, columns = (np.floor((start + offsets) / scale).astype(np.int64) for start in (grid.y, grid.x))
+    rows, columns = (
+        np.floor((first + np.arange(grid.side) + 0.5) * (grid.step / scale)).astype(np.int64)
+        for first in (grid.row, grid.column)
+    )
     height, width = labels.shape
     inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
     return np.asarray(labels[rows.clip(0, height - 1)[:, None], columns.clip(0, width - 1)] * inside)

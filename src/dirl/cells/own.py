@@ -56,6 +56,13 @@ def own_tiles(
     draw(*zip(*shown, strict=True))
 
 
+def first_pixel(tiles: TileStore, row: int) -> tuple[int, int]:
+    """Row and column of a tile's first pixel on its slide's own grid of the tiles' resolution."""
+    step = tiles.spec.mpp / tiles.slides[str(tiles.index["slide_id"][row])].mpp
+    y, x = (tiles.index[name][row].as_py() / step for name in ("y", "x"))
+    return int(np.floor(y + 0.5)), int(np.floor(x + 0.5))
+
+
 def _from_slide(
     tiles: TileStore,
     slide_id: str,
@@ -75,8 +82,7 @@ def _from_slide(
     add(**_columns(nuclei, record.mpp), id=nuclei.ids.tolist(), tile_id=[None] * len(nuclei.ids))
     step = tiles.spec.mpp / record.mpp
     for row in rows:
-        x, y = (float(np.floor(tiles.index[name][row].as_py() / step + 0.5)) * step for name in ("x", "y"))
-        yield row, nuclei.cut(Grid(x, y, step, tiles.spec.size_px))
+        yield row, nuclei.cut(Grid(*first_pixel(tiles, row), tiles.spec.size_px, step))
 
 
 def _from_tiles(
@@ -110,7 +116,7 @@ def _from_tiles(
             columns["y"] = [y + at * scale for at in columns["y"]]
         owner = tile_id if record.kind == "tiles" else None
         add(**columns, id=ids.tolist(), tile_id=[owner] * len(ids))
-        labels = nuclei.cut(Grid(0, 0, 1, spec.size_px))
+        labels = nuclei.cut(Grid(0, 0, spec.size_px))
         yield row, _renumbered(labels, nuclei.ids, ids)
 
 

@@ -39,19 +39,19 @@ class Outlines:
 
     def cut(self, grid: Grid) -> NDArray[np.int32]:
         """Labels at the middles of a grid's pixels, shape (side, side); where two overlap, the first's."""
-        side = grid.side
-        far = grid.step * side
-        near = self.tree.query(shapely.box(grid.x, grid.y, grid.x + far, grid.y + far))
+        side, first_row, first_column = grid.side, grid.row, grid.column
+        corners = np.array([first_column, first_row, first_column + side, first_row + side]) * grid.step
         # What is written last to a pixel stays there.
-        near = np.sort(near)[::-1]
+        near = np.sort(self.tree.query(shapely.box(*corners)))[::-1]
         counts = self.first[near + 1] - self.first[near]
         owner, piece = np.repeat(np.arange(len(near)), counts), _ranges(self.first[near], counts)
         # In a system where the middle of the pixel in row i and column j is at (j, i).
-        x1, y1, x2, y2 = ((self.edges[piece] - (grid.x, grid.y) * 2) / grid.step - 0.5).T
-        top, bottom = (np.ceil(y).clip(0, side).astype(np.int64) for y in (y1, y2))
+        x1, y1, x2, y2 = (self.edges[piece] / grid.step - 0.5).T
+        top, bottom = (np.ceil(y).clip(first_row, first_row + side).astype(np.int64) for y in (y1, y2))
         at, row = np.repeat(np.arange(len(piece)), bottom - top), _ranges(top, bottom - top)
         x = x1[at] + (row - y1[at]) * ((x2 - x1)[at] / (y2 - y1)[at])
-        column = np.ceil(x).clip(0, side).astype(np.int64)
+        row -= first_row
+        column = (np.ceil(x) - first_column).clip(0, side).astype(np.int64)
         order = np.lexsort((column, row, owner[at]))
         # Each row crosses an outline an even number of times: in, out, in, out.
         enter, leave = order[::2], order[1::2]
@@ -94,8 +94,11 @@ def along_pixels(mask: NDArray[np.bool_], top: int, left: int) -> Any:
     row, column = np.nonzero(padded[1:] != padded[:-1])
     level = np.stack([column - 1, row, column, row], 1)
     pieces = np.concatenate([upright, level]).reshape(-1, 2, 2) + np.array([left, top])
-    lines = shapely.multilinestrings(shapely.linestrings(pieces.astype(np.float64)))
-    return shapely.simplify(shapely.build_area(lines), 0)
+    faces = shapely.get_parts(shapely.polygonize(shapely.linestrings(pieces.astype(np.float64))))
+    # Holes are faces too: what a face is shows at any of its pixels.
+    x, y = shapely.get_coordinates(shapely.point_on_surface(faces)).astype(np.int64).T
+    faces = shapely.simplify(faces[mask[y - top, x - left]], 0)
+    return faces[0] if len(faces) == 1 else shapely.multipolygons(faces)
 
 
 def _ranges(start: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -20,22 +20,25 @@ BESIDE = ".labels"
 
 @dataclass(frozen=True)
 class Grid:
-    """Pixels that labels are wanted at: `side` by `side` squares, all in pixels of the image they lie on.
+    """A square of pixels that labels are wanted at, on an image's own grid of another resolution.
+
+    That grid begins at the image's corner. So a pixel has the same middle, to the last digit, whichever
+    square it is asked for in.
 
     Attributes
     ----------
-    x, y
-        Top-left corner of the first.
-    step
-        Side of each.
+    row, column
+        Of the first pixel.
     side
-        How many there are along each axis.
+        How many pixels there are along each axis.
+    step
+        Side of each in pixels of the image.
     """
 
-    x: float
-    y: float
-    step: float
+    row: int
+    column: int
     side: int
+    step: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -142,12 +145,14 @@ def source_files(
             files[tile_id] = _only(here, tile_id)
     missing = [tile_id for tile_id in tile_ids if tile_id not in files]
     if len(missing) == len(tile_ids):
-        kinds = "|".join(suffix.lstrip(".") for suffix in suffixes)
+        first, *others = suffixes
+        kinds = first + (f" (or {', '.join(others)})" if others else "")
         raise ConfigError(
             f"holds nothing for {slide_id}",
             where=place,
-            remedy=(f"put {slide_id}.{kinds} there, or " if record.kind == "slide" else "put there ")
-            + f"one file for each tile, such as {missing[0]}.{kinds}",
+            remedy="put there "
+            + (f"{slide_id}{kinds}, or " if record.kind == "slide" else "")
+            + f"a file for each tile, such as {missing[0]}{first}",
         )
     if missing:
         raise ConfigError(
@@ -195,11 +200,11 @@ def forget_listings() -> None:
 @lru_cache(maxsize=8)
 def _by_name(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
     files = sorted(f for f in place.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
+    files = [file for file in files if not any(part[0] == "." for part in file.relative_to(place).parts)]
     beside = [file for file in files if file.stem.endswith(BESIDE)]
     found: dict[str, tuple[Path, ...]] = {}
     for file in beside or files:
-        if not file.name.startswith("."):
-            found[key(_name(file))] = (*found.get(key(_name(file)), ()), file)
+        found[key(_name(file))] = (*found.get(key(_name(file)), ()), file)
     return found
 
 
