@@ -2,6 +2,7 @@
 
 from dirl.audit.run import audit
 from dirl.cells.export import cells_export
+from dirl.cells.report import cells_report
 from dirl.cells.scores import cells_score
 from dirl.cells.segment import cells
 from dirl.config import AuditConfig, CellsConfig, PretrainRecipe, ProbeConfig, TileConfig, load_recipe
@@ -31,6 +32,7 @@ __all__ = [
     "audit",
     "cells",
     "cells_export",
+    "cells_report",
     "cells_score",
     "demo",
     "doctor",

@@ -12,8 +12,8 @@ shapely = pytest.importorskip("shapely")
 from dirl import synthetic  # noqa: E402
 from dirl.cells.export import cells_export  # noqa: E402
 from dirl.cells.geojson import GeoJSON  # noqa: E402
+from dirl.cells.own_files import Grid  # noqa: E402
 from dirl.cells.segment import cells  # noqa: E402
-from dirl.cells.source import Grid  # noqa: E402
 from dirl.config import CellsConfig, TileConfig  # noqa: E402
 from dirl.errors import ConfigError, StoreError  # noqa: E402
 from dirl.files import read_json  # noqa: E402

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dirl.cells.source import Grid
+from dirl.cells.own_files import Grid
 
 shapely = pytest.importorskip("shapely")
 from dirl.cells.polygons import along_pixels, outlines  # noqa: E402

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dirl.card import claim, digest, finish, new_card
 from dirl.cells.own import first_pixel
-from dirl.cells.source import Grid
+from dirl.cells.own_files import Grid
 from dirl.errors import ConfigError, DirlError, PartlyFailedError, explained
 from dirl.files import read_json, write_json, write_text
 from dirl.parallel import each

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from shapely.geometry import shape
 
 from dirl.card import digest
+from dirl.cells.own_files import OwnNuclei, check_place, source_files
 from dirl.cells.polygons import Outlines, outlines
-from dirl.cells.source import OwnNuclei, check_place, source_files
 from dirl.errors import ConfigError
 from dirl.store.dataset import TileStore
 
@@ -28,7 +28,7 @@ NUCLEUS_UM2 = (8.0, 600.0)
 
 @dataclass(frozen=True)
 class GeoJSON:
-    """QuPath objects in a folder, a file named as each slide or tile; see `dirl.cells.source.source_files`.
+    """QuPath objects in a folder, in files named as slides or tiles; see `dirl.cells.own_files.source_files`.
 
     Attributes
     ----------
@@ -49,11 +49,11 @@ class GeoJSON:
         return digest({"source": "geojson"})
 
     def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
-        """Find the files of a slide; see `dirl.cells.source.CellSource`."""
+        """Find the files of a slide; see `dirl.cells.own_files.CellSource`."""
         return source_files(check_place(self.place), SUFFIXES, tiles, slide_id)
 
     def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> OwnNuclei:
-        """Read a file of objects; see `dirl.cells.source.CellSource`."""
+        """Read a file of objects; see `dirl.cells.own_files.CellSource`."""
         features, notes = _nuclei(_features(file))
         shapes, kept, counts = _shapes(features, file)
         notes |= counts

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from dirl.card import digest
-from dirl.cells.source import Grid, OwnNuclei, check_place, classes_file, source_files
+from dirl.cells.own_files import Grid, OwnNuclei, check_place, classes_file, source_files
 from dirl.errors import ConfigError
 from dirl.slides.slide import SAME_MPP
 from dirl.store.dataset import TileStore
@@ -28,7 +28,7 @@ LARGEST_ID = np.iinfo(np.int32).max
 
 @dataclass(frozen=True)
 class LabelMaps:
-    """Instance maps in a folder, named as slides or tiles are; see `dirl.cells.source.source_files`.
+    """Instance maps in a folder, named as slides or tiles are; see `dirl.cells.own_files.source_files`.
 
     Attributes
     ----------
@@ -57,11 +57,11 @@ class LabelMaps:
         return digest({"source": "labels", "mpp": self.mpp})
 
     def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
-        """Find the maps of a slide; see `dirl.cells.source.CellSource`."""
+        """Find the maps of a slide; see `dirl.cells.own_files.CellSource`."""
         return source_files(check_place(self.place), SUFFIXES, tiles, slide_id)
 
     def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> OwnNuclei:
-        """Read a map; see `dirl.cells.source.CellSource`."""
+        """Read a map; see `dirl.cells.own_files.CellSource`."""
         labels, names = read_map(file)
         scale = _scale(labels, size_px, None if self.mpp is None else self.mpp / mpp, file)
         inside = np.flatnonzero(labels)

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from dirl.cells.nuclei import Segmenter
-from dirl.cells.source import CellSource
+from dirl.cells.own_files import CellSource
 from dirl.config import CellsConfig
 from dirl.errors import ConfigError
 from dirl.plugins import names, resolve

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.cells.own_files import CellSource, Grid, OwnNuclei
 from dirl.cells.regions import region_ids
-from dirl.cells.source import CellSource, Grid, OwnNuclei
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.dataset import TileStore
 

@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from dirl.cells.source import Grid
+from dirl.cells.own_files import Grid
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from dirl.card import claim, finish, new_card
 from dirl.cells.named import cells_name, load_segmenter
 from dirl.cells.nuclei import Finder, Segmenter
 from dirl.cells.own import own_tiles
+from dirl.cells.own_files import CellSource, fingerprint, forget_listings
 from dirl.cells.picture import draw_nuclei
 from dirl.cells.regions import region_ids
-from dirl.cells.source import CellSource, fingerprint, forget_listings
 from dirl.cells.stains import stain_groups
 from dirl.cells.statistics import Statistics, statistics_file, write_statistics, write_summary
 from dirl.cells.windows import BATCH, Boxes, Found, SlideLabels

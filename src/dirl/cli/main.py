@@ -14,6 +14,7 @@ import dirl
 from dirl.cli.audit import audit
 from dirl.cli.cells import cells
 from dirl.cli.cells_export import cells_export
+from dirl.cli.cells_report import cells_report
 from dirl.cli.cells_score import cells_score
 from dirl.cli.demo import demo
 from dirl.cli.doctor import doctor
@@ -73,7 +74,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 COMMANDS = (
-    *(demo, doctor, tile, cells, cells_score, cells_export),
+    *(demo, doctor, tile, cells, cells_report, cells_score, cells_export),
     *(pretrain, study, embed, probe, audit, export),
 )
 for command in COMMANDS:
