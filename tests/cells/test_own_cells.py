@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 
 from dirl.cells.labels import LabelMaps, read_map
 from dirl.cells.named import load_segmenter
@@ -14,6 +15,7 @@ from dirl.cells.segment import cells
 from dirl.config import CellsConfig, TileConfig
 from dirl.errors import ConfigError, PartlyFailedError
 from dirl.files import read_json
+from dirl.pretrain.prior import make_prior
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write
@@ -133,6 +135,26 @@ def test_classes_of_maps(store, truth, tmp_path):
     named = own(store, tmp_path / "other", name="named").nuclei("one").to_pydict()
     assert set(named["class"]) <= {"blood", None}
     assert read_json(found.path / "summary.json")["slides"]["two"]["classes"].keys() == set(CLASSES)
+
+
+def test_classes_are_regions_of_the_prior_and_the_ring_is_in_micrometres(store, truth, tmp_path, recipe):
+    for name, labels in truth.items():
+        ids = np.unique(labels[labels > 0])
+        np.savez(tmp_path / f"{name}.npz", labels=labels, classes=np.array(CLASSES)[ids % 2])
+    found = own(store, tmp_path)
+    tiles = TileStore.open(store)
+    both = {}
+    for regions in ("classes", "tissue"):
+        dense = recipe.dense.model_copy(update={"weight": 1.0, "regions": regions, "ring_um": 3.0})
+        both[regions] = make_prior(recipe.model_copy(update={"cells": "labels", "dense": dense}), tiles)
+    assert both["classes"].names == (*CLASSES, "rest")
+    for i in range(0, len(tiles), 3):
+        labels, tissue = found.labels(i), found.regions(i) > 0
+        expected = np.where(labels > 0, 1 + labels % 2, np.where(tissue, 3, 0))
+        assert np.array_equal(both["classes"].ids(i), expected)
+        near = distance_transform_edt(labels == 0) <= 3.0 / 0.5
+        expected = np.where(labels > 0, 1, np.where(tissue, np.where(near, 2, 3), 0))
+        assert not labels.any() or np.array_equal(both["tissue"].ids(i), expected)
 
 
 def test_a_file_that_changed_is_read_again_and_no_other(store, truth, tmp_path):

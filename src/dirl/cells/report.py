@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
 
 from dirl.card import claim, digest, finish, new_card
 from dirl.cells.statistics import TOKENS_UM, pooled, slide_statistics
@@ -12,7 +14,7 @@ from dirl.errors import StoreError
 from dirl.files import write_json, write_text
 from dirl.progress import bar
 from dirl.randomness import hashes
-from dirl.report.cells import histograms_figure, outlined, overlays_figure, slide_value, slides_figure
+from dirl.report.cells import class_colours, histograms_figure, outlined, slide_value, slides_figure
 from dirl.report.html import page
 from dirl.report.style import encode
 from dirl.store.dataset import CellStore, TileStore
@@ -34,6 +36,7 @@ COMPARED = {
     "empty": "% of its tiles have no nucleus",
 }
 NOTES = 8
+JPEG_QUALITY = 88
 
 
 def cells_report(
@@ -101,17 +104,19 @@ def cells_report(
     chosen = np.argsort(hashes(seed, opened.tile_ids.tolist()))[: max(1, tiles)]
     classes = sorted({each for one in summaries.values() for each in one["all"]["classes"]})
     figures = {
-        "overlays": overlays_figure(_pictures(opened, sources, classes, chosen.tolist()), names, classes),
-        "histograms": histograms_figure(summaries),
-        "slides": slides_figure(summaries, {each["slide"] for each in far}),
+        "histograms": ("svg", encode(histograms_figure(summaries), "svg")),
+        "slides": ("svg", encode(slides_figure(summaries, {each["slide"] for each in far}), "svg")),
     }
-    kinds = {"overlays": "png", "histograms": "svg", "slides": "svg"}
+    examples = []
+    for row in chosen.tolist():
+        pictures = {f"{name} {row}": made for name, made in _pictures(opened, sources, classes, row).items()}
+        figures |= {name: ("jpeg", made) for name, made in pictures.items()}
+        examples.append((str(opened.tile_ids[row]), list(zip(["tile", *names], pictures, strict=True))))
     card = finish(out, card, {"slides": len(opened.slides), "tiles": len(opened), "cells": len(names)})
-    images = {name: (kinds[name], encode(figure, kinds[name])) for name, figure in figures.items()}
     text = page(
         "cells.html",
         card,
-        images,
+        figures,
         summaries=summaries,
         standing_out=far,
         remarks=_remarks(summaries),
@@ -124,6 +129,9 @@ def cells_report(
         mpp=opened.spec.mpp,
         tokens_um=TOKENS_UM,
         classes=classes,
+        colours=class_colours(classes),
+        examples=examples,
+        columns=4 if len(names) == 1 else 1 + len(names),
         shown=len(chosen),
         seed=seed,
     )
@@ -174,20 +182,21 @@ def _all_cells(store: Path) -> list[str]:
 
 
 def _pictures(
-    tiles: TileStore, sources: Mapping[str, CellStore], classes: Sequence[str], rows: Sequence[int]
-) -> list[tuple[str, list[Any]]]:
-    """Every shown tile, plain and with the outlines of each segmenter."""
-    shown = []
-    for row in rows:
-        slide_id, image = str(tiles.slide_ids[row]), tiles.image(row)
-        pictures = [image]
-        for cells in sources.values():
-            nuclei = cells.nuclei(slide_id, ["id", "class"]).to_pydict()
-            named = zip(nuclei["id"], nuclei["class"], strict=True)
-            colours = {number: classes.index(name) + 1 for number, name in named if name}
-            pictures.append(outlined(image, cells.labels(row), colours))
-        shown.append((str(tiles.tile_ids[row]), pictures))
-    return shown
+    tiles: TileStore, sources: Mapping[str, CellStore], classes: Sequence[str], row: int
+) -> dict[str, bytes]:
+    """JPEGs of a tile, plain and with the outlines of each segmenter."""
+    slide_id, image = str(tiles.slide_ids[row]), tiles.image(row)
+    shown = {"tile": outlined(image, np.zeros(image.shape[:2], np.int32), {})}
+    for name, cells in sources.items():
+        nuclei = cells.nuclei(slide_id, ["id", "class"]).to_pydict()
+        named = zip(nuclei["id"], nuclei["class"], strict=True)
+        colours = {number: classes.index(name) + 1 for number, name in named if name}
+        shown[f"by {name}"] = outlined(image, cells.labels(row), colours)
+    return {name: _jpeg(picture) for name, picture in shown.items()}
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+    return bytes(simplejpeg.encode_jpeg(picture, quality=JPEG_QUALITY, colorsubsampling="444"))
 
 
 def _remarks(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -195,8 +204,8 @@ def _remarks(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     remarks = []
     for name, one in summaries.items():
         for slide_id, slide in one["slides"].items():
-            for what, count in slide.get("notes", {}).items():
-                remarks.append(f"{name}, {slide_id}: {count} {what}.")
+            notes = slide.get("notes", {})
+            remarks += [f"{name}, {slide_id}: {count} {what}." for what, count in notes.items()]
     more = len(remarks) - NOTES
     return remarks if more <= 0 else [*remarks[:NOTES], f"And {more} more of this kind, in summary.json."]
 

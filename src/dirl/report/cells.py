@@ -1,4 +1,4 @@
-"""The pictures of a report on cells: outlines on tiles, and charts of a store's statistics."""
+"""The pictures of a report on cells: outlines on tiles, and charts of their statistics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,17 +7,18 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 from skimage.segmentation import find_boundaries
 
 from dirl.cells.statistics import AREA_STEP_UM2, COVERAGE_STEPS
 from dirl.report.style import COLOURS, STYLE, new_figure
 
 GRID = "#e3e6ea"
-ENLARGE = 3
+ENLARGE = 2
 # Bright enough on hematoxylin and on eosin; a nucleus without a class has the first.
 OUTLINES = ("#ffe600", "#00e5ff", "#39ff14", "#ff7b00", "#ffffff", "#ff4dd2")
+DASHES = ("-", "--", ":", "-.")
 MOST_NAMED = 40
 
 
@@ -35,56 +36,19 @@ def outlined(
     """
     large = image.repeat(ENLARGE, 0).repeat(ENLARGE, 1)
     ids = labels.repeat(ENLARGE, 0).repeat(ENLARGE, 1)
-    edges = find_boundaries(ids, mode="inner")  # type: ignore[no-untyped-call]
-    there = np.unique(ids[edges])
-    colours = np.zeros((int(there.max(initial=0)) + 1, 3), np.uint8)
-    for number in there.tolist():
-        colours[number] = _rgb(OUTLINES[classes.get(number, 0) % len(OUTLINES)])
-    large[edges] = colours[ids[edges]]
+    edges = find_boundaries(ids, mode="thick")  # type: ignore[no-untyped-call]
+    # A line is drawn on both sides of a border; outside it takes the colour of the nucleus beside it.
+    beside = maximum_filter(ids, 3)
+    number, which = np.unique(beside[edges], return_inverse=True)
+    colours = np.array([_rgb(OUTLINES[classes.get(i, 0) % len(OUTLINES)]) for i in number.tolist()], np.uint8)
+    large[edges] = colours.reshape(-1, 3)[which]
     return large
 
 
-def overlays_figure(
-    tiles: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]],
-    names: Sequence[str],
-    classes: Sequence[str],
-) -> Figure:
-    """Tiles with outlines: a tile a row, plain and by each segmenter; of one segmenter, two tiles a row.
-
-    Parameters
-    ----------
-    tiles
-        Of each its name, and its picture plain and with each segmenter's outlines.
-    names
-        The segmenters.
-    classes
-        Names of classes, in the order of their colours from the second.
-    """
-    titles = ["tile", *names]
-    abreast = 1 if len(names) > 1 else 2
-    rows, columns = -(-len(tiles) // abreast), abreast * len(titles)
-    panel = 2.45
-    with mpl.rc_context(STYLE):
-        figure = new_figure((panel * columns, (panel + 0.2) * rows + (0.75 if classes else 0.3)))
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for axis in axes.ravel():
-            axis.set_axis_off()
-        for i, (name, pictures) in enumerate(tiles):
-            row, first = i // abreast, i % abreast * len(titles)
-            for k, picture in enumerate(pictures):
-                axis = axes[row][first + k]
-                axis.imshow(picture, interpolation="lanczos")
-                title = name if k == 0 else titles[k]
-                axis.set_title(title, fontsize=7.5 if k == 0 else 8.5, loc="left")
-        if classes:
-            marks = [Line2D([], [], color=colour, linewidth=3) for colour in OUTLINES]
-            shown = ["no class", *classes][: len(OUTLINES)]
-            legend = figure.legend(
-                marks, shown, loc="outside lower center", ncols=len(shown), facecolor="#8d7c94"
-            )
-            for text in legend.get_texts():
-                text.set_color("white")
-    return figure
+def class_colours(classes: Sequence[str]) -> dict[str, str]:
+    """Return the outline's colour of every class, and of none; with many classes colours repeat."""
+    names = ["no class", *classes]
+    return {name: OUTLINES[i % len(OUTLINES)] for i, name in enumerate(names)}
 
 
 def slides_figure(summaries: Mapping[str, Mapping[str, Any]], standing_out: set[str]) -> Figure:
@@ -107,9 +71,9 @@ def slides_figure(summaries: Mapping[str, Mapping[str, Any]], standing_out: set[
                 found = [(v, y) for v, y in zip(values, places, strict=True) if v is not None]
                 colour = COLOURS[k % len(COLOURS)]
                 axis.plot(*zip(*found, strict=True) if found else ([], []), "o", color=colour, markersize=4,
-                          label=segmenter)  # fmt: skip
+                          label=segmenter, clip_on=False)  # fmt: skip
             axis.set_title(title, loc="left")
-            axis.set_xlim(left=0)
+            axis.set_xlim(0, max(10, axis.get_xlim()[1]))
             axis.grid(color=GRID, linewidth=0.7)
             axis.set_axisbelow(True)
         axes[0].set_yticks([slides.index(slide) for slide in named], [_short(slide) for slide in named])
@@ -136,7 +100,8 @@ def histograms_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
                 counts = np.array(summary["all"][name], float)
                 shares = 100 * counts / max(counts.sum(), 1)
                 edges = np.arange(len(shares) + 1) * step
-                axis.stairs(shares, edges, color=COLOURS[k % len(COLOURS)], linewidth=1.8, label=segmenter)
+                colour, dashes = COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]
+                axis.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.8, label=segmenter)
             axis.set_xlim(0)
             axis.set_ylim(0)
             axis.set_xlabel(label)

@@ -29,7 +29,7 @@ def render(summary: Mapping[str, Any], card: Card, images: Mapping[str, tuple[st
     card
         The audit's card.
     images
-        Figures by name: their kind, ``png`` or ``svg``, and their bytes.
+        Figures by name: their kind, ``jpeg``, ``png`` or ``svg``, and their bytes.
     """
     return page(
         "report.html", card, images, summary=summary, titles=TITLES, headline=HEADLINE, primary=PRIMARY
@@ -55,7 +55,7 @@ def page(template: str, card: Card, images: Mapping[str, tuple[str, bytes]], **v
     )
     environment.filters |= {"number": number, "interval": interval, "signed": signed}
     here = files("dirl.report")
-    kinds = {"png": "image/png", "svg": "image/svg+xml"}
+    kinds = {"jpeg": "image/jpeg", "png": "image/png", "svg": "image/svg+xml"}
     return environment.from_string((here / template).read_text(encoding="utf-8")).render(
         css=Markup((here / "page.css").read_text(encoding="utf-8")),
         figures={
