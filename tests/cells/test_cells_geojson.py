@@ -147,6 +147,18 @@ def test_import_after_export_gives_the_same_labels(slide, tmp_path, mpp, size, s
         assert np.array_equal(found.regions(i), again.regions(i))
 
 
+def test_a_slide_without_nuclei_comes_back_without(slide, tmp_path):
+    tile([slide[0]], tmp_path / "store", TileConfig(size_px=96, min_tissue=0.1), quiet=True)
+    file = written(tmp_path)
+    for name, place in (("none", file), ("again", tmp_path / "out")):
+        found = cells(tmp_path / "store", CellsConfig(segmenter=f"geojson:{place}", name=name), quiet=True)
+        assert found.card.counts["nuclei"] == 0 and not found.labels(0).any()
+        summary = cells_export(
+            tmp_path / "store", tmp_path / "out", segmenter=name, overwrite=True, quiet=True
+        )
+        assert summary["all"] == {"files": 1, "nuclei": 0, "pixels_that_differ": 0}
+
+
 def test_found_nuclei_come_back_too_with_what_qupath_shows(slide, tmp_path):
     tile([slide[0]], tmp_path / "store", TileConfig(size_px=96, min_tissue=0.1), quiet=True)
     found = cells(tmp_path / "store", CellsConfig(window_px=256, halo_px=48), quiet=True)

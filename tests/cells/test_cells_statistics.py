@@ -4,6 +4,7 @@ import math
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -123,6 +124,13 @@ def test_a_report_holds_everything_in_one_file(small_store, tmp_path):
     assert "http://" not in text.replace("http://www.w3.org", "") and 'src="data:image/jpeg' in text
     again = cells_report(store, tmp_path / "out", tiles=2, quiet=True)
     assert again == summary
+    index = store / "cells" / "another<b>" / "index.parquet"
+    pq.write_table(pq.read_table(index).slice(1), index)
+    part = cells_report(store, tmp_path / "part", quiet=True)
+    assert list(part["cells"]) == ["hematoxylin"]
+    assert (
+        "Left out: no cells of another&lt;b&gt; for 1 of" in (tmp_path / "part" / "report.html").read_text()
+    )
     one = cells_report(store, tmp_path / "one", segmenters=["hematoxylin"], quiet=True)
     assert list(one["cells"]) == ["hematoxylin"]
     with pytest.raises(StoreError, match="made with other settings"):

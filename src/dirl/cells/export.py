@@ -161,6 +161,8 @@ def _features(
 
     from dirl.cells.polygons import along_pixels
 
+    if not len(runs):
+        return
     runs = runs[np.argsort(runs[:, 0], kind="stable")]
     ids, first = np.unique(runs[:, 0], return_index=True)
     colours = _colours({nucleus["class"] for nucleus in known.values()})

@@ -79,8 +79,8 @@ def cells_report(
         If there are no cells, or not for every tile.
     """
     opened = TileStore.open(store)
-    names = list(dict.fromkeys(segmenters)) or _all_cells(store)
-    sources = {name: opened.cells(name) for name in names}
+    sources, left_out = _sources(opened, segmenters)
+    names = list(sources)
     settings = {"cells": names, "tiles": tiles, "seed": seed}
     inputs = {"store": opened.digest} | {name: digest(cells.path / INDEX) for name, cells in sources.items()}
     card = claim(out, new_card("cells-report", settings, inputs), overwrite=overwrite)
@@ -119,7 +119,7 @@ def cells_report(
         figures,
         summaries=summaries,
         standing_out=far,
-        remarks=_remarks(summaries),
+        remarks=[*left_out, *_remarks(summaries)],
         few=len(opened.slides) < FEWEST_SLIDES,
         rule=RULE,
         slides=len(opened.slides),
@@ -174,11 +174,20 @@ def standing_out(segmenter: str, slides: Mapping[str, Mapping[str, Any]]) -> lis
     return [{"slide": name, "cells": segmenter, "what": "; ".join(why)} for name, why in found.items() if why]
 
 
-def _all_cells(store: Path) -> list[str]:
-    names = sorted(path.parent.name for path in (store / "cells").glob(f"*/{INDEX}"))
-    if not names:
-        raise StoreError("has no cells", where=store, remedy=f"find them: `dirl cells {store}`")
-    return names
+def _sources(tiles: TileStore, named: Sequence[str]) -> tuple[dict[str, CellStore], list[str]]:
+    """Cells to report on; where none is named, all that are whole, and a line for each that is not."""
+    if named:
+        return {name: tiles.cells(name) for name in dict.fromkeys(named)}, []
+    found, left_out = {}, []
+    for name in sorted(path.parent.name for path in (tiles.path / "cells").glob(f"*/{INDEX}")):
+        try:
+            found[name] = tiles.cells(name)
+        except StoreError as error:
+            left_out.append(f"Left out: {error.reason}.")
+    if not found:
+        what = " ".join(left_out) or "has no cells"
+        raise StoreError(what, where=tiles.path, remedy=f"find them: `dirl cells {tiles.path}`")
+    return found, left_out
 
 
 def _pictures(
