@@ -101,15 +101,17 @@ def _from_tiles(
     record = tiles.slides[slide_id]
     spec = tiles.spec
     scale = spec.mpp / record.mpp
-    used = np.zeros(0, np.int32)
+    used: set[int] = set()
+    last = 0
     for row in rows:
         tile_id, x, y = (tiles.index[name][row].as_py() for name in ("tile_id", "x", "y"))
         nuclei = source.read(files[tile_id], (spec.size_px, spec.size_px), spec.mpp)
         _count(notes, nuclei.notes)
         ids = nuclei.ids
-        if np.isin(ids, used).any():
-            ids = (used.max() + 1 + np.arange(len(ids))).astype(np.int32)
-        used = np.concatenate([used, ids])
+        if not used.isdisjoint(ids.tolist()):
+            ids = (last + 1 + np.arange(len(ids))).astype(np.int32)
+        used.update(ids.tolist())
+        last = max(last, int(ids.max(initial=0)))
         columns = _columns(nuclei, spec.mpp)
         if record.kind == "slide":
             columns["x"] = [x + at * scale for at in columns["x"]]

@@ -157,8 +157,10 @@ def pooled(slides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _coverage(mask: NDArray[np.bool_], token_px: int) -> NDArray[np.float64]:
     """Share of each token that nuclei cover; what fills none at the right and the bottom is left out."""
     h, w = (side // token_px for side in mask.shape)
-    blocks = mask[: h * token_px, : w * token_px].reshape(h, token_px, w, token_px)
-    return np.asarray(blocks.mean((1, 3)), np.float64)
+    lines = mask[: h * token_px, : w * token_px].view(np.uint8).reshape(h, token_px, -1)
+    # Down first, where whole lines are added: several times faster than a mean over both.
+    columns = lines.sum(1, dtype=np.uint16).reshape(h, w, token_px)
+    return np.asarray(columns.sum(2, dtype=np.int64) / token_px**2)
 
 
 def _contrast(sums: NDArray[np.float64]) -> float | None:
