@@ -115,14 +115,14 @@ def test_ids_come_back_and_new_objects_are_numbered_on(tmp_path):
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory):
     folder = tmp_path_factory.mktemp("geojson")
-    return folder / "slide.tif", synthetic.write(folder / "slide.tif", seed=5, size_px=(512, 448))
+    return folder / "slide.tif", synthetic.write(folder / "slide.tif", seed=5, size_px=(384, 320))
 
 
 def hard(shape):
     """Labels with holes, with parts that touch at a corner or lie apart, and single pixels."""
     rng = np.random.default_rng(0)
     labels = np.zeros(shape, np.int32)
-    for i in range(1, 80):
+    for i in range(1, 40):
         y, x = (int(rng.integers(0, side - 20)) for side in shape)
         labels[y : y + 20, x : x + 20][rng.random((20, 20)) < (0.5 if i % 5 == 0 else 0.95)] = 1000 + 7 * i
     return labels
@@ -133,7 +133,7 @@ def hard(shape):
     [(0.5, 96, None, 0.5), (0.5, 100, 60, 0.499), (1.0, 64, 40, 0.25), (1.0, 64, None, 0.499)],
 )
 def test_import_after_export_gives_the_same_labels(slide, tmp_path, mpp, size, stride, stated):
-    save = hard((448, 512))
+    save = hard((320, 384))
     Image.fromarray(save.astype(np.uint16)).save(tmp_path / "slide.png")
     config = TileConfig(size_px=size, mpp=mpp, stride_px=stride, mpp_override=stated, min_tissue=0.1)
     tile([slide[0]], tmp_path / "store", config, quiet=True)
@@ -157,6 +157,14 @@ def test_a_slide_without_nuclei_comes_back_without(slide, tmp_path):
             tmp_path / "store", tmp_path / "out", segmenter=name, overwrite=True, quiet=True
         )
         assert summary["all"] == {"files": 1, "nuclei": 0, "pixels_that_differ": 0}
+
+
+def test_what_was_mended_or_left_out_is_counted_with_the_cells(slide, tmp_path):
+    tile([slide[0]], tmp_path / "store", TileConfig(size_px=96, min_tissue=0.1), quiet=True)
+    file = written(tmp_path, square(20, 20), square(900, 900))
+    found = cells(tmp_path / "store", CellsConfig(segmenter=f"geojson:{file}"), quiet=True)
+    assert found.card.counts["notes"] == {"outside the image": 1}
+    assert read_json(found.path / "summary.json")["slides"]["slide"]["notes"] == {"outside the image": 1}
 
 
 def test_found_nuclei_come_back_too_with_what_qupath_shows(slide, tmp_path):

@@ -14,7 +14,7 @@ from dirl.cells.polygons import along_pixels, outlines  # noqa: E402
 SIDE = 12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     hnp.arrays(np.int32, (SIDE, SIDE), elements=st.integers(0, 4)),
     st.sampled_from([1.0, 2.0, 0.5 / 0.499, 1 / 3]),
@@ -31,7 +31,7 @@ def test_labels_come_back_from_their_outlines(labels, step):
     assert np.array_equal(part, labels[5:11, 3:9])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 20), st.floats(0, 20)), min_size=3, max_size=3, unique=True))
 def test_labels_are_where_shapely_finds_the_middles(corners):
     triangle = shapely.polygons(corners)

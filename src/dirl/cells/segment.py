@@ -116,8 +116,8 @@ def cells(
         "nuclei": sum(pq.read_metadata(file).num_rows for file in finished),
         "failed": len(failures),
     }
-    write_summary(tiles, segmenter_name, [name for name in tiles.slides if name not in failures])
-    finish(folder, card, counts)
+    total = write_summary(tiles, segmenter_name, [name for name in tiles.slides if name not in failures])
+    finish(folder, card, counts | ({"notes": total["notes"]} if total.get("notes") else {}))
     if len(tiles.slides) == 1 and failures:
         raise next(iter(failures.values()))
     if failures:

@@ -106,12 +106,13 @@ def write_statistics(store: Path, segmenter: str, slide_id: str, values: Mapping
     write_json(statistics_file(store, segmenter, slide_id), values)
 
 
-def write_summary(tiles: TileStore, segmenter: str, slide_ids: Sequence[str]) -> None:
-    """Write the ``summary.json`` of a segmenter's cells: the numbers of every slide, and of all together."""
+def write_summary(tiles: TileStore, segmenter: str, slide_ids: Sequence[str]) -> dict[str, Any]:
+    """Write the ``summary.json`` of cells: the numbers of every slide, and of all, which are returned."""
     files = {name: statistics_file(tiles.path, segmenter, name) for name in slide_ids}
     slides = {name: read_json(file) for name, file in files.items() if file.is_file()}
-    all_of_them = pooled(list(slides.values())) if slides else None
-    write_json(cells_dir(tiles.path, segmenter) / "summary.json", {"all": all_of_them, "slides": slides})
+    total = pooled(list(slides.values())) if slides else {}
+    write_json(cells_dir(tiles.path, segmenter) / "summary.json", {"all": total, "slides": slides})
+    return total
 
 
 def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> dict[str, Any]:
@@ -138,11 +139,15 @@ def pooled(slides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     tissue = total["tissue_mm2"]
     counted = sum((s["nuclei_per_mm2"] or 0) * s["tissue_mm2"] for s in slides)
     tokens = {um: np.sum([slide["tokens"][um] for slide in slides], axis=0) for um in map(str, TOKENS_UM)}
-    classes = sum((Counter(slide["classes"]) for slide in slides), Counter[str]())
+    classes, notes = (
+        sum((Counter(slide.get(name, {})) for slide in slides), Counter[str]())
+        for name in ("classes", "notes")
+    )
     return (
         total
         | {
             "classes": dict(sorted(classes.items())),
+            "notes": dict(sorted(notes.items())),
             "nuclei_per_mm2": counted / tissue if tissue else None,
             "coverage": total["nuclei_mm2"] / tissue if tissue else None,
             "prior_contrast": {um: _contrast(sums) for um, sums in tokens.items()},
