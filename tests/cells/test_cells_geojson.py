@@ -1,7 +1,6 @@
 """QuPath: what it writes is read, what dirl writes comes back as the same labels."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -141,7 +140,7 @@ def test_import_after_export_gives_the_same_labels(slide, tmp_path, mpp, size, s
     summary = cells_export(tmp_path / "store", tmp_path / "out", segmenter="labels", quiet=True)
     assert summary["all"]["pixels_that_differ"] == 0
     again = cells(tmp_path / "store", CellsConfig(segmenter=f"geojson:{tmp_path / 'out'}"), quiet=True)
-    assert sum((found.labels(i) > 0).sum() for i in range(len(found))) > 1000
+    assert sum((found.labels(i) > 0).sum() for i in range(len(found))) > 300
     for i in range(len(found)):
         assert np.array_equal(found.labels(i), again.labels(i))
         assert np.array_equal(found.regions(i), again.regions(i))
@@ -216,4 +215,3 @@ def test_ready_made_tiles_have_a_file_each_and_come_back_with_their_classes(tmp_
             dict(zip(was["id"], was["class"], strict=True)).items()
             >= dict(zip(now["id"], now["class"], strict=True)).items()
         )
-    shutil.rmtree(tmp_path / "out" / "b")
