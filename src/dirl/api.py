@@ -2,6 +2,8 @@
 
 from dirl.audit.run import audit
 from dirl.cells.compare import cells_score
+from dirl.cells.export import cells_export
+from dirl.cells.report import cells_report
 from dirl.cells.segment import cells
 from dirl.config import (
     AuditConfig,
@@ -39,6 +41,8 @@ __all__ = [
     "TileStore",
     "audit",
     "cells",
+    "cells_export",
+    "cells_report",
     "cells_score",
     "demo",
     "doctor",

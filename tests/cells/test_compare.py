@@ -16,7 +16,6 @@ from dirl.card import claim, finish, new_card, read_card
 from dirl.cells.compare import cells_score, summary
 from dirl.cells.scores import Scores, score
 from dirl.cells.show import show
-from dirl.cells.sources import read_labels
 from dirl.errors import ConfigError, StoreError
 from dirl.store.cells import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
@@ -227,12 +226,3 @@ def test_images_of_several_resolutions_want_one_stated(store, tmp_path):
     with pytest.raises(ConfigError, match=r"is of 0.25 µm/px, .* of 0.5 — state one for all with --mpp"):
         cells_score(store / "cells" / "half", tmp_path)
     assert (cells_score(store / "cells" / "half", tmp_path, mpp=0.5).values[0, :, 3] == 1).all()
-
-
-def test_what_is_no_label_image_is_named(tmp_path):
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "rgb.png")
-    with pytest.raises(ConfigError, match=r"rgb.png.*one integer per pixel"):
-        read_labels(tmp_path / "rgb.png")
-    (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(ConfigError, match=r"text.png.*cannot read"):
-        read_labels(tmp_path / "text.png")

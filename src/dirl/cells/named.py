@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from dirl.cells.nuclei import Segmenter
+from dirl.cells.own_files import CellSource
 from dirl.config import CellsConfig
 from dirl.errors import ConfigError
 from dirl.plugins import names, resolve
@@ -72,8 +73,8 @@ def cells_name(config: CellsConfig) -> str:
     return config.name or parse_segmenter(config.segmenter).folder
 
 
-def load_segmenter(spec: str, **how: Any) -> Segmenter:
-    """Make the segmenter that the words of ``--segmenter`` stand for.
+def load_segmenter(spec: str, **how: Any) -> Segmenter | CellSource:
+    """Make what the words of ``--segmenter`` stand for: a segmenter, or a source of the user's own nuclei.
 
     Parameters
     ----------
@@ -107,6 +108,8 @@ def load_segmenter(spec: str, **how: Any) -> Segmenter:
         raise ConfigError("is ready-made, and takes no options", where=where, remedy="leave them out")
     else:
         segmenter = made
+    if isinstance(segmenter, CellSource):
+        return segmenter
     if not all(hasattr(segmenter, part) for part in ("fit", "mpp", "digest")):
         raise ConfigError("has no fit, mpp and digest", where=where, remedy="see dirl.cells.nuclei.Segmenter")
     found: Segmenter = segmenter

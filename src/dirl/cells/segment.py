@@ -14,13 +14,16 @@ from scipy import ndimage
 from dirl.card import claim, finish, new_card
 from dirl.cells.named import cells_name, load_segmenter
 from dirl.cells.nuclei import Finder, Segmenter
+from dirl.cells.own import own_tiles
+from dirl.cells.own_files import CellSource, fingerprint, forget_listings
 from dirl.cells.picture import draw_nuclei
 from dirl.cells.regions import region_ids
 from dirl.cells.stains import stain_groups
+from dirl.cells.statistics import Statistics, statistics_file, write_statistics, write_summary
 from dirl.cells.windows import BATCH, Boxes, Found, SlideLabels
 from dirl.config import CellsConfig
-from dirl.errors import DirlError, PartlyFailedError, SlideError
-from dirl.files import remove
+from dirl.errors import ConfigError, DirlError, PartlyFailedError, SlideError
+from dirl.files import read_json, remove
 from dirl.parallel import each
 from dirl.progress import bar
 from dirl.slides.slide import Slide, open_slide, read
@@ -43,13 +46,16 @@ def cells(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> CellStore:
-    """Find the nuclei of a store's tiles (`dirl cells`).
+    """Find the nuclei of a store's tiles, or take the user's own (`dirl cells`).
 
     They are found on the slides, in windows with a halo; each nucleus belongs to the window that holds its
     centroid, has an id that is unique in its slide, and every tile cuts its labels from the slide's.
     Ready-made tiles are segmented one by one, and nuclei that touch a tile's border are flagged. Stain and
     thresholds come from the whole slide's tissue, of ready-made tiles from those of a class that are stained
     alike.
+
+    The user's own nuclei (``labels:DIR``, ``geojson:DIR``) are cut by the tiles in the same way, without
+    the slide; run again, files that have changed are read again.
 
     A slide has all of its cells or none. Run again, only what is missing is made.
 
@@ -84,13 +90,15 @@ def cells(
         If the disk is full or cannot be written to; what is finished is kept.
     """
     tiles = TileStore.open(store)
+    forget_listings()
     segmenter = load_segmenter(config.segmenter)
     segmenter_name = cells_name(config)
-    settings = config.model_dump(exclude={"name"})
-    settings |= {"mpp": segmenter.mpp, "segmenter_digest": segmenter.digest}
+    settings = config.model_dump(exclude={"name"}) | {"segmenter_digest": segmenter.digest}
+    if not isinstance(segmenter, CellSource):
+        settings["mpp"] = segmenter.mpp
     folder = cells_dir(store, segmenter_name)
     card = claim(folder, new_card("cells", settings, {"store": tiles.card.digest}), overwrite=overwrite)
-    todo = [name for name in tiles.slides if not cells_finished(store, segmenter_name, name)]
+    todo = [name for name in tiles.slides if not _finished(tiles, segmenter, segmenter_name, name)]
     failures: dict[str, DirlError] = {}
     with bar("Finding nuclei", len(tiles.slides), quiet=quiet) as advance:
         advance(len(tiles.slides) - len(todo))
@@ -108,7 +116,8 @@ def cells(
         "nuclei": sum(pq.read_metadata(file).num_rows for file in finished),
         "failed": len(failures),
     }
-    finish(folder, card, counts)
+    total = write_summary(tiles, segmenter_name, [name for name in tiles.slides if name not in failures])
+    finish(folder, card, counts | ({"notes": total["notes"]} if total.get("notes") else {}))
     if len(tiles.slides) == 1 and failures:
         raise next(iter(failures.values()))
     if failures:
@@ -123,9 +132,36 @@ def _make(tiles: TileStore, config: CellsConfig, slide_id: str) -> None:
     record = tiles.slides[slide_id]
     rows = np.flatnonzero(tiles.slide_ids == slide_id)
     nuclei = _Nuclei()
-    work = _ready_tiles if record.kind == "tiles" else _slide_tiles
-    items = work(tiles, record, rows, load_segmenter(config.segmenter), config, nuclei)
-    write_cells(tiles.path, cells_name(config), slide_id, items, nuclei.columns)
+    segmenter = load_segmenter(config.segmenter)
+    about: dict[str, Any] = {}
+    if isinstance(segmenter, CellSource):
+        about = {"source": fingerprint(segmenter.files(tiles, slide_id)), "notes": {}}
+        draw = partial(_draw, tiles, config, record)
+        items = own_tiles(tiles, slide_id, segmenter, nuclei.add, about["notes"], draw)
+    else:
+        work = _ready_tiles if record.kind == "tiles" else _slide_tiles
+        items = work(tiles, record, rows, segmenter, config, nuclei)
+    statistics = Statistics(tiles.spec.mpp)
+    # Cells of a file that has changed since are no longer the user's, even if the new one cannot be read.
+    (folder / f"{slide_id}.parquet").unlink(missing_ok=True)
+    statistics_file(tiles.path, cells_name(config), slide_id).unlink(missing_ok=True)
+    write_cells(tiles.path, cells_name(config), slide_id, statistics.watch(items), nuclei.columns)
+    write_statistics(tiles.path, cells_name(config), slide_id, statistics.summary(nuclei.columns) | about)
+
+
+def _finished(
+    tiles: TileStore, segmenter: Segmenter | CellSource, segmenter_name: str, slide_id: str
+) -> bool:
+    """Whether a slide's cells are there and, where the user's own, still those of the files."""
+    if not cells_finished(tiles.path, segmenter_name, slide_id):
+        return False
+    if not isinstance(segmenter, CellSource):
+        return True
+    try:
+        read = read_json(statistics_file(tiles.path, segmenter_name, slide_id))["source"]
+        return bool(read == fingerprint(segmenter.files(tiles, slide_id)))
+    except (OSError, ValueError, KeyError, ConfigError):
+        return False
 
 
 Item = tuple[str, NDArray[np.int32], NDArray[np.uint8]]

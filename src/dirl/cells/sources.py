@@ -10,16 +10,15 @@ from typing import Protocol
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from PIL import Image
 
 from dirl.card import digest, read_card
+from dirl.cells.labels import SUFFIXES, read_map
 from dirl.errors import ConfigError, StoreError
 from dirl.slides.tiling import key
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import INDEX
 
 Labels = NDArray[np.int32]
-SUFFIXES = (".png", ".tif", ".tiff", ".npz")
 CACHED_SLIDES = 16
 
 
@@ -123,7 +122,7 @@ class FileLabels:
 
     def read(self, name: str) -> LabelImage:
         """Read one image; its resolution is not known."""
-        return LabelImage(read_labels(self._files[key(name)]))
+        return LabelImage(read_map(self._files[key(name)])[0])
 
 
 class CellLabels:
@@ -212,33 +211,6 @@ def open_sources(place: Path) -> list[Source]:
     if here.parent.name == "cells" and _is_store(here.parent.parent):
         return [CellLabels(TileStore.open(here.parent.parent), here.name)]
     return [FileLabels(place)]
-
-
-def read_labels(file: Path) -> Labels:
-    """Read instance labels (h, w) from a PNG, a TIFF or an NPZ that holds one array.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, or does not hold one integer per pixel.
-    """
-    try:
-        if file.suffix.lower() == ".npz":
-            with np.load(file) as arrays:
-                (name,) = arrays.files
-                labels = arrays[name]
-        else:
-            with Image.open(file) as image:
-                labels = np.asarray(image)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read labels ({error})", where=file) from None
-    if labels.ndim != 2 or labels.dtype.kind not in "iub":
-        raise ConfigError(
-            f"labels are one integer per pixel, this holds {labels.dtype} of shape {labels.shape}",
-            where=file,
-            remedy="save instance ids as 16-bit PNG, TIFF or NPZ",
-        )
-    return np.asarray(labels, np.int32)
 
 
 def _is_store(place: Path) -> bool:

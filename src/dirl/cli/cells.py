@@ -1,4 +1,4 @@
-"""`dirl cells`: the nuclei of a store's tiles."""
+"""`dirl cells`: the nuclei of a store's tiles, found or the user's own."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,11 @@ import typer
 def cells(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Tile store that `dirl tile` made.")],
     segmenter: Annotated[
-        str, typer.Option(help="Who finds the nuclei: NAME[,key=value…], or package.module:attribute.")
+        str,
+        typer.Option(
+            help="Who finds the nuclei: NAME[,key=value…], or package.module:attribute; "
+            "or your own: labels:DIR[,mpp=UM], geojson:DIR."
+        ),
     ] = "hematoxylin",
     name: Annotated[
         str | None,
@@ -21,7 +25,7 @@ def cells(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Find the nuclei, on the slides that the tiles were cut from.
+    """Find the nuclei, on the slides that the tiles were cut from, or take your own.
 
     Cells of several segmenters lie side by side in a store. Run again, only what is missing is made.
     """
@@ -33,6 +37,8 @@ def cells(
     config = make(CellsConfig, {"segmenter": segmenter, "name": name}, where="dirl cells")
     found = segment(store, config, workers=workers, overwrite=overwrite, quiet=quiet)
     if not quiet:
+        for note, count in found.card.counts.get("notes", {}).items():
+            Console(stderr=True).print(f"note: {count} {note}", highlight=False, soft_wrap=True)
         Console().print(
             f"{found.card.counts['nuclei']} nuclei for {len(found)} tiles; "
             f"look at their outlines: {found.path / 'pictures'}",

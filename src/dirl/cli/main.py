@@ -13,6 +13,8 @@ import typer
 import dirl
 from dirl.cli.audit import audit
 from dirl.cli.cells import cells
+from dirl.cli.cells_export import cells_export
+from dirl.cli.cells_report import cells_report
 from dirl.cli.cells_score import cells_score
 from dirl.cli.demo import demo
 from dirl.cli.doctor import doctor
@@ -72,7 +74,11 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for command in (demo, doctor, tile, cells, cells_score, pretrain, study, embed, probe, audit, export):
+COMMANDS = (
+    *(demo, doctor, tile, cells, cells_report, cells_score, cells_export),
+    *(pretrain, study, embed, probe, audit, export),
+)
+for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(guarded(command))
 app.command("map")(guarded(map_slide))
 

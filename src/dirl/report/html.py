@@ -1,4 +1,4 @@
-"""The audit's report: one HTML file that holds everything and asks nothing of the network."""
+"""Reports: one HTML file that holds everything and asks nothing of the network."""
 
 import base64
 import json
@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from dirl.audit.table import PRIMARY, TITLES
 from dirl.card import Card
@@ -28,25 +29,42 @@ def render(summary: Mapping[str, Any], card: Card, images: Mapping[str, tuple[st
     card
         The audit's card.
     images
-        Figures by name: their kind, ``png`` or ``svg``, and their bytes.
+        Figures by name: their kind, ``jpeg``, ``png`` or ``svg``, and their bytes.
+    """
+    return page(
+        "report.html", card, images, summary=summary, titles=TITLES, headline=HEADLINE, primary=PRIMARY
+    )
+
+
+def page(template: str, card: Card, images: Mapping[str, tuple[str, bytes]], **values: Any) -> str:
+    """Fill a template of this package, with figures and style inside it.
+
+    Parameters
+    ----------
+    template
+        File name, ``*.html``.
+    card
+        The card of what is reported.
+    images
+        As in `render`; the template sees them as ``figures``, ready for the source of an image.
+    values
+        What else the template sees.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": number, "interval": interval, "signed": signed}
-    template = (files("dirl.report") / "report.html").read_text(encoding="utf-8")
-    kinds = {"png": "image/png", "svg": "image/svg+xml"}
-    return environment.from_string(template).render(
-        summary=summary,
+    here = files("dirl.report")
+    kinds = {"jpeg": "image/jpeg", "png": "image/png", "svg": "image/svg+xml"}
+    return environment.from_string((here / template).read_text(encoding="utf-8")).render(
+        css=Markup((here / "page.css").read_text(encoding="utf-8")),
         figures={
             name: f"data:{kinds[kind]};base64,{base64.b64encode(data).decode()}"
             for name, (kind, data) in images.items()
         },
-        titles=TITLES,
-        headline=HEADLINE,
-        primary=PRIMARY,
         card=card,
         card_text=json.dumps(asdict(card), indent=2, ensure_ascii=False),
+        **values,
     )
 
 
