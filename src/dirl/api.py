@@ -16,6 +16,7 @@ from dirl.store.build import tile
 from dirl.store.dataset import CellStore, TileStore
 from dirl.study.matrix import StudyConfig, load_study
 from dirl.study.run import study
+from dirl.viewer.run import view
 
 __all__ = [
     "AuditConfig",
@@ -43,4 +44,5 @@ __all__ = [
     "read_features",
     "study",
     "tile",
+    "view",
 ]

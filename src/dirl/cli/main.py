@@ -22,6 +22,7 @@ from dirl.cli.pretrain import pretrain
 from dirl.cli.probe import probe
 from dirl.cli.study import study
 from dirl.cli.tile import tile
+from dirl.cli.view import view
 from dirl.errors import DirlError
 
 app = typer.Typer(
@@ -71,7 +72,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for command in (demo, doctor, tile, cells, cells_score, pretrain, study, embed, probe, audit, export):
+for command in (demo, doctor, tile, cells, cells_score, pretrain, study, embed, probe, audit, export, view):
     app.command(command.__name__.replace("_", "-"))(guarded(command))
 
 
