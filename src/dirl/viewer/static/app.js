@@ -8,7 +8,7 @@ import { Pane } from "./pane.js";
 import { fromLink, state, toLink } from "./state.js";
 import { TilePanel } from "./tile.js";
 
-const app = { scene: null, entry: null, panes: [], panel: null, values: [null, null], leader: 0, moves };
+const app = { scene: null, entry: null, panes: [], panel: null, values: [null, null], leader: 0 };
 
 async function start() {
   app.scene = await get("/api/scene");
@@ -35,7 +35,6 @@ function setDefaults() {
     state.measure = { name: audit.primary, block: audit.encoders[0].blocks - 1, head: -2 };
     state.panes[1].encoder = Math.min(1, audit.encoders.length - 1);
   }
-  state.show.grid = false;
   if (maps.length) {
     state.entry = maps[0].entry;
     state.by = "map";
@@ -81,22 +80,27 @@ async function open() {
   const number = state.entry;
   app.entry = null;
   document.body.removeAttribute("data-ready");
+  app.panes[1].element.hidden = !state.split;
   try {
     const entry = await get(`/api/entries/${number}`);
     if (mine !== opening) return;
     await Promise.all(app.panes.map((pane, i) => (i === 0 || state.split ? pane.show(number, entry) : null)));
     if (mine !== opening) return;
+    await frames(3); // OpenSeadragon takes in what size its panes are now
     app.entry = entry;
   } catch (error) {
     toast(error.message);
     return;
   }
   app.leader = 0;
-  app.panes[0].element.hidden = false;
   if (state.place) app.panes[0].go(state.place); else app.panes[0].viewer.viewport.goHome(true);
   await apply();
   await moves.choose(state.tile);
   document.body.dataset.ready = "yes";
+}
+
+async function frames(count) {
+  for (let i = 0; i < count; i += 1) await new Promise((next) => { requestAnimationFrame(next); });
 }
 
 // Which map a pane shows: the one that is chosen, if it is of this slide.
@@ -123,10 +127,10 @@ app.spanOf = spanOf;
 // Carry the state to the panes.
 async function apply() {
   if (!app.entry) return;
-  const [first, second] = app.panes;
+  const second = app.panes[1];
+  second.element.hidden = !state.split;
   if (state.split && second.entry !== app.entry) await second.show(state.entry, app.entry);
   if (!app.entry) return;
-  second.element.hidden = !state.split;
   if (state.by === "measure") await readValues();
   if (!app.entry) return;
   app.panes.forEach((pane, side) => {
@@ -149,13 +153,11 @@ async function apply() {
     }
   });
   syncControls(app);
-  // The panes may have changed their size.
-  requestAnimationFrame(() => {
-    if (state.split) app.panes[1 - app.leader].follow(app.panes[app.leader]);
-    [first, second].forEach((pane) => pane.redraw());
-  });
   app.panel.look(views(), box());
   write();
+  await frames(3); // as above
+  if (state.split) app.panes[1 - app.leader].follow(app.panes[app.leader]);
+  app.panes.forEach((pane) => pane.redraw());
 }
 app.apply = apply;
 
@@ -268,4 +270,5 @@ const moves = {
   },
 };
 
+app.moves = moves;
 start().catch((error) => toast(`The viewer's server does not answer: ${error.message}`));

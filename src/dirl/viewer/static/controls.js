@@ -76,9 +76,6 @@ export function syncControls(app) {
   });
   $("common-line").hidden = !state.split;
   $("common").checked = state.common;
-  const facts = state.by === "map" && scene.maps[state.panes[0].map]?.facts;
-  $("facts").textContent = facts
-    ? Object.entries(facts).map(([name, value]) => `${name}: ${value}`).join(" · ") : "";
 }
 
 function field(name, pairs, chosen, change) {
@@ -104,7 +101,9 @@ function mapFields(app, side, maps) {
     field("Map", maps.map(([i, one]) => [i, same(one.name) ? `${one.name} (${one.folder})` : one.name]), pane.map,
       (value) => { Object.assign(pane, { map: Number(value), channel: 0 }); app.apply(); }),
     shown.channels.length > 1 ? field("Heads", shown.channels.map((one, i) => [i, one.name]), pane.channel,
-      (value) => { pane.channel = Number(value); app.apply(); }) : null);
+      (value) => { pane.channel = Number(value); app.apply(); }) : null,
+    make("p", { className: "facts", textContent:
+      Object.entries(shown.facts).map(([name, value]) => `${name}: ${value}`).join(" · ") }));
 }
 
 function encoderFields(app, side) {

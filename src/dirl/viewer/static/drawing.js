@@ -6,6 +6,7 @@ const NO_CLASS = "#ffe600";
 const CLASSES = ["#56b4e9", "#e69f00", "#2fd6a3", "#f0e442", "#ff7b39", "#e58ac0", "#4d8dff", "#ffffff"];
 const MOST_TILES = 220; // whose nuclei are fetched at once; further out they would be a blur
 const LEAST_SIDE = 36; // of a tile on the screen, in its pixels
+const FINE_SIDE = 200; // below it outlines are thin, and have no rim that sets them off
 
 export const classColour = (number) => (number < 0 ? NO_CLASS : CLASSES[number % CLASSES.length]);
 
@@ -72,6 +73,8 @@ export class Nuclei {
   draw(context, number, entry, cells, tiles, place) {
     if (tiles.length > MOST_TILES || entry.side_px * place.scale < LEAST_SIDE) return "Zoom in to see nuclei";
     const scale = (entry.side_px * place.scale) / entry.tile_px / 10;
+    const rim = ["rgba(0, 0, 0, .45)", 3];
+    const pens = (colour) => (entry.side_px * place.scale < FINE_SIDE ? [[colour, 1]] : [rim, [colour, 1.5]]);
     let waiting = 0;
     for (const i of tiles) {
       const paths = this.paths(number, cells, entry.numbers[i]);
@@ -80,7 +83,7 @@ export class Nuclei {
         context.save();
         context.translate(place.x + entry.x[i] * place.scale, place.y + entry.y[i] * place.scale);
         context.scale(scale, scale);
-        for (const [colour, width] of [["rgba(0, 0, 0, .45)", 3], [classColour(kind), 1.5]]) {
+        for (const [colour, width] of pens(classColour(kind))) {
           context.strokeStyle = colour;
           context.lineWidth = width / scale;
           context.stroke(path);

@@ -21,7 +21,7 @@ export class Pane {
     this.bar = make("div", { className: "chip bar", hidden: true }, this.unit, this.strip,
       make("div", { className: "ends" }, this.low, this.high));
     this.element = make("div", { className: "pane", id: `pane-${number}`, hidden: number > 0 },
-      this.picture, this.canvas, this.heading, this.hint, this.place, this.ruler, this.bar);
+      this.picture, this.heading, this.hint, this.place, this.ruler, this.bar);
     parent.append(this.element);
     this.draw = draw;
     this.layers = {};
@@ -32,6 +32,11 @@ export class Pane {
       showNavigationControl: false,
       showNavigator: number === 0,
       navigatorSizeRatio: 0.16,
+      navigatorAutoFade: false,
+      navigatorOpacity: 1,
+      navigatorBackground: "#1c2026",
+      navigatorBorderColor: "#313842",
+      navigatorDisplayRegionColor: "#6cb6ff",
       animationTime: 0.35,
       maxZoomPixelRatio: 16,
       minZoomImageRatio: 0.5,
@@ -41,6 +46,7 @@ export class Pane {
       maxImageCacheCount: 800,
       preserveImageSizeOnResize: true,
     });
+    this.viewer.canvas.append(this.canvas); // under the navigator
     this.viewer.addHandler("update-viewport", () => this.redraw());
     this.viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; });
     this.picture.addEventListener("pointermove", (event) => this.point(event));

@@ -52,9 +52,10 @@ export function toLink(scene) {
   return `#${link}`;
 }
 
-// Take a link in. What stands for nothing here is passed over.
+// Take a link in; without one all stays as it is. What stands for nothing here is passed over.
 export function fromLink(hash, scene) {
-  const link = new URLSearchParams(hash.replace(/^#/, ""));
+  if (hash.length < 2) return;
+  const link = new URLSearchParams(hash.slice(1));
   const number = (name) => (link.has(name) && Number.isFinite(Number(link.get(name))) ? Number(link.get(name)) : null);
   const entry = scene.entries.findIndex((one) => one.name === link.get("slide"));
   state.entry = Math.max(0, entry);
