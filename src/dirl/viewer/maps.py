@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -88,7 +89,7 @@ class SlideMap:
             self._file = path / Path(str(summary["files"]["float"])).name
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise StoreError(f"damaged summary ({error!r})", where=path, remedy=REMEDY) from error
-        self._levels, self._handle = _open(self._file, len(self.channels), self.size_px)
+        self._tiff, self._levels = _open(self._file, len(self.channels), self.size_px)
         self._lock = Lock()
         self._tile = lru_cache(CACHED_TILES)(self._decode)
 
@@ -141,34 +142,39 @@ class SlideMap:
         values = self.read(channel, x, y, min(TILE_PX, width - x), min(TILE_PX, height - y), reduced)
         return colour(values, colours, *span)
 
+    def close(self) -> None:
+        """Close the file."""
+        self._tiff.close()
+
     def _decode(self, level: int, channel: int, index: int) -> Floats:
         page = self._levels[level][channel]
         try:
             with self._lock:
-                self._handle.seek(page.dataoffsets[index])
-                data = self._handle.read(page.databytecounts[index])
+                self._tiff.filehandle.seek(page.dataoffsets[index])
+                data = self._tiff.filehandle.read(page.databytecounts[index])
             segment, _, shape = page.decode(data, index)
         except (OSError, ValueError, RuntimeError, IndexError) as error:
             raise StoreError(f"damaged ({error})", where=self._file, remedy=REMEDY) from error
         return np.asarray(segment[0, : shape[1], : shape[2], 0], np.float32)
 
 
-def _open(path: Path, channels: int, size_px: tuple[int, int]) -> tuple[list[list[Any]], Any]:
-    """Pages of a pyramid by level and channel, and the open file."""
-    try:
-        tiff = tifffile.TiffFile(path)
-        levels: list[list[Any]] = [
-            [None if page is None else page.aspage() for page in level.pages]
-            for level in tiff.series[0].levels
-        ]
-    except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
-        raise StoreError(f"cannot be read ({error})", where=path, remedy=REMEDY) from error
-    first = levels[0][0]
-    fits = (first.imagewidth, first.imagelength) == size_px and first.is_tiled
-    if not fits or any(len(level) != channels for level in levels):
-        tiff.close()
-        raise StoreError("does not agree with its summary", where=path, remedy=REMEDY)
-    return levels, tiff.filehandle
+def _open(path: Path, channels: int, size_px: tuple[int, int]) -> tuple[tifffile.TiffFile, list[list[Any]]]:
+    """Open a pyramid: the file, and its pages by level and channel."""
+    with ExitStack() as stack:
+        try:
+            tiff = stack.enter_context(tifffile.TiffFile(path))
+            levels: list[list[Any]] = [
+                [None if page is None else page.aspage() for page in level.pages]
+                for level in tiff.series[0].levels
+            ]
+        except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
+            raise StoreError(f"cannot be read ({error})", where=path, remedy=REMEDY) from error
+        first = levels[0][0]
+        fits = (first.imagewidth, first.imagelength) == size_px and first.is_tiled
+        if not fits or any(len(level) != channels for level in levels):
+            raise StoreError("does not agree with its summary", where=path, remedy=REMEDY)
+        stack.pop_all()  # it stays open
+    return tiff, levels
 
 
 def _channel(values: Mapping[str, Any]) -> Channel:

@@ -117,6 +117,11 @@ class Scene:
         with self._opening:
             return self._sight(self.entries[number])
 
+    def close(self) -> None:
+        """Close the maps' files; slides close when nobody reads them any more."""
+        for one in self.maps:
+            one.close()
+
     def describe(self) -> dict[str, Any]:
         """What the page needs to know first."""
         return {

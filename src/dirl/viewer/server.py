@@ -89,6 +89,11 @@ class Viewer(ThreadingHTTPServer):
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 
+    def server_close(self) -> None:
+        """Close the address and what is shown."""
+        super().server_close()
+        self.scene.close()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Pass over browsers that leave before an answer is whole."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
@@ -165,10 +170,10 @@ def is_allowed_host(header: str, bound: str) -> bool:
     A page of another site can make its own name point to this machine, and would then be let in by the
     browser. It cannot do so with an address in numbers, nor with ``localhost``.
     """
-    name = (urlsplit(f"//{header}").hostname or "") if header else ""
-    if name in {"localhost", bound.lower()}:
-        return bool(name)
     try:
+        name = urlsplit(f"//{header}").hostname or ""
+        if name in {"localhost", bound.lower()}:
+            return bool(name)
         ipaddress.ip_address(name)
     except ValueError:
         return False
