@@ -22,7 +22,7 @@ def run(monkeypatch, capsys):
 
 
 COMMANDS = ["demo", "doctor", "tile", "cells", "cells-score", "pretrain", "study"]
-COMMANDS += ["embed", "probe", "audit", "export"]
+COMMANDS += ["embed", "probe", "audit", "export", "view"]
 
 
 def test_help_names_every_command(run):

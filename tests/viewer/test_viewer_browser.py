@@ -55,7 +55,9 @@ def page(browser, viewer):
         return browser
 
     yield open_page
-    assert [entry["message"] for entry in browser.get_log("browser")] == []
+    said = [entry["message"] for entry in browser.get_log("browser")]
+    # Reading pixels back is what these tests do, not the page.
+    assert [message for message in said if "getImageData" not in message] == []
 
 
 def until(condition):

@@ -1,6 +1,7 @@
 """Attention maps of whole slides, as `dirl map` writes them: the summary, and boxes of the float TIFF."""
 
 import math
+import struct
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ def _open(path: Path, channels: int, size_px: tuple[int, int]) -> tuple[tifffile
                 [None if page is None else page.aspage() for page in level.pages]
                 for level in tiff.series[0].levels
             ]
-        except (OSError, ValueError, IndexError, tifffile.TiffFileError) as error:
+        except (OSError, ValueError, IndexError, struct.error, tifffile.TiffFileError) as error:
             raise StoreError(f"cannot be read ({error})", where=path, remedy=REMEDY) from error
         first = levels[0][0]
         fits = (first.imagewidth, first.imagelength) == size_px and first.is_tiled

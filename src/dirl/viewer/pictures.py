@@ -118,7 +118,7 @@ class Mosaic:
     def _decode(self, i: int, side: int) -> NDArray[np.uint8]:
         try:
             pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-                self.store.jpeg(i), "RGB", fastdct=True, min_height=side, min_width=side
+                self.store.jpeg(i), "RGB", min_height=side, min_width=side
             )
         except ValueError as error:
             where, remedy = self.store.path, "tile again with --overwrite"

@@ -72,10 +72,10 @@ def view(
     with open_viewer(
         path, audit=audit, maps=maps, features=features, mpp_override=mpp_override, host=host, port=port
     ) as viewer:
-        print(how_to_reach(viewer), flush=True)
-        if browser:
-            webbrowser.open(viewer.url)
         try:
+            print(how_to_reach(viewer), flush=True)
+            if browser:
+                webbrowser.open(viewer.url)
             viewer.serve_forever()
         except KeyboardInterrupt:
             print()
