@@ -3,6 +3,7 @@
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -95,14 +96,13 @@ class Scene:
         if not self.entries:
             raise StoreError("holds no tiles", where=path, remedy="run `dirl tile` again")
         self.cells = {} if self.store is None else _all_cells(self.store)
-        self.maps = [SlideMap(folder) for folder in options.maps]
-        self.map_entries = [_place(one, self.entries) for one in self.maps]
         self.audit: AuditMeasures | None = None
         self.neighbours: Neighbours | None = None
         if options.audit is not None:
             self.audit = AuditMeasures(options.audit, _needed(self.store, "--audit"))
         if options.features is not None:
             self.neighbours = read_neighbours(options.features, _needed(self.store, "--features"))
+        self.maps, self.map_entries = _open_maps(options.maps, self.entries)
         self._entry_of_row = np.full(0 if self.store is None else len(self.store), -1, np.int64)
         for number, entry in enumerate(self.entries):
             self._entry_of_row[entry.rows] = number
@@ -228,6 +228,18 @@ def _all_cells(store: TileStore) -> dict[str, CellStore]:
         except StoreError as error:
             warnings.warn(f"not shown: {error}", stacklevel=2)
     return cells
+
+
+def _open_maps(folders: Sequence[Path], entries: Sequence[Entry]) -> tuple[list[SlideMap], list[int]]:
+    """Open maps, and find the entry of each; all are closed again if one does not belong here."""
+    maps, places = [], []
+    with ExitStack() as stack:
+        for folder in folders:
+            maps.append(SlideMap(folder))
+            stack.callback(maps[-1].close)
+            places.append(_place(maps[-1], entries))
+        stack.pop_all()
+    return maps, places
 
 
 def _place(one: SlideMap, entries: Sequence[Entry]) -> int:
