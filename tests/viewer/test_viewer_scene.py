@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from viewer_cases import TOKEN_PX, map_values, measured, write_map
 
+from dirl.card import claim, finish, new_card
 from dirl.config import TileConfig
 from dirl.errors import ConfigError, SlideError, StoreError
 from dirl.features.h5 import write_rows
 from dirl.store.build import tile
+from dirl.store.cells import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 from dirl.viewer.entries import entries_of_store
 from dirl.viewer.maps import SlideMap
@@ -146,6 +148,37 @@ def test_an_outline_holds_as_many_pixels_as_its_nucleus(seed):
             area += 0.5 * float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))
         pixels = int((labels == label).sum())
         assert abs(abs(area) - pixels) <= 0.25 * pixels + 6
+
+
+def test_nuclei_keep_their_classes(small_store, tmp_path):
+    shutil.copytree(small_store, tmp_path / "store")
+    store = TileStore(tmp_path / "store")
+    plain = store.cells("hematoxylin")
+    ids = plain.nuclei("slide")["id"].to_numpy()
+    nothing = np.zeros(len(ids), np.float32)
+    columns = {"id": ids, "x": nothing, "y": nothing, "area_um2": nothing, "touches_border": nothing > 0}
+    columns["class"] = [[None, "tumour", "lymphocyte"][i % 3] for i in ids.tolist()]
+    items = ((name, plain.labels(i), plain.regions(i)) for i, name in enumerate(store.tile_ids.tolist()))
+    card = claim(cells_dir(store.path, "typed"), new_card("cells", {}))
+    write_cells(store.path, "typed", "slide", items, columns)
+    merge_cells(store.path, "typed")
+    finish(cells_dir(store.path, "typed"), card, {})
+
+    scene = Scene(store.path, Options())
+    assert scene.describe_entry(0)["classes"] == {"hematoxylin": [], "typed": ["lymphocyte", "tumour"]}
+    i = len(store) // 2
+    nuclei = scene.nuclei(0, "typed", i)
+    assert {one["id"] for one in nuclei} == set(np.unique(plain.labels(i)).tolist()) - {0}
+    assert all(one["class"] == [-1, 1, 0][one["id"] % 3] for one in nuclei)
+    assert {one["class"] for one in scene.nuclei(0, "hematoxylin", i)} == {-1}
+    counted = scene.describe_tile(i)["nuclei"][1]
+    assert counted["count"] == len(nuclei)
+    assert counted["classes"]["tumour"] == sum(one["class"] == 1 for one in nuclei)
+    # Cells that lack a tile are left out, and named.
+    (store.path / "cells" / "typed" / "slide.parquet").unlink()
+    merge_cells(store.path, "typed")
+    with pytest.warns(UserWarning, match="no cells of typed for"):
+        assert list(Scene(store.path, Options()).cells) == ["hematoxylin"]
 
 
 def test_a_map_reads_boxes_of_every_level(maps):

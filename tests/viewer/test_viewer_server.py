@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import io
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from viewer_cases import ask, ask_json, map_values, serving
 
 import dirl.viewer
 from dirl.errors import ConfigError
+from dirl.store.dataset import TileStore
 from dirl.viewer.run import how_to_reach, open_viewer
 from dirl.viewer.server import is_allowed_host, read_assets
 
@@ -164,6 +166,22 @@ def test_a_map_is_coloured_by_its_numbers(viewer):
     assert np.array_equal(piece, found[16:24, 8:16])
     # Beyond the map there is nothing.
     assert pixels(ask(viewer, f"/api/maps/0/1/piece.png?x=480&y=0&side=64&{query}")[2])[:, 4:, 3].max() == 0
+
+
+def test_a_damaged_file_is_told_and_the_rest_is_served(small_store, tmp_path):
+    shutil.copytree(small_store, tmp_path / "store")
+    slides = tmp_path / "store" / "slides.json"
+    slides.write_text(slides.read_text().replace("slide.tif", "gone.tif"))
+    store = TileStore(tmp_path / "store")
+    offset, length = (store.index[name][0].as_py() for name in ("offset", "length"))
+    with (store.path / store.index["shard"][0].as_py()).open("rb+") as shard:
+        shard.seek(offset)
+        shard.write(bytes(length))
+    with serving(store.path) as running:
+        answers = [ask(running, f"/api/entries/0/9/{x}_{y}.jpg") for x in (0, 1) for y in (0, 1)]
+        assert sorted(status for status, _, _ in answers) == [200, 200, 200, 500]
+        (said,) = [body.decode() for status, _, body in answers if status == 500]
+        assert "damaged JPEG" in said and "--overwrite" in said and "Traceback" not in said
 
 
 def test_a_port_that_is_taken_is_an_error(small_store):

@@ -1,6 +1,6 @@
 // One pane: a picture in OpenSeadragon, the layers on it, the canvas over it, its scale bar.
 
-import { make, short } from "./dom.js";
+import { make, short, toast } from "./dom.js";
 
 const TILE_PX = 256;
 const { OpenSeadragon } = window;
@@ -49,6 +49,7 @@ export class Pane {
     this.viewer.canvas.append(this.canvas); // under the navigator
     this.viewer.addHandler("update-viewport", () => this.redraw());
     this.viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; });
+    this.viewer.addHandler("tile-load-failed", (event) => this.complain(event.tile.getUrl()));
     this.picture.addEventListener("pointermove", (event) => this.point(event));
   }
 
@@ -68,6 +69,14 @@ export class Pane {
         getTileUrl: (level, x, y) => `/api/entries/${number}/${level}/${x}_${y}.jpg`,
       });
     });
+  }
+
+  // Say, once for an entry, why a part of it is not to be seen.
+  async complain(url) {
+    if (this.failed === this.entry) return;
+    this.failed = this.entry;
+    const answer = await fetch(url);
+    if (!answer.ok) toast(await answer.text());
   }
 
   // Put a layer on the picture, or change or remove it. key: what the layer shows; null removes it.
