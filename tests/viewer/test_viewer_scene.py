@@ -227,6 +227,8 @@ def test_what_does_not_belong_is_refused(small_store, maps, audit, features, tmp
     slide = small_store.parent / "slide.tif"
     with pytest.raises(SlideError, match="no such file"):
         Scene(tmp_path / "nowhere.svs", Options())
+    with pytest.raises(StoreError, match="neither a tile store nor a DICOM slide"):
+        Scene(tmp_path, Options())
     with pytest.raises(ConfigError, match="--audit: needs a tile store"):
         Scene(slide, Options(audit=audit))
     with pytest.raises(ConfigError, match="--features: needs a tile store"):

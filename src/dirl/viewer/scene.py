@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.errors import ConfigError, StoreError
+from dirl.slides.dicom import first_dicom
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import INDEX
 from dirl.viewer.colours import NAMES, to_hex
@@ -85,6 +86,12 @@ class Scene:
     def __init__(self, path: Path, options: Options) -> None:
         self.title = path.resolve().name
         self.store = TileStore.open(path) if (path / "card.json").exists() else None
+        if self.store is None and path.is_dir() and first_dicom(path) == path:
+            raise StoreError(
+                "neither a tile store nor a DICOM slide",
+                where=path,
+                remedy="name a slide, or make a store of it with `dirl tile`",
+            )
         if self.store is None:
             self.entries = [entry_of_slide(path, options.mpp_override)]
         elif options.mpp_override is not None:
