@@ -27,6 +27,7 @@ from dirl.store.build import tile
 from dirl.store.dataset import CellStore, TileStore
 from dirl.study.matrix import StudyConfig, load_study
 from dirl.study.run import study
+from dirl.viewer.run import view
 
 __all__ = [
     "AuditConfig",
@@ -58,4 +59,5 @@ __all__ = [
     "read_features",
     "study",
     "tile",
+    "view",
 ]

@@ -25,6 +25,7 @@ from dirl.cli.pretrain import pretrain
 from dirl.cli.probe import probe
 from dirl.cli.study import study
 from dirl.cli.tile import tile
+from dirl.cli.view import view
 from dirl.errors import DirlError
 
 app = typer.Typer(
@@ -76,7 +77,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 COMMANDS = (
     *(demo, doctor, tile, cells, cells_report, cells_score, cells_export),
-    *(pretrain, study, embed, probe, audit, export),
+    *(pretrain, study, embed, probe, audit, export, view),
 )
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(guarded(command))

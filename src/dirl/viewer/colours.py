@@ -1,0 +1,42 @@
+"""Colour maps: a number becomes a colour, on the server for attention and in the page for measures."""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+NAMES = ("inferno", "viridis", "magma", "cividis", "turbo")
+
+
+@cache
+def palette(name: str) -> NDArray[np.uint8]:
+    """Colours of a map from its lowest to its highest value, uint8 (256, 3)."""
+    from matplotlib import colormaps
+
+    return np.asarray(colormaps[name](np.arange(256), bytes=True)[:, :3], np.uint8)
+
+
+def to_hex(name: str) -> list[str]:
+    """`palette`, as a page writes colours."""
+    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in palette(name).tolist()]
+
+
+def colour(values: NDArray[np.float32], name: str, low: float, high: float) -> NDArray[np.uint8]:
+    """Colour values between `low` and `high`.
+
+    Parameters
+    ----------
+    values : ndarray of shape (h, w)
+        NaN where there is none.
+
+    Returns
+    -------
+    ndarray of shape (h, w, 4), uint8
+        Transparent where there is no value.
+    """
+    known = np.isfinite(values)
+    share = (np.where(known, values, low) - low) / max(high - low, 1e-30)
+    rgba = np.empty((*values.shape, 4), np.uint8)
+    rgba[..., :3] = palette(name)[np.clip(np.rint(255 * share), 0, 255).astype(np.uint8)]
+    rgba[..., 3] = np.where(known, 255, 0)
+    return rgba

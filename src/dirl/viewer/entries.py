@@ -1,0 +1,152 @@
+"""The list of what can be shown: slides, the slides of a store, and pages of ready-made tiles."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.errors import SlideError
+from dirl.slides.slide import Slide, open_slide
+from dirl.store.dataset import TileStore
+from dirl.store.index import SlideRecord
+from dirl.viewer.pictures import Mosaic, Picture, SlidePicture
+
+PAGE = 1024
+GAP = 0.06  # between ready-made tiles, as a share of a tile's side
+GROUND = (21, 24, 28)  # of the page around the picture: static/style.css
+
+
+@dataclass(frozen=True)
+class Sight:
+    """An entry that is open.
+
+    Attributes
+    ----------
+    picture
+        What to show.
+    x, y : ndarray of shape (t,)
+        Top-left corners of the entry's tiles in the picture.
+    side_px
+        Side of a tile in the picture.
+    slide
+        The slide itself, where there is one.
+    note
+        What a reader should know of the picture; empty when it is simply the slide.
+    """
+
+    picture: Picture
+    x: NDArray[np.int64]
+    y: NDArray[np.int64]
+    side_px: float
+    slide: Slide | None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One line of the list.
+
+    Attributes
+    ----------
+    name
+        What the list says.
+    slide_id
+        Name of the slide.
+    rows : ndarray of shape (t,)
+        Numbers of its tiles in the store; none when a slide is shown without a store.
+    store, record
+        The store and what it knows of the slide; None without a store.
+    alone
+        The open slide when there is no store.
+    """
+
+    name: str
+    slide_id: str
+    rows: NDArray[np.int64]
+    store: TileStore | None = None
+    record: SlideRecord | None = None
+    alone: Slide | None = None
+
+    @property
+    def ready_made(self) -> bool:
+        """Whether it is a page of ready-made tiles, which have no place on a slide."""
+        return self.record is not None and self.record.kind == "tiles"
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the slide at level 0."""
+        if self.alone is not None:
+            return self.alone.info.size_px
+        assert self.record is not None
+        return self.record.size_px
+
+    def open(self) -> Sight:
+        """Open it. A slide that has gone or cannot be read is drawn from the store's tiles."""
+        if self.store is None or self.record is None:
+            assert self.alone is not None
+            nothing = np.zeros(0, np.int64)
+            return Sight(SlidePicture(self.alone), nothing, nothing, 0.0, self.alone)
+        if self.ready_made:
+            return _page(self.store, self.rows)
+        return _on_slide(self.store, self.record, self.rows)
+
+
+def entries_of_store(store: TileStore) -> list[Entry]:
+    """List the slides of a store, and its ready-made tiles in pages of `PAGE`."""
+    slide_ids = store.slide_ids
+    return [
+        entry
+        for record in store.slides.values()
+        for entry in _entries(store, record, np.flatnonzero(slide_ids == record.slide_id))
+    ]
+
+
+def entry_of_slide(path: Path, mpp_override: float | None) -> Entry:
+    """Open a slide without a store.
+
+    Raises
+    ------
+    SlideError
+        If it cannot be read or names no resolution.
+    """
+    slide = open_slide(path, mpp_override)
+    return Entry(slide.info.slide_id, slide.info.slide_id, np.zeros(0, np.int64), alone=slide)
+
+
+def _entries(store: TileStore, record: SlideRecord, rows: NDArray[np.int64]) -> Iterator[Entry]:
+    if record.kind == "slide" or len(rows) <= PAGE:
+        yield Entry(record.slide_id, record.slide_id, rows, store, record)
+        return
+    for start in range(0, len(rows), PAGE):
+        page = rows[start : start + PAGE]
+        name = f"{record.slide_id}, {start + 1}–{start + len(page)}"
+        yield Entry(name, record.slide_id, page, store, record)
+
+
+def _page(store: TileStore, rows: NDArray[np.int64]) -> Sight:
+    side = store.spec.size_px
+    step = side + max(2, round(GAP * side))
+    columns = max(1, math.ceil(math.sqrt(1.5 * len(rows))))
+    x, y = np.arange(len(rows)) % columns * step, np.arange(len(rows)) // columns * step
+    size = (min(columns, len(rows)) * step - (step - side), int(y[-1]) + side) if len(rows) else (side, side)
+    mosaic = Mosaic(store, rows, x, y, float(side), size, store.spec.mpp, GROUND)
+    return Sight(mosaic, x, y, float(side), None, "ready-made tiles, in the order of the store")
+
+
+def _on_slide(store: TileStore, record: SlideRecord, rows: NDArray[np.int64]) -> Sight:
+    x, y = (store.index[name].to_numpy()[rows] for name in ("x", "y"))
+    side = store.spec.size_px * store.spec.mpp / record.mpp
+    try:
+        slide = open_slide(record.path, record.mpp, record.slide_id)
+        if slide.info.size_px == record.size_px:
+            return Sight(SlidePicture(slide), x, y, side, slide)
+        slide.close()
+        why = "another slide lies there now"
+    except SlideError as error:
+        why = error.reason
+    red, green, blue = (round(value) for value in record.white)
+    mosaic = Mosaic(store, rows, x, y, side, record.size_px, record.mpp, (red, green, blue))
+    return Sight(mosaic, x, y, side, None, f"drawn from the store's tiles: {record.path.name}: {why}")

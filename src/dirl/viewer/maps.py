@@ -1,0 +1,185 @@
+"""Attention maps of whole slides, as `dirl map` writes them: the summary, and boxes of the float TIFF."""
+
+import math
+import struct
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from dirl.card import read_card
+from dirl.errors import StoreError
+from dirl.files import read_json
+from dirl.viewer.colours import colour
+from dirl.viewer.pictures import TILE_PX, top_level
+
+REMEDY = "make it again with `dirl map --overwrite`"
+CACHED_TILES = 256
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One image of a map: a head, or the mean of the heads, and what its numbers span."""
+
+    name: str
+    low: float
+    high: float
+
+
+class SlideMap:
+    """An attention map over a slide; a pixel of it is a patch token.
+
+    Parameters
+    ----------
+    path
+        Directory that `dirl map` made.
+
+    Attributes
+    ----------
+    name
+        Encoder and block.
+    slide_id, slide_size_px
+        The slide, and its size at level 0.
+    size_px
+        Of the map; its corner is the slide's.
+    token_px
+        Side of a token in level-0 pixels.
+    channels
+        Its images.
+    unit
+        What its numbers are, in words.
+    facts
+        How it was made, for the reader.
+
+    Raises
+    ------
+    StoreError
+        If it is no map, is unfinished or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if read_card(path, "map").finished is None:
+            raise StoreError("unfinished", where=path, remedy="run the same `dirl map` again")
+        try:
+            summary = read_json(path / "summary.json")
+            encoder, placed = summary["encoder"], summary["map"]
+            self.name = f"{encoder['name']}, block {int(summary['block'])}"
+            self.slide_id = str(summary["slide"]["slide_id"])
+            width, height = summary["slide"]["size_px"]
+            self.slide_size_px = (int(width), int(height))
+            self.size_px: tuple[int, int] = (int(placed["size_px"][0]), int(placed["size_px"][1]))
+            self.token_px = float(placed["level0_px"])
+            self.channels = [_channel(one) for one in summary["channels"]]
+            self.unit = str(summary["unit"])
+            self.facts = {
+                "encoder": str(encoder["spec"]),
+                "within tiles": str(summary["within"]),
+                "between tiles": str(summary["between"]),
+                "token": f"{float(placed['mpp']):g} µm",
+            }
+            # Only a name: what a summary says never leads out of its directory.
+            self._file = path / Path(str(summary["files"]["float"])).name
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise StoreError(f"damaged summary ({error!r})", where=path, remedy=REMEDY) from error
+        self._tiff, self._levels = _open(self._file, len(self.channels), self.size_px)
+        self._lock = Lock()
+        self._tile = lru_cache(CACHED_TILES)(self._decode)
+
+    @property
+    def levels(self) -> int:
+        """How many levels there are, each half as large as the one before."""
+        return len(self._levels)
+
+    def read(self, channel: int, x: int, y: int, w: int, h: int, level: int = 0) -> Floats:
+        """Read a box of a level, float32 (h, w), all four in that level's pixels.
+
+        NaN outside the map and where nothing was mapped.
+
+        Raises
+        ------
+        StoreError
+            If the file is damaged there.
+        """
+        box = np.full((h, w), np.nan, np.float32)
+        page = self._levels[level][channel]
+        high, wide = page.tilelength, page.tilewidth
+        across, down = math.ceil(page.imagewidth / wide), math.ceil(page.imagelength / high)
+        for row in range(max(0, y // high), min(down, math.ceil((y + h) / high))):
+            for column in range(max(0, x // wide), min(across, math.ceil((x + w) / wide))):
+                tile = self._tile(level, channel, row * across + column)
+                top, left = row * high, column * wide
+                y0, y1 = max(y, top), min(y + h, top + tile.shape[0])
+                x0, x1 = max(x, left), min(x + w, left + tile.shape[1])
+                if y0 < y1 and x0 < x1:
+                    box[y0 - y : y1 - y, x0 - x : x1 - x] = tile[y0 - top : y1 - top, x0 - left : x1 - left]
+        return box
+
+    def deep_zoom_tile(
+        self, channel: int, level: int, column: int, row: int, colours: str, span: tuple[float, float]
+    ) -> NDArray[np.uint8] | None:
+        """Colour one Deep Zoom tile; see `dirl.viewer.pictures.deep_zoom_tile`.
+
+        Returns
+        -------
+        ndarray of shape (h, w, 4), uint8, or None
+            None where the map has no such tile.
+        """
+        reduced = top_level(self.size_px) - level
+        if not (0 <= channel < len(self.channels) and 0 <= reduced < self.levels):
+            return None
+        width, height = (math.ceil(side / 2**reduced) for side in self.size_px)
+        x, y = column * TILE_PX, row * TILE_PX
+        if not (0 <= x < width and 0 <= y < height):
+            return None
+        values = self.read(channel, x, y, min(TILE_PX, width - x), min(TILE_PX, height - y), reduced)
+        return colour(values, colours, *span)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._tiff.close()
+
+    def _decode(self, level: int, channel: int, index: int) -> Floats:
+        page = self._levels[level][channel]
+        try:
+            with self._lock:
+                self._tiff.filehandle.seek(page.dataoffsets[index])
+                data = self._tiff.filehandle.read(page.databytecounts[index])
+            segment, _, shape = page.decode(data, index)
+        except (OSError, ValueError, RuntimeError, IndexError) as error:
+            raise StoreError(f"damaged ({error})", where=self._file, remedy=REMEDY) from error
+        return np.asarray(segment[0, : shape[1], : shape[2], 0], np.float32)
+
+
+def _open(path: Path, channels: int, size_px: tuple[int, int]) -> tuple[tifffile.TiffFile, list[list[Any]]]:
+    """Open a pyramid: the file, and its pages by level and channel."""
+    with ExitStack() as stack:
+        try:
+            tiff = stack.enter_context(tifffile.TiffFile(path))
+            levels: list[list[Any]] = [
+                [None if page is None else page.aspage() for page in level.pages]
+                for level in tiff.series[0].levels
+            ]
+        except (OSError, ValueError, IndexError, struct.error, tifffile.TiffFileError) as error:
+            raise StoreError(f"cannot be read ({error})", where=path, remedy=REMEDY) from error
+        first = levels[0][0]
+        fits = (first.imagewidth, first.imagelength) == size_px and first.is_tiled
+        if not fits or any(len(level) != channels for level in levels):
+            raise StoreError("does not agree with its summary", where=path, remedy=REMEDY)
+        stack.pop_all()  # it stays open
+    return tiff, levels
+
+
+def _channel(values: Mapping[str, Any]) -> Channel:
+    low, high = (float(value) for value in values["range"])
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ValueError(f"range {low}..{high}")
+    return Channel(str(values["name"]), low, high)

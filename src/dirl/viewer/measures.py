@@ -1,0 +1,141 @@
+"""Measures of tiles, as `dirl audit` wrote them."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dirl.card import read_card
+from dirl.errors import StoreError
+from dirl.files import read_json
+from dirl.store.dataset import TileStore
+
+REMEDY = "audit again with --overwrite"
+FILE = "measures.parquet"
+PER_HEAD = -2
+"""Stands for the mean of the heads' values; -1, as in the file, for the heads' attention averaged first."""
+# What the panel of a tile lists.
+LISTED = ("entropy", "effective_share", "gini", "top5_mass", "patch_mass", "components50")
+REGIONS = ("nuclei", "rest", "glass")
+
+
+class AuditMeasures:
+    """Measures of the audited tiles of a store, by encoder, block and head.
+
+    Parameters
+    ----------
+    path
+        Directory that `dirl audit` made.
+    store
+        The store whose tiles are shown.
+
+    Attributes
+    ----------
+    encoders
+        Of every encoder and control: ``name``, ``kind``, ``blocks``, ``heads``.
+
+    Raises
+    ------
+    StoreError
+        If it is no audit, is unfinished, damaged, or of another store.
+    """
+
+    def __init__(self, path: Path, store: TileStore) -> None:
+        card = read_card(path, "audit")
+        if card.finished is None:
+            raise StoreError("unfinished", where=path, remedy="run the same `dirl audit` again")
+        if card.inputs.get("store") != store.digest:
+            raise StoreError(
+                f"an audit of other tiles than those of {store.path}",
+                where=path,
+                remedy="name the store that it audited",
+            )
+        self.path = path
+        try:
+            keys = ("name", "kind", "blocks", "heads")
+            self.encoders = [
+                {key: one[key] for key in keys} for one in read_json(path / "summary.json")["encoders"]
+            ]
+            self.columns = pq.read_schema(path / FILE).names
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise StoreError(f"damaged ({error!r})", where=path, remedy=REMEDY) from error
+        self._tile_ids = store.tile_ids
+        self._number = {tile_id: i for i, tile_id in enumerate(self._tile_ids.tolist())}
+        # A page asks for the same column slide after slide.
+        self._column = lru_cache(16)(self._read_column)
+
+    def values(
+        self, rows: NDArray[np.int64], encoder: int, block: int, head: int, name: str
+    ) -> NDArray[np.float32]:
+        """One measure of tiles.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (t,)
+            Numbers of the tiles in the store.
+        encoder
+            Number in `encoders`.
+        block, head
+            From 0; head -1 is the average of the heads' attention, `PER_HEAD` the mean of the heads' values.
+        name
+            A column of `dirl.audit.table.MEASURES`.
+
+        Returns
+        -------
+        ndarray of shape (t,)
+            NaN for a tile that was not audited.
+        """
+        return self._column(self.encoders[encoder]["name"], block, head, name)[rows]
+
+    def of_tile(self, i: int) -> list[dict[str, Any]]:
+        """What the panel lists of a tile: for every encoder its last block's values, the heads' mean.
+
+        Returns
+        -------
+        list of dict
+            ``name``, ``kind``, the measures of `LISTED`, and log2 enrichment by region; empty for a tile that
+            was not audited.
+        """
+        areas = [f"area_{region}" for region in REGIONS]
+        shares = [f"attention_{region}" for region in REGIONS]
+        columns = ["encoder", "block", "head", *LISTED, *shares, *areas]
+        table = self._read(columns, pc.field("tile_id") == str(self._tile_ids[i]))
+        encoders, blocks, heads = (np.array(table[name].to_pylist()) for name in columns[:3])
+        found = []
+        for one in self.encoders:
+            chosen = np.flatnonzero((encoders == one["name"]) & (blocks == one["blocks"] - 1) & (heads >= 0))
+            if not len(chosen):
+                continue
+            means = {name: float(np.mean(table[name].to_numpy()[chosen])) for name in columns[3:]}
+            enrichment = {
+                region: float(np.log2(means[share] / means[area]))
+                if means[share] > 0 and means[area] > 0.01
+                else None
+                for region, share, area in zip(REGIONS, shares, areas, strict=True)
+            }
+            listed = {name: None if np.isnan(means[name]) else means[name] for name in LISTED}
+            found.append(
+                {"name": one["name"], "kind": one["kind"], "measures": listed, "enrichment": enrichment}
+            )
+        return found
+
+    def _read_column(self, encoder: str, block: int, head: int, name: str) -> NDArray[np.float32]:
+        where = (pc.field("encoder") == encoder) & (pc.field("block") == block)
+        where &= pc.field("head") >= 0 if head == PER_HEAD else pc.field("head") == head
+        table = self._read(["tile_id", name], where)
+        tiles = np.array([self._number[tile_id] for tile_id in table["tile_id"].to_pylist()], np.int64)
+        count = np.bincount(tiles, minlength=len(self._number))
+        total = np.bincount(tiles, table[name].to_numpy().astype(np.float64), len(self._number))
+        with np.errstate(invalid="ignore"):
+            return (total / count).astype(np.float32)
+
+    def _read(self, columns: list[str], where: pc.Expression) -> pa.Table:
+        try:
+            return pq.read_table(self.path / FILE, columns=columns, filters=where)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"damaged ({error})", where=self.path / FILE, remedy=REMEDY) from error

@@ -1,0 +1,108 @@
+"""Nearest neighbours of a tile, by features in the field's layout."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.errors import StoreError
+from dirl.features.h5 import ROWS_DIR
+from dirl.store.dataset import TileStore
+
+NEIGHBOURS = 8
+Key = str | tuple[str, int, int]
+REMEDY = "name a file or a directory that `dirl embed` made of this store"
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Features of a store's tiles.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (f,)
+        Number in the store of every tile that has features.
+    directions : ndarray of shape (f, d)
+        Their features, of length 1.
+    """
+
+    rows: NDArray[np.int64]
+    directions: NDArray[np.float32]
+
+    def nearest(self, i: int, count: int = NEIGHBOURS) -> list[tuple[int, float]]:
+        """Tiles that are nearest to tile `i`, by cosine.
+
+        Returns
+        -------
+        list of (int, float)
+            Number in the store and cosine, nearest first; empty for a tile without features.
+        """
+        own = np.flatnonzero(self.rows == i)
+        if not len(own):
+            return []
+        cosines = self.directions @ self.directions[own[0]]
+        cosines[own] = -np.inf
+        count = min(count, len(cosines) - len(own))
+        best = np.argpartition(-cosines, count)[:count]
+        best = best[np.argsort(-cosines[best], kind="stable")]
+        return [(int(self.rows[k]), float(cosines[k])) for k in best]
+
+
+def read_neighbours(path: Path, store: TileStore) -> Neighbours:
+    """Read features of a store's tiles.
+
+    Parameters
+    ----------
+    path
+        A directory that `dirl embed` made, or an HDF5 file of ``features`` and ``coords`` that bears its
+        slide's name, as `dirl embed`, CLAM and TRIDENT write them.
+    store
+        The store whose tiles are shown.
+
+    Raises
+    ------
+    StoreError
+        If nothing can be read there, or no tile of the store has features.
+    """
+    files = sorted((path / ROWS_DIR).glob("*.h5")) if path.is_dir() else [path]
+    if not files:
+        raise StoreError("holds no features", where=path, remedy=REMEDY)
+    ids, *place = (store.index[name].to_pylist() for name in ("tile_id", "slide_id", "x", "y"))
+    numbers: dict[Key, int] = {key: i for i, key in enumerate(zip(*place, strict=True))}
+    numbers |= {key: i for i, key in enumerate(ids)}
+    rows, parts = [], []
+    for file in files:
+        features, keys = _read(file)
+        known = np.array([numbers.get(key, -1) for key in keys], np.int64)
+        rows.append(known[known >= 0])
+        parts.append(features[known >= 0])
+    if len({part.shape[1] for part in parts}) != 1 or not sum(map(len, rows)):
+        raise StoreError(f"no features of the tiles of {store.path}", where=path, remedy=REMEDY)
+    together = np.concatenate(parts)
+    lengths = np.linalg.norm(together, axis=1, keepdims=True)
+    return Neighbours(np.concatenate(rows), together / np.maximum(lengths, np.finfo(np.float32).tiny))
+
+
+def _read(file: Path) -> tuple[NDArray[np.float32], list[Key]]:
+    """Features, and of each row the tile's id, or its slide and place where the file has no ids."""
+    try:
+        with h5py.File(file, "r") as held:
+            features = np.asarray(held["features"][:], np.float32)
+            if features.ndim == 3 and len(features) == 1:
+                features = features[0]
+            if features.ndim != 2 or not np.isfinite(features).all():
+                raise ValueError(f"features of shape {features.shape}, or not finite")
+            keys: list[Key]
+            if "tile_id" in held:
+                keys = [str(name) for name in held["tile_id"].asstr()[:]]
+            else:
+                coords = np.asarray(held["coords"][:]).reshape(-1, 2)
+                keys = [(file.stem, int(x), int(y)) for x, y in coords.tolist()]
+            if len(keys) != len(features):
+                raise ValueError(f"{len(features)} features of {len(keys)} tiles")
+            return features, keys
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"cannot be read ({' '.join(str(error).split())})"
+        raise StoreError(reason, where=file, remedy=REMEDY) from error

@@ -1,0 +1,106 @@
+"""What is laid over a picture: its tissue, and the outlines of its nuclei."""
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from skimage.measure import approximate_polygon, find_contours
+
+from dirl.slides.slide import Slide
+from dirl.slides.tissue import find_tissue
+from dirl.store.dataset import CellStore
+
+TISSUE_COLOUR = (64, 200, 140)
+FILL_ALPHA, EDGE_ALPHA = 46, 230
+# Outlines are simplified by as many pixels of the tile: less than the staircase of a mask is high.
+TOLERANCE_PX = 0.6
+
+
+def tissue_png(slide: Slide) -> bytes:
+    """Tissue of a whole slide as a PNG of about 8 µm/px: tinted, its edge drawn, the rest transparent."""
+    mask = find_tissue(slide).mask
+    edge = mask & ~ndimage.binary_erosion(mask, border_value=1)
+    rgba = np.zeros((*mask.shape, 4), np.uint8)
+    rgba[..., :3] = TISSUE_COLOUR
+    rgba[..., 3] = np.where(edge, EDGE_ALPHA, np.where(mask, FILL_ALPHA, 0))
+    return to_png(rgba)
+
+
+def to_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode an image of shape (h, w, 4) as PNG, fast rather than small."""
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG", compress_level=1)
+    return data.getvalue()
+
+
+def outlines(labels: NDArray[np.int32]) -> dict[int, list[NDArray[np.float64]]]:
+    """Outline every nucleus of a tile.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (h, w)
+        Instance labels, 0 where there is no nucleus.
+
+    Returns
+    -------
+    dict
+        By id, lines of shape (p, 2) of x and y in pixels of the tile. A line ends where the tile does, so
+        that the parts of a nucleus that lies in two tiles join.
+    """
+    boxes = ndimage.find_objects(labels)
+    found: dict[int, list[NDArray[np.float64]]] = {}
+    for label, box in enumerate(boxes, 1):
+        if box is None:
+            continue
+        top, left = (max(0, side.start - 1) for side in box)
+        mask = labels[top : box[0].stop + 1, left : box[1].stop + 1] == label
+        if min(mask.shape) < 2:
+            continue
+        lines = [
+            approximate_polygon(line, TOLERANCE_PX)  # type: ignore[no-untyped-call]
+            for line in find_contours(mask, 0.5)  # type: ignore[no-untyped-call]
+        ]
+        found[label] = [line[:, ::-1] + (left + 0.5, top + 0.5) for line in lines]
+    return found
+
+
+def tile_nuclei(cells: CellStore, i: int, classes: NDArray[np.int16]) -> list[dict[str, Any]]:
+    """Nuclei of a tile as lines, in tenths of a pixel of the tile.
+
+    Parameters
+    ----------
+    cells
+        Whose.
+    i
+        Number of the tile.
+    classes
+        From `nucleus_classes`.
+
+    Returns
+    -------
+    list of dict
+        Of every nucleus ``id``, ``class`` (a number, or -1) and ``lines``, each x, y, x, y…
+    """
+    numbers, ids = cells.numbers(i)
+    return [
+        {
+            "id": (label := int(ids[number])),
+            "class": int(classes[label]) if label < len(classes) else -1,
+            "lines": [np.rint(10 * line).astype(int).ravel().tolist() for line in lines],
+        }
+        for number, lines in outlines(numbers).items()
+    ]
+
+
+def nucleus_classes(cells: CellStore, slide_id: str) -> tuple[list[str], NDArray[np.int16]]:
+    """Names of the classes in a slide, sorted, and by nucleus id the number of its class, -1 without one."""
+    table = cells.nuclei(slide_id, ["id", "class"])
+    ids, named = table["id"].to_numpy(), table["class"].to_pylist()
+    names = sorted({name for name in named if name is not None})
+    number = {name: i for i, name in enumerate(names)}
+    classes = np.full(int(ids.max(initial=0)) + 1, -1, np.int16)
+    classes[ids] = [number.get(name, -1) for name in named]
+    return names, classes

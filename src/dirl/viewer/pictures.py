@@ -1,0 +1,174 @@
+"""What a pane shows, as Deep Zoom tiles: a slide, or a store's tiles laid out as one picture."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from dirl.errors import StoreError
+from dirl.slides.slide import SAME_MPP, Slide, read
+from dirl.store.dataset import TileStore
+
+TILE_PX = 256
+JPEG_QUALITY = 88
+# Pixels of a level that are read at once; coarser boxes of a slide without such levels are put together.
+MOST_PX = 2**23
+
+
+class Picture(Protocol):
+    """Something that can be looked at, at any power of two."""
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height in full."""
+        ...
+
+    @property
+    def mpp(self) -> float:
+        """Its resolution in full, in µm/px."""
+        ...
+
+    def step(self, downsample: int) -> float:
+        """How many pixels, along a side, have to be read for one that is reduced by `downsample`."""
+        ...
+
+    def read(self, x: int, y: int, w: int, h: int, downsample: int) -> NDArray[np.uint8]:
+        """Read a box, uint8 (h, w, 3), all four in pixels that are reduced by `downsample`."""
+        ...
+
+
+@dataclass(frozen=True)
+class SlidePicture:
+    """A slide, or a plain image."""
+
+    slide: Slide
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of level 0."""
+        return self.slide.info.size_px
+
+    @property
+    def mpp(self) -> float:
+        """Resolution of level 0, in µm/px."""
+        return self.slide.info.mpp
+
+    def step(self, downsample: int) -> float:
+        """From the nearest level that is at least as fine."""
+        levels = self.slide.info.level_downsamples
+        return downsample / max(d for d in levels if d <= downsample * (1 + SAME_MPP))
+
+    def read(self, x: int, y: int, w: int, h: int, downsample: int) -> NDArray[np.uint8]:
+        """Read a box; see `Picture`."""
+        return read(self.slide, x * downsample, y * downsample, w, h, self.mpp * downsample)
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Tiles of a store laid out as one picture: in rows, or where they lie on their slide.
+
+    Attributes
+    ----------
+    store
+        The store.
+    rows : ndarray of shape (t,)
+        Numbers of the tiles.
+    x, y : ndarray of shape (t,)
+        Their top-left corners in the picture.
+    side_px
+        Side of a tile in the picture.
+    size_px, mpp
+        Of the picture.
+    ground
+        Colour where there is no tile.
+    """
+
+    store: TileStore
+    rows: NDArray[np.int64]
+    x: NDArray[np.int64]
+    y: NDArray[np.int64]
+    side_px: float
+    size_px: tuple[int, int]
+    mpp: float
+    ground: tuple[int, int, int]
+
+    def step(self, downsample: int) -> float:
+        """JPEGs are decoded at a reduced size, so hardly more than is shown is ever read."""
+        return 1.0
+
+    def read(self, x: int, y: int, w: int, h: int, downsample: int) -> NDArray[np.uint8]:
+        """Read a box; see `Picture`."""
+        box = np.empty((h, w, 3), np.uint8)
+        box[:] = self.ground
+        picture = Image.fromarray(box)
+        left, top = self.x / downsample - x, self.y / downsample - y
+        side = self.side_px / downsample
+        near = (left < w) & (top < h) & (left + side > 0) & (top + side > 0)
+        for k in np.flatnonzero(near).tolist():
+            x0, y0, x1, y1 = (round(v) for v in (left[k], top[k], left[k] + side, top[k] + side))
+            if x1 > x0 and y1 > y0:
+                tile = Image.fromarray(self._decode(int(self.rows[k]), math.ceil(side)))
+                picture.paste(tile.resize((x1 - x0, y1 - y0), Image.Resampling.BOX, reducing_gap=2), (x0, y0))
+        return np.asarray(picture)
+
+    def _decode(self, i: int, side: int) -> NDArray[np.uint8]:
+        try:
+            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+                self.store.jpeg(i), "RGB", min_height=side, min_width=side
+            )
+        except ValueError as error:
+            where, remedy = self.store.path, "tile again with --overwrite"
+            raise StoreError(f"damaged JPEG of tile {i} ({error})", where=where, remedy=remedy) from error
+        return pixels
+
+
+def top_level(size_px: tuple[int, int]) -> int:
+    """Deep Zoom level of the picture in full; level 0 is one pixel."""
+    return max(0, math.ceil(math.log2(max(size_px))))
+
+
+def deep_zoom_tile(picture: Picture, level: int, column: int, row: int) -> bytes | None:
+    """Make one Deep Zoom tile.
+
+    Parameters
+    ----------
+    picture
+        What to show.
+    level
+        Counted as Deep Zoom does, from one pixel.
+    column, row
+        Of the tile, in a grid of `TILE_PX`.
+
+    Returns
+    -------
+    bytes or None
+        A JPEG; None where the picture has no such tile.
+    """
+    top = top_level(picture.size_px)
+    if not 0 <= level <= top:
+        return None
+    downsample = 2 ** (top - level)
+    width, height = (math.ceil(side / downsample) for side in picture.size_px)
+    x, y = column * TILE_PX, row * TILE_PX
+    if not (0 <= x < width and 0 <= y < height):
+        return None
+    rgb = read_reduced(picture, x, y, min(TILE_PX, width - x), min(TILE_PX, height - y), downsample)
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), JPEG_QUALITY, "RGB", "444"))
+
+
+def read_reduced(picture: Picture, x: int, y: int, w: int, h: int, downsample: int) -> NDArray[np.uint8]:
+    """Read a box as `Picture.read` does, but never more than `MOST_PX` at once."""
+    if downsample == 1 or w * h * picture.step(downsample) ** 2 <= MOST_PX:
+        return picture.read(x, y, w, h, downsample)
+    quarters = [
+        [read_reduced(picture, 2 * x + i * w, 2 * y + j * h, w, h, downsample // 2) for i in (0, 1)]
+        for j in (0, 1)
+    ]
+    whole = np.vstack([np.hstack(line) for line in quarters]).astype(np.uint16)
+    return ((whole[::2, ::2] + whole[1::2, ::2] + whole[::2, 1::2] + whole[1::2, 1::2] + 2) // 4).astype(
+        np.uint8
+    )

@@ -1,0 +1,127 @@
+"""What the viewer's page can ask for: each path, and what answers it."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from dirl.viewer.colours import NAMES, colour
+from dirl.viewer.overlays import to_png
+from dirl.viewer.scene import Scene
+
+MAX_TOKENS = 512  # along a side of the piece of a map that is shown for one tile
+
+Answer = tuple[str, bytes]
+"""Content type and body."""
+
+Query = Mapping[str, Sequence[str]]
+
+
+def respond(scene: Scene, path: str, query: Query) -> Answer | None:
+    """Answer a path, or None when there is nothing there.
+
+    Raises
+    ------
+    ValueError, IndexError, KeyError
+        If a number or a name in it stands for nothing.
+    """
+    for pattern, answer in ROUTES:
+        found = re.fullmatch(pattern, path)
+        if found:
+            return answer(scene, query, *found.groups())
+    return None
+
+
+def _scene(scene: Scene, query: Query) -> Answer:
+    return _json(scene.describe())
+
+
+def _entry(scene: Scene, query: Query, entry: str) -> Answer:
+    return _json(scene.describe_entry(int(entry)))
+
+
+def _slide_tile(scene: Scene, query: Query, *numbers: str) -> Answer | None:
+    jpeg = scene.slide_tile(*map(int, numbers))
+    return None if jpeg is None else ("image/jpeg", jpeg)
+
+
+def _tissue(scene: Scene, query: Query, entry: str) -> Answer | None:
+    png = scene.tissue(int(entry))
+    return None if png is None else ("image/png", png)
+
+
+def _nuclei(scene: Scene, query: Query, entry: str, cells: str, tile: str) -> Answer:
+    names = list(scene.cells)
+    return _json(scene.nuclei(int(entry), names[int(cells)], int(tile)))
+
+
+def _values(scene: Scene, query: Query, entry: str, encoder: str, block: str, head: str) -> Answer | None:
+    audit, (name,) = scene.audit, query["measure"]
+    if audit is None or name not in audit.columns or name in {"encoder", "tile_id", "slide_id"}:
+        return None
+    values = scene.values(int(entry), int(encoder), int(block), int(head), name)
+    return _json([float(f"{value:.5g}") if isfinite(value) else None for value in values.tolist()])
+
+
+def _tile(scene: Scene, query: Query, tile: str) -> Answer | None:
+    return None if scene.store is None else _json(scene.describe_tile(int(tile)))
+
+
+def _tile_image(scene: Scene, query: Query, tile: str) -> Answer | None:
+    return None if scene.store is None else ("image/jpeg", scene.store.jpeg(int(tile)))
+
+
+def _map_tile(scene: Scene, query: Query, *numbers: str) -> Answer | None:
+    which, channel, level, column, row = map(int, numbers)
+    colours, span = _colours(query)
+    pixels = scene.maps[which].deep_zoom_tile(channel, level, column, row, colours, span)
+    return None if pixels is None else ("image/png", to_png(pixels))
+
+
+def _map_piece(scene: Scene, query: Query, which: str, channel: str) -> Answer | None:
+    """The tokens under a box that is given in pixels of the slide, one pixel each."""
+    held = scene.maps[int(which)]
+    if int(channel) >= len(held.channels):
+        return None
+    x, y, side = (_number(query, name) / held.token_px for name in ("x", "y", "side"))
+    left, top, tokens = round(x), round(y), max(1, round(side))
+    if tokens > MAX_TOKENS or max(abs(left), abs(top)) > 2**31:
+        return None
+    colours, span = _colours(query)
+    values = held.read(int(channel), left, top, tokens, tokens)
+    return "image/png", to_png(colour(values, colours, *span))
+
+
+ROUTES: tuple[tuple[str, Callable[..., Answer | None]], ...] = (
+    (r"/api/scene", _scene),
+    (r"/api/entries/(\d{1,9})", _entry),
+    (r"/api/entries/(\d{1,9})/tissue\.png", _tissue),
+    (r"/api/entries/(\d{1,9})/(\d{1,2})/(\d{1,9})_(\d{1,9})\.jpg", _slide_tile),
+    (r"/api/entries/(\d{1,9})/nuclei/(\d{1,9})/(\d{1,9})", _nuclei),
+    (r"/api/entries/(\d{1,9})/measures/(\d{1,9})/(\d{1,4})/(-[12]|\d{1,4})", _values),
+    (r"/api/tiles/(\d{1,9})", _tile),
+    (r"/api/tiles/(\d{1,9})\.jpg", _tile_image),
+    (r"/api/maps/(\d{1,9})/(\d{1,4})/(\d{1,2})/(\d{1,9})_(\d{1,9})\.png", _map_tile),
+    (r"/api/maps/(\d{1,9})/(\d{1,4})/piece\.png", _map_piece),
+)
+
+
+def _colours(query: Query) -> tuple[str, tuple[float, float]]:
+    (name,) = query["colours"]
+    if name not in NAMES:
+        raise KeyError(name)
+    return name, (_number(query, "from"), _number(query, "to"))
+
+
+def _number(query: Query, name: str) -> float:
+    (text,) = query[name]
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _json(value: Any) -> Answer:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return "application/json; charset=utf-8", text.encode()

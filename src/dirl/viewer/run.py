@@ -1,0 +1,97 @@
+"""`dirl view`: look at slides, tiles, nuclei and attention in a browser."""
+
+import socket
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from dirl.viewer.scene import Options, Scene
+from dirl.viewer.server import Viewer
+
+
+def open_viewer(
+    path: Path,
+    *,
+    audit: Path | None = None,
+    maps: Sequence[Path] = (),
+    features: Path | None = None,
+    mpp_override: float | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> Viewer:
+    """Open everything that is to be shown, and bind the address; nothing is served yet.
+
+    Parameters
+    ----------
+    path
+        A tile store, or a slide.
+    audit
+        Directory of `dirl audit` on that store.
+    maps
+        Directories of `dirl map` on its slides.
+    features
+        Directory of `dirl embed` on that store, or an HDF5 file of a slide's features.
+    mpp_override
+        Resolution in µm/px of a slide that names none.
+    host, port
+        Address; port 0 takes a free one.
+
+    Returns
+    -------
+    Viewer
+        A `socketserver` server with a ``url``: ``serve_forever`` runs it, ``server_close`` ends it.
+
+    Raises
+    ------
+    SlideError, StoreError, ConfigError
+        See `dirl.viewer.scene.Scene` and `dirl.viewer.server.Viewer`.
+    """
+    return Viewer(Scene(path, Options(audit, maps, features, mpp_override)), host, port)
+
+
+def view(
+    path: Path,
+    *,
+    audit: Path | None = None,
+    maps: Sequence[Path] = (),
+    features: Path | None = None,
+    mpp_override: float | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    browser: bool = True,
+) -> None:
+    """Serve the viewer until it is interrupted, and say how to reach it.
+
+    Parameters
+    ----------
+    browser
+        Open the page in this machine's browser.
+
+    The others, and what is raised, are those of `open_viewer`.
+    """
+    with open_viewer(
+        path, audit=audit, maps=maps, features=features, mpp_override=mpp_override, host=host, port=port
+    ) as viewer:
+        try:
+            print(how_to_reach(viewer), flush=True)
+            if browser:
+                webbrowser.open(viewer.url)
+            viewer.serve_forever()
+        except KeyboardInterrupt:
+            print()
+
+
+def how_to_reach(viewer: Viewer) -> str:
+    """Say where the page is, also from another machine."""
+    port = viewer.port
+    lines = [f"{viewer.scene.title}: {viewer.url}"]
+    if viewer.host in {"127.0.0.1", "::1", "localhost"}:
+        lines.append(
+            f"from another machine: ssh -L {port}:localhost:{port} {socket.gethostname()}, "
+            f"then http://localhost:{port}/ there"
+        )
+    else:
+        lines.append(
+            f"warning: whoever reaches {viewer.host} can see these slides; the default, 127.0.0.1, is safer"
+        )
+    return "\n".join([*lines, "Ctrl-C ends it"])

@@ -1,0 +1,277 @@
+"""Everything that a viewer shows, opened and checked before the first page is served."""
+
+import threading
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.errors import ConfigError, StoreError
+from dirl.slides.dicom import first_dicom
+from dirl.store.dataset import CellStore, TileStore
+from dirl.store.index import INDEX
+from dirl.viewer.colours import NAMES, to_hex
+from dirl.viewer.entries import Entry, Sight, entries_of_store, entry_of_slide
+from dirl.viewer.maps import SlideMap
+from dirl.viewer.measures import AuditMeasures
+from dirl.viewer.neighbours import Neighbours, read_neighbours
+from dirl.viewer.overlays import nucleus_classes, tile_nuclei, tissue_png
+from dirl.viewer.pictures import deep_zoom_tile
+
+OPEN_SLIDES = 16
+CACHED_TILES = 1024
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user asks to see beside the slides.
+
+    Attributes
+    ----------
+    audit
+        Directory of `dirl audit`.
+    maps
+        Directories of `dirl map`.
+    features
+        Directory of `dirl embed`, or an HDF5 file of a slide's features.
+    mpp_override
+        Resolution in µm/px of a slide that is shown without a store.
+    """
+
+    audit: Path | None = None
+    maps: Sequence[Path] = ()
+    features: Path | None = None
+    mpp_override: float | None = None
+
+
+class Scene:
+    """Slides or tiles, with what is laid over them.
+
+    Parameters
+    ----------
+    path
+        A tile store, or a slide.
+    options
+        What else to show.
+
+    Attributes
+    ----------
+    title
+        Name of the store or slide.
+    entries
+        What can be shown.
+    store
+        The tile store, if it is one.
+    cells
+        By segmenter, the cells of the store.
+    maps, audit, neighbours
+        What was asked for.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be read or names no resolution.
+    StoreError
+        If a directory is not what it should be, or belongs to something else than `path`.
+    ConfigError
+        If something is asked for that needs a store.
+    """
+
+    def __init__(self, path: Path, options: Options) -> None:
+        self.title = path.resolve().name
+        self.store = TileStore.open(path) if (path / "card.json").exists() else None
+        if self.store is None and path.is_dir() and first_dicom(path) == path:
+            raise StoreError(
+                "neither a tile store nor a DICOM slide",
+                where=path,
+                remedy="name a slide, or make a store of it with `dirl tile`",
+            )
+        if self.store is None:
+            self.entries = [entry_of_slide(path, options.mpp_override)]
+        elif options.mpp_override is not None:
+            raise ConfigError(
+                "the slides of a store have a resolution", where="--mpp-override", remedy="leave it out"
+            )
+        else:
+            self.entries = entries_of_store(self.store)
+        if not self.entries:
+            raise StoreError("holds no tiles", where=path, remedy="run `dirl tile` again")
+        self.cells = {} if self.store is None else _all_cells(self.store)
+        self.audit: AuditMeasures | None = None
+        self.neighbours: Neighbours | None = None
+        if options.audit is not None:
+            self.audit = AuditMeasures(options.audit, _needed(self.store, "--audit"))
+        if options.features is not None:
+            self.neighbours = read_neighbours(options.features, _needed(self.store, "--features"))
+        self.maps, self.map_entries = _open_maps(options.maps, self.entries)
+        self._entry_of_row = np.full(0 if self.store is None else len(self.store), -1, np.int64)
+        for number, entry in enumerate(self.entries):
+            self._entry_of_row[entry.rows] = number
+        self._opening = threading.Lock()
+        self._sight = lru_cache(OPEN_SLIDES)(_open)
+        self._classes = lru_cache(OPEN_SLIDES)(nucleus_classes)
+        self.tissue = lru_cache(OPEN_SLIDES)(self._find_tissue)
+        self.slide_tile = lru_cache(CACHED_TILES)(self._slide_tile)
+
+    def sight(self, number: int) -> Sight:
+        """Open an entry; the few used last stay open, and an older one closes when nobody reads it."""
+        with self._opening:
+            return self._sight(self.entries[number])
+
+    def close(self) -> None:
+        """Close the maps' files; slides close when nobody reads them any more."""
+        for one in self.maps:
+            one.close()
+
+    def describe(self) -> dict[str, Any]:
+        """What the page needs to know first."""
+        return {
+            "title": self.title,
+            "entries": [
+                {"name": entry.name, "tiles": len(entry.rows), "ready_made": entry.ready_made}
+                for entry in self.entries
+            ],
+            "cells": list(self.cells),
+            "maps": [
+                {
+                    "name": one.name,
+                    "folder": one.path.resolve().name,
+                    "entry": entry,
+                    "size_px": one.size_px,
+                    "token_px": one.token_px,
+                    "levels": one.levels,
+                    "unit": one.unit,
+                    "facts": one.facts,
+                    "channels": [{"name": c.name, "range": [c.low, c.high]} for c in one.channels],
+                }
+                for one, entry in zip(self.maps, self.map_entries, strict=True)
+            ],
+            "audit": None if self.audit is None else _describe_audit(self.audit),
+            "features": self.neighbours is not None,
+            "colours": {name: to_hex(name) for name in NAMES},
+        }
+
+    def describe_entry(self, number: int) -> dict[str, Any]:
+        """What the page needs to know of an entry before it shows it."""
+        entry, sight = self.entries[number], self.sight(number)
+        return {
+            "name": entry.name,
+            "note": sight.note,
+            "size_px": sight.picture.size_px,
+            "mpp": sight.picture.mpp,
+            "tissue": sight.slide is not None,
+            "tile_px": 0 if self.store is None else self.store.spec.size_px,
+            "side_px": sight.side_px,
+            "numbers": entry.rows.tolist(),
+            "x": sight.x.tolist(),
+            "y": sight.y.tolist(),
+            "classes": {name: self._classes(cells, entry.slide_id)[0] for name, cells in self.cells.items()},
+        }
+
+    def nuclei(self, number: int, cells: str, i: int) -> list[dict[str, Any]]:
+        """Outlines of the nuclei of tile `i`; see `dirl.viewer.overlays.tile_nuclei`."""
+        held = self.cells[cells]
+        return tile_nuclei(held, i, self._classes(held, self.entries[number].slide_id)[1])
+
+    def values(self, number: int, encoder: int, block: int, head: int, name: str) -> NDArray[np.float32]:
+        """A measure of the entry's tiles."""
+        assert self.audit is not None
+        return self.audit.values(self.entries[number].rows, encoder, block, head, name)
+
+    def describe_tile(self, i: int) -> dict[str, Any]:
+        """All that is known of a tile of the store."""
+        assert self.store is not None
+        row = self.store.index.slice(i, 1).to_pylist()[0]
+        record = self.store.slides[row["slide_id"]]
+        facts = {name: row[name] for name in ("tile_id", "slide_id", "patient_id", "centre", "label")}
+        return facts | {
+            "number": i,
+            "entry": int(self._entry_of_row[i]),
+            "place": None if record.kind == "tiles" else [row["x"], row["y"]],
+            "tissue_fraction": row["tissue_fraction"],
+            "side_um": self.store.spec.size_px * self.store.spec.mpp,
+            "nuclei": [self._count(name, i, row["slide_id"]) for name in self.cells],
+            "measures": [] if self.audit is None else self.audit.of_tile(i),
+            "neighbours": [
+                {"number": k, "cosine": cosine, "slide_id": str(self.store.index["slide_id"][k])}
+                for k, cosine in (self.neighbours.nearest(i) if self.neighbours else [])
+            ],
+        }
+
+    def _slide_tile(self, number: int, level: int, column: int, row: int) -> bytes | None:
+        """Deep Zoom tile of an entry as JPEG; see `dirl.viewer.pictures.deep_zoom_tile`."""
+        return deep_zoom_tile(self.sight(number).picture, level, column, row)
+
+    def _find_tissue(self, number: int) -> bytes | None:
+        """Tissue of a slide as PNG; None where there is no slide to look at."""
+        slide = self.sight(number).slide
+        return None if slide is None else tissue_png(slide)
+
+    def _count(self, cells: str, i: int, slide_id: str) -> dict[str, Any]:
+        """How many nuclei lie in a tile, at least in part, by class, and the share of it that they cover."""
+        labels, ids = self.cells[cells].numbers(i)
+        names, classes = self._classes(self.cells[cells], slide_id)
+        present = classes[ids[1:]]
+        counts = {name: int((present == number).sum()) for number, name in enumerate(names)}
+        return {"name": cells, "count": len(ids) - 1, "share": float((labels > 0).mean()), "classes": counts}
+
+
+def _open(entry: Entry) -> Sight:
+    return entry.open()
+
+
+def _all_cells(store: TileStore) -> dict[str, CellStore]:
+    """Cells of every segmenter, by name; those that lack tiles are left out, with a warning."""
+    cells = {}
+    for path in sorted((store.path / "cells").glob(f"*/{INDEX}")):
+        try:
+            cells[path.parent.name] = store.cells(path.parent.name)
+        except StoreError as error:
+            warnings.warn(f"not shown: {error}", stacklevel=2)
+    return cells
+
+
+def _open_maps(folders: Sequence[Path], entries: Sequence[Entry]) -> tuple[list[SlideMap], list[int]]:
+    """Open maps, and find the entry of each; all are closed again if one does not belong here."""
+    maps, places = [], []
+    with ExitStack() as stack:
+        for folder in folders:
+            maps.append(SlideMap(folder))
+            stack.callback(maps[-1].close)
+            places.append(_place(maps[-1], entries))
+        stack.pop_all()
+    return maps, places
+
+
+def _place(one: SlideMap, entries: Sequence[Entry]) -> int:
+    """Which entry a map belongs to."""
+    for number, entry in enumerate(entries):
+        if entry.slide_id == one.slide_id and entry.size_px == one.slide_size_px:
+            return number
+    sizes = {entry.slide_id: entry.size_px for entry in entries}
+    if one.slide_id in sizes:
+        width, height = sizes[one.slide_id]
+        here = f"the {one.slide_id} here is {width}×{height} px, the mapped one {one.slide_size_px}"
+    else:
+        here = f"a map of {one.slide_id}, which is not shown here"
+    raise StoreError(here, where=one.path, remedy="name a map of a slide that is shown")
+
+
+def _needed(store: TileStore | None, option: str) -> TileStore:
+    if store is None:
+        raise ConfigError("needs a tile store, not a slide", where=option, remedy="view the store instead")
+    return store
+
+
+def _describe_audit(audit: AuditMeasures) -> dict[str, Any]:
+    from dirl.audit.table import PRIMARY, TITLES
+
+    there = [name for name in TITLES if name in audit.columns and name != "head_diversity"]
+    measures = [{"name": name, "title": TITLES[name]} for name in there]
+    return {"encoders": audit.encoders, "measures": measures, "primary": PRIMARY}

@@ -1,0 +1,180 @@
+"""The viewer's server: a few GET routes of the standard library's HTTP server, on loopback.
+
+Nothing that a request says is ever made into a path: assets are held in memory by name, and everything else
+is found by number in what was opened when the server started.
+"""
+
+import ipaddress
+import socket
+import sys
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from dirl.errors import ConfigError, DirlError
+from dirl.viewer.routes import Answer, respond
+from dirl.viewer.scene import Scene
+
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
+# The one rule that OpenSeadragon puts into the page itself; a browser test tells when it changes.
+OPENSEADRAGON_RULE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
+HEADERS = {
+    # The page may load from this server alone, runs no script but the shipped ones, and stands in no frame.
+    "Content-Security-Policy": (
+        f"default-src 'none'; script-src 'self'; style-src 'self' {OPENSEADRAGON_RULE}; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Another slide may be served at the same address an hour later.
+    "Cache-Control": "no-store",
+}
+IDLE_S = 60
+
+
+class Viewer(ThreadingHTTPServer):
+    """A server that shows a scene; `serve_forever` runs it.
+
+    Parameters
+    ----------
+    scene
+        What to show.
+    host, port
+        Address to bind; port 0 takes a free one.
+
+    Raises
+    ------
+    ConfigError
+        If the address cannot be bound.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, scene: Scene, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.scene = scene
+        self.assets = read_assets()
+        self.host = host
+        try:
+            self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            super().__init__((host, port), Handler)
+        except (OSError, OverflowError) as error:
+            reason = f"cannot listen there ({error})"
+            where, remedy = f"{host}, port {port}", "name another --port, or 0 for a free one"
+            raise ConfigError(reason, where=where, remedy=remedy) from error
+
+    @property
+    def port(self) -> int:
+        """Port that it listens on."""
+        return int(self.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """Address for a browser on this machine."""
+        host = "localhost" if self.host in {"0.0.0.0", "::", ""} else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+    def server_bind(self) -> None:
+        """Bind without looking the machine's name up, which can take seconds."""
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+
+    def server_close(self) -> None:
+        """Close the address and what is shown."""
+        super().server_close()
+        self.scene.close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Pass over browsers that leave before an answer is whole."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    server: Viewer
+    server_version = "dirl"
+    sys_version = ""
+    protocol_version = "HTTP/1.1"
+    timeout = IDLE_S
+
+    def do_GET(self) -> None:
+        """Answer a request, or say why not."""
+        if not is_allowed_host(self.headers.get("Host", ""), self.server.host):
+            # A page of another site whose name was made to point here.
+            return self._send(HTTPStatus.MISDIRECTED_REQUEST, ("text/plain", b"not served under this name\n"))
+        try:
+            parts = urlsplit(self.path)
+            asset = self.server.assets.get(parts.path)
+            answer = asset or respond(self.server.scene, parts.path, parse_qs(parts.query))
+        except DirlError as error:
+            text = f"{error}\n".encode()
+            return self._send(HTTPStatus.INTERNAL_SERVER_ERROR, ("text/plain; charset=utf-8", text))
+        except (ValueError, IndexError, KeyError):
+            answer = None
+        if answer is None:
+            return self._send(HTTPStatus.NOT_FOUND, ("text/plain", b"nothing here\n"))
+        return self._send(HTTPStatus.OK, answer)
+
+    def refuse(self) -> None:
+        """Refuse everything but GET."""
+        self.close_connection = True  # its body, if it has one, is not read
+        self._send(HTTPStatus.METHOD_NOT_ALLOWED, ("text/plain", b"only GET\n"), Allow="GET")
+
+    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = refuse  # noqa: N815
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing: a slide is thousands of requests."""
+
+    def _send(self, status: HTTPStatus, answer: Answer, **headers: str) -> None:
+        kind, body = answer
+        self.send_response(status)
+        for name, value in (HEADERS | headers).items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def read_assets() -> dict[str, Answer]:
+    """Everything that ships with the page, by the path it is asked for under."""
+    assets = {}
+    root = files("dirl.viewer") / "static"
+    for folder, prefix in ((root, "/"), (root / "vendor", "/vendor/")):
+        for file in folder.iterdir():
+            kind = TYPES.get(f".{file.name.rpartition('.')[2]}")
+            if kind is not None:
+                assets[prefix + file.name] = (kind, file.read_bytes())
+    assets["/"] = assets["/index.html"]
+    return assets
+
+
+def is_allowed_host(header: str, bound: str) -> bool:
+    """Whether a request's Host header names this server, whatever the port: a tunnel may change that.
+
+    A page of another site can make its own name point to this machine, and would then be let in by the
+    browser. It cannot do so with an address in numbers, nor with ``localhost``.
+    """
+    try:
+        name = urlsplit(f"//{header}").hostname or ""
+        if name in {"localhost", bound.lower()}:
+            return bool(name)
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,123 @@
+// What is drawn over a pane: the tile grid, measures of tiles, nuclei.
+
+import { get } from "./dom.js";
+
+const NO_CLASS = "#ffe600";
+const CLASSES = ["#56b4e9", "#e69f00", "#2fd6a3", "#f0e442", "#ff7b39", "#e58ac0", "#4d8dff", "#ffffff"];
+const MOST_TILES = 220; // whose nuclei are fetched at once; further out they would be a blur
+const LEAST_SIDE = 36; // of a tile on the screen, in its pixels
+const FINE_SIDE = 200; // below it outlines are thin, and have no rim that sets them off
+
+export const classColour = (number) => (number < 0 ? NO_CLASS : CLASSES[number % CLASSES.length]);
+
+// Tiles of an entry that lie at least in part in a box of the picture.
+export function tilesIn(entry, box) {
+  const found = [];
+  for (let i = 0; i < entry.x.length; i += 1) {
+    if (entry.x[i] < box.right && entry.y[i] < box.bottom
+      && entry.x[i] + entry.side_px > box.left && entry.y[i] + entry.side_px > box.top) found.push(i);
+  }
+  return found;
+}
+
+// The tile under a point: of several that overlap, the one whose middle is nearest.
+export function tileAt(entry, x, y) {
+  const half = entry.side_px / 2;
+  const distance = (i) => Math.max(Math.abs(entry.x[i] + half - x), Math.abs(entry.y[i] + half - y));
+  const under = tilesIn(entry, { left: x, right: x, top: y, bottom: y });
+  return under.reduce((best, i) => (best === null || distance(i) < distance(best) ? i : best), null);
+}
+
+// place: {x, y, scale}, where the picture's corner lies on the canvas, and how large its pixel is there.
+export function drawGrid(context, entry, tiles, place) {
+  context.strokeStyle = "rgba(20, 60, 200, .75)";
+  context.lineWidth = 1;
+  context.beginPath();
+  const side = entry.side_px * place.scale;
+  for (const i of tiles) {
+    context.rect(place.x + entry.x[i] * place.scale, place.y + entry.y[i] * place.scale, side, side);
+  }
+  context.stroke();
+}
+
+export function drawChosen(context, entry, i, place) {
+  const side = entry.side_px * place.scale;
+  const [x, y] = [place.x + entry.x[i] * place.scale, place.y + entry.y[i] * place.scale];
+  for (const [colour, width] of [["rgba(0, 0, 0, .6)", 5], ["#6cb6ff", 2.5]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = width;
+    context.strokeRect(x, y, side, side);
+  }
+}
+
+export function drawMeasure(context, entry, tiles, place, values, palette, [low, high], opacity) {
+  const side = entry.side_px * place.scale;
+  context.globalAlpha = opacity / 100;
+  for (const i of tiles) {
+    if (values[i] === null) continue;
+    const share = Math.min(1, Math.max(0, (values[i] - low) / (high - low || 1)));
+    context.fillStyle = palette[Math.round(255 * share)];
+    context.fillRect(place.x + entry.x[i] * place.scale, place.y + entry.y[i] * place.scale, side, side);
+  }
+  context.globalAlpha = 1;
+}
+
+// Outlines of nuclei, fetched tile by tile as they come into sight.
+export class Nuclei {
+  constructor(redraw) {
+    this.redraw = redraw;
+    this.held = new Map();
+  }
+
+  // Draw those of the tiles; returns a hint for the reader, or "".
+  draw(context, number, entry, cells, tiles, place) {
+    if (tiles.length > MOST_TILES || entry.side_px * place.scale < LEAST_SIDE) return "Zoom in to see nuclei";
+    const scale = (entry.side_px * place.scale) / entry.tile_px / 10;
+    const rim = ["rgba(0, 0, 0, .45)", 3];
+    const pens = (colour) => (entry.side_px * place.scale < FINE_SIDE ? [[colour, 1]] : [rim, [colour, 1.5]]);
+    let waiting = 0;
+    for (const i of tiles) {
+      const paths = this.paths(number, cells, entry.numbers[i]);
+      if (paths === null) waiting += 1;
+      for (const [kind, path] of paths ?? []) {
+        context.save();
+        context.translate(place.x + entry.x[i] * place.scale, place.y + entry.y[i] * place.scale);
+        context.scale(scale, scale);
+        for (const [colour, width] of pens(classColour(kind))) {
+          context.strokeStyle = colour;
+          context.lineWidth = width / scale;
+          context.stroke(path);
+        }
+        context.restore();
+      }
+    }
+    return waiting ? "Loading nuclei…" : "";
+  }
+
+  // Paths of a tile by class; null while they are on their way.
+  paths(number, cells, tile) {
+    const key = `${number}/nuclei/${cells}/${tile}`;
+    if (!this.held.has(key)) {
+      this.held.set(key, null);
+      get(`/api/entries/${key}`)
+        .then((nuclei) => this.held.set(key, toPaths(nuclei)))
+        .catch(() => this.held.set(key, new Map()))
+        .finally(this.redraw);
+      if (this.held.size > 4000) this.held.delete(this.held.keys().next().value);
+    }
+    return this.held.get(key);
+  }
+}
+
+function toPaths(nuclei) {
+  const paths = new Map();
+  for (const nucleus of nuclei) {
+    if (!paths.has(nucleus.class)) paths.set(nucleus.class, new Path2D());
+    const path = paths.get(nucleus.class);
+    for (const line of nucleus.lines) {
+      path.moveTo(line[0], line[1]);
+      for (let i = 2; i < line.length; i += 2) path.lineTo(line[i], line[i + 1]);
+    }
+  }
+  return paths;
+}

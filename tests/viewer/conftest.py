@@ -1,0 +1,67 @@
+"""A store with cells, maps, an audit and features, and the viewer that shows them."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from viewer_cases import map_values, measured, serving, write_map
+
+from dirl.card import claim, finish, new_card
+from dirl.features.h5 import ROWS_DIR, write_rows
+from dirl.files import write_json
+from dirl.store.dataset import TileStore
+
+
+@pytest.fixture(scope="session")
+def maps(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("maps")
+    return [write_map(folder / name, name, map_values(i)) for i, name in enumerate(("first", "second"))]
+
+
+@pytest.fixture(scope="session")
+def audit(small_store, tmp_path_factory):
+    """An audit of two encoders of two blocks and two heads; the last tile was left out."""
+    from dirl.audit.table import SCHEMA
+
+    store = TileStore(small_store)
+    folder = tmp_path_factory.mktemp("audit") / "audit"
+    card = claim(folder, new_card("audit", {}, {"store": store.digest}))
+    rows = [
+        dict.fromkeys(SCHEMA.names, 0.25)
+        | {
+            "encoder": encoder,
+            "tile_id": tile_id,
+            "slide_id": "slide",
+            "block": block,
+            "head": head,
+            "entropy": measured(i, block, head),
+        }
+        for encoder in ("one", "<b>two</b>")
+        for i, tile_id in enumerate(store.tile_ids.tolist()[:-1])
+        for block in range(2)
+        for head in (0, 1, -1)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "measures.parquet")
+    facts = {"kind": "encoder", "blocks": 2, "heads": 2}
+    write_json(
+        folder / "summary.json", {"encoders": [{"name": name} | facts for name in ("one", "<b>two</b>")]}
+    )
+    finish(folder, card, {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def features(small_store, tmp_path_factory):
+    """Features that lie on a circle, tile after tile."""
+    store = TileStore(small_store)
+    angle = np.arange(len(store)) * 0.05
+    folder = tmp_path_factory.mktemp("features")
+    rows = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    write_rows(folder / ROWS_DIR / "slide.h5", {"features": rows, "tile_id": store.tile_ids})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def viewer(small_store, maps, audit, features):
+    with serving(small_store, maps=maps, audit=audit, features=features) as running:
+        yield running

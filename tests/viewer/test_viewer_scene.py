@@ -1,0 +1,317 @@
+"""What is shown: pictures in Deep Zoom tiles, outlines, measures, neighbours, and what is refused."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+from viewer_cases import TOKEN_PX, map_values, measured, write_map
+
+from dirl.card import claim, finish, new_card
+from dirl.config import TileConfig
+from dirl.errors import ConfigError, SlideError, StoreError
+from dirl.features.h5 import write_rows
+from dirl.store.build import tile
+from dirl.store.cells import cells_dir, merge_cells, write_cells
+from dirl.store.dataset import TileStore
+from dirl.viewer.entries import entries_of_store
+from dirl.viewer.maps import SlideMap
+from dirl.viewer.measures import PER_HEAD, AuditMeasures
+from dirl.viewer.neighbours import read_neighbours
+from dirl.viewer.overlays import outlines
+from dirl.viewer.pictures import MOST_PX, TILE_PX, SlidePicture, deep_zoom_tile, read_reduced, top_level
+from dirl.viewer.scene import Options, Scene
+
+
+class Gradient:
+    """A picture whose every pixel is known: red is x, green is y, in 1/16 of a level-0 pixel."""
+
+    mpp = 0.5
+
+    def __init__(self, size_px):
+        self.size_px = size_px
+        self.most = 0
+
+    def step(self, downsample):
+        return float(downsample)  # as a slide of one level
+
+    def read(self, x, y, w, h, downsample):
+        self.most = max(self.most, w * h * downsample**2)
+        rows, columns = np.mgrid[y : y + h, x : x + w] * downsample + (downsample - 1) / 2
+        return np.stack([columns / 16, rows / 16, 0 * rows], axis=-1).astype(np.uint8)
+
+
+def test_coarse_boxes_are_put_together_from_fine_ones():
+    picture = Gradient((4000, 4000))
+    whole = read_reduced(picture, 0, 0, 250, 250, 16)
+    assert picture.most <= MOST_PX and whole.shape == (250, 250, 3)
+    assert np.abs(whole.astype(int) - Gradient((4000, 4000)).read(0, 0, 250, 250, 16)).max() <= 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 700), st.integers(1, 700))
+def test_deep_zoom_tiles_cover_the_picture_at_every_level(width, height):
+    picture = Gradient((width, height))
+    top = top_level(picture.size_px)
+    for level in {0, top // 2, top}:
+        reduced = [-(-side // 2 ** (top - level)) for side in (width, height)]
+        columns, rows = (-(-side // TILE_PX) for side in reduced)
+        last = simplejpeg.decode_jpeg(deep_zoom_tile(picture, level, columns - 1, rows - 1))
+        expected = [
+            side - (count - 1) * TILE_PX for side, count in zip(reduced, (columns, rows), strict=True)
+        ]
+        assert last.shape[1::-1] == tuple(expected)
+        assert deep_zoom_tile(picture, level, columns, 0) is None
+    assert deep_zoom_tile(picture, top + 1, 0, 0) is None
+
+
+def test_a_slide_that_has_gone_is_drawn_from_its_tiles(small_store, tmp_path):
+    scene = Scene(small_store, Options())
+    whole = scene.sight(0)
+    shutil.copytree(small_store, tmp_path / "store")
+    slides = tmp_path / "store" / "slides.json"
+    slides.write_text(slides.read_text().replace("slide.tif", "gone.tif"))
+    sight = Scene(tmp_path / "store", Options()).sight(0)
+    assert "no such file" in sight.note and sight.slide is None and whole.note == ""
+    assert sight.picture.size_px == whole.picture.size_px == (512, 512)
+    for x, y in list(zip(sight.x, sight.y, strict=True))[::9]:
+        there, here = (one.picture.read(int(x), int(y), 64, 64, 1).astype(int) for one in (whole, sight))
+        assert np.abs(there - here).mean() < 4
+    overview = [one.picture.read(0, 0, 64, 64, 8).astype(int) for one in (whole, sight)]
+    assert np.median(np.abs(overview[0] - overview[1])) < 12
+
+
+def test_ready_made_tiles_lie_in_pages_in_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("dirl.viewer.entries.PAGE", 8)
+    rng = np.random.default_rng(0)
+    for name, count in (("a", 10), ("b", 3)):
+        (tmp_path / "tiles" / name).mkdir(parents=True)
+        for i in range(count):
+            colour = tuple(rng.integers(60, 250, 3).tolist())
+            Image.new("RGB", (16, 16), colour).save(tmp_path / "tiles" / name / f"{i:04d}.png")
+    store = tile([tmp_path / "tiles"], tmp_path / "store", TileConfig(mpp_override=1.0), quiet=True)
+    scene = Scene(store.path, Options())
+    assert [one.name for one in scene.entries] == ["a, 1–8", "a, 9–10", "b"]
+    entry = scene.describe_entry(0)
+    assert "ready-made" in entry["note"] and not entry["tissue"]
+    sight = scene.sight(0)
+    for i in (0, 3, 7):
+        x, y = int(sight.x[i]), int(sight.y[i])
+        shown = sight.picture.read(x, y, 16, 16, 1).astype(int)
+        assert np.abs(shown - store.image(int(scene.entries[0].rows[i]))).max() <= 2
+        assert x + 16 <= sight.picture.size_px[0] and y + 16 <= sight.picture.size_px[1]
+    assert scene.describe_tile(8)["entry"] == 1 and scene.describe_tile(8)["place"] is None
+
+
+def disk(draw, x, y, radius, label):
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=label)
+
+
+def test_outlines_lie_on_the_border_and_end_where_the_tile_does():
+    image = Image.new("I", (64, 64))
+    draw = ImageDraw.Draw(image)
+    disk(draw, 30, 20, 8, 1)
+    disk(draw, 30, 37, 8, 2)  # touches the first
+    disk(draw, 63, 50, 6, 3)  # half outside
+    found = outlines(np.asarray(image, np.int32))
+    assert set(found) == {1, 2, 3}
+    for label, (x, y) in ((1, (30.5, 20.5)), (2, (30.5, 37.5))):
+        (line,) = found[label]
+        assert np.array_equal(line[0], line[-1])
+        radius = np.hypot(*(line - (x, y)).T)
+        assert radius.min() > 7 and radius.max() < 9.6
+    (cut,) = found[3]
+    assert not np.array_equal(cut[0], cut[-1]) and cut[:, 0].max() == 63.5
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_an_outline_holds_as_many_pixels_as_its_nucleus(seed):
+    rng = np.random.default_rng(seed)
+    image = Image.new("I", (48, 48))
+    draw = ImageDraw.Draw(image)
+    for label in range(1, 6):
+        x, y, radius = rng.integers(8, 40), rng.integers(8, 40), rng.integers(3, 8)
+        disk(draw, int(x), int(y), int(radius), label)
+    labels = np.asarray(image, np.int32)
+    for label, lines in outlines(labels).items():
+        area = 0.0
+        for line in lines:
+            x, y = line.T
+            area += 0.5 * float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))
+        pixels = int((labels == label).sum())
+        assert abs(abs(area) - pixels) <= 0.25 * pixels + 6
+
+
+def test_nuclei_keep_their_classes(small_store, tmp_path):
+    shutil.copytree(small_store, tmp_path / "store")
+    store = TileStore(tmp_path / "store")
+    plain = store.cells("hematoxylin")
+    ids = plain.nuclei("slide")["id"].to_numpy()
+    nothing = np.zeros(len(ids), np.float32)
+    columns = {"id": ids, "x": nothing, "y": nothing, "area_um2": nothing, "touches_border": nothing > 0}
+    columns["class"] = [[None, "tumour", "lymphocyte"][i % 3] for i in ids.tolist()]
+    items = ((name, plain.labels(i), plain.regions(i)) for i, name in enumerate(store.tile_ids.tolist()))
+    card = claim(cells_dir(store.path, "typed"), new_card("cells", {}))
+    write_cells(store.path, "typed", "slide", items, columns)
+    merge_cells(store.path, "typed")
+    finish(cells_dir(store.path, "typed"), card, {})
+
+    scene = Scene(store.path, Options())
+    assert scene.describe_entry(0)["classes"] == {"hematoxylin": [], "typed": ["lymphocyte", "tumour"]}
+    i = len(store) // 2
+    nuclei = scene.nuclei(0, "typed", i)
+    assert {one["id"] for one in nuclei} == set(np.unique(plain.labels(i)).tolist()) - {0}
+    assert all(one["class"] == [-1, 1, 0][one["id"] % 3] for one in nuclei)
+    assert {one["class"] for one in scene.nuclei(0, "hematoxylin", i)} == {-1}
+    counted = scene.describe_tile(i)["nuclei"][1]
+    assert counted["count"] == len(nuclei)
+    assert counted["classes"]["tumour"] == sum(one["class"] == 1 for one in nuclei)
+    # Cells that lack a tile are left out, and named.
+    (store.path / "cells" / "typed" / "slide.parquet").unlink()
+    merge_cells(store.path, "typed")
+    with pytest.warns(UserWarning, match="no cells of typed for"):
+        assert list(Scene(store.path, Options()).cells) == ["hematoxylin"]
+
+
+def test_a_map_reads_boxes_of_every_level(maps):
+    held, values = SlideMap(maps[0]), map_values(0)
+    assert held.token_px == TOKEN_PX and held.levels == 2
+    assert np.array_equal(held.read(2, 0, 0, 64, 64), values[2], equal_nan=True)
+    assert np.array_equal(held.read(1, 20, 30, 25, 9), values[1, 30:39, 20:45], equal_nan=True)
+    assert np.array_equal(held.read(0, 3, 5, 20, 20, level=1), values[0, 10:50:2, 6:46:2], equal_nan=True)
+    outside = held.read(0, -5, 60, 10, 10)
+    assert np.isnan(outside[:, :5]).all() and np.isnan(outside[4:]).all()
+    assert np.array_equal(outside[:4, 5:], values[0, 60:, :5])
+    held.close()
+
+
+def test_measures_of_tiles(audit, small_store):
+    store = TileStore(small_store)
+    held = AuditMeasures(audit, store)
+    rows = np.arange(len(store))
+    for block, head in ((0, 0), (1, 1), (1, -1)):
+        found = held.values(rows, 0, block, head, "entropy")
+        assert np.allclose(found[:-1], [measured(i, block, head) for i in rows[:-1]]) and np.isnan(found[-1])
+    means = held.values(rows, 1, 1, PER_HEAD, "entropy")
+    assert np.allclose(means[:-1], [measured(i, 1, 0.5) for i in rows[:-1]])
+    one, two = held.of_tile(7)
+    assert one["name"] == "one" and two["measures"]["entropy"] == pytest.approx(measured(7, 1, 0.5))
+    assert one["enrichment"]["nuclei"] == 0
+    assert held.of_tile(len(store) - 1) == []
+
+
+def test_neighbours_by_id_and_by_place(features, small_store, tmp_path):
+    store = TileStore(small_store)
+    held = read_neighbours(features, store)
+    assert {k for k, _ in held.nearest(10)[:4]} == {8, 9, 11, 12}
+    assert [cosine for _, cosine in held.nearest(10)] == sorted(
+        (c for _, c in held.nearest(10)), reverse=True
+    )
+    assert held.nearest(0)[0] == (1, pytest.approx(np.cos(0.05), abs=1e-5))
+    # As CLAM and TRIDENT write them: no ids, the slide is the file's name.
+    coords = np.stack([store.index[name].to_numpy() for name in ("x", "y")], axis=1)[:5]
+    write_rows(tmp_path / "slide.h5", {"features": np.eye(5, dtype=np.float32), "coords": coords})
+    few = read_neighbours(tmp_path / "slide.h5", store)
+    assert len(few.nearest(0)) == 4 and few.nearest(5) == []
+
+
+def test_what_does_not_belong_is_refused(small_store, maps, audit, features, tmp_path):
+    slide = small_store.parent / "slide.tif"
+    with pytest.raises(SlideError, match="no such file"):
+        Scene(tmp_path / "nowhere.svs", Options())
+    with pytest.raises(StoreError, match="neither a tile store nor a DICOM slide"):
+        Scene(tmp_path, Options())
+    with pytest.raises(ConfigError, match="--audit: needs a tile store"):
+        Scene(slide, Options(audit=audit))
+    with pytest.raises(ConfigError, match="--features: needs a tile store"):
+        Scene(slide, Options(features=features))
+    with pytest.raises(ConfigError, match="--mpp-override"):
+        Scene(small_store, Options(mpp_override=0.5))
+    with pytest.raises(StoreError, match="made by `dirl audit`, not by `dirl map`"):
+        Scene(small_store, Options(maps=[audit]))
+    with pytest.raises(StoreError, match="holds no card"):
+        Scene(small_store, Options(audit=tmp_path))
+    other = write_map(tmp_path / "other", "x", map_values(), slide_id="another")
+    with pytest.raises(StoreError, match="a map of another, which is not shown here"):
+        Scene(small_store, Options(maps=[other]))
+    larger = write_map(tmp_path / "larger", "x", map_values(), slide_px=(600, 512))
+    with pytest.raises(StoreError, match="is 512×512 px"):
+        Scene(small_store, Options(maps=[larger]))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no file", "size", "channels", "summary", "escape"])
+def test_a_damaged_map_is_refused(maps, tmp_path, damage):
+    folder = tmp_path / "map"
+    shutil.copytree(maps[0], folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    image = folder / "attention.ome.tif"
+    if damage == "truncated":
+        image.write_bytes(image.read_bytes()[:10])
+    elif damage == "no file":
+        image.unlink()
+    elif damage == "size":
+        summary["map"]["size_px"] = [65, 64]
+    elif damage == "channels":
+        summary["channels"].pop()
+    elif damage == "summary":
+        del summary["channels"][0]["range"]
+    else:
+        summary["files"]["float"] = "../../../outside.tif"
+    (folder / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(StoreError, match="make it again with `dirl map"):
+        SlideMap(folder)
+
+
+def test_an_audit_of_other_tiles_is_refused(audit, small_store, tmp_path):
+    shutil.copytree(audit, tmp_path / "audit")
+    card = tmp_path / "audit" / "card.json"
+    card.write_text(card.read_text().replace(TileStore(small_store).digest, "0" * 16))
+    with pytest.raises(StoreError, match="other tiles"):
+        AuditMeasures(tmp_path / "audit", TileStore(small_store))
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 2, 2)])
+def test_features_that_are_none_are_refused(small_store, tmp_path, shape):
+    write_rows(
+        tmp_path / "slide.h5", {"features": np.zeros(shape, np.float32), "coords": np.zeros((4, 2), int)}
+    )
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_neighbours(tmp_path / "slide.h5", TileStore(small_store))
+    (tmp_path / "text.h5").write_text("no features")
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_neighbours(tmp_path / "text.h5", TileStore(small_store))
+    with pytest.raises(StoreError, match="holds no features"):
+        read_neighbours(small_store, TileStore(small_store))
+
+
+def test_a_real_slide_and_its_entries(data_dir):
+    scene = Scene(data_dir / "slides" / "CMU-1-Small-Region.svs", Options())
+    picture = scene.sight(0).picture
+    assert isinstance(picture, SlidePicture) and picture.size_px == (2220, 2967)
+    assert scene.describe_entry(0)["numbers"] == [] and scene.slide_tile(0, 12, 8, 11) is not None
+    with pytest.raises(SlideError, match="--mpp-override"):
+        Scene(data_dir / "slides" / "TCGA-CR-7395-01A-01-TS1.svs", Options())
+
+
+def test_every_tile_has_an_entry(small_store):
+    store = TileStore(small_store)
+    rows = np.concatenate([entry.rows for entry in entries_of_store(store)])
+    assert np.array_equal(np.sort(rows), np.arange(len(store)))
+
+
+def test_the_command_serves_until_it_is_interrupted(small_store):
+    command = [sys.executable, "-m", "dirl.cli.main", "view", str(small_store), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        lines = [running.stdout.readline() for _ in range(3)]
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=30)
+    assert "http://127.0.0.1:" in lines[0] and "ssh -L" in lines[1] and "Ctrl-C" in lines[2]
+    assert running.returncode == 0 and errors == ""

@@ -1,0 +1,87 @@
+"""What the viewer's tests share: a map as `dirl map` writes it, a server in a thread, and questions to it."""
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import numpy as np
+import tifffile
+
+from dirl.card import claim, finish, new_card
+from dirl.files import write_json
+from dirl.viewer.run import open_viewer
+
+TOKEN_PX = 8.0  # of the maps, in level-0 pixels
+HEADS = 2
+NAMES = ["mean of heads", "head 0", "head 1"]
+
+
+def write_map(folder, name, values, slide_id="slide", slide_px=(512, 512)):
+    """Write what `dirl map` leaves, of values of shape (c, h, w)."""
+    card = claim(folder, new_card("map", {"name": name}))
+    levels = [values, values[:, ::2, ::2]]
+    with tifffile.TiffWriter(folder / "attention.ome.tif", bigtiff=True, ome=True) as tiff:
+        for number, level in enumerate(levels):
+            first = {"subifds": 1, "metadata": {"axes": "CYX"}}
+            more = {"subfiletype": 1, "metadata": None} if number else first
+            tiff.write(level, photometric="minisblack", tile=(32, 32), compression="zlib", **more)
+    height, width = values.shape[1:]
+    summary = {
+        "slide": {"slide_id": slide_id, "size_px": list(slide_px)},
+        "encoder": {"name": name, "spec": name},
+        "block": 1,
+        "within": "patches",
+        "between": "uniform",
+        "unit": "attention ÷ uniform",
+        "map": {"size_px": [width, height], "mpp": 4.0, "level0_px": TOKEN_PX},
+        "channels": [{"name": channel, "range": [0.0, 2.0]} for channel in NAMES],
+        "files": {"float": "attention.ome.tif"},
+    }
+    write_json(folder / "summary.json", summary)
+    finish(folder, card, {})
+    return folder
+
+
+def map_values(seed=0):
+    """Numbers between 0 and 2, the first rows unmapped."""
+    values = np.random.default_rng(seed).uniform(0, 2, (3, 64, 64)).astype(np.float32)
+    values[:, :4] = np.nan
+    return values
+
+
+def measured(i, block, head):
+    """The entropy that the audit below says of a tile."""
+    return i / 100 + block / 10 + head / 1000
+
+
+@contextmanager
+def serving(*arguments, **options):
+    viewer = open_viewer(*arguments, **options)
+    thread = threading.Thread(target=viewer.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield viewer
+    finally:
+        viewer.shutdown()
+        viewer.server_close()
+        thread.join()
+
+
+def ask(viewer, path, **options):
+    """Status, headers and body of an answer."""
+    request = urllib.request.Request(viewer.url.rstrip("/") + path, **options)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=20) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read()
+
+
+def ask_json(viewer, path):
+    status, _, body = ask(viewer, path)
+    assert status == 200, (path, body)
+    return json.loads(body)
