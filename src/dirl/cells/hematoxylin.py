@@ -1,9 +1,8 @@
 """The embedded segmenter: nuclei of H&E without any trained weights."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,20 @@ from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
 from dirl.card import digest
+from dirl.cells.morphology import (
+    Labels,
+    Map,
+    Mask,
+    closed,
+    depth,
+    largest_parts,
+    odd,
+    opened,
+    running,
+    smaller,
+)
 from dirl.cells.nuclei import Finder, Image, NucleiMask
-
-Map = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from dirl.cells.outlines import Outlining, outline
 
 OPTICAL_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 # Fewer pixels of tissue than this say nothing about a slide's stain.
@@ -87,24 +96,26 @@ class Hematoxylin:
     """
 
     mpp: float = 0.5
-    blur_um: float = 0.3
+    blur_um: float = 0.15
     closing_um: float = 1.5
-    around_um: float = 7.5
-    threshold: float = 0.54
-    threshold_follows: float = 0.57
-    hole_um2: float = 24.0
-    least_um2: float = 10.0
-    faintest: float = 0.3
-    deep_um: float = 4.0
-    darkness: float = 0.3
-    even_um: float = 0.5
+    around_um: float = 6.2
+    threshold: float = 0.42
+    threshold_follows: float = 0.8
+    hole_um2: float = 30.0
+    least_um2: float = 8.5
+    faintest: float = 0.2
+    darkest: float = 2.5
+    deep_um: float = 6.0
+    darkness: float = 0.15
+    even_um: float = 0.8
     apart_um: float = 2.25
     contrast: float = 0.12
+    outlining: Outlining = field(default_factory=Outlining)
 
     @property
     def digest(self) -> str:
         """Digest of the settings."""
-        return digest({"segmenter": "hematoxylin", "version": 1, **asdict(self)})
+        return digest({"segmenter": "hematoxylin", "version": 2, **asdict(self)})
 
     def fit(self, samples: Sequence[Image], mpp: float) -> Finder:
         """Measure the stain on samples of a slide; see `Segmenter.fit`."""
@@ -161,29 +172,34 @@ class Hematoxylin:
         density = OPTICAL_DENSITY[rgb[..., 0]] - np.float32(eosin) * OPTICAL_DENSITY[rgb[..., 1]]
         return np.asarray(ndimage.gaussian_filter(density, self.blur_um / mpp, truncate=3))
 
-    def _segment(self, rgb: Image, stain: Stain, mpp: float) -> NDArray[np.int32]:
+    def _segment(self, rgb: Image, stain: Stain, mpp: float) -> Labels:
         level = (self._density(rgb, stain.eosin, mpp) - stain.background) / (stain.nuclei - stain.background)
         # Very dark nuclei would raise the threshold of their neighbours.
-        level = level.clip(-1, 1.9, dtype=np.float32)
-        gap = _odd(self.closing_um / mpp)
-        box = _odd(self.around_um / mpp)
+        level = level.clip(-1, self.darkest, dtype=np.float32)
+        even = (level + closed(level, odd(self.closing_um / mpp))) / 2
+        box = odd(self.around_um / mpp)
         around = ndimage.uniform_filter(ndimage.uniform_filter(level, box), box)
-        closed = _running(np.minimum, _running(np.maximum, level, gap), gap)
         follows = self.threshold_follows
         threshold = (1 - follows) * self.threshold + follows * (around + np.float32(0.04))
-        mask = (level + closed) / 2 > np.maximum(threshold, np.float32(self.faintest))
-        mask &= ~_foreign(rgb)
-        mask |= _smaller(~mask, self.hole_um2 / mpp**2)
-        mask = _running(np.maximum, _running(np.minimum, mask, gap), gap)
+        allowed = ~_foreign(rgb)
+        mask = (even > np.maximum(threshold, np.float32(self.faintest))) & allowed
+        mask |= smaller(~mask, self.hole_um2 / mpp**2)
+        mask = opened(mask, odd(self.closing_um / mpp))
 
-        depth = _depth(mask, round(self.deep_um / mpp)) + np.float32(self.darkness) * level * mask
-        depth = ndimage.gaussian_filter(depth, self.even_um / mpp, truncate=3)
-        peaks = mask & (depth == _running(np.maximum, depth, _odd(2 * self.apart_um / mpp)))
-        seeds, count = ndimage.label(peaks, np.ones((3, 3)))
-        labels = watershed(-depth, seeds, mask=mask)  # type: ignore[no-untyped-call]
-        keep = np.bincount(labels.ravel(), minlength=count + 1) >= self.least_um2 / mpp**2
+        labels = self._parted(mask, level, mpp)
+        labels = outline(labels, level, even, allowed, self.hole_um2 / mpp**2, self.outlining, mpp)
+        labels = largest_parts(labels)
+        keep = np.bincount(labels.ravel()) >= self.least_um2 / mpp**2
         keep[0] = False
         return np.asarray((np.cumsum(keep) * keep).astype(np.int32)[labels])
+
+    def _parted(self, mask: Mask, level: Map, mpp: float) -> Labels:
+        """Number the nuclei of a mask (h, w), those that touch each by itself."""
+        height = depth(mask, round(self.deep_um / mpp)) + np.float32(self.darkness) * level * mask
+        height = ndimage.gaussian_filter(height, self.even_um / mpp, truncate=3)
+        peaks = mask & (height == running(np.maximum, height, odd(2 * self.apart_um / mpp)))
+        seeds, _ = ndimage.label(peaks, np.ones((3, 3)))
+        return np.asarray(watershed(-height, seeds, mask=mask), np.int32)  # type: ignore[no-untyped-call]
 
 
 def _tissue(rgb: Image) -> Mask:
@@ -202,46 +218,3 @@ def _foreign(rgb: Image) -> Mask:
     blood = (blue > np.float32(0.75) * green) & (red < np.float32(0.5) * green) & (green > 0.5)
     black = np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2]) < 40
     return np.asarray(ink | blood | black)
-
-
-def _smaller(mask: Mask, area_px: float) -> Mask:
-    """Return the connected parts of `mask` that are smaller than an area."""
-    parts, count = ndimage.label(mask)
-    small = np.bincount(parts.ravel(), minlength=count + 1) < area_px
-    small[0] = False
-    return np.asarray(small[parts])
-
-
-def _odd(width_px: float) -> int:
-    return 2 * int(width_px / 2) + 1
-
-
-def _depth(mask: Mask, bound_px: int) -> Map:
-    """Distance to the mask's border in pixels, up to a bound.
-
-    Counts erosions by a cross and a square in turn, so that its balls are octagons: in a fifth of the time,
-    nuclei are parted as well as by the Euclidean distance.
-    """
-    depth = mask.astype(np.float32)
-    for step in range(1, bound_px):
-        rows = _running(np.minimum, mask, 3, axes=(0,))
-        if step % 2:
-            mask = rows & _running(np.minimum, mask, 3, axes=(1,))
-        else:
-            mask = _running(np.minimum, rows, 3, axes=(1,))
-        depth += mask
-    return depth
-
-
-def _running(
-    extreme: np.ufunc, values: NDArray[Any], width: int, axes: tuple[int, ...] = (0, 1)
-) -> NDArray[Any]:
-    """Largest or smallest value in a square; at small widths several times faster than ndimage's."""
-    for axis in axes:
-        lines = np.moveaxis(values, axis, 0)
-        values = values.copy()
-        result = np.moveaxis(values, axis, 0)
-        for k in range(1, min(width // 2, len(lines) - 1) + 1):
-            extreme(result[k:], lines[:-k], out=result[k:])
-            extreme(result[:-k], lines[k:], out=result[:-k])
-    return values
