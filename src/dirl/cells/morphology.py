@@ -34,12 +34,16 @@ def running(
         One axis gives a line instead of a square.
     """
     for axis in axes:
-        lines = np.moveaxis(values, axis, 0)
+        before = values
         values = values.copy()
-        result = np.moveaxis(values, axis, 0)
-        for k in range(1, min(width // 2, len(lines) - 1) + 1):
-            extreme(result[k:], lines[:-k], out=result[k:])
-            extreme(result[:-k], lines[k:], out=result[:-k])
+        for k in range(1, min(width // 2, values.shape[axis] - 1) + 1):
+            ahead, behind = (slice(k, None), slice(None, -k))
+            if axis == 1:
+                extreme(values[:, ahead], before[:, behind], out=values[:, ahead])
+                extreme(values[:, behind], before[:, ahead], out=values[:, behind])
+            else:
+                extreme(values[ahead], before[behind], out=values[ahead])
+                extreme(values[behind], before[ahead], out=values[behind])
     return values
 
 

@@ -1,4 +1,4 @@
-"""The outline of each nucleus, drawn anew by its own contrast and shape, and those without contrast dropped."""
+"""The outline of each nucleus, drawn anew by its own contrast and shape; without contrast it is dropped."""
 
 from dataclasses import dataclass
 
@@ -71,20 +71,17 @@ def outline(
     near = grown(labels, max(1, round(how.reach_um / mpp))) * allowed
     at = np.flatnonzero(near)
     number = near.ravel()[at]
-    within = labels.ravel()[at] > 0
+    inside = labels.ravel()[at]
     y, x = (axis.astype(np.float64) for axis in np.divmod(at, labels.shape[1]))
+    here = level.ravel()[at]
 
-    inside = _means(number[within], count, *(v[within] for v in (level.ravel()[at], x, y)))
-    (around,) = _means(number[~within], count, level.ravel()[at][~within])
-    contrast = np.maximum(inside[0] - around, FLAT)
-    dx, dy = x - inside[1][number], y - inside[2][number]
-    xx, yy, xy = _means(number[within], count, *(v[within] for v in (dx * dx, dy * dy, dx * dy)))
-    xx, yy = xx + WITHIN_PX, yy + WITHIN_PX
+    contrast, around = _contrast(number, inside, here, count)
+    place = _ellipses(inside, x, y, count)
+    dx, dy = x - place.x[number], y - place.y[number]
     # Squared distance from the centre over that of the ellipse's border in the same direction.
-    squared = yy[number] * dx * dx - 2 * xy[number] * dx * dy + xx[number] * dy * dy
-    squared /= 4 * (xx * yy - xy * xy)[number]
+    squared = place.a[number] * dx * dx + place.b[number] * dx * dy + place.c[number] * dy * dy
 
-    margin = (even.ravel()[at] - around[number]) / contrast[number] - how.half
+    margin = even.ravel()[at] / contrast[number] - (around / contrast + how.half)[number]
     belongs = margin.clip(-1, 1) + how.roundness * (1 - np.sqrt(squared)) > 0
     mask = np.zeros(labels.shape, bool)
     mask.ravel()[at] = belongs
@@ -97,7 +94,33 @@ def outline(
     return np.asarray(result * evident[result], np.int32)
 
 
-def _means(number: Labels, count: int, *values: NDArray[np.floating]) -> list[NDArray[np.float64]]:
-    """Mean of each of `values` over the pixels of each number, 0 where there are none."""
-    pixels = np.maximum(np.bincount(number, minlength=count + 1), 1)
-    return [np.bincount(number, value, minlength=count + 1) / pixels for value in values]
+def _contrast(
+    number: Labels, inside: Labels, level: Map, count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean level of each nucleus less that of the ring around it, and the ring's; 0 where there is none."""
+    pixels, level_sum = (np.bincount(inside, w, minlength=count + 1) for w in (None, level))
+    ring = np.maximum(np.bincount(number, minlength=count + 1) - pixels, 1)
+    around = (np.bincount(number, level, minlength=count + 1) - level_sum) / ring
+    return np.maximum(level_sum / np.maximum(pixels, 1) - around, FLAT), around
+
+
+@dataclass(frozen=True)
+class _Ellipses:
+    """Centres x, y of ellipses whose border is ``a dx² + b dx dy + c dy² = 1``."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+    c: NDArray[np.float64]
+
+
+def _ellipses(inside: Labels, x: NDArray[np.float64], y: NDArray[np.float64], count: int) -> _Ellipses:
+    """Ellipses of the same second moments as the pixels of each number."""
+    pixels = np.maximum(np.bincount(inside, minlength=count + 1), 1)
+    mean_x, mean_y, xx, yy, xy = (
+        np.bincount(inside, w, minlength=count + 1) / pixels for w in (x, y, x * x, y * y, x * y)
+    )
+    xx, yy, xy = xx - mean_x**2 + WITHIN_PX, yy - mean_y**2 + WITHIN_PX, xy - mean_x * mean_y
+    determinant = 4 * (xx * yy - xy * xy)
+    return _Ellipses(mean_x, mean_y, yy / determinant, -2 * xy / determinant, xx / determinant)
