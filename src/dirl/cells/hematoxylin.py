@@ -42,11 +42,14 @@ class Stain:
         Red over green optical density of what eosin alone has stained.
     background, nuclei
         Mean hematoxylin of the tissue below and above its Otsu threshold, in units of optical density.
+    hue
+        Red over green optical density of the tissue above it.
     """
 
     eosin: float = 0.25
     background: float = 0.1
     nuclei: float = 0.4
+    hue: float = 0.75
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,18 @@ class Hematoxylin:
     1. Hematoxylin is the red optical density less the share of it that eosin explains, which follows from
        the green: a stain deconvolution with one unknown. That unknown, and the mean hematoxylin of nuclei
        (1) and background (0), come from the whole slide's tissue.
-    2. A pixel belongs to a nucleus when it exceeds a threshold that follows the local mean part of the way:
-       pale nuclei are found among pale ones, and dark cytoplasm is not a nucleus.
+    2. A pixel may belong to a nucleus when it exceeds a threshold that follows the local mean most of the
+       way: pale nuclei are found among pale ones, and dark cytoplasm is not a nucleus.
     3. Nuclei that touch are parted by a watershed on the distance to the mask's border.
+    4. Each is outlined anew by its own contrast and shape, and dropped where it has too little contrast for
+       its size (`dirl.cells.outlines`), or is too red for a nucleus of this slide.
 
     All sizes are in µm, so that it works at any mpp; windows finer than `mpp` are shrunk to it.
 
     The defaults were tuned on 13 images of MoNuSeg at 0.5 µm/px (`benchmarks/segmenter.py` scores them, left
-    out one by one too): what they score there says nothing certain about other tissue. It takes dark keratin,
-    folds and debris for nuclei, breaks up pale vesicular ones, and at 1 µm/px and coarser finds clumps and
-    the walls of goblet cells.
+    out one by one too): what they score there says nothing certain about other tissue. It takes folds, debris
+    and the darkest keratin for nuclei, breaks up pale vesicular ones, and at 1 µm/px and coarser finds clumps
+    and the walls of goblet cells.
 
     Parameters
     ----------
@@ -85,6 +90,8 @@ class Hematoxylin:
         Smallest nucleus.
     faintest
         Least threshold, wherever the local mean would lead.
+    darkest
+        Hematoxylin beyond which darker nuclei count as this dark.
     deep_um, darkness, even_um
         Clumps are parted by the distance to the mask's border up to `deep_um`, and beyond by hematoxylin,
         `darkness` px for the level of a nucleus; smoothed with the standard deviation `even_um`.
@@ -93,6 +100,10 @@ class Hematoxylin:
     contrast
         Least difference in hematoxylin between nuclei and background: on a slide without nuclei it keeps
         the threshold off the noise.
+    hue
+        Least red over green optical density of a nucleus, by that of the slide's nuclei.
+    outlining
+        How nuclei are outlined one by one, and which are dropped.
     """
 
     mpp: float = 0.5
@@ -110,6 +121,7 @@ class Hematoxylin:
     even_um: float = 0.8
     apart_um: float = 2.25
     contrast: float = 0.12
+    hue: float = 0.8
     outlining: Outlining = field(default_factory=Outlining)
 
     @property
@@ -143,7 +155,9 @@ class Hematoxylin:
             otsu = float(threshold_otsu(levels))  # type: ignore[no-untyped-call]
         background = float(levels[levels <= otsu].mean())
         nuclei = float(levels[levels > otsu].mean()) if np.isfinite(otsu) else background
-        return Stain(eosin, background, max(nuclei, background + self.contrast))
+        dark = levels > min(otsu, float(levels.max()) - 1e-6)
+        hue = float(red[dark].mean() / green[dark].mean())
+        return Stain(eosin, background, max(nuclei, background + self.contrast), hue)
 
     def _find(self, windows: Sequence[Image], *, stain: Stain, mpp: float) -> list[NucleiMask]:
         return [
@@ -190,6 +204,13 @@ class Hematoxylin:
         labels = outline(labels, level, even, allowed, self.hole_um2 / mpp**2, self.outlining, mpp)
         labels = largest_parts(labels)
         keep = np.bincount(labels.ravel()) >= self.least_um2 / mpp**2
+        # Keratin may be as dark as a nucleus, but is more red.
+        at = np.flatnonzero(labels)
+        number = labels.ravel()[at]
+        red, green = (
+            np.bincount(number, OPTICAL_DENSITY[rgb[..., c].ravel()[at]], len(keep)) for c in (0, 1)
+        )
+        keep &= red > self.hue * stain.hue * green
         keep[0] = False
         return np.asarray((np.cumsum(keep) * keep).astype(np.int32)[labels])
 
@@ -216,5 +237,7 @@ def _foreign(rgb: Image) -> Mask:
     red, green, blue = (OPTICAL_DENSITY[rgb[..., c]] for c in range(3))
     ink = red > np.float32(1.25) * green + np.float32(0.2)
     blood = (blue > np.float32(0.75) * green) & (red < np.float32(0.5) * green) & (green > 0.5)
-    black = np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2]) < 40
+    # The darkest nuclei are nearly black too, but even they are blue.
+    lightest = np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
+    black = (lightest < 40) & (rgb[..., 2] < rgb[..., 1] + np.uint8(8))
     return np.asarray(ink | blood | black)
