@@ -71,7 +71,7 @@ def test_the_warning_reaches_the_user_from_workers_too(tmp_path, workers):
             Image.fromarray(draw(k, (160, 160)).rgb).save(folder / f"{k}.png")
     config = TileConfig(size_px=160, mpp_override=0.5)
     tile([tmp_path / "tiles"], tmp_path / "store", config, quiet=True)
-    with pytest.warns(UserWarning, match="a: half of the nuclei .*; b: half of the nuclei"):
+    with pytest.warns(UserWarning, match="a: half of the nuclear area .*; b: half of the nuclear area"):
         cells(
             tmp_path / "store",
             CellsConfig(segmenter=f"{__name__}:Tiny", name="tiny"),
