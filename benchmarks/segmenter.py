@@ -169,8 +169,8 @@ def main() -> None:
         results["agreement"] = {way: agreement(images, way) for way in WAYS}
         results["leave_one_out"] = leave_one_out(images)
         results["note"] = (
-            "The settings of hematoxylin were tuned on these 13 images, those of the textbook recipe were "
-            "not; each image is a slide of its own. leave_one_out scores every image with the settings, "
+            "The settings of hematoxylin were tuned on these 13 images, those of the others "
+            "were not; each image is a slide of its own. leave_one_out scores every image with the settings, "
             "drawn at random around the tuned ones, that are best on the other twelve."
         )
     print(write("segmenter", results))
