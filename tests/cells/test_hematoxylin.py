@@ -109,14 +109,33 @@ def test_holes_of_glands_stay_open_at_1_um():
     assert (labels > 0)[ring].mean() > 0.9
 
 
-def test_blood_ink_and_black_are_not_nuclei(find):
+FOREIGN = {
+    "blood": (170, 30, 40),
+    "blue pen": (30, 60, 170),
+    "green pen": (20, 110, 70),
+    "black pen": (5, 5, 5),
+    "keratin": (120, 45, 95),
+    "bright keratin": (190, 40, 70),
+}
+
+
+@pytest.mark.parametrize("colour", FOREIGN.values(), ids=FOREIGN)
+def test_blood_ink_and_keratin_are_not_nuclei(find, colour):
     rgb = np.full((160, 160, 3), TISSUE, np.uint8)
-    for centre, colour in (((40, 40), (170, 30, 40)), ((40, 120), (30, 60, 170)), ((120, 40), (5, 5, 5))):
+    for centre in ((40, 40), (40, 120), (120, 40)):
         rgb[disc(160, centre, 12)] = colour
     rgb[disc(160, (120, 120), 8)] = NUCLEUS
     (mask,) = find([rgb])
     assert len(mask) == 1
     assert mask.labels[120, 120] == 1
+
+
+def test_the_darkest_nuclei_are_nuclei(find):
+    rgb = np.full((96, 96, 3), TISSUE, np.uint8)
+    nucleus = disc(96, (48, 48), 8)
+    rgb[nucleus] = (5, 0, 18)
+    (mask,) = find([rgb])
+    assert score(mask.labels, nucleus.astype(np.int32)).pq > 0.8
 
 
 def test_too_little_tissue_means_a_typical_stain():
@@ -150,6 +169,6 @@ def test_scores_on_monuseg(data_dir):
         (mask,) = segmenter.fit([rgb], 0.5)([rgb])
         found.append(score(mask.labels, truth))
     assert len(found) == 13
-    assert np.mean([scores.dice for scores in found]) >= 0.755
-    assert np.mean([scores.pq for scores in found]) >= 0.44
-    assert min(scores.dice for scores in found) >= 0.66
+    assert np.mean([scores.dice for scores in found]) >= 0.77
+    assert np.mean([scores.pq for scores in found]) >= 0.47
+    assert min(scores.dice for scores in found) >= 0.72

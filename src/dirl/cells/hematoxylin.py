@@ -1,9 +1,8 @@
 """The embedded segmenter: nuclei of H&E without any trained weights."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,20 @@ from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
 from dirl.card import digest
+from dirl.cells.morphology import (
+    Labels,
+    Map,
+    Mask,
+    closed,
+    depth,
+    largest_parts,
+    odd,
+    opened,
+    running,
+    smaller,
+)
 from dirl.cells.nuclei import Finder, Image, NucleiMask
-
-Map = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from dirl.cells.outlines import Outlining, outline
 
 OPTICAL_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 # Fewer pixels of tissue than this say nothing about a slide's stain.
@@ -33,11 +42,14 @@ class Stain:
         Red over green optical density of what eosin alone has stained.
     background, nuclei
         Mean hematoxylin of the tissue below and above its Otsu threshold, in units of optical density.
+    hue
+        Red over green optical density of the tissue above it.
     """
 
     eosin: float = 0.25
     background: float = 0.1
     nuclei: float = 0.4
+    hue: float = 0.75
 
 
 @dataclass(frozen=True)
@@ -47,16 +59,18 @@ class Hematoxylin:
     1. Hematoxylin is the red optical density less the share of it that eosin explains, which follows from
        the green: a stain deconvolution with one unknown. That unknown, and the mean hematoxylin of nuclei
        (1) and background (0), come from the whole slide's tissue.
-    2. A pixel belongs to a nucleus when it exceeds a threshold that follows the local mean part of the way:
-       pale nuclei are found among pale ones, and dark cytoplasm is not a nucleus.
+    2. A pixel may belong to a nucleus when it exceeds a threshold that follows the local mean most of the
+       way: pale nuclei are found among pale ones, and dark cytoplasm is not a nucleus.
     3. Nuclei that touch are parted by a watershed on the distance to the mask's border.
+    4. Each is outlined anew by its own contrast and shape, and dropped where it has too little contrast for
+       its size (`dirl.cells.outlines`), or is too red for a nucleus of this slide.
 
     All sizes are in µm, so that it works at any mpp; windows finer than `mpp` are shrunk to it.
 
     The defaults were tuned on 13 images of MoNuSeg at 0.5 µm/px (`benchmarks/segmenter.py` scores them, left
-    out one by one too): what they score there says nothing certain about other tissue. It takes dark keratin,
-    folds and debris for nuclei, breaks up pale vesicular ones, and at 1 µm/px and coarser finds clumps and
-    the walls of goblet cells.
+    out one by one too): what they score there says nothing certain about other tissue. It takes folds, debris
+    and the darkest keratin for nuclei, breaks up pale vesicular ones, and at 1 µm/px and coarser finds clumps
+    and the walls of goblet cells.
 
     Parameters
     ----------
@@ -76,6 +90,8 @@ class Hematoxylin:
         Smallest nucleus.
     faintest
         Least threshold, wherever the local mean would lead.
+    darkest
+        Hematoxylin beyond which darker nuclei count as this dark.
     deep_um, darkness, even_um
         Clumps are parted by the distance to the mask's border up to `deep_um`, and beyond by hematoxylin,
         `darkness` px for the level of a nucleus; smoothed with the standard deviation `even_um`.
@@ -84,27 +100,34 @@ class Hematoxylin:
     contrast
         Least difference in hematoxylin between nuclei and background: on a slide without nuclei it keeps
         the threshold off the noise.
+    hue
+        Least red over green optical density of a nucleus, by that of the slide's nuclei.
+    outlining
+        How nuclei are outlined one by one, and which are dropped.
     """
 
     mpp: float = 0.5
-    blur_um: float = 0.3
+    blur_um: float = 0.15
     closing_um: float = 1.5
-    around_um: float = 7.5
-    threshold: float = 0.54
-    threshold_follows: float = 0.57
-    hole_um2: float = 24.0
-    least_um2: float = 10.0
-    faintest: float = 0.3
-    deep_um: float = 4.0
-    darkness: float = 0.3
-    even_um: float = 0.5
+    around_um: float = 6.2
+    threshold: float = 0.42
+    threshold_follows: float = 0.8
+    hole_um2: float = 30.0
+    least_um2: float = 8.5
+    faintest: float = 0.2
+    darkest: float = 2.5
+    deep_um: float = 6.0
+    darkness: float = 0.15
+    even_um: float = 0.8
     apart_um: float = 2.25
     contrast: float = 0.12
+    hue: float = 0.8
+    outlining: Outlining = field(default_factory=Outlining)
 
     @property
     def digest(self) -> str:
         """Digest of the settings."""
-        return digest({"segmenter": "hematoxylin", "version": 1, **asdict(self)})
+        return digest({"segmenter": "hematoxylin", "version": 2, **asdict(self)})
 
     def fit(self, samples: Sequence[Image], mpp: float) -> Finder:
         """Measure the stain on samples of a slide; see `Segmenter.fit`."""
@@ -132,7 +155,9 @@ class Hematoxylin:
             otsu = float(threshold_otsu(levels))  # type: ignore[no-untyped-call]
         background = float(levels[levels <= otsu].mean())
         nuclei = float(levels[levels > otsu].mean()) if np.isfinite(otsu) else background
-        return Stain(eosin, background, max(nuclei, background + self.contrast))
+        dark = levels > min(otsu, float(levels.max()) - 1e-6)
+        hue = float(red[dark].mean() / green[dark].mean())
+        return Stain(eosin, background, max(nuclei, background + self.contrast), hue)
 
     def _find(self, windows: Sequence[Image], *, stain: Stain, mpp: float) -> list[NucleiMask]:
         return [
@@ -161,29 +186,41 @@ class Hematoxylin:
         density = OPTICAL_DENSITY[rgb[..., 0]] - np.float32(eosin) * OPTICAL_DENSITY[rgb[..., 1]]
         return np.asarray(ndimage.gaussian_filter(density, self.blur_um / mpp, truncate=3))
 
-    def _segment(self, rgb: Image, stain: Stain, mpp: float) -> NDArray[np.int32]:
+    def _segment(self, rgb: Image, stain: Stain, mpp: float) -> Labels:
         level = (self._density(rgb, stain.eosin, mpp) - stain.background) / (stain.nuclei - stain.background)
         # Very dark nuclei would raise the threshold of their neighbours.
-        level = level.clip(-1, 1.9, dtype=np.float32)
-        gap = _odd(self.closing_um / mpp)
-        box = _odd(self.around_um / mpp)
+        level = level.clip(-1, self.darkest, dtype=np.float32)
+        even = (level + closed(level, odd(self.closing_um / mpp))) / 2
+        box = odd(self.around_um / mpp)
         around = ndimage.uniform_filter(ndimage.uniform_filter(level, box), box)
-        closed = _running(np.minimum, _running(np.maximum, level, gap), gap)
         follows = self.threshold_follows
         threshold = (1 - follows) * self.threshold + follows * (around + np.float32(0.04))
-        mask = (level + closed) / 2 > np.maximum(threshold, np.float32(self.faintest))
-        mask &= ~_foreign(rgb)
-        mask |= _smaller(~mask, self.hole_um2 / mpp**2)
-        mask = _running(np.maximum, _running(np.minimum, mask, gap), gap)
+        allowed = ~_foreign(rgb)
+        mask = (even > np.maximum(threshold, np.float32(self.faintest))) & allowed
+        mask |= smaller(~mask, self.hole_um2 / mpp**2)
+        mask = opened(mask, odd(self.closing_um / mpp))
 
-        depth = _depth(mask, round(self.deep_um / mpp)) + np.float32(self.darkness) * level * mask
-        depth = ndimage.gaussian_filter(depth, self.even_um / mpp, truncate=3)
-        peaks = mask & (depth == _running(np.maximum, depth, _odd(2 * self.apart_um / mpp)))
-        seeds, count = ndimage.label(peaks, np.ones((3, 3)))
-        labels = watershed(-depth, seeds, mask=mask)  # type: ignore[no-untyped-call]
-        keep = np.bincount(labels.ravel(), minlength=count + 1) >= self.least_um2 / mpp**2
+        labels = self._parted(mask, level, mpp)
+        labels = outline(labels, level, even, allowed, self.hole_um2 / mpp**2, self.outlining, mpp)
+        labels = largest_parts(labels)
+        keep = np.bincount(labels.ravel()) >= self.least_um2 / mpp**2
+        # Keratin may be as dark as a nucleus, but is more red.
+        at = np.flatnonzero(labels)
+        number = labels.ravel()[at]
+        red, green = (
+            np.bincount(number, OPTICAL_DENSITY[rgb[..., c].ravel()[at]], len(keep)) for c in (0, 1)
+        )
+        keep &= red > self.hue * stain.hue * green
         keep[0] = False
         return np.asarray((np.cumsum(keep) * keep).astype(np.int32)[labels])
+
+    def _parted(self, mask: Mask, level: Map, mpp: float) -> Labels:
+        """Number the nuclei of a mask (h, w), those that touch each by itself."""
+        height = depth(mask, round(self.deep_um / mpp)) + np.float32(self.darkness) * level * mask
+        height = ndimage.gaussian_filter(height, self.even_um / mpp, truncate=3)
+        peaks = mask & (height == running(np.maximum, height, odd(2 * self.apart_um / mpp)))
+        seeds, _ = ndimage.label(peaks, np.ones((3, 3)))
+        return np.asarray(watershed(-height, seeds, mask=mask), np.int32)  # type: ignore[no-untyped-call]
 
 
 def _tissue(rgb: Image) -> Mask:
@@ -200,48 +237,7 @@ def _foreign(rgb: Image) -> Mask:
     red, green, blue = (OPTICAL_DENSITY[rgb[..., c]] for c in range(3))
     ink = red > np.float32(1.25) * green + np.float32(0.2)
     blood = (blue > np.float32(0.75) * green) & (red < np.float32(0.5) * green) & (green > 0.5)
-    black = np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2]) < 40
+    # The darkest nuclei are nearly black too, but even they are blue.
+    lightest = np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
+    black = (lightest < 40) & (rgb[..., 2] < rgb[..., 1] + np.uint8(8))
     return np.asarray(ink | blood | black)
-
-
-def _smaller(mask: Mask, area_px: float) -> Mask:
-    """Return the connected parts of `mask` that are smaller than an area."""
-    parts, count = ndimage.label(mask)
-    small = np.bincount(parts.ravel(), minlength=count + 1) < area_px
-    small[0] = False
-    return np.asarray(small[parts])
-
-
-def _odd(width_px: float) -> int:
-    return 2 * int(width_px / 2) + 1
-
-
-def _depth(mask: Mask, bound_px: int) -> Map:
-    """Distance to the mask's border in pixels, up to a bound.
-
-    Counts erosions by a cross and a square in turn, so that its balls are octagons: in a fifth of the time,
-    nuclei are parted as well as by the Euclidean distance.
-    """
-    depth = mask.astype(np.float32)
-    for step in range(1, bound_px):
-        rows = _running(np.minimum, mask, 3, axes=(0,))
-        if step % 2:
-            mask = rows & _running(np.minimum, mask, 3, axes=(1,))
-        else:
-            mask = _running(np.minimum, rows, 3, axes=(1,))
-        depth += mask
-    return depth
-
-
-def _running(
-    extreme: np.ufunc, values: NDArray[Any], width: int, axes: tuple[int, ...] = (0, 1)
-) -> NDArray[Any]:
-    """Largest or smallest value in a square; at small widths several times faster than ndimage's."""
-    for axis in axes:
-        lines = np.moveaxis(values, axis, 0)
-        values = values.copy()
-        result = np.moveaxis(values, axis, 0)
-        for k in range(1, min(width // 2, len(lines) - 1) + 1):
-            extreme(result[k:], lines[:-k], out=result[k:])
-            extreme(result[:-k], lines[k:], out=result[:-k])
-    return values

@@ -1,12 +1,14 @@
 """The nuclei of every tile of a store, found on the slides that the tiles were cut from."""
 
 import glob
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -17,6 +19,7 @@ from dirl.cells.nuclei import Finder, Segmenter
 from dirl.cells.own import own_tiles
 from dirl.cells.own_files import CellSource, fingerprint, forget_listings
 from dirl.cells.picture import draw_nuclei
+from dirl.cells.plausible import implausible
 from dirl.cells.regions import region_ids
 from dirl.cells.stains import stain_groups
 from dirl.cells.statistics import Statistics, statistics_file, write_statistics, write_summary
@@ -36,6 +39,7 @@ from dirl.store.index import SlideRecord
 SLIDE_SAMPLES = 32
 TILE_SAMPLES = 64
 SHOWN_TILES = 16
+SHOWN_SLIDES = 3
 
 
 def cells(
@@ -118,11 +122,27 @@ def cells(
     }
     total = write_summary(tiles, segmenter_name, [name for name in tiles.slides if name not in failures])
     finish(folder, card, counts | ({"notes": total["notes"]} if total.get("notes") else {}))
+    _warn_of_sizes(tiles, finished)
     if len(tiles.slides) == 1 and failures:
         raise next(iter(failures.values()))
     if failures:
         raise PartlyFailedError(failures, len(finished))
     return tiles.cells(segmenter_name)
+
+
+def _warn_of_sizes(tiles: TileStore, tables: list[Path]) -> None:
+    """Warn, here and not in a worker, of slides whose nuclei are of no usual size."""
+    odd = {}
+    for table in tables:
+        name = table.name.removesuffix(".nuclei.parquet")
+        nuclei = pq.read_table(table, columns=["area_um2", "touches_border"])
+        whole = nuclei.filter(pc.invert(nuclei["touches_border"]))
+        if reason := implausible(whole["area_um2"].to_numpy(), tiles.slides[name].mpp):
+            odd[name] = reason
+    if odd:
+        told = "; ".join(f"{name}: {reason}" for name, reason in list(odd.items())[:SHOWN_SLIDES])
+        more = f"; and {len(odd) - SHOWN_SLIDES} more slides" if len(odd) > SHOWN_SLIDES else ""
+        warnings.warn(told + more, stacklevel=3)
 
 
 def _make(tiles: TileStore, config: CellsConfig, slide_id: str) -> None:

@@ -1,0 +1,102 @@
+"""Masks and labels made larger, smaller and whole: several times faster than the general routines."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.measure import label
+
+Mask = NDArray[np.bool_]
+Labels = NDArray[np.int32]
+Map = NDArray[np.float32]
+
+
+def odd(width_px: float) -> int:
+    """Largest odd width that is at most one more than `width_px`, and at least 1."""
+    return 2 * int(width_px / 2) + 1
+
+
+def running(
+    extreme: np.ufunc, values: NDArray[Any], width: int, axes: tuple[int, ...] = (0, 1)
+) -> NDArray[Any]:
+    """Largest or smallest value in a square; at small widths several times faster than ndimage's.
+
+    Parameters
+    ----------
+    extreme
+        ``np.maximum`` or ``np.minimum``.
+    values
+        Array (h, w).
+    width
+        Side of the square, odd.
+    axes
+        One axis gives a line instead of a square.
+    """
+    for axis in axes:
+        before = values
+        values = values.copy()
+        for k in range(1, min(width // 2, values.shape[axis] - 1) + 1):
+            ahead, behind = (slice(k, None), slice(None, -k))
+            if axis == 1:
+                extreme(values[:, ahead], before[:, behind], out=values[:, ahead])
+                extreme(values[:, behind], before[:, ahead], out=values[:, behind])
+            else:
+                extreme(values[ahead], before[behind], out=values[ahead])
+                extreme(values[behind], before[ahead], out=values[behind])
+    return values
+
+
+def closed(values: NDArray[Any], width: int) -> NDArray[Any]:
+    """Close gaps narrower than a square."""
+    return running(np.minimum, running(np.maximum, values, width), width)
+
+
+def opened(values: NDArray[Any], width: int) -> NDArray[Any]:
+    """Take away threads narrower than a square."""
+    return running(np.maximum, running(np.minimum, values, width), width)
+
+
+def smaller(mask: Mask, area_px: float) -> Mask:
+    """Return the connected parts of `mask` that are smaller than an area."""
+    parts, count = ndimage.label(mask)
+    small = np.bincount(parts.ravel(), minlength=count + 1) < area_px
+    small[0] = False
+    return np.asarray(small[parts])
+
+
+def depth(mask: Mask, bound_px: int) -> Map:
+    """Distance to the mask's border in pixels, up to a bound.
+
+    Counts erosions by a cross and a square in turn, so that its balls are octagons: in a fifth of the time,
+    nuclei are parted as well as by the Euclidean distance.
+    """
+    distance = mask.astype(np.float32)
+    for step in range(1, bound_px):
+        rows = running(np.minimum, mask, 3, axes=(0,))
+        if step % 2:
+            mask = rows & running(np.minimum, mask, 3, axes=(1,))
+        else:
+            mask = running(np.minimum, rows, 3, axes=(1,))
+        distance += mask
+    return distance
+
+
+def grown(labels: Labels, reach_px: int) -> Labels:
+    """Let every label take the free pixels within a reach; where two meet, the larger number wins."""
+    for _ in range(reach_px):
+        labels = np.where(labels == 0, running(np.maximum, labels, 3), labels)
+    return labels
+
+
+def largest_parts(labels: Labels) -> Labels:
+    """Leave of every label the largest of its connected parts."""
+    parts = label(labels, background=0, connectivity=2)  # type: ignore[no-untyped-call]
+    sizes = np.bincount(parts.ravel())
+    owner = np.zeros(len(sizes), np.int32)
+    owner[parts] = labels
+    # The last of equal owners wins below: sorted by size, it is the largest part.
+    order = np.argsort(sizes[1:], kind="stable") + 1
+    best = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
+    best[owner[order]] = order
+    return np.where(parts == best[labels], labels, 0)

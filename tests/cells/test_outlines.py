@@ -1,0 +1,71 @@
+"""Outlines follow each nucleus's own contrast and shape."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dirl.cells.morphology import depth, grown, largest_parts, opened, running, smaller
+from dirl.cells.outlines import Outlining, outline
+
+MPP = 0.5
+
+
+def disc(centre, radius, size=64):
+    y, x = np.mgrid[:size, :size]
+    return np.hypot(y - centre[0], x - centre[1]) <= radius
+
+
+def drawn(labels, level, how=None):
+    allowed = np.ones(labels.shape, bool)
+    level = np.asarray(level, np.float32)
+    return outline(labels.astype(np.int32), level, level, allowed, 40, how or Outlining(), MPP)
+
+
+def test_an_outline_too_wide_and_one_too_narrow_come_to_the_border():
+    true = disc((32, 32), 8)
+    for radius in (7, 9):
+        found = drawn(disc((32, 32), radius), true * 1.0)
+        assert (found > 0).sum() == opened(true, 3).sum()
+
+
+def test_a_spur_is_cut_and_a_bay_filled():
+    true = disc((32, 32), 9)
+    mask = true.copy()
+    mask[31:33, 20:46] = True
+    mask[36:41, 36:39] = False
+    found = drawn(mask, np.where(mask, 1.0, np.where(true, 0.5, 0.0))) > 0
+    assert not found[32, 20]
+    assert found[37, 37]
+
+
+def test_what_has_no_contrast_is_dropped_and_the_rest_keep_their_numbers():
+    labels = np.where(disc((16, 16), 7), 1, 0) + np.where(disc((46, 46), 7), 2, 0)
+    level = np.where(labels == 1, 0.1, 0.0) + np.where(labels == 2, 0.9, 0.0)
+    assert np.unique(drawn(labels, level)).tolist() == [0, 2]
+
+
+def test_a_small_nucleus_needs_more_contrast():
+    for radius, kept in ((4, False), (9, True)):
+        labels = disc((32, 32), radius)
+        assert bool(drawn(labels, labels * 0.35).any()) == kept
+
+
+def test_nothing_is_drawn_of_nothing():
+    nothing = np.zeros((20, 30), np.int32)
+    assert not drawn(nothing, nothing).any()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_morphology(seed):
+    rng = np.random.default_rng(seed)
+    labels = (rng.integers(1, 4, (13, 17)) * (rng.random((13, 17)) < 0.5)).astype(np.int32)
+    mask = labels > 0
+    wide = grown(labels, 2)
+    assert np.array_equal(wide[mask], labels[mask])
+    assert not (opened(mask, 3) & ~mask).any()
+    assert not (smaller(mask, 4) & ~mask).any()
+    assert ((depth(mask, 4) > 0) == mask).all()
+    assert (running(np.maximum, mask, 3) >= mask).all()
+    kept = largest_parts(labels)
+    assert np.array_equal(np.unique(kept), np.unique(labels))
+    assert np.array_equal(largest_parts(kept), kept)
