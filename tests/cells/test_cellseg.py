@@ -6,10 +6,13 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dirl.cells import cellseg
 from dirl.cells.named import load_segmenter
 from dirl.cells.scores import score
+from dirl.cells.segment import cells
+from dirl.config import CellsConfig
 from dirl.errors import ConfigError
 
 pytestmark = [
@@ -118,6 +121,41 @@ def test_a_file_of_weights_is_all_that_it_takes(files, name):
         assert len(mask) == len(mask.classes) == len(np.unique(mask.labels[mask.labels > 0]))
         assert (mask.mpp, mask.digest) == (0.5, segmenter.digest)
         assert (mask.labels != other.labels).mean() < 0.01  # a batch sums in another order
+
+
+def test_a_store_holds_its_nuclei_with_their_classes(files, small_store, tmp_path):
+    shutil.copytree(small_store, tmp_path / "store")
+    spec = f"hovernet,weights={files}/hovernet.safetensors,mpp=1.0"
+    config = CellsConfig(segmenter=spec, name="tiny", window_px=128, halo_px=16)
+    found = cells(tmp_path / "store", config, device="cpu", batch_size=2, quiet=True)
+    kinds = set(found.nuclei("slide")["class"].to_pylist())
+    assert kinds and kinds <= set(CLASSES)
+
+
+def test_instanseg_puts_pixels_where_they_point(truth):
+    """Maps that point to each nucleus' middle, and a classifier that believes them, lead to the nuclei."""
+    import torch
+
+    class Near(torch.nn.Module):
+        def forward(self, features):
+            return 10 * (1 - 4 * features[:, :2].norm(dim=1, keepdim=True))
+
+    class Model:
+        probability_net = Near()
+
+    for turn in ORIENTATIONS.values():
+        labels = np.ascontiguousarray(turn(truth))
+        present = labels > 0
+        points = ndimage.center_of_mass(present, labels, np.arange(1, labels.max() + 1))
+        middle = np.array([(0, 0), *points])[labels].transpose(2, 0, 1)
+        # Offsets are in quarters of a pixel, x before y, and at most 4 either way; far off elsewhere.
+        away = (middle - np.indices(labels.shape))[::-1] / 4
+        offsets = np.where(present, np.clip(away, -3.99, 3.99), 3.9 * (-1) ** np.indices(labels.shape))
+        seed = np.where(present, 4 - np.hypot(*away), -9)
+        raw = np.vstack([np.log((offsets + 4) / (4 - offsets)), [seed * 0], [seed]])
+        maps = cellseg.Maps(present.astype(np.uint8), raw.astype(np.float32), None)
+        found, _ = cellseg.InstanSeg(mpp=0.5)._separate(maps, Model)
+        assert score(found, labels).pq > 0.85
 
 
 def test_the_digest_changes_with_weights_classes_and_mpp_and_not_with_their_place(files, tmp_path):

@@ -1,7 +1,7 @@
 """The nuclei of every tile of a store, found on the slides that the tiles were cut from."""
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from dirl.cells.nuclei import Finder, Segmenter
 from dirl.cells.picture import draw_nuclei
 from dirl.cells.regions import region_ids
 from dirl.cells.stains import stain_groups
-from dirl.cells.windows import BATCH, Boxes, Found, SlideLabels
+from dirl.cells.windows import Boxes, Found, SlideLabels
 from dirl.config import CellsConfig
 from dirl.errors import DirlError, PartlyFailedError, SlideError
 from dirl.files import remove
@@ -33,6 +33,8 @@ from dirl.store.index import SlideRecord
 SLIDE_SAMPLES = 32
 TILE_SAMPLES = 64
 SHOWN_TILES = 16
+# Ready-made tiles are small beside windows: so many at a time.
+TILES_AT_ONCE = 64
 
 
 def cells(
@@ -40,6 +42,8 @@ def cells(
     config: CellsConfig,
     *,
     workers: int = 1,
+    device: str = "auto",
+    batch_size: int | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> CellStore:
@@ -61,6 +65,8 @@ def cells(
         Which segmenter, and the size of the windows.
     workers
         Processes, each with a slide of its own.
+    device, batch_size
+        Where a network computes, and how many windows at a time; by default what suits the device.
     overwrite
         Replace the segmenter's cells in the store, whatever their settings.
     quiet
@@ -73,7 +79,7 @@ def cells(
     Raises
     ------
     ConfigError
-        If there is no such segmenter.
+        If there is no such segmenter, its package or its weights are missing, or there is no such device.
     StoreError
         If `store` is no tile store, or holds cells of this segmenter made with other settings.
     SlideError
@@ -84,7 +90,8 @@ def cells(
         If the disk is full or cannot be written to; what is finished is kept.
     """
     tiles = TileStore.open(store)
-    segmenter = load_segmenter(config.segmenter)
+    how = {"device": device, "batch_size": batch_size}
+    segmenter = load_segmenter(config.segmenter, **how)
     segmenter_name = cells_name(config)
     settings = config.model_dump(exclude={"name"})
     settings |= {"mpp": segmenter.mpp, "segmenter_digest": segmenter.digest}
@@ -92,14 +99,16 @@ def cells(
     card = claim(folder, new_card("cells", settings, {"store": tiles.card.digest}), overwrite=overwrite)
     todo = [name for name in tiles.slides if not cells_finished(store, segmenter_name, name)]
     failures: dict[str, DirlError] = {}
-    with bar("Finding nuclei", len(tiles.slides), quiet=quiet) as advance:
-        advance(len(tiles.slides) - len(todo))
-        for name, result in each(partial(_make, tiles, config), todo, workers):
+    with bar("Finding nuclei", len(tiles), quiet=quiet) as advance:
+        advance(int((~np.isin(tiles.slide_ids, todo)).sum()))
+        # Another process tells of whole slides only.
+        tick = advance if workers <= 1 else None
+        for name, result in each(partial(_make, tiles, config, how, tick), todo, workers):
             if isinstance(result, OSError):
                 raise result
             if isinstance(result, Exception):
                 failures[name] = _reason(tiles.slides[name], result)
-            advance(note=name)
+            advance(0 if tick else int((tiles.slide_ids == name).sum()), note=name)
     index = merge_cells(store, segmenter_name)
     finished = [folder / f"{name}.nuclei.parquet" for name in tiles.slides if name not in failures]
     counts = {
@@ -116,7 +125,12 @@ def cells(
     return tiles.cells(segmenter_name)
 
 
-def _make(tiles: TileStore, config: CellsConfig, slide_id: str) -> None:
+Tick = Callable[[float], None]
+
+
+def _make(
+    tiles: TileStore, config: CellsConfig, how: Mapping[str, Any], tick: Tick | None, slide_id: str
+) -> None:
     folder = cells_dir(tiles.path, cells_name(config))
     for stale in folder.glob(f".{glob.escape(slide_id)}.*.part"):
         remove(stale)
@@ -124,8 +138,13 @@ def _make(tiles: TileStore, config: CellsConfig, slide_id: str) -> None:
     rows = np.flatnonzero(tiles.slide_ids == slide_id)
     nuclei = _Nuclei()
     work = _ready_tiles if record.kind == "tiles" else _slide_tiles
-    items = work(tiles, record, rows, load_segmenter(config.segmenter), config, nuclei)
+    segmenter = load_segmenter(config.segmenter, **how)
+    items = work(tiles, record, rows, segmenter, config, nuclei, tick or _silent)
     write_cells(tiles.path, cells_name(config), slide_id, items, nuclei.columns)
+
+
+def _silent(tiles: float) -> None:
+    pass
 
 
 Item = tuple[str, NDArray[np.int32], NDArray[np.uint8]]
@@ -150,6 +169,7 @@ def _slide_tiles(
     segmenter: Segmenter,
     config: CellsConfig,
     nuclei: _Nuclei,
+    tick: Tick,
 ) -> Iterator[Item]:
     slide = _reopen(record)
     try:
@@ -163,10 +183,13 @@ def _slide_tiles(
         offsets = (np.arange(tiles.spec.size_px) + 0.5) * step
         waiting = np.argsort(y, kind="stable").tolist()
         counts: dict[tuple[int, int], int] = {}
-        for row, columns in enumerate(labels.rows(boxes)):
+        windows = labels.rows(boxes)
+        share = len(rows) / sum(map(len, windows))
+        for row, columns in enumerate(windows):
             for found in labels.segment(row, columns, find):
                 _note(nuclei, found, labels)
                 counts[found.row, found.column] = len(found.ids)
+                tick(share)
             while waiting and labels.last_row(y[waiting[0]], boxes.side) <= row:
                 k = waiting.pop(0)
                 cut = labels.cut(*(np.floor(start + offsets).astype(np.int64) for start in (y[k], x[k])))
@@ -188,6 +211,7 @@ def _ready_tiles(
     segmenter: Segmenter,
     config: CellsConfig,
     nuclei: _Nuclei,
+    tick: Tick,
 ) -> Iterator[Item]:
     ids = tiles.index["tile_id"].take(rows).to_pylist()
     show = set(_spread(np.arange(len(rows)), SHOWN_TILES).tolist())
@@ -198,8 +222,8 @@ def _ready_tiles(
         alike = np.flatnonzero(groups == group)
         samples = [tiles.image(int(rows[k])) for k in _spread(alike, TILE_SAMPLES)]
         find = segmenter.fit(samples, tiles.spec.mpp)
-        for start in range(0, len(alike), BATCH):
-            chunk = alike[start : start + BATCH].tolist()
+        for start in range(0, len(alike), TILES_AT_ONCE):
+            chunk = alike[start : start + TILES_AT_ONCE].tolist()
             images = [tiles.image(int(rows[k])) for k in chunk]
             for k, rgb, mask in zip(chunk, images, find(images), strict=True):
                 numbers = np.arange(1, len(mask) + 1)
@@ -221,6 +245,7 @@ def _ready_tiles(
                 if k in show:
                     shown.append((rgb, labels))
                 yield ids[k], labels, region_ids(labels, tissue_pixels(rgb, tiles.spec.mpp, record.white))
+            tick(len(chunk))
     _draw(tiles, config, record, [rgb for rgb, _ in shown], [labels for _, labels in shown])
 
 

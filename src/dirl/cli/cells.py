@@ -9,13 +9,22 @@ import typer
 def cells(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Tile store that `dirl tile` made.")],
     segmenter: Annotated[
-        str, typer.Option(help="Who finds the nuclei: NAME[,key=value…], or package.module:attribute.")
+        str,
+        typer.Option(
+            help="Who finds the nuclei: NAME[,key=value…], as in hovernet,weights=FILE, or "
+            "package.module:attribute. `dirl doctor` lists the names."
+        ),
     ] = "hematoxylin",
     name: Annotated[
         str | None,
         typer.Option(help="Name that the cells have in the store; by default the segmenter's own."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes, each with a slide of its own.")] = 1,
+    device: Annotated[str, typer.Option(help="Where a network computes: auto, cpu, cuda…")] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Windows through a network at a time; by default what suits the device."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace cells of this segmenter that are there.")
     ] = False,
@@ -31,7 +40,15 @@ def cells(
     from dirl.config import CellsConfig, make
 
     config = make(CellsConfig, {"segmenter": segmenter, "name": name}, where="dirl cells")
-    found = segment(store, config, workers=workers, overwrite=overwrite, quiet=quiet)
+    found = segment(
+        store,
+        config,
+        workers=workers,
+        device=device,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
     if not quiet:
         Console().print(
             f"{found.card.counts['nuclei']} nuclei for {len(found)} tiles; "
