@@ -6,18 +6,18 @@ they reach says that scale, orientation and classes come out right, and nothing 
 do. The classes are made up: nuclei below and above the median area. Needs the data (``DIRL_DATA``) and
 ``pip install 'dirl[cells]'``; HistomicsTK where it is installed.
 
-``python benchmarks/networks.py [MINUTES [FOLDER]]``: minutes for each network, 3.5 by default; a folder for
-the weights, in which those that are there already are scored without training.
+``python benchmarks/networks.py [NETWORK…] [--minutes 3.5] [--weights FOLDER]``: networks whose weights lie in
+the folder already are scored without training.
 """
 
 import os
 
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
+import argparse
 import json
 import math
 import resource
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -195,28 +195,33 @@ def typed(mask: Any, truth: np.ndarray, kinds: np.ndarray) -> list[tuple[int, in
 
 
 def main() -> None:
-    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 3.5
-    folder = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp())
-    folder.mkdir(parents=True, exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--minutes", type=float, default=3.5, help="of one core, for each network")
+    parser.add_argument("--weights", type=Path, default=Path(tempfile.gettempdir()) / "networks")
+    stated = parser.parse_args()
+    stated.weights.mkdir(parents=True, exist_ok=True)
     trained_on, kept = load()
     small = [half(rgb, labels) for _, rgb, labels in trained_on]
     least = float(np.median(np.concatenate([np.unique(t[t > 0], return_counts=True)[1] for _, t in small])))
     ready = [(rgb, labels, sizes(labels, least)) for rgb, labels in small]
     specs, training = {name: name for name in WITHOUT_WEIGHTS}, {}
-    for name in NETWORKS:
-        file = folder / f"{name}.safetensors"
-        if not file.exists():
-            (folder / f"{name}.training.json").write_text(json.dumps(train(name, ready, minutes, file)))
-        training[name] = json.loads((folder / f"{name}.training.json").read_text())
+    for name in stated.networks:
+        file, notes = (stated.weights / f"{name}.{kind}" for kind in ("safetensors", "training.json"))
+        if not notes.exists():
+            notes.write_text(json.dumps(train(name, ready, stated.minutes, file)))
+        training[name] = json.loads(notes.read_text())
         specs[f"{name}, trained here"] = f"{name},weights={file}"
     specs |= {f"{name}, published weights": name for name in PUBLISHED}
     results: dict[str, Any] = {}
     for name, spec in specs.items():
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            try:
+        try:
+            load_segmenter(spec)
+        except ConfigError as error:
+            results[name] = {"not_scored": error.reason}
+        else:
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 results[name] = pool.submit(judge, spec, kept, least).result()
-            except ConfigError as error:
-                results[name] = {"not_scored": error.reason}
         print(name, json.dumps(results[name].get("mean", results[name])), flush=True)
     what = {
         "what": "4 images of monuseg13 (every third), at 0.5 µm/px; tiles of 256 px, one thread",
