@@ -47,15 +47,17 @@ def _rebuild(kind: type[DirlError], reason: str, where: object, remedy: str) -> 
     return kind(reason, where=where, remedy=remedy)
 
 
-def explained(error: BaseException) -> DirlError:
+def explained(error: BaseException, where: object = None) -> DirlError:
     """Put an exception that nobody foresaw as a `DirlError`, with its traceback as a note.
 
-    A `DirlError` is returned as it is.
+    A `DirlError` is returned as it is; `where` is the file that was worked on.
     """
     if isinstance(error, DirlError):
         return error
     text = " ".join(str(error).split()) or "no message"
-    told = DirlError(f"unexpected {type(error).__name__}: {text}")
+    if isinstance(error, OSError) and where is not None:
+        return SlideError(f"cannot be read ({text})", where=where, remedy="check it, or leave it out")
+    told = DirlError(f"unexpected {type(error).__name__}: {text}", where=where)
     told.add_note("".join(traceback.format_exception(error)))
     return told
 

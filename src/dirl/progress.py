@@ -44,7 +44,7 @@ def bar(description: str, total: int | None, *, quiet: bool = False) -> Iterator
     with Progress(*COLUMNS, console=Console(stderr=True), disable=quiet) as progress:
         task = progress.add_task(description, total=total, note="")
 
-        def advance(steps: int = 1, note: str | None = None) -> None:
+        def advance(steps: float = 1, note: str | None = None) -> None:
             progress.advance(task, steps)
             if note is not None:
                 progress.update(task, note=note)

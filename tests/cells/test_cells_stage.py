@@ -1,6 +1,8 @@
 """Cells of a store: found on the slide, cut by the tiles, whole or absent."""
 
 import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
@@ -8,7 +10,8 @@ import pytest
 from PIL import Image
 
 from dirl.cells.hematoxylin import Hematoxylin
-from dirl.cells.named import load_segmenter
+from dirl.cells.named import cells_name, load_segmenter
+from dirl.cells.nuclei import NucleiMask
 from dirl.cells.scores import score
 from dirl.cells.segment import cells
 from dirl.cells.windows import Boxes, SlideLabels
@@ -151,6 +154,54 @@ def test_workers_change_nothing(made, store):
     again = cells(store.path, CONFIG, workers=2, overwrite=True, quiet=True)
     found = made.cells("hematoxylin")
     assert all(np.array_equal(found.labels(i), again.labels(i)) for i in range(len(made)))
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Finds nothing, and notes where it was to compute and how many windows it got."""
+
+    device: str = "auto"
+    batch_size: int | None = None
+    mpp: float = 0.5
+    digest: str = "0123456789abcdef"
+
+    def fit(self, samples, mpp):
+        def find(windows):
+            NOTES.append((self.device, self.batch_size, len(windows)))
+            return [NucleiMask(np.zeros(w.shape[:2], np.int32), None, (), mpp, self.digest) for w in windows]
+
+        return find
+
+
+NOTES: list[tuple[str, int | None, int]] = []
+NOTED = CellsConfig(segmenter=f"{__name__}:Noted", window_px=256, halo_px=48)
+
+
+def test_device_and_batch_size_reach_the_segmenter_and_leave_its_cells_alone(store):
+    NOTES.clear()
+    cells(store.path, NOTED, device="cpu", batch_size=3, quiet=True)
+    assert {note[:2] for note in NOTES} == {("cpu", 3)}
+    NOTES.clear()
+    cells(store.path, NOTED, batch_size=5, quiet=True)
+    assert not NOTES
+
+
+def test_progress_is_told_in_tiles_within_a_slide(store, monkeypatch):
+    told = []
+
+    @contextmanager
+    def bar(what, total, quiet):
+        told.append(-total)
+        yield lambda steps=1, note="": told.append(steps)
+
+    monkeypatch.setattr("dirl.cells.segment.bar", bar)
+    cells(store.path, NOTED, quiet=True)
+    assert sum(told) == pytest.approx(0, abs=1e-6)
+    assert sum(steps > 0 for steps in told) > 2 * len(store.slides)
+    (store.path / "cells" / cells_name(NOTED) / "two.parquet").unlink()
+    told.clear()
+    cells(store.path, NOTED, quiet=True)
+    assert sum(told) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_slide_that_is_gone_is_named_and_the_others_are_done(slides, tmp_path):

@@ -2,7 +2,7 @@
 
 import glob
 import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,35 +10,24 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from dirl.card import claim, finish, new_card
+from dirl.cells.found_tiles import Tick, found_tiles
 from dirl.cells.named import cells_name, load_segmenter
-from dirl.cells.nuclei import Finder, Segmenter
+from dirl.cells.nuclei import Segmenter
 from dirl.cells.own import own_tiles
 from dirl.cells.own_files import CellSource, fingerprint, forget_listings
 from dirl.cells.picture import draw_nuclei
 from dirl.cells.plausible import implausible
-from dirl.cells.regions import region_ids
-from dirl.cells.stains import stain_groups
 from dirl.cells.statistics import Statistics, statistics_file, write_statistics, write_summary
-from dirl.cells.windows import BATCH, Boxes, Found, SlideLabels
 from dirl.config import CellsConfig
-from dirl.errors import ConfigError, DirlError, PartlyFailedError, SlideError
+from dirl.errors import ConfigError, DirlError, PartlyFailedError, explained
 from dirl.files import read_json, remove
 from dirl.parallel import each
 from dirl.progress import bar
-from dirl.slides.slide import Slide, open_slide, read
-from dirl.slides.tissue import tissue_pixels
 from dirl.store.cells import cells_dir, cells_finished, merge_cells, write_cells
 from dirl.store.dataset import CellStore, TileStore
-from dirl.store.index import SlideRecord
 
-# What is constant is measured on so many tiles of a slide, or ready-made tiles that are stained alike.
-SLIDE_SAMPLES = 32
-TILE_SAMPLES = 64
-SHOWN_TILES = 16
 SHOWN_SLIDES = 3
 
 
@@ -47,6 +36,8 @@ def cells(
     config: CellsConfig,
     *,
     workers: int = 1,
+    device: str = "auto",
+    batch_size: int | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> CellStore:
@@ -71,6 +62,8 @@ def cells(
         Which segmenter, and the size of the windows.
     workers
         Processes, each with a slide of its own.
+    device, batch_size
+        Where a network computes, and how many windows at a time; by default what suits the device.
     overwrite
         Replace the segmenter's cells in the store, whatever their settings.
     quiet
@@ -83,7 +76,7 @@ def cells(
     Raises
     ------
     ConfigError
-        If there is no such segmenter.
+        If there is no such segmenter, its package or its weights are missing, or there is no such device.
     StoreError
         If `store` is no tile store, or holds cells of this segmenter made with other settings.
     SlideError
@@ -95,7 +88,8 @@ def cells(
     """
     tiles = TileStore.open(store)
     forget_listings()
-    segmenter = load_segmenter(config.segmenter)
+    how = {"device": device, "batch_size": batch_size}
+    segmenter = load_segmenter(config.segmenter, **how)
     segmenter_name = cells_name(config)
     settings = config.model_dump(exclude={"name"}) | {"segmenter_digest": segmenter.digest}
     if not isinstance(segmenter, CellSource):
@@ -104,14 +98,16 @@ def cells(
     card = claim(folder, new_card("cells", settings, {"store": tiles.card.digest}), overwrite=overwrite)
     todo = [name for name in tiles.slides if not _finished(tiles, segmenter, segmenter_name, name)]
     failures: dict[str, DirlError] = {}
-    with bar("Finding nuclei", len(tiles.slides), quiet=quiet) as advance:
-        advance(len(tiles.slides) - len(todo))
-        for name, result in each(partial(_make, tiles, config), todo, workers):
+    with bar("Finding nuclei", len(tiles), quiet=quiet) as advance:
+        advance(int((~np.isin(tiles.slide_ids, todo)).sum()))
+        # Another process tells of whole slides only.
+        tick = advance if workers <= 1 else None
+        for name, result in each(partial(_make, tiles, config, how, tick), todo, workers):
             if isinstance(result, OSError):
                 raise result
             if isinstance(result, Exception):
-                failures[name] = _reason(tiles.slides[name], result)
-            advance(note=name)
+                failures[name] = explained(result, tiles.slides[name].path)
+            advance(0 if tick else int((tiles.slide_ids == name).sum()), note=name)
     index = merge_cells(store, segmenter_name)
     finished = [folder / f"{name}.nuclei.parquet" for name in tiles.slides if name not in failures]
     counts = {
@@ -145,22 +141,21 @@ def _warn_of_sizes(tiles: TileStore, tables: list[Path]) -> None:
         warnings.warn(told + more, stacklevel=3)
 
 
-def _make(tiles: TileStore, config: CellsConfig, slide_id: str) -> None:
+def _make(
+    tiles: TileStore, config: CellsConfig, how: Mapping[str, Any], tick: Tick | None, slide_id: str
+) -> None:
     folder = cells_dir(tiles.path, cells_name(config))
     for stale in folder.glob(f".{glob.escape(slide_id)}.*.part"):
         remove(stale)
-    record = tiles.slides[slide_id]
-    rows = np.flatnonzero(tiles.slide_ids == slide_id)
     nuclei = _Nuclei()
-    segmenter = load_segmenter(config.segmenter)
+    draw = partial(draw_nuclei, folder / "pictures" / f"{slide_id}.png")
+    segmenter = load_segmenter(config.segmenter, **how)
     about: dict[str, Any] = {}
     if isinstance(segmenter, CellSource):
         about = {"source": fingerprint(segmenter.files(tiles, slide_id)), "notes": {}}
-        draw = partial(_draw, tiles, config, record)
         items = own_tiles(tiles, slide_id, segmenter, nuclei.add, about["notes"], draw)
     else:
-        work = _ready_tiles if record.kind == "tiles" else _slide_tiles
-        items = work(tiles, record, rows, segmenter, config, nuclei)
+        items = found_tiles(tiles, slide_id, segmenter, config, nuclei.add, tick or _silent, draw)
     statistics = Statistics(tiles.spec.mpp)
     # Cells of a file that has changed since are no longer the user's, even if the new one cannot be read.
     (folder / f"{slide_id}.parquet").unlink(missing_ok=True)
@@ -184,7 +179,8 @@ def _finished(
         return False
 
 
-Item = tuple[str, NDArray[np.int32], NDArray[np.uint8]]
+def _silent(tiles: float) -> None:
+    pass
 
 
 class _Nuclei:
@@ -197,142 +193,3 @@ class _Nuclei:
     def add(self, **columns: list[Any]) -> None:
         for name, values in columns.items():
             self.columns[name] += values
-
-
-def _slide_tiles(
-    tiles: TileStore,
-    record: SlideRecord,
-    rows: NDArray[np.int64],
-    segmenter: Segmenter,
-    config: CellsConfig,
-    nuclei: _Nuclei,
-) -> Iterator[Item]:
-    slide = _reopen(record)
-    try:
-        mpp = max(segmenter.mpp, record.mpp)
-        labels = SlideLabels(slide, mpp, config.window_px, config.halo_px)
-        step = tiles.spec.mpp / mpp
-        x, y = (tiles.index[name].to_numpy()[rows] / labels.scale for name in ("x", "y"))
-        boxes = Boxes(x, y, tiles.spec.size_px * step)
-        find = _fit(segmenter, slide, mpp, boxes, labels.scale)
-        ids = tiles.index["tile_id"].take(rows).to_pylist()
-        offsets = (np.arange(tiles.spec.size_px) + 0.5) * step
-        waiting = np.argsort(y, kind="stable").tolist()
-        counts: dict[tuple[int, int], int] = {}
-        for row, columns in enumerate(labels.rows(boxes)):
-            for found in labels.segment(row, columns, find):
-                _note(nuclei, found, labels)
-                counts[found.row, found.column] = len(found.ids)
-            while waiting and labels.last_row(y[waiting[0]], boxes.side) <= row:
-                k = waiting.pop(0)
-                cut = labels.cut(*(np.floor(start + offsets).astype(np.int64) for start in (y[k], x[k])))
-                tissue = tissue_pixels(tiles.image(int(rows[k])), tiles.spec.mpp, record.white)
-                yield ids[k], cut, region_ids(cut, tissue)
-            labels.forget_above(y[waiting[0]] if waiting else np.inf)
-        # Neither the emptiest window nor the one that is full of folds.
-        middle = sorted(counts, key=lambda window: counts[window])[len(counts) // 2]
-        rgb = labels.read(*middle)
-        _draw(tiles, config, record, [rgb], [find([rgb])[0].labels])
-    finally:
-        slide.close()
-
-
-def _ready_tiles(
-    tiles: TileStore,
-    record: SlideRecord,
-    rows: NDArray[np.int64],
-    segmenter: Segmenter,
-    config: CellsConfig,
-    nuclei: _Nuclei,
-) -> Iterator[Item]:
-    ids = tiles.index["tile_id"].take(rows).to_pylist()
-    show = set(_spread(np.arange(len(rows)), SHOWN_TILES).tolist())
-    shown = []
-    last = 0
-    groups = stain_groups(tiles.image(int(i)) for i in rows)
-    for group in range(groups.max() + 1):
-        alike = np.flatnonzero(groups == group)
-        samples = [tiles.image(int(rows[k])) for k in _spread(alike, TILE_SAMPLES)]
-        find = segmenter.fit(samples, tiles.spec.mpp)
-        for start in range(0, len(alike), BATCH):
-            chunk = alike[start : start + BATCH].tolist()
-            images = [tiles.image(int(rows[k])) for k in chunk]
-            for k, rgb, mask in zip(chunk, images, find(images), strict=True):
-                numbers = np.arange(1, len(mask) + 1)
-                centroids = np.reshape(ndimage.center_of_mass(mask.labels > 0, mask.labels, numbers), (-1, 2))
-                border = np.concatenate([mask.labels[[0, -1]].ravel(), mask.labels[:, [0, -1]].ravel()])
-                areas = np.bincount(mask.labels.ravel(), minlength=len(mask) + 1)[1:] * mask.mpp**2
-                names = [None] * len(mask) if mask.classes is None else mask.classes.tolist()
-                nuclei.add(
-                    id=(numbers + last).tolist(),
-                    x=(centroids[:, 1] + 0.5).tolist(),
-                    y=(centroids[:, 0] + 0.5).tolist(),
-                    area_um2=areas.tolist(),
-                    touches_border=np.isin(numbers, border).tolist(),
-                    tile_id=[ids[k]] * len(mask),
-                    **{"class": [None if c is None else mask.class_names[c] for c in names]},
-                )
-                labels = np.where(mask.labels > 0, mask.labels + np.int32(last), np.int32(0))
-                last += len(mask)
-                if k in show:
-                    shown.append((rgb, labels))
-                yield ids[k], labels, region_ids(labels, tissue_pixels(rgb, tiles.spec.mpp, record.white))
-    _draw(tiles, config, record, [rgb for rgb, _ in shown], [labels for _, labels in shown])
-
-
-def _reopen(record: SlideRecord) -> Slide:
-    if not record.path.exists():
-        raise SlideError(
-            "the slide has gone since it was tiled, and nuclei are found on the slide",
-            where=record.path,
-            remedy="put it back there, or tile it again from where it is now",
-        )
-    slide = open_slide(record.path, record.mpp, record.slide_id)
-    if slide.info.size_px != record.size_px:
-        slide.close()
-        raise SlideError(
-            f"is {slide.info.size_px} px now, and was {record.size_px} when it was tiled",
-            where=record.path,
-            remedy="tile it again",
-        )
-    return slide
-
-
-def _fit(segmenter: Segmenter, slide: Slide, mpp: float, boxes: Boxes, scale: float) -> Finder:
-    side = max(1, round(boxes.side))
-    chosen = _spread(np.arange(len(boxes.x)), SLIDE_SAMPLES)
-    return segmenter.fit(
-        [read(slide, boxes.x[i] * scale, boxes.y[i] * scale, side, side, mpp) for i in chosen], mpp
-    )
-
-
-def _note(nuclei: _Nuclei, found: Found, labels: SlideLabels) -> None:
-    radius = np.sqrt(found.area_px / np.pi)
-    near = np.minimum.reduce([found.x, found.y, labels.width - found.x, labels.height - found.y]) <= radius
-    nuclei.add(
-        id=found.ids.tolist(),
-        x=(found.x * labels.scale).tolist(),
-        y=(found.y * labels.scale).tolist(),
-        area_um2=(found.area_px * labels.mpp**2).tolist(),
-        touches_border=near.tolist(),
-        tile_id=[None] * len(found.ids),
-        **{"class": found.classes},
-    )
-
-
-def _draw(tiles: TileStore, config: CellsConfig, record: SlideRecord, images: Any, labels: Any) -> None:
-    folder = cells_dir(tiles.path, cells_name(config)) / "pictures"
-    draw_nuclei(folder / f"{record.slide_id}.png", images, labels)
-
-
-def _spread(items: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of the items, evenly spread."""
-    return np.asarray(items[np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)])
-
-
-def _reason(record: SlideRecord, error: Exception) -> DirlError:
-    if isinstance(error, DirlError):
-        return error
-    reason = DirlError(f"{type(error).__name__}: {error}", where=record.path, remedy="please report this")
-    reason.__cause__ = error
-    return reason

@@ -11,8 +11,9 @@ def cells(
     segmenter: Annotated[
         str,
         typer.Option(
-            help="Who finds the nuclei: NAME[,key=value…], or package.module:attribute; "
-            "or your own: labels:DIR[,mpp=UM], geojson:DIR."
+            help="Who finds the nuclei: NAME[,key=value…], as in hovernet,weights=FILE, or "
+            "package.module:attribute; or your own: labels:DIR[,mpp=UM], geojson:DIR. "
+            "`dirl doctor` lists the names."
         ),
     ] = "hematoxylin",
     name: Annotated[
@@ -20,6 +21,11 @@ def cells(
         typer.Option(help="Name that the cells have in the store; by default the segmenter's own."),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes, each with a slide of its own.")] = 1,
+    device: Annotated[str, typer.Option(help="Where a network computes: auto, cpu, cuda…")] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Windows through a network at a time; by default what suits the device."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace cells of this segmenter that are there.")
     ] = False,
@@ -35,7 +41,15 @@ def cells(
     from dirl.config import CellsConfig, make
 
     config = make(CellsConfig, {"segmenter": segmenter, "name": name}, where="dirl cells")
-    found = segment(store, config, workers=workers, overwrite=overwrite, quiet=quiet)
+    found = segment(
+        store,
+        config,
+        workers=workers,
+        device=device,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
     if not quiet:
         for note, count in found.card.counts.get("notes", {}).items():
             Console(stderr=True).print(f"note: {count} {note}", highlight=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from pyarrow import ArrowException
 
 from dirl.card import claim, finish, new_card
 from dirl.config import TileConfig
-from dirl.errors import ConfigError, DirlError, PartlyFailedError, SlideError, StoreError
+from dirl.errors import ConfigError, DirlError, PartlyFailedError, SlideError, StoreError, explained
 from dirl.files import read_json, remove, write_json
 from dirl.parallel import each
 from dirl.progress import bar
@@ -96,7 +96,7 @@ def tile(
             if isinstance(result, OSError) and result.errno in NO_ROOM:
                 raise result
             if isinstance(result, Exception):
-                failures[item.slide_id] = _reason(item, result)
+                failures[item.slide_id] = explained(result, item.path)
             advance(note=item.slide_id)
     index = merge((out / "tiles").glob("*.parquet"), out / INDEX, TILES_SCHEMA)
     records = [read_json(path.with_suffix(".json")) for path in sorted((out / "tiles").glob("*.parquet"))]
@@ -199,13 +199,3 @@ def _sort_out(
         else:
             restate(out, record, item.stated)
     return todo, failures
-
-
-def _reason(item: SlideInput | TilesInput, error: Exception) -> DirlError:
-    if isinstance(error, DirlError):
-        return error
-    if isinstance(error, OSError):
-        return SlideError(f"cannot be read ({error})", where=item.path, remedy="check it, or leave it out")
-    reason = DirlError(f"{type(error).__name__}: {error}", where=item.path, remedy="please report this")
-    reason.__cause__ = error
-    return reason
