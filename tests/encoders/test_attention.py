@@ -44,7 +44,7 @@ AVERAGED = {
 }
 POOLED = {
     "vit_base_patch16_siglip_224": {"img_size": 64},
-    "vit_so400m_patch14_siglip_224": {"img_size": 70},
+    "vit_so150m_patch16_reg4_map_256": {"img_size": 64},  # its pool leaves out the registers
     "vit_pe_core_gigantic_patch14_448": {"img_size": 70, "attn_pool_num_heads": 3},
 }
 
@@ -115,11 +115,9 @@ def test_the_pooling_query_equals_its_explicit_softmax(name: str) -> None:
         key = pool.k_norm(pool.kv(seen[0])[..., :width].view(b, n, 3, width // 3).transpose(1, 2))
         expected = (query @ key.mT * (width // 3) ** -0.5).softmax(-1)
     assert rows.query == "pooling" and rows.patches.shape[:3] == (2, 1, 3)
-    prefix = model.num_prefix_tokens
-    torch.testing.assert_close(
-        rows.patches.flatten(3)[:, 0], expected[:, :, 0, prefix:], atol=2e-6, rtol=1e-4
-    )
-    torch.testing.assert_close(rows.registers[:, 0], expected[:, :, 0, :prefix].sum(-1))
+    patches, expected = rows.patches.flatten(3)[:, 0], expected[:, :, 0]
+    torch.testing.assert_close(patches, expected[..., -patches.shape[-1] :], atol=2e-6, rtol=1e-4)
+    torch.testing.assert_close(rows.registers[:, 0], 1 - patches.sum(-1), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("chunk", [1, 50, 400])
@@ -246,13 +244,17 @@ def test_masks_are_applied(shape: tuple[int, ...]) -> None:
         torch.testing.assert_close(rows.patches[:, 0].flatten(2), logits.softmax(-1)[:, :, 0, 1:])
 
 
-def test_causal_and_shared_keys_are_refused() -> None:
-    with pytest.raises(EncoderError, match="causal"):
-        attention_rows(Masked(is_causal=True), torch.zeros(2, 3, 4, 4))
+def test_shared_keys() -> None:
     model = Masked(enable_gqa=True)
     model.k = model.k[:, :1]
-    with pytest.raises(EncoderError, match="grouped"):
-        attention_rows(model, torch.zeros(2, 3, 4, 4))
+    rows = attention_rows(model, torch.zeros(2, 3, 4, 4))
+    logits = model.q @ model.k.mT * 8**-0.5
+    torch.testing.assert_close(rows.patches[:, 0].flatten(2), logits.softmax(-1)[:, :, 0, 1:])
+
+
+def test_causal_attention_is_refused() -> None:
+    with pytest.raises(EncoderError, match="causal"):
+        attention_rows(Masked(is_causal=True), torch.zeros(2, 3, 4, 4))
 
 
 def test_another_number_of_tokens_is_refused() -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from dirl.encoders.calls import CLS, MEAN_PATCH, Call, anatomy, catch
 
@@ -69,6 +70,8 @@ def attention_rows(model: nn.Module, images: Tensor) -> AttentionRows:
     caught = catch(model, images, row)
     found = caught.blocks if caught.pool is None else [caught.pool]
     rows = torch.stack([one for one in found if one is not None], dim=1)
+    if rows.shape[-1] == caught.norms[0].numel():  # a pool that leaves out the prefix
+        rows = pad(rows, (body.prefix, 0))
     has_cls = int(body.query == CLS)
     return AttentionRows(
         patches=rows[..., body.prefix :].reshape(*rows.shape[:-1], *caught.norms.shape[1:]),

@@ -165,7 +165,7 @@ def catch(model: nn.Module, images: Tensor, keep: Callable[[Call], Kept]) -> Cau
     ------
     EncoderError
         If the model is no plain stack of blocks, a block calls attention not exactly once, or over other
-        tokens than prefix and grid, or masks causally, or shares keys between heads.
+        tokens than prefix and grid, or masks causally.
     """
     body = anatomy(model)
     gh, gw = token_grid(model, images.shape[-2], images.shape[-1])
@@ -183,9 +183,12 @@ def catch(model: nn.Module, images: Tensor, keep: Callable[[Call], Kept]) -> Cau
         if where not in kept:
             reason = f"{body.kind} calls attention outside its blocks"
             raise EncoderError(reason, where="attention", remedy=REMEDY)
-        queries = 1 if where is body.pool else length
-        found = (call.query.shape[0], call.query.shape[-2], call.key.shape[-2])
-        if found != (len(images), queries, length):
+        queries, found = length, (call.query.shape[0], call.query.shape[-2], call.key.shape[-2])
+        if where is body.pool:  # some pools look at the patch tokens alone
+            queries, known = 1, found[2] in (length, gh * gw)
+        else:
+            known = found[2] == length
+        if found[:2] != (len(images), queries) or not known:
             raise EncoderError(
                 f"{body.kind} attends from {found[1]} to {found[2]} tokens of {found[0]} images, not from "
                 f"{queries} to {body.prefix} + {gh}·{gw} of {len(images)}: windows, stages or another order",
@@ -266,7 +269,9 @@ def _call(
 ) -> Call:
     if is_causal:
         raise EncoderError("causal attention: [CLS] sees only itself", where="attention", remedy=REMEDY)
-    if enable_gqa or query.shape[:-2] != key.shape[:-2] or query.ndim != 4:
-        reason = "keys are shared between heads (grouped queries)"
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
+    if query.ndim != 4 or query.shape[:-2] != key.shape[:-2]:
+        reason = f"queries of shape {tuple(query.shape)} and keys of shape {tuple(key.shape)}"
         raise EncoderError(reason, where="attention", remedy=REMEDY)
     return Call(query, key, query.shape[-1] ** -0.5 if scale is None else scale, attn_mask)
