@@ -34,6 +34,7 @@ TITLES = {
     "register_mass": "mass on registers",
 }
 PRIMARY = "entropy"
+COMPONENTS = {"components25": 0.25, "components50": 0.5, "components100": 1.0}
 MEASURES = tuple(TITLES)
 ATTENTION = tuple(f"attention_{region}" for region in REGIONS)
 AREA = tuple(f"area_{region}" for region in REGIONS)
@@ -75,22 +76,11 @@ def measure(rows: AttentionRows, coverage: Tensor, weights: Sequence[Tensor]) ->
     diversity = torch.full_like(mass, torch.nan)
     diversity[:, :, -1] = m.head_diversity(p[:, :, :-1])
     relative = [m.relative_attention(tile, w.to(p)) for tile, w in zip(p, weights, strict=True)]
-    effective = m.effective_tokens(p)
-    values = {
-        "entropy": m.normalised_entropy(p),
-        "effective_tokens": effective,
-        "effective_share": effective / p.shape[-1],
-        "participation": m.participation(p),
-        "gini": m.gini(p),
-        "hoyer": m.hoyer(p),
-        "top1_mass": m.top_mass(p, 0.01),
-        "top5_mass": m.top_mass(p, 0.05),
-        "top10_mass": m.top_mass(p, 0.1),
-        "tokens60": m.tokens_for_mass(p, 0.6),
-        "tokens90": m.tokens_for_mass(p, 0.9),
-        "components25": torch.stack([m.component_coverage(r, 0.25) for r in relative]),
-        "components50": torch.stack([m.component_coverage(r, 0.5) for r in relative]),
-        "components100": torch.stack([m.component_coverage(r, 1.0) for r in relative]),
+    values = m.spread(p) | {
+        **{
+            name: torch.stack([m.component_coverage(one, least) for one in relative])
+            for name, least in COMPONENTS.items()
+        },
         "head_diversity": diversity,
         "patch_mass": mass,
         "cls_mass": _with_average(rows.cls),
