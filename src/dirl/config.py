@@ -222,13 +222,17 @@ class ProbeConfig(Settings):
 
 
 class AuditConfig(Settings):
-    """What an audit measures (`dirl audit`). ``tiles`` is how many are drawn from the store."""
+    """What an audit measures (`dirl audit`).
+
+    ``tiles`` is how many are drawn from the store; ``full`` adds what needs whole attention matrices.
+    """
 
     tiles: Count = 256
     cells: str = "hematoxylin"
     seed: int = 0
     min_area: Share = 0.01
     bootstrap: Count = 1000
+    full: bool = False
     figures: Annotated[int, Field(ge=0)] = 6
 
 

@@ -15,7 +15,8 @@ from dirl.card import Card
 # In the summary's table, in this order; the others stand in the table of all measures.
 HEADLINE = ("entropy", "effective_share", "gini", "top10_mass", "components50", "patch_mass")
 SHARES = ("effective_share", "patch_mass", "top1_mass", "top5_mass", "top10_mass", "tokens60", "tokens90",
-          "components25", "components50", "components100", "cls_mass", "register_mass")  # fmt: skip
+          "components25", "components50", "components100", "cls_mass", "register_mass",
+          "outliers")  # fmt: skip
 
 
 def render(summary: Mapping[str, Any], card: Card, images: Mapping[str, tuple[str, bytes]]) -> str:
@@ -42,12 +43,17 @@ def render(summary: Mapping[str, Any], card: Card, images: Mapping[str, tuple[st
             name: f"data:{kinds[kind]};base64,{base64.b64encode(data).decode()}"
             for name, (kind, data) in images.items()
         },
-        titles=TITLES,
+        titles={name: title for name, title in TITLES.items() if _measured(summary, name)},
         headline=HEADLINE,
         primary=PRIMARY,
         card=card,
         card_text=json.dumps(asdict(card), indent=2, ensure_ascii=False),
     )
+
+
+def _measured(summary: Mapping[str, Any], name: str) -> bool:
+    found = [one["last_block"]["heads_averaged"][name]["value"] for one in summary["encoders"]]
+    return any(value is not None for value in found)
 
 
 def number(value: Mapping[str, float | None] | float | None, name: str = "") -> str:
