@@ -197,9 +197,12 @@ def catch(model: nn.Module, images: Tensor, keep: Callable[[Call], Kept]) -> Cau
             )
         kept[where].append(keep(call))
 
+    def leave(*_: Any) -> None:
+        inside.pop()
+
     watched = [*parts, *([unread] if unread is not None else [])]
     hooks = [part.register_forward_pre_hook(lambda part, _: inside.append(part)) for part in watched]
-    hooks += [part.register_forward_hook(lambda *_: inside.pop() and None) for part in watched]
+    hooks += [part.register_forward_hook(leave) for part in watched]
     hooks.append(body.blocks[-1].register_forward_hook(lambda *call: outputs.append(call[-1])))
     try:
         with fused_eval(model), _Intercept(take):
