@@ -222,8 +222,9 @@ class ProbeConfig(Settings):
 
 
 class AuditConfig(Settings):
-    """What an audit measures (`dirl audit`). ``tiles`` is how many are drawn from the store.
+    """What an audit measures (`dirl audit`).
 
+    ``tiles`` is how many are drawn from the store; ``full`` adds what needs whole attention matrices;
     ``confounder`` plants a mark that gives a made-up class away, and asks whether attention points at it.
     """
 
@@ -232,6 +233,7 @@ class AuditConfig(Settings):
     seed: int = 0
     min_area: Share = 0.01
     bootstrap: Count = 1000
+    full: bool = False
     figures: Annotated[int, Field(ge=0)] = 6
     confounder: bool = False
 

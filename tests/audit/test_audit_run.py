@@ -46,6 +46,10 @@ def test_the_table_and_the_summary_agree(result: AuditResult) -> None:
         mean = np.nanmean(heads["entropy"].to_numpy())
         assert one["last_block"]["per_head"]["entropy"]["value"] == pytest.approx(mean, abs=1e-5)
         assert one["by_block"]["per_head"]["entropy"][-1] == pytest.approx(mean, abs=1e-5)
+        assert one["entropy_by_head"][-1] == one["entropy_of_heads"]
+        assert len(one["entropy_by_head"]) == one["blocks"]
+        assert one["by_slide"]["synthetic"]["tiles"] == 24
+        assert one["by_slide"]["synthetic"]["per_head"] == pytest.approx(mean, abs=1e-5)
         assert np.mean(one["entropy_of_heads"]) == pytest.approx(mean, abs=1e-5)
         area, attention = heads["area_nuclei"].to_numpy(), heads["attention_nuclei"].to_numpy()
         enough = area >= CONFIG.min_area
@@ -54,6 +58,12 @@ def test_the_table_and_the_summary_agree(result: AuditResult) -> None:
         assert one["enrichment_by_block"]["per_head"]["nuclei"][-1] == pytest.approx(expected, abs=1e-4)
         total = sum(table[f"area_{region}"].to_numpy() for region in ("nuclei", "rest", "glass"))
         np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+def test_what_needs_whole_matrices_is_not_there(result: AuditResult) -> None:
+    last = result.summary["encoders"][0]["last_block"]["per_head"]
+    assert last["sink_ratio"]["value"] is None and last["outliers"]["value"] is not None
+    assert "sink ratio" not in result.report.read_text()
 
 
 def test_controls(result: AuditResult) -> None:
@@ -139,6 +149,27 @@ def test_a_planted_mark_is_reported(
     assert planted["statements"][0].partition(":")[0] in result.report.read_text()
 
 
+def test_full(store: Path, runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole matrices too, of models with and without a class token."""
+    monkeypatch.setattr("dirl.audit.gate.TRIALS", 8)
+    small = "weights=random,embed_dim=48,depth=2,num_heads=3,img_size=64"
+    averaged = f"timm:vit_relpos_base_patch16_224,{small}"
+    pooled = f"timm:vit_base_patch16_siglip_224,{small}"
+    config = CONFIG.model_copy(update={"tiles": 9, "figures": 1, "full": True})
+    specs = [str(runs[0]), averaged, pooled]
+    full = audit(specs, store, tmp_path / "full", config, device="cpu", quiet=True)
+    by_query = {one["query"]: one for one in full.summary["encoders"] if one["kind"] == "encoder"}
+    assert set(by_query) == {"cls", "mean patch", "pooling"}
+    for one in full.summary["encoders"]:
+        last = one["last_block"]["per_head"]
+        assert 0 < last["attention_distance"]["value"] < 64 * 0.5
+        assert last["sink_ratio"]["value"] >= 1 - 1e-5
+        assert 0 < last["rollout_entropy"]["value"] <= 1 + 1e-6
+        assert (last["outliers"]["value"] is None) == (one["kind"] == "uniform")
+    assert by_query["pooling"]["blocks"] == 1 and by_query["mean patch"]["blocks"] == 2
+    assert "no class token" in full.report.read_text() and (full.path / "figures" / "rollout.png").exists()
+
+
 def test_bad_requests(store: Path, runs: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match="named twice"):
@@ -147,6 +178,6 @@ def test_bad_requests(store: Path, runs: tuple[Path, Path], tmp_path: Path) -> N
         audit([str(runs[0])], store, out, AuditConfig())
     with pytest.raises(ConfigError, match="no such device"):
         audit([str(runs[0])], store, out, CONFIG, device="cuda:99")
-    with pytest.raises(EncoderError, match="no class token"):
-        audit(["timm:vit_base_patch16_siglip_224,weights=random"], store, out, CONFIG, quiet=True)
+    with pytest.raises(EncoderError, match="calls attention 2 times"):
+        audit(["timm:vit_dwee_patch16_reg1_gap_256,weights=random,depth=1"], store, out, CONFIG, quiet=True)
     assert not out.exists()

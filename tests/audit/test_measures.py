@@ -127,6 +127,24 @@ def test_by_hand() -> None:
     assert values["tokens90"].item() == 0.75
 
 
+@given(maps)
+@settings(max_examples=30, deadline=None)
+def test_all_at_once_is_one_by_one(p: Array) -> None:
+    together = m.spread(torch.from_numpy(p))
+    alone = measured(torch.from_numpy(p))
+    names = {"normalised_entropy": "entropy", "top1": "top1_mass", "top10": "top10_mass"}
+    for name, value in alone.items():
+        assert torch.equal(together[names.get(name, name)], value), name
+    torch.testing.assert_close(together["effective_share"] * len(p), together["effective_tokens"])
+    assert torch.equal(together["top5_mass"], m.top_mass(torch.from_numpy(p), 0.05))
+
+
+def test_outliers() -> None:
+    norms = torch.ones(2, 100)
+    norms[0, :3] = torch.tensor([4.0, 4.1, 9.0])  # exactly four times the median is none
+    torch.testing.assert_close(m.outliers(norms), torch.tensor([0.02, 0.0]))
+
+
 def test_renormalise() -> None:
     mass, p = m.renormalise(torch.tensor([[0.1, 0.3], [0.0, 0.0]]))
     torch.testing.assert_close(mass, torch.tensor([0.4, 0.0]))

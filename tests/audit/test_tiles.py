@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from dirl.audit.summary import examples
+from dirl.audit.table import COLUMNS
 from dirl.audit.tiles import batch_weights, draw_tiles, nucleus_weights, token_coverage
 from dirl.encoders.checkpoint import load_encoder
 from dirl.store.dataset import TileStore
@@ -61,7 +62,7 @@ class Fixed:
         self.values = np.array(values)
 
     def last_block(self) -> np.ndarray:
-        return np.broadcast_to(self.values[:, None, None], (len(self.values), 2, 21))
+        return np.broadcast_to(self.values[:, None, None], (len(self.values), 2, len(COLUMNS)))
 
 
 def test_examples_are_chosen_by_rule() -> None:

@@ -16,7 +16,7 @@ def encoder(name: str, entropy: float, **changes: Any) -> dict[str, Any]:
     measures = {measure: of(0.8) for measure in MEASURES} | {"entropy": of(entropy)}
     return {
         "name": name, "kind": "encoder", "token_um": 4.0, "prior_contrast": 0.5, "control": "untrained",
-        "notes": [], "last_block": {"per_head": measures | changes},
+        "notes": [], "query": "cls", "last_block": {"per_head": measures | changes},
     }  # fmt: skip
 
 
@@ -41,6 +41,13 @@ def summary(
         "gates": {one["name"]: dict(passed) for one in encoders},
         "differences": [pair] if len(encoders) > 1 else [],
     }  # fmt: skip
+
+
+def test_rows_of_different_queries_are_not_compared() -> None:
+    averaged = encoder("averaged", 0.9) | {"query": "mean patch"}
+    notes = " ".join(judge(summary(A, averaged)).notes)
+    assert "vanilla is audited by its cls query and averaged by its mean patch query" in notes
+    assert "should not be compared" not in " ".join(judge(summary(A, B)).notes)
 
 
 A, B = encoder("vanilla", 0.7), encoder("dirl", 0.8)

@@ -80,6 +80,62 @@ def test_timm_with_local_weights(tmp_path: Path) -> None:
         torch.testing.assert_close(embed(encoder, images), expected)
 
 
+# As UNI, UNI2-h, Virchow2 and H-optimus-0 are made, but small.
+SMALL = "embed_dim=48,depth=2,num_heads=3"
+SWIGLU = "mlp_layer=SwiGLUPacked,act_layer=silu,mlp_ratio=5.33334"
+PATHOLOGY = {
+    "vit_large_patch16_224": f"init_values=1e-5,dynamic_img_size=true,{SMALL}",
+    "vit_giant_patch14_224": f"init_values=1e-5,no_embed_class=true,reg_tokens=8,{SWIGLU},{SMALL}",
+    "vit_huge_patch14_224": f"init_values=1e-5,reg_tokens=4,{SWIGLU},{SMALL}",
+    "vit_giant_patch14_reg4_dinov2": f"init_values=1e-5,img_size=224,mlp_ratio=5.33334,{SMALL}",
+}
+
+
+@pytest.mark.parametrize("name", PATHOLOGY)
+def test_timm_with_options(name: str, tmp_path: Path) -> None:
+    encoder = load_encoder(f"timm:{name},weights=random,{PATHOLOGY[name]}")
+    assert encoder.name == f"{name} (random)"
+    assert encoder.input_px == (None if "dynamic" in PATHOLOGY[name] else 224)
+    assert encoder.model.blocks[0].ls1.gamma[0] == pytest.approx(1e-5)
+    if "SwiGLU" in PATHOLOGY[name] or "dinov2" in name:
+        assert type(encoder.model.blocks[0].mlp).__name__ == "GluMlp"
+    save_file(encoder.model.state_dict(), tmp_path / "w.safetensors")
+    again = load_encoder(f"timm:{name},{PATHOLOGY[name]},weights={tmp_path / 'w.safetensors'}")
+    assert again.digest == encoder.digest and again.name == f"{name} (w)"
+    assert encoder.randomised(0).digest == encoder.digest  # the options travel
+
+
+def test_timm_folder(run: Path, tmp_path: Path) -> None:
+    folder = run / "encoder"
+    encoder = load_encoder(f"timm:{folder}")
+    assert (encoder.name, encoder.input_px, encoder.mean) == ("encoder", 64, (0.7, 0.5, 0.6))
+    assert encoder.digest == load_encoder(str(run)).digest
+    assert load_encoder(f"timm:{folder},dynamic_img_size=true").input_px is None
+    assert load_encoder(f"timm:{folder},weights=random").name == "encoder (random)"
+    state = encoder.model.state_dict()
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(EncoderError, match=r"holds no weights.*pytorch_model.bin"):
+        load_encoder(f"timm:{folder}")
+    torch.save(state, folder / "pytorch_model.bin")
+    assert load_encoder(f"timm:{folder}").digest == encoder.digest
+
+
+def test_hugging_face_without_weights(tmp_path: Path) -> None:
+    config = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 28}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "dinov2", "patch_size": 14} | config))
+    encoder = load_encoder(f"hf:{tmp_path},weights=random")
+    assert encoder.name == f"{tmp_path.name} (random)" and encoder.patch_px == 14
+    with pytest.raises(EncoderError, match=r"holds no model\.safetensors"):
+        load_encoder(f"hf:{tmp_path}")
+    with pytest.raises(EncoderError, match="unknown option 'depth=3'"):
+        load_encoder(f"hf:{tmp_path},depth=3")
+
+
+def test_the_patches_of_a_hybrid() -> None:
+    encoder = load_encoder("timm:vit_tiny_r_s16_p8_224,weights=random,depth=1")
+    assert encoder.patch_px == 32 and encoder.token_grid(224) == (7, 7)
+
+
 def test_fit_resizes_images_and_labels_alike() -> None:
     encoder = load_encoder(f"timm:{TINY},weights=random")
     labels = torch.zeros(1, 112, 112, dtype=torch.int32)
@@ -104,9 +160,13 @@ def test_fit_crops_to_whole_patches_about_the_centre(run: Path) -> None:
     ("spec", "message"),
     [
         ("timm:vit_smal_patch16_224", "did you mean .*vit_small_patch16_224"),
-        ("timm:vit_tiny_patch16_224,depth=3", "unknown option 'depth=3'"),
-        ("timm:vit_tiny_patch16_224,weights=", "unknown option"),
+        ("timm:vit_tiny_patch16_224,depth", "option 'depth' is not of the form key=value"),
+        ("timm:vit_tiny_patch16_224,weights=", "not of the form"),
         ("timm:vit_tiny_patch16_224,weights=absent.safetensors", "absent.safetensors: no such file"),
+        ("timm:vit_tiny_patch16_224,weights=random,mlp_layer=Nope", "no mlp_layer 'Nope'.*SwiGLUPacked"),
+        ("timm:vit_tiny_patch16_224,weights=random,nope=3", "timm cannot make it so .*nope"),
+        ("timm:vit_tiny_patch16_224,weights=random,global_pool=", "not of the form"),
+        ("timm:vit_tiny_patch16_224,weights=random,global_pool=''", "no embedding .global_pool is empty"),
         ("timm:resnet18,weights=random", "not a vision transformer"),
         ("timm:vit_tiny_patch16_224.nobody_in1k", "no pretrained weights 'nobody_in1k'"),
         ("hf:nowhere", "no such folder"),
@@ -151,6 +211,6 @@ def test_an_unreachable_hub_says_which_file_to_put_where(monkeypatch: pytest.Mon
     def unreachable(*_: object, **__: object) -> None:
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr("dirl.encoders.checkpoint.timm.create_model", unreachable)
+    monkeypatch.setattr("dirl.encoders.create.timm.create_model", unreachable)
     with pytest.raises(EncoderError, match=r"no route.*download .*timm/vit_tiny_patch16_224\S+.*weights="):
         load_encoder(f"timm:{TINY}")

@@ -222,6 +222,25 @@ def test_hugging_face_models_with_transformers(tmp_path: Path, kind: str) -> Non
         torch.testing.assert_close(features(encoder, images), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["Dinov2", "Dinov2WithRegisters"])
+def test_hugging_face_models_with_swiglu(tmp_path: Path, kind: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(4)
+    model = getattr(transformers, f"{kind}Model")(
+        getattr(transformers, f"{kind}Config")(**HF, use_swiglu_ffn=True)
+    ).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(tmp_path)
+    loaded = load_encoder(f"hf:{tmp_path}")
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model(images).last_hidden_state
+        torch.testing.assert_close(loaded.model.forward_features(images), expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(EncoderError, match="another architecture"):
+        initialise(target(), f"hf:{tmp_path}")
+
+
 def write_hf(folder: Path, kind: str = "vit", **changes: object) -> str:
     _, arguments, more = KINDS[kind]
     folder.mkdir()
@@ -279,7 +298,7 @@ def test_what_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         initialise(target(), f"hf:{tmp_path / 'absent'}")
     with pytest.raises(EncoderError, match=r"'bert'.*there are: vit, dinov2"):
         initialise(target(), write_hf(tmp_path / "bert", model_type="bert"))
-    with pytest.raises(EncoderError, match=r"SwiGLU, as in DINOv2-giant"):
+    with pytest.raises(EncoderError, match=r"MLP of 192 there, .* MLP of 256 here"):  # of SwiGLU
         initialise(target(), write_hf(tmp_path / "giant", "dinov2", use_swiglu_ffn=True))
     with pytest.raises(EncoderError, match=r"not those of its config"):
         initialise(target(), write_hf(tmp_path / "short", "dinov2", model_type="dinov2_with_registers"))

@@ -1,6 +1,7 @@
 """Which tiles an audit shows, and their attention maps: what the report's figures are drawn from."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from dirl.audit import measures as m
 from dirl.audit.confounder import Confounded
+from dirl.audit.full import full_attention
 from dirl.audit.tiles import AuditTiles
 from dirl.encoders.attention import attention_rows
 from dirl.encoders.checkpoint import LoadedEncoder, preprocess
@@ -51,6 +53,12 @@ def draw(
     if chosen:
         figures["comparison"] = {"png": encode(comparison_figure(chosen), "png", 120)}
         figures["heads"] = {"png": encode(heads_figure(chosen[middle]), "png", 120)}
+    if chosen and summary["full"]:
+        rolled = [
+            _rolled(one, encoders, tiles, int(tiles.indices[place]))
+            for one, (_, place) in zip(chosen, shown, strict=True)
+        ]
+        figures["rollout"] = {"png": encode(comparison_figure(rolled), "png", 120)}
     for name, figure in (("depth", depth_figure(summary)), ("enrichment", enrichment_figure(summary))):
         figures[name] = {"png": encode(figure, "png", 160), "svg": encode(figure, "svg")}
     return figures
@@ -100,3 +108,14 @@ def _example(encoders: Sequence[LoadedEncoder], tiles: AuditTiles, rule: str, pl
         labels=tiles.cells.labels(index),
         maps=tuple(attention_map(one, images) for one in encoders),
     )
+
+
+def _rolled(example: Example, encoders: Sequence[LoadedEncoder], tiles: AuditTiles, index: int) -> Example:
+    """The same example with rollouts in place of the heads' average."""
+    images = tiles.read(np.array([index])).images
+    maps = []
+    for encoder, one in zip(encoders, example.maps, strict=True):
+        rollout = full_attention(encoder.model, preprocess(encoder, images)).rollout[0].cpu()
+        entropy = np.append(one.entropy[:-1], m.normalised_entropy(rollout.flatten()).numpy())
+        maps.append(replace(one, averaged=rollout.numpy(), entropy=entropy))
+    return replace(example, maps=tuple(maps))

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from dirl.audit.confounder import confounder
 from dirl.audit.controls import uniform_rows, untrained
+from dirl.audit.full import FullAttention, full_attention, uniform_full
 from dirl.audit.gate import gate_tiles, gates
 from dirl.audit.intervals import choose_units
 from dirl.audit.pictures import draw, draw_marks
@@ -21,6 +22,7 @@ from dirl.audit.verdict import judge
 from dirl.card import claim, finish, new_card
 from dirl.config import AuditConfig
 from dirl.encoders.attention import AttentionRows, attention_rows
+from dirl.encoders.calls import CLS, MEAN_PATCH, POOLING, anatomy
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
 from dirl.encoders.device import choose_device
 from dirl.errors import ConfigError
@@ -113,7 +115,7 @@ def audit(
         everything = [*subjects, *controls]
         with bar("Measuring attention", len(chosen) * len(everything), quiet=quiet) as advance:
             for subject in everything:
-                _measure(subject, chosen, writer, advance)
+                _measure(subject, chosen, writer, config.full, advance)
 
     units = choose_units(chosen.sources, len(chosen), config.bootstrap, config.seed)
     views = gate_tiles(tiles, loaded, config.tiles, config.seed)
@@ -130,6 +132,7 @@ def audit(
         "cells": config.cells,
         "seed": config.seed,
         "min_area": config.min_area,
+        "full": config.full,
         "primary": PRIMARY,
         "interval": {
             "level": 0.95,
@@ -137,7 +140,7 @@ def audit(
             "over": units.kind,
             "units": len(units),
         },
-        "encoders": [describe(s.measured, units) for s in everything],
+        "encoders": [describe(s.measured, units, chosen.sources) for s in everything],
         "gates": {name: asdict(gate) for name, gate in passed.items()},
         "differences": [compare(first, s.measured, units) for s in subjects[1:]],
     }
@@ -181,30 +184,38 @@ def _subjects(
     grids = {one.token_grid(tiles.spec.size_px): one for one, _ in pairs}
     for (rows, columns), one in grids.items():
         name = "uniform" if len(grids) == 1 else f"uniform, {rows} × {columns}"
-        facts = _facts(one, tiles, None) | {"spec": None, "digest": None}
+        facts = _facts(one, tiles, None) | {"spec": None, "digest": None, "query": None}
         controls.append(Subject(one, Measured(name, "uniform", facts, config.min_area)))
     return subjects, controls
 
 
 def _facts(encoder: LoadedEncoder, tiles: TileStore, control: str | None) -> dict[str, Any]:
-    notes = []
-    if getattr(encoder.model, "global_pool", "token") != "token" and control is not None:
-        notes.append("its embedding pools the patch tokens; what is audited is the [CLS] token's attention")
+    query = anatomy(encoder.model).query
+    pooled = query == CLS and getattr(encoder.model, "global_pool", "token") != "token"
+    notes = {
+        CLS: ["its embedding pools the patch tokens; audited is the [CLS] token's attention"] * pooled,
+        POOLING: ["it has no class token; audited is the query that pools its tokens, behind the last block"],
+        MEAN_PATCH: [
+            "it has no class token and averages its patch tokens; audited is the mean row of their "
+            "queries, which is spread more evenly than any of them"
+        ],
+    }
     return {
         "spec": encoder.spec,
         "digest": encoder.digest,
         "run": None if encoder.run is None else str(encoder.run),
         "control": control,
+        "query": query,
         "patch_px": encoder.patch_px,
         "input_px": encoder.input_px,
         "token_um": encoder.token_um(tiles.spec.size_px, tiles.spec.mpp),
         "grid": list(encoder.token_grid(tiles.spec.size_px)),
-        "notes": notes,
+        "notes": notes[query] if control is not None else [],
     }
 
 
 def _measure(
-    subject: Subject, tiles: AuditTiles, writer: pq.ParquetWriter, advance: Callable[..., None]
+    subject: Subject, tiles: AuditTiles, writer: pq.ParquetWriter, full: bool, advance: Callable[..., None]
 ) -> None:
     encoder, measured = subject.encoder, subject.measured
     ids = dict(zip(tiles.indices.tolist(), tiles.tile_ids.tolist(), strict=True))
@@ -212,7 +223,13 @@ def _measure(
     for batch in tiles:
         rows = _rows(subject, batch)
         covered = token_coverage(encoder, batch.regions)
-        values = measure(rows, covered.to(rows.patches.device), batch_weights(encoder, tiles, batch))
+        values = measure(
+            rows,
+            covered.to(rows.patches.device),
+            batch_weights(encoder, tiles, batch),
+            _full(subject, batch) if full else None,
+            measured.facts["token_um"],
+        )
         numbers = values.cpu().numpy()
         area = covered.mean(-1).numpy()
         measured.facts |= {"blocks": numbers.shape[1], "heads": numbers.shape[2] - 1}
@@ -226,6 +243,12 @@ def _rows(subject: Subject, batch: TileBatch) -> AttentionRows:
     if subject.measured.kind == "uniform":
         return uniform_rows(len(batch.indices), subject.encoder.token_grid(batch.images.shape[-1]))
     return attention_rows(subject.encoder.model, preprocess(subject.encoder, batch.images))
+
+
+def _full(subject: Subject, batch: TileBatch) -> FullAttention:
+    if subject.measured.kind == "uniform":
+        return uniform_full(len(batch.indices), subject.encoder.token_grid(batch.images.shape[-1]))
+    return full_attention(subject.encoder.model, preprocess(subject.encoder, batch.images))
 
 
 def _named(encoders: Sequence[LoadedEncoder]) -> list[LoadedEncoder]:

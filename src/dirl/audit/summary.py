@@ -65,7 +65,7 @@ class Measured:
         counted[..., len(MEASURES) :] &= (area >= self.min_area)[:, None, None]
         self.sums = self.sums + np.where(counted, views, 0).sum(0)
         self.counts = self.counts + counted.sum(0)
-        self.heads = self.heads + values[:, -1, :-1, COLUMNS.index(PRIMARY)].sum(0, dtype=np.float64)
+        self.heads = self.heads + values[:, :, :-1, COLUMNS.index(PRIMARY)].sum(0, dtype=np.float64)
         c = nuclei.astype(np.float64)
         self.moments = self.moments + np.array([c.size, c.sum(), (c**2).sum()])
 
@@ -84,8 +84,14 @@ class Measured:
         return float((squares / size - mean**2) / (mean * (1 - mean))) if 0 < mean < 1 else None
 
 
-def describe(measured: Measured, units: Units) -> dict[str, Any]:
-    """Summary of one encoder or control."""
+def describe(measured: Measured, units: Units, slides: NDArray[np.str_] | None) -> dict[str, Any]:
+    """Summary of one encoder or control.
+
+    Parameters
+    ----------
+    slides : ndarray of shape (t,)
+        Slide of each tile; None where nobody knows.
+    """
     last, areas = measured.last_block(), measured.areas()
     counted = areas >= measured.min_area
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -100,7 +106,9 @@ def describe(measured: Measured, units: Units) -> dict[str, Any]:
         "prior_contrast": measured.prior_contrast(),
         "last_block": {view: _means(last[:, i], units) for i, view in enumerate(VIEWS)},
         "enrichment": {view: _enrichment(last[:, i], areas, counted, units) for i, view in enumerate(VIEWS)},
-        "entropy_of_heads": _numbers(heads),
+        "entropy_of_heads": _numbers(heads[-1]),
+        "entropy_by_head": [_numbers(block) for block in heads],
+        "by_slide": None if slides is None else _by_slide(last, slides),
         "by_block": {
             view: {name: _numbers(curve[:, i, c]) for c, name in enumerate(MEASURES)}
             for i, view in enumerate(VIEWS)
@@ -159,6 +167,16 @@ def examples(measured: Sequence[Measured], count: int) -> list[tuple[str, int]]:
             if len(chosen) < count and int(places[step]) not in taken:
                 chosen.append((rule, int(places[step])))
     return sorted(chosen, key=lambda one: list(ranked).index(one[0]))
+
+
+def _by_slide(last: Floats, slides: NDArray[np.str_]) -> dict[str, Any]:
+    """Tiles of each slide, and their mean of the primary measure in the last block."""
+    primary = last[..., COLUMNS.index(PRIMARY)]
+    return {
+        slide: {"tiles": int(here.sum())} | dict(zip(VIEWS, _numbers(primary[here].mean(0)), strict=True))
+        for slide in np.unique(slides).tolist()
+        for here in [slides == slide]
+    }
 
 
 def _means(values: Floats, units: Units) -> dict[str, Any]:

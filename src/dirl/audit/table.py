@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dirl.audit import measures as m
+from dirl.audit.full import FullAttention
 from dirl.audit.tiles import REGIONS
 from dirl.encoders.attention import AttentionRows
 
@@ -32,8 +33,14 @@ TITLES = {
     "patch_mass": "patch mass",
     "cls_mass": "mass on [CLS]",
     "register_mass": "mass on registers",
+    "outliers": "outlier tokens",
+    "attention_distance": "attention distance (µm)",
+    "sink_ratio": "sink ratio",
+    "rollout_entropy": "normalised entropy of the rollout",
 }
 PRIMARY = "entropy"
+UNKNOWN = ("outliers", "attention_distance", "sink_ratio", "rollout_entropy")
+COMPONENTS = {"components25": 0.25, "components50": 0.5, "components100": 1.0}
 MEASURES = tuple(TITLES)
 ATTENTION = tuple(f"attention_{region}" for region in REGIONS)
 AREA = tuple(f"area_{region}" for region in REGIONS)
@@ -52,7 +59,13 @@ SCHEMA = pa.schema(
 )
 
 
-def measure(rows: AttentionRows, coverage: Tensor, weights: Sequence[Tensor]) -> Tensor:
+def measure(
+    rows: AttentionRows,
+    coverage: Tensor,
+    weights: Sequence[Tensor],
+    full: FullAttention | None = None,
+    token_um: float = 1.0,
+) -> Tensor:
     """Measure every tile, block and head, and the heads averaged first.
 
     Parameters
@@ -63,39 +76,42 @@ def measure(rows: AttentionRows, coverage: Tensor, weights: Sequence[Tensor]) ->
         From `tiles.token_coverage`.
     weights
         For each tile, shape (m, n), from `tiles.nucleus_weights`.
+    full
+        What needs whole matrices; without it distance, sink ratio and rollout are NaN.
+    token_um
+        Side of a token, for the distance.
 
     Returns
     -------
     Tensor of shape (t, l, a + 1, columns)
         Float32, in the order of `COLUMNS`; the last of the heads is their average. Head diversity is
-        there only, NaN elsewhere; component coverage is NaN for a tile without nuclei.
+        there only, NaN elsewhere; component coverage is NaN for a tile without nuclei. Outliers and rollout
+        are those of the tile, in every row of the last block, NaN in the others.
     """
     heads = rows.patches.flatten(3)
     mass, p = m.renormalise(torch.cat([heads, heads.mean(2, keepdim=True)], dim=2))
     diversity = torch.full_like(mass, torch.nan)
     diversity[:, :, -1] = m.head_diversity(p[:, :, :-1])
     relative = [m.relative_attention(tile, w.to(p)) for tile, w in zip(p, weights, strict=True)]
-    effective = m.effective_tokens(p)
-    values = {
-        "entropy": m.normalised_entropy(p),
-        "effective_tokens": effective,
-        "effective_share": effective / p.shape[-1],
-        "participation": m.participation(p),
-        "gini": m.gini(p),
-        "hoyer": m.hoyer(p),
-        "top1_mass": m.top_mass(p, 0.01),
-        "top5_mass": m.top_mass(p, 0.05),
-        "top10_mass": m.top_mass(p, 0.1),
-        "tokens60": m.tokens_for_mass(p, 0.6),
-        "tokens90": m.tokens_for_mass(p, 0.9),
-        "components25": torch.stack([m.component_coverage(r, 0.25) for r in relative]),
-        "components50": torch.stack([m.component_coverage(r, 0.5) for r in relative]),
-        "components100": torch.stack([m.component_coverage(r, 1.0) for r in relative]),
+    values = m.spread(p) | {
+        **{
+            name: torch.stack([m.component_coverage(one, least) for one in relative])
+            for name, least in COMPONENTS.items()
+        },
         "head_diversity": diversity,
         "patch_mass": mass,
         "cls_mass": _with_average(rows.cls),
         "register_mass": _with_average(rows.registers),
+        **{name: torch.full_like(mass, torch.nan) for name in UNKNOWN},
     }
+    if rows.norms is not None:
+        values["outliers"][:, -1] = m.outliers(rows.norms.flatten(1))[:, None]
+    if full is not None:
+        # A pool may have other heads than the block before it: then only their average is known.
+        alike = slice(None) if full.sinks.shape[2] == mass.shape[2] else slice(-1, None)
+        values["attention_distance"][:, :, alike] = full.distance[:, :, alike] * token_um
+        values["sink_ratio"][:, :, alike] = full.sinks[:, :, alike]
+        values["rollout_entropy"][:, -1] = m.normalised_entropy(full.rollout.flatten(1))[:, None]
     regions = m.region_attention(p, coverage.to(p))
     return torch.cat([torch.stack([values[name] for name in MEASURES], dim=-1), regions], dim=-1)
 

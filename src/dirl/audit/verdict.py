@@ -34,6 +34,7 @@ def judge(summary: Mapping[str, Any]) -> Verdict:
     encoders = [one for one in summary["encoders"] if one["kind"] == "encoder"]
     failed = {name: gate for name, gate in summary["gates"].items() if not gate["passed"]}
     differences = summary["differences"]
+    by_name = {one["name"]: one for one in encoders}
     evidence = not failed
     if failed:
         headline = (
@@ -43,7 +44,6 @@ def judge(summary: Mapping[str, Any]) -> Verdict:
     elif not differences:
         headline = _one(encoders[0], summary)
     else:
-        by_name = {one["name"]: one for one in encoders}
         sentences = [_difference(pair, by_name, summary["tiles"]) for pair in differences]
         evidence = any(_excludes_zero(pair["per_head"][PRIMARY]) for pair in differences)
         headline = " ".join(sentences)
@@ -53,7 +53,7 @@ def judge(summary: Mapping[str, Any]) -> Verdict:
         for one in encoders
         for note in (*_of_encoder(one), *(f"{one['name']}: {text}" for text in one["notes"]))
     ]
-    notes += [note for pair in differences for note in _of_pair(pair)]
+    notes += [note for pair in differences for note in _of_pair(pair, by_name)]
     return Verdict(evidence, headline, (*notes, *_always(summary)))
 
 
@@ -97,7 +97,7 @@ def _of_encoder(encoder: Mapping[str, Any]) -> list[str]:
         )
     if (last["patch_mass"]["value"] or 0) < 0.5:
         notes.append(
-            f"Only {last['patch_mass']['value']:.0%} of {name}'s [CLS] attention falls on patches; the rest "
+            f"Only {last['patch_mass']['value']:.0%} of {name}'s attention falls on patches; the rest "
             "stays on [CLS] and the registers. All other measures describe that part alone."
         )
     if encoder["token_um"] > COARSE_UM:
@@ -110,10 +110,16 @@ def _of_encoder(encoder: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _of_pair(pair: Mapping[str, Any]) -> list[str]:
+def _of_pair(pair: Mapping[str, Any], by_name: Mapping[str, Any]) -> list[str]:
     a, b = pair["reference"], pair["encoder"]
     per_head, averaged = pair["per_head"][PRIMARY], pair["heads_averaged"][PRIMARY]
     notes = []
+    queries = [by_name[one]["query"] for one in (a, b)]
+    if queries[0] != queries[1]:
+        notes.append(
+            f"{a} is audited by its {queries[0]} query and {b} by its {queries[1]} query: their spread is "
+            "that of different things and should not be compared."
+        )
     if _excludes_zero(per_head) and not (
         _excludes_zero(averaged) and per_head["value"] * averaged["value"] > 0
     ):

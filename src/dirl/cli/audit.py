@@ -10,13 +10,17 @@ def audit(
     encoders: Annotated[
         list[str],
         typer.Argument(
-            help="A run's directory, or timm:NAME[,weights=FILE|random]; others against the first."
+            help="A run's directory, timm:NAME[,weights=FILE|random][,key=value…], timm:DIR or "
+            "hf:NAME_OR_DIR; others against the first."
         ),
     ],
     store: Annotated[Path, typer.Option(help="Tile store with cells.")],
     out: Annotated[Path, typer.Option(help="Directory of the audit.")],
     tiles: Annotated[int, typer.Option(help="How many tiles to draw from the store.", min=1)] = 256,
     cells: Annotated[str, typer.Option(help="Whose cells.")] = "hematoxylin",
+    full: Annotated[
+        bool, typer.Option("--full", help="Also attention distance, sinks and rollout: much slower.")
+    ] = False,
     confounder: Annotated[
         bool, typer.Option("--confounder", help="Plant a mark, and ask whether attention shows it.")
     ] = False,
@@ -30,5 +34,5 @@ def audit(
     from dirl.audit.show import show
     from dirl.config import AuditConfig
 
-    config = AuditConfig(tiles=tiles, cells=cells, seed=seed, confounder=confounder)
+    config = AuditConfig(tiles=tiles, cells=cells, seed=seed, full=full, confounder=confounder)
     show(run(encoders, store, out, config, device=device, overwrite=overwrite, quiet=quiet))

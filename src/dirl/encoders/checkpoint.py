@@ -1,29 +1,21 @@
 """From what a user names to an encoder that is ready to look at tiles."""
 
-import difflib
-import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from dirl.encoders.adapt import adapt
+from dirl.encoders.create import create, fetch, parse_timm, read_folder, weights_in
 from dirl.encoders.huggingface import read_hf
-from dirl.encoders.weights import first_line, load_weights, weights_digest
+from dirl.encoders.weights import load_weights, weights_digest
 from dirl.errors import EncoderError
-from dirl.files import read_json
 
 SUPPORTED = "a run's directory, timm:NAME[,weights=FILE] (weights=random: untrained), hf:NAME_OR_DIR"
-
-
-# Any plain ViT of timm's: the arguments say all that differs.
-HF_BASE = "vit_small_patch16_224"
 
 
 @dataclass(frozen=True)
@@ -71,7 +63,7 @@ class LoadedEncoder:
 
     def randomised(self, seed: int) -> "LoadedEncoder":
         """Return the same architecture, freshly initialised: the control of what training changed."""
-        model = _create(self.architecture, self.arguments, seed).to(self.device)
+        model = create(self.architecture, self.arguments, seed).to(self.device)
         name = f"{self.name}, untrained"
         return replace(self, name=name, model=model, digest=weights_digest(model), run=None)
 
@@ -92,8 +84,11 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
     ----------
     spec
         A run's directory; ``timm:NAME``, with the weights of its hub; ``timm:NAME,weights=FILE`` with
-        local ones (safetensors, or a plain torch checkpoint); ``timm:NAME,weights=random`` without;
-        ``hf:NAME_OR_DIR``, a ViT or DINOv2 of the Hugging Face hub or a folder of its layout.
+        local ones (safetensors, or a plain torch checkpoint); ``timm:NAME,weights=random`` untrained;
+        ``timm:DIR``, a folder with timm's config.json and weights, as models on the hub are. Any further
+        ``,key=value`` goes to ``timm.create_model``, as in ``dynamic_img_size=true`` or
+        ``mlp_layer=SwiGLUPacked``. ``hf:NAME_OR_DIR``, a ViT or DINOv2 of the Hugging Face hub or a folder
+        of its layout, also with ``,weights=random``.
     device
         Where to put it.
 
@@ -184,48 +179,47 @@ def embed(encoder: LoadedEncoder, images: Tensor) -> Tensor:
 
 
 def _load_run(spec: str, run: Path) -> LoadedEncoder:
-    folder = run / "encoder"
-    try:
-        config = read_json(folder / "config.json")
-        architecture, normalisation = config["architecture"], config["pretrained_cfg"]
-        arguments = {"dynamic_img_size": True, **config.get("model_args", {})}
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise EncoderError(f"damaged ({error!r})", where=folder / "config.json") from None
-    model = _create(architecture, arguments, seed=0)
-    load_weights(model, folder / "model.safetensors")
-    return _loaded(run.resolve().name, spec, model, architecture, arguments, normalisation, run)
+    found = read_folder(run / "encoder")
+    arguments = {"dynamic_img_size": True, **found.arguments}
+    model = create(found.architecture, arguments, seed=0)
+    load_weights(model, run / "encoder" / "model.safetensors")
+    return _loaded(run.resolve().name, spec, model, found.architecture, arguments, found.normalisation, run)
 
 
 def _load_timm(spec: str, rest: str) -> LoadedEncoder:
-    name, comma, option = rest.partition(",")
-    key, _, weights = option.partition("=")
-    if comma and (key != "weights" or not weights):
-        remedy = "the one option is weights=FILE or weights=random"
-        raise EncoderError(f"unknown option {option!r}", where=spec, remedy=remedy)
-    if not timm.is_model(name):
-        known = timm.list_models()
-        close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-        raise EncoderError(
-            "timm has no such model", where=spec, remedy=f"did you mean {', '.join(close or known[:4])}?"
-        )
-    model = _fetch(name) if not weights else _create(name, {}, seed=0)
+    named = parse_timm(spec, rest)
+    architecture, arguments, normalisation, short = named.name, named.options, None, named.name
+    weights = named.weights
+    if Path(named.name).is_dir():
+        found = read_folder(Path(named.name))
+        architecture, arguments = found.architecture, {**found.arguments, **named.options}
+        normalisation, short = found.normalisation, Path(named.name).resolve().name
+        weights = weights or str(weights_in(Path(named.name)))
+    model = create(architecture, arguments, seed=0) if weights else fetch(architecture, arguments)
     if weights not in ("", "random"):
         load_weights(model, Path(weights))
-    short = {"": name, "random": f"{name} (random)"}.get(weights, f"{name} ({Path(weights).stem})")
-    return _loaded(short, spec, model, name, {}, model.pretrained_cfg, None)
+    if named.weights:
+        short = f"{short} ({'random' if named.weights == 'random' else Path(named.weights).stem})"
+    return _loaded(short, spec, model, architecture, arguments, normalisation or model.pretrained_cfg, None)
 
 
 def _load_hf(spec: str, rest: str) -> LoadedEncoder:
-    found = read_hf(rest)
-    model = _create(HF_BASE, found.arguments, seed=0)
-    fitted = adapt(found.state, model, spec)
-    if fitted.missing or fitted.unexpected:
-        lacking = [*fitted.missing, *fitted.unexpected]
-        reason = f"its weights are not those of its config ({len(lacking)} names, such as {lacking[0]})"
-        raise EncoderError(reason, where=spec, remedy="name a ViT or DINOv2 model")
-    model.load_state_dict(fitted.state)
+    name, comma, option = rest.partition(",")
+    if comma and option != "weights=random":
+        remedy = "weights=random is the one option"
+        raise EncoderError(f"unknown option {option!r}", where=spec, remedy=remedy)
+    found = read_hf(name, weights=not comma)
+    model = create(found.architecture, found.arguments, seed=0)
+    if not comma:
+        fitted = adapt(found.state, model, spec)
+        if fitted.missing or fitted.unexpected:
+            lacking = [*fitted.missing, *fitted.unexpected]
+            reason = f"its weights are not those of its config ({len(lacking)} names, such as {lacking[0]})"
+            raise EncoderError(reason, where=spec, remedy="name a ViT or DINOv2 model")
+        model.load_state_dict(fitted.state)
     normalisation = {"mean": found.mean, "std": found.std, "input_size": (3, found.side, found.side)}
-    return _loaded(Path(rest).name, spec, model, HF_BASE, found.arguments, normalisation, None)
+    short = Path(name).name + (" (random)" if comma else "")
+    return _loaded(short, spec, model, found.architecture, found.arguments, normalisation, None)
 
 
 def _loaded(
@@ -237,55 +231,26 @@ def _loaded(
     normalisation: Mapping[str, Any],
     run: Path | None,
 ) -> LoadedEncoder:
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    if not isinstance(patch, tuple) or len(set(patch)) != 1:
+    ratio = getattr(getattr(model, "patch_embed", None), "feat_ratio", None)
+    patch: tuple[int, ...] = ratio(as_scalar=False) if ratio is not None else ()
+    if len(set(patch)) != 1:
         reason = f"{type(model).__name__} is not a vision transformer with square patches"
         raise EncoderError(reason, where=spec, remedy="choose one such as timm:vit_small_patch16_224")
+    if getattr(model, "global_pool", None) == "":
+        reason = "it returns tokens and no embedding (global_pool is empty)"
+        raise EncoderError(reason, where=spec, remedy="add ,global_pool=token or ,global_pool=avg")
     any_size = bool(getattr(model, "dynamic_img_size", False))
+    side = int((getattr(model.patch_embed, "img_size", None) or normalisation["input_size"])[-1])
     return LoadedEncoder(
         name=name,
         spec=spec,
         digest=weights_digest(model),
         model=model.eval().requires_grad_(False),
         patch_px=int(patch[0]),
-        input_px=None if any_size else int(normalisation["input_size"][-1]),
+        input_px=None if any_size else side,
         mean=tuple(normalisation["mean"]),
         std=tuple(normalisation["std"]),
         run=run,
         architecture=architecture,
         arguments=arguments,
     )
-
-
-def _create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
-    with torch.random.fork_rng(devices=[]):
-        # The CPU's generator alone: models are made there, and no other generator is disturbed.
-        torch.default_generator.manual_seed(seed)
-        try:
-            model = timm.create_model(architecture, pretrained=False, **{**arguments, "num_classes": 0})
-        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-            reason = f"timm cannot make it ({first_line(error)})"
-            raise EncoderError(reason, where=architecture, remedy="a newer timm may know it") from error
-    return model.eval()
-
-
-def _fetch(name: str) -> Any:
-    architecture, _, tag = name.partition(".")
-    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
-    if not tags or (tag and tag not in tags):
-        reason = f"timm has no pretrained weights{f' {tag!r}' if tag else ''} of it"
-        remedy = f"there are: {', '.join(tags) or 'none'}; or pass timm:{name},weights=FILE|random"
-        raise EncoderError(reason, where=f"timm:{name}", remedy=remedy)
-    print(f"{name}: fetching its weights from the Hugging Face hub, unless cached", file=sys.stderr)
-    # Its client tells of every retry; what came of them is said once, below.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    try:
-        return timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # the hub's client raises whatever its transport does
-        source = getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None)
-        raise EncoderError(
-            f"cannot fetch its weights ({first_line(error)})",
-            where=f"timm:{name}",
-            remedy=f"download model.safetensors of huggingface.co/{source} where there is a connection, and "
-            f"pass timm:{name},weights=model.safetensors",
-        ) from error

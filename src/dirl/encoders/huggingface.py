@@ -44,6 +44,7 @@ VIT = {
     "mlp.fc1": "intermediate.dense",
     "mlp.fc2": "output.dense",
 }
+SWIGLU = {"mlp.fc1": "mlp.weights_in", "mlp.fc2": "mlp.weights_out"}
 QKV = ("query", "key", "value")
 BLOCK = re.compile(r"(?:encoder\.layer|blocks)\.(\d+)\.(.+)")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -58,8 +59,8 @@ class HfModel:
     ----------
     state
         Weights by timm's names; heads that are no part of the encoder are left out.
-    arguments
-        For ``timm.create_model`` with any plain ViT's name.
+    architecture, arguments
+        For ``timm.create_model``; the architecture says whether its MLP is SwiGLU, the arguments all else.
     side
         Side of its images in pixels.
     mean, std
@@ -67,6 +68,7 @@ class HfModel:
     """
 
     state: dict[str, Tensor]
+    architecture: str
     arguments: dict[str, Any]
     side: int
     mean: tuple[float, ...]
@@ -76,7 +78,7 @@ class HfModel:
 def from_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename weights of a ViT or DINOv2 from transformers' names to timm's; strangers keep theirs."""
     stem = {theirs: ours for ours, theirs in STEM.items()}
-    block = {theirs: ours for names in (VIT, DINOV2) for ours, theirs in names.items()}
+    block = {theirs: ours for names in (VIT, DINOV2, SWIGLU) for ours, theirs in names.items()}
     renamed: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Tensor]] = {}
     for full, value in state.items():
@@ -121,18 +123,20 @@ def to_hf(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
     return renamed
 
 
-def read_hf(name: str) -> HfModel:
+def read_hf(name: str, *, weights: bool = True) -> HfModel:
     """Read a model from a folder that ``save_pretrained`` wrote, or from the hub.
 
     Parameters
     ----------
     name
         A folder with ``config.json`` and ``model.safetensors``, or ``owner/name`` on the hub.
+    weights
+        Without them only its config is read, and the state is empty.
 
     Raises
     ------
     EncoderError
-        If it cannot be had, or is no ViT or DINOv2 with a plain MLP.
+        If it cannot be had, or is no ViT or DINOv2.
     """
     where = f"hf:{name}"
     try:
@@ -142,19 +146,17 @@ def read_hf(name: str) -> HfModel:
         side = int(config["image_size"])
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise EncoderError(f"its config.json cannot be read ({error!r})", where=where) from error
-    state = from_hf(read_weights(_file(name, "model.safetensors")))
+    state = from_hf(read_weights(_file(name, "model.safetensors"))) if weights else {}
     drop = ("pooler.", "classifier.", "mask_token", "decoder.")
     kept = {key: value for key, value in state.items() if not key.startswith(drop)}
-    return HfModel(kept, arguments, side, *normalisation)
+    architecture = "vit_giant_patch14_dinov2" if config.get("use_swiglu_ffn") else "vit_small_patch16_224"
+    return HfModel(kept, architecture, arguments, side, *normalisation)
 
 
 def _arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     kind = config.get("model_type")
     if kind not in KINDS:
         raise EncoderError(f"a model of type {kind!r}", where=where, remedy=f"there are: {', '.join(KINDS)}")
-    if config.get("use_swiglu_ffn"):
-        reason = "its MLP is SwiGLU, as in DINOv2-giant, which cannot be used here"
-        raise EncoderError(reason, where=where, remedy="use facebook/dinov2-large or a smaller one")
     if config.get("hidden_act", "gelu") != "gelu" or config.get("num_channels", 3) != 3:
         reason = f"activation {config.get('hidden_act')}, {config.get('num_channels')} channels"
         raise EncoderError(reason, where=where, remedy="use a model of RGB images with gelu")
@@ -170,6 +172,11 @@ def _arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     }
     if dino:  # transformers resamples the positions of these for images of any size
         arguments |= {"init_values": config.get("layerscale_value", 1.0), "dynamic_img_size": True}
+    if config.get("use_swiglu_ffn"):
+        # Two thirds of the MLP, rounded up to eights, twice: the gate and what it gates. And a quarter more,
+        # since timm multiplies by the width again and cuts off.
+        hidden = (int(int(width * config.get("mlp_ratio", 4)) * 2 / 3) + 7) // 8 * 8
+        arguments["mlp_ratio"] = (2 * hidden + 0.25) / width
     if kind == "dinov2_with_registers":
         arguments |= {"reg_tokens": config.get("num_register_tokens", 4), "no_embed_class": True}
     return arguments

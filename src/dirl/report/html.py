@@ -16,7 +16,8 @@ from dirl.card import Card
 # In the summary's table, in this order; the others stand in the table of all measures.
 HEADLINE = ("entropy", "effective_share", "gini", "top10_mass", "components50", "patch_mass")
 SHARES = ("effective_share", "patch_mass", "top1_mass", "top5_mass", "top10_mass", "tokens60", "tokens90",
-          "components25", "components50", "components100", "cls_mass", "register_mass")  # fmt: skip
+          "components25", "components50", "components100", "cls_mass", "register_mass",
+          "outliers")  # fmt: skip
 
 
 def render(summary: Mapping[str, Any], card: Card, images: Mapping[str, tuple[str, bytes]]) -> str:
@@ -31,8 +32,9 @@ def render(summary: Mapping[str, Any], card: Card, images: Mapping[str, tuple[st
     images
         Figures by name: their kind, ``jpeg``, ``png`` or ``svg``, and their bytes.
     """
+    titles = {name: title for name, title in TITLES.items() if _measured(summary, name)}
     return page(
-        "report.html", card, images, summary=summary, titles=TITLES, headline=HEADLINE, primary=PRIMARY
+        "report.html", card, images, summary=summary, titles=titles, headline=HEADLINE, primary=PRIMARY
     )
 
 
@@ -66,6 +68,11 @@ def page(template: str, card: Card, images: Mapping[str, tuple[str, bytes]], **v
         card_text=json.dumps(asdict(card), indent=2, ensure_ascii=False),
         **values,
     )
+
+
+def _measured(summary: Mapping[str, Any], name: str) -> bool:
+    found = [one["last_block"]["heads_averaged"][name]["value"] for one in summary["encoders"]]
+    return any(value is not None for value in found)
 
 
 def number(value: Mapping[str, float | None] | float | None, name: str = "") -> str:

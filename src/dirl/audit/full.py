@@ -1,0 +1,138 @@
+"""What needs whole attention matrices, a few of their rows at a time: distance, sinks, rollout."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dirl.encoders.calls import CLS, POOLING, Call, anatomy, catch
+
+TILES = 4
+"""Whose queries and keys of all blocks are kept at a time."""
+
+
+@dataclass(frozen=True)
+class FullAttention:
+    """Measures of whole attention matrices, by tile, block and head; the last of the heads is their average.
+
+    Attributes
+    ----------
+    distance : Tensor of shape (t, l, a + 1)
+        Mean over the patch queries i of ``Σ_j A_ij ‖x_i - x_j‖``, A renormalised over the patch keys; in
+        tokens.
+    sinks : Tensor of shape (t, l, a + 1)
+        Largest over mean of the sums over the patch queries of each patch key's column, A renormalised
+        alike: 1 where no token draws more than any other.
+    rollout : Tensor of shape (t, gh, gw)
+        The query's row of the product over blocks of ``½A + ½I``, heads averaged first (Abnar and Zuidema,
+        arXiv 2005.00928), renormalised over the patch tokens.
+    """
+
+    distance: Tensor
+    sinks: Tensor
+    rollout: Tensor
+
+
+def full_attention(model: nn.Module, images: Tensor) -> FullAttention:
+    """Measure the whole attention matrices of a timm vision transformer.
+
+    The memory is that of the queries and keys of four tiles and of some rows of one block's matrix.
+
+    Parameters
+    ----------
+    model, images
+        As for `encoders.attention.attention_rows`.
+
+    Raises
+    ------
+    EncoderError
+        If they cannot be had whole and right.
+    """
+    parts = [_few(model, few) for few in torch.split(images, TILES)]
+    return FullAttention(
+        distance=torch.cat([one.distance for one in parts]),
+        sinks=torch.cat([one.sinks for one in parts]),
+        rollout=torch.cat([one.rollout for one in parts]),
+    )
+
+
+def uniform_full(tiles: int, grid: tuple[int, int]) -> FullAttention:
+    """Measures of attention that is the same on every patch token, in the shape of one block and head."""
+    apart = distances(grid).mean().expand(tiles, 1, 2)
+    rollout = torch.full((tiles, *grid), 1 / (grid[0] * grid[1]))
+    return FullAttention(distance=apart, sinks=torch.ones(tiles, 1, 2), rollout=rollout)
+
+
+def distances(grid: tuple[int, int]) -> Tensor:
+    """Distance between the centres of any two tokens of a grid, in tokens, shape (n, n)."""
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    places = torch.stack([rows.flatten(), columns.flatten()], dim=1).float()
+    return torch.cdist(places, places)
+
+
+def measure_matrix(
+    chunks: Iterable[tuple[int, Tensor]], apart: Tensor, prefix: int, row: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Distance and sinks of one block, and a row carried through it.
+
+    Parameters
+    ----------
+    chunks
+        First query and rows (t, a, m, n) of the attention matrix, all of them in turn.
+    apart : Tensor of shape (n - prefix, n - prefix)
+        From `distances`.
+    row : Tensor of shape (t, n)
+        Rollout up to the next block.
+
+    Returns
+    -------
+    distance, sinks : Tensor of shape (t, a + 1)
+    row : Tensor of shape (t, n)
+        ``½ row + ½ row A``, A averaged over heads.
+    """
+    patches = len(apart)
+    carried, total, columns = row / 2, torch.zeros(()), torch.zeros(())
+    for first, rows in chunks:
+        averaged = rows.mean(1, keepdim=True)
+        weights = row[:, None, first : first + rows.shape[2]]
+        carried = carried + (weights @ averaged[:, 0])[:, 0] / 2
+        inside = max(0, prefix - first)
+        among = torch.cat([rows, averaged], dim=1)[:, :, inside:, prefix:]
+        among = among / among.sum(-1, keepdim=True)
+        start = first + inside - prefix
+        total = total + torch.einsum("tamn,mn->ta", among, apart[start : start + among.shape[2]])
+        columns = columns + among.sum(2)
+    return total / patches, columns.amax(-1) / columns.mean(-1), carried
+
+
+def _few(model: nn.Module, images: Tensor) -> FullAttention:
+    body = anatomy(model)
+    caught = catch(model, images, _itself)
+    tiles, gh, gw = caught.norms.shape
+    last = caught.blocks[-1]
+    row = torch.zeros(tiles, last.key.shape[-2], device=images.device)
+    if body.query == CLS:
+        row[:, 0] = 1
+    elif caught.pool is not None:
+        pooled = caught.pool.rows(0, 1).mean(1)[:, 0]
+        row[:, -pooled.shape[-1] :] = pooled
+    else:
+        row[:, body.prefix :] = 1 / (gh * gw)
+    apart = distances((gh, gw)).to(images.device)
+    found = []
+    for call in reversed(caught.blocks):
+        distance, sinks, row = measure_matrix(call.chunks(), apart, body.prefix, row)
+        found.append((distance, sinks))
+    patches = row[:, body.prefix :]
+    if body.query == POOLING:  # one block alone is audited there: the one that its query reads
+        found = found[:1]
+    return FullAttention(
+        distance=torch.stack([distance for distance, _ in reversed(found)], dim=1),
+        sinks=torch.stack([sinks for _, sinks in reversed(found)], dim=1),
+        rollout=(patches / patches.sum(-1, keepdim=True)).view(tiles, gh, gw),
+    )
+
+
+def _itself(call: Call) -> Call:
+    return call

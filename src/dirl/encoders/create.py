@@ -1,0 +1,188 @@
+"""timm models by name and options, by a folder's config, or from the hub."""
+
+import difflib
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import yaml
+from timm import layers
+
+from dirl.encoders.weights import first_line
+from dirl.errors import EncoderError
+from dirl.files import read_json
+
+# What timm wants as a class, by names that fit into a JSON file and on a command line.
+MLPS = ("GluMlp", "Mlp", "SwiGLU", "SwiGLUPacked")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class TimmName:
+    """What the words behind ``timm:`` say.
+
+    Attributes
+    ----------
+    name
+        A timm model, or a folder.
+    weights
+        A file, ``random``, or nothing: the hub's, or those of the folder.
+    options
+        The other ``key=value`` pairs, for ``timm.create_model``.
+    """
+
+    name: str
+    weights: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TimmFolder:
+    """A ``config.json`` of timm's layout, as a run's ``encoder/`` and models on the hub have it.
+
+    Attributes
+    ----------
+    architecture, arguments
+        For ``timm.create_model``.
+    normalisation
+        Mean, standard deviation and input size of its images.
+    """
+
+    architecture: str
+    arguments: Mapping[str, Any]
+    normalisation: Mapping[str, Any]
+
+
+def parse_timm(spec: str, rest: str) -> TimmName:
+    """Take ``NAME[,weights=FILE|random][,key=value…]`` apart.
+
+    Raises
+    ------
+    EncoderError
+        If an option is not of the form key=value.
+    """
+    name, *items = rest.split(",")
+    options: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not (key and equals and value):
+            remedy = "write weights=FILE or weights=random, and any argument of timm's as key=value"
+            raise EncoderError(f"option {item!r} is not of the form key=value", where=spec, remedy=remedy)
+        options[key] = value if key == "weights" else _value(value)
+    return TimmName(name, str(options.pop("weights", "")), options)
+
+
+def read_folder(folder: Path) -> TimmFolder:
+    """Read the ``config.json`` of a folder.
+
+    Raises
+    ------
+    EncoderError
+        If it is not there or not timm's.
+    """
+    path = folder / "config.json"
+    try:
+        config = read_json(path)
+        normalisation = config["pretrained_cfg"]
+        missing = {"mean", "std", "input_size"} - set(normalisation)
+        if missing:
+            raise KeyError(*missing)
+        return TimmFolder(config["architecture"], {**(config.get("model_args") or {})}, normalisation)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise EncoderError(f"damaged ({error!r})", where=path) from None
+
+
+def weights_in(folder: Path) -> Path:
+    """Return the file of weights that a folder holds.
+
+    Raises
+    ------
+    EncoderError
+        If there is none.
+    """
+    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if found is None:
+        remedy = f"put {' or '.join(WEIGHTS)} there"
+        raise EncoderError("holds no weights", where=folder, remedy=remedy)
+    return found
+
+
+def create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
+    """Make a timm model without a classifier, freshly initialised from a seed, in evaluation mode.
+
+    Raises
+    ------
+    EncoderError
+        If timm has no such model, or cannot make it so.
+    """
+    arguments = {**arguments, "num_classes": 0}
+    mlp = arguments.get("mlp_layer")
+    if isinstance(mlp, str):
+        if mlp not in MLPS:
+            raise EncoderError(
+                f"no mlp_layer {mlp!r}", where=architecture, remedy=f"one of {', '.join(MLPS)}"
+            )
+        arguments["mlp_layer"] = getattr(layers, mlp)
+    _known(architecture)
+    with torch.random.fork_rng(devices=[]):
+        # The CPU's generator alone: models are made there, and no other generator is disturbed.
+        torch.default_generator.manual_seed(seed)
+        try:
+            model = timm.create_model(architecture, pretrained=False, **arguments)
+        except Exception as error:  # whatever a stranger's argument makes timm do
+            reason = f"timm cannot make it so ({first_line(error)})"
+            remedy = "change the options, or install a timm that knows it"
+            raise EncoderError(reason, where=f"timm:{architecture}", remedy=remedy) from error
+    return model.eval()
+
+
+def fetch(name: str, options: Mapping[str, Any]) -> Any:
+    """Make a timm model with the weights of its hub.
+
+    Raises
+    ------
+    EncoderError
+        If there are none, or they cannot be fetched.
+    """
+    _known(name)
+    architecture, _, tag = name.partition(".")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if not tags or (tag and tag not in tags):
+        reason = f"timm has no pretrained weights{f' {tag!r}' if tag else ''} of it"
+        remedy = f"there are: {', '.join(tags) or 'none'}; or pass timm:{name},weights=FILE|random"
+        raise EncoderError(reason, where=f"timm:{name}", remedy=remedy)
+    print(f"{name}: fetching its weights from the Hugging Face hub, unless cached", file=sys.stderr)
+    # Its client tells of every retry; what came of them is said once, below.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        return timm.create_model(name, pretrained=True, **{**options, "num_classes": 0})
+    except Exception as error:  # the hub's client raises whatever its transport does
+        source = getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None)
+        raise EncoderError(
+            f"cannot fetch its weights ({first_line(error)})",
+            where=f"timm:{name}",
+            remedy=f"download model.safetensors of huggingface.co/{source} where there is a connection, and "
+            f"pass timm:{name},weights=model.safetensors",
+        ) from error
+
+
+def _known(name: str) -> None:
+    if not timm.is_model(name):
+        known = timm.list_models()
+        close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+        remedy = f"did you mean {', '.join(close or known[:4])}?"
+        raise EncoderError("timm has no such model", where=f"timm:{name}", remedy=remedy)
+
+
+def _value(text: str) -> Any:
+    for read in (int, float, yaml.safe_load):  # YAML alone takes 1e-5 for a word
+        try:
+            return read(text)
+        except (ValueError, yaml.YAMLError):
+            continue
+    return text
