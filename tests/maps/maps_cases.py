@@ -16,15 +16,27 @@ SQUARE = (403, 297, 96)  # x, y and side in level-0 pixels, on no token's border
 GLASS, PINK, DARK = (243, 242, 244), (222, 160, 196), (70, 30, 110)
 
 
+class Attends(nn.Module):
+    """A block of two heads: the keys of head 0 are what it is given, those of head 1 all alike."""
+
+    def __init__(self, sharpness: float) -> None:
+        super().__init__()
+        self.sharpness = sharpness
+
+    def forward(self, darkness: Tensor) -> Tensor:
+        keys = torch.stack([darkness, torch.zeros_like(darkness)], 1)[..., None]
+        queries = torch.full_like(keys, self.sharpness)
+        return scaled_dot_product_attention(queries, keys, keys, scale=1.0)[:, 0]
+
+
 class Darkness(nn.Module):
     """Its head 0 attends by ``softmax(sharpness · darkness)``, its head 1 evenly, [CLS] as to white."""
 
     def __init__(self, sharpness: float = 4.0) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1))
-        self.blocks = nn.ModuleList([nn.Identity()])
+        self.blocks = nn.ModuleList([Attends(sharpness)])
         self.patch_embed = SimpleNamespace(dynamic_feat_size=lambda size: [side // PATCH_PX for side in size])
-        self.sharpness = sharpness
         self.calls = 0
         self.fails_at: int | None = None
 
@@ -33,9 +45,7 @@ class Darkness(nn.Module):
         if self.calls == self.fails_at:
             raise KeyboardInterrupt
         darkness = 1 - avg_pool2d(images.mean(1, keepdim=True), PATCH_PX).flatten(1)
-        darkness = torch.cat([torch.zeros(len(images), 1), darkness], 1)
-        keys = torch.stack([darkness, torch.zeros_like(darkness)], 1)[..., None]
-        return scaled_dot_product_attention(torch.full_like(keys, self.sharpness), keys, keys, scale=1.0)
+        return self.blocks[0](torch.cat([torch.zeros(len(images), 1), darkness], 1))
 
 
 def darkness_encoder(**options: float) -> LoadedEncoder:
