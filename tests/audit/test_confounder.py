@@ -80,6 +80,12 @@ def test_nothing_is_asked_of_an_embedding_that_does_not_carry_the_mark() -> None
     assert "nothing can be asked" in c.statement(found)
 
 
+def test_attention_that_turns_away_from_the_mark_is_said_to() -> None:
+    seen, away = {"value": 0.8, "low": 0.7, "high": 0.9}, {"value": 0.1, "low": 0.05, "high": 0.2}
+    found = {"name": "one", "probe": seen, "heads_averaged": {"auroc": away, "change": away}}
+    assert "its attention turns away from the mark" in c.statement(found)
+
+
 def test_too_few_tiles_are_refused(store: Path, runs: tuple[Path, Path]) -> None:
     tiles = draw_tiles(TileStore.open(store), TileStore.open(store).cells("truth"), 8, 0)
     with pytest.raises(ConfigError, match="too few"):

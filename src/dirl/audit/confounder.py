@@ -167,8 +167,9 @@ def statement(found: Mapping[str, Any]) -> str:
     pointed = f"attention ranks the mark's tokens above the others with an AUROC of {auroc['value']:.2f}"
     if auroc["low"] > 0.5 and (change["low"] or 0) > 0:
         return f"{name}: {seen}, and {pointed}: its attention shows the mark."
+    what = "turns away from" if auroc["high"] < 0.5 else "does not show"
     return (
-        f"{name}: {seen}, yet {pointed}: its attention does not show the mark that its embedding carries. "
+        f"{name}: {seen}, yet {pointed}: its attention {what} the mark that its embedding carries. "
         "An attention map of this encoder is no evidence of what a classifier goes by."
     )
 
