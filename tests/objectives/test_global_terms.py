@@ -75,9 +75,10 @@ def test_vicreg_is_its_three_terms():
     torch.testing.assert_close(terms(build("vicreg"), student)["global"], expected)
 
 
-def test_dino_is_the_cross_entropy_with_the_teachers_global_views():
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_dino_is_the_cross_entropy_with_the_teachers_global_views(batch_norm):
     student = views(4)
-    objective = build("dino")
+    objective = build("dino", batch_norm=batch_norm)
     objective.begin_step(1.0)
     mine, aims = projections(objective, student)
     pairs = [
@@ -193,8 +194,8 @@ def test_vanilla_makes_no_head_for_regions(name):
     assert not any("dense" in key for key in build(name, regions=0).state_dict())
 
 
-def _value(name, mine):
-    objective = build(name)
+def _value(name, mine, **settings):
+    objective = build(name, **settings)
     scale = torch.ones((), requires_grad=True)
     student = [
         EncoderOutput(
@@ -212,16 +213,22 @@ def _value(name, mine):
     return loss.item(), scale.grad.item(), grads
 
 
+CASES = {name: (name, {}) for name in OBJECTIVES} | {"dino, batch norm": ("dino", {"batch_norm": True})}
+
+
 def _halves(rank):
-    return {name: _value(name, slice(rank * 3, rank * 3 + 3)) for name in OBJECTIVES}
+    return {
+        case: _value(name, slice(rank * 3, rank * 3 + 3), **settings)
+        for case, (name, settings) in CASES.items()
+    }
 
 
 def test_the_mean_over_ranks_is_the_value_of_the_whole_batch(on_two_ranks):
     halves = on_two_ranks(_halves)
-    for name in OBJECTIVES:
-        loss, scale, grads = _value(name, slice(None))
-        assert sum(h[name][0] for h in halves) / 2 == pytest.approx(loss, rel=1e-4, abs=1e-5), name
-        assert sum(h[name][1] for h in halves) / 2 == pytest.approx(scale, rel=1e-3, abs=1e-4), name
+    for case, (name, settings) in CASES.items():
+        loss, scale, grads = _value(name, slice(None), **settings)
+        assert sum(h[case][0] for h in halves) / 2 == pytest.approx(loss, rel=1e-4, abs=1e-5), case
+        assert sum(h[case][1] for h in halves) / 2 == pytest.approx(scale, rel=1e-3, abs=1e-4), case
         for i, grad in enumerate(grads):
-            both = torch.from_numpy(sum(h[name][2][i] for h in halves) / 2)
-            torch.testing.assert_close(both, torch.from_numpy(grad), rtol=1e-3, atol=1e-4, msg=name)
+            both = torch.from_numpy(sum(h[case][2][i] for h in halves) / 2)
+            torch.testing.assert_close(both, torch.from_numpy(grad), rtol=1e-3, atol=1e-4, msg=case)

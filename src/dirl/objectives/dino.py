@@ -16,9 +16,14 @@ from dirl.objectives.objective import Objective, Teacher, Terms
 
 
 class DINOConfig(DistillationConfig):
-    """What `DistillationConfig` holds, and the momentum of the centre."""
+    """What `DistillationConfig` holds, the momentum of the centre, and a head with batch norm.
+
+    The paper's head for ViTs has none. Short runs need ``batch_norm``: a young encoder gives all tiles
+    nearly the same class token, and only relative to the batch do their prototypes differ.
+    """
 
     center_momentum: Share = 0.9
+    batch_norm: bool = False
 
 
 class DINO(Objective):
@@ -43,7 +48,7 @@ class DINO(Objective):
     dense_center: Tensor
 
     def __init__(self, width: int, config: DINOConfig, regions: int) -> None:
-        projector = partial(prototype_head, width, config)
+        projector = partial(prototype_head, width, config, config.batch_norm)
         super().__init__(projector, config.prototypes, regions, momentum=config.momentum)
         self.config = config
         self.temperature = config.temperature_at(0)

@@ -37,12 +37,17 @@ class DistillationConfig(Settings):
         return start + risen * (self.teacher_temperature - start)
 
 
-def prototype_head(width: int, config: DistillationConfig) -> nn.Module:
+def prototype_head(width: int, config: DistillationConfig, batch_norm: bool = False) -> nn.Module:
     """Make lightly's DINO head, its last layer normalised in the way that can be copied to a teacher."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*weight_norm.*")
         head = DINOProjectionHead(
-            width, config.hidden_width, config.bottleneck_width, config.prototypes, norm_last_layer=True
+            width,
+            config.hidden_width,
+            config.bottleneck_width,
+            config.prototypes,
+            batch_norm=batch_norm,
+            norm_last_layer=True,
         )
         nn.utils.remove_weight_norm(head.last_layer)
     # The older weight norm that lightly uses keeps a tensor that no deep copy can take along.
