@@ -11,6 +11,7 @@ from dirl.config import (
     MapConfig,
     PretrainRecipe,
     ProbeConfig,
+    RobustConfig,
     TileConfig,
     load_recipe,
 )
@@ -23,6 +24,7 @@ from dirl.features.embed import embed
 from dirl.features.h5 import Features, read_features
 from dirl.maps.run import map_slide
 from dirl.pretrain.run import load_run, pretrain
+from dirl.robust.run import robust
 from dirl.store.build import tile
 from dirl.store.dataset import CellStore, TileStore
 from dirl.study.matrix import StudyConfig, load_study
@@ -37,6 +39,7 @@ __all__ = [
     "MapConfig",
     "PretrainRecipe",
     "ProbeConfig",
+    "RobustConfig",
     "StudyConfig",
     "TileConfig",
     "TileStore",
@@ -57,6 +60,7 @@ __all__ = [
     "pretrain",
     "probe",
     "read_features",
+    "robust",
     "study",
     "tile",
     "view",

@@ -221,6 +221,13 @@ class ProbeConfig(Settings):
     seed: int = 0
 
 
+class RobustConfig(ProbeConfig):
+    """How damage to tiles is measured (`dirl robust`): a probe's settings, and how many tiles to draw."""
+
+    neighbours: tuple[Count, ...] = (20,)
+    tiles: Count = 500
+
+
 class AuditConfig(Settings):
     """What an audit measures (`dirl audit`).
 

@@ -9,10 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dirl.audit.intervals import Units, choose_units
 from dirl.card import claim, digest, finish, new_card
 from dirl.config import ProbeConfig
-from dirl.errors import ConfigError
 from dirl.evaluate.fewshot import few_shot
 from dirl.evaluate.gate import judge
 from dirl.evaluate.knn import neighbours, side_by_side, standardise, vote
@@ -20,8 +18,9 @@ from dirl.evaluate.labels import Labels, read_labels
 from dirl.evaluate.linear import linear_scores
 from dirl.evaluate.retrieval import describe, retrieval
 from dirl.evaluate.scores import METRICS, Scored, score
-from dirl.evaluate.splits import Sources, Split, find_sources, make_split, validation_part
-from dirl.features.h5 import Features, read_features
+from dirl.evaluate.splits import validation_part
+from dirl.evaluate.task import Task, make_task
+from dirl.features.h5 import read_features
 from dirl.files import read_json, write_json
 from dirl.progress import bar
 from dirl.store.index import write_table
@@ -48,21 +47,6 @@ class ProbeResult:
 
     path: Path
     summary: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """The labelled tiles: what is asked of every set of features alike."""
-
-    classes: NDArray[np.int64]
-    names: tuple[str, ...]
-    split: Split
-    units: Units
-    config: ProbeConfig
-
-    @property
-    def held_out(self) -> NDArray[np.bool_]:
-        return self.split.folds >= 0
 
 
 def probe(
@@ -105,7 +89,7 @@ def probe(
     held = read_features(features)
     given = read_labels(held, labels)
     labelled = given.classes != ""
-    task, sources = _task(held, given, labelled, config)
+    task = make_task(held, given, held.ready_made, held.floors[HISTOGRAM], config)
     sets = {name: values[labelled] for name, values in {FEATURES: held.values, **held.floors}.items()}
 
     listed = [None if each is None else each.tolist() for each in (given.classes, given.groups)]
@@ -168,7 +152,7 @@ def probe(
         "joint": {"width": both.shape[1], first: found[JOINT][first].intervals()},
         "leak": {"histogram_knn": leak, "threshold": LEAK, "flagged": leak > LEAK},
         "gate": judge({name: each[first] for name, each in found.items()}, config.neighbours[0]),
-        "notes": _notes(task, sources, given, leak),
+        "notes": _notes(task, given, leak),
     }
     _write_predictions(out, held.tile_ids[labelled], task, predictions)
     write_json(out / "summary.json", summary)
@@ -176,46 +160,12 @@ def probe(
     return ProbeResult(out, read_json(out / "summary.json"))
 
 
-def _task(
-    features: Features, given: Labels, labelled: NDArray[np.bool_], config: ProbeConfig
-) -> tuple[_Task, Sources | None]:
-    names, classes = np.unique(given.classes[labelled], return_inverse=True)
-    if len(names) < 2:
-        raise ConfigError(
-            f"all {labelled.sum()} labelled tiles are of the class {names[0]}" if len(names) else "no labels",
-            where="--labels",
-            remedy="name labels of at least two classes",
-        )
-    folds, groups = (None if each is None else each[labelled] for each in (given.folds, given.groups))
-    sources = find_sources(
-        None if config.groups == "patient" else groups,
-        features.patient_ids[labelled],
-        features.slide_ids[labelled],
-        features.ready_made[labelled],
-    )
-    split = make_split(
-        features.tile_ids[labelled],
-        classes.astype(np.int64),
-        tuple(names.tolist()),
-        config,
-        sources=sources,
-        given=folds,
-        colours=features.floors[HISTOGRAM][labelled],
-    )
-    held_out = split.folds >= 0
-    ids = None if sources is None else sources.ids[held_out]
-    units = choose_units(ids, int(held_out.sum()), config.bootstrap, config.seed)
-    if sources is not None and units.kind == "slides":
-        units = replace(units, kind=sources.kind)
-    return _Task(classes.astype(np.int64), tuple(names.tolist()), split, units, config), sources
-
-
 def _name(k: int) -> str:
     return f"knn{k}"
 
 
 def _knn(
-    values: Floats, task: _Task, ks: tuple[int, ...], advance: Callable[..., None]
+    values: Floats, task: Task, ks: tuple[int, ...], advance: Callable[..., None]
 ) -> dict[str, NDArray[np.float64]]:
     """Scores of the held-out tiles (t, classes), by number of neighbours."""
     classes = len(task.names)
@@ -231,7 +181,7 @@ def _knn(
 
 
 def _linear(
-    values: Floats, task: _Task, advance: Callable[..., None]
+    values: Floats, task: Task, advance: Callable[..., None]
 ) -> tuple[NDArray[np.float64], list[float]]:
     """Scores of the held-out tiles (t, classes), and the C of each fold."""
     scores, costs = np.zeros((len(values), len(task.names))), []
@@ -245,7 +195,7 @@ def _linear(
     return scores[task.held_out], costs
 
 
-def _beyond(values: Floats, task: _Task, advance: Callable[..., None]) -> dict[str, Any]:
+def _beyond(values: Floats, task: Task, advance: Callable[..., None]) -> dict[str, Any]:
     """With few labels, and by search."""
     few = few_shot(values, task.classes, task.split.folds, task.config.seed).intervals()
     advance()
@@ -255,7 +205,7 @@ def _beyond(values: Floats, task: _Task, advance: Callable[..., None]) -> dict[s
 
 
 def _better(
-    raw: Floats, scores: dict[str, NDArray[np.float64]], task: _Task, advance: Callable[..., None]
+    raw: Floats, scores: dict[str, NDArray[np.float64]], task: Task, advance: Callable[..., None]
 ) -> tuple[str, Floats, dict[str, NDArray[np.float64]]]:
     """The form of a floor, raw or standardised, whose neighbours score higher; its values and scores.
 
@@ -274,7 +224,7 @@ def _describe(scored: Mapping[str, Scored], width: int, costs: list[float]) -> d
     return {"width": width, **described, "costs": costs}
 
 
-def _notes(task: _Task, sources: Sources | None, given: Labels, leak: float) -> list[str]:
+def _notes(task: Task, given: Labels, leak: float) -> list[str]:
     notes = []
     if task.split.scheme == "stain":
         notes.append(
@@ -287,7 +237,7 @@ def _notes(task: _Task, sources: Sources | None, given: Labels, leak: float) -> 
             "patients, slides or groups."
         )
     if task.units.kind == "tiles":
-        why = "are unknown" if sources is None else "are too few to resample"
+        why = "are unknown" if task.sources is None else "are too few to resample"
         notes.append(f"Patients and slides {why}: intervals are over tiles, and so too narrow.")
     if given.unknown:
         notes.append(
@@ -297,7 +247,7 @@ def _notes(task: _Task, sources: Sources | None, given: Labels, leak: float) -> 
 
 
 def _write_predictions(
-    out: Path, tile_ids: NDArray[np.str_], task: _Task, predictions: Mapping[str, NDArray[np.int64]]
+    out: Path, tile_ids: NDArray[np.str_], task: Task, predictions: Mapping[str, NDArray[np.int64]]
 ) -> None:
     names, kept = np.array(task.names), task.held_out
     columns = {

@@ -94,7 +94,9 @@ def embed(
     return read_features(out)
 
 
-def choose_tiles(store: TileStore, count: int | None, seed: int) -> NDArray[np.int64]:
+def choose_tiles(
+    store: TileStore, count: int | None, seed: int, among: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Choose tiles of a store, of each slide in proportion to what it has.
 
     Parameters
@@ -105,25 +107,28 @@ def choose_tiles(store: TileStore, count: int | None, seed: int) -> NDArray[np.i
         How many; all where there are no more, or if None.
     seed
         Key of the choice, which else depends on the tiles' ids alone.
+    among
+        Numbers of the tiles to choose from, ascending; None is all.
 
     Returns
     -------
     ndarray of shape (t,)
         Their numbers, ascending.
     """
-    if count is None or count >= len(store):
-        return np.arange(len(store))
+    among = np.arange(len(store)) if among is None else among
+    if count is None or count >= len(among):
+        return among
     if count < 1:
         raise ConfigError(f"cannot embed {count} tiles", where="--tiles", remedy="ask for at least 1")
-    keys = hashes(seed, store.tile_ids.tolist())
-    slide = np.unique(store.slide_ids, return_inverse=True)[1]
+    keys = hashes(seed, store.tile_ids[among].tolist())
+    slide = np.unique(store.slide_ids[among], return_inverse=True)[1]
     order = np.lexsort((keys, slide))
     sizes = np.bincount(slide)
     first = np.cumsum(sizes) - sizes
     # How far down its slide's shuffled list a tile stands: the smallest so many are a share of each slide.
-    depth = np.empty(len(store))
-    depth[order] = (np.arange(len(store)) - first[slide[order]] + 0.5) / sizes[slide[order]]
-    return np.sort(np.lexsort((keys, depth))[:count])
+    depth = np.empty(len(among))
+    depth[order] = (np.arange(len(among)) - first[slide[order]] + 0.5) / sizes[slide[order]]
+    return among[np.sort(np.lexsort((keys, depth))[:count])]
 
 
 class _Tiles(Dataset[Batch]):

@@ -26,6 +26,7 @@ ROWS_DIR, FLOORS_DIR = "h5_files", "floors"
 FLOORS = ("untrained", "colour_statistics", "colour_histogram")
 STRINGS = ("tile_id", "slide_id", "patient_id", "label")
 ROWS = ("features", "coords", "index", "ready_made", *STRINGS)
+AGAIN = "embed again with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,13 @@ def read_features(path: Path) -> Features:
     if card.finished is None:
         raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
     files = sorted((path / ROWS_DIR).glob("*.h5"))
-    parts = [_read(file, ROWS) | _read(path / FLOORS_DIR / file.name, FLOORS) for file in files]
+    parts = [
+        read_rows(file, ROWS, AGAIN) | read_rows(path / FLOORS_DIR / file.name, FLOORS, AGAIN)
+        for file in files
+    ]
     widths = {tuple((name, rows.shape[1:]) for name, rows in part.items()) for part in parts}
     if len(widths) != 1 or sum(len(part["index"]) for part in parts) != card.counts.get("tiles"):
-        raise StoreError(
-            "files are missing or do not belong together", where=path, remedy="embed again with --overwrite"
-        )
+        raise StoreError("files are missing or do not belong together", where=path, remedy=AGAIN)
     order = np.argsort(np.concatenate([part["index"] for part in parts]))
     rows = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
     features = Features(
@@ -133,17 +135,22 @@ def _check(features: Features) -> None:
             raise StoreError(
                 f"{name} of {bad.sum()} tiles are not finite, first of {first}",
                 where=features.path,
-                remedy="embed again with --overwrite",
+                remedy=AGAIN,
             )
     ids, counts = np.unique(features.tile_ids, return_counts=True)
     if (counts > 1).any():
         twice = ids[int(counts.argmax())]
-        raise StoreError(
-            f"holds tile {twice} twice", where=features.path, remedy="embed again with --overwrite"
-        )
+        raise StoreError(f"holds tile {twice} twice", where=features.path, remedy=AGAIN)
 
 
-def _read(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def read_rows(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, NDArray[Any]]:
+    """Read what `write_rows` wrote.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged, or holds other arrays than those of these names; `remedy` says what to do then.
+    """
     try:
         with h5py.File(path, "r") as file:
             if set(file) != set(names):
@@ -153,6 +160,4 @@ def _read(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
                 for name, data in file.items()
             }
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise StoreError(
-            f"damaged ({' '.join(str(error).split())})", where=path, remedy="embed again with --overwrite"
-        ) from error
+        raise StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=remedy) from error

@@ -1,0 +1,53 @@
+"""`dirl robust`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dirl.cli.probe import Groups
+
+
+def robust(
+    encoder: Annotated[
+        str,
+        typer.Argument(
+            help="A run's directory, timm:NAME[,weights=FILE|random][,key=value…] or hf:NAME_OR_DIR."
+        ),
+    ],
+    store: Annotated[Path, typer.Option(help="Tile store.")],
+    labels: Annotated[
+        str,
+        typer.Option(help="A column (label, slide_id, patient_id), or a CSV of tile_id|slide_id, label."),
+    ],
+    out: Annotated[Path, typer.Option(help="Directory of the measurement.")],
+    tiles: Annotated[int, typer.Option(help="How many labelled tiles to draw.", min=1)] = 500,
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
+    groups: Annotated[Groups, typer.Option(help="What never stands on both sides.")] = Groups.auto,
+    batch: Annotated[int, typer.Option(help="Tiles in one forward pass.", min=1)] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes that read and damage tiles.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of tiles, damage, folds and intervals.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a measurement made otherwise.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+) -> None:
+    """Measure what corruptions, turning and other hospitals do to an encoder's features and scores."""
+    from dirl.config import RobustConfig
+    from dirl.robust.run import robust as run
+    from dirl.robust.show import show
+
+    config = RobustConfig(tiles=tiles, folds=folds, groups=groups.value, seed=seed)
+    show(
+        run(
+            encoder,
+            store,
+            labels,
+            out,
+            config,
+            device=device,
+            batch=batch,
+            workers=workers,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
+    )

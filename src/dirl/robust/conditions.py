@@ -1,0 +1,54 @@
+"""The conditions under which tiles are embedded: clean, every corruption at every severity, every angle."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.randomness import hashes
+from dirl.robust.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from dirl.robust.rotation import ANGLES, rotate
+
+Image = NDArray[np.uint8]
+
+CLEAN, ROTATION = "clean", "rotation"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is done to a tile.
+
+    Attributes
+    ----------
+    kind
+        ``clean``, a corruption, or ``rotation``.
+    level
+        Severity, or angle in degrees; 0 for what others are compared with.
+    """
+
+    kind: str
+    level: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.level}"
+
+    @property
+    def base(self) -> "Condition":
+        """What it is compared with: the clean tile, or the disc of it at 0°."""
+        return Condition(ROTATION if self.kind == ROTATION else CLEAN)
+
+    def apply(self, image: Image, tile_id: str, seed: int) -> Image:
+        """Return the tile ``(h, w, 3)`` under this condition; draws are keyed by kind, tile, seed."""
+        if self.kind == CLEAN:
+            return image
+        if self.kind == ROTATION:
+            return rotate(image, self.level)
+        generator = np.random.default_rng(hashes(seed, [f"{self.kind} {tile_id}"]))
+        return corrupt(image, self.kind, self.level, generator)
+
+
+CONDITIONS = (
+    Condition(CLEAN),
+    *(Condition(kind, level) for kind in CORRUPTIONS for level in SEVERITIES),
+    *(Condition(ROTATION, angle) for angle in ANGLES),
+)

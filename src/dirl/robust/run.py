@@ -1,0 +1,167 @@
+"""`dirl robust`: scores and features under damage, turning, and between hospitals."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dirl.card import claim, digest, finish, new_card
+from dirl.config import RobustConfig
+from dirl.encoders.checkpoint import load_encoder
+from dirl.encoders.device import choose_device
+from dirl.evaluate.task import make_task
+from dirl.files import read_json, replacing, write_json
+from dirl.progress import bar
+from dirl.robust.centres import across_centres
+from dirl.robust.conditions import CLEAN, CONDITIONS, ROTATION, Condition
+from dirl.robust.corruptions import CORRUPTIONS, SEVERITIES
+from dirl.robust.damaged import HISTOGRAM, embed_damaged
+from dirl.robust.drawn import draw_tiles
+from dirl.robust.figures import draw
+from dirl.robust.rotation import ANGLES
+from dirl.robust.score import relative, score_conditions
+from dirl.store.dataset import TileStore
+
+FEATURES, UNTRAINED = "features", "untrained"
+MEASURES = ("knn", "knn_change", "linear", "linear_change", "drift")
+
+
+@dataclass(frozen=True)
+class RobustResult:
+    """A finished measurement.
+
+    Attributes
+    ----------
+    path
+        Its directory: ``summary.json``, ``robustness.csv``, ``figures``, ``card.json``.
+    summary
+        What ``summary.json`` holds.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+
+
+def robust(
+    encoder: str,
+    store: Path,
+    labels: str,
+    out: Path,
+    config: RobustConfig | None = None,
+    *,
+    device: str = "auto",
+    batch: int = 64,
+    workers: int = 0,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> RobustResult:
+    """Measure what damage does to an encoder's features, beside its untrained twin's and colour alone.
+
+    Parameters
+    ----------
+    encoder
+        As `load_encoder` takes it.
+    store
+        Tile store.
+    labels
+        A column of the store, or a CSV file; see `dirl.evaluate.labels.read_labels`.
+    out
+        Directory; conditions that it holds already are not embedded again.
+    config
+        Tiles to draw, folds, neighbours, resamples, seed.
+    device, batch, workers
+        Where it runs, tiles in a forward pass, processes that read and damage tiles.
+    overwrite
+        Replace a measurement of another encoder, store or settings.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    ConfigError
+        If there are no such labels, or too few tiles or groups for the folds.
+    EncoderError
+        If the encoder cannot be loaded, or gives features that are not finite.
+    StoreError
+        If there is no such store, or `out` holds something else.
+    """
+    config = config or RobustConfig()
+    held = TileStore.open(store)
+    tiles = draw_tiles(held, labels, config)
+    loaded = load_encoder(encoder, device=choose_device(device))
+    listed = [None if each is None else each.tolist() for each in (tiles.given.classes, tiles.given.groups)]
+    inputs = {"store": held.digest, "encoder": loaded.digest, "labels": digest(listed)}
+    settings = config.model_dump(mode="json") | {"encoder": encoder, "labels": labels}
+    card = claim(out, new_card("robust", settings, inputs), overwrite=overwrite)
+    if card.finished:
+        return RobustResult(out, read_json(out / "summary.json"))
+
+    embedded = embed_damaged(
+        {FEATURES: loaded, UNTRAINED: loaded.randomised(config.seed)},
+        held,
+        tiles.numbers,
+        out / "rows",
+        seed=config.seed,
+        batch=batch,
+        workers=workers,
+        quiet=quiet,
+    )
+    colours = embedded[Condition(CLEAN)][HISTOGRAM]
+    task = make_task(tiles, tiles.given, tiles.ready_made, colours, config)
+    results: dict[str, Any] = {}
+    known_centres = bool((tiles.centres != "").all())
+    with bar("Scoring", None, quiet=quiet) as advance:
+        for name in (FEATURES, UNTRAINED, HISTOGRAM):
+            sets = {condition: embedded[condition][name] for condition in CONDITIONS}
+            scored = score_conditions(sets, task, advance)
+            results[name] = {"conditions": scored, "relative": _relative(scored)}
+            if known_centres:
+                clean = sets[Condition(CLEAN)]
+                results[name]["centres"] = across_centres(clean, tiles, colours, config, advance)
+
+    summary: dict[str, Any] = {
+        "encoder": encoder,
+        "encoder_digest": loaded.digest,
+        "labels": labels,
+        "tiles": len(task.classes),
+        "classes": list(task.names),
+        "chance": 1 / len(task.names),
+        "split": {"scheme": task.split.scheme, "folds": len(task.split), "digest": task.split.digest},
+        "interval": {"level": 0.95, "resamples": config.bootstrap, "over": task.units.kind},
+        "neighbours": config.neighbours[0],
+        "results": results,
+        "notes": [] if known_centres else ["The store names no centre for some tiles: none is compared."],
+    }
+    _write_csv(out / "robustness.csv", results)
+    for name, data in draw(summary).items():
+        with replacing(out / "figures" / name) as temporary:
+            temporary.write_bytes(data)
+    write_json(out / "summary.json", summary)
+    finish(out, card, {"tiles": len(tiles.numbers), "conditions": len(CONDITIONS)})
+    return RobustResult(out, read_json(out / "summary.json"))
+
+
+def _relative(scored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Score kept, by corruption over all severities and over all angles, and its mean over corruptions."""
+    levels = dict.fromkeys(CORRUPTIONS, SEVERITIES) | {ROTATION: ANGLES[1:]}
+    kept = {
+        kind: {how: relative(scored, kind, levels[kind], how) for how in ("knn", "linear")} for kind in levels
+    }
+    mean = {how: sum(kept[kind][how] for kind in CORRUPTIONS) / len(CORRUPTIONS) for how in ("knn", "linear")}
+    return kept | {"corruptions": mean}
+
+
+def _write_csv(path: Path, results: Mapping[str, Any]) -> None:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["features", "condition", "level", "measure", "value", "low", "high"])
+    for name, each in results.items():
+        for condition in CONDITIONS:
+            measured = each["conditions"][str(condition)]
+            for measure in MEASURES:
+                values = (measured[measure][key] for key in ("value", "low", "high"))
+                writer.writerow([name, condition.kind, condition.level, measure, *values])
+    with replacing(path) as temporary:
+        temporary.write_text(table.getvalue(), encoding="utf-8")

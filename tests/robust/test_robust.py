@@ -1,0 +1,101 @@
+"""`dirl robust` from end to end on drawn tiles: what it writes, that it goes on, and bad requests."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from dirl.config import RobustConfig
+from dirl.encoders import checkpoint
+from dirl.errors import ConfigError, StoreError
+from dirl.robust import run as whole
+from dirl.robust.conditions import Condition
+from dirl.robust.run import robust
+from dirl.robust.show import show
+from dirl.store.dataset import TileStore
+
+ENCODER = "timm:vit_tiny_patch16_224,weights=random,embed_dim=24,depth=1,num_heads=2,img_size=64"
+FEW = (Condition("clean"), *(Condition(k, s) for k in ("jpeg", "stain") for s in (1, 3)))
+FEW = (*FEW, Condition("rotation", 0), Condition("rotation", 90))
+CONFIG = RobustConfig(bootstrap=30, folds=2, neighbours=(5,))
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few conditions and costs: each is tested by itself."""
+    monkeypatch.setattr("dirl.evaluate.linear.COSTS", np.array([1.0]))
+    for module in ("run", "damaged"):
+        monkeypatch.setattr(f"dirl.robust.{module}.CONDITIONS", FEW)
+    for module in ("run", "figures", "show"):
+        monkeypatch.setattr(f"dirl.robust.{module}.CORRUPTIONS", ("jpeg", "stain"))
+        monkeypatch.setattr(f"dirl.robust.{module}.SEVERITIES", (1, 3))
+    for module in ("run", "figures"):
+        monkeypatch.setattr(f"dirl.robust.{module}.ANGLES", (0, 90))
+
+
+@pytest.fixture
+def labels(small_store, tmp_path):
+    """Two made-up classes, by how blue a tile is."""
+    store = TileStore.open(small_store)
+    blue = np.array([store.image(i)[..., 0].mean() for i in range(len(store))])
+    path = tmp_path / "labels.csv"
+    with path.open("w", newline="") as handle:
+        rows = csv.writer(handle)
+        rows.writerow(["tile_id", "label", "group"])
+        for i, tile in enumerate(store.tile_ids.tolist()):
+            rows.writerow([tile, "dark" if blue[i] < np.median(blue) else "pale", f"g{i % 8}"])
+    return str(path)
+
+
+def test_it_measures_every_condition(small_store, labels, tmp_path, capsys) -> None:
+    out = tmp_path / "robust"
+    result = robust(ENCODER, small_store, labels, out, CONFIG, device="cpu", quiet=True)
+    for name in ("features", "untrained", "colour_histogram"):
+        conditions = result.summary["results"][name]["conditions"]
+        assert set(conditions) == {str(condition) for condition in FEW}
+        for base in ("clean-0", "rotation-0"):
+            assert conditions[base]["drift"]["value"] == pytest.approx(0, abs=1e-6)
+            assert conditions[base]["linear_change"]["value"] == 0
+        assert conditions["stain-3"]["drift"]["value"] > conditions["stain-1"]["drift"]["value"] > 0
+    turned = result.summary["results"]["colour_histogram"]["conditions"]["rotation-90"]
+    assert turned["drift"]["value"] == pytest.approx(0, abs=1e-6)  # colours do not turn
+    rows = list(csv.DictReader((out / "robustness.csv").read_text().splitlines()))
+    assert len(rows) == 3 * len(FEW) * len(whole.MEASURES)
+    drawn = {path.name for path in (out / "figures").iterdir()}
+    assert drawn == {f"{n}.{kind}" for n in ("score", "drift", "rotation") for kind in ("png", "svg")}
+    show(result)
+    assert "stain" in capsys.readouterr().out
+    assert robust(ENCODER, small_store, labels, out, CONFIG, device="cpu", quiet=True) == result
+
+
+def test_interrupted_work_goes_on(small_store, labels, tmp_path, monkeypatch) -> None:
+    expected = robust(ENCODER, small_store, labels, tmp_path / "a", CONFIG, device="cpu", quiet=True)
+    forward, calls = checkpoint.embed, []
+
+    def failing(*args):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return forward(*args)
+
+    monkeypatch.setattr("dirl.robust.damaged.forward", failing)
+    again = tmp_path / "b"
+    with pytest.raises(KeyboardInterrupt):
+        robust(ENCODER, small_store, labels, again, CONFIG, device="cpu", quiet=True)
+    kept = {path.name: path.stat().st_mtime_ns for path in (again / "rows").iterdir()}
+    assert 0 < len(kept) < len(FEW)
+    found = robust(ENCODER, small_store, labels, again, CONFIG, device="cpu", quiet=True)
+    assert found.summary == expected.summary
+    assert all((again / "rows" / name).stat().st_mtime_ns == then for name, then in kept.items())
+
+
+def test_bad_requests(small_store, labels, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="no such column or file"):
+        robust(ENCODER, small_store, "nothing", tmp_path / "a", CONFIG, device="cpu", quiet=True)
+    with pytest.raises(ConfigError, match="too few"):
+        many = RobustConfig(folds=9, bootstrap=10)
+        robust(ENCODER, small_store, labels, tmp_path / "b", many, device="cpu", quiet=True)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "mine.txt").write_text("mine")
+    with pytest.raises(StoreError, match="not made by dirl"):
+        robust(ENCODER, small_store, labels, tmp_path / "c", CONFIG, device="cpu", quiet=True)
