@@ -116,8 +116,8 @@ def probe(
             }
             results[name] = {"form": form, **_describe(found[name], values.shape[1], costs)}
             results[name] |= _beyond(sets[name], task, advance)
-            if name == FEATURES:
-                predictions = {how: each.argmax(axis=1) for how, each in scores.items()}
+            prefix = "" if name == FEATURES else f"{name}/"
+            predictions |= {f"{prefix}{how}": each.argmax(axis=1) for how, each in scores.items()}
         both = side_by_side(sets[FEATURES], sets[HISTOGRAM])
         first = _name(config.neighbours[0])
         joint = _knn(both, task, config.neighbours[:1], advance)

@@ -1,0 +1,1 @@
+"""Results beside each other, paired on what they were scored on."""

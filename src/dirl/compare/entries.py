@@ -1,0 +1,218 @@
+"""What is compared: the predictions of finished probes and slide models, on one and the same split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from dirl.card import Card, read_card
+from dirl.errors import ConfigError, StoreError
+from dirl.files import read_json
+
+Strings = NDArray[np.str_]
+
+STAGES = ("probe", "mil")
+FLOORS = {
+    "untrained": "untrained",
+    "colour_statistics": "colour mean, sd",
+    "colour_histogram": "colour histogram",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the comparison.
+
+    Attributes
+    ----------
+    name
+        What it is called in tables and figures.
+    floor
+        It is a floor, and stands there for comparison alone.
+    predicted
+        By measure, the class of each item as predicted, ``(t,)`` of str.
+    """
+
+    name: str
+    floor: bool
+    predicted: dict[str, Strings]
+
+
+@dataclass(frozen=True)
+class Comparable:
+    """Entries on the same items.
+
+    Attributes
+    ----------
+    stage
+        ``probe`` or ``mil``.
+    split
+        Digest of the split that all were scored on.
+    scheme
+        What it keeps together.
+    ids, truth : ndarray of shape (t,), str
+        Tiles or slides that were held out, ascending, and their classes.
+    units : ndarray of shape (t,), str
+        What is drawn again for intervals: the group of each, or the item itself.
+    over
+        What the units are.
+    entries
+        Results in the order that they were named, then the floors.
+    digests
+        Of each result's card, by its directory.
+    """
+
+    stage: str
+    split: str
+    scheme: str
+    ids: Strings
+    truth: Strings
+    units: Strings
+    over: str
+    entries: tuple[Entry, ...]
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Result:
+    path: Path
+    card: Card
+    split: str
+    scheme: str
+    over: str
+    ids: Strings
+    truth: Strings
+    units: Strings
+    entries: tuple[Entry, ...]
+
+
+def read_entries(results: Sequence[Path]) -> Comparable:
+    """Read the predictions of results.
+
+    Parameters
+    ----------
+    results
+        Directories that `dirl probe` or `dirl mil` made.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two lines to compare, if they are of different commands, splits or labels, or
+        two have the same name.
+    StoreError
+        If one is unfinished, damaged, or of another command.
+    """
+    read = [_read(path) for path in results]
+    first = read[0]
+    for other in read[1:]:
+        if other.card.stage != first.card.stage:
+            raise ConfigError(
+                f"a result of `dirl {other.card.stage}` beside one of `dirl {first.card.stage}`",
+                where=other.path,
+                remedy="compare results of one command",
+            )
+        if other.split != first.split:
+            raise ConfigError(
+                f"scored on another split ({other.split[:12]}) than {first.path} ({first.split[:12]})",
+                where=other.path,
+                remedy="score both on the same tiles, labels, folds and seed",
+            )
+        if not np.array_equal(other.ids, first.ids) or not np.array_equal(other.truth, first.truth):
+            raise ConfigError(
+                f"has other labels than {first.path}",
+                where=other.path,
+                remedy="score both with the same labels",
+            )
+    entries = [entry for result in read for entry in result.entries if not entry.floor]
+    entries += _distinct([entry for result in read for entry in result.entries if entry.floor])
+    names = [entry.name for entry in entries]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(
+            f"two results are called {twice}", where="RESULT", remedy="give their directories other names"
+        )
+    if len(entries) < 2:
+        raise ConfigError("there is nothing to compare with", where=first.path, remedy="name two results")
+    return Comparable(
+        stage=first.card.stage,
+        split=first.split,
+        scheme=first.scheme,
+        ids=first.ids,
+        truth=first.truth,
+        units=first.units,
+        over=first.over,
+        entries=tuple(entries),
+        digests={str(result.path): result.card.digest for result in read},
+    )
+
+
+def _read(path: Path) -> _Result:
+    card = read_card(path)
+    if card.stage not in STAGES:
+        remedy = "name directories of `dirl probe` or `dirl mil`"
+        raise StoreError(f"made by `dirl {card.stage}`", where=path, remedy=remedy)
+    if card.finished is None:
+        raise StoreError("unfinished", where=path, remedy=f"run the same `dirl {card.stage}` again")
+    try:
+        summary = read_json(path / "summary.json")
+        columns, key, entries = _probe(path) if card.stage == "probe" else _mil(path)
+        over = summary["interval"]["over"]
+        ids = np.array(columns[key], np.str_)
+        return _Result(
+            path=path,
+            card=card,
+            split=summary["split"]["digest"],
+            scheme=summary["split"]["scheme"],
+            over=over,
+            ids=ids,
+            truth=np.array(columns["label"], np.str_),
+            units=ids if over in ("tiles", "slides") else np.array(columns["group"]).astype(np.str_),
+            entries=entries,
+        )
+    except (OSError, KeyError, ValueError, pyarrow.ArrowException) as error:
+        reason = f"damaged ({' '.join(str(error).split())})"
+        raise StoreError(reason, where=path, remedy=f"make it again with `dirl {card.stage}`") from error
+
+
+def _probe(path: Path) -> tuple[dict[str, list[str]], str, tuple[Entry, ...]]:
+    table = pyarrow.parquet.read_table(path / "predictions.parquet").sort_by("tile_id")
+    columns = table.to_pydict()
+    found: dict[str, dict[str, Strings]] = {}
+    for name, values in columns.items():
+        if name not in ("tile_id", "label", "fold", "group"):
+            floor, slash, how = name.rpartition("/")
+            found.setdefault(floor if slash else "", {})[how] = np.array(values, np.str_)
+    own = path.resolve().name
+    entries = [Entry(own, False, found.pop(""))]
+    for floor, predicted in found.items():
+        # The untrained twin differs with the architecture, colours are the same for all.
+        title = f"{own}, {FLOORS[floor]}" if floor == "untrained" else FLOORS[floor]
+        entries.append(Entry(title, True, predicted))
+    return columns, "tile_id", tuple(entries)
+
+
+def _mil(path: Path) -> tuple[dict[str, list[str]], str, tuple[Entry, ...]]:
+    table = pyarrow.csv.read_csv(path / "predictions.csv").to_pydict()
+    if "predicted" not in table:
+        remedy = "compare classifications; survival has its differences to mean pooling in its own table"
+        raise ConfigError("holds risks and no classes", where=path, remedy=remedy)
+    models = list(dict.fromkeys(table["model"]))
+    entries, columns = [], {}
+    for model in models:
+        rows = [i for i, name in enumerate(table["model"]) if name == model]
+        rows.sort(key=lambda i: str(table["slide_id"][i]))
+        columns = {name: [str(table[name][i]) for i in rows] for name in ("slide_id", "label", "group")}
+        predicted = np.array([table["predicted"][i] for i in rows], np.str_)
+        entries.append(Entry(f"{path.resolve().name}/{model}", False, {"slide": predicted}))
+    return columns, "slide_id", tuple(entries)
+
+
+def _distinct(floors: Sequence[Entry]) -> list[Entry]:
+    """Each floor once: colours are the same in every result of a split."""
+    kept: dict[str, Entry] = {}
+    for floor in floors:
+        kept.setdefault(floor.name, floor)
+    return list(kept.values())

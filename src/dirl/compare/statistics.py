@@ -1,0 +1,120 @@
+"""Balanced accuracy of every entry, and all differences, paired on the same drawn units."""
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.audit.intervals import Units
+from dirl.compare.entries import Comparable
+from dirl.evaluate.scores import Scored, score
+from dirl.study.stats import holm
+
+METRICS = ("balanced_accuracy", "macro_f1")
+
+
+def measures_of(compared: Comparable) -> list[str]:
+    """Return the measures that all entries have, in the first one's order."""
+    first, *others = compared.entries
+    return [how for how in first.predicted if all(how in entry.predicted for entry in others)]
+
+
+def compare_all(compared: Comparable, how: str, resamples: int, seed: int) -> dict[str, Any]:
+    """Score all entries by one measure, and compare each with each.
+
+    Parameters
+    ----------
+    compared
+        Entries on the same items.
+    how
+        The measure.
+    resamples, seed
+        Of the bootstrap over units.
+
+    Returns
+    -------
+    dict
+        ``entries``: by name, balanced accuracy and macro F1 with intervals. ``pairs``: of each two, the
+        difference in balanced accuracy with its interval, Cohen's h, the two-sided p of the bootstrap, and
+        the same by Holm's correction over all pairs. ``best``; ``cliques``: see `cliques`.
+    """
+    classes = np.unique(np.concatenate([compared.truth, *(e.predicted[how] for e in compared.entries)]))
+    truth = np.searchsorted(classes, compared.truth)
+    _, of_item = np.unique(compared.units, return_inverse=True)
+    units = Units(compared.over, of_item.astype(np.int64), resamples, seed)
+    scored: dict[str, Scored] = {}
+    for entry in compared.entries:
+        chosen = np.searchsorted(classes, entry.predicted[how])
+        scored[entry.name] = score(truth, np.eye(len(classes))[chosen], units)
+    pairs = [_pair(a, b, scored) for a, b in combinations(scored, 2)]
+    for pair, adjusted in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
+        pair["p_holm"] = adjusted
+    order = sorted(scored, key=lambda name: -float(scored[name].values[0]))
+    return {
+        "entries": {
+            name: {metric: each.intervals()[metric] for metric in METRICS} for name, each in scored.items()
+        },
+        "pairs": pairs,
+        "best": order[0],
+        "cliques": cliques(order, pairs),
+    }
+
+
+def cohens_h(one: float, other: float) -> float:
+    """Effect size of a difference of two proportions: .2 is small, .5 medium, .8 large (Cohen, 1988)."""
+    return float(2 * np.arcsin(np.sqrt(one)) - 2 * np.arcsin(np.sqrt(other)))
+
+
+def cliques(order: list[str], pairs: list[dict[str, Any]], level: float = 0.05) -> list[list[str]]:
+    """Group neighbours in the ranking that cannot be told apart, as a critical-difference diagram does.
+
+    Parameters
+    ----------
+    order
+        Names, best first.
+    pairs
+        Of all names, with ``p_holm``.
+    level
+        Below it two are told apart.
+
+    Returns
+    -------
+    list of list of str
+        The largest runs of at least two of which no two are told apart; none lies in another.
+    """
+    apart = {
+        frozenset((p["one"], p["other"])) for p in pairs if p["p_holm"] is not None and p["p_holm"] < level
+    }
+    found: list[tuple[int, int]] = []
+    for start in range(len(order)):
+        end = start + 1
+        while end < len(order) and all(
+            frozenset((order[end], name)) not in apart for name in order[start:end]
+        ):
+            end += 1
+        if end - start > 1 and not (found and end <= found[-1][1]):
+            found.append((start, end))
+    return [order[start:end] for start, end in found]
+
+
+def _pair(one: str, other: str, scored: dict[str, Scored]) -> dict[str, Any]:
+    a, b = scored[one], scored[other]
+    drawn = a.resampled[:, 0] - b.resampled[:, 0]
+    return {
+        "one": one,
+        "other": other,
+        **{("difference" if k == "value" else k): v for k, v in a.minus(b).items()},
+        "cohens_h": cohens_h(float(a.values[0]), float(b.values[0])),
+        "p": two_sided(drawn),
+    }
+
+
+def two_sided(drawn: NDArray[np.floating]) -> float | None:
+    """Two-sided p of a difference of 0 by the percentile bootstrap; None without any resample."""
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return None
+    # One more than was drawn: no finite number of resamples shows that something never happens.
+    below, above = ((np.count_nonzero(side) + 1) / (len(drawn) + 1) for side in (drawn <= 0, drawn >= 0))
+    return float(min(1.0, 2 * min(below, above)))

@@ -1,0 +1,166 @@
+"""Results beside each other: against scikit-learn and by hand, and what may not stand in one table."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from dirl.card import claim, finish, new_card
+from dirl.compare.run import compare
+from dirl.compare.show import show
+from dirl.compare.statistics import cliques, cohens_h, two_sided
+from dirl.errors import ConfigError, StoreError
+from dirl.files import write_json
+from dirl.store.index import write_table
+
+COUNT = 120
+TRUTH = np.array(["a", "b", "c"])[np.arange(COUNT) % 3]
+GROUPS = np.arange(COUNT) // 6
+
+
+def guesses(right: float, seed: int) -> np.ndarray:
+    """Predictions of which about a share is right."""
+    generator = np.random.default_rng(seed)
+    wrong = np.array(["a", "b", "c"])[generator.integers(0, 3, COUNT)]
+    return np.where(generator.random(COUNT) < right, TRUTH, wrong)
+
+
+def probed(
+    folder: Path, name: str, right: float, seed: int, split: str = "s", over: str = "patients", **more: object
+) -> Path:
+    """A finished probe as `dirl probe` leaves it."""
+    out = folder / name
+    card = claim(out, new_card("probe", {"name": name}, {}))
+    columns = {
+        "tile_id": [f"t{i:03}" for i in range(COUNT)],
+        "label": TRUTH.tolist(),
+        "fold": (GROUPS % 5).tolist(),
+        "group": GROUPS.tolist(),
+        "knn20": guesses(right - 0.1, seed + 1).tolist(),
+        "linear": guesses(right, seed).tolist(),
+        "colour_histogram/knn20": guesses(0.3, 50).tolist(),
+        "colour_histogram/linear": guesses(0.4, 51).tolist(),
+        "untrained/linear": guesses(0.2, seed + 2).tolist(),
+        "untrained/knn20": guesses(0.2, seed + 3).tolist(),
+    }
+    order = np.random.default_rng(seed).permutation(COUNT)  # rows may stand in any order
+    write_table(out / "predictions.parquet", pa.table(columns | more).take(order))
+    summary = {"split": {"digest": split, "scheme": "patients"}, "interval": {"over": over}}
+    write_json(out / "summary.json", summary)
+    finish(out, card, {})
+    return out
+
+
+def trained(folder: Path, name: str, survival: bool = False) -> Path:
+    """Finished slide models as `dirl mil` leaves them."""
+    out = folder / name
+    card = claim(out, new_card("mil", {"name": name}, {}))
+    tables = []
+    for model, right in (("mean", 0.4), ("abmil", 0.9)):
+        columns = {
+            "model": [model] * COUNT,
+            "slide_id": [f"s{i:03}" for i in range(COUNT)],
+            "group": [f"p{g}" for g in GROUPS],
+            "fold": GROUPS % 5,
+        }
+        classes = {"label": TRUTH, "predicted": guesses(right, 3)}
+        tables.append(pa.table(columns | ({"time": np.ones(COUNT)} if survival else classes)))
+    pyarrow.csv.write_csv(pa.concat_tables(tables), out / "predictions.csv")
+    summary = {"split": {"digest": "m", "scheme": "patients"}, "interval": {"over": "patients"}}
+    write_json(out / "summary.json", summary)
+    finish(out, card, {})
+    return out
+
+
+def test_scores_are_scikit_learns_and_differences_are_paired(tmp_path: Path, capsys) -> None:
+    good, same, bad = (
+        probed(tmp_path, n, r, s) for n, r, s in (("good", 0.9, 0), ("same", 0.9, 0), ("bad", 0.5, 7))
+    )
+    result = compare([bad, good, same], tmp_path / "out")
+    found = result.summary["measures"]["linear"]
+    for name, right, seed in (("good", 0.9, 0), ("bad", 0.5, 7)):
+        one, guess = found["entries"][name], guesses(right, seed)
+        assert one["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(TRUTH, guess))
+        assert one["macro_f1"]["value"] == pytest.approx(f1_score(TRUTH, guess, average="macro"))
+    pair = next(p for p in found["pairs"] if (p["one"], p["other"]) == ("good", "same"))
+    assert (pair["difference"], pair["low"], pair["high"], pair["p"]) == (0, 0, 0, 1)
+    pair = next(p for p in found["pairs"] if (p["one"], p["other"]) == ("bad", "good"))
+    assert pair["high"] < 0 and pair["p_holm"] < 0.05 and pair["cohens_h"] < -0.5
+    assert found["best"] == "good" and ["good", "same"] in found["cliques"]
+    names = [entry["name"] for entry in result.summary["entries"]]
+    assert names[:3] == ["bad", "good", "same"] and names.count("colour histogram") == 1
+    assert result.summary["interval"] == {"level": 0.95, "resamples": 1000, "over": "patients", "units": 20}
+
+    files = {str(p.relative_to(result.path)) for p in result.path.rglob("*") if p.is_file()}
+    assert files >= {
+        "table.csv",
+        "table.tex",
+        "table.html",
+        "pairs.csv",
+        "figures/linear.png",
+        "figures/knn20.svg",
+    }
+    rows = list(csv.DictReader((result.path / "table.csv").read_text().splitlines()))
+    assert len(rows) == len(names) * 2 * 2 and {row["split"] for row in rows} == {"s"}
+    tex = (result.path / "table.tex").read_text()
+    assert tex.count(r"\textbf") == 2 and r"\bottomrule" in tex and "split s" in tex
+    page = (result.path / "table.html").read_text()
+    assert "http" not in page.replace("http://www.w3.org", "") and "over bad" in page
+    show(result)
+    assert "+0." in capsys.readouterr().out
+    assert compare([bad, good, same], tmp_path / "out") == result
+
+
+def test_slide_models_are_lines_of_their_own(tmp_path: Path) -> None:
+    result = compare([trained(tmp_path, "dino")], tmp_path / "out")
+    assert [entry["name"] for entry in result.summary["entries"]] == ["dino/mean", "dino/abmil"]
+    assert result.summary["measures"]["slide"]["best"] == "dino/abmil"
+
+
+def test_what_may_not_stand_in_one_table(tmp_path: Path) -> None:
+    one = probed(tmp_path, "one", 0.9, 0)
+    cases = {
+        "another split": probed(tmp_path, "two", 0.9, 0, split="other"),
+        "other labels": probed(tmp_path, "three", 0.9, 0, label=["a"] * COUNT),
+        "beside one of": trained(tmp_path, "four"),
+    }
+    for reason, other in cases.items():
+        with pytest.raises(ConfigError, match=reason):
+            compare([one, other], tmp_path / "out")
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(ConfigError, match="two results are called one"):
+        compare([one, probed(tmp_path / "elsewhere", "one", 0.8, 1)], tmp_path / "out")
+    with pytest.raises(ConfigError, match="risks"):
+        compare([trained(tmp_path, "five", survival=True)], tmp_path / "out")
+    claim(tmp_path / "begun", new_card("probe", {}, {}))
+    with pytest.raises(StoreError, match="unfinished"):
+        compare([one, tmp_path / "begun"], tmp_path / "out")
+    finish(tmp_path / "study", claim(tmp_path / "study", new_card("study", {}, {})), {})
+    with pytest.raises(StoreError, match="made by `dirl study`"):
+        compare([one, tmp_path / "study"], tmp_path / "out")
+    (one / "predictions.parquet").write_bytes(b"nothing")
+    with pytest.raises(StoreError, match="damaged"):
+        compare([one, cases["another split"]], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_effect_size_and_p_by_hand() -> None:
+    assert cohens_h(0.5, 0.5) == 0
+    assert cohens_h(1.0, 0.0) == pytest.approx(np.pi)
+    assert two_sided(np.array([1.0, 2, 3, -1, 1, 2, 3, 4, 5])) == pytest.approx(2 * 2 / 10)
+    assert two_sided(np.array([np.nan])) is None
+
+
+def test_cliques_are_the_largest_runs_that_hold_together() -> None:
+    def pair(one: str, other: str, p: float) -> dict[str, object]:
+        return {"one": one, "other": other, "p_holm": p}
+
+    pairs = [pair("a", "b", 0.5), pair("b", "c", 0.5), pair("a", "c", 0.01)]
+    pairs += [pair(x, "d", 0.001) for x in "abc"]
+    assert cliques(["a", "b", "c", "d"], pairs) == [["a", "b"], ["b", "c"]]
+    assert cliques(["a", "b"], [pair("b", "a", 0.3)]) == [["a", "b"]]
+    assert cliques(["a", "b"], [pair("b", "a", 0.03)]) == []
