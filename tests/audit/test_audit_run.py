@@ -129,7 +129,10 @@ def test_one_fixed_size_encoder(store: Path, tmp_path: Path, monkeypatch: pytest
     spec = "timm:vit_tiny_patch16_224,weights=random"
     config = CONFIG.model_copy(update={"tiles": 8, "figures": 1})
     summary = audit([spec], store, tmp_path / "a&<b>", config, device="cpu", quiet=True).summary
-    encoder = summary["encoders"][0]
+    encoder, uniform = summary["encoders"]  # random, so its own control: listed once
+    assert (encoder["control"], uniform["kind"]) == (encoder["name"], "uniform")
+    assert summary["gates"][encoder["name"]]["reasons"][0] == "its weights are random"
+    assert any("its own untrained control" in note for note in summary["verdict"]["notes"])
     assert encoder["grid"] == [14, 14] and encoder["input_px"] == 224
     assert encoder["token_um"] == pytest.approx(0.5 * 64 / 14)
     assert summary["differences"] == [] and len(summary["examples"]) == 1

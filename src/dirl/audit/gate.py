@@ -43,7 +43,8 @@ class Gate:
         Share of views whose nearest other view is of the same tile: of the encoder, ``untrained``,
         ``colour``, and ``chance``.
     over_untrained, over_colour
-        Difference in accuracy with its 95 % interval over tiles; it must lie above 0.
+        Difference in accuracy with its 95 % interval over tiles; it must lie above 0. An encoder whose
+        weights are random is the untrained one itself.
     loss
         Mean of the first and of the last tenth of the run's loss; None if the encoder is no run, or none was
         logged.
@@ -139,28 +140,35 @@ def gates(
     embedders |= {encoder.digest: partial(embed, encoder) for pair in pairs for encoder in pair}
     hits = _hits(embedders, tiles, advance)
     return {
-        one.name: _judge(hits[one.digest], hits[control.digest], hits["colour"], one.run, tiles, resamples)
+        one.name: _judge(one, hits[one.digest], hits[control.digest], hits["colour"], tiles, resamples)
         for one, control in pairs
     }
 
 
 def _judge(
-    ours: Floats, untrained: Floats, colour: Floats, run: Path | None, tiles: GateTiles, resamples: int
+    encoder: LoadedEncoder,
+    ours: Floats,
+    untrained: Floats,
+    colour: Floats,
+    tiles: GateTiles,
+    resamples: int,
 ) -> Gate:
-    count, loss = len(tiles.indices), _loss(run)
+    count, loss = len(tiles.indices), _loss(encoder.run)
     units = Units("tiles", np.arange(count), resamples, tiles.seed)
     over_untrained, over_colour = (_difference(ours, theirs, units) for theirs in (untrained, colour))
     hit = float(ours.mean())
-    reasons = [
+    untrained_reason = ("that of the untrained encoder,", untrained, over_untrained)
+    reasons = ["its weights are random"] if encoder.random else []
+    reasons += [
         f"retrieval {hit:.2f} is not above {what} {theirs.mean():.2f} "
         f"(difference {_signed(over['low'])} to {_signed(over['high'])})"
         for what, theirs, over in (
-            ("that of the untrained encoder,", untrained, over_untrained),
+            *(() if encoder.random else (untrained_reason,)),
             ("that of colour statistics,", colour, over_colour),
         )
         if not (over["low"] or 0) > 0
     ]
-    if run is not None and loss is None:
+    if encoder.run is not None and loss is None:
         reasons.append("the run logged no loss")
     elif loss is not None and not loss[1] < loss[0]:
         reasons.append(f"the loss did not fall ({loss[0]:.3f} to {loss[1]:.3f})")

@@ -31,6 +31,8 @@ from dirl.progress import bar
 from dirl.report.html import render
 from dirl.store.dataset import TileStore
 
+OWN_CONTROL = ["its weights are random, so it stands as its own untrained control, and is not listed twice"]
+
 
 @dataclass(frozen=True)
 class AuditResult:
@@ -170,12 +172,17 @@ def audit(
 def _subjects(
     pairs: Sequence[tuple[LoadedEncoder, LoadedEncoder]], tiles: TileStore, config: AuditConfig
 ) -> tuple[list[Subject], list[Subject]]:
-    """Encoders, and their controls, each once: untrained by architecture, uniform by token grid."""
-    kinds = {control.name: control for _, control in pairs}
+    """Encoders, and their controls, each once: untrained by architecture, uniform by token grid.
+
+    An encoder that is a control itself, its weights being random, is no control once more.
+    """
+    asked = {one.name for one, _ in pairs}
+    kinds = {control.name: control for _, control in pairs if control.name not in asked}
     names = {name: "untrained" if len(kinds) == 1 else name for name in kinds}
     subjects = [
-        Subject(one, Measured(one.name, "encoder", _facts(one, tiles, names[control.name]), config.min_area))
-        for one, control in pairs
+        Subject(one, Measured(one.name, "encoder", _facts(one, tiles, control), config.min_area))
+        for one, against in pairs
+        for control in [names.get(against.name, against.name)]
     ]
     controls = [
         Subject(one, Measured(names[name], "untrained", _facts(one, tiles, None), config.min_area))
@@ -210,7 +217,7 @@ def _facts(encoder: LoadedEncoder, tiles: TileStore, control: str | None) -> dic
         "input_px": encoder.input_px,
         "token_um": encoder.token_um(tiles.spec.size_px, tiles.spec.mpp),
         "grid": list(encoder.token_grid(tiles.spec.size_px)),
-        "notes": notes[query] if control is not None else [],
+        "notes": notes[query] + OWN_CONTROL * encoder.random if control is not None else [],
     }
 
 
