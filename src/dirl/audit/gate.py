@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.audit.intervals import Units, interval, means
 from dirl.card import read_card
 from dirl.config import PretrainRecipe, ViewsConfig, make
 from dirl.encoders.checkpoint import LoadedEncoder, embed
+from dirl.intervals import Units, interval, means
 from dirl.pretrain.data import held_out
 from dirl.pretrain.logs import read_metrics
 from dirl.store.dataset import TileStore

@@ -13,7 +13,7 @@ from dirl.audit.confounder import confounder
 from dirl.audit.controls import uniform_rows, untrained
 from dirl.audit.full import FullAttention, full_attention, uniform_full
 from dirl.audit.gate import gate_tiles, gates
-from dirl.audit.intervals import choose_units
+from dirl.audit.leaderboard import leaderboard, to_csv
 from dirl.audit.pictures import draw, draw_marks
 from dirl.audit.summary import Measured, compare, describe, examples
 from dirl.audit.table import PRIMARY, SCHEMA, measure, to_arrow
@@ -27,6 +27,7 @@ from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
 from dirl.encoders.device import choose_device
 from dirl.errors import ConfigError
 from dirl.files import read_json, replacing, write_json, write_text
+from dirl.intervals import choose_units
 from dirl.progress import bar
 from dirl.report.html import render
 from dirl.store.dataset import TileStore
@@ -41,7 +42,8 @@ class AuditResult:
     Attributes
     ----------
     path
-        Its directory: ``report.html``, ``summary.json``, ``measures.parquet``, ``figures/``, ``card.json``.
+        Its directory: ``report.html``, ``summary.json``, ``leaderboard.csv``, ``measures.parquet``,
+        ``figures/``, ``card.json``.
     summary
         What ``summary.json`` holds.
     """
@@ -146,6 +148,7 @@ def audit(
         "gates": {name: asdict(gate) for name, gate in passed.items()},
         "differences": [compare(first, s.measured, units) for s in subjects[1:]],
     }
+    summary["leaderboard"] = leaderboard(summary)
     summary["verdict"] = asdict(judge(summary))
     images = draw(summary, [s.encoder for s in subjects], chosen, shown)
     if config.confounder:
@@ -159,6 +162,7 @@ def audit(
             with replacing(out / "figures" / f"{name}.{kind}") as temporary:
                 temporary.write_bytes(data)
     write_json(out / "summary.json", summary)
+    write_text(out / "leaderboard.csv", to_csv(summary))
     done = replace(card, counts={"tiles": len(chosen), "encoders": len(loaded)})
     inline = {
         name: ("svg", kinds["svg"]) if "svg" in kinds else ("png", kinds["png"])

@@ -97,6 +97,8 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
 
     Raises
     ------
+    ConfigError
+        If an option is not of the form key=value.
     EncoderError
         If there is no such model or run, if it is not a vision transformer, or if its weights cannot be
         had or do not fit.
@@ -190,7 +192,7 @@ def _load_run(spec: str, run: Path) -> LoadedEncoder:
 
 
 def _load_timm(spec: str, rest: str) -> LoadedEncoder:
-    named = parse_timm(spec, rest)
+    named = parse_timm(rest)
     architecture, arguments, normalisation, short = named.name, named.options, None, named.name
     weights = named.weights
     if Path(named.name).is_dir():

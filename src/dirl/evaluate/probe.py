@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dirl.audit.intervals import Units, choose_units
 from dirl.card import claim, digest, finish, new_card
 from dirl.config import ProbeConfig
 from dirl.errors import ConfigError
@@ -23,6 +22,7 @@ from dirl.evaluate.scores import METRICS, Scored, score
 from dirl.evaluate.splits import Sources, Split, find_sources, make_split, validation_part
 from dirl.features.h5 import Features, read_features
 from dirl.files import read_json, write_json
+from dirl.intervals import Units, choose_units
 from dirl.progress import bar
 from dirl.store.index import write_table
 
