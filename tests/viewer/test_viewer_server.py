@@ -6,7 +6,9 @@ import io
 import re
 import shutil
 import socket
+import webbrowser
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from viewer_cases import ask, ask_json, let_in, map_values, serving
 import dirl.viewer
 from dirl.errors import ConfigError
 from dirl.store.dataset import TileStore
-from dirl.viewer.run import how_to_reach, open_viewer
+from dirl.viewer.run import how_to_reach, open_viewer, view
 from dirl.viewer.server import is_allowed_host, read_assets
 
 STATIC = Path(dirl.viewer.__file__).parent / "static"
@@ -250,6 +252,21 @@ def test_it_binds_loopback_and_says_how_to_reach_it(small_store, viewer):
     assert f"ssh -L {viewer.port}:localhost:{viewer.port}" in said and said.count(viewer.token) == 2
     with serving(small_store, host="0.0.0.0") as everywhere:
         assert "warning" in how_to_reach(everywhere) and "ssh" not in how_to_reach(everywhere)
+
+
+def test_the_browser_is_given_a_page_of_ones_own_and_not_the_token(small_store, monkeypatch):
+    seen = []
+
+    def open_page(address):
+        page = Path(urlsplit(address).path)
+        seen.append((address, page, page.read_text(), page.stat().st_mode))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(webbrowser, "open", open_page)
+    view(small_store)
+    ((address, page, text, mode),) = seen
+    (token,) = re.findall(r"url=http://127\.0\.0\.1:\d+/\?token=([\w-]+)", text)
+    assert token not in address and mode & 0o077 == 0 and not page.exists()
 
 
 def test_what_is_vendored_is_what_its_readme_says():

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dirl.audit.table import MEASURES, PRIMARY
@@ -65,10 +65,10 @@ def to_csv(summary: Mapping[str, Any]) -> str:
         values |= {f"log2_{region}": one["enrichment"]["per_head"][region] for region in REGIONS}
         values |= {"difference": pairs.get(line["encoder"], {})}
         values |= {f"retrieval_{name}": gate.get(name, {}) for name in GATE}
-        row = {"rank": line["rank"], "encoder": line["encoder"], "kind": one["kind"]}
-        row |= {"gate": line["gate"], "verdict": line["verdict"]}
-        row |= {name: value for key in values for name, value in _cells(key, values[key])}
-        row |= {"retrieval": gate.get("accuracy", {}).get("encoder")} | {key: one[key] for key in FACTS}
+        row = line | {"kind": one["kind"], "retrieval": gate.get("accuracy", {}).get("encoder")}
+        for name, value in values.items():
+            row |= {f"{name}{end}": value.get(key) for end, key in ENDS.items()}
+        row |= {key: one[key] for key in FACTS}
         rows.append({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()})
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
@@ -94,8 +94,3 @@ def _verdict(
     if not excludes_zero(pair["per_head"][PRIMARY]):
         return "no difference seen"
     return "more even" if pair["per_head"][PRIMARY]["value"] > 0 else "less even"
-
-
-def _cells(name: str, value: Mapping[str, float | None]) -> Iterator[tuple[str, float | None]]:
-    for end, key in ENDS.items():
-        yield f"{name}{end}", value.get(key)

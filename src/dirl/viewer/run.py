@@ -3,7 +3,7 @@
 import socket
 import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -72,15 +72,17 @@ def view(
 
     The others, and what is raised, are those of `open_viewer`.
     """
-    with open_viewer(
-        path, audit=audit, maps=maps, features=features, mpp_override=mpp_override, host=host, port=port
-    ) as viewer:
+    with (
+        open_viewer(
+            path, audit=audit, maps=maps, features=features, mpp_override=mpp_override, host=host, port=port
+        ) as viewer,
+        ExitStack() as stack,
+    ):
         try:
             print(how_to_reach(viewer), flush=True)
-            with _doorway(viewer.url) as door:
-                if browser:
-                    webbrowser.open(door)
-                viewer.serve_forever()
+            if browser:
+                webbrowser.open(stack.enter_context(_doorway(viewer.url)))
+            viewer.serve_forever()
         except KeyboardInterrupt:
             print()
 
