@@ -157,16 +157,15 @@ def _judge(
     units = Units("tiles", np.arange(count), resamples, tiles.seed)
     over_untrained, over_colour = (_difference(ours, theirs, units) for theirs in (untrained, colour))
     hit = float(ours.mean())
-    untrained_reason = ("that of the untrained encoder,", untrained, over_untrained)
-    reasons = ["its weights are random"] if encoder.random else []
+    reasons = [] if not encoder.random else ["its weights are random, so it is its own untrained control"]
     reasons += [
         f"retrieval {hit:.2f} is not above {what} {theirs.mean():.2f} "
         f"(difference {_signed(over['low'])} to {_signed(over['high'])})"
         for what, theirs, over in (
-            *(() if encoder.random else (untrained_reason,)),
+            ("that of the untrained encoder,", untrained, over_untrained),
             ("that of colour statistics,", colour, over_colour),
         )
-        if not (over["low"] or 0) > 0
+        if not encoder.random and not (over["low"] or 0) > 0
     ]
     if encoder.run is not None and loss is None:
         reasons.append("the run logged no loss")

@@ -84,13 +84,13 @@ def _verdict(
     if one["kind"] != "encoder":
         return "control"
     if not gates[one["name"]]["passed"]:
-        return "no evidence: gate failed"
+        return "gate failed"
     if pair is None:
         return "reference"
     if one["query"] != first["query"]:
-        return f"not compared: {one['query']} query"
+        return "other query"
     if not gates[first["name"]]["passed"]:
-        return f"not compared: {first['name']} failed the gate"
+        return "reference failed"
     if not excludes_zero(pair["per_head"][PRIMARY]):
         return "no difference seen"
     return "more even" if pair["per_head"][PRIMARY]["value"] > 0 else "less even"

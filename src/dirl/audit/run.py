@@ -32,8 +32,6 @@ from dirl.progress import bar
 from dirl.report.html import render
 from dirl.store.dataset import TileStore
 
-OWN_CONTROL = ["its weights are random, so it stands as its own untrained control, and is not listed twice"]
-
 
 @dataclass(frozen=True)
 class AuditResult:
@@ -221,7 +219,7 @@ def _facts(encoder: LoadedEncoder, tiles: TileStore, control: str | None) -> dic
         "input_px": encoder.input_px,
         "token_um": encoder.token_um(tiles.spec.size_px, tiles.spec.mpp),
         "grid": list(encoder.token_grid(tiles.spec.size_px)),
-        "notes": notes[query] + OWN_CONTROL * encoder.random if control is not None else [],
+        "notes": notes[query] if control is not None else [],
     }
 
 

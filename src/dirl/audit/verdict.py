@@ -46,13 +46,12 @@ def judge(summary: Mapping[str, Any]) -> Verdict:
         headline, evidence = f"No evidence: {fail}. {why}", False
     else:
         headline, evidence = _one(encoders[0], summary), not differences
-    notes = [f"{name}: {reason}." for name, gate in failed.items() for reason in gate["reasons"]]
-    notes += [
-        note
-        for one in encoders
-        for note in (*_of_encoder(one), *(f"{one['name']}: {text}" for text in one["notes"]))
-    ]
-    notes += [note for pair in differences for note in _of_pair(pair, by_name)]
+    notes = [f"{name}: {'; '.join(gate['reasons'])}." for name, gate in failed.items()]
+    notes += [note for one in encoders if one["name"] not in failed for note in _of_encoder(one)]
+    notes += [f"{one['name']}: {text}." for one in encoders for text in one["notes"]]
+    for pair in differences:
+        if not failed.keys() & {pair["reference"], pair["encoder"]}:
+            notes += _of_pair(pair, by_name)
     return Verdict(evidence, headline, (*notes, *_always(summary)))
 
 
