@@ -12,7 +12,9 @@ from dirl import demo as module
 from dirl import synthetic
 from dirl.config import load_recipe
 from dirl.demo import demo, find_sample, show
-from dirl.errors import SlideError
+from dirl.errors import SlideError, StoreError
+from dirl.pretrain.data import held_out
+from dirl.store.dataset import TileStore
 
 SHORT = ["steps=4", "batch=8", "encoder.depth=2", "encoder.width=32", "encoder.heads=2", "holdout=0.4"]
 
@@ -51,6 +53,15 @@ def test_offline_it_tells_the_whole_story_on_a_drawn_slide(offline, short, tmp_p
     before = done.audit.report.stat().st_mtime_ns
     again = demo(out=tmp_path / "demo", quiet=True)
     assert again.audit.report.stat().st_mtime_ns == before
+
+
+def test_a_slide_with_fewer_tiles_than_a_batch_gives_all_of_them(small_store, monkeypatch):
+    tiles, recipe = TileStore(small_store), load_recipe("demo")
+    trained = int((~held_out(tiles.tile_ids.tolist(), recipe.holdout, 0)).sum())
+    assert module.FEWEST < trained < recipe.batch and module._batch(small_store, 0) == trained
+    monkeypatch.setattr(module, "FEWEST", trained + 1)
+    with pytest.raises(StoreError, match=f"only {len(tiles)} tiles .* name a slide with more tissue"):
+        module._batch(small_store, 0)
 
 
 def test_a_slide_that_cannot_be_read_is_refused_before_anything_is_made(tmp_path):

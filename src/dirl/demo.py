@@ -14,12 +14,15 @@ from dirl.audit.run import AuditResult, audit
 from dirl.card import claim, finish, new_card
 from dirl.cells.segment import cells
 from dirl.config import AuditConfig, CellsConfig, TileConfig, load_recipe
+from dirl.errors import StoreError
 from dirl.files import replacing
+from dirl.pretrain.data import held_out
 from dirl.pretrain.run import pretrain
 from dirl.progress import bar
 from dirl.report.html import number, signed
 from dirl.slides.slide import open_slide
 from dirl.store.build import tile
+from dirl.store.dataset import TileStore
 
 SAMPLE_URL = "https://openslide.cs.cmu.edu/download/openslide-testdata/Aperio/CMU-1-Small-Region.svs"
 SAMPLE_SHA256 = "ed92d5a9f2e86df67640d6f92ce3e231419ce127131697fbbce42ad5e002c8a7"
@@ -28,6 +31,7 @@ TILE_PX = 128
 MPP = 0.5
 # A whole slide has tens of thousands; a field of 1.6 mm² is enough to look at in minutes.
 MAX_TILES = 400
+FEWEST = 8  # tiles to train on; with fewer, telling them apart teaches nothing
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,9 @@ def demo(
     config = TileConfig(mpp=MPP, size_px=TILE_PX, max_tiles=MAX_TILES, mpp_override=mpp_override)
     tile([chosen], store, config, quiet=quiet)
     cells(store, CellsConfig(), quiet=quiet)
+    batch = _batch(store, seed)
     for run, override in zip(runs, ("dense.weight=0", "dense.weight=1"), strict=True):
-        recipe = load_recipe("demo", [override, f"seed={seed}"])
+        recipe = load_recipe("demo", [override, f"seed={seed}", f"batch={batch}"])
         pretrain(recipe, store, run, device="cpu", quiet=quiet)
     result = audit(
         [str(run) for run in runs],
@@ -111,6 +116,16 @@ def demo(
     )
     finish(out, card, {"tiles": result.summary["tiles"]})
     return Demo(out, chosen, origin, result)
+
+
+def _batch(store: Path, seed: int) -> int:
+    """The recipe's batch, or all tiles to train on where a small slide has fewer."""
+    recipe, tiles = load_recipe("demo", [f"seed={seed}"]), TileStore.open(store)
+    trained = int((~held_out(tiles.tile_ids.tolist(), recipe.holdout, seed)).sum())
+    if trained < FEWEST:
+        reason = f"only {len(tiles)} tiles of {TILE_PX} px with tissue at {MPP} µm/px"
+        raise StoreError(reason, where=store, remedy="name a slide with more tissue")
+    return min(recipe.batch, trained)
 
 
 def find_sample(out: Path, *, quiet: bool = False) -> tuple[Path, str]:

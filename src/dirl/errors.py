@@ -62,6 +62,12 @@ def explained(error: BaseException, where: object = None) -> DirlError:
     return told
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, short enough for one line."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]
+
+
 class TrainingError(DirlError):
     """Training cannot go on: the loss is not finite, or the embeddings have collapsed."""
 

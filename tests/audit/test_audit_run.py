@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,7 +25,7 @@ def result(store: Path, runs: tuple[Path, Path], tmp_path_factory: pytest.TempPa
 
 
 def test_everything_is_written(result: AuditResult) -> None:
-    for name in ("report.html", "summary.json", "measures.parquet", "card.json"):
+    for name in ("report.html", "summary.json", "leaderboard.csv", "measures.parquet", "card.json"):
         assert (result.path / name).stat().st_size > 0
     drawn = {path.name for path in (result.path / "figures").iterdir()}
     assert drawn == {
@@ -64,6 +65,22 @@ def test_what_needs_whole_matrices_is_not_there(result: AuditResult) -> None:
     last = result.summary["encoders"][0]["last_block"]["per_head"]
     assert last["sink_ratio"]["value"] is None and last["outliers"]["value"] is not None
     assert "sink ratio" not in result.report.read_text()
+
+
+def test_the_leaderboard_is_a_table_for_others(result: AuditResult) -> None:
+    table = pyarrow.csv.read_csv(result.path / "leaderboard.csv")
+    assert table["encoder"].to_pylist() == [one["encoder"] for one in result.summary["leaderboard"]]
+    assert table["gate"].to_pylist() == ["failed", "failed", "", ""] and table["rank"].null_count == 4
+    for row in table.to_pylist():
+        one = next(one for one in result.summary["encoders"] if one["name"] == row["encoder"])
+        for name, value in one["last_block"]["per_head"].items():
+            found = [row[f"{name}{end}"] for end in ("", "_low", "_high")]
+            assert found == [None if v is None else pytest.approx(v, rel=1e-5) for v in value.values()]
+    (pair,) = result.summary["differences"]
+    assert table["difference"].to_pylist() == [
+        None, pytest.approx(pair["per_head"]["entropy"]["value"], rel=1e-5), None, None
+    ]  # fmt: skip
+    assert "Leaderboard" in result.report.read_text()
 
 
 def test_controls(result: AuditResult) -> None:
@@ -129,7 +146,9 @@ def test_one_fixed_size_encoder(store: Path, tmp_path: Path, monkeypatch: pytest
     spec = "timm:vit_tiny_patch16_224,weights=random"
     config = CONFIG.model_copy(update={"tiles": 8, "figures": 1})
     summary = audit([spec], store, tmp_path / "a&<b>", config, device="cpu", quiet=True).summary
-    encoder = summary["encoders"][0]
+    encoder, uniform = summary["encoders"]  # random, so its own control: listed once
+    assert (encoder["control"], uniform["kind"]) == (encoder["name"], "uniform")
+    assert any("its own untrained control" in note for note in summary["verdict"]["notes"])
     assert encoder["grid"] == [14, 14] and encoder["input_px"] == 224
     assert encoder["token_um"] == pytest.approx(0.5 * 64 / 14)
     assert summary["differences"] == [] and len(summary["examples"]) == 1

@@ -59,7 +59,8 @@ def test_passes_and_fails(store: Path, runs: tuple[Path, Path]) -> None:
     tiles, encoders = views(store, runs)
     control = encoders[0].randomised(0)
     oracle = replace(encoders[0], model=Oracle(24), digest="oracle", name="oracle")
-    found = gates([(oracle, control), (replace(control, name="itself"), control)], tiles, 200)
+    itself = replace(control, name="itself", random=False)
+    found = gates([(oracle, control), (itself, control), (control, control)], tiles, 200)
     assert found["oracle"].passed and found["oracle"].accuracy["encoder"] == 1
     assert found["oracle"].loss == (5.0, 1.0)
     assert found["oracle"].over_untrained["low"] > 0
@@ -67,6 +68,8 @@ def test_passes_and_fails(store: Path, runs: tuple[Path, Path]) -> None:
     assert found["itself"].over_untrained == {"value": 0, "low": 0, "high": 0}
     assert found["itself"].loss is None
     assert "not above that of the untrained encoder" in found["itself"].reasons[0]
+    assert not found[control.name].passed
+    assert found[control.name].reasons == ("its weights are random, so it is its own untrained control",)
 
 
 def test_a_loss_that_does_not_fall_fails(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from dirl.audit.leaderboard import leaderboard
 from dirl.audit.table import MEASURES
 from dirl.audit.verdict import judge
 
@@ -81,6 +82,47 @@ def test_a_failed_gate_is_no_evidence_whatever_the_difference() -> None:
     assert verdict.headline.startswith("No evidence: dirl does not pass the gate.")
     assert verdict.notes[0] == "dirl: the loss did not fall (1 to 2)."
     assert "more evenly" not in verdict.headline
+
+
+def three() -> dict[str, Any]:
+    """A reference, one that is more even, and one that is still more even and fails the gate."""
+    found = summary(A, B, encoder("random", 0.98))
+    (pair,) = found["differences"]
+    found["differences"] = [pair | {"encoder": "dirl"}, pair]
+    found["gates"]["random"] = {"passed": False, "reasons": ("its weights are random",)}
+    return found
+
+
+def test_one_that_fails_the_gate_does_not_silence_the_others() -> None:
+    verdict = judge(three())
+    assert verdict.evidence and "attention of dirl is spread more evenly" in verdict.headline
+    assert "No evidence of the others: random does not pass the gate." in verdict.headline
+    assert not any("random attends nearly" in note or "to random" in note for note in verdict.notes)
+    assert "of random" not in verdict.headline and "0.980" not in verdict.headline
+
+
+def test_other_queries_are_not_in_the_headline() -> None:
+    verdict = judge(summary(A, encoder("averaged", 0.9) | {"query": "mean patch"}))
+    assert not verdict.evidence and "averaged" not in verdict.headline
+
+
+def test_the_leaderboard_ranks_what_may_be_compared() -> None:
+    found = three()
+    assert [(one["rank"], one["encoder"], one["verdict"]) for one in leaderboard(found)] == [
+        (1, "dirl", "more even"),
+        (2, "vanilla", "reference"),
+        (None, "random", "gate failed"),
+        (None, "untrained", "control"),
+    ]
+    found["encoders"][2]["query"] = "mean patch"
+    found["gates"]["random"]["passed"] = True
+    assert leaderboard(found)[2]["verdict"] == "other query"
+    found["gates"]["vanilla"]["passed"] = False
+    assert [one["verdict"] for one in leaderboard(found)][:2] == [
+        "reference failed",
+        "gate failed",
+    ]
+    assert "no difference seen" in {one["verdict"] for one in leaderboard(summary(A, B, change=0.005))}
 
 
 def test_what_is_pointed_out() -> None:

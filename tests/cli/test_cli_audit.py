@@ -19,7 +19,11 @@ def test_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         encoders: list[str], store: Path, out: Path, config: AuditConfig, **options: object
     ) -> AuditResult:
         called.update(encoders=encoders, store=store, out=out, config=config, **options)
-        summary = {"encoders": [], "gates": {}, "verdict": {"headline": "No evidence: [bold] is not markup"}}
+        summary = {
+            "encoders": [],
+            "leaderboard": [],
+            "verdict": {"headline": "No evidence: [bold] is not markup"},
+        }
         return AuditResult(out, summary)
 
     monkeypatch.setattr(dirl.audit.run, "audit", fake)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from dirl.encoders.checkpoint import embed, fit, load_encoder, preprocess
-from dirl.errors import EncoderError
+from dirl.errors import EncoderError, UserError
 
 ARGUMENTS = {"img_size": 64, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 TINY = "vit_tiny_patch16_224"
@@ -174,7 +174,7 @@ def test_fit_crops_to_whole_patches_about_the_centre(run: Path) -> None:
     ],
 )
 def test_what_cannot_be_loaded(spec: str, message: str) -> None:
-    with pytest.raises(EncoderError, match=message):
+    with pytest.raises(UserError, match=message):
         load_encoder(spec)
 
 

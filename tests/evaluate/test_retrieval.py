@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from dirl.audit.intervals import Units
 from dirl.evaluate import retrieval as r
+from dirl.intervals import Units
 
 
 def test_ranks_are_those_of_scikit_learn_and_of_counting() -> None:

@@ -146,6 +146,7 @@ def test_the_map_keeps_to_tissue_and_says_what_it_is(planted, made):
         "digest": "0" * 16,
         "blocks": 1,
         "heads": 2,
+        "query": "cls",
     }
     assert (summary["block"], summary["within"], summary["between"]) == (0, "softmax", "uniform")
     assert (summary["tiles"]["tokens"], summary["tiles"]["overlap"]) == (8, 0.5)
@@ -242,6 +243,13 @@ def test_tiles_are_cut_to_whole_patches_unless_a_size_is_asked_for(planted, tmp_
         map_slide(encoder, planted.path, tmp_path / "map", quiet=True)
     made = map_slide(darkness_encoder(), planted.path, tmp_path / "map", quiet=True)
     assert made.summary["tiles"]["size_px"] == read_card(made.path).config["size_px"] == 224
+
+
+def test_a_map_of_an_encoder_without_a_class_token_says_whose_attention_it_is(planted, tmp_path):
+    small = "weights=random,embed_dim=24,depth=1,num_heads=2,img_size=64"
+    spec = f"timm:vit_relpos_base_patch16_224,{small}"
+    summary = map_slide(spec, planted.path, tmp_path / "map", MapConfig(size_px=64), quiet=True).summary
+    assert (summary["encoder"]["query"], summary["encoder"]["blocks"]) == ("mean patch", 1)
 
 
 def test_a_fixed_size_encoder_sees_resized_tiles(planted, tmp_path):

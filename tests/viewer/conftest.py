@@ -15,7 +15,8 @@ from dirl.store.dataset import TileStore
 @pytest.fixture(scope="session")
 def maps(tmp_path_factory):
     folder = tmp_path_factory.mktemp("maps")
-    return [write_map(folder / name, name, map_values(i)) for i, name in enumerate(("first", "second"))]
+    made = [write_map(folder / name, name, map_values(i)) for i, name in enumerate(("first", "second"))]
+    return [*made, write_map(folder / "earlier", "first", map_values(2), block=0)]
 
 
 @pytest.fixture(scope="session")

@@ -169,6 +169,59 @@ def test_attention_is_laid_over_the_picture(page):
     assert link(browser)["opacity"] == "0" and link(browser)["of"] == "0.1"
 
 
+def choices(browser, name):
+    """Options of a field beside the panes, the chosen one, and a function that chooses."""
+    field = next(
+        one for one in browser.find_elements(By.CSS_SELECTOR, "#sources label") if one.text.startswith(name)
+    )
+    options = field.find_elements(By.TAG_NAME, "option")
+    chosen = next(one.text for one in options if one.is_selected())
+    return [one.text for one in options], chosen, lambda i: options[i].click()
+
+
+def test_top_regions_are_outlined(page):
+    browser = page("#slide=slide&x=256&y=256&mpp=0.5")
+    assert not browser.find_element(By.ID, "regions-line").is_displayed()
+    press(browser, "a")
+    until(lambda: shows(browser, 0, "first, block 1"))
+    assert painted(browser) == 0
+    browser.find_element(By.ID, "regions").click()
+    # The sides of a square of 256 px of the slide, 4 screen pixels wide.
+    until(lambda: 4 * 4 * 200 < painted(browser) < 4 * 6 * 300)
+    assert link(browser)["show"] == "regions"
+    press(browser, "r")
+    until(lambda: painted(browser) == 0)
+
+
+def test_the_maps_of_an_encoder_are_chosen_by_block(page):
+    browser = page("#slide=slide&x=256&y=256&mpp=0.5&by=map&of=0.1")
+    until(lambda: shows(browser, 0, "first, block 1 · head 0"))
+    assert choices(browser, "Encoder")[:2] == (["first", "second"], "first")
+    blocks, chosen, choose = choices(browser, "Block")
+    assert blocks == ["block 0", "block 1"] and chosen == "block 1"
+    before = until(lambda: middle(browser))
+    choose(0)
+    until(lambda: shows(browser, 0, "first, block 0 · head 0") and middle(browser) != before)
+    assert link(browser)["of"] == "2.1"
+    choices(browser, "Encoder")[2](1)
+    until(lambda: shows(browser, 0, "second, block 1 · head 0"))
+    assert choices(browser, "Block")[0] == ["block 1"]
+
+
+def test_the_token_does_not_stay_in_the_address(page, viewer):
+    browser = page("#slide=slide&x=256&y=256&mpp=0.5")
+    assert viewer.token not in browser.current_url and link(browser)["mpp"] == "0.50000"
+    # A link without it leads back, as long as the browser keeps its cookie.
+    browser.get("about:blank")
+    browser.get(f"{viewer.address}#slide=slide&x=200&y=300&mpp=0.4")
+    until(lambda: place(browser) == pytest.approx((200, 300, 0.4), rel=1e-3))
+    browser.delete_all_cookies()
+    browser.get("about:blank")
+    browser.get(viewer.address)
+    assert "dirl view" in browser.find_element(By.TAG_NAME, "body").text
+    browser.get_log("browser")  # it tells of the refusal
+
+
 def test_two_models_share_pan_and_zoom(page):
     browser = page("#slide=slide&x=256&y=256&mpp=0.5&by=map&of=0.0")
     press(browser, "c")

@@ -6,17 +6,19 @@ import io
 import re
 import shutil
 import socket
+import webbrowser
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
-from viewer_cases import ask, ask_json, map_values, serving
+from viewer_cases import ask, ask_json, let_in, map_values, serving
 
 import dirl.viewer
 from dirl.errors import ConfigError
 from dirl.store.dataset import TileStore
-from dirl.viewer.run import how_to_reach, open_viewer
+from dirl.viewer.run import how_to_reach, open_viewer, view
 from dirl.viewer.server import is_allowed_host, read_assets
 
 STATIC = Path(dirl.viewer.__file__).parent / "static"
@@ -46,16 +48,22 @@ def test_headers_keep_other_sites_and_scripts_out(viewer):
         assert "Access-Control-Allow-Origin" not in headers
 
 
-def raw(viewer, path, method="GET", host="localhost"):
+def raw(viewer, path, method="GET", host="localhost", cookie=None):
     """Ask with a path just as it stands: clients tidy up theirs."""
+    return exchange(viewer, path, method, host, cookie)[::2]
+
+
+def exchange(viewer, path, method="GET", host="localhost", cookie=None):
+    """Status, headers and body."""
     connection = http.client.HTTPConnection("127.0.0.1", viewer.port, timeout=20)
     try:
         connection.putrequest(method, path, skip_host=True)
         if host is not None:
             connection.putheader("Host", host)
+        connection.putheader("Cookie", let_in(viewer)["Cookie"] if cookie is None else cookie)
         connection.endheaders()
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        return answer.status, answer.headers, answer.read()
     finally:
         connection.close()
 
@@ -87,6 +95,8 @@ def raw(viewer, path, method="GET", host="localhost"):
         "/api/maps/0/0/6/0_0.png?colours=../../x&from=0&to=1",
         "/api/maps/0/0/6/0_0.png?colours=viridis&from=nan&to=1",
         "/api/maps/0/0/6/0_0.png",
+        "/api/maps/7/regions",
+        "/api/maps/0/regions.geojson",
         "/api/maps/0/9/6/0_0.png?colours=viridis&from=0&to=1",
         "/api/maps/0/0/7/0_0.png?colours=viridis&from=0&to=1",
         "/api/maps/0/0/piece.png?x=0&y=0&side=1e9&colours=viridis&from=0&to=1",
@@ -103,6 +113,41 @@ def test_nothing_lies_elsewhere(viewer, path):
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"])
 def test_only_get(viewer, method):
     assert raw(viewer, "/api/scene", method)[0] == 405
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/app.js", "/api/scene", "/api/entries/0/9/1_1.jpg", "/api/tiles/0.jpg", "/nowhere"]
+)
+def test_without_the_token_nothing_is_shown(viewer, path):
+    wrong = [
+        "",
+        "nonsense",
+        f"other={viewer.token}",
+        f"{viewer.cookie}=",
+        f"{viewer.cookie}={viewer.token[:-1]}",
+        f"{viewer.cookie}=ü",
+    ]
+    for cookie in wrong:
+        status, body = raw(viewer, path, cookie=cookie.encode())
+        assert status == 403 and b"dirl view" in body, cookie
+    assert raw(viewer, f"{path}?token={viewer.token[:-1]}", cookie="")[0] == 403
+
+
+def test_the_printed_address_lets_in_and_leaves_the_token_out_of_the_link(viewer):
+    status, headers, _ = exchange(viewer, f"/?token={viewer.token}", cookie="")
+    assert status == 303 and headers["Location"] == "/"
+    cookie, *rules = headers["Set-Cookie"].split("; ")
+    assert {"HttpOnly", "SameSite=Lax", "Path=/"} == set(rules)
+    assert raw(viewer, "/api/scene", cookie=cookie)[0] == 200
+    # It leads nowhere else.
+    assert exchange(viewer, f"//evil.example/?token={viewer.token}", cookie="")[1]["Location"] == "/"
+    assert viewer.url == f"{viewer.address}?token={viewer.token}" and len(viewer.token) == 32
+
+
+def test_every_server_has_its_own_token(viewer, small_store):
+    with serving(small_store) as other:
+        assert other.token != viewer.token and other.cookie != viewer.cookie
+        assert raw(other, "/", cookie=let_in(viewer)["Cookie"])[0] == 403
 
 
 def test_other_names_than_its_own_are_refused(viewer):
@@ -134,7 +179,8 @@ def test_allowed_hosts(header, bound, allowed):
 def test_scene_and_entry(viewer):
     scene = ask_json(viewer, "/api/scene")
     assert [one["name"] for one in scene["entries"]] == ["slide"]
-    assert [one["name"] for one in scene["maps"]] == ["first, block 1", "second, block 1"]
+    assert [one["name"] for one in scene["maps"]] == ["first, block 1", "second, block 1", "first, block 0"]
+    assert [one["block"] for one in scene["maps"]] == [1, 1, 0]
     assert scene["cells"] == ["hematoxylin"] and scene["features"]
     assert all(len(palette) == 256 for palette in scene["colours"].values())
     entry = ask_json(viewer, "/api/entries/0")
@@ -168,6 +214,12 @@ def test_a_map_is_coloured_by_its_numbers(viewer):
     assert pixels(ask(viewer, f"/api/maps/0/1/piece.png?x=480&y=0&side=64&{query}")[2])[:, 4:, 3].max() == 0
 
 
+def test_top_regions_come_as_rings(viewer):
+    (region,) = ask_json(viewer, "/api/maps/0/regions")
+    assert region == [[[128, 128], [384, 128], [384, 384], [128, 384], [128, 128]]]
+    assert ask_json(viewer, "/api/scene")["maps"][0]["regions"] == 1
+
+
 def test_a_damaged_file_is_told_and_the_rest_is_served(small_store, tmp_path):
     shutil.copytree(small_store, tmp_path / "store")
     slides = tmp_path / "store" / "slides.json"
@@ -196,9 +248,25 @@ def test_a_port_that_is_taken_is_an_error(small_store):
 
 def test_it_binds_loopback_and_says_how_to_reach_it(small_store, viewer):
     assert viewer.server_address[0] == "127.0.0.1"
-    assert f"ssh -L {viewer.port}:localhost:{viewer.port}" in how_to_reach(viewer)
+    said = how_to_reach(viewer)
+    assert f"ssh -L {viewer.port}:localhost:{viewer.port}" in said and said.count(viewer.token) == 2
     with serving(small_store, host="0.0.0.0") as everywhere:
         assert "warning" in how_to_reach(everywhere) and "ssh" not in how_to_reach(everywhere)
+
+
+def test_the_browser_is_given_a_page_of_ones_own_and_not_the_token(small_store, monkeypatch):
+    seen = []
+
+    def open_page(address):
+        page = Path(urlsplit(address).path)
+        seen.append((address, page, page.read_text(), page.stat().st_mode))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(webbrowser, "open", open_page)
+    view(small_store)
+    ((address, page, text, mode),) = seen
+    (token,) = re.findall(r"url=http://127\.0\.0\.1:\d+/\?token=([\w-]+)", text)
+    assert token not in address and mode & 0o077 == 0 and not page.exists()
 
 
 def test_what_is_vendored_is_what_its_readme_says():

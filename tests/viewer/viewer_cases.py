@@ -18,7 +18,7 @@ HEADS = 2
 NAMES = ["mean of heads", "head 0", "head 1"]
 
 
-def write_map(folder, name, values, slide_id="slide", slide_px=(512, 512)):
+def write_map(folder, name, values, slide_id="slide", slide_px=(512, 512), block=1):
     """Write what `dirl map` leaves, of values of shape (c, h, w)."""
     card = claim(folder, new_card("map", {"name": name}))
     levels = [values, values[:, ::2, ::2]]
@@ -30,15 +30,18 @@ def write_map(folder, name, values, slide_id="slide", slide_px=(512, 512)):
     height, width = values.shape[1:]
     summary = {
         "slide": {"slide_id": slide_id, "size_px": list(slide_px)},
-        "encoder": {"name": name, "spec": name},
-        "block": 1,
+        "encoder": {"name": name, "spec": name, "query": "cls"},
+        "block": block,
         "within": "patches",
         "between": "uniform",
         "unit": "attention ÷ uniform",
         "map": {"size_px": [width, height], "mpp": 4.0, "level0_px": TOKEN_PX},
         "channels": [{"name": channel, "range": [0.0, 2.0]} for channel in NAMES],
-        "files": {"float": "attention.ome.tif"},
+        "files": {"float": "attention.ome.tif", "regions": "regions.geojson"},
     }
+    square = [[128, 128], [384, 128], [384, 384], [128, 384], [128, 128]]
+    region = {"geometry": {"type": "Polygon", "coordinates": [square]}, "properties": {}}
+    write_json(folder / "regions.geojson", {"type": "FeatureCollection", "features": [region]})
     write_json(folder / "summary.json", summary)
     finish(folder, card, {})
     return folder
@@ -69,9 +72,14 @@ def serving(*arguments, **options):
         thread.join()
 
 
+def let_in(viewer):
+    """Header of a browser that has opened the printed address."""
+    return {"Cookie": f"other=1; {viewer.cookie}={viewer.token}"}
+
+
 def ask(viewer, path, **options):
     """Status, headers and body of an answer."""
-    request = urllib.request.Request(viewer.url.rstrip("/") + path, **options)
+    request = urllib.request.Request(viewer.address.rstrip("/") + path, headers=let_in(viewer), **options)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=20) as answer:

@@ -18,7 +18,6 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from dirl.audit import measures as m
-from dirl.audit.intervals import Units, choose_units, interval, means, ratios
 from dirl.audit.tiles import AuditTiles
 from dirl.encoders.attention import attention_rows
 from dirl.encoders.checkpoint import LoadedEncoder, embed, fit, preprocess
@@ -26,6 +25,7 @@ from dirl.errors import ConfigError
 from dirl.evaluate.linear import linear_scores
 from dirl.evaluate.scores import score
 from dirl.evaluate.splits import validation_part
+from dirl.intervals import Units, choose_units, interval, means, ratios
 from dirl.randomness import permute, uniforms
 from dirl.views.coverage import coverage
 

@@ -18,18 +18,23 @@ def uniform_rows(tiles: int, grid: tuple[int, int]) -> AttentionRows:
 def untrained(encoders: Sequence[LoadedEncoder], seed: int) -> list[tuple[LoadedEncoder, LoadedEncoder]]:
     """Pair each encoder with its architecture, freshly initialised.
 
-    Encoders of one architecture share one control.
+    Encoders of one architecture share one control. One whose weights are random is its own, and that of the
+    others of its architecture.
 
     Returns
     -------
     list of (encoder, control)
         In the order of `encoders`.
     """
-    controls: dict[str, LoadedEncoder] = {}
+    controls = {_architecture(encoder): encoder for encoder in encoders if encoder.random}
     pairs = []
     for encoder in encoders:
-        key = f"{encoder.architecture} {sorted(encoder.arguments.items())} {encoder.input_px}"
+        key = _architecture(encoder)
         if key not in controls:
             controls[key] = encoder.randomised(seed)
         pairs.append((encoder, controls[key]))
     return pairs
+
+
+def _architecture(encoder: LoadedEncoder) -> str:
+    return f"{encoder.architecture} {sorted(encoder.arguments.items())} {encoder.input_px}"

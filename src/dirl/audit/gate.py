@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.audit.intervals import Units, interval, means
 from dirl.card import read_card
 from dirl.config import PretrainRecipe, ViewsConfig, make
 from dirl.encoders.checkpoint import LoadedEncoder, embed
+from dirl.intervals import Units, interval, means
 from dirl.pretrain.data import held_out
 from dirl.pretrain.logs import read_metrics
 from dirl.store.dataset import TileStore
@@ -43,7 +43,8 @@ class Gate:
         Share of views whose nearest other view is of the same tile: of the encoder, ``untrained``,
         ``colour``, and ``chance``.
     over_untrained, over_colour
-        Difference in accuracy with its 95 % interval over tiles; it must lie above 0.
+        Difference in accuracy with its 95 % interval over tiles; it must lie above 0. An encoder whose
+        weights are random is the untrained one itself.
     loss
         Mean of the first and of the last tenth of the run's loss; None if the encoder is no run, or none was
         logged.
@@ -139,28 +140,34 @@ def gates(
     embedders |= {encoder.digest: partial(embed, encoder) for pair in pairs for encoder in pair}
     hits = _hits(embedders, tiles, advance)
     return {
-        one.name: _judge(hits[one.digest], hits[control.digest], hits["colour"], one.run, tiles, resamples)
+        one.name: _judge(one, hits[one.digest], hits[control.digest], hits["colour"], tiles, resamples)
         for one, control in pairs
     }
 
 
 def _judge(
-    ours: Floats, untrained: Floats, colour: Floats, run: Path | None, tiles: GateTiles, resamples: int
+    encoder: LoadedEncoder,
+    ours: Floats,
+    untrained: Floats,
+    colour: Floats,
+    tiles: GateTiles,
+    resamples: int,
 ) -> Gate:
-    count, loss = len(tiles.indices), _loss(run)
+    count, loss = len(tiles.indices), _loss(encoder.run)
     units = Units("tiles", np.arange(count), resamples, tiles.seed)
     over_untrained, over_colour = (_difference(ours, theirs, units) for theirs in (untrained, colour))
     hit = float(ours.mean())
-    reasons = [
+    reasons = [] if not encoder.random else ["its weights are random, so it is its own untrained control"]
+    reasons += [
         f"retrieval {hit:.2f} is not above {what} {theirs.mean():.2f} "
         f"(difference {_signed(over['low'])} to {_signed(over['high'])})"
         for what, theirs, over in (
             ("that of the untrained encoder,", untrained, over_untrained),
             ("that of colour statistics,", colour, over_colour),
         )
-        if not (over["low"] or 0) > 0
+        if not encoder.random and not (over["low"] or 0) > 0
     ]
-    if run is not None and loss is None:
+    if encoder.run is not None and loss is None:
         reasons.append("the run logged no loss")
     elif loss is not None and not loss[1] < loss[0]:
         reasons.append(f"the loss did not fall ({loss[0]:.3f} to {loss[1]:.3f})")

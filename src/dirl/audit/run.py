@@ -13,7 +13,7 @@ from dirl.audit.confounder import confounder
 from dirl.audit.controls import uniform_rows, untrained
 from dirl.audit.full import FullAttention, full_attention, uniform_full
 from dirl.audit.gate import gate_tiles, gates
-from dirl.audit.intervals import choose_units
+from dirl.audit.leaderboard import leaderboard, to_csv
 from dirl.audit.pictures import draw, draw_marks
 from dirl.audit.summary import Measured, compare, describe, examples
 from dirl.audit.table import PRIMARY, SCHEMA, measure, to_arrow
@@ -27,6 +27,7 @@ from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
 from dirl.encoders.device import choose_device
 from dirl.errors import ConfigError
 from dirl.files import read_json, replacing, write_json, write_text
+from dirl.intervals import choose_units
 from dirl.progress import bar
 from dirl.report.html import render
 from dirl.store.dataset import TileStore
@@ -39,7 +40,8 @@ class AuditResult:
     Attributes
     ----------
     path
-        Its directory: ``report.html``, ``summary.json``, ``measures.parquet``, ``figures/``, ``card.json``.
+        Its directory: ``report.html``, ``summary.json``, ``leaderboard.csv``, ``measures.parquet``,
+        ``figures/``, ``card.json``.
     summary
         What ``summary.json`` holds.
     """
@@ -144,6 +146,7 @@ def audit(
         "gates": {name: asdict(gate) for name, gate in passed.items()},
         "differences": [compare(first, s.measured, units) for s in subjects[1:]],
     }
+    summary["leaderboard"] = leaderboard(summary)
     summary["verdict"] = asdict(judge(summary))
     images = draw(summary, [s.encoder for s in subjects], chosen, shown)
     if config.confounder:
@@ -157,6 +160,7 @@ def audit(
             with replacing(out / "figures" / f"{name}.{kind}") as temporary:
                 temporary.write_bytes(data)
     write_json(out / "summary.json", summary)
+    write_text(out / "leaderboard.csv", to_csv(summary))
     done = replace(card, counts={"tiles": len(chosen), "encoders": len(loaded)})
     inline = {
         name: ("svg", kinds["svg"]) if "svg" in kinds else ("png", kinds["png"])
@@ -170,12 +174,17 @@ def audit(
 def _subjects(
     pairs: Sequence[tuple[LoadedEncoder, LoadedEncoder]], tiles: TileStore, config: AuditConfig
 ) -> tuple[list[Subject], list[Subject]]:
-    """Encoders, and their controls, each once: untrained by architecture, uniform by token grid."""
-    kinds = {control.name: control for _, control in pairs}
+    """Encoders, and their controls, each once: untrained by architecture, uniform by token grid.
+
+    An encoder that is a control itself, its weights being random, is no control once more.
+    """
+    asked = {one.name for one, _ in pairs}
+    kinds = {control.name: control for _, control in pairs if control.name not in asked}
     names = {name: "untrained" if len(kinds) == 1 else name for name in kinds}
     subjects = [
-        Subject(one, Measured(one.name, "encoder", _facts(one, tiles, names[control.name]), config.min_area))
-        for one, control in pairs
+        Subject(one, Measured(one.name, "encoder", _facts(one, tiles, control), config.min_area))
+        for one, against in pairs
+        for control in [names.get(against.name, against.name)]
     ]
     controls = [
         Subject(one, Measured(names[name], "untrained", _facts(one, tiles, None), config.min_area))

@@ -10,19 +10,21 @@ COLUMNS = ("entropy", "effective_share", "gini", "components50")
 
 
 def show(result: AuditResult, console: Console | None = None) -> None:
-    """Print the last block's measures of every encoder and control, the verdict, and the report's path."""
+    """Print the leaderboard with the last block's measures, the verdict, and the report's path."""
     console = console or Console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("last block, per head", overflow="fold")
-    for title in ("entropy", "tokens used", "Gini", "nuclei seen", "nuclei log2", "gate"):
+    for title in ("entropy", "tokens used", "Gini", "nuclei seen", "nuclei log2"):
         table.add_column(title, justify="right")
-    for one in result.summary["encoders"]:
-        gate = result.summary["gates"].get(one["name"])
+    table.add_column("verdict")
+    encoders = {one["name"]: one for one in result.summary["encoders"]}
+    for line in result.summary["leaderboard"]:
+        one = encoders[line["encoder"]]
         table.add_row(
             one["name"],
             *(number(one["last_block"]["per_head"][name], name) for name in COLUMNS),
             signed(one["enrichment"]["per_head"]["nuclei"]),
-            "" if gate is None else "passed" if gate["passed"] else "failed",
+            line["verdict"],
             style="" if one["kind"] == "encoder" else "dim",
         )
     console.print(table)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.audit.intervals import Units, interval, means, ratios
 from dirl.audit.table import ATTENTION, COLUMNS, MEASURES, PRIMARY
 from dirl.audit.tiles import REGIONS
+from dirl.intervals import Units, interval, means, ratios
 
 Floats = NDArray[np.floating]
 

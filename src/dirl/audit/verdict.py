@@ -17,7 +17,7 @@ class Verdict:
     Attributes
     ----------
     evidence
-        Whether a difference between the encoders was seen. With one encoder: whether its gate is passed.
+        Whether a difference was seen between encoders that pass the gate. With one encoder: whether it does.
     headline
         One or two sentences.
     notes
@@ -35,26 +35,30 @@ def judge(summary: Mapping[str, Any]) -> Verdict:
     failed = {name: gate for name, gate in summary["gates"].items() if not gate["passed"]}
     differences = summary["differences"]
     by_name = {one["name"]: one for one in encoders}
-    evidence = not failed
-    if failed:
-        headline = (
-            f"No evidence: {_and(list(failed))} {'do' if len(failed) > 1 else 'does'} not pass the gate. "
-            "Attention means nothing where nothing shows that the encoder has learned."
-        )
-    elif not differences:
-        headline = _one(encoders[0], summary)
+    fail = f"{_and(list(failed))} {'do' if len(failed) > 1 else 'does'} not pass the gate" if failed else ""
+    comparable = [pair for pair in differences if _comparable(pair, by_name, failed)]
+    if comparable:
+        sentences = [_difference(pair, by_name, summary["tiles"]) for pair in comparable]
+        headline = " ".join([*sentences, *([f"No evidence of the others: {fail}."] if failed else [])])
+        evidence = any(excludes_zero(pair["per_head"][PRIMARY]) for pair in comparable)
+    elif failed:
+        why = "Attention means nothing where nothing shows that the encoder has learned."
+        headline, evidence = f"No evidence: {fail}. {why}", False
     else:
-        sentences = [_difference(pair, by_name, summary["tiles"]) for pair in differences]
-        evidence = any(_excludes_zero(pair["per_head"][PRIMARY]) for pair in differences)
-        headline = " ".join(sentences)
-    notes = [f"{name}: {reason}." for name, gate in failed.items() for reason in gate["reasons"]]
-    notes += [
-        note
-        for one in encoders
-        for note in (*_of_encoder(one), *(f"{one['name']}: {text}" for text in one["notes"]))
-    ]
-    notes += [note for pair in differences for note in _of_pair(pair, by_name)]
+        headline, evidence = _one(encoders[0], summary), not differences
+    notes = [f"{name}: {'; '.join(gate['reasons'])}." for name, gate in failed.items()]
+    notes += [note for one in encoders if one["name"] not in failed for note in _of_encoder(one)]
+    notes += [f"{one['name']}: {text}." for one in encoders for text in one["notes"]]
+    for pair in differences:
+        if not failed.keys() & {pair["reference"], pair["encoder"]}:
+            notes += _of_pair(pair, by_name)
     return Verdict(evidence, headline, (*notes, *_always(summary)))
+
+
+def _comparable(pair: Mapping[str, Any], by_name: Mapping[str, Any], failed: Mapping[str, Any]) -> bool:
+    """Whether both encoders of a pair pass the gate, and are audited by the same query."""
+    names = (pair["reference"], pair["encoder"])
+    return not failed.keys() & set(names) and len({by_name[name]["query"] for name in names}) == 1
 
 
 def _difference(pair: Mapping[str, Any], by_name: Mapping[str, Any], tiles: int) -> str:
@@ -62,7 +66,7 @@ def _difference(pair: Mapping[str, Any], by_name: Mapping[str, Any], tiles: int)
     old, new = (by_name[name]["last_block"]["per_head"][PRIMARY]["value"] for name in (a, b))
     difference = pair["per_head"][PRIMARY]
     numbers = f"{old:.3f} → {new:.3f}, difference {_with_interval(difference)}"
-    if not _excludes_zero(difference):
+    if not excludes_zero(difference):
         return (
             f"No evidence that on these {tiles} tiles the attention of {b} is spread otherwise than that of "
             f"{a}: normalised entropy {numbers}."
@@ -120,8 +124,8 @@ def _of_pair(pair: Mapping[str, Any], by_name: Mapping[str, Any]) -> list[str]:
             f"{a} is audited by its {queries[0]} query and {b} by its {queries[1]} query: their spread is "
             "that of different things and should not be compared."
         )
-    if _excludes_zero(per_head) and not (
-        _excludes_zero(averaged) and per_head["value"] * averaged["value"] > 0
+    if excludes_zero(per_head) and not (
+        excludes_zero(averaged) and per_head["value"] * averaged["value"] > 0
     ):
         notes.append(
             f"With the heads averaged first, {b} minus {a} is {_with_interval(averaged)}: the difference "
@@ -130,7 +134,7 @@ def _of_pair(pair: Mapping[str, Any], by_name: Mapping[str, Any]) -> list[str]:
     moved = {"nuclei": ("away from nuclei", "towards nuclei"), "glass": ("away from glass", "towards glass")}
     for region, (less, more) in moved.items():
         change = pair["enrichment"]["per_head"][region]
-        if _excludes_zero(change):
+        if excludes_zero(change):
             way = more if change["value"] > 0 else less
             warning = ": spread attention is not balanced attention" if way == "away from nuclei" else ""
             notes.append(
@@ -166,7 +170,8 @@ def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _excludes_zero(value: Mapping[str, float | None]) -> bool:
+def excludes_zero(value: Mapping[str, float | None]) -> bool:
+    """Whether an interval lies on one side of 0."""
     low, high = value["low"], value["high"]
     return low is not None and high is not None and (low > 0 or high < 0)
 

@@ -14,7 +14,7 @@ from dirl.card import digest
 from dirl.cells.networks import Network, check_mpp, find_nuclei, on_device, require
 from dirl.cells.nuclei import Finder, Image
 from dirl.cells.weights import Weights, find_weights
-from dirl.errors import ConfigError
+from dirl.errors import ConfigError, first_line
 
 MODEL = "cpsam_v2"
 HOME = "huggingface.co/mouseland/cellpose-sam"
@@ -83,8 +83,6 @@ def _own() -> Path:
     """Return the package's own weights; fetch them where they are not yet."""
     from cellpose.models import MODEL_DIR, cache_model_path
 
-    from dirl.encoders.weights import first_line
-
     path = Path(MODEL_DIR) / MODEL
     if not path.is_file():
         print(f"cellpose: fetching its weights (1.2 GB) from {HOME}", file=sys.stderr)
@@ -103,8 +101,6 @@ def _own() -> Path:
 def _load(path: Path, device: str) -> Any:
     import torch
     from cellpose.models import CellposeModel
-
-    from dirl.encoders.weights import first_line
 
     try:
         # Half precision is slow on most processors.

@@ -15,7 +15,7 @@ from dirl.card import digest
 from dirl.cells.networks import Network, check_mpp, find_nuclei, on_device, require
 from dirl.cells.nuclei import Finder, Image
 from dirl.cells.weights import HubFile, Weights, find_weights
-from dirl.errors import ConfigError
+from dirl.errors import ConfigError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -203,8 +203,6 @@ def _hover(maps: Maps) -> NDArray[np.int32]:
 @lru_cache(maxsize=1)
 def _load(name: str, model: str, path: Path, settings: str, device: str) -> Any:
     import torch
-
-    from dirl.encoders.weights import first_line
 
     module, family = model.split(".")
     try:

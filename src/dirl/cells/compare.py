@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.audit.intervals import Units, choose_units, interval, means
 from dirl.card import claim, finish, new_card
 from dirl.cells.grid import on_one_grid
 from dirl.cells.scores import SCORES, coverage_correlation, score, typed_pq
 from dirl.cells.sources import FileLabels, LabelImage, Source, open_sources
 from dirl.errors import ConfigError
 from dirl.files import replacing, write_json
+from dirl.intervals import Units, choose_units, interval, means
 from dirl.progress import bar
 from dirl.slides.slide import SAME_MPP
 

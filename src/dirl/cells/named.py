@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from dirl.cells.nuclei import Segmenter
 from dirl.cells.own_files import CellSource
 from dirl.config import CellsConfig
 from dirl.errors import ConfigError
+from dirl.options import parse_options
 from dirl.plugins import names, resolve
 
 GROUP = "dirl.segmenters"
@@ -27,7 +26,7 @@ class SegmenterName:
     argument
         What stands behind the colon of a declared name, as in ``labels:DIR``; None where nothing does.
     options
-        The ``key=value`` pairs, values read as YAML.
+        The ``key=value`` pairs.
     """
 
     target: str
@@ -48,20 +47,7 @@ def parse_segmenter(spec: str) -> SegmenterName:
     ConfigError
         If an option is not of the form key=value.
     """
-    named, *items = spec.split(",")
-    options: dict[str, Any] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise ConfigError(
-                f"option {item!r} is not of the form key=value",
-                where=f"segmenter {spec!r}",
-                remedy="write for example hovernet,weights=FILE; a path may hold no comma",
-            )
-        try:
-            options[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            options[key.strip()] = value
+    named, options = parse_options(spec)
     target, colon, argument = named.partition(":")
     if colon and target in names(GROUP):
         return SegmenterName(target, argument, options)

@@ -1,7 +1,5 @@
 """Weights of a segmentation network: a local file, or the one that its library names on the hub."""
 
-import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,6 +9,7 @@ from typing import Any
 from dirl.card import digest
 from dirl.errors import ConfigError
 from dirl.files import read_json
+from dirl.hub import fetching
 
 
 @dataclass(frozen=True)
@@ -84,20 +83,9 @@ def find_weights(segmenter: str, weights: str | None, hub: Mapping[str, HubFile]
 def _fetched(segmenter: str, source: HubFile) -> Weights:
     from huggingface_hub import hf_hub_download
 
-    from dirl.encoders.weights import first_line
-
-    print(f"{segmenter}: fetching its weights from the Hugging Face hub, unless cached", file=sys.stderr)
-    # Its client tells of every retry; what came of them is said once, below.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    try:
+    where, instead = f"segmenter {segmenter!r}", f"{segmenter},weights=FILE"
+    with fetching(segmenter, source.file, source.repository, instead, where=where, kind=ConfigError):
         return Weights(Path(hf_hub_download(source.repository, source.file)), source.classes)
-    except Exception as error:  # the hub's client raises whatever its transport does
-        raise ConfigError(
-            f"cannot fetch {source.file} ({first_line(error)})",
-            where=f"segmenter {segmenter!r}",
-            remedy=f"download {source.file} of huggingface.co/{source.repository} where there is a "
-            f"connection, and pass {segmenter},weights=FILE",
-        ) from error
 
 
 def _described(path: Path) -> Weights:

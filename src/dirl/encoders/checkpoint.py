@@ -42,6 +42,8 @@ class LoadedEncoder:
         The pretraining run that it comes from, if any.
     architecture, arguments
         What `timm.create_model` made it from.
+    random
+        Whether its weights are random, as asked for: nothing was learned, and it is its own control.
     """
 
     name: str
@@ -55,6 +57,7 @@ class LoadedEncoder:
     run: Path | None
     architecture: str
     arguments: Mapping[str, Any]
+    random: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -65,7 +68,7 @@ class LoadedEncoder:
         """Return the same architecture, freshly initialised: the control of what training changed."""
         model = create(self.architecture, self.arguments, seed).to(self.device)
         name = f"{self.name}, untrained"
-        return replace(self, name=name, model=model, digest=weights_digest(model), run=None)
+        return replace(self, name=name, model=model, digest=weights_digest(model), run=None, random=True)
 
     def token_grid(self, tile_px: int) -> tuple[int, int]:
         """Rows and columns of patch tokens on a tile of this side."""
@@ -94,6 +97,8 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
 
     Raises
     ------
+    ConfigError
+        If an option is not of the form key=value.
     EncoderError
         If there is no such model or run, if it is not a vision transformer, or if its weights cannot be
         had or do not fit.
@@ -187,7 +192,7 @@ def _load_run(spec: str, run: Path) -> LoadedEncoder:
 
 
 def _load_timm(spec: str, rest: str) -> LoadedEncoder:
-    named = parse_timm(spec, rest)
+    named = parse_timm(rest)
     architecture, arguments, normalisation, short = named.name, named.options, None, named.name
     weights = named.weights
     if Path(named.name).is_dir():
@@ -200,7 +205,9 @@ def _load_timm(spec: str, rest: str) -> LoadedEncoder:
         load_weights(model, Path(weights))
     if named.weights:
         short = f"{short} ({'random' if named.weights == 'random' else Path(named.weights).stem})"
-    return _loaded(short, spec, model, architecture, arguments, normalisation or model.pretrained_cfg, None)
+    normalisation = normalisation or model.pretrained_cfg
+    loaded = _loaded(short, spec, model, architecture, arguments, normalisation, None)
+    return replace(loaded, random=weights == "random")
 
 
 def _load_hf(spec: str, rest: str) -> LoadedEncoder:
@@ -219,7 +226,8 @@ def _load_hf(spec: str, rest: str) -> LoadedEncoder:
         model.load_state_dict(fitted.state)
     normalisation = {"mean": found.mean, "std": found.std, "input_size": (3, found.side, found.side)}
     short = Path(name).name + (" (random)" if comma else "")
-    return _loaded(short, spec, model, found.architecture, found.arguments, normalisation, None)
+    loaded = _loaded(short, spec, model, found.architecture, found.arguments, normalisation, None)
+    return replace(loaded, random=bool(comma))
 
 
 def _loaded(

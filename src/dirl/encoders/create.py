@@ -1,8 +1,6 @@
 """timm models by name and options, by a folder's config, or from the hub."""
 
 import difflib
-import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +8,12 @@ from typing import Any
 
 import timm
 import torch
-import yaml
 from timm import layers
 
-from dirl.encoders.weights import first_line
-from dirl.errors import EncoderError
+from dirl.errors import EncoderError, first_line
 from dirl.files import read_json
+from dirl.hub import fetching
+from dirl.options import parse_options
 
 # What timm wants as a class, by names that fit into a JSON file and on a command line.
 MLPS = ("GluMlp", "Mlp", "SwiGLU", "SwiGLUPacked")
@@ -58,22 +56,15 @@ class TimmFolder:
     normalisation: Mapping[str, Any]
 
 
-def parse_timm(spec: str, rest: str) -> TimmName:
+def parse_timm(rest: str) -> TimmName:
     """Take ``NAME[,weights=FILE|random][,key=value…]`` apart.
 
     Raises
     ------
-    EncoderError
+    ConfigError
         If an option is not of the form key=value.
     """
-    name, *items = rest.split(",")
-    options: dict[str, Any] = {}
-    for item in items:
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if not (key and equals and value):
-            remedy = "write weights=FILE or weights=random, and any argument of timm's as key=value"
-            raise EncoderError(f"option {item!r} is not of the form key=value", where=spec, remedy=remedy)
-        options[key] = value if key == "weights" else _value(value)
+    name, options = parse_options(rest)
     return TimmName(name, str(options.pop("weights", "")), options)
 
 
@@ -156,19 +147,10 @@ def fetch(name: str, options: Mapping[str, Any]) -> Any:
         reason = f"timm has no pretrained weights{f' {tag!r}' if tag else ''} of it"
         remedy = f"there are: {', '.join(tags) or 'none'}; or pass timm:{name},weights=FILE|random"
         raise EncoderError(reason, where=f"timm:{name}", remedy=remedy)
-    print(f"{name}: fetching its weights from the Hugging Face hub, unless cached", file=sys.stderr)
-    # Its client tells of every retry; what came of them is said once, below.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    try:
+    where, source = f"timm:{name}", getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None)
+    instead = f"{where},weights=model.safetensors"
+    with fetching(name, "model.safetensors", source, instead, where=where, kind=EncoderError):
         return timm.create_model(name, pretrained=True, **{**options, "num_classes": 0})
-    except Exception as error:  # the hub's client raises whatever its transport does
-        source = getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None)
-        raise EncoderError(
-            f"cannot fetch its weights ({first_line(error)})",
-            where=f"timm:{name}",
-            remedy=f"download model.safetensors of huggingface.co/{source} where there is a connection, and "
-            f"pass timm:{name},weights=model.safetensors",
-        ) from error
 
 
 def _known(name: str) -> None:
@@ -177,12 +159,3 @@ def _known(name: str) -> None:
         close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
         remedy = f"did you mean {', '.join(close or known[:4])}?"
         raise EncoderError("timm has no such model", where=f"timm:{name}", remedy=remedy)
-
-
-def _value(text: str) -> Any:
-    for read in (int, float, yaml.safe_load):  # YAML alone takes 1e-5 for a word
-        try:
-            return read(text)
-        except (ValueError, yaml.YAMLError):
-            continue
-    return text

@@ -4,9 +4,7 @@ Names and settings were read off the files of transformers 5.23 (``ViTModel``, `
 ``Dinov2WithRegistersModel``); the hub's older files have the same.
 """
 
-import logging
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dirl.encoders.weights import first_line, read_weights
+from dirl.encoders.weights import read_weights
 from dirl.errors import EncoderError
 from dirl.files import read_json
+from dirl.hub import fetching
 
 KINDS = ("vit", "dinov2", "dinov2_with_registers")
 STEM = {
@@ -200,15 +199,6 @@ def _file(name: str, file: str) -> Path:
         raise EncoderError("no such folder", where=f"hf:{name}", remedy="name a folder, or owner/name")
     from huggingface_hub import hf_hub_download
 
-    if file == "model.safetensors":
-        print(f"{name}: fetching its weights from the Hugging Face hub, unless cached", file=sys.stderr)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    try:
+    instead = "hf:FOLDER, which holds config.json and model.safetensors"
+    with fetching(name, file, name, instead, where=f"hf:{name}", kind=EncoderError):
         return Path(hf_hub_download(name, file))
-    except Exception as error:  # the hub's client raises whatever its transport does
-        raise EncoderError(
-            f"cannot fetch {file} ({first_line(error)})",
-            where=f"hf:{name}",
-            remedy=f"download config.json and model.safetensors of huggingface.co/{name} into a folder where "
-            "there is a connection, and pass hf:FOLDER",
-        ) from error

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from dirl.errors import EncoderError
+from dirl.errors import EncoderError, first_line
 
 
 def load_weights(model: Any, path: Path) -> None:
@@ -74,9 +74,3 @@ def weights_digest(model: nn.Module) -> str:
         total.update(key.encode())
         total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return total.hexdigest()[:16]
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, short enough for one line."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.audit.intervals import Units, interval, means
+from dirl.intervals import Units, interval, means
 
 Floats = NDArray[np.floating]
 

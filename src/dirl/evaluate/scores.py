@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from dirl.audit.intervals import Units, interval
+from dirl.intervals import Units, interval
 
 Floats = NDArray[np.float64]
 Interval = dict[str, float | None]

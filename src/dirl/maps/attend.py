@@ -42,11 +42,22 @@ class TileReader:
 
 @dataclass(frozen=True)
 class Probe:
-    """What one tile tells of an encoder: how many blocks and heads there are, and which block is meant."""
+    """What one tile tells of an encoder.
+
+    Attributes
+    ----------
+    blocks, heads
+        How many there are whose attention can be mapped.
+    block
+        The one that is meant, from 0.
+    query
+        Whose attention: as in `encoders.attention.AttentionRows`.
+    """
 
     blocks: int
     heads: int
     block: int
+    query: str
 
 
 def probe(encoder: LoadedEncoder, reader: TileReader) -> Probe:
@@ -67,7 +78,7 @@ def probe(encoder: LoadedEncoder, reader: TileReader) -> Probe:
     if not -blocks <= block < blocks:
         remedy = f"choose 0 to {blocks - 1}, or -1 for the last"
         raise ConfigError(f"{encoder.name} has {blocks} blocks", where=f"--block {block}", remedy=remedy)
-    return Probe(blocks, rows.patches.shape[2], block % blocks)
+    return Probe(blocks, rows.patches.shape[2], block % blocks, rows.query)
 
 
 def attend(

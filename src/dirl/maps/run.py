@@ -216,6 +216,7 @@ def _summary(
             "digest": encoder.digest,
             "blocks": plan.found.blocks,
             "heads": plan.found.heads,
+            "query": plan.found.query,
         },
         "block": plan.found.block,
         "heads": config.heads,
@@ -278,7 +279,7 @@ def _draw(
     shown = next((i for i, level in enumerate(levels) if max(level.shape) <= FIGURE_PX), len(levels) - 1)
     title = [
         f"{summary['slide']['slide_id']}, {summary['encoder']['name']}",
-        f"block {summary['block']} of 0 to {plan.found.blocks - 1}, mean of heads; "
+        f"{plan.found.query} query, block {summary['block']} of 0 to {plan.found.blocks - 1}, mean of heads; "
         f"within tiles: {summary['within']}; between tiles: {summary['between']}",
     ]
     figure = picture.map_figure(

@@ -33,8 +33,16 @@ def render(summary: Mapping[str, Any], card: Card, images: Mapping[str, tuple[st
         Figures by name: their kind, ``jpeg``, ``png`` or ``svg``, and their bytes.
     """
     titles = {name: title for name, title in TITLES.items() if _measured(summary, name)}
+    places = {one["name"]: one for one in summary["encoders"]}
     return page(
-        "report.html", card, images, summary=summary, titles=titles, headline=HEADLINE, primary=PRIMARY
+        "report.html",
+        card,
+        images,
+        summary=summary,
+        lines=[(line, places[line["encoder"]]) for line in summary["leaderboard"]],
+        titles=titles,
+        headline=HEADLINE,
+        primary=PRIMARY,
     )
 
 

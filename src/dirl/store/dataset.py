@@ -1,6 +1,7 @@
 """Reading a tile store: images and cells by number, the index as a table."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,12 @@ class TileStore:
         """Digest of the index, and so of which tiles there are and how long each is."""
         return digest(self.path / INDEX)
 
-    @property
+    @cached_property
     def tile_ids(self) -> NDArray[np.str_]:
         """Every tile's id."""
         return _strings(self.index["tile_id"])
 
-    @property
+    @cached_property
     def slide_ids(self) -> NDArray[np.str_]:
         """Every tile's slide."""
         return _strings(self.index["slide_id"])

@@ -46,6 +46,8 @@ class SlideMap:
     ----------
     name
         Encoder and block.
+    encoder, block
+        The same apart: the encoder's name, and the block's number.
     slide_id, slide_size_px
         The slide, and its size at level 0.
     size_px
@@ -58,6 +60,8 @@ class SlideMap:
         What its numbers are, in words.
     facts
         How it was made, for the reader.
+    regions
+        Its top regions, each a list of rings of x and y in level-0 pixels: the outline, then holes.
 
     Raises
     ------
@@ -72,7 +76,8 @@ class SlideMap:
         try:
             summary = read_json(path / "summary.json")
             encoder, placed = summary["encoder"], summary["map"]
-            self.name = f"{encoder['name']}, block {int(summary['block'])}"
+            self.encoder, self.block = str(encoder["name"]), int(summary["block"])
+            self.name = f"{self.encoder}, block {self.block}"
             self.slide_id = str(summary["slide"]["slide_id"])
             width, height = summary["slide"]["size_px"]
             self.slide_size_px = (int(width), int(height))
@@ -82,14 +87,16 @@ class SlideMap:
             self.unit = str(summary["unit"])
             self.facts = {
                 "encoder": str(encoder["spec"]),
+                "query": str(encoder["query"]),
                 "within tiles": str(summary["within"]),
                 "between tiles": str(summary["between"]),
                 "token": f"{float(placed['mpp']):g} µm",
             }
             # Only a name: what a summary says never leads out of its directory.
             self._file = path / Path(str(summary["files"]["float"])).name
+            self.regions = _rings(read_json(path / Path(str(summary["files"]["regions"])).name))
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise StoreError(f"damaged summary ({error!r})", where=path, remedy=REMEDY) from error
+            raise StoreError(f"damaged ({error!r})", where=path, remedy=REMEDY) from error
         self._tiff, self._levels = _open(self._file, len(self.channels), self.size_px)
         self._lock = Lock()
         self._tile = lru_cache(CACHED_TILES)(self._decode)
@@ -176,6 +183,17 @@ def _open(path: Path, channels: int, size_px: tuple[int, int]) -> tuple[tifffile
             raise StoreError("does not agree with its summary", where=path, remedy=REMEDY)
         stack.pop_all()  # it stays open
     return tiff, levels
+
+
+def _rings(collection: Mapping[str, Any]) -> list[list[list[list[float]]]]:
+    """Rings of every polygon of a GeoJSON FeatureCollection, with finite numbers."""
+    regions = []
+    for feature in collection["features"]:
+        rings = [[[float(x), float(y)] for x, y in ring] for ring in feature["geometry"]["coordinates"]]
+        if not all(math.isfinite(value) for ring in rings for point in ring for value in point):
+            raise ValueError("a region that is not finite")
+        regions.append(rings)
+    return regions
 
 
 def _channel(values: Mapping[str, Any]) -> Channel:

@@ -93,6 +93,10 @@ def _map_piece(scene: Scene, query: Query, which: str, channel: str) -> Answer |
     return "image/png", to_png(colour(values, colours, *span))
 
 
+def _map_regions(scene: Scene, query: Query, which: str) -> Answer:
+    return _json(scene.maps[int(which)].regions)
+
+
 ROUTES: tuple[tuple[str, Callable[..., Answer | None]], ...] = (
     (r"/api/scene", _scene),
     (r"/api/entries/(\d{1,9})", _entry),
@@ -104,6 +108,7 @@ ROUTES: tuple[tuple[str, Callable[..., Answer | None]], ...] = (
     (r"/api/tiles/(\d{1,9})\.jpg", _tile_image),
     (r"/api/maps/(\d{1,9})/(\d{1,4})/(\d{1,2})/(\d{1,9})_(\d{1,9})\.png", _map_tile),
     (r"/api/maps/(\d{1,9})/(\d{1,4})/piece\.png", _map_piece),
+    (r"/api/maps/(\d{1,9})/regions", _map_regions),
 )
 
 

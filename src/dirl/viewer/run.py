@@ -2,8 +2,10 @@
 
 import socket
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from dirl.viewer.scene import Options, Scene
 from dirl.viewer.server import Viewer
@@ -39,7 +41,8 @@ def open_viewer(
     Returns
     -------
     Viewer
-        A `socketserver` server with a ``url``: ``serve_forever`` runs it, ``server_close`` ends it.
+        A `socketserver` server with a ``url``, which holds its token: ``serve_forever`` runs it,
+        ``server_close`` ends it.
 
     Raises
     ------
@@ -69,16 +72,31 @@ def view(
 
     The others, and what is raised, are those of `open_viewer`.
     """
-    with open_viewer(
-        path, audit=audit, maps=maps, features=features, mpp_override=mpp_override, host=host, port=port
-    ) as viewer:
+    with (
+        open_viewer(
+            path, audit=audit, maps=maps, features=features, mpp_override=mpp_override, host=host, port=port
+        ) as viewer,
+        ExitStack() as stack,
+    ):
         try:
             print(how_to_reach(viewer), flush=True)
             if browser:
-                webbrowser.open(viewer.url)
+                webbrowser.open(stack.enter_context(_doorway(viewer.url)))
             viewer.serve_forever()
         except KeyboardInterrupt:
             print()
+
+
+@contextmanager
+def _doorway(url: str) -> Iterator[str]:
+    """A page that only this account can read and that leads on to `url`.
+
+    The list of processes, which every account can read, then shows the page's name and not the token.
+    """
+    with NamedTemporaryFile("w", prefix="dirl-view-", suffix=".html") as page:
+        page.write(f'<meta http-equiv="refresh" content="0; url={url}">')
+        page.flush()
+        yield Path(page.name).as_uri()
 
 
 def how_to_reach(viewer: Viewer) -> str:
@@ -88,10 +106,11 @@ def how_to_reach(viewer: Viewer) -> str:
     if viewer.host in {"127.0.0.1", "::1", "localhost"}:
         lines.append(
             f"from another machine: ssh -L {port}:localhost:{port} {socket.gethostname()}, "
-            f"then http://localhost:{port}/ there"
+            f"then http://localhost:{port}/?token={viewer.token} there"
         )
     else:
         lines.append(
-            f"warning: whoever reaches {viewer.host} can see these slides; the default, 127.0.0.1, is safer"
+            f"warning: nothing between {viewer.host} and the reader is encrypted, the token neither; the "
+            "default, 127.0.0.1, and a tunnel are safer"
         )
     return "\n".join([*lines, "Ctrl-C ends it"])

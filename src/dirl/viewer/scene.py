@@ -141,7 +141,10 @@ class Scene:
             "maps": [
                 {
                     "name": one.name,
+                    "encoder": one.encoder,
+                    "block": one.block,
                     "folder": one.path.resolve().name,
+                    "regions": len(one.regions),
                     "entry": entry,
                     "size_px": one.size_px,
                     "token_px": one.token_px,

@@ -1,13 +1,19 @@
 """The viewer's server: a few GET routes of the standard library's HTTP server, on loopback.
 
+Loopback is open to every account of the machine, so each request must bring a secret: the address that is
+printed has it, and what answers that address puts it into a cookie, so that links need not have it.
+
 Nothing that a request says is ever made into a path: assets are held in memory by name, and everything else
 is found by number in what was opened when the server started.
 """
 
 import ipaddress
+import secrets
 import socket
 import sys
+from hmac import compare_digest
 from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
@@ -41,6 +47,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 IDLE_S = 60
+NO_TOKEN = b"open the whole address that `dirl view` printed, with its token\n"
 
 
 class Viewer(ThreadingHTTPServer):
@@ -57,12 +64,20 @@ class Viewer(ThreadingHTTPServer):
     ------
     ConfigError
         If the address cannot be bound.
+
+    Attributes
+    ----------
+    token
+        The secret, new for every server.
+    cookie
+        Name of the cookie that holds it: its own, since cookies are those of a host and not of a port.
     """
 
     daemon_threads = True
 
     def __init__(self, scene: Scene, host: str = "127.0.0.1", port: int = 0) -> None:
         self.scene = scene
+        self.token, self.cookie = secrets.token_urlsafe(24), f"dirl-{secrets.token_hex(4)}"
         self.assets = read_assets()
         self.host = host
         try:
@@ -79,10 +94,19 @@ class Viewer(ThreadingHTTPServer):
         return int(self.server_address[1])
 
     @property
-    def url(self) -> str:
-        """Address for a browser on this machine."""
+    def address(self) -> str:
+        """Address on this machine, without the token."""
         host = "localhost" if self.host in {"0.0.0.0", "::", ""} else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+    @property
+    def url(self) -> str:
+        """Address that lets a browser on this machine in."""
+        return f"{self.address}?token={self.token}"
+
+    def is_secret(self, given: str) -> bool:
+        """Whether it is the token, in the same time however much of it is right."""
+        return compare_digest(given.encode(), self.token.encode())
 
     def server_bind(self) -> None:
         """Bind without looking the machine's name up, which can take seconds."""
@@ -116,8 +140,12 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(HTTPStatus.MISDIRECTED_REQUEST, ("text/plain", b"not served under this name\n"))
         try:
             parts = urlsplit(self.path)
-            asset = self.server.assets.get(parts.path)
-            answer = asset or respond(self.server.scene, parts.path, parse_qs(parts.query))
+            query = parse_qs(parts.query)
+            if self.server.is_secret(query.get("token", [""])[0]):
+                return self._let_in()
+            if not self.server.is_secret(self._cookie()):
+                return self._send(HTTPStatus.FORBIDDEN, ("text/plain; charset=utf-8", NO_TOKEN))
+            answer = self.server.assets.get(parts.path) or respond(self.server.scene, parts.path, query)
         except DirlError as error:
             text = f"{error}\n".encode()
             return self._send(HTTPStatus.INTERNAL_SERVER_ERROR, ("text/plain; charset=utf-8", text))
@@ -136,6 +164,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: a slide is thousands of requests."""
+
+    def _let_in(self) -> None:
+        """Keep the token in a cookie, and go on without it in the address, what is behind # being kept."""
+        cookie = f"{self.server.cookie}={self.server.token}; Path=/; HttpOnly; SameSite=Lax"
+        headers = {"Location": "/", "Set-Cookie": cookie}
+        self._send(HTTPStatus.SEE_OTHER, ("text/plain", b""), **headers)
+
+    def _cookie(self) -> str:
+        try:
+            held = SimpleCookie(self.headers.get("Cookie", "")).get(self.server.cookie)
+        except CookieError:
+            return ""
+        return "" if held is None else held.value
 
     def _send(self, status: HTTPStatus, answer: Answer, **headers: str) -> None:
         kind, body = answer

@@ -2,7 +2,7 @@
 
 import { buildControls, syncControls } from "./controls.js";
 import { $, get, toast } from "./dom.js";
-import { Nuclei, drawChosen, drawGrid, drawMeasure, tileAt, tilesIn } from "./drawing.js";
+import { Nuclei, Regions, drawChosen, drawGrid, drawMeasure, tileAt, tilesIn } from "./drawing.js";
 import { listenToKeys } from "./keys.js";
 import { Pane } from "./pane.js";
 import { fromLink, state, toLink } from "./state.js";
@@ -13,7 +13,9 @@ const app = { scene: null, entry: null, panes: [], panel: null, values: [null, n
 async function start() {
   app.scene = await get("/api/scene");
   document.title = `${app.scene.title} · dirl view`;
-  app.nuclei = new Nuclei(() => app.panes.forEach((pane) => pane.redraw()));
+  const redraw = () => app.panes.forEach((pane) => pane.redraw());
+  app.nuclei = new Nuclei(redraw);
+  app.regions = new Regions(redraw);
   app.panes = [0, 1].map((number) => new Pane($("panes"), number, (pane, context) => paint(pane, context, number)));
   app.panes.forEach((pane, number) => connect(pane, number));
   app.panel = new TilePanel($("tile"), app.scene, () => moves.choose(null), moves.jump);
@@ -109,6 +111,7 @@ function mapOf(side) {
   const held = app.scene.maps[map];
   return state.by === "map" && held && held.entry === state.entry ? { map, channel, held } : null;
 }
+app.mapOf = mapOf;
 
 // Lowest and highest value that a pane colours.
 function spanOf(side) {
@@ -185,6 +188,8 @@ function paint(pane, context, side) {
   if (state.show.nuclei && app.scene.cells.length) {
     hint = app.nuclei.draw(context, state.entry, app.entry, state.cells, tiles, place);
   }
+  const shown = mapOf(side);
+  if (state.show.regions && shown) app.regions.draw(context, shown.map, place);
   const chosen = app.entry.numbers.indexOf(state.tile);
   if (chosen >= 0) drawChosen(context, app.entry, chosen, place);
   return hint;

@@ -13,7 +13,7 @@ export function buildControls(app) {
   $("entry").onchange = () => moves.open(Number($("entry").value));
   choices($("cells"), scene.cells.map((name, i) => [i, name]), state.cells);
   choices($("colours"), Object.keys(scene.colours).map((name) => [name, name]), state.colours);
-  for (const name of ["tissue", "grid", "nuclei"]) {
+  for (const name of Object.keys(state.show)) {
     $(name).onchange = () => { state.show[name] = $(name).checked; app.apply(); };
   }
   $("cells").onchange = () => { state.cells = Number($("cells").value); app.apply(); };
@@ -41,10 +41,11 @@ export function syncControls(app) {
   $("note").textContent = entry.note;
   $("note").title = entry.note;
   $("split").setAttribute("aria-pressed", String(state.split));
-  for (const name of ["tissue", "grid", "nuclei"]) $(name).checked = state.show[name];
+  for (const name of Object.keys(state.show)) $(name).checked = state.show[name];
   $("tissue-line").hidden = !entry.tissue;
   $("grid-line").hidden = !entry.numbers.length;
   $("nuclei-line").hidden = !scene.cells.length;
+  $("regions-line").hidden = ![0, 1].some((side) => app.mapOf(side)?.held.regions);
   $("cells-field").hidden = scene.cells.length < 2;
   $("cells").value = String(state.cells);
   const classes = entry.classes[scene.cells[state.cells]] ?? [];
@@ -94,12 +95,25 @@ function titled(side, ...fields) {
 
 function mapFields(app, side, maps) {
   const pane = state.panes[side];
-  const folders = new Map(maps.map(([i, one]) => [i, one.name]));
-  const same = (name) => [...folders.values()].filter((other) => other === name).length > 1;
   const shown = app.scene.maps[pane.map];
+  const spec = (one) => one.facts.encoder; // names of runs in different folders may be alike
+  const encoders = new Map(maps.map(([, one]) => [spec(one), one.encoder]));
+  const alike = (name) => [...encoders.values()].filter((other) => other === name).length > 1;
+  const blocks = maps.filter(([, one]) => spec(one) === spec(shown)).sort(([, a], [, b]) => a.block - b.block);
+  const twice = (block) => blocks.filter(([, one]) => one.block === block).length > 1;
+  const choose = ([map, one]) => {
+    const channel = one.channels.length > pane.channel ? pane.channel : 0;
+    Object.assign(pane, { map, channel });
+    app.apply();
+  };
   return titled(side,
-    field("Map", maps.map(([i, one]) => [i, same(one.name) ? `${one.name} (${one.folder})` : one.name]), pane.map,
-      (value) => { Object.assign(pane, { map: Number(value), channel: 0 }); app.apply(); }),
+    field("Encoder", [...encoders].map(([key, name]) => [key, alike(name) ? `${name} (${key})` : name]), spec(shown),
+      (key) => {
+        const own = maps.filter(([, one]) => spec(one) === key);
+        choose(own.find(([, one]) => one.block === shown.block) ?? own[0]);
+      }),
+    field("Block", blocks.map(([i, one]) => [i, `block ${one.block}${twice(one.block) ? ` (${one.folder})` : ""}`]),
+      pane.map, (value) => choose(blocks.find(([i]) => i === Number(value)))),
     shown.channels.length > 1 ? field("Heads", shown.channels.map((one, i) => [i, one.name]), pane.channel,
       (value) => { pane.channel = Number(value); app.apply(); }) : null,
     make("p", { className: "facts", textContent:

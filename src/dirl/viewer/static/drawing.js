@@ -1,6 +1,6 @@
 // What is drawn over a pane: the tile grid, measures of tiles, nuclei.
 
-import { get } from "./dom.js";
+import { get, toast } from "./dom.js";
 
 const NO_CLASS = "#ffe600";
 const CLASSES = ["#56b4e9", "#e69f00", "#2fd6a3", "#f0e442", "#ff7b39", "#e58ac0", "#4d8dff", "#ffffff"];
@@ -107,6 +107,42 @@ export class Nuclei {
     }
     return this.held.get(key);
   }
+}
+
+// Outlines of where a map is highest, fetched once for each map.
+export class Regions {
+  constructor(redraw) {
+    this.redraw = redraw;
+    this.held = new Map();
+  }
+
+  draw(context, map, place) {
+    if (!this.held.has(map)) {
+      this.held.set(map, new Path2D());
+      get(`/api/maps/${map}/regions`)
+        .then((regions) => this.held.set(map, toPath(regions.flat())))
+        .catch((error) => toast(error.message))
+        .finally(this.redraw);
+    }
+    context.save();
+    context.translate(place.x, place.y);
+    context.scale(place.scale, place.scale);
+    for (const [colour, width] of [["rgba(0, 0, 0, .7)", 4], ["#ffffff", 1.8]]) {
+      context.strokeStyle = colour;
+      context.lineWidth = width / place.scale;
+      context.stroke(this.held.get(map));
+    }
+    context.restore();
+  }
+}
+
+function toPath(rings) {
+  const path = new Path2D();
+  for (const [start, ...rest] of rings) {
+    path.moveTo(...start);
+    for (const point of rest) path.lineTo(...point);
+  }
+  return path;
 }
 
 function toPaths(nuclei) {

@@ -34,6 +34,7 @@ export function listenToKeys(app) {
     [["t"], "tissue", toggle("tissue")],
     [["g"], "tile grid", toggle("grid")],
     [["n"], "nuclei", toggle("nuclei")],
+    [["r"], "top regions of the map, mean of heads", toggle("regions")],
     [["a"], "attention", colourBy("map")],
     [["m"], "measure of tiles", colourBy("measure")],
     [["["], "fainter", opacity(-10)],

@@ -3,7 +3,7 @@
 export const state = {
   entry: 0,
   place: null, // {x, y, mpp}: centre in pixels of the picture, µm per pixel of the screen; null is all of it
-  show: { tissue: false, grid: false, nuclei: false },
+  show: { tissue: false, grid: false, nuclei: false, regions: false },
   cells: 0,
   by: "nothing", // or "map", "measure"
   panes: [
