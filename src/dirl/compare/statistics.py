@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.audit.intervals import Units
 from dirl.compare.entries import Comparable
 from dirl.evaluate.scores import Scored, score
+from dirl.intervals import Units
 from dirl.study.stats import holm
 
 METRICS = ("balanced_accuracy", "macro_f1")

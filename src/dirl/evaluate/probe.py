@@ -22,7 +22,6 @@ from dirl.evaluate.splits import validation_part
 from dirl.evaluate.task import Task, make_task
 from dirl.features.h5 import read_features
 from dirl.files import read_json, write_json
-from dirl.intervals import Units, choose_units
 from dirl.progress import bar
 from dirl.store.index import write_table
 

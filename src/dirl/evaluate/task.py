@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.audit.intervals import Units, choose_units
 from dirl.config import ProbeConfig
 from dirl.errors import ConfigError
 from dirl.evaluate.labels import Known, Labels
 from dirl.evaluate.splits import Sources, Split, find_sources, make_split
+from dirl.intervals import Units, choose_units
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
 
-from dirl.audit.intervals import choose_units, interval, ratios
 from dirl.config import RobustConfig
 from dirl.errors import ConfigError
 from dirl.evaluate.labels import Labels
 from dirl.evaluate.scores import Interval, score
 from dirl.evaluate.task import Task, make_task
+from dirl.intervals import choose_units, interval, ratios
 from dirl.randomness import hashes
 from dirl.robust.drawn import DrawnTiles
 from dirl.robust.score import held_out_scores

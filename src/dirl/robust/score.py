@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.audit.intervals import interval, means
 from dirl.evaluate.knn import knn_scores
 from dirl.evaluate.linear import linear_scores
 from dirl.evaluate.scores import Interval, Scored, score
 from dirl.evaluate.splits import validation_part
 from dirl.evaluate.task import Task
+from dirl.intervals import interval, means
 from dirl.robust.conditions import Condition
 
 Floats = NDArray[np.floating]
