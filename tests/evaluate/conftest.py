@@ -41,6 +41,7 @@ def make_features(tmp_path: Path) -> Maker:
             "slide_id": np.full(count, "folder") if slides is None else slides,
             "patient_id": nothing if patients is None else patients,
             "label": labels,
+            "hash": np.random.default_rng(5).integers(0, 2**63, count).astype(np.uint64),
         }
         floors = {"untrained": noise, "colour_statistics": noise, "colour_histogram": histogram}
         card = claim(out, new_card("embed", {"encoder": "mine"}, {"store": "s", "encoder": name}))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dirl.card import claim, digest, finish, new_card
 from dirl.config import ProbeConfig
+from dirl.evaluate.duplicates import Duplicates, across_folds
 from dirl.evaluate.fewshot import few_shot
 from dirl.evaluate.gate import judge
 from dirl.evaluate.knn import neighbours, side_by_side, standardise, vote
@@ -31,6 +32,7 @@ FEATURES, HISTOGRAM = "features", "colour_histogram"
 RAW, STANDARDISED = "raw", "standardised"
 JOINT = "features_and_colour_histogram"
 LEAK = 0.8
+SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,8 @@ def probe(
         found[JOINT] = {first: score(task.classes[task.held_out], joint[first], task.units)}
 
     leak = float(found[HISTOGRAM][first].values[0])
+    ids = held.tile_ids[labelled]
+    duplicates = across_folds(held.hashes[labelled], held.floors[HISTOGRAM][labelled], task.split.folds)
     summary: dict[str, Any] = {
         "features": str(features),
         "encoder": held.card.config["encoder"],
@@ -151,10 +155,11 @@ def probe(
         "results": results,
         "joint": {"width": both.shape[1], first: found[JOINT][first].intervals()},
         "leak": {"histogram_knn": leak, "threshold": LEAK, "flagged": leak > LEAK},
+        "duplicates": _described(duplicates, ids),
         "gate": judge({name: each[first] for name, each in found.items()}, config.neighbours[0]),
-        "notes": _notes(task, given, leak),
+        "notes": _notes(task, given, leak, duplicates),
     }
-    _write_predictions(out, held.tile_ids[labelled], task, predictions)
+    _write_predictions(out, ids, task, predictions)
     write_json(out / "summary.json", summary)
     finish(out, card, {"tiles": summary["tiles"], "classes": len(task.names)})
     return ProbeResult(out, read_json(out / "summary.json"))
@@ -224,7 +229,7 @@ def _describe(scored: Mapping[str, Scored], width: int, costs: list[float]) -> d
     return {"width": width, **described, "costs": costs}
 
 
-def _notes(task: Task, given: Labels, leak: float) -> list[str]:
+def _notes(task: Task, given: Labels, leak: float, duplicates: Duplicates) -> list[str]:
     notes = []
     if task.split.scheme == "stain":
         notes.append(
@@ -236,6 +241,11 @@ def _notes(task: Task, given: Labels, leak: float) -> list[str]:
             f"This split leaks: colour alone scores {leak:.2f}, above {LEAK}. Its scores prove nothing; name "
             "patients, slides or groups."
         )
+    if len(duplicates):
+        notes.append(
+            f"Near-duplicates stand in different folds: {len(duplicates)} pairs, listed under duplicates in "
+            "summary.json. Keep them together, or leave them out."
+        )
     if task.units.kind == "tiles":
         why = "are unknown" if task.sources is None else "are too few to resample"
         notes.append(f"Patients and slides {why}: intervals are over tiles, and so too narrow.")
@@ -244,6 +254,14 @@ def _notes(task: Task, given: Labels, leak: float) -> list[str]:
             f"Rows of the labels that name tiles or slides which the features lack: {given.unknown}."
         )
     return notes
+
+
+def _described(duplicates: Duplicates, tile_ids: NDArray[np.str_]) -> dict[str, Any]:
+    pairs = zip(duplicates.first[:SHOWN].tolist(), duplicates.second[:SHOWN].tolist(), strict=True)
+    return {
+        "pairs": len(duplicates),
+        "first_pairs": [[str(tile_ids[one]), str(tile_ids[other])] for one, other in pairs],
+    }
 
 
 def _write_predictions(

@@ -17,12 +17,13 @@ from dirl.encoders.device import choose_device
 from dirl.errors import ConfigError, EncoderError
 from dirl.features.colour import colour_histogram, colour_statistics
 from dirl.features.h5 import FLOORS, FLOORS_DIR, ROWS_DIR, STRINGS, Features, read_features, write_rows
+from dirl.features.hash import perceptual_hash
 from dirl.progress import bar
 from dirl.randomness import hashes
 from dirl.store.dataset import TileStore
 
-Batch = tuple[Tensor, NDArray[np.float32], NDArray[np.float32]]
 Rows = dict[str, NDArray[Any]]
+Batch = tuple[Tensor, Rows]
 
 
 def embed(
@@ -132,16 +133,19 @@ def choose_tiles(
 
 
 class _Tiles(Dataset[Batch]):
-    """Reads batches of tiles, and the colour floors of each."""
+    """Reads batches of tiles, the colour floors of each, and its perceptual hash."""
 
     def __init__(self, store: TileStore) -> None:
         self.store = store
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         images = [self.store.image(i) for i in indices]
-        statistics = np.stack([colour_statistics(image) for image in images])
-        histograms = np.stack([colour_histogram(image) for image in images])
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), statistics, histograms
+        seen: Rows = {
+            "colour_statistics": np.stack([colour_statistics(image) for image in images]),
+            "colour_histogram": np.stack([colour_histogram(image) for image in images]),
+            "hash": np.array([perceptual_hash(image) for image in images]),
+        }
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), seen
 
 
 def _embedded(
@@ -169,12 +173,12 @@ def _embedded(
     for slide, listed in batches.items():
         found: dict[str, list[NDArray[Any]]] = {}
         for _ in listed:
-            images, statistics, histograms = next(loader)
+            images, seen = next(loader)
             computed = {name: checkpoint.embed(one, images).cpu().numpy() for name, one in encoders.items()}
             if not all(np.isfinite(values).all() for values in computed.values()):
                 reason = f"gives features that are not finite, first on slide {slide}"
                 raise EncoderError(reason, where=encoders["features"].spec, remedy="its weights are damaged")
-            computed |= {"colour_statistics": statistics, "colour_histogram": histograms}
+            computed |= seen
             for name, values in computed.items():
                 found.setdefault(name, []).append(values)
             advance(len(images))

@@ -2,8 +2,9 @@
 
 ``h5_files/SLIDE.h5`` is what CLAM's and TRIDENT's readers open: ``features`` (n, d), float32, and ``coords``
 (n, 2), the tiles' top-left corners in level-0 pixels, with TRIDENT's attributes. Beside them stand
-``tile_id``, ``slide_id``, ``patient_id`` and ``label`` (empty where unknown), ``ready_made``, and ``index``,
-the tile's number in its store. ``floors/SLIDE.h5`` holds, row for row, what features are to be compared with.
+``tile_id``, ``slide_id``, ``patient_id`` and ``label`` (empty where unknown), ``ready_made``, ``hash``, a
+perceptual hash, and ``index``, the tile's number in its store. ``floors/SLIDE.h5`` holds, row for row, what
+features are to be compared with.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ Strings = NDArray[np.str_]
 ROWS_DIR, FLOORS_DIR = "h5_files", "floors"
 FLOORS = ("untrained", "colour_statistics", "colour_histogram")
 STRINGS = ("tile_id", "slide_id", "patient_id", "label")
-ROWS = ("features", "coords", "index", "ready_made", *STRINGS)
+ROWS = ("features", "coords", "index", "ready_made", "hash", *STRINGS)
 AGAIN = "embed again with --overwrite"
 
 
@@ -48,6 +49,8 @@ class Features:
         Top-left corners (x, y) in level-0 pixels.
     ready_made : ndarray of shape (t,), bool
         The tile came ready-made, so that its "slide" is a folder of tiles of unknown slides.
+    hashes : ndarray of shape (t,), uint64
+        See `dirl.features.hash.perceptual_hash`.
     """
 
     path: Path
@@ -60,6 +63,7 @@ class Features:
     labels: Strings
     coords: NDArray[np.int64]
     ready_made: NDArray[np.bool_]
+    hashes: NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -122,6 +126,7 @@ def read_features(path: Path) -> Features:
         labels=rows["label"],
         coords=rows["coords"],
         ready_made=rows["ready_made"],
+        hashes=rows["hash"],
     )
     _check(features)
     return features
