@@ -9,6 +9,7 @@ from dirl.config import (
     AuditConfig,
     CellsConfig,
     MapConfig,
+    MilConfig,
     PretrainRecipe,
     ProbeConfig,
     TileConfig,
@@ -22,6 +23,7 @@ from dirl.export.run import export
 from dirl.features.embed import embed
 from dirl.features.h5 import Features, read_features
 from dirl.maps.run import map_slide
+from dirl.mil.run import mil
 from dirl.pretrain.run import load_run, pretrain
 from dirl.store.build import tile
 from dirl.store.dataset import CellStore, TileStore
@@ -35,6 +37,7 @@ __all__ = [
     "CellsConfig",
     "Features",
     "MapConfig",
+    "MilConfig",
     "PretrainRecipe",
     "ProbeConfig",
     "StudyConfig",
@@ -54,6 +57,7 @@ __all__ = [
     "load_run",
     "load_study",
     "map_slide",
+    "mil",
     "pretrain",
     "probe",
     "read_features",

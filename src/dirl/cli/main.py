@@ -21,6 +21,7 @@ from dirl.cli.doctor import doctor
 from dirl.cli.embed import embed
 from dirl.cli.export import export
 from dirl.cli.map import map_slide
+from dirl.cli.mil import mil
 from dirl.cli.pretrain import pretrain
 from dirl.cli.probe import probe
 from dirl.cli.study import study
@@ -77,7 +78,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 COMMANDS = (
     *(demo, doctor, tile, cells, cells_report, cells_score, cells_export),
-    *(pretrain, study, embed, probe, audit, export, view),
+    *(pretrain, study, embed, probe, mil, audit, export, view),
 )
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(guarded(command))
