@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 # Slides in a step. The partial likelihood compares those within one, so it needs more.
-SLIDES, SLIDES_OF_COX = 8, 32
+SLIDES, SLIDES_OF_COX = 8, 16
 WEIGHT_DECAY = 1e-2
 
 
