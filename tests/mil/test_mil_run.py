@@ -83,20 +83,24 @@ def test_a_map_takes_the_attention_as_weights(cohort, run):
 
 
 def test_survival(cohort, run, capsys, quick):
-    generator = np.random.default_rng(1)
-    times = [generator.exponential(2 if i % 2 else 40) for i in range(24)]
+    times = [i if i % 2 else 50 + i for i in range(24)]
     features, labels = cohort({"time": times, "event": [int(i % 5 > 0) for i in range(24)]})
-    learnt = {"epochs": 4, "folds": 2, "learning_rates": (0.05,)}
-    config = quick.model_copy(update={"survival": True, "models": None} | learnt)
+    config = quick.model_copy(update={"survival": True, "folds": 2, "epochs": 15, "learning_rates": (0.05,)})
     result = run(features, labels, config=config)
-    found = result.summary["results"]["features"]
-    assert list(found) == ["mean", "abmil", "transmil", "dsmil"]
-    assert found["abmil"]["concordance"]["value"] > 0.6
-    assert any(note.startswith("clam is left out") for note in result.summary["notes"])
+    assert result.summary["results"]["features"]["abmil"]["concordance"]["value"] > 0.6
+    assert result.summary["task"] == "survival" and result.summary["classes"] == {"censored": 5, "event": 19}
     table = pyarrow.csv.read_csv(result.path / "predictions.csv")
     assert {"time", "event", "log_risk"} <= set(table.column_names)
     show(result)
     assert "concordance" in capsys.readouterr().out
+
+
+def test_what_needs_classes_is_not_asked_of_survival(cohort, run, quick):
+    features, labels = cohort({"time": list(range(24)), "event": [1] * 24})
+    config = quick.model_copy(update={"survival": True, "models": None, "folds": 2, "epochs": 1})
+    summary = run(features, labels, config=config).summary
+    assert list(summary["results"]["features"]) == ["mean", "abmil", "transmil", "dsmil"]
+    assert any(note.startswith("clam is left out") for note in summary["notes"])
     with pytest.raises(ConfigError, match=r"--model clam: .* needs classes"):
         run(features, labels, "other", config.model_copy(update={"models": ("clam",)}))
 
