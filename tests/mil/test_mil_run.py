@@ -84,8 +84,9 @@ def test_a_map_takes_the_attention_as_weights(cohort, run):
 
 def test_survival(cohort, run, capsys, quick):
     times = [i if i % 2 else 50 + i for i in range(24)]
-    features, labels = cohort({"time": times, "event": [int(i % 5 > 0) for i in range(24)]})
-    config = quick.model_copy(update={"survival": True, "folds": 2, "epochs": 15, "learning_rates": (0.05,)})
+    given = {"event": [int(i % 5 > 0) for i in range(24)], "fold": [i // 2 % 6 % 2 for i in range(24)]}
+    features, labels = cohort({"time": times} | given)
+    config = quick.model_copy(update={"survival": True, "epochs": 12, "learning_rates": (0.05,)})
     result = run(features, labels, config=config)
     assert result.summary["results"]["features"]["abmil"]["concordance"]["value"] > 0.6
     assert result.summary["task"] == "survival" and result.summary["classes"] == {"censored": 5, "event": 19}
