@@ -51,6 +51,11 @@ def main():
         models=tuple(given.models), inner_folds=2, width=given.width, epochs=given.epochs,
         learning_rates=(1e-3,), seed=given.seed,
     )  # fmt: skip
+    fewest = np.bincount(sources[positive], minlength=SOURCES).min()
+    if max(given.shares) * LARGEST > fewest:
+        parser.error(
+            f"a source holds {fewest} tiles of {given.positive}, too few for --shares {max(given.shares)}"
+        )
     rows = []
     for share in given.shares:
         bags = make_bags(positive, sources, share, given.bags, given.seed)

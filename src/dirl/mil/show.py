@@ -45,7 +45,8 @@ def show(result: MilResult, console: Console | None = None) -> None:
     console.print(
         f"{summary['task'].capitalize()}, chance {summary['chance']:.3f}: {summary['slides']} slides of "
         f"{summary['tiles']} tiles, {split['folds']} fold{'s' * (split['folds'] > 1)} by {groups}, "
-        f"intervals over {summary['interval']['over']}; in brackets {METRICS[metrics[0]]} of the floors",
+        f"intervals over {summary['interval']['over']}"
+        + (f"; in brackets {METRICS[metrics[0]]} on the floors" if floors else ""),
         highlight=False,
         soft_wrap=True,
     )
