@@ -11,9 +11,11 @@ class DSMIL(nn.Module):
 
     The first stream scores tiles, and a bag by its highest tile of each class. The second pools the tiles by
     the softmax of ``q_i · q_m / √width`` with the query q_m of that tile, and scores all classes' bags
-    together. The attention reported is that of the class which the bag is given.
+    together. The attention reported is that of the class which the bag is given; of a positive bag that is
+    taken for a negative one, it is likeness to the tile that speaks most for "negative".
 
-    Differs from the paper: no multi-scale features and no dropout.
+    Differs from the paper: classes exclude each other (softmax, not a sigmoid each), no multi-scale features
+    and no dropout.
 
     Parameters
     ----------
