@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 import h5py
+import matplotlib as mpl
 import numpy as np
 import pyarrow.parquet as pq
 from sklearn.metrics import roc_auc_score
@@ -23,7 +24,7 @@ from dirl.api import MilConfig, mil, read_features
 from dirl.evaluate.splits import stain_clusters
 from dirl.files import read_json, remove, write_json
 from dirl.mil.show import MODELS
-from dirl.report.style import COLOURS, encode, new_figure
+from dirl.report.style import COLOURS, STYLE, encode, new_figure
 
 SOURCES, SMALLEST, LARGEST = 5, 50, 500
 
@@ -73,7 +74,8 @@ def main():
                     f"{share:g} {name} {model}: AUROC {row['auroc']['value']:.3f}, recovery {row['recovery']}"
                 )
             write_json(given.out / "bags.json", report(given, features, result, rows))
-    (given.out / "bags.png").write_bytes(draw(rows, given.sets))
+    with mpl.rc_context(STYLE):
+        (given.out / "bags.png").write_bytes(draw(rows, given.sets))
 
 
 def deal_sources(features, seed):
@@ -162,8 +164,9 @@ def draw(rows, sets):
                 axes[:, column], (("auroc", "value"), ("recovery", "median")), strict=True
             ):
                 axis.plot(x, [row[key][middle] for row in chosen], **style)
-                low, high = ([row[key][end] for row in chosen] for end in ("low", "high"))
-                axis.fill_between(x, low, high, color=COLOURS[number], alpha=0.08, linewidth=0)
+            # Quartiles over bags; the intervals of the bags' AUROC all overlap, and stand in the JSON.
+            low, high = ([row["recovery"][end] for row in chosen] for end in ("low", "high"))
+            axes[1, column].fill_between(x, low, high, color=COLOURS[number], alpha=0.1, linewidth=0)
         axes[0, column].set_title(titles.get(name, name), loc="left")
         axes[1, column].set_xlabel("positive tiles in a positive bag (%)")
         for axis in axes[:, column]:
