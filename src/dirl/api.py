@@ -10,6 +10,7 @@ from dirl.config import (
     AuditConfig,
     CellsConfig,
     MapConfig,
+    MilConfig,
     PretrainRecipe,
     ProbeConfig,
     RobustConfig,
@@ -24,6 +25,7 @@ from dirl.export.run import export
 from dirl.features.embed import embed
 from dirl.features.h5 import Features, read_features
 from dirl.maps.run import map_slide
+from dirl.mil.run import mil
 from dirl.pretrain.run import load_run, pretrain
 from dirl.robust.run import robust
 from dirl.store.build import tile
@@ -38,6 +40,7 @@ __all__ = [
     "CellsConfig",
     "Features",
     "MapConfig",
+    "MilConfig",
     "PretrainRecipe",
     "ProbeConfig",
     "RobustConfig",
@@ -59,6 +62,7 @@ __all__ = [
     "load_run",
     "load_study",
     "map_slide",
+    "mil",
     "pretrain",
     "probe",
     "read_features",

@@ -228,6 +228,31 @@ class RobustConfig(ProbeConfig):
     tiles: Count = 500
 
 
+class MilConfig(Settings):
+    """How slides are classified, or their survival is learnt (`dirl mil`), by nested cross-validation.
+
+    ``groups`` is what never stands on both sides: ``auto`` is the labels' column group, else patients, else
+    slides; ``patient``; or the name of a column of the labels. ``models`` of None are all that the task
+    allows. The learning rate, one of ``learning_rates``, and the number of epochs, at most ``epochs``, are
+    chosen in ``inner_folds`` folds of each training part. ``tiles`` is how many of a slide's tiles, drawn
+    anew each time, are trained on at once. ``leave_out`` leaves out what else is refused: labels of slides
+    without features, slides without tiles, features that are not finite.
+    """
+
+    folds: Annotated[int, Field(ge=2)] = 5
+    inner_folds: Annotated[int, Field(ge=2)] = 3
+    groups: str = "auto"
+    survival: bool = False
+    models: tuple[Literal["mean", "abmil", "clam", "transmil", "dsmil"], ...] | None = None
+    width: Annotated[int, Field(ge=4, multiple_of=4)] = 128
+    epochs: Count = 20
+    learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-4, 1e-3)
+    tiles: Count = 2048
+    leave_out: bool = False
+    bootstrap: Count = 1000
+    seed: int = 0
+
+
 class AuditConfig(Settings):
     """What an audit measures (`dirl audit`).
 

@@ -22,6 +22,7 @@ from dirl.cli.doctor import doctor
 from dirl.cli.embed import embed
 from dirl.cli.export import export
 from dirl.cli.map import map_slide
+from dirl.cli.mil import mil
 from dirl.cli.pretrain import pretrain
 from dirl.cli.probe import probe
 from dirl.cli.robust import robust
@@ -79,7 +80,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 COMMANDS = (
     *(demo, doctor, tile, cells, cells_report, cells_score, cells_export),
-    *(pretrain, study, embed, probe, robust, compare, audit, export, view),
+    *(pretrain, study, embed, probe, mil, robust, compare, audit, export, view),
 )
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(guarded(command))

@@ -91,15 +91,26 @@ def read_labels(tiles: Known, source: str) -> Labels:
     )
 
 
-def _from_csv(tiles: Known, path: Path) -> Labels:
+def read_rows(path: Path) -> tuple[list[dict[str, str | None]], list[str]]:
+    """Read the rows of a CSV file, a field that a short row lacks being None, and the names of its columns.
+
+    Raises
+    ------
+    ConfigError
+        If it is no CSV file in UTF-8.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle)
-            rows, names = list(reader), reader.fieldnames or []
+            return list(reader), list(reader.fieldnames or [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(
             f"cannot be read as CSV ({error})", where=path, remedy="save it as UTF-8"
         ) from error
+
+
+def _from_csv(tiles: Known, path: Path) -> Labels:
+    rows, names = read_rows(path)
     key = next((name for name in ("tile_id", "slide_id") if name in names), None)
     if key is None or "label" not in names:
         there = ", ".join(names) or "none"

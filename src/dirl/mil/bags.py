@@ -1,0 +1,177 @@
+"""Bags: the features of a slide's tiles, read from one HDF5 file per slide."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.card import digest, read_card
+from dirl.errors import StoreError
+from dirl.features.h5 import FLOORS, FLOORS_DIR, ROWS_DIR
+from dirl.progress import bar
+
+Floats = NDArray[np.float32]
+Strings = NDArray[np.str_]
+
+FEATURES = "features"
+HELD_BYTES = 2**31
+REMEDY = "features are HDF5 files, one a slide, with `features` (n, d) and, if known, `coords` (n, 2)"
+
+
+@dataclass(frozen=True)
+class Bags:
+    """The slides of which there are features.
+
+    Attributes
+    ----------
+    path
+        Where they were read from.
+    encoder
+        What made them; empty where nobody says.
+    digest
+        Of what was read.
+    sets
+        ``features``, and the floors where there are any.
+    slide_ids, patient_ids : ndarray of shape (s,), str
+        Patient is empty where unknown.
+    sizes : ndarray of shape (s,), int64
+        Tiles of each slide.
+    finite : ndarray of shape (s,), bool
+        All of a slide's features are finite numbers.
+    files
+        One for each slide.
+    """
+
+    path: Path
+    encoder: str
+    digest: str
+    sets: tuple[str, ...]
+    slide_ids: Strings
+    patient_ids: Strings
+    sizes: NDArray[np.int64]
+    finite: NDArray[np.bool_]
+    files: tuple[Path, ...]
+    _held: dict[tuple[int, str], Floats] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def values(self, number: int, name: str = FEATURES) -> Floats:
+        """Features (n, d) of a slide, or a floor; those read first stay in memory while there is room."""
+        key = (number, name)
+        if key not in self._held:
+            file = self.files[number]
+            path = file if name == FEATURES else self.path / FLOORS_DIR / file.name
+            found: Floats = _read(path, lambda handle: handle[name][:].astype(np.float32))
+            if len(found) != self.sizes[number]:
+                reason = f"{len(found)} rows for the {self.sizes[number]} tiles of {file.name}"
+                raise StoreError(reason, where=path, remedy="embed again with --overwrite")
+            if sum(each.nbytes for each in self._held.values()) + found.nbytes > HELD_BYTES:
+                return found
+            self._held[key] = found
+        return self._held[key]
+
+    def places(self, number: int) -> dict[str, NDArray[Any]]:
+        """``tile_id``, ``x`` and ``y`` of a slide's tiles, as far as the file has them."""
+
+        def read(handle: h5py.File) -> dict[str, NDArray[Any]]:
+            found: dict[str, NDArray[Any]] = {}
+            if "tile_id" in handle:
+                found["tile_id"] = handle["tile_id"].asstr()[:]
+            if "coords" in handle:
+                found |= dict(zip("xy", handle["coords"][:].T, strict=True))
+            return found
+
+        places: dict[str, NDArray[Any]] = _read(self.files[number], read)
+        return places
+
+
+def read_bags(path: Path, *, quiet: bool = False) -> Bags:
+    """Look through the features of slides.
+
+    Parameters
+    ----------
+    path
+        A directory that `dirl embed` made, or a folder of HDF5 files as CLAM's and TRIDENT's readers take
+        them, themselves or in ``h5_files``: one a slide and called after it.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    StoreError
+        If there are none, `dirl embed` has not finished, a file is damaged, or they are not equally wide.
+    """
+    ours = (path / "card.json").exists()
+    card = read_card(path, "embed") if ours else None
+    if card is not None and card.finished is None:
+        raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
+    folder = path / ROWS_DIR if (path / ROWS_DIR).is_dir() else path
+    files = tuple(sorted(folder.glob("*.h5")))
+    if not files:
+        raise StoreError("no features here" if path.exists() else "no such folder", where=path, remedy=REMEDY)
+    looks = []
+    with bar("Looking at features", len(files), quiet=quiet) as advance:
+        for file in files:
+            looks.append(_read(file, _look))
+            advance()
+    width = looks[0].width
+    for file, look in zip(files, looks, strict=True):
+        if look.width != width:
+            reason = f"features of width {look.width}, those of {files[0].name} are {width} wide"
+            raise StoreError(reason, where=file, remedy="keep the features of one encoder in a folder")
+    return Bags(
+        path=path,
+        encoder=str(card.config["encoder"]) if card else "",
+        digest=card.digest
+        if card
+        else digest([[f.stem, look.digest] for f, look in zip(files, looks, strict=True)]),
+        sets=(FEATURES, *(FLOORS if card else ())),
+        slide_ids=np.array([file.stem for file in files]),
+        patient_ids=np.array([look.patient for look in looks]),
+        sizes=np.array([look.size for look in looks]),
+        finite=np.array([look.finite for look in looks]),
+        files=files,
+    )
+
+
+@dataclass(frozen=True)
+class _Look:
+    size: int
+    width: int
+    finite: bool
+    patient: str
+    digest: str
+
+
+def _look(handle: h5py.File) -> _Look:
+    values = handle[FEATURES][:]
+    if values.ndim != 2:
+        raise ValueError(f"features of shape {values.shape}, not (n, d)")
+    for name in ("coords", "tile_id"):
+        if name in handle and len(handle[name]) != len(values):
+            raise ValueError(f"{len(handle[name])} {name} for {len(values)} tiles")
+    if "tile_id" in handle and len(set(handle["tile_id"][:])) < len(values):
+        raise ValueError("a tile stands in it twice")
+    patients = set(handle["patient_id"].asstr()[:]) if "patient_id" in handle else set()
+    if len(patients) > 1:
+        raise ValueError(f"its tiles are of {len(patients)} patients")
+    return _Look(
+        size=len(values),
+        width=values.shape[1],
+        finite=bool(np.isfinite(values).all()),
+        patient=patients.pop() if patients else "",
+        digest=digest(values.tobytes()),
+    )
+
+
+def _read(path: Path, what: Callable[[h5py.File], Any]) -> Any:
+    try:
+        with h5py.File(path, "r") as handle:
+            return what(handle)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=REMEDY) from error

@@ -1,0 +1,33 @@
+"""What every slide model gives for a bag of tiles."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A bag, looked at by a slide model.
+
+    Attributes
+    ----------
+    streams : Tensor of shape (s, k)
+        Logits of the k classes, or a log risk (k = 1), from each of the model's streams. The loss is the mean
+        of the streams' losses, the prediction that of their mean.
+    attention : Tensor of shape (n,)
+        Share of each tile in what the bag is pooled to; sums to 1.
+    auxiliary : Tensor of shape ()
+        The model's own addition to the loss.
+    """
+
+    streams: Tensor
+    attention: Tensor
+    auxiliary: Tensor
+
+
+class SlideModel(Protocol):
+    """A network that pools the tiles of a slide, however many."""
+
+    def __call__(self, tiles: Tensor, label: int | None = None) -> Pooled:
+        """Look at one bag: tiles of shape (n, d); the class only where the model is trained on it."""
