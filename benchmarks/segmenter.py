@@ -40,7 +40,9 @@ MPP = 0.5
 SIDE = 256
 DRAWN = 20
 SPREAD = 0.15
-SETTINGS = [f.name for f in fields(Hematoxylin) if f.name not in ("mpp", "contrast", "outlining")]
+# Not drawn: what these images do not tell, having neither ink nor slides without nuclei.
+FIXED = ("mpp", "contrast", "ink", "outlining")
+SETTINGS = [f.name for f in fields(Hematoxylin) if f.name not in FIXED]
 OUTLINING = [f.name for f in fields(Outlining)]
 Finds = Callable[[np.ndarray], np.ndarray]
 

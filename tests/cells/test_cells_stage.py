@@ -104,7 +104,7 @@ def test_labels_lie_on_the_tiles_nuclei(made, slides):
     """The labels are where a segmentation of the tile itself has them, so nothing is shifted."""
     found = made.cells("hematoxylin")
     agree = []
-    for i in range(0, len(made), 3):
+    for i in [i for i in range(0, len(made), 3) if found.labels(i).any()]:
         rgb = made.image(i)
         (mask,) = Hematoxylin().fit([rgb], 0.5)([rgb])
         agree.append([(np.roll(mask.labels, s, 1) > 0)[found.labels(i) > 0].mean() for s in (-3, 0, 3)])

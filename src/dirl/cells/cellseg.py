@@ -1,6 +1,7 @@
 """HoVer-Net, StarDist, InstanSeg and CellViT, as cellseg-models-pytorch implements them."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.card import digest
+from dirl.cells.hover import part_by_jumps
 from dirl.cells.networks import Network, check_mpp, find_nuclei, on_device, require
 from dirl.cells.nuclei import Finder, Image
 from dirl.cells.weights import HubFile, Weights, find_weights
@@ -50,7 +52,7 @@ class Maps:
 
 
 @dataclass(frozen=True)
-class CellsegNetwork:
+class CellsegNetwork(ABC):
     """A network of cellseg-models-pytorch; its encoder and number of classes are read from its weights.
 
     Pixels are scaled by the least and greatest value of the slide's samples, as the library's own weights
@@ -76,6 +78,7 @@ class CellsegNetwork:
 
     name: ClassVar[str]
     model: ClassVar[str]
+    version: ClassVar[int] = 1
     hub: ClassVar[dict[str, HubFile]] = {}
 
     def __post_init__(self) -> None:
@@ -86,7 +89,9 @@ class CellsegNetwork:
     @property
     def digest(self) -> str:
         """Digest of the network, its weights and its mpp."""
-        return digest({"segmenter": self.name, "version": 1, "mpp": self.mpp, "weights": self._found.digest})
+        return digest(
+            {"segmenter": self.name, "version": self.version, "mpp": self.mpp, "weights": self._found.digest}
+        )
 
     def fit(self, samples: Sequence[Image], mpp: float) -> Finder:
         """Load the network, and take the range of pixel values; see `Segmenter.fit`."""
@@ -115,8 +120,9 @@ class CellsegNetwork:
     def _separate(self, maps: Maps, model: Any) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         return np.asarray(self._nuclei(maps, model), np.int32), maps.types
 
+    @abstractmethod
     def _nuclei(self, maps: Maps, model: Any) -> NDArray[np.int32]:
-        raise NotImplementedError
+        """Part the nuclei of a window (h, w)."""
 
 
 class HoVerNet(CellsegNetwork):
@@ -124,6 +130,7 @@ class HoVerNet(CellsegNetwork):
 
     name = "hovernet"
     model = "hovernet.HoverNet"
+    version = 2
     hub: ClassVar = {
         "hgsc_v1_efficientnet_b5": HubFile(
             "csmp-hub/hovernet-histo-hgsc-nuc-v1", "hovernet_hgsc_v1_efficientnet_b5.safetensors", HGSC
@@ -131,7 +138,7 @@ class HoVerNet(CellsegNetwork):
     }
 
     def _nuclei(self, maps: Maps, model: Any) -> NDArray[np.int32]:
-        return _hover(maps)
+        return part_by_jumps(maps.types > 0, maps.parting, self.mpp)
 
 
 class CellViT(CellsegNetwork):
@@ -139,6 +146,7 @@ class CellViT(CellsegNetwork):
 
     name = "cellvit"
     model = "cellvit.CellVit"
+    version = 2
     hub: ClassVar = {
         "hgsc_v1_samvit_base_patch16": HubFile(
             "csmp-hub/cellvit-histo-hgsc-nuc-v1", "cellvit_hgsc_v1_efficientnet_b5.safetensors", HGSC
@@ -146,7 +154,7 @@ class CellViT(CellsegNetwork):
     }
 
     def _nuclei(self, maps: Maps, model: Any) -> NDArray[np.int32]:
-        return _hover(maps)
+        return part_by_jumps(maps.types > 0, maps.parting, self.mpp)
 
 
 class StarDist(CellsegNetwork):
@@ -190,14 +198,6 @@ class InstanSeg(CellsegNetwork):
             max_seeds=maps.types.size,
         )
         return np.asarray(found)
-
-
-def _hover(maps: Maps) -> NDArray[np.int32]:
-    from cellseg_models_pytorch.postproc import POSTPROC_LOOKUP
-
-    if not maps.types.any():
-        return np.zeros(maps.types.shape, np.int32)
-    return np.asarray(POSTPROC_LOOKUP["hovernet"](maps.types, maps.parting))
 
 
 @lru_cache(maxsize=1)

@@ -1,14 +1,15 @@
 """The nuclei that a segmenter finds: on the slide that tiles were cut from, or on ready-made tiles."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dirl.cells.nuclei import Finder, Image, Segmenter
+from dirl.cells.nuclei import Finder, Segmenter
 from dirl.cells.regions import region_ids
 from dirl.cells.stains import stain_groups
+from dirl.cells.told import SHOWN_TILES, Item, Told
 from dirl.cells.windows import Boxes, Found, SlideLabels
 from dirl.config import CellsConfig
 from dirl.errors import SlideError
@@ -20,24 +21,12 @@ from dirl.store.index import SlideRecord
 # What is constant is measured on so many tiles of a slide, or ready-made tiles that are stained alike.
 SLIDE_SAMPLES = 32
 TILE_SAMPLES = 64
-SHOWN_TILES = 16
 # Ready-made tiles are small beside windows: so many at a time.
 TILES_AT_ONCE = 64
 
-Item = tuple[str, NDArray[np.int32], NDArray[np.uint8]]
-Note = Callable[..., None]
-Tick = Callable[[float], None]
-Draw = Callable[[Sequence[Image], Sequence[NDArray[np.int32]]], None]
-
 
 def found_tiles(
-    tiles: TileStore,
-    slide_id: str,
-    segmenter: Segmenter,
-    config: CellsConfig,
-    note: Note,
-    tick: Tick,
-    draw: Draw,
+    tiles: TileStore, slide_id: str, segmenter: Segmenter, config: CellsConfig, told: Told
 ) -> Iterator[Item]:
     """Find the nuclei of a slide and cut its tiles from them.
 
@@ -51,12 +40,8 @@ def found_tiles(
         Who finds them.
     config
         Size of the windows.
-    note
-        Takes columns of the table of nuclei.
-    tick
-        Told how many tiles more are done, in whole or in part.
-    draw
-        Takes images, and the labels found in them, for a picture.
+    told
+        Who is told of the nuclei, and how far it is.
 
     Yields
     ------
@@ -70,7 +55,7 @@ def found_tiles(
     record = tiles.slides[slide_id]
     rows = np.flatnonzero(tiles.slide_ids == slide_id)
     work = _ready_tiles if record.kind == "tiles" else _slide_tiles
-    return work(tiles, record, rows, segmenter, config, note, tick, draw)
+    return work(tiles, record, rows, segmenter, config, told)
 
 
 def _slide_tiles(
@@ -79,9 +64,7 @@ def _slide_tiles(
     rows: NDArray[np.int64],
     segmenter: Segmenter,
     config: CellsConfig,
-    note: Note,
-    tick: Tick,
-    draw: Draw,
+    told: Told,
 ) -> Iterator[Item]:
     slide = _reopen(record)
     try:
@@ -99,9 +82,9 @@ def _slide_tiles(
         share = len(rows) / sum(map(len, windows))
         for row, columns in enumerate(windows):
             for found in labels.segment(row, columns, find):
-                _note(note, found, labels)
+                _note(told, found, labels)
                 counts[found.row, found.column] = len(found.ids)
-                tick(share)
+                told.tick(share)
             while waiting and labels.last_row(y[waiting[0]], boxes.side) <= row:
                 k = waiting.pop(0)
                 cut = labels.cut(*(np.floor(start + offsets).astype(np.int64) for start in (y[k], x[k])))
@@ -111,7 +94,7 @@ def _slide_tiles(
         # Neither the emptiest window nor the one that is full of folds.
         middle = sorted(counts, key=lambda window: counts[window])[len(counts) // 2]
         rgb = labels.read(*middle)
-        draw([rgb], [find([rgb])[0].labels])
+        told.draw([rgb], [find([rgb])[0].labels])
     finally:
         slide.close()
 
@@ -122,9 +105,7 @@ def _ready_tiles(
     rows: NDArray[np.int64],
     segmenter: Segmenter,
     config: CellsConfig,
-    note: Note,
-    tick: Tick,
-    draw: Draw,
+    told: Told,
 ) -> Iterator[Item]:
     ids = tiles.index["tile_id"].take(rows).to_pylist()
     show = set(_spread(np.arange(len(rows)), SHOWN_TILES).tolist())
@@ -144,7 +125,7 @@ def _ready_tiles(
                 border = np.concatenate([mask.labels[[0, -1]].ravel(), mask.labels[:, [0, -1]].ravel()])
                 areas = np.bincount(mask.labels.ravel(), minlength=len(mask) + 1)[1:] * mask.mpp**2
                 names = [None] * len(mask) if mask.classes is None else mask.classes.tolist()
-                note(
+                told.nuclei(
                     id=(numbers + last).tolist(),
                     x=(centroids[:, 1] + 0.5).tolist(),
                     y=(centroids[:, 0] + 0.5).tolist(),
@@ -158,8 +139,8 @@ def _ready_tiles(
                 if k in show:
                     shown.append((rgb, labels))
                 yield ids[k], labels, region_ids(labels, tissue_pixels(rgb, tiles.spec.mpp, record.white))
-            tick(len(chunk))
-    draw([rgb for rgb, _ in shown], [labels for _, labels in shown])
+            told.tick(len(chunk))
+    told.draw([rgb for rgb, _ in shown], [labels for _, labels in shown])
 
 
 def _reopen(record: SlideRecord) -> Slide:
@@ -188,10 +169,10 @@ def _fit(segmenter: Segmenter, slide: Slide, mpp: float, boxes: Boxes, scale: fl
     )
 
 
-def _note(note: Note, found: Found, labels: SlideLabels) -> None:
+def _note(told: Told, found: Found, labels: SlideLabels) -> None:
     radius = np.sqrt(found.area_px / np.pi)
     near = np.minimum.reduce([found.x, found.y, labels.width - found.x, labels.height - found.y]) <= radius
-    note(
+    told.nuclei(
         id=found.ids.tolist(),
         x=(found.x * labels.scale).tolist(),
         y=(found.y * labels.scale).tolist(),

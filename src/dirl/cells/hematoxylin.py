@@ -6,19 +6,19 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
 from dirl.card import digest
+from dirl.cells.ellipses import ellipses
 from dirl.cells.morphology import (
     Labels,
     Map,
     Mask,
     closed,
+    connected,
     depth,
-    largest_parts,
     odd,
     opened,
     running,
@@ -26,8 +26,12 @@ from dirl.cells.morphology import (
 )
 from dirl.cells.nuclei import Finder, Image, NucleiMask
 from dirl.cells.outlines import Outlining, outline
+from dirl.cells.resample import to_mpp, to_shape
 
 OPTICAL_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
+# Darker than 40 of 255.
+BLACK = OPTICAL_DENSITY[40]
+NOTHING = np.empty((2, 0), np.float32)
 # Fewer pixels of tissue than this say nothing about a slide's stain.
 FEW_PX = 200
 
@@ -62,8 +66,9 @@ class Hematoxylin:
     2. A pixel may belong to a nucleus when it exceeds a threshold that follows the local mean most of the
        way: pale nuclei are found among pale ones, and dark cytoplasm is not a nucleus.
     3. Nuclei that touch are parted by a watershed on the distance to the mask's border.
-    4. Each is outlined anew by its own contrast and shape, and dropped where it has too little contrast for
-       its size (`dirl.cells.outlines`), or is too red for a nucleus of this slide.
+    4. Each is outlined anew by its own contrast and shape (`dirl.cells.outlines`).
+    5. It is dropped where it has too little contrast for its size, hue and roundness, or is too red or too
+       green for a nucleus of this slide.
 
     All sizes are in µm, so that it works at any mpp; windows finer than `mpp` are shrunk to it.
 
@@ -76,12 +81,10 @@ class Hematoxylin:
     ----------
     mpp
         µm/px that windows are shrunk to.
-    blur_um
-        Standard deviation of the first smoothing.
     closing_um
         Width of the gaps in the chromatin that are closed, and of the threads that are cut.
     around_um
-        Width of the box, passed twice, that gives the local mean.
+        Width of the box that gives the local mean.
     threshold, threshold_follows
         Hematoxylin that a nucleus exceeds, and the share in which the local mean takes its place.
     hole_um2
@@ -100,16 +103,19 @@ class Hematoxylin:
     contrast
         Least difference in hematoxylin between nuclei and background: on a slide without nuclei it keeps
         the threshold off the noise.
-    hue
-        Least red over green optical density of a nucleus, by that of the slide's nuclei.
+    hue, ink
+        Red over green optical density of a nucleus, by that of the slide's nuclei: what is below the one is
+        keratin, what is above the other touched by ink.
+    evident_um
+        Least evidence of a nucleus: contrast times square root of area, since a small one needs more contrast
+        than a large one; by how far it fills its ellipse, squared; by its hue.
     outlining
-        How nuclei are outlined one by one, and which are dropped.
+        How nuclei are outlined one by one.
     """
 
     mpp: float = 0.5
-    blur_um: float = 0.15
     closing_um: float = 1.5
-    around_um: float = 6.2
+    around_um: float = 9.2
     threshold: float = 0.42
     threshold_follows: float = 0.8
     hole_um2: float = 30.0
@@ -122,34 +128,27 @@ class Hematoxylin:
     apart_um: float = 2.25
     contrast: float = 0.12
     hue: float = 0.8
+    ink: float = 1.3
+    evident_um: float = 1.6
     outlining: Outlining = field(default_factory=Outlining)
 
     @property
     def digest(self) -> str:
         """Digest of the settings."""
-        return digest({"segmenter": "hematoxylin", "version": 2, **asdict(self)})
+        return digest({"segmenter": "hematoxylin", "version": 3, **asdict(self)})
 
     def fit(self, samples: Sequence[Image], mpp: float) -> Finder:
         """Measure the stain on samples of a slide; see `Segmenter.fit`."""
-        return partial(self._find, stain=self.stain(samples, mpp), mpp=mpp)
+        return partial(self._find, stain=self.stain(samples, mpp), mpp=mpp, digest=self.digest)
 
     def stain(self, samples: Sequence[Image], mpp: float) -> Stain:
         """Measure the stain on the tissue of samples (h, w, 3); a typical one where there is none."""
-        shrunk = [self._shrink(sample, mpp) for sample in samples]
-        pixels = [_tissue(rgb) for rgb in shrunk]
-        red, green = (
-            np.concatenate([OPTICAL_DENSITY[rgb[..., c]][m] for rgb, m in zip(shrunk, pixels, strict=True)])
-            if shrunk
-            else np.empty(0, np.float32)
-            for c in (0, 1)
-        )
+        red, green = np.concatenate([self._tissue(sample, mpp) for sample in samples] or [NOTHING], axis=1)
         if len(red) < FEW_PX:
             return Stain()
         # Tissue that is mostly eosin lies at the low end; a lower percentile would be a few red blood cells.
         eosin = float(np.clip(0.8 * np.percentile(red / green, 20), 0.1, 0.5))
-        levels = np.concatenate(
-            [self._density(rgb, eosin, max(mpp, self.mpp))[m] for rgb, m in zip(shrunk, pixels, strict=True)]
-        )
+        levels = red - np.float32(eosin) * green
         otsu = np.inf
         if np.ptp(levels) > 0:
             otsu = float(threshold_otsu(levels))  # type: ignore[no-untyped-call]
@@ -159,85 +158,98 @@ class Hematoxylin:
         hue = float(red[dark].mean() / green[dark].mean())
         return Stain(eosin, background, max(nuclei, background + self.contrast), hue)
 
-    def _find(self, windows: Sequence[Image], *, stain: Stain, mpp: float) -> list[NucleiMask]:
-        return [
-            NucleiMask(self._labels(window, stain, mpp), None, (), mpp, self.digest) for window in windows
-        ]
+    def _tissue(self, rgb: Image, mpp: float) -> Map:
+        """Optical densities (2, pixels), red and green, of what is neither glass nor foreign."""
+        rgb = self._shrunk(rgb, mpp)
+        density = _densities(rgb)
+        return density[:2, (density[1] > 0.15) & ~_foreign(rgb, density)]
 
-    def _labels(self, rgb: Image, stain: Stain, mpp: float) -> NDArray[np.int32]:
-        height, width = rgb.shape[:2]
-        small = self._shrink(rgb, mpp)
-        labels = self._segment(small, stain, max(mpp, self.mpp))
-        if small is not rgb:
-            rows = (np.arange(height) * labels.shape[0] + labels.shape[0] // 2) // height
-            columns = (np.arange(width) * labels.shape[1] + labels.shape[1] // 2) // width
-            labels = labels[rows.clip(0, labels.shape[0] - 1)[:, None], columns.clip(0, labels.shape[1] - 1)]
-        return labels
+    def _find(self, windows: Sequence[Image], *, stain: Stain, mpp: float, digest: str) -> list[NucleiMask]:
+        found = []
+        for window in windows:
+            labels = self._segment(self._shrunk(window, mpp), stain, max(mpp, self.mpp))
+            found.append(NucleiMask(to_shape(labels, window.shape[:2]), None, (), mpp, digest))
+        return found
 
-    def _shrink(self, rgb: Image, mpp: float) -> Image:
-        # Within a tenth sizes in µm are right as they are.
-        if mpp > 0.9 * self.mpp:
-            return rgb
-        height, width = (max(1, round(side * mpp / self.mpp)) for side in rgb.shape[:2])
-        return np.asarray(Pillow.fromarray(rgb).resize((width, height), Pillow.Resampling.BOX))
-
-    def _density(self, rgb: Image, eosin: float, mpp: float) -> Map:
-        """Hematoxylin (h, w), smoothed, in units of optical density."""
-        density = OPTICAL_DENSITY[rgb[..., 0]] - np.float32(eosin) * OPTICAL_DENSITY[rgb[..., 1]]
-        return np.asarray(ndimage.gaussian_filter(density, self.blur_um / mpp, truncate=3))
+    def _shrunk(self, rgb: Image, mpp: float) -> Image:
+        return to_mpp(rgb, mpp, max(mpp, self.mpp))
 
     def _segment(self, rgb: Image, stain: Stain, mpp: float) -> Labels:
-        level = (self._density(rgb, stain.eosin, mpp) - stain.background) / (stain.nuclei - stain.background)
+        density = _densities(rgb)
+        red, green, _ = density
+        level = red - np.float32(stain.eosin) * green
+        level = (level - np.float32(stain.background)) / np.float32(stain.nuclei - stain.background)
         # Very dark nuclei would raise the threshold of their neighbours.
         level = level.clip(-1, self.darkest, dtype=np.float32)
         even = (level + closed(level, odd(self.closing_um / mpp))) / 2
         box = odd(self.around_um / mpp)
-        around = ndimage.uniform_filter(ndimage.uniform_filter(level, box), box)
+        around = ndimage.uniform_filter(level, box)
         follows = self.threshold_follows
         threshold = (1 - follows) * self.threshold + follows * (around + np.float32(0.04))
-        allowed = ~_foreign(rgb)
+        allowed = ~_foreign(rgb, density)
         mask = (even > np.maximum(threshold, np.float32(self.faintest))) & allowed
         mask |= smaller(~mask, self.hole_um2 / mpp**2)
         mask = opened(mask, odd(self.closing_um / mpp))
 
         labels = self._parted(mask, level, mpp)
-        labels = outline(labels, level, even, allowed, self.hole_um2 / mpp**2, self.outlining, mpp)
-        labels = largest_parts(labels)
-        keep = np.bincount(labels.ravel()) >= self.least_um2 / mpp**2
-        # Keratin may be as dark as a nucleus, but is more red.
+        outlined, contrast = outline(
+            labels, level, even, allowed, self.hole_um2 / mpp**2, self.outlining, mpp
+        )
+        keep = self._evident(outlined, contrast, red, green, stain, mpp)
+        return np.asarray((np.cumsum(keep) * keep).astype(np.int32).take(outlined))
+
+    def _evident(
+        self, labels: Labels, contrast: NDArray[np.float64], red: Map, green: Map, stain: Stain, mpp: float
+    ) -> NDArray[np.bool_]:
+        """Say which numbers of labels (h, w) are nuclei; 0 is none."""
         at = np.flatnonzero(labels)
         number = labels.ravel()[at]
-        red, green = (
-            np.bincount(number, OPTICAL_DENSITY[rgb[..., c].ravel()[at]], len(keep)) for c in (0, 1)
+        y, x = (axis.astype(np.float64) for axis in np.divmod(at, labels.shape[1]))
+        count = len(contrast) - 1
+        pixels, red_sum, green_sum = (
+            np.bincount(number, weights, count + 1) for weights in (None, red.ravel()[at], green.ravel()[at])
         )
-        keep &= red > self.hue * stain.hue * green
-        keep[0] = False
-        return np.asarray((np.cumsum(keep) * keep).astype(np.int32)[labels])
+        hue = red_sum / np.maximum(green_sum, 1e-6) / stain.hue
+        fill = pixels / ellipses(number, x, y, count).area_px
+        evidence = contrast * np.sqrt(pixels * mpp**2) * fill**2 * hue
+        # Keratin may be as dark as a nucleus, but is more red, and what ink has touched is less so.
+        usual = (hue > self.hue) & (hue < self.ink)
+        return np.asarray(usual & (pixels >= self.least_um2 / mpp**2) & (evidence > self.evident_um))
 
     def _parted(self, mask: Mask, level: Map, mpp: float) -> Labels:
         """Number the nuclei of a mask (h, w), those that touch each by itself."""
         height = depth(mask, round(self.deep_um / mpp)) + np.float32(self.darkness) * level * mask
         height = ndimage.gaussian_filter(height, self.even_um / mpp, truncate=3)
         peaks = mask & (height == running(np.maximum, height, odd(2 * self.apart_um / mpp)))
-        seeds, _ = ndimage.label(peaks, np.ones((3, 3)))
-        return np.asarray(watershed(-height, seeds, mask=mask), np.int32)  # type: ignore[no-untyped-call]
+        seeds = connected(peaks, 2)
+        # Most parts of the mask have one peak, and are one nucleus without a watershed.
+        parts = connected(mask, 1)
+        at = np.flatnonzero(peaks)
+        part, seed = parts.ravel()[at], seeds.ravel()[at]
+        first, last = np.full(parts.max() + 1, len(at) + 1), np.zeros(parts.max() + 1, np.int32)
+        np.minimum.at(first, part, seed)
+        np.maximum.at(last, part, seed)
+        several = (first < last).take(parts)
+        labels = np.where(first < last, 0, last).astype(np.int32).take(parts)
+        labels += watershed(-height, seeds * several, mask=several)  # type: ignore[no-untyped-call]
+        return labels
 
 
-def _tissue(rgb: Image) -> Mask:
-    """Pixels that hold stain: neither glass nor what is foreign."""
-    return np.asarray((OPTICAL_DENSITY[rgb[..., 1]] > 0.15) & ~_foreign(rgb))
+def _densities(rgb: Image) -> Map:
+    """Optical densities (3, h, w)."""
+    return np.asarray(OPTICAL_DENSITY.take(np.moveaxis(rgb, -1, 0)))
 
 
-def _foreign(rgb: Image) -> Mask:
+def _foreign(rgb: Image, density: Map) -> Mask:
     """Pixels of ink, blood and black borders.
 
     Blue and green ink absorb more red than green, which no mixture of hematoxylin and eosin does; blood
     absorbs nearly as much blue as green and little red; black absorbs everything.
     """
-    red, green, blue = (OPTICAL_DENSITY[rgb[..., c]] for c in range(3))
+    red, green, blue = density
     ink = red > np.float32(1.25) * green + np.float32(0.2)
     blood = (blue > np.float32(0.75) * green) & (red < np.float32(0.5) * green) & (green > 0.5)
+    black = density.min(0) > BLACK
     # The darkest nuclei are nearly black too, but even they are blue.
-    lightest = np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
-    black = (lightest < 40) & (rgb[..., 2] < rgb[..., 1] + np.uint8(8))
+    black &= rgb[..., 2] < rgb[..., 1] + np.uint8(8)
     return np.asarray(ink | blood | black)

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from skimage.measure import label
 
 Mask = NDArray[np.bool_]
@@ -57,12 +56,25 @@ def opened(values: NDArray[Any], width: int) -> NDArray[Any]:
     return running(np.maximum, running(np.minimum, values, width), width)
 
 
+def connected(values: NDArray[Any], connectivity: int) -> Labels:
+    """Number the connected parts of equal values, 1 on; 0 is background.
+
+    Parameters
+    ----------
+    values
+        Mask or labels (h, w).
+    connectivity
+        1 for neighbours by sides, 2 by corners too.
+    """
+    return np.asarray(label(values, background=0, connectivity=connectivity), np.int32)  # type: ignore[no-untyped-call]
+
+
 def smaller(mask: Mask, area_px: float) -> Mask:
     """Return the connected parts of `mask` that are smaller than an area."""
-    parts, count = ndimage.label(mask)
-    small = np.bincount(parts.ravel(), minlength=count + 1) < area_px
+    parts = connected(mask, 1)
+    small = np.bincount(parts.ravel()) < area_px
     small[0] = False
-    return np.asarray(small[parts])
+    return np.asarray(small.take(parts))
 
 
 def depth(mask: Mask, bound_px: int) -> Map:
@@ -91,7 +103,7 @@ def grown(labels: Labels, reach_px: int) -> Labels:
 
 def largest_parts(labels: Labels) -> Labels:
     """Leave of every label the largest of its connected parts."""
-    parts = label(labels, background=0, connectivity=2)  # type: ignore[no-untyped-call]
+    parts = connected(labels, 2)
     sizes = np.bincount(parts.ravel())
     owner = np.zeros(len(sizes), np.int32)
     owner[parts] = labels
@@ -99,4 +111,4 @@ def largest_parts(labels: Labels) -> Labels:
     order = np.argsort(sizes[1:], kind="stable") + 1
     best = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
     best[owner[order]] = order
-    return np.where(parts == best[labels], labels, 0)
+    return np.where(parts == best.take(labels), labels, 0)

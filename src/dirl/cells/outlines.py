@@ -1,16 +1,15 @@
-"""The outline of each nucleus, drawn anew by its own contrast and shape; without contrast it is dropped."""
+"""The outline of each nucleus, drawn anew by its own contrast and shape."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.cells.morphology import Labels, Map, Mask, grown, odd, opened, smaller
+from dirl.cells.ellipses import ellipses
+from dirl.cells.morphology import Labels, Map, Mask, grown, largest_parts, odd, opened, smaller
 
 # Contrast that a nucleus is taken to have at least, where it is divided by.
 FLAT = 0.05
-# Variance of positions within a pixel, and a little: a line one pixel wide has an ellipse too.
-WITHIN_PX = 0.3
 
 
 @dataclass(frozen=True)
@@ -28,20 +27,17 @@ class Outlining:
         in its centre so much of the contrast.
     thread_um
         Width of threads that are cut off in the end.
-    evident_um
-        Least contrast times square root of area: a small nucleus needs more contrast than a large one.
     """
 
     reach_um: float = 1.0
     half: float = 0.55
     roundness: float = 0.6
     thread_um: float = 1.5
-    evident_um: float = 1.9
 
 
 def outline(
     labels: Labels, level: Map, even: Map, allowed: Mask, hole_px: float, how: Outlining, mpp: float
-) -> Labels:
+) -> tuple[Labels, NDArray[np.float64]]:
     """Draw each nucleus's border where the level is halfway between its inside and its surroundings.
 
     A dark nucleus's border is then not drawn around its blur, and a pale one's not inside its membrane. The
@@ -54,7 +50,7 @@ def outline(
     level, even
         Hematoxylin (h, w), and the same with the gaps in the chromatin closed.
     allowed
-        Pixels (h, w) that may belong to a nucleus.
+        Pixels (h, w) that may belong to a nucleus, or lie in a hole of it.
     hole_px
         Holes up to this area are filled.
     how
@@ -66,32 +62,24 @@ def outline(
     -------
     ndarray of shape (h, w), int32
         Same numbers, of which some may be gone.
+    ndarray of shape (largest label + 1,)
+        Contrast of each: its mean level less that of the ring around it.
     """
     count = int(labels.max(initial=0))
-    near = grown(labels, max(1, round(how.reach_um / mpp))) * allowed
+    near = grown(labels, max(1, round(how.reach_um / mpp)))
     at = np.flatnonzero(near)
     number = near.ravel()[at]
     inside = labels.ravel()[at]
     y, x = (axis.astype(np.float64) for axis in np.divmod(at, labels.shape[1]))
-    here = level.ravel()[at]
 
-    contrast, around = _contrast(number, inside, here, count)
-    place = _ellipses(inside, x, y, count)
-    dx, dy = x - place.x[number], y - place.y[number]
-    # Squared distance from the centre over that of the ellipse's border in the same direction.
-    squared = place.a[number] * dx * dx + place.b[number] * dx * dy + place.c[number] * dy * dy
-
+    contrast, around = _contrast(number, inside, level.ravel()[at], count)
+    place = ellipses(inside, x, y, count).place(number, x, y)
     margin = even.ravel()[at] / contrast[number] - (around / contrast + how.half)[number]
-    belongs = margin.clip(-1, 1) + how.roundness * (1 - np.sqrt(squared)) > 0
+    belongs = margin.clip(-1, 1) + how.roundness * (1 - place) > 0
     mask = np.zeros(labels.shape, bool)
-    mask.ravel()[at] = belongs
+    mask.ravel()[at] = belongs & allowed.ravel()[at]
     mask |= smaller(~mask, hole_px)
-    result = near * opened(mask, odd(how.thread_um / mpp))
-
-    area_um2 = np.bincount(result.ravel(), minlength=count + 1) * mpp**2
-    evident = contrast * np.sqrt(area_um2) > how.evident_um
-    evident[0] = False
-    return np.asarray(result * evident[result], np.int32)
+    return largest_parts(near * opened(mask, odd(how.thread_um / mpp))), contrast
 
 
 def _contrast(
@@ -102,25 +90,3 @@ def _contrast(
     ring = np.maximum(np.bincount(number, minlength=count + 1) - pixels, 1)
     around = (np.bincount(number, level, minlength=count + 1) - level_sum) / ring
     return np.maximum(level_sum / np.maximum(pixels, 1) - around, FLAT), around
-
-
-@dataclass(frozen=True)
-class _Ellipses:
-    """Centres x, y of ellipses whose border is ``a dx² + b dx dy + c dy² = 1``."""
-
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    a: NDArray[np.float64]
-    b: NDArray[np.float64]
-    c: NDArray[np.float64]
-
-
-def _ellipses(inside: Labels, x: NDArray[np.float64], y: NDArray[np.float64], count: int) -> _Ellipses:
-    """Ellipses of the same second moments as the pixels of each number."""
-    pixels = np.maximum(np.bincount(inside, minlength=count + 1), 1)
-    mean_x, mean_y, xx, yy, xy = (
-        np.bincount(inside, w, minlength=count + 1) / pixels for w in (x, y, x * x, y * y, x * y)
-    )
-    xx, yy, xy = xx - mean_x**2 + WITHIN_PX, yy - mean_y**2 + WITHIN_PX, xy - mean_x * mean_y
-    determinant = 4 * (xx * yy - xy * xy)
-    return _Ellipses(mean_x, mean_y, yy / determinant, -2 * xy / determinant, xx / determinant)

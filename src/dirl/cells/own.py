@@ -1,6 +1,6 @@
 """The tiles' labels from nuclei that the user has: the counterpart of finding them, without the slide."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,22 +8,12 @@ from numpy.typing import NDArray
 
 from dirl.cells.own_files import CellSource, Grid, OwnNuclei
 from dirl.cells.regions import region_ids
+from dirl.cells.told import SHOWN_TILES, Item, Told
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.dataset import TileStore
 
-SHOWN_TILES = 16
 
-Item = tuple[str, NDArray[np.int32], NDArray[np.uint8]]
-
-
-def own_tiles(
-    tiles: TileStore,
-    slide_id: str,
-    source: CellSource,
-    add: Callable[..., None],
-    notes: dict[str, int],
-    draw: Callable[[Sequence[Any], Sequence[Any]], None],
-) -> Iterator[Item]:
+def own_tiles(tiles: TileStore, slide_id: str, source: CellSource, told: Told) -> Iterator[Item]:
     """Cut the labels of a slide's tiles from the user's, as `dirl.store.cells.write_cells` takes them.
 
     Parameters
@@ -34,12 +24,8 @@ def own_tiles(
         One of its slides.
     source
         Where the nuclei come from.
-    add
-        Takes columns of the table of nuclei.
-    notes
-        Filled with what the source mended or left out.
-    draw
-        Takes images and labels of some tiles, to be looked at.
+    told
+        Who is told of the nuclei, and what the source mended or left out.
     """
     record = tiles.slides[slide_id]
     rows = np.flatnonzero(tiles.slide_ids == slide_id).tolist()
@@ -47,13 +33,13 @@ def own_tiles(
     shown = []
     files = source.files(tiles, slide_id)
     cut = _from_slide if None in files else _from_tiles
-    for row, labels in cut(tiles, slide_id, source, files, rows, add, notes):
+    for row, labels in cut(tiles, slide_id, source, files, rows, told):
         rgb = tiles.image(row)
         if row in show:
             shown.append((rgb, labels))
         tissue = tissue_pixels(rgb, tiles.spec.mpp, record.white)
         yield str(tiles.index["tile_id"][row]), labels, region_ids(labels, tissue)
-    draw(*zip(*shown, strict=True))
+    told.draw(*zip(*shown, strict=True))
 
 
 def first_pixel(tiles: TileStore, row: int) -> tuple[int, int]:
@@ -69,8 +55,7 @@ def _from_slide(
     source: CellSource,
     files: Mapping[str | None, Any],
     rows: Sequence[int],
-    add: Callable[..., None],
-    notes: dict[str, int],
+    told: Told,
 ) -> Iterator[tuple[int, NDArray[np.int32]]]:
     """Cut tiles from one file, on the slide's own grid of the tiles' resolution.
 
@@ -78,8 +63,8 @@ def _from_slide(
     """
     record = tiles.slides[slide_id]
     nuclei = source.read(files[None], record.size_px, record.mpp)
-    _count(notes, nuclei.notes)
-    add(**_columns(nuclei, record.mpp), id=nuclei.ids.tolist(), tile_id=[None] * len(nuclei.ids))
+    told.notes.update(nuclei.notes)
+    told.nuclei(**_columns(nuclei, record.mpp), id=nuclei.ids.tolist(), tile_id=[None] * len(nuclei.ids))
     step = tiles.spec.mpp / record.mpp
     for row in rows:
         yield row, nuclei.cut(Grid(*first_pixel(tiles, row), tiles.spec.size_px, step))
@@ -91,8 +76,7 @@ def _from_tiles(
     source: CellSource,
     files: Mapping[str | None, Any],
     rows: Sequence[int],
-    add: Callable[..., None],
-    notes: dict[str, int],
+    told: Told,
 ) -> Iterator[tuple[int, NDArray[np.int32]]]:
     """Take a file for each tile.
 
@@ -106,7 +90,7 @@ def _from_tiles(
     for row in rows:
         tile_id, x, y = (tiles.index[name][row].as_py() for name in ("tile_id", "x", "y"))
         nuclei = source.read(files[tile_id], (spec.size_px, spec.size_px), spec.mpp)
-        _count(notes, nuclei.notes)
+        told.notes.update(nuclei.notes)
         ids = nuclei.ids
         if not used.isdisjoint(ids.tolist()):
             ids = (last + 1 + np.arange(len(ids))).astype(np.int32)
@@ -117,7 +101,7 @@ def _from_tiles(
             columns["x"] = [x + at * scale for at in columns["x"]]
             columns["y"] = [y + at * scale for at in columns["y"]]
         owner = tile_id if record.kind == "tiles" else None
-        add(**columns, id=ids.tolist(), tile_id=[owner] * len(ids))
+        told.nuclei(**columns, id=ids.tolist(), tile_id=[owner] * len(ids))
         labels = nuclei.cut(Grid(0, 0, spec.size_px))
         yield row, _renumbered(labels, nuclei.ids, ids)
 
@@ -139,8 +123,3 @@ def _renumbered(
     known = np.concatenate([[0], before[order]])
     numbers = np.concatenate([[0], after[order]]).astype(np.int32)
     return np.asarray(numbers[np.searchsorted(known, labels)])
-
-
-def _count(notes: dict[str, int], more: Mapping[str, int]) -> None:
-    for name, count in more.items():
-        notes[name] = notes.get(name, 0) + count

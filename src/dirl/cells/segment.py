@@ -2,7 +2,7 @@
 
 import glob
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dirl.card import claim, finish, new_card
-from dirl.cells.found_tiles import Tick, found_tiles
+from dirl.cells.found_tiles import found_tiles
 from dirl.cells.named import cells_name, load_segmenter
 from dirl.cells.nuclei import Segmenter
 from dirl.cells.own import own_tiles
@@ -20,6 +20,7 @@ from dirl.cells.own_files import CellSource, fingerprint, forget_listings
 from dirl.cells.picture import draw_nuclei
 from dirl.cells.plausible import implausible
 from dirl.cells.statistics import Statistics, statistics_file, write_statistics, write_summary
+from dirl.cells.told import Told, silent
 from dirl.config import CellsConfig
 from dirl.errors import ConfigError, DirlError, PartlyFailedError, explained
 from dirl.files import read_json, remove
@@ -142,20 +143,25 @@ def _warn_of_sizes(tiles: TileStore, tables: list[Path]) -> None:
 
 
 def _make(
-    tiles: TileStore, config: CellsConfig, how: Mapping[str, Any], tick: Tick | None, slide_id: str
+    tiles: TileStore,
+    config: CellsConfig,
+    how: Mapping[str, Any],
+    tick: Callable[[float], None] | None,
+    slide_id: str,
 ) -> None:
     folder = cells_dir(tiles.path, cells_name(config))
     for stale in folder.glob(f".{glob.escape(slide_id)}.*.part"):
         remove(stale)
     nuclei = _Nuclei()
     draw = partial(draw_nuclei, folder / "pictures" / f"{slide_id}.png")
+    told = Told(nuclei.add, draw, tick or silent)
     segmenter = load_segmenter(config.segmenter, **how)
     about: dict[str, Any] = {}
     if isinstance(segmenter, CellSource):
-        about = {"source": fingerprint(segmenter.files(tiles, slide_id)), "notes": {}}
-        items = own_tiles(tiles, slide_id, segmenter, nuclei.add, about["notes"], draw)
+        about = {"source": fingerprint(segmenter.files(tiles, slide_id)), "notes": told.notes}
+        items = own_tiles(tiles, slide_id, segmenter, told)
     else:
-        items = found_tiles(tiles, slide_id, segmenter, config, nuclei.add, tick or _silent, draw)
+        items = found_tiles(tiles, slide_id, segmenter, config, told)
     statistics = Statistics(tiles.spec.mpp)
     # Cells of a file that has changed since are no longer the user's, even if the new one cannot be read.
     (folder / f"{slide_id}.parquet").unlink(missing_ok=True)
@@ -177,10 +183,6 @@ def _finished(
         return bool(read == fingerprint(segmenter.files(tiles, slide_id)))
     except (OSError, ValueError, KeyError, ConfigError):
         return False
-
-
-def _silent(tiles: float) -> None:
-    pass
 
 
 class _Nuclei:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.cells.told import Item
 from dirl.files import read_json, write_json
 from dirl.store.cells import cells_dir
 from dirl.store.dataset import CellStore, TileStore
@@ -16,8 +17,6 @@ TOKENS_UM = (4, 8, 16)
 AREA_STEP_UM2, AREA_STEPS = 10, 30
 COVERAGE_STEPS = 20
 QUANTILES = (5, 25, 50, 75, 95)
-
-Item = tuple[str, NDArray[np.int32], NDArray[np.uint8]]
 
 
 class Statistics:
