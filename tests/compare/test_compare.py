@@ -110,8 +110,11 @@ def test_scores_are_scikit_learns_and_differences_are_paired(tmp_path: Path, cap
     assert tex.count(r"\textbf") == 2 and r"\bottomrule" in tex and "split s" in tex
     page = (result.path / "table.html").read_text()
     assert "http" not in page.replace("http://www.w3.org", "") and "over bad" in page
+    assert [n for n in names if n.endswith("untrained")] == ["bad, untrained", "good, untrained"]
     show(result)
-    assert "+0." in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("good") and line.count("*") == 2 for line in lines)
+    assert all(len(line) <= 80 for line in lines[1:-1])
     assert compare([bad, good, same], tmp_path / "out") == result
 
 

@@ -211,8 +211,16 @@ def _mil(path: Path) -> tuple[dict[str, list[str]], str, tuple[Entry, ...]]:
 
 
 def _distinct(floors: Sequence[Entry]) -> list[Entry]:
-    """Each floor once: colours are the same in every result of a split."""
-    kept: dict[str, Entry] = {}
+    """Each floor once: colours are the same in every result, untrained twins those of one architecture."""
+    kept: list[Entry] = []
     for floor in floors:
-        kept.setdefault(floor.name, floor)
-    return list(kept.values())
+        if not any(_alike(floor, other) for other in kept):
+            kept.append(floor)
+    return kept
+
+
+def _alike(one: Entry, other: Entry) -> bool:
+    measures = one.predicted.keys()
+    return measures == other.predicted.keys() and all(
+        np.array_equal(one.predicted[how], other.predicted[how]) for how in measures
+    )

@@ -1,47 +1,47 @@
 """A comparison on the terminal."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from dirl.compare.run import Comparison
+from dirl.compare.statistics import LEVEL
 from dirl.compare.tables import rows_of
 
 
 def show(result: Comparison, console: Console | None = None) -> None:
-    """Print all entries, best first, with their difference to the first that was named."""
+    """Print the scores of all entries, best first; a star where one differs from the first that was named."""
     console = console or Console()
     summary = result.summary
+    first = summary["entries"][0]["name"]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for how in summary["measures"]:
         table.add_column(how, justify="right")
-        table.add_column("over the first", justify="right")
     for row in rows_of(summary):
-        cells = [
-            text
-            for each in row["measures"].values()
-            for text in (_interval(each["score"]), _interval(each["over_first"], signed=True))
-        ]
+        cells = [_score(found, row["name"], first) for found in summary["measures"].values()]
         table.add_row(row["name"], *cells, style="dim" if row["floor"] else "")
     console.print(
-        f"Balanced accuracy, chance {summary['chance']:.3f}; the first is {summary['entries'][0]['name']}. "
-        f"{summary['items']} {'tiles' if summary['of'] == 'probe' else 'slides'}, split "
+        f"Balanced accuracy, chance {summary['chance']:.3f}; * differs from {first} at 5 % by Holm's "
+        f"correction. {summary['items']} {'tiles' if summary['of'] == 'probe' else 'slides'}, split "
         f"{summary['split']['digest'][:12]} by {summary['split']['scheme']}, intervals over "
         f"{summary['interval']['over']}.",
         highlight=False,
         soft_wrap=True,
     )
     console.print(table)
-    console.print(f"Tables and figures: {result.path}", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"With intervals and all differences: {result.path / 'table.html'}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
-def _interval(value: Mapping[str, float | None] | None, *, signed: bool = False) -> str:
-    if value is None or value["value"] is None:
-        return "–"
-    form = "+.3f" if signed else ".3f"
-    text = format(value["value"], form)
-    if value["low"] is None or value["high"] is None:
-        return text
-    return f"{text} ({format(value['low'], form[:-2] + '2f')} to {format(value['high'], form[:-2] + '2f')})"
+def _score(found: Mapping[str, Any], name: str, first: str) -> str:
+    value = found["entries"][name]["balanced_accuracy"]["value"]
+    pair = next((p for p in found["pairs"] if {p["one"], p["other"]} == {name, first}), None)
+    apart = pair is not None and pair["p_holm"] is not None and pair["p_holm"] < LEVEL
+    return f"{value:.3f}{'*' if apart else ' '}"

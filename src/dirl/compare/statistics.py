@@ -12,6 +12,7 @@ from dirl.intervals import Units
 from dirl.study.stats import holm
 
 METRICS = ("balanced_accuracy", "macro_f1")
+LEVEL = 0.05
 
 
 def measures_of(compared: Comparable) -> list[str]:
@@ -66,7 +67,7 @@ def cohens_h(one: float, other: float) -> float:
     return float(2 * np.arcsin(np.sqrt(one)) - 2 * np.arcsin(np.sqrt(other)))
 
 
-def cliques(order: list[str], pairs: list[dict[str, Any]], level: float = 0.05) -> list[list[str]]:
+def cliques(order: list[str], pairs: list[dict[str, Any]]) -> list[list[str]]:
     """Group neighbours in the ranking that cannot be told apart, as a critical-difference diagram does.
 
     Parameters
@@ -84,7 +85,7 @@ def cliques(order: list[str], pairs: list[dict[str, Any]], level: float = 0.05) 
         The largest runs of at least two of which no two are told apart; none lies in another.
     """
     apart = {
-        frozenset((p["one"], p["other"])) for p in pairs if p["p_holm"] is not None and p["p_holm"] < level
+        frozenset((p["one"], p["other"])) for p in pairs if p["p_holm"] is not None and p["p_holm"] < LEVEL
     }
     found: list[tuple[int, int]] = []
     for start in range(len(order)):
