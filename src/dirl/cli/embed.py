@@ -1,15 +1,32 @@
 """`dirl embed`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
+class Pool(StrEnum):
+    """How tokens become a feature."""
+
+    model = "model"
+    mean = "mean"
+    regions = "regions"
+
+
 def embed(
     encoder: Annotated[str, typer.Argument(help="A run's directory, or timm:NAME[,weights=FILE|random].")],
     store: Annotated[Path, typer.Option(help="Tile store.")],
     out: Annotated[Path, typer.Option(help="Directory of the features.")],
+    pool: Annotated[
+        Pool,
+        typer.Option(
+            help="The model's own pooling, the mean of the patch tokens, or their means over nuclei and over "
+            "the rest of the tissue, side by side."
+        ),
+    ] = Pool.model,
+    cells: Annotated[str, typer.Option(help="Whose cells, with --pool regions.")] = "hematoxylin",
     tiles: Annotated[
         int | None, typer.Option(help="At most so many, spread over the slides; else all.", min=1)
     ] = None,
@@ -30,6 +47,8 @@ def embed(
         encoder,
         store,
         out,
+        pool=pool.value,
+        cells=cells,
         tiles=tiles,
         seed=seed,
         device=device,
