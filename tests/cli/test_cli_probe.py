@@ -37,10 +37,10 @@ def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dirl.features.embed, "embed", fake)
     arguments = ["timm:b", "--store", "s", "--out", "f", "--tiles", "9", "--batch", "2", "--seed", "3"]
     output = run(embed, *arguments, "--device", "cpu", "--workers", "1", "--overwrite", "--quiet",
-        "--pool", "regions", "--cells", "hovernet")  # fmt: skip
+        "--pool", "regions", "--cells", "hovernet", "--precision", "bf16")  # fmt: skip
     assert called == {
         "encoder": "timm:b", "store": Path("s"), "out": Path("f"), "tiles": 9, "batch": 2, "seed": 3,
-        "pool": "regions", "cells": "hovernet", "device": "cpu", "workers": 1,
+        "pool": "regions", "cells": "hovernet", "precision": "bf16", "device": "cpu", "workers": 1,
         "overwrite": True, "quiet": True,
     }  # fmt: skip
     assert output == "f: 7 tiles, 3 features each\n"

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dirl.encoders.checkpoint import load_encoder, preprocess
+from dirl.encoders.device import choose_precision
 from dirl.errors import ConfigError, EncoderError, StoreError
 from dirl.features.embed import embed
 from dirl.features.pooling import pooled
@@ -76,9 +77,41 @@ def test_embedded_in_the_order_of_the_store_and_the_floor_alike(
         embed(str(encoder_run), small_store, tmp_path / "o", device="cpu", quiet=True)
 
 
+@pytest.mark.parametrize("pool", ["model", "mean", "regions"])
+def test_bf16_points_where_fp32_does(pool: str, small_store: Path, tmp_path: Path) -> None:
+    spec = f"{VIT},embed_dim=96,depth=6,num_heads=3"
+    fine, coarse = (
+        embed(
+            spec, small_store, tmp_path / precision, pool=pool, precision=precision, device="cpu", quiet=True
+        )
+        for precision in ("fp32", "bf16")
+    )
+    assert coarse.values.dtype == np.float32 and not np.array_equal(fine.values, coarse.values)
+    sets = (fine.values, coarse.values), (fine.floors["untrained"], coarse.floors["untrained"])
+    for one, other in sets:
+        cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+        assert cosines.mean() > 0.999
+    assert coarse.card.config["precision"] == "bf16"
+    with h5py.File(next((tmp_path / "bf16" / "h5_files").glob("*.h5"))) as file:
+        assert file["coords"].attrs["precision"] == "bf16"
+
+
+def test_auto_is_fp32_on_a_cpu() -> None:
+    assert choose_precision("auto", torch.device("cpu")) == "fp32"
+    assert choose_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+def test_auto_is_bf16_where_a_gpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has)
+        assert choose_precision("auto", torch.device("cuda")) == ("bf16" if has else "fp32")
+
+
 def test_nonsense(tile_store: Path, encoder_run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--pool max: no such pooling .*regions"):
         embed(str(encoder_run), tile_store, tmp_path / "o", pool="max", quiet=True)
+    with pytest.raises(ConfigError, match=r"--precision fp8: no such precision .*bf16"):
+        embed(str(encoder_run), tile_store, tmp_path / "o", precision="fp8", quiet=True)
     with pytest.raises(StoreError, match=r"no cells of hematoxylin.*dirl cells"):
         embed(str(encoder_run), tile_store, tmp_path / "o", pool="regions", quiet=True)
     assert not (tmp_path / "o").exists()

@@ -15,6 +15,14 @@ class Pool(StrEnum):
     regions = "regions"
 
 
+class Precision(StrEnum):
+    """How precisely the encoder computes."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
 def embed(
     encoder: Annotated[str, typer.Argument(help="A run's directory, or timm:NAME[,weights=FILE|random].")],
     store: Annotated[Path, typer.Option(help="Tile store.")],
@@ -32,6 +40,9 @@ def embed(
     ] = None,
     batch: Annotated[int, typer.Option(help="Tiles in one forward pass.", min=1)] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="Of the forward pass; auto is bf16 on a GPU that has it.")
+    ] = Precision.auto,
     workers: Annotated[int, typer.Option(help="Processes that read tiles.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the choice of tiles and of the untrained floor.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace features made otherwise.")] = False,
@@ -49,6 +60,7 @@ def embed(
         out,
         pool=pool.value,
         cells=cells,
+        precision=precision.value,
         tiles=tiles,
         seed=seed,
         device=device,

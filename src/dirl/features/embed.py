@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dirl.card import claim, finish, new_card
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
-from dirl.encoders.device import choose_device
+from dirl.encoders.device import choose_device, choose_precision
 from dirl.errors import ConfigError, EncoderError
 from dirl.features.colour import colour_histogram, colour_statistics
 from dirl.features.h5 import FLOORS, FLOORS_DIR, ROWS_DIR, STRINGS, Features, read_features, write_rows
@@ -33,6 +33,7 @@ def embed(
     *,
     pool: str = MODEL,
     cells: str = "hematoxylin",
+    precision: str = "auto",
     tiles: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -55,6 +56,8 @@ def embed(
         How tokens become a feature, the untrained encoder's too: see `pooled`.
     cells
         Whose cells give the regions, where they are pooled.
+    precision
+        Of the forward passes: see `choose_precision`. Features are float32 in any case.
     tiles
         At most so many tiles, spread over the slides in proportion; None is all.
     seed
@@ -73,7 +76,7 @@ def embed(
     Raises
     ------
     ConfigError
-        If there is no such pooling.
+        If there is no such pooling or precision.
     EncoderError
         If the encoder cannot be loaded, does not take these tiles, has no patch tokens to pool, or gives
         numbers that are not finite.
@@ -85,11 +88,13 @@ def embed(
     held = TileStore.open(store)
     found_cells = held.cells(cells) if pool == REGIONS else None
     chosen = choose_tiles(held, tiles, seed)
-    loaded = load_encoder(encoder, device=choose_device(device))
+    where = choose_device(device)
+    precision = choose_precision(precision, where)
+    loaded = load_encoder(encoder, device=where)
     encoders = {"features": loaded, "untrained": loaded.randomised(seed)}
     if pool != MODEL:  # a model without patch tokens is refused before anything is written
         patch_tokens(loaded, torch.zeros(1, 3, held.spec.size_px, held.spec.size_px, dtype=torch.uint8))
-    settings = {"encoder": encoder, "pool": pool, "tiles": tiles, "seed": seed}
+    settings = {"encoder": encoder, "pool": pool, "precision": precision, "tiles": tiles, "seed": seed}
     inputs = {"store": held.digest, "encoder": loaded.digest}
     if found_cells is not None:
         settings["cells"], inputs["cells"] = cells, found_cells.card.digest
@@ -102,14 +107,16 @@ def embed(
     missing = {slide: part for slide, part in parts.items() if not (out / ROWS_DIR / f"{slide}.h5").exists()}
     with bar("Embedding tiles", sum(map(len, missing.values())), quiet=quiet) as advance:
         for slide, rows in _embedded(
-            encoders, _Tiles(held, found_cells), missing, batch, workers, pool, advance
+            encoders, _Tiles(held, found_cells), missing, batch, workers, pool, precision, advance
         ):
             floors = {name: rows.pop(name) for name in FLOORS}
             # The features come last: a slide that has them is whole.
             write_rows(out / FLOORS_DIR / f"{slide}.h5", floors)
             described = _describe(held, missing[slide])
             write_rows(
-                out / ROWS_DIR / f"{slide}.h5", rows | described, _attributes(held, slide, loaded, pool)
+                out / ROWS_DIR / f"{slide}.h5",
+                rows | described,
+                _attributes(held, slide, loaded, pool, precision),
             )
     finish(out, card, {"tiles": len(chosen), "slides": len(parts)})
     return read_features(out)
@@ -178,6 +185,7 @@ def _embedded(
     batch: int,
     workers: int,
     pool: str,
+    precision: str,
     advance: Callable[..., None],
 ) -> Iterator[tuple[str, Rows]]:
     """Yield slide by slide what is computed of its tiles."""
@@ -199,7 +207,8 @@ def _embedded(
         for _ in listed:
             images, regions, seen = next(loader)
             computed = {
-                name: pooled(one, images, pool, regions).cpu().numpy() for name, one in encoders.items()
+                name: pooled(one, images, pool, regions, precision).cpu().numpy()
+                for name, one in encoders.items()
             }
             if not all(np.isfinite(values).all() for values in computed.values()):
                 reason = f"gives features that are not finite, first on slide {slide}"
@@ -219,13 +228,16 @@ def _describe(store: TileStore, indices: NDArray[np.int64]) -> Rows:
     return {"coords": coords, "index": indices, "ready_made": kinds, **texts}
 
 
-def _attributes(store: TileStore, slide: str, encoder: LoadedEncoder, pool: str) -> dict[str, Any]:
-    """Attributes of ``coords`` by TRIDENT's names, and the pooling and both resolutions in µm/px."""
+def _attributes(
+    store: TileStore, slide: str, encoder: LoadedEncoder, pool: str, precision: str
+) -> dict[str, Any]:
+    """Attributes of ``coords`` by TRIDENT's names, and pooling, precision and resolutions in µm/px."""
     record, spec = store.slides[slide], store.spec
     return {
         "name": slide,
         "encoder": encoder.spec,
         "pool": pool,
+        "precision": precision,
         "patch_size": spec.size_px,
         "patch_size_level0": round(spec.size_px * spec.mpp / record.mpp),
         "overlap": spec.size_px - spec.stride_px,

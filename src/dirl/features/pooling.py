@@ -9,6 +9,7 @@ from dirl.audit.tiles import token_coverage
 from dirl.encoders import checkpoint
 from dirl.encoders.calls import token_grid
 from dirl.encoders.checkpoint import LoadedEncoder, preprocess
+from dirl.encoders.device import BF16, FP32
 from dirl.errors import EncoderError
 from dirl.objectives.regions import pool as pool_tokens
 
@@ -18,7 +19,11 @@ MODEL, _, REGIONS = POOLS
 
 @torch.inference_mode()
 def pooled(
-    encoder: LoadedEncoder, images: Tensor, pool: str = MODEL, regions: Tensor | None = None
+    encoder: LoadedEncoder,
+    images: Tensor,
+    pool: str = MODEL,
+    regions: Tensor | None = None,
+    precision: str = FP32,
 ) -> Tensor:
     """Embed images.
 
@@ -33,20 +38,23 @@ def pooled(
         what DiRL matches between views.
     regions : Tensor of shape (b, h, w), uint8
         For ``regions``: 0 glass, 1 nuclei, 2 the rest of the tissue.
+    precision
+        Of the forward pass, ``fp32`` or ``bf16``; pooling is in fp32.
 
     Returns
     -------
     Tensor of shape (b, d), of ``regions`` (b, 2 d)
-        Zeros where a region covers nothing.
+        Float32. Zeros where a region covers nothing.
 
     Raises
     ------
     EncoderError
         If patch tokens are asked for and the model has none.
     """
-    if pool == MODEL:
-        return checkpoint.embed(encoder, images)
-    tokens = patch_tokens(encoder, images)
+    with torch.autocast(encoder.device.type, torch.bfloat16, enabled=precision == BF16):
+        if pool == MODEL:
+            return checkpoint.embed(encoder, images)
+        tokens = patch_tokens(encoder, images)
     if regions is None:
         share = torch.ones(len(tokens), 1, tokens.shape[1])
     else:
