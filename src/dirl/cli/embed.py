@@ -15,6 +15,12 @@ class Pool(StrEnum):
     regions = "regions"
 
 
+class Format(StrEnum):
+    """What to write beside the HDF5 files."""
+
+    anndata = "anndata"
+
+
 class Precision(StrEnum):
     """How precisely the encoder computes."""
 
@@ -45,6 +51,10 @@ def embed(
     ] = Precision.auto,
     workers: Annotated[int, typer.Option(help="Processes that read tiles.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the choice of tiles and of the untrained floor.")] = 0,
+    to: Annotated[
+        Format | None,
+        typer.Option(help="Write features.h5ad, too; needs the extra dirl[anndata]."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace features made otherwise.")] = False,
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
@@ -53,7 +63,10 @@ def embed(
     from rich.markup import escape
 
     from dirl.features.embed import embed as run
+    from dirl.features.to_anndata import require_anndata, write_anndata
 
+    if to is not None:  # missed before hours of embedding, not after
+        require_anndata()
     made = run(
         encoder,
         store,
@@ -71,3 +84,5 @@ def embed(
     )
     tiles_made, width = made.values.shape
     show(f"[bold]{escape(str(made.path))}[/]: {tiles_made} tiles, {width} features each")
+    if to is not None:
+        show(f"AnnData: {escape(str(write_anndata(made)))}")
