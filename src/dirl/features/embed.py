@@ -1,6 +1,7 @@
 """`dirl embed`: features of a store's tiles, beside what they are to be compared with."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def embed(
     encoders = {"features": loaded, "untrained": loaded.randomised(seed)}
     if pool != MODEL:  # a model without patch tokens is refused before anything is written
         patch_tokens(loaded, torch.zeros(1, 3, held.spec.size_px, held.spec.size_px, dtype=torch.uint8))
+    forward = partial(pooled, pool=pool, precision=precision)
     settings = {"encoder": encoder, "pool": pool, "precision": precision, "tiles": tiles, "seed": seed}
     inputs = {"store": held.digest, "encoder": loaded.digest}
     if found_cells is not None:
@@ -107,7 +109,7 @@ def embed(
     missing = {slide: part for slide, part in parts.items() if not (out / ROWS_DIR / f"{slide}.h5").exists()}
     with bar("Embedding tiles", sum(map(len, missing.values())), quiet=quiet) as advance:
         for slide, rows in _embedded(
-            encoders, _Tiles(held, found_cells), missing, batch, workers, pool, precision, advance
+            encoders, _Tiles(held, found_cells), missing, batch, workers, forward, advance
         ):
             floors = {name: rows.pop(name) for name in FLOORS}
             # The features come last: a slide that has them is whole.
@@ -184,8 +186,7 @@ def _embedded(
     parts: dict[str, NDArray[np.int64]],
     batch: int,
     workers: int,
-    pool: str,
-    precision: str,
+    forward: Callable[[LoadedEncoder, Tensor, Tensor | None], Tensor],
     advance: Callable[..., None],
 ) -> Iterator[tuple[str, Rows]]:
     """Yield slide by slide what is computed of its tiles."""
@@ -206,10 +207,7 @@ def _embedded(
         found: dict[str, list[NDArray[Any]]] = {}
         for _ in listed:
             images, regions, seen = next(loader)
-            computed = {
-                name: pooled(one, images, pool, regions, precision).cpu().numpy()
-                for name, one in encoders.items()
-            }
+            computed = {name: forward(one, images, regions).cpu().numpy() for name, one in encoders.items()}
             if not all(np.isfinite(values).all() for values in computed.values()):
                 reason = f"gives features that are not finite, first on slide {slide}"
                 raise EncoderError(reason, where=encoders["features"].spec, remedy="its weights are damaged")

@@ -21,8 +21,9 @@ MODEL, _, REGIONS = POOLS
 def pooled(
     encoder: LoadedEncoder,
     images: Tensor,
-    pool: str = MODEL,
     regions: Tensor | None = None,
+    *,
+    pool: str = MODEL,
     precision: str = FP32,
 ) -> Tensor:
     """Embed images.
@@ -32,12 +33,12 @@ def pooled(
     Parameters
     ----------
     images : Tensor of shape (b, 3, h, w), uint8
+    regions : Tensor of shape (b, h, w), uint8
+        0 glass, 1 nuclei, 2 the rest of the tissue; of use to ``regions`` alone.
     pool
         ``model``, its own pooling; ``mean`` of the patch tokens; ``regions``, their means over nuclei and
         over the rest of the tissue, each token weighing as much as the region covers of it, side by side:
         what DiRL matches between views.
-    regions : Tensor of shape (b, h, w), uint8
-        For ``regions``: 0 glass, 1 nuclei, 2 the rest of the tissue.
     precision
         Of the forward pass, ``fp32`` or ``bf16``; pooling is in fp32.
 
@@ -55,10 +56,11 @@ def pooled(
         if pool == MODEL:
             return checkpoint.embed(encoder, images)
         tokens = patch_tokens(encoder, images)
-    if regions is None:
-        share = torch.ones(len(tokens), 1, tokens.shape[1])
-    else:
+    if pool == REGIONS:
+        assert regions is not None
         share = token_coverage(encoder, regions)[:, :2]
+    else:
+        share = torch.ones(len(tokens), 1, tokens.shape[1])
     share = share.to(tokens.device)
     norm: nn.Module = getattr(encoder.model, "fc_norm", None) or nn.Identity()
     rows = norm(pool_tokens(tokens, share)) * (share.sum(dim=-1, keepdim=True) > 0)
