@@ -23,7 +23,9 @@ from dirl.encoders.checkpoint import load_encoder
 from dirl.evaluate.probe import probe
 from dirl.export.run import export
 from dirl.features.embed import embed
+from dirl.features.foreign import read_foreign
 from dirl.features.h5 import Features, read_features
+from dirl.features.to_anndata import write_anndata
 from dirl.maps.run import map_slide
 from dirl.mil.run import mil
 from dirl.pretrain.run import load_run, pretrain
@@ -66,8 +68,10 @@ __all__ = [
     "pretrain",
     "probe",
     "read_features",
+    "read_foreign",
     "robust",
     "study",
     "tile",
     "view",
+    "write_anndata",
 ]

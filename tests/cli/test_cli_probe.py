@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import dirl.evaluate.probe
 import dirl.evaluate.show
 import dirl.features.embed
+import dirl.features.to_anndata
 from dirl.cli.embed import embed
 from dirl.cli.probe import probe
 from dirl.config import ProbeConfig
@@ -36,12 +37,25 @@ def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(dirl.features.embed, "embed", fake)
     arguments = ["timm:b", "--store", "s", "--out", "f", "--tiles", "9", "--batch", "2", "--seed", "3"]
-    output = run(embed, *arguments, "--device", "cpu", "--workers", "1", "--overwrite", "--quiet")
+    output = run(embed, *arguments, "--device", "cpu", "--workers", "1", "--overwrite", "--quiet",
+        "--pool", "regions", "--cells", "hovernet", "--precision", "bf16")  # fmt: skip
     assert called == {
         "encoder": "timm:b", "store": Path("s"), "out": Path("f"), "tiles": 9, "batch": 2, "seed": 3,
-        "device": "cpu", "workers": 1, "overwrite": True, "quiet": True,
+        "pool": "regions", "cells": "hovernet", "precision": "bf16", "device": "cpu", "workers": 1,
+        "overwrite": True, "quiet": True,
     }  # fmt: skip
     assert output == "f: 7 tiles, 3 features each\n"
+
+
+def test_embed_writes_anndata_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, written = Made(), []
+    monkeypatch.setattr(dirl.features.embed, "embed", lambda *_, **__: made)
+    monkeypatch.setattr(dirl.features.to_anndata, "require_anndata", lambda: None)
+    monkeypatch.setattr(dirl.features.to_anndata, "write_anndata", written.append)
+    run(embed, "timm:b", "--store", "s", "--out", "f")
+    assert written == []
+    run(embed, "timm:b", "--store", "s", "--out", "f", "--to", "anndata")
+    assert written == [made]
 
 
 def test_probe_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -217,3 +218,34 @@ def test_features_that_cannot_be_fitted_give_no_warning(make_features: Maker, tm
             CONFIG,
             quiet=True,
         )
+
+
+def test_features_of_other_tools_score_alike_and_come_without_a_gate(
+    make_features: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slides = np.sort(patients())
+    order = np.argsort(patients(), kind="stable")
+    values, classes = signal()[order], CLASSES[order]
+    (tmp_path / "foreign").mkdir()
+    ids = []
+    for slide in np.unique(slides):
+        rows = np.flatnonzero(slides == slide)
+        coords = np.stack([np.arange(len(rows)) * 256, np.zeros_like(rows)], axis=1)
+        ids += [f"{slide}/{x}_0" for x in coords[:, 0]]
+        with h5py.File(tmp_path / "foreign" / f"{slide}.h5", "w") as file:
+            file["features"], file["coords"] = values[rows].astype(np.float32), coords
+    csv = tmp_path / "labels.csv"
+    csv.write_text("tile_id,label\n" + "".join(f"{i},{c}\n" for i, c in zip(ids, classes, strict=True)))
+    result = probe(tmp_path / "foreign", str(csv), tmp_path / "out", CONFIG, quiet=True)
+    own = make_features(values, colours(), classes, slides=slides, ready_made=False, tile_ids=np.array(ids))
+    expected = probe(own, "label", tmp_path / "own", CONFIG, quiet=True).summary
+    summary = result.summary
+    assert summary["split"] == expected["split"] and summary["split"]["scheme"] == "slides"
+    assert summary["results"] == {"features": expected["results"]["features"]}
+    assert summary["gate"]["passed"] is summary["leak"] is summary["duplicates"] is None
+    assert probe(tmp_path / "foreign", str(csv), tmp_path / "out", CONFIG, quiet=True).summary == summary
+    show(result)
+    assert "The gate cannot be judged, since these features come without floors" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"--groups stain: colours of the tiles are unknown"):
+        stain = CONFIG.model_copy(update={"groups": "stain"})
+        probe(tmp_path / "foreign", str(csv), tmp_path / "stain", stain, quiet=True)

@@ -17,7 +17,12 @@ class Groups(StrEnum):
 
 
 def probe(
-    features: Annotated[Path, typer.Argument(help="Directory that `dirl embed` made.")],
+    features: Annotated[
+        Path,
+        typer.Argument(
+            help="Directory that `dirl embed` made, or of CLAM's or TRIDENT's HDF5 files, one a slide."
+        ),
+    ],
     labels: Annotated[
         str,
         typer.Option(help="A column (label, slide_id, patient_id), or a CSV of tile_id|slide_id, label."),

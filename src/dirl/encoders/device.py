@@ -1,8 +1,11 @@
-"""Which device to compute on."""
+"""Which device to compute on, and how precisely."""
 
 import torch
 
 from dirl.errors import ConfigError
+
+FP32, BF16 = "fp32", "bf16"
+PRECISIONS = ("auto", FP32, BF16)
 
 
 def choose_device(name: str) -> torch.device:
@@ -23,3 +26,22 @@ def choose_device(name: str) -> torch.device:
             "no such device here", where=f"--device {name}", remedy="use auto or cpu"
         ) from error
     return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Return `FP32` or `BF16`; ``auto`` is bf16 on a GPU that has it, and fp32 elsewhere.
+
+    Most CPUs are slower in bf16 than in fp32.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such precision.
+    """
+    if name not in PRECISIONS:
+        remedy = f"there are: {', '.join(PRECISIONS)}"
+        raise ConfigError("no such precision", where=f"--precision {name}", remedy=remedy)
+    if name != "auto":
+        return name
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return BF16 if fast else FP32

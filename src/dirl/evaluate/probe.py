@@ -21,7 +21,8 @@ from dirl.evaluate.retrieval import describe, retrieval
 from dirl.evaluate.scores import METRICS, Scored, score
 from dirl.evaluate.splits import validation_part
 from dirl.evaluate.task import Task, make_task
-from dirl.features.h5 import read_features
+from dirl.features.foreign import read_foreign
+from dirl.features.h5 import Features, read_features
 from dirl.files import read_json, write_json
 from dirl.progress import bar
 from dirl.store.index import write_table
@@ -33,6 +34,19 @@ RAW, STANDARDISED = "raw", "standardised"
 JOINT = "features_and_colour_histogram"
 LEAK = 0.8
 SHOWN = 100
+UNJUDGED: Mapping[str, Any] = {
+    "joint": None,
+    "leak": None,
+    "duplicates": None,
+    "gate": {
+        "passed": None,
+        "form": None,
+        "statement": "The gate cannot be judged, since these features come without floors: whether colour "
+        "alone or an untrained encoder tells as much, and whether near-duplicates stand in different "
+        "folds, is unknown. `dirl embed` the same tiles to see.",
+    },
+}
+"""Of features that another tool made."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,8 @@ def probe(
     Parameters
     ----------
     features
-        Directory that `dirl embed` made.
+        Directory that `dirl embed` made, or of another tool's HDF5 files, which have no floors: see
+        `read_foreign`.
     labels
         A column of the features, or a CSV file; see `read_labels`.
     out
@@ -88,10 +103,11 @@ def probe(
         If there are no such features, they are damaged, or `out` holds something else.
     """
     config = config or ProbeConfig()
-    held = read_features(features)
+    ours = (features / "card.json").exists()
+    held = read_features(features) if ours else read_foreign(features)
     given = read_labels(held, labels)
     labelled = given.classes != ""
-    task = make_task(held, given, held.ready_made, held.floors[HISTOGRAM], config)
+    task = make_task(held, given, held.ready_made, held.floors.get(HISTOGRAM), config)
     sets = {name: values[labelled] for name, values in {FEATURES: held.values, **held.floors}.items()}
 
     listed = [None if each is None else each.tolist() for each in (given.classes, given.groups)]
@@ -107,7 +123,8 @@ def probe(
     found: dict[str, dict[str, Scored]] = {}
     results: dict[str, dict[str, Any]] = {}
     predictions: dict[str, NDArray[np.int64]] = {}
-    with bar("Probing", (3 * len(task.split) + 2) * len(sets), quiet=quiet) as advance:
+    steps = (3 * len(task.split) + 2) * len(sets) - (0 if ours else len(task.split))
+    with bar("Probing", steps, quiet=quiet) as advance:
         for name, values in tuple(sets.items()):
             form, scores = RAW, _knn(values, task, config.neighbours, advance)
             if name != FEATURES:
@@ -120,14 +137,9 @@ def probe(
             results[name] |= _beyond(sets[name], task, advance)
             prefix = "" if name == FEATURES else f"{name}/"
             predictions |= {f"{prefix}{how}": each.argmax(axis=1) for how, each in scores.items()}
-        both = side_by_side(sets[FEATURES], sets[HISTOGRAM])
-        first = _name(config.neighbours[0])
-        joint = _knn(both, task, config.neighbours[:1], advance)
-        found[JOINT] = {first: score(task.classes[task.held_out], joint[first], task.units)}
+        beside = _beside_colour(held, labelled, sets, found, task, advance) if ours else UNJUDGED
 
-    leak = float(found[HISTOGRAM][first].values[0])
     ids = held.tile_ids[labelled]
-    duplicates = across_folds(held.hashes[labelled], held.floors[HISTOGRAM][labelled], task.split.folds)
     summary: dict[str, Any] = {
         "features": str(features),
         "encoder": held.card.config["encoder"],
@@ -153,11 +165,8 @@ def probe(
         "neighbours": list(config.neighbours),
         "chance": 1 / len(task.names),
         "results": results,
-        "joint": {"width": both.shape[1], first: found[JOINT][first].intervals()},
-        "leak": {"histogram_knn": leak, "threshold": LEAK, "flagged": leak > LEAK},
-        "duplicates": _described(duplicates, ids),
-        "gate": judge({name: each[first] for name, each in found.items()}, config.neighbours[0]),
-        "notes": _notes(task, given, leak, duplicates),
+        **beside,
+        "notes": _notes(task, given, beside),
     }
     _write_predictions(out, ids, task, predictions)
     write_json(out / "summary.json", summary)
@@ -224,27 +233,52 @@ def _better(
     return (STANDARDISED, standardised, others) if otherwise > as_it_is else (RAW, raw, scores)
 
 
+def _beside_colour(
+    held: Features,
+    labelled: NDArray[np.bool_],
+    sets: Mapping[str, Floats],
+    found: Mapping[str, Mapping[str, Scored]],
+    task: Task,
+    advance: Callable[..., None],
+) -> dict[str, Any]:
+    """What the floors tell: whether the split leaks, and whether the features pass the gate."""
+    assert held.hashes is not None
+    k = task.config.neighbours[0]
+    both = side_by_side(sets[FEATURES], sets[HISTOGRAM])
+    joint = score(task.classes[task.held_out], _knn(both, task, (k,), advance)[_name(k)], task.units)
+    leak = float(found[HISTOGRAM][_name(k)].values[0])
+    duplicates = across_folds(held.hashes[labelled], held.floors[HISTOGRAM][labelled], task.split.folds)
+    nearest = {name: each[_name(k)] for name, each in found.items()}
+    return {
+        "joint": {"width": both.shape[1], _name(k): joint.intervals()},
+        "leak": {"histogram_knn": leak, "threshold": LEAK, "flagged": leak > LEAK},
+        "duplicates": _described(duplicates, held.tile_ids[labelled]),
+        "gate": judge({**nearest, JOINT: joint}, k),
+    }
+
+
 def _describe(scored: Mapping[str, Scored], width: int, costs: list[float]) -> dict[str, Any]:
     described: dict[str, Any] = {how: each.intervals() for how, each in scored.items()}
     return {"width": width, **described, "costs": costs}
 
 
-def _notes(task: Task, given: Labels, leak: float, duplicates: Duplicates) -> list[str]:
+def _notes(task: Task, given: Labels, beside: Mapping[str, Any]) -> list[str]:
     notes = []
+    leak, copies = beside["leak"], beside["duplicates"]
     if task.split.scheme == "stain":
         notes.append(
             "Folds are clusters of stain within each class: tiles of one slide may still stand on both "
             "sides, so scores compare encoders and say little of new slides."
         )
-    if leak > LEAK:
+    if leak and leak["flagged"]:
         notes.append(
-            f"This split leaks: colour alone scores {leak:.2f}, above {LEAK}. Its scores prove nothing; name "
-            "patients, slides or groups."
+            f"This split leaks: colour alone scores {leak['histogram_knn']:.2f}, above {LEAK}. Its scores "
+            "prove nothing; name patients, slides or groups."
         )
-    if len(duplicates):
+    if copies and copies["pairs"]:
         notes.append(
-            f"Near-duplicates stand in different folds: {len(duplicates)} pairs, listed under duplicates in "
-            "summary.json. Keep them together, or leave them out."
+            f"Near-duplicates stand in different folds: {copies['pairs']} pairs, listed under duplicates "
+            "in summary.json. Keep them together, or leave them out."
         )
     if task.units.kind == "tiles":
         why = "are unknown" if task.sources is None else "are too few to resample"

@@ -102,7 +102,7 @@ def make_split(
     *,
     sources: Sources | None,
     given: Strings | None,
-    colours: NDArray[np.floating],
+    colours: NDArray[np.floating] | None,
 ) -> Split:
     """Deal tiles to folds.
 
@@ -120,7 +120,7 @@ def make_split(
     given : ndarray of shape (t,), or None
         Fold of each tile as the user gives it. If one is named ``train``, it is trained on and all others
         are held out, once.
-    colours : ndarray of shape (t, k)
+    colours : ndarray of shape (t, k), or None
         What stain is clustered by.
 
     Raises
@@ -143,6 +143,12 @@ def make_split(
             remedy="name them in the CSV's column group and use --groups given, or use --groups stain",
         )
     if sources is None or wanted == "stain":
+        if colours is None:
+            raise ConfigError(
+                "colours of the tiles are unknown",
+                where="--groups stain",
+                remedy="use --groups auto, or features of `dirl embed`",
+            )
         scheme, groups = "stain", stain_clusters(colours, classes, config.seed)
     else:
         scheme, groups = sources.kind, np.unique(sources.ids, return_inverse=True)[1].astype(np.int64)

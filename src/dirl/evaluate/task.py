@@ -49,7 +49,7 @@ def make_task(
     tiles: Known,
     given: Labels,
     ready_made: NDArray[np.bool_],
-    colours: NDArray[np.floating],
+    colours: NDArray[np.floating] | None,
     config: ProbeConfig,
 ) -> Task:
     """Take the labelled tiles, and deal them to folds.
@@ -62,7 +62,7 @@ def make_task(
         Their labels.
     ready_made : ndarray of shape (t,), bool
         Came ready-made, from a slide that is not known.
-    colours : ndarray of shape (t, k)
+    colours : ndarray of shape (t, k), or None
         What stain is clustered by where nothing is known of the tiles' sources.
     config
         Folds, what is kept together, resamples, seed.
@@ -94,7 +94,7 @@ def make_task(
         config,
         sources=sources,
         given=folds,
-        colours=colours[labelled],
+        colours=None if colours is None else colours[labelled],
     )
     held_out = split.folds >= 0
     ids = None if sources is None else sources.ids[held_out]

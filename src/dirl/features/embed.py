@@ -1,6 +1,7 @@
 """`dirl embed`: features of a store's tiles, beside what they are to be compared with."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dirl.card import claim, finish, new_card
-from dirl.encoders import checkpoint
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
-from dirl.encoders.device import choose_device
+from dirl.encoders.device import choose_device, choose_precision
 from dirl.errors import ConfigError, EncoderError
 from dirl.features.colour import colour_histogram, colour_statistics
 from dirl.features.h5 import FLOORS, FLOORS_DIR, ROWS_DIR, STRINGS, Features, read_features, write_rows
 from dirl.features.hash import perceptual_hash
+from dirl.features.pooling import MODEL, POOLS, REGIONS, patch_tokens, pooled
 from dirl.progress import bar
 from dirl.randomness import hashes
-from dirl.store.dataset import TileStore
+from dirl.store.dataset import CellStore, TileStore
 
 Rows = dict[str, NDArray[Any]]
-Batch = tuple[Tensor, Rows]
+Batch = tuple[Tensor, Tensor | None, Rows]
 
 
 def embed(
@@ -31,6 +32,9 @@ def embed(
     store: Path,
     out: Path,
     *,
+    pool: str = MODEL,
+    cells: str = "hematoxylin",
+    precision: str = "auto",
     tiles: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -39,7 +43,7 @@ def embed(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Features:
-    """Embed the tiles of a store, with the model's own pooling, and the floors in the same pass.
+    """Embed the tiles of a store, and the floors in the same pass.
 
     Parameters
     ----------
@@ -49,6 +53,12 @@ def embed(
         A tile store.
     out
         Directory of the features; slides that it holds already are not done again.
+    pool
+        How tokens become a feature, the untrained encoder's too: see `pooled`.
+    cells
+        Whose cells give the regions, where they are pooled.
+    precision
+        Of the forward passes: see `choose_precision`. Features are float32 in any case.
     tiles
         At most so many tiles, spread over the slides in proportion; None is all.
     seed
@@ -66,17 +76,30 @@ def embed(
 
     Raises
     ------
+    ConfigError
+        If there is no such pooling or precision.
     EncoderError
-        If the encoder cannot be loaded, does not take these tiles, or gives numbers that are not finite.
+        If the encoder cannot be loaded, does not take these tiles, has no patch tokens to pool, or gives
+        numbers that are not finite.
     StoreError
-        If there is no such store, or `out` holds something else.
+        If there is no such store, it lacks the cells, or `out` holds something else.
     """
+    if pool not in POOLS:
+        raise ConfigError("no such pooling", where=f"--pool {pool}", remedy=f"there are: {', '.join(POOLS)}")
     held = TileStore.open(store)
+    found_cells = held.cells(cells) if pool == REGIONS else None
     chosen = choose_tiles(held, tiles, seed)
-    loaded = load_encoder(encoder, device=choose_device(device))
+    where = choose_device(device)
+    precision = choose_precision(precision, where)
+    loaded = load_encoder(encoder, device=where)
     encoders = {"features": loaded, "untrained": loaded.randomised(seed)}
-    settings = {"encoder": encoder, "tiles": tiles, "seed": seed}
+    if pool != MODEL:  # a model without patch tokens is refused before anything is written
+        patch_tokens(loaded, torch.zeros(1, 3, held.spec.size_px, held.spec.size_px, dtype=torch.uint8))
+    forward = partial(pooled, pool=pool, precision=precision)
+    settings = {"encoder": encoder, "pool": pool, "precision": precision, "tiles": tiles, "seed": seed}
     inputs = {"store": held.digest, "encoder": loaded.digest}
+    if found_cells is not None:
+        settings["cells"], inputs["cells"] = cells, found_cells.card.digest
     card = claim(out, new_card("embed", settings, inputs), overwrite=overwrite)
     if card.finished:
         return read_features(out)
@@ -85,12 +108,18 @@ def embed(
     parts = {slide: chosen[slides == slide] for slide in np.unique(slides).tolist()}
     missing = {slide: part for slide, part in parts.items() if not (out / ROWS_DIR / f"{slide}.h5").exists()}
     with bar("Embedding tiles", sum(map(len, missing.values())), quiet=quiet) as advance:
-        for slide, rows in _embedded(encoders, held, missing, batch, workers, advance):
+        for slide, rows in _embedded(
+            encoders, _Tiles(held, found_cells), missing, batch, workers, forward, advance
+        ):
             floors = {name: rows.pop(name) for name in FLOORS}
             # The features come last: a slide that has them is whole.
             write_rows(out / FLOORS_DIR / f"{slide}.h5", floors)
             described = _describe(held, missing[slide])
-            write_rows(out / ROWS_DIR / f"{slide}.h5", rows | described, _attributes(held, slide, loaded))
+            write_rows(
+                out / ROWS_DIR / f"{slide}.h5",
+                rows | described,
+                _attributes(held, slide, loaded, pool, precision),
+            )
     finish(out, card, {"tiles": len(chosen), "slides": len(parts)})
     return read_features(out)
 
@@ -133,10 +162,10 @@ def choose_tiles(
 
 
 class _Tiles(Dataset[Batch]):
-    """Reads batches of tiles, the colour floors of each, and its perceptual hash."""
+    """Reads batches of tiles, their regions if there are cells, the colour floors, and a perceptual hash."""
 
-    def __init__(self, store: TileStore) -> None:
-        self.store = store
+    def __init__(self, store: TileStore, cells: CellStore | None) -> None:
+        self.store, self.cells = store, cells
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         images = [self.store.image(i) for i in indices]
@@ -145,15 +174,19 @@ class _Tiles(Dataset[Batch]):
             "colour_histogram": np.stack([colour_histogram(image) for image in images]),
             "hash": np.array([perceptual_hash(image) for image in images]),
         }
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), seen
+        regions = None
+        if self.cells is not None:
+            regions = torch.from_numpy(np.stack([self.cells.regions(i) for i in indices]))
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), regions, seen
 
 
 def _embedded(
     encoders: dict[str, LoadedEncoder],
-    store: TileStore,
+    tiles: _Tiles,
     parts: dict[str, NDArray[np.int64]],
     batch: int,
     workers: int,
+    forward: Callable[[LoadedEncoder, Tensor, Tensor | None], Tensor],
     advance: Callable[..., None],
 ) -> Iterator[tuple[str, Rows]]:
     """Yield slide by slide what is computed of its tiles."""
@@ -163,7 +196,7 @@ def _embedded(
     }
     loader = iter(
         DataLoader(
-            _Tiles(store),
+            tiles,
             batch_sampler=[indices for listed in batches.values() for indices in listed],
             num_workers=workers,
             collate_fn=_as_it_is,
@@ -173,8 +206,8 @@ def _embedded(
     for slide, listed in batches.items():
         found: dict[str, list[NDArray[Any]]] = {}
         for _ in listed:
-            images, seen = next(loader)
-            computed = {name: checkpoint.embed(one, images).cpu().numpy() for name, one in encoders.items()}
+            images, regions, seen = next(loader)
+            computed = {name: forward(one, images, regions).cpu().numpy() for name, one in encoders.items()}
             if not all(np.isfinite(values).all() for values in computed.values()):
                 reason = f"gives features that are not finite, first on slide {slide}"
                 raise EncoderError(reason, where=encoders["features"].spec, remedy="its weights are damaged")
@@ -193,12 +226,16 @@ def _describe(store: TileStore, indices: NDArray[np.int64]) -> Rows:
     return {"coords": coords, "index": indices, "ready_made": kinds, **texts}
 
 
-def _attributes(store: TileStore, slide: str, encoder: LoadedEncoder) -> dict[str, Any]:
-    """Attributes of ``coords``, by the names that TRIDENT gives them, and both resolutions in µm/px."""
+def _attributes(
+    store: TileStore, slide: str, encoder: LoadedEncoder, pool: str, precision: str
+) -> dict[str, Any]:
+    """Attributes of ``coords`` by TRIDENT's names, and pooling, precision and resolutions in µm/px."""
     record, spec = store.slides[slide], store.spec
     return {
         "name": slide,
         "encoder": encoder.spec,
+        "pool": pool,
+        "precision": precision,
         "patch_size": spec.size_px,
         "patch_size_level0": round(spec.size_px * spec.mpp / record.mpp),
         "overlap": spec.size_px - spec.stride_px,

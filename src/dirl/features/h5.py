@@ -32,17 +32,17 @@ AGAIN = "embed again with --overwrite"
 
 @dataclass(frozen=True)
 class Features:
-    """Features of the tiles of a store, in its order.
+    """Features of tiles, in the order of their store.
 
     Attributes
     ----------
     path
-        Directory that `dirl embed` made.
+        Directory that `dirl embed` made, or of another tool's files: see `dirl.features.foreign`.
     card
         Its card, which names the encoder.
     values : ndarray of shape (t, d), float32
     floors
-        By the names in `FLOORS`, arrays of shape (t, k).
+        By the names in `FLOORS`, arrays of shape (t, k); none where another tool made the features.
     tile_ids, slide_ids, patient_ids, labels : ndarray of shape (t,), str
         Patient and label are empty where the store knows none.
     coords : ndarray of shape (t, 2), int64
@@ -50,7 +50,7 @@ class Features:
     ready_made : ndarray of shape (t,), bool
         The tile came ready-made, so that its "slide" is a folder of tiles of unknown slides.
     hashes : ndarray of shape (t,), uint64
-        See `dirl.features.hash.perceptual_hash`.
+        See `dirl.features.hash.perceptual_hash`; None where another tool made the features.
     """
 
     path: Path
@@ -63,7 +63,7 @@ class Features:
     labels: Strings
     coords: NDArray[np.int64]
     ready_made: NDArray[np.bool_]
-    hashes: NDArray[np.uint64]
+    hashes: NDArray[np.uint64] | None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -128,11 +128,18 @@ def read_features(path: Path) -> Features:
         ready_made=rows["ready_made"],
         hashes=rows["hash"],
     )
-    _check(features)
+    check(features, AGAIN)
     return features
 
 
-def _check(features: Features) -> None:
+def check(features: Features, remedy: str) -> None:
+    """Check that features are finite and no tile stands in them twice.
+
+    Raises
+    ------
+    StoreError
+        If not so; `remedy` says what to do then.
+    """
     for name, values in (("features", features.values), *features.floors.items()):
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
@@ -140,12 +147,12 @@ def _check(features: Features) -> None:
             raise StoreError(
                 f"{name} of {bad.sum()} tiles are not finite, first of {first}",
                 where=features.path,
-                remedy=AGAIN,
+                remedy=remedy,
             )
     ids, counts = np.unique(features.tile_ids, return_counts=True)
     if (counts > 1).any():
         twice = ids[int(counts.argmax())]
-        raise StoreError(f"holds tile {twice} twice", where=features.path, remedy=AGAIN)
+        raise StoreError(f"holds tile {twice} twice", where=features.path, remedy=remedy)
 
 
 def read_rows(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,92 @@
+"""How a tile's tokens become its feature."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dirl.audit.tiles import token_coverage
+from dirl.encoders import checkpoint
+from dirl.encoders.calls import token_grid
+from dirl.encoders.checkpoint import LoadedEncoder, preprocess
+from dirl.encoders.device import BF16, FP32
+from dirl.errors import EncoderError
+from dirl.objectives.regions import pool as pool_tokens
+
+POOLS = ("model", "mean", "regions")
+MODEL, _, REGIONS = POOLS
+
+
+@torch.inference_mode()
+def pooled(
+    encoder: LoadedEncoder,
+    images: Tensor,
+    regions: Tensor | None = None,
+    *,
+    pool: str = MODEL,
+    precision: str = FP32,
+) -> Tensor:
+    """Embed images.
+
+    A norm that the model applies after its own pooling is applied after these, too.
+
+    Parameters
+    ----------
+    images : Tensor of shape (b, 3, h, w), uint8
+    regions : Tensor of shape (b, h, w), uint8
+        0 glass, 1 nuclei, 2 the rest of the tissue; of use to ``regions`` alone.
+    pool
+        ``model``, its own pooling; ``mean`` of the patch tokens; ``regions``, their means over nuclei and
+        over the rest of the tissue, each token weighing as much as the region covers of it, side by side:
+        what DiRL matches between views.
+    precision
+        Of the forward pass, ``fp32`` or ``bf16``; pooling is in fp32.
+
+    Returns
+    -------
+    Tensor of shape (b, d), of ``regions`` (b, 2 d)
+        Float32. Zeros where a region covers nothing.
+
+    Raises
+    ------
+    EncoderError
+        If patch tokens are asked for and the model has none.
+    """
+    with torch.autocast(encoder.device.type, torch.bfloat16, enabled=precision == BF16):
+        if pool == MODEL:
+            return checkpoint.embed(encoder, images)
+        tokens = patch_tokens(encoder, images)
+    if pool == REGIONS:
+        assert regions is not None
+        share = token_coverage(encoder, regions)[:, :2]
+    else:
+        share = torch.ones(len(tokens), 1, tokens.shape[1])
+    share = share.to(tokens.device)
+    norm: nn.Module = getattr(encoder.model, "fc_norm", None) or nn.Identity()
+    rows = norm(pool_tokens(tokens, share)) * (share.sum(dim=-1, keepdim=True) > 0)
+    found: Tensor = rows.flatten(1)
+    return found
+
+
+@torch.inference_mode()
+def patch_tokens(encoder: LoadedEncoder, images: Tensor) -> Tensor:
+    """Patch tokens as the model's last norm leaves them, float32, shape (b, n, d), in row-major order.
+
+    Raises
+    ------
+    EncoderError
+        If the model has not one token for each patch.
+    """
+    model: Any = encoder.model
+    ready = preprocess(encoder, images)
+    found = model.forward_features(ready)
+    rows, columns = token_grid(model, *ready.shape[-2:])
+    prefix = getattr(model, "num_prefix_tokens", 0)
+    if not isinstance(found, Tensor) or found.ndim != 3 or found.shape[1] != prefix + rows * columns:
+        given = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise EncoderError(
+            f"{type(model).__name__} has not one token for each of {rows} × {columns} patches (but {given})",
+            where=encoder.spec,
+            remedy="use --pool model",
+        )
+    return found[:, prefix:].float()

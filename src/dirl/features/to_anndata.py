@@ -1,0 +1,71 @@
+"""Features as an AnnData file, as Scanpy and Squidpy read it."""
+
+import importlib.util
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from dirl.errors import ConfigError
+from dirl.features.h5 import Features, Strings
+from dirl.files import replacing
+
+ANNDATA = "features.h5ad"
+
+
+def require_anndata() -> None:
+    """Check that the extra is installed.
+
+    Raises
+    ------
+    ConfigError
+        If not.
+    """
+    if importlib.util.find_spec("anndata") is None:
+        remedy = "pip install 'dirl[anndata]'"
+        raise ConfigError("AnnData is not installed", where="--to anndata", remedy=remedy)
+
+
+def write_anndata(features: Features) -> Path:
+    """Write features beside their HDF5 files, as ``features.h5ad``, in the order of the store.
+
+    ``X`` are the features. ``obs`` has a row for each tile, by its id, with ``slide_id``, ``patient_id`` and
+    ``label`` (missing where unknown) and the top-left corner ``x``, ``y`` in level-0 pixels, which is also
+    ``obsm["spatial"]``. ``uns`` names the ``encoder`` and holds the ``card`` as JSON.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ConfigError
+        If the extra ``anndata`` is not installed.
+    """
+    require_anndata()
+    import anndata
+    import pandas
+
+    def known(values: Strings) -> pandas.Categorical:
+        return pandas.Categorical([value or None for value in values.tolist()])
+
+    tiles = pandas.DataFrame(
+        {
+            "slide_id": known(features.slide_ids),
+            "patient_id": known(features.patient_ids),
+            "label": known(features.labels),
+            "x": features.coords[:, 0],
+            "y": features.coords[:, 1],
+        },
+        index=pandas.Index(features.tile_ids.astype(object), name="tile_id"),
+    )
+    table = anndata.AnnData(
+        X=features.values,
+        obs=tiles,
+        obsm={"spatial": features.coords},
+        uns={"encoder": features.card.config["encoder"], "card": json.dumps(asdict(features.card))},
+    )
+    path = features.path / ANNDATA
+    with replacing(path) as temporary:
+        table.write_h5ad(temporary)
+    return path
