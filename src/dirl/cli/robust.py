@@ -1,11 +1,19 @@
 """`dirl robust`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dirl.cli.probe import Groups
+
+class Groups(StrEnum):
+    """What is kept together."""
+
+    auto = "auto"
+    patient = "patient"
+    stain = "stain"
+    given = "given"
 
 
 def robust(
