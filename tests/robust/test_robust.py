@@ -11,6 +11,7 @@ from dirl.errors import ConfigError, StoreError
 from dirl.robust import run as whole
 from dirl.robust.conditions import Condition
 from dirl.robust.run import robust
+from dirl.robust.score import spread
 from dirl.robust.show import show
 from dirl.store.dataset import TileStore
 
@@ -57,6 +58,7 @@ def test_it_measures_every_condition(small_store, labels, tmp_path, capsys) -> N
             assert conditions[base]["drift"]["value"] == pytest.approx(0, abs=1e-6)
             assert conditions[base]["linear_change"]["value"] == 0
         assert conditions["stain-3"]["drift"]["value"] > conditions["stain-1"]["drift"]["value"] > 0
+        assert conditions["stain-3"]["drift_share"]["value"] > conditions["stain-3"]["drift"]["value"]
     turned = result.summary["results"]["colour_histogram"]["conditions"]["rotation-90"]
     assert turned["drift"]["value"] == pytest.approx(0, abs=1e-6)  # colours do not turn
     rows = list(csv.DictReader((out / "robustness.csv").read_text().splitlines()))
@@ -99,3 +101,10 @@ def test_bad_requests(small_store, labels, tmp_path) -> None:
     (tmp_path / "c" / "mine.txt").write_text("mine")
     with pytest.raises(StoreError, match="not made by dirl"):
         robust(ENCODER, small_store, labels, tmp_path / "c", CONFIG, device="cpu", quiet=True)
+
+
+def test_the_spread_is_the_mean_over_pairs() -> None:
+    values = np.random.default_rng(0).normal(size=(7, 3)) + 1
+    unit = values / np.linalg.norm(values, axis=1, keepdims=True)
+    pairs = [1 - unit[i] @ unit[j] for i in range(7) for j in range(7) if i != j]
+    assert spread(values) == pytest.approx(np.mean(pairs))

@@ -26,7 +26,7 @@ def draw(summary: Mapping[str, Any]) -> dict[str, bytes]:
     with mpl.rc_context(STYLE):
         figures = {
             "score": _corruptions(summary, "linear", "balanced accuracy, linear"),
-            "drift": _corruptions(summary, "drift", "drift (1 − cosine)"),
+            "drift": _corruptions(summary, "drift_share", "drift, share of spread"),
             "rotation": _rotation(summary),
         }
         return {
@@ -59,7 +59,7 @@ def _rotation(summary: Mapping[str, Any]) -> Figure:
     figure = new_figure((6.8, 2.9))
     axes = figure.subplots(1, 2, sharex=True)
     shown = [*(Condition(ROTATION, angle) for angle in ANGLES), Condition(ROTATION)]
-    titles = {"linear": "balanced accuracy, linear", "drift": "drift (1 − cosine)"}
+    titles = {"linear": "balanced accuracy, linear", "drift_share": "drift, share of spread"}
     for axis, (measure, title) in zip(axes, titles.items(), strict=True):
         for name in LINES:
             _line(axis, summary, name, [*ANGLES, 360], shown, measure)
@@ -88,7 +88,7 @@ def _line(
 
 
 def _chance(axes: Sequence[Axes], summary: Mapping[str, Any], measure: str) -> None:
-    if measure != "drift":
+    if measure == "linear":
         for axis in axes:
             axis.axhline(summary["chance"], color=INK, linewidth=0.7)
 

@@ -25,7 +25,7 @@ from dirl.robust.score import relative, score_conditions
 from dirl.store.dataset import TileStore
 
 FEATURES, UNTRAINED = "features", "untrained"
-MEASURES = ("knn", "knn_change", "linear", "linear_change", "drift")
+MEASURES = ("knn", "knn_change", "linear", "linear_change", "drift", "drift_share")
 
 
 @dataclass(frozen=True)

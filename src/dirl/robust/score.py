@@ -38,7 +38,8 @@ def score_conditions(
     -------
     dict
         By condition's name: ``knn`` and ``linear`` (balanced accuracy with its interval), ``knn_change`` and
-        ``linear_change`` (minus that of the base, paired), ``drift`` (see `drift`).
+        ``linear_change`` (minus that of the base, paired), ``drift`` (see `drift`) and ``drift_share``, the
+        same over the `spread` of the base.
     """
     found: dict[Condition, dict[str, Scored]] = {}
     for base in dict.fromkeys(condition.base for condition in sets):
@@ -52,10 +53,13 @@ def score_conditions(
     results: dict[str, dict[str, Any]] = {}
     for condition, scored in found.items():
         before = found[condition.base]
+        moved = drift(sets[condition.base], sets[condition], task)
+        apart = spread(sets[condition.base][task.held_out])
         results[str(condition)] = {
             **{how: each.intervals()["balanced_accuracy"] for how, each in scored.items()},
             **{f"{how}_change": each.minus(before[how]) for how, each in scored.items()},
-            "drift": drift(sets[condition.base], sets[condition], task),
+            "drift": moved,
+            "drift_share": {key: None if value is None else value / apart for key, value in moved.items()},
         }
     return results
 
@@ -76,6 +80,23 @@ def drift(before: Floats, after: Floats, task: Task) -> Interval:
     cosine = np.einsum("td,td->t", before.astype(float), after.astype(float)) / np.maximum(lengths, 1e-12)
     value, drawn = means(1 - cosine[task.held_out, None], task.units)
     return interval(float(value[0]), drawn[:, 0])
+
+
+def spread(values: Floats) -> float:
+    """Mean of 1 - cosine between the features of different tiles, by which drift is to be measured.
+
+    Embeddings often lie in a narrow cone; the drift of such an encoder is small whatever it suffers.
+
+    Parameters
+    ----------
+    values : ndarray of shape (t, d)
+        Of two tiles at least.
+    """
+    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    count = len(unit)
+    # The sum over all pairs is the squared length of the sum, and a row's product with itself is 1.
+    cosine = (float(np.square(unit.sum(axis=0, dtype=np.float64)).sum()) - count) / (count * (count - 1))
+    return max(1 - cosine, 1e-12)
 
 
 def relative(results: Mapping[str, Mapping[str, Any]], kind: str, levels: Sequence[int], how: str) -> float:

@@ -9,7 +9,7 @@ from dirl.robust.conditions import CLEAN, ROTATION, Condition
 from dirl.robust.corruptions import CORRUPTIONS, SEVERITIES
 from dirl.robust.run import RobustResult
 
-TITLES = {"features": "features", "untrained": "untrained", "colour_histogram": "histogram"}
+KEPT = {"features": "kept", "untrained": "untr.", "colour_histogram": "hist."}
 
 
 def show(result: RobustResult, console: Console | None = None) -> None:
@@ -19,18 +19,16 @@ def show(result: RobustResult, console: Console | None = None) -> None:
     ours = summary["results"]["features"]["conditions"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for title in ("clean", *map(str, SEVERITIES), "drift at 3"):
+    for title in ("clean", *map(str, SEVERITIES), *KEPT.values(), "drift"):
         table.add_column(title, justify="right")
-    for title in TITLES.values():
-        table.add_column(f"kept, {title}", justify="right")
     clean = ours[str(Condition(CLEAN))]["linear"]
     for kind in CORRUPTIONS:
         table.add_row(
             kind,
             _number(clean),
             *(_number(ours[str(Condition(kind, severity))]["linear"]) for severity in SEVERITIES),
-            _number(ours[str(Condition(kind, 3))]["drift"]),
-            *(f"{summary['results'][name]['relative'][kind]['linear']:.2f}" for name in TITLES),
+            *(f"{summary['results'][name]['relative'][kind]['linear']:.2f}" for name in KEPT),
+            _percent(ours[str(Condition(kind, 3))]["drift_share"]),
         )
     split = summary["split"]
     console.print(
@@ -42,8 +40,12 @@ def show(result: RobustResult, console: Console | None = None) -> None:
     )
     console.print(table)
     turned = summary["results"]["features"]["relative"][ROTATION]["linear"]
-    quarter = ours[str(Condition(ROTATION, 90))]["drift"]
-    lines = [f"Turned by any angle: {turned:.2f} of the score is kept; drift {_number(quarter)} at 90°."]
+    quarter = ours[str(Condition(ROTATION, 90))]["drift_share"]
+    lines = [
+        "kept: score under damage over clean, mean over severities, beside the untrained encoder's and the "
+        "colour histogram's; drift at severity 3, in percent of what lies between different tiles.",
+        f"Turned by any angle: {turned:.2f} of the score is kept; drift {_percent(quarter)} at 90°.",
+    ]
     centres = summary["results"]["features"].get("centres")
     if centres:
         if centres["robustness_index"]:
@@ -65,3 +67,7 @@ def show(result: RobustResult, console: Console | None = None) -> None:
 
 def _number(value: Mapping[str, float | None]) -> str:
     return "–" if value["value"] is None else f"{value['value']:.3f}"
+
+
+def _percent(value: Mapping[str, float | None]) -> str:
+    return "–" if value["value"] is None else f"{100 * value['value']:.0f} %"
