@@ -67,7 +67,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     folds = generator.integers(0, 3, 40)
     whole = across_folds(hashes, colours, folds)
     assert 0 < len(whole) <= 10
-    monkeypatch.setattr("dirl.evaluate.duplicates.CHUNK", 7)
+    monkeypatch.setattr("dirl.evaluate.duplicates.PAIRS", 280)
     parts = across_folds(hashes, colours, folds)
     np.testing.assert_array_equal(parts.first, whole.first)
     np.testing.assert_array_equal(parts.second, whole.second)

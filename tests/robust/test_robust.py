@@ -1,6 +1,7 @@
 """`dirl robust` from end to end on drawn tiles: what it writes, that it goes on, and bad requests."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,6 +102,19 @@ def test_bad_requests(small_store, labels, tmp_path) -> None:
     (tmp_path / "c" / "mine.txt").write_text("mine")
     with pytest.raises(StoreError, match="not made by dirl"):
         robust(ENCODER, small_store, labels, tmp_path / "c", CONFIG, device="cpu", quiet=True)
+
+
+def test_other_folds_are_another_measurement(small_store, labels, tmp_path) -> None:
+    lines = Path(labels).read_text().splitlines()
+    for name, turned in (("one", 0), ("other", 1)):
+        folds = [f"{line},f{(int(line[-1]) + turned) // 2 % 2}" for line in lines[1:]]
+        (tmp_path / "folds.csv").write_text("\n".join([f"{lines[0]},fold", *folds]))
+        given = str(tmp_path / "folds.csv")
+        if name == "one":
+            robust(ENCODER, small_store, given, tmp_path / "out", CONFIG, device="cpu", quiet=True)
+        else:
+            with pytest.raises(StoreError, match="made with other settings"):
+                robust(ENCODER, small_store, given, tmp_path / "out", CONFIG, device="cpu", quiet=True)
 
 
 def test_the_spread_is_the_mean_over_pairs() -> None:

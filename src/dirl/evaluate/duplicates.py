@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 BITS = 4
 ALIKE = 0.95
-CHUNK = 512
+# Pairs compared at once: few enough that memory does not grow with the number of tiles.
+PAIRS = 2**22
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def across_folds(
         The fold in which each tile is held out; -1 if it is only trained on.
     """
     found: list[NDArray[np.int64]] = []
-    for start in range(0, len(hashes), CHUNK):
-        rows = np.arange(start, min(start + CHUNK, len(hashes)))
+    size = max(1, PAIRS // max(1, len(hashes)))
+    for start in range(0, len(hashes), size):
+        rows = np.arange(start, min(start + size, len(hashes)))
         near = np.bitwise_count(hashes[rows, None] ^ hashes[None, start:]) <= BITS
         near &= folds[rows, None] != folds[None, start:]
         one, other = np.nonzero(near)

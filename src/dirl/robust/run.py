@@ -91,7 +91,8 @@ def robust(
     held = TileStore.open(store)
     tiles = draw_tiles(held, labels, config)
     loaded = load_encoder(encoder, device=choose_device(device))
-    listed = [None if each is None else each.tolist() for each in (tiles.given.classes, tiles.given.groups)]
+    given = (tiles.given.classes, tiles.given.groups, tiles.given.folds)
+    listed = [None if each is None else each.tolist() for each in given]
     inputs = {"store": held.digest, "encoder": loaded.digest, "labels": digest(listed)}
     settings = config.model_dump(mode="json") | {"encoder": encoder, "labels": labels}
     card = claim(out, new_card("robust", settings, inputs), overwrite=overwrite)

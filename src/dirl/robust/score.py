@@ -50,11 +50,11 @@ def score_conditions(
             found[condition] = {
                 how: score(truth, values[task.held_out], task.units) for how, values in each.items()
             }
+    spreads = {base: spread(sets[base][task.held_out]) for base in found if base == base.base}
     results: dict[str, dict[str, Any]] = {}
     for condition, scored in found.items():
         before = found[condition.base]
-        moved = drift(sets[condition.base], sets[condition], task)
-        apart = spread(sets[condition.base][task.held_out])
+        moved, apart = drift(sets[condition.base], sets[condition], task), spreads[condition.base]
         results[str(condition)] = {
             **{how: each.intervals()["balanced_accuracy"] for how, each in scored.items()},
             **{f"{how}_change": each.minus(before[how]) for how, each in scored.items()},
