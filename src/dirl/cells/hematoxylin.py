@@ -27,6 +27,7 @@ from dirl.cells.morphology import (
 from dirl.cells.nuclei import Finder, Image, NucleiMask
 from dirl.cells.outlines import Outlining, outline
 from dirl.cells.resample import to_mpp, to_shape
+from dirl.cells.solidity import around, solidity
 
 OPTICAL_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 # Darker than 40 of 255.
@@ -34,6 +35,8 @@ BLACK = OPTICAL_DENSITY[40]
 NOTHING = np.empty((2, 0), np.float32)
 # Fewer pixels of tissue than this say nothing about a slide's stain.
 FEW_PX = 200
+# A neighbourhood counts as so many nuclei of usual solidity beside those that are there.
+FEW_NUCLEI, USUAL_SOLIDITY = 3, 0.935
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,14 @@ class Hematoxylin:
     4. Each is outlined anew by its own contrast and shape (`dirl.cells.outlines`).
     5. It is dropped where it has too little contrast for its size, hue and roundness, or is too red or too
        green for a nucleus of this slide.
+    6. Where those that are left are ragged, as flakes and folds of keratin are and nuclei are not, all of the
+       neighbourhood is dropped.
 
     All sizes are in µm, so that it works at any mpp; windows finer than `mpp` are shrunk to it.
 
     The defaults were tuned on 13 images of MoNuSeg at 0.5 µm/px (`benchmarks/segmenter.py` scores them, left
-    out one by one too): what they score there says nothing certain about other tissue. It takes folds, debris
-    and the darkest keratin for nuclei, breaks up pale vesicular ones, and at 1 µm/px and coarser finds clumps
+    out one by one too): what they score there says nothing certain about other tissue. It takes some folds,
+    debris and keratin for nuclei, breaks up pale vesicular ones, and at 1 µm/px and coarser finds clumps
     and the walls of goblet cells.
 
     Parameters
@@ -109,6 +114,9 @@ class Hematoxylin:
     evident_um
         Least evidence of a nucleus: contrast times square root of area, since a small one needs more contrast
         than a large one; by how far it fills its ellipse, squared; by its hue.
+    near_um, solid, solid_per_mpp
+        Within `near_um` of a nucleus, nuclei fill on average at least so much of their convex hulls: `solid`,
+        less `solid_per_mpp` for each µm/px, since pixels make small outlines ragged.
     outlining
         How nuclei are outlined one by one.
     """
@@ -130,12 +138,15 @@ class Hematoxylin:
     hue: float = 0.8
     ink: float = 1.3
     evident_um: float = 1.6
+    near_um: float = 25.0
+    solid: float = 0.915
+    solid_per_mpp: float = 0.07
     outlining: Outlining = field(default_factory=Outlining)
 
     @property
     def digest(self) -> str:
         """Digest of the settings."""
-        return digest({"segmenter": "hematoxylin", "version": 3, **asdict(self)})
+        return digest({"segmenter": "hematoxylin", "version": 4, **asdict(self)})
 
     def fit(self, samples: Sequence[Image], mpp: float) -> Finder:
         """Measure the stain on samples of a slide; see `Segmenter.fit`."""
@@ -210,11 +221,18 @@ class Hematoxylin:
             np.bincount(number, weights, count + 1) for weights in (None, red.ravel()[at], green.ravel()[at])
         )
         hue = red_sum / np.maximum(green_sum, 1e-6) / stain.hue
-        fill = pixels / ellipses(number, x, y, count).area_px
+        shape = ellipses(number, x, y, count)
+        fill = pixels / shape.area_px
         evidence = contrast * np.sqrt(pixels * mpp**2) * fill**2 * hue
         # Keratin may be as dark as a nucleus, but is more red, and what ink has touched is less so.
         usual = (hue > self.hue) & (hue < self.ink)
-        return np.asarray(usual & (pixels >= self.least_um2 / mpp**2) & (evidence > self.evident_um))
+        found = usual & (pixels >= self.least_um2 / mpp**2) & (evidence > self.evident_um)
+        centres = np.stack([shape.x, shape.y], axis=1)[found] * mpp
+        solid = solidity(number, x, y, count)[found]
+        # By square root, large ragged pieces weigh more, and no single one decides.
+        near = around(solid, np.sqrt(pixels[found]), centres, self.near_um, USUAL_SOLIDITY, FEW_NUCLEI)
+        found[found] = near > self.solid - self.solid_per_mpp * mpp
+        return np.asarray(found)
 
     def _parted(self, mask: Mask, level: Map, mpp: float) -> Labels:
         """Number the nuclei of a mask (h, w), those that touch each by itself."""

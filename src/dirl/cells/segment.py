@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dirl.card import claim, finish, new_card
@@ -18,7 +17,7 @@ from dirl.cells.nuclei import Segmenter
 from dirl.cells.own import own_tiles
 from dirl.cells.own_files import CellSource, fingerprint, forget_listings
 from dirl.cells.picture import draw_nuclei
-from dirl.cells.plausible import implausible
+from dirl.cells.plausible import blob_sizes, implausible
 from dirl.cells.statistics import Statistics, statistics_file, write_statistics, write_summary
 from dirl.cells.told import Told, silent
 from dirl.config import CellsConfig
@@ -30,6 +29,8 @@ from dirl.store.cells import cells_dir, cells_finished, merge_cells, write_cells
 from dirl.store.dataset import CellStore, TileStore
 
 SHOWN_SLIDES = 3
+# Tiles of a slide in which the size of its nuclei is measured.
+SIZED_TILES = 24
 
 
 def cells(
@@ -110,16 +111,16 @@ def cells(
                 failures[name] = explained(result, tiles.slides[name].path)
             advance(0 if tick else int((tiles.slide_ids == name).sum()), note=name)
     index = merge_cells(store, segmenter_name)
-    finished = [folder / f"{name}.nuclei.parquet" for name in tiles.slides if name not in failures]
+    finished = [name for name in tiles.slides if name not in failures]
     counts = {
         "slides": len(finished),
         "tiles": index.num_rows,
-        "nuclei": sum(pq.read_metadata(file).num_rows for file in finished),
+        "nuclei": sum(pq.read_metadata(folder / f"{name}.nuclei.parquet").num_rows for name in finished),
         "failed": len(failures),
     }
-    total = write_summary(tiles, segmenter_name, [name for name in tiles.slides if name not in failures])
+    total = write_summary(tiles, segmenter_name, finished)
     finish(folder, card, counts | ({"notes": total["notes"]} if total.get("notes") else {}))
-    _warn_of_sizes(tiles, finished)
+    _warn_of_sizes(tiles, segmenter_name, finished)
     if len(tiles.slides) == 1 and failures:
         raise next(iter(failures.values()))
     if failures:
@@ -127,19 +128,25 @@ def cells(
     return tiles.cells(segmenter_name)
 
 
-def _warn_of_sizes(tiles: TileStore, tables: list[Path]) -> None:
+def _warn_of_sizes(tiles: TileStore, segmenter_name: str, slide_ids: list[str]) -> None:
     """Warn, here and not in a worker, of slides whose nuclei are of no usual size."""
     odd = {}
-    for table in tables:
-        name = table.name.removesuffix(".nuclei.parquet")
-        nuclei = pq.read_table(table, columns=["area_um2", "touches_border"])
-        whole = nuclei.filter(pc.invert(nuclei["touches_border"]))
-        if reason := implausible(whole["area_um2"].to_numpy(), tiles.slides[name].mpp):
+    for name in slide_ids:
+        file = statistics_file(tiles.path, segmenter_name, name)
+        sizes = read_json(file).get("blobs_um", []) if file.is_file() else []  # not of older cells
+        if reason := implausible(sizes, tiles.slides[name].mpp):
             odd[name] = reason
     if odd:
         told = "; ".join(f"{name}: {reason}" for name, reason in list(odd.items())[:SHOWN_SLIDES])
         more = f"; and {len(odd) - SHOWN_SLIDES} more slides" if len(odd) > SHOWN_SLIDES else ""
         warnings.warn(told + more, stacklevel=3)
+
+
+def _sizes(tiles: TileStore, slide_id: str) -> list[float]:
+    """Measure the size of a slide's nuclei, whatever the segmenter finds, in tiles spread over it."""
+    rows = np.flatnonzero(tiles.slide_ids == slide_id)
+    chosen = rows[:: -(-len(rows) // SIZED_TILES)] if len(rows) else rows
+    return blob_sizes([tiles.image(row) for row in chosen.tolist()], tiles.spec.mpp)
 
 
 def _make(
@@ -156,9 +163,9 @@ def _make(
     draw = partial(draw_nuclei, folder / "pictures" / f"{slide_id}.png")
     told = Told(nuclei.add, draw, tick or silent)
     segmenter = load_segmenter(config.segmenter, **how)
-    about: dict[str, Any] = {}
+    about: dict[str, Any] = {"blobs_um": _sizes(tiles, slide_id)}
     if isinstance(segmenter, CellSource):
-        about = {"source": fingerprint(segmenter.files(tiles, slide_id)), "notes": told.notes}
+        about |= {"source": fingerprint(segmenter.files(tiles, slide_id)), "notes": told.notes}
         items = own_tiles(tiles, slide_id, segmenter, told)
     else:
         items = found_tiles(tiles, slide_id, segmenter, config, told)
