@@ -124,11 +124,11 @@ def test_a_recipe_beside_the_study_is_found(load, tmp_path: Path) -> None:
 
 
 def test_an_unknown_study_lists_those_that_ship() -> None:
-    with pytest.raises(ConfigError, match="one of: controls-cpu, objectives-cpu"):
+    with pytest.raises(ConfigError, match="one of: controls-cpu, noise-cpu, objectives-cpu"):
         load_study("nothing")
 
 
-@pytest.mark.parametrize("name", ["objectives-cpu", "controls-cpu"])
+@pytest.mark.parametrize("name", ["objectives-cpu", "controls-cpu", "noise-cpu"])
 def test_those_that_ship_are_sound(name: str) -> None:
     study = load_study(name)
     for run in expand(study):
