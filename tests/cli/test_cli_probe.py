@@ -31,8 +31,8 @@ def run(command, *arguments):
 def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     called = {}
 
-    def fake(encoder, store, out, **options):
-        called.update(encoder=encoder, store=store, out=out, **options)
+    def fake(encoder, source, out, **options):
+        called.update(encoder=encoder, source=source, out=out, **options)
         return Made()
 
     monkeypatch.setattr(dirl.features.embed, "embed", fake)
@@ -40,9 +40,9 @@ def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     output = run(embed, *arguments, "--device", "cpu", "--workers", "1", "--overwrite", "--quiet",
         "--pool", "regions", "--cells", "hovernet", "--precision", "bf16")  # fmt: skip
     assert called == {
-        "encoder": "timm:b", "store": Path("s"), "out": Path("f"), "tiles": 9, "batch": 2, "seed": 3,
+        "encoder": "timm:b", "source": Path("s"), "out": Path("f"), "tiles": 9, "batch": 2, "seed": 3,
         "pool": "regions", "cells": "hovernet", "precision": "bf16", "device": "cpu", "workers": 1,
-        "overwrite": True, "quiet": True,
+        "floors": True, "overwrite": True, "quiet": True,
     }  # fmt: skip
     assert output == "f: 7 tiles, 3 features each\n"
 
