@@ -79,7 +79,7 @@ def test_the_files_are_as_clam_and_trident_read_them(made: Features) -> None:
 def test_a_second_run_does_nothing_and_another_is_refused(
     made: Features, tile_store: Path, encoder_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(dirl.features.embed, "_embedded")
+    monkeypatch.delattr(dirl.features.embed, "embed_slides")
     again = embed(str(encoder_run), tile_store, made.path, quiet=True)
     np.testing.assert_array_equal(again.values, made.values)
     with pytest.raises(StoreError, match=r"made with other settings .*seed"):

@@ -128,21 +128,14 @@ def embed(
     with bar("Embedding tiles", held.count, quiet=quiet) as advance:
         advance(sum(count_rows(file, AGAIN) for file in files.values() if file.exists()))
         missing = [slide for slide, file in files.items() if not file.exists()]
-        looks = _looks(held, missing, failures, floors, workers, BATCHES_AHEAD * batch)
-        with closing(looks):
-            for opened, group in groupby(looks, key=itemgetter(0)):
-                try:
-                    rows = _embedded(opened, (look for _, look in group), encoders, forward, batch, advance)
-                finally:
-                    opened.close()
-                slide = opened.record.slide_id
-                if isinstance(rows, DirlError):
-                    failures[slide] = rows
-                    continue
-                if floors:
-                    write_rows(out / FLOORS_DIR / f"{slide}.h5", {name: rows.pop(name) for name in FLOORS})
-                # The features come last: a slide that has them is whole.
-                write_rows(files[slide], rows | opened.rows, _attributes(opened, loaded, pool, precision))
+        for opened, rows in embed_slides(
+            held, missing, encoders, forward, failures, batch=batch, threads=workers, advance=advance
+        ):
+            slide = opened.record.slide_id
+            if floors:
+                write_rows(out / FLOORS_DIR / f"{slide}.h5", {name: rows.pop(name) for name in FLOORS})
+            # The features come last: a slide that has them is whole.
+            write_rows(files[slide], rows | opened.rows, _attributes(opened, loaded, pool, precision))
     done = [count_rows(file, AGAIN) for file in files.values() if file.exists()]
     if done:
         finish(out, card, {"tiles": sum(done), "slides": len(done), "failed": len(failures)})
@@ -151,6 +144,60 @@ def embed(
     if failures:
         raise PartlyFailedError(failures, len(done))
     return read_features(out)
+
+
+def embed_slides(
+    source: TileSource,
+    slide_ids: Iterable[str],
+    encoders: Mapping[str, LoadedEncoder],
+    forward: Forward,
+    failures: dict[str, DirlError],
+    *,
+    batch: int,
+    threads: int,
+    advance: Callable[..., None],
+) -> Iterator[tuple[SlideTiles, Rows]]:
+    """Embed slides one after the other, while threads read ahead, over the borders of slides too.
+
+    Parameters
+    ----------
+    source, slide_ids
+        Tiles, and the slides that are wanted of them.
+    encoders
+        By the name that their features get; where ``untrained`` is among them, the colour floors are computed
+        too.
+    forward
+        Encoder, images and regions to features.
+    failures
+        Slides that cannot be read are put in here, with the reason.
+    batch, threads
+        Tiles in a forward pass; threads that read them.
+    advance
+        Called with the number of tiles done.
+
+    Yields
+    ------
+    tuple
+        A slide's tiles, and its rows: the features, ``hash``, and the colour floors.
+
+    Raises
+    ------
+    StoreError
+        If a store is damaged.
+    EncoderError
+        If features are not finite.
+    """
+    looks = _looks(source, slide_ids, failures, "untrained" in encoders, threads, BATCHES_AHEAD * batch)
+    with closing(looks):
+        for opened, group in groupby(looks, key=itemgetter(0)):
+            try:
+                rows = _embedded(opened, (look for _, look in group), encoders, forward, batch, advance)
+            finally:
+                opened.close()
+            if isinstance(rows, DirlError):
+                failures[opened.record.slide_id] = rows
+            else:
+                yield opened, rows
 
 
 def _open(source: Path | SlideFiles, cells: str | None, tiles: int | None, seed: int) -> TileSource:
