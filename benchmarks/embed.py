@@ -4,10 +4,10 @@ All embed the same tiles of one slide, at its own resolution, with the same mode
 in one process. Before the clock starts tissue is found, tiles are laid, and the model is loaded.
 
 - ``bare``: the model alone on normalised float tensors that lie in memory.
-- ``ours``, ``ours_default``: what `dirl embed --no-floors` does of a slide, in fp32, and in the precision that
-  it takes by itself where that is another. The others compute no floors, so this is equal work.
-- ``ours_with_floors``: what it does by default, an untrained encoder's forward pass included; beside it stands
-  the bare one twice.
+- ``ours``, ``ours_default``: what `dirl embed --no-floors` does of a slide, in fp32, and in the precision
+  that it takes by itself where that is another. The others compute no floors, so this is equal work.
+- ``ours_with_floors``: what it does by default, an untrained encoder's forward pass included; beside it
+  stands the bare one twice.
 - ``plain``: OpenSlide, PIL, torchvision's transforms and timm in a loop.
 - ``lazyslide_N``: `lazyslide.tl.feature_extraction` with N loader processes; the faster one counts.
 
@@ -203,9 +203,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--slide", type=Path, default=default_slide(), help="OpenSlide's, with a stated mpp")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument(
-        "--stride", type=int, default=SIZE_PX, help="pixels from tile to tile: less, more tiles"
-    )
+    parser.add_argument("--stride", type=int, default=SIZE_PX, help="less makes more tiles")
     parser.add_argument("--busy", action="store_true", help="note that others used the machine")
     chosen = parser.parse_args()
     if not chosen.slide.is_file():
