@@ -163,6 +163,9 @@ def measure(model: str, laid: Laid, slide: Path, mpp: float, batch: int, rounds:
         f"{model}, {len(coords)} tiles of {SIZE_PX} px", ways, rounds, count=len(coords), unit="tile"
     )
     seconds = {name: one["seconds"]["median"] for name, one in timed["ways"].items()}
+    # Of this process alone, which tells more where others use the machine; loader processes are not in it.
+    cpu = {name: one["cpu_seconds"]["median"] for name, one in timed["ways"].items()}
+    alone = [name for name in ways if not name.startswith("lazyslide") or name == "lazyslide_0"]
     theirs = [seconds[name] for name in ways if name.startswith("lazyslide")]
     default = seconds.get("ours_default", seconds["ours"])
     few = [one[:BF16_TILES] for one in ready[:1]]
@@ -179,6 +182,7 @@ def measure(model: str, laid: Laid, slide: Path, mpp: float, batch: int, rounds:
         "precision_by_default": auto,
         "least_cosine_with_bare": agree,
         "throughput_by_bare": {name: seconds["bare"] / seconds[name] for name in ways},
+        "cpu_seconds_by_those_of_bare": {name: cpu[name] / cpu["bare"] for name in alone},
         "ours_with_floors_by_two_bare": 2 * seconds["bare"] / seconds["ours_with_floors"],
         "ours_by_plain": seconds["plain"] / seconds["ours"],
         "ours_by_lazyslide": min(theirs) / seconds["ours"] if theirs else None,
