@@ -190,18 +190,19 @@ def embed_slides(
     looks = _looks(source, slide_ids, failures, "untrained" in encoders, threads, BATCHES_AHEAD * batch)
     with closing(looks):
         for opened, group in groupby(looks, key=itemgetter(0)):
-            try:
-                rows = _embedded(opened, (look for _, look in group), encoders, forward, batch, advance)
-            finally:
-                opened.close()
+            seen = (look for _, look in group)
+            rows = _embedded(opened, seen, encoders, forward, batch, advance)
             if isinstance(rows, DirlError):
                 failures[opened.record.slide_id] = rows
-            else:
+            for _ in seen:  # the rest of a slide that failed: no thread may read what is closed
+                pass
+            opened.close()
+            if not isinstance(rows, DirlError):
                 yield opened, rows
 
 
 def _open(source: Path | SlideFiles, cells: str | None, tiles: int | None, seed: int) -> TileSource:
-    if isinstance(source, Path):
+    if not isinstance(source, SlideFiles):
         return StoreTiles(source, cells=cells, tiles=tiles, seed=seed)
     if cells is not None:
         raise ConfigError(
