@@ -193,3 +193,16 @@ def test_without_floors_those_who_judge_by_them_say_so(
         probe(tmp_path / "out", "label", tmp_path / "stain", quiet=True)
     with pytest.raises(StoreError, match=r"other settings .*floors False"):
         embed(str(encoder_run), tile_store, tmp_path / "out", **SMALL)
+
+
+def test_a_real_slide_gives_what_its_store_gives(data_dir: Path, encoder_run: Path, tmp_path: Path) -> None:
+    slide = data_dir / "slides" / "CMU-1-Small-Region.svs"
+    config = TileConfig(max_tiles=6)  # JPEGs of the quality that a store has
+    made = embed(str(encoder_run), SlideFiles([slide], config), tmp_path / "slides", **SMALL)
+    store = tile([slide], tmp_path / "store", config, quiet=True)
+    other = embed(str(encoder_run), store.path, tmp_path / "tiles", **SMALL)
+    np.testing.assert_array_equal(made.tile_ids, other.tile_ids)
+    np.testing.assert_array_equal(made.coords, other.coords)
+    assert np.bitwise_count(made.hashes ^ other.hashes).max() <= 4  # type: ignore[operator]
+    lengths = np.linalg.norm(made.values, axis=1) * np.linalg.norm(other.values, axis=1)
+    assert ((made.values * other.values).sum(1) / lengths).min() > 0.99
