@@ -25,6 +25,7 @@ from dirl.export.run import export
 from dirl.features.embed import embed
 from dirl.features.foreign import read_foreign
 from dirl.features.h5 import Features, read_features
+from dirl.features.sources import SlideFiles
 from dirl.features.to_anndata import write_anndata
 from dirl.maps.run import map_slide
 from dirl.mil.run import mil
@@ -46,6 +47,7 @@ __all__ = [
     "PretrainRecipe",
     "ProbeConfig",
     "RobustConfig",
+    "SlideFiles",
     "StudyConfig",
     "TileConfig",
     "TileStore",
