@@ -228,6 +228,25 @@ class RobustConfig(ProbeConfig):
     tiles: Count = 500
 
 
+class FinetuneConfig(ProbeConfig):
+    """How an encoder is fine-tuned (`dirl finetune`): a probe's folds, and how it learns in each.
+
+    ``tiles`` of None are all. The learning rate, one of ``learning_rates`` (at a batch of 256, and scaled
+    with ``batch``), and the number of epochs, at most ``epochs``, are chosen on ``aside``, a share of each
+    training part. ``layer_decay`` multiplies the rate once more for every block further from the head.
+    ``neighbours`` say whether colour alone tells the classes.
+    """
+
+    neighbours: tuple[Count, ...] = (20,)
+    tiles: Count | None = None
+    batch: Count = 32
+    epochs: Count = 20
+    learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-3, 4e-3)
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.75
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    aside: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
 class MilConfig(Settings):
     """How slides are classified, or their survival is learnt (`dirl mil`), by nested cross-validation.
 
