@@ -231,9 +231,8 @@ class RobustConfig(ProbeConfig):
 class FinetuneConfig(ProbeConfig):
     """How an encoder is fine-tuned (`dirl finetune`): a probe's folds, and how it learns in each.
 
-    ``tiles`` of None are all. The learning rate, one of ``learning_rates`` (at a batch of 256, and scaled
-    with ``batch``), and the number of epochs, at most ``epochs``, are chosen on ``aside``, a share of each
-    training part. ``layer_decay`` multiplies the rate once more for every block further from the head.
+    ``tiles`` of None are all. The learning rate, one of ``learning_rates``, and the number of epochs, at most
+    ``epochs``, are chosen on ``aside``, a share of each training part. ``layer_decay`` multiplies the rate once more for every block further from the head.
     ``neighbours`` say whether colour alone tells the classes.
     """
 
@@ -241,7 +240,7 @@ class FinetuneConfig(ProbeConfig):
     tiles: Count | None = None
     batch: Count = 32
     epochs: Count = 20
-    learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-3, 4e-3)
+    learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-4, 1e-3)
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.75
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     aside: Annotated[float, Field(gt=0, lt=1)] = 0.2
