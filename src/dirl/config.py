@@ -232,8 +232,9 @@ class FinetuneConfig(ProbeConfig):
     """How an encoder is fine-tuned (`dirl finetune`): a probe's folds, and how it learns in each.
 
     ``tiles`` of None are all. The learning rate, one of ``learning_rates``, and the number of epochs, at most
-    ``epochs``, are chosen on ``aside``, a share of each training part. ``layer_decay`` multiplies the rate once more for every block further from the head.
-    ``neighbours`` say whether colour alone tells the classes.
+    ``epochs``, are chosen on ``aside``, a share of each training part. ``layer_decay`` multiplies the rate
+    once more for every block further from the head. ``neighbours`` say whether colour alone tells the
+    classes.
     """
 
     neighbours: tuple[Count, ...] = (20,)
