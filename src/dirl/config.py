@@ -192,7 +192,8 @@ class PretrainRecipe(Settings):
     """Everything that determines a pretraining run, but for the store.
 
     ``batch`` counts tiles over all devices and accumulated parts; ``holdout`` is the share of tiles that is
-    never trained on. ``balance: centre`` draws tiles of every centre equally often.
+    never trained on. ``select`` trains on this share of each slide's other tiles, selected by
+    `dirl.store.select`; None is all. ``balance: centre`` draws tiles of every centre equally often.
     """
 
     seed: int = 0
@@ -201,6 +202,7 @@ class PretrainRecipe(Settings):
     balance: Literal["centre"] | None = None
     cells: str = "hematoxylin"
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    select: Annotated[float, Field(gt=0, le=1)] | None = None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     checkpoint_every_steps: Count = 100
     log_every_steps: Count = 10

@@ -22,6 +22,7 @@ from dirl.features.pooling import MODEL, POOLS, REGIONS, patch_tokens, pooled
 from dirl.progress import bar
 from dirl.randomness import hashes
 from dirl.store.dataset import CellStore, TileStore
+from dirl.store.select import check_share, select_tiles
 
 Rows = dict[str, NDArray[Any]]
 Batch = tuple[Tensor, Tensor | None, Rows]
@@ -35,6 +36,7 @@ def embed(
     pool: str = MODEL,
     cells: str = "hematoxylin",
     precision: str = "auto",
+    select: float | None = None,
     tiles: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -59,10 +61,12 @@ def embed(
         Whose cells give the regions, where they are pooled.
     precision
         Of the forward passes: see `choose_precision`. Features are float32 in any case.
+    select
+        Only this share of each slide's tiles, as `select_tiles` selects them; None is all.
     tiles
         At most so many tiles, spread over the slides in proportion; None is all.
     seed
-        Of that choice, and of the untrained encoder that is a floor.
+        Of the selection, of that choice, and of the untrained encoder that is a floor.
     device
         ``auto``, or a torch device.
     batch
@@ -77,13 +81,15 @@ def embed(
     Raises
     ------
     ConfigError
-        If there is no such pooling or precision.
+        If there is no such pooling, precision or share.
     EncoderError
         If the encoder cannot be loaded, does not take these tiles, has no patch tokens to pool, or gives
         numbers that are not finite.
     StoreError
         If there is no such store, it lacks the cells, or `out` holds something else.
     """
+    if select is not None:
+        check_share(select)
     if pool not in POOLS:
         raise ConfigError("no such pooling", where=f"--pool {pool}", remedy=f"there are: {', '.join(POOLS)}")
     held = TileStore.open(store)
@@ -96,14 +102,26 @@ def embed(
     if pool != MODEL:  # a model without patch tokens is refused before anything is written
         patch_tokens(loaded, torch.zeros(1, 3, held.spec.size_px, held.spec.size_px, dtype=torch.uint8))
     forward = partial(pooled, pool=pool, precision=precision)
-    settings = {"encoder": encoder, "pool": pool, "precision": precision, "tiles": tiles, "seed": seed}
+    settings: dict[str, Any] = {
+        "encoder": encoder,
+        "pool": pool,
+        "precision": precision,
+        "tiles": tiles,
+        "seed": seed,
+    }
     inputs = {"store": held.digest, "encoder": loaded.digest}
+    if select is not None:
+        settings["select"] = select
     if found_cells is not None:
         settings["cells"], inputs["cells"] = cells, found_cells.card.digest
     card = claim(out, new_card("embed", settings, inputs), overwrite=overwrite)
     if card.finished:
         return read_features(out)
 
+    counts: dict[str, Any] = {}
+    if select is not None:
+        selection = select_tiles(held, select, seed, workers=workers, quiet=quiet)
+        chosen, counts["selected"] = choose_tiles(held, tiles, seed, selection.numbers), selection.counts()
     slides = held.slide_ids[chosen]
     parts = {slide: chosen[slides == slide] for slide in np.unique(slides).tolist()}
     missing = {slide: part for slide, part in parts.items() if not (out / ROWS_DIR / f"{slide}.h5").exists()}
@@ -120,7 +138,7 @@ def embed(
                 rows | described,
                 _attributes(held, slide, loaded, pool, precision),
             )
-    finish(out, card, {"tiles": len(chosen), "slides": len(parts)})
+    finish(out, card, {"tiles": len(chosen), "slides": len(parts), **counts})
     return read_features(out)
 
 
