@@ -49,10 +49,9 @@ class Selection:
 def describe(counts: Mapping[str, Any]) -> str:
     """Say in one line what `Selection.counts` tells."""
     shares = [kept / there for kept, there in counts["slides"].values()]
-    return (
-        f"{counts['tiles']} of {counts['of']} tiles selected ({counts['share']:.1%}); "
-        f"of each of {len(shares)} slides {min(shares):.1%} to {max(shares):.1%}"
-    )
+    each_ = f", of each {min(shares):.1%} to {max(shares):.1%}" if len(shares) > 1 else ""
+    slides = f"{len(shares)} slide{'s' * (len(shares) > 1)}"
+    return f"{counts['tiles']} of {counts['of']} tiles of {slides} selected ({counts['share']:.1%}){each_}"
 
 
 def select_tiles(
