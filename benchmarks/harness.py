@@ -23,6 +23,10 @@ PACKAGES = (
     "torch",
     "timm",
     "lightly",
+    "openslide-python",
+    "torchvision",
+    "lazyslide",
+    "wsidata",
 )
 
 

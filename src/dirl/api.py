@@ -26,6 +26,7 @@ from dirl.export.run import export
 from dirl.features.embed import embed
 from dirl.features.foreign import read_foreign
 from dirl.features.h5 import Features, read_features
+from dirl.features.sources import SlideFiles
 from dirl.features.to_anndata import write_anndata
 from dirl.finetune.run import finetune
 from dirl.maps.run import map_slide
@@ -49,6 +50,7 @@ __all__ = [
     "PretrainRecipe",
     "ProbeConfig",
     "RobustConfig",
+    "SlideFiles",
     "StudyConfig",
     "TileConfig",
     "TileStore",

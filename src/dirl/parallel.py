@@ -1,7 +1,8 @@
-"""The one place where independent items, mostly slides, fan out over processes."""
+"""The one place where independent items fan out: slides over processes, reading over threads."""
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeVar
@@ -57,6 +58,41 @@ def each(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def read_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
+) -> Generator[tuple[Item, Result | Exception], None, None]:
+    """Apply `function` to items in threads, some items ahead of what is asked for, and yield them in order.
+
+    Parameters
+    ----------
+    function
+        A function of one item that mostly lets go of the interpreter, as reading and decoding do.
+    items
+        Taken up lazily, in the caller's thread.
+    threads
+        How many.
+    ahead
+        How many items are at work, or done and waiting, while the caller is busy.
+
+    Yields
+    ------
+    tuple
+        The item, and what the function returned or raised.
+    """
+    pending: deque[tuple[Item, Future[Result | Exception]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                pending.append((item, pool.submit(_attempt, function, item)))
+                if len(pending) > ahead:
+                    first, future = pending.popleft()
+                    yield first, future.result()
+            for first, future in pending:
+                yield first, future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _completed(pending: dict[Future[Result], Item]) -> Iterator[tuple[Item, Result | Exception]]:

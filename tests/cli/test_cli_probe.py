@@ -1,5 +1,6 @@
 """`dirl embed` and `dirl probe` parse, call and print."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import dirl.features.to_anndata
 from dirl.card import new_card
 from dirl.cli.embed import embed
 from dirl.cli.probe import probe
-from dirl.config import ProbeConfig
+from dirl.config import ProbeConfig, TileConfig
+from dirl.errors import UserError
 
 
 class Made:
@@ -33,8 +35,8 @@ def run(command, *arguments):
 def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     called = {}
 
-    def fake(encoder, store, out, **options):
-        called.update(encoder=encoder, store=store, out=out, **options)
+    def fake(encoder, source, out, **options):
+        called.update(encoder=encoder, source=source, out=out, **options)
         return Made()
 
     monkeypatch.setattr(dirl.features.embed, "embed", fake)
@@ -42,9 +44,9 @@ def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     output = run(embed, *arguments, "--device", "cpu", "--workers", "1", "--overwrite", "--quiet",
         "--pool", "regions", "--cells", "hovernet", "--precision", "bf16", "--select", "0.5")  # fmt: skip
     assert called == {
-        "encoder": "timm:b", "store": Path("s"), "out": Path("f"), "tiles": 9, "batch": 2, "seed": 3,
+        "encoder": "timm:b", "source": Path("s"), "out": Path("f"), "tiles": 9, "batch": 2, "seed": 3,
         "pool": "regions", "cells": "hovernet", "precision": "bf16", "device": "cpu", "workers": 1,
-        "overwrite": True, "quiet": True, "select": 0.5,
+        "floors": True, "overwrite": True, "quiet": True, "select": 0.5,
     }  # fmt: skip
     assert output == "f: 7 tiles, 3 features each\n"
 
@@ -73,3 +75,39 @@ def test_probe_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
         "features": Path("f"), "labels": "l.csv", "out": Path("o"),
         "config": ProbeConfig(folds=3, groups="stain", seed=2), "overwrite": False, "quiet": False,
     }  # fmt: skip
+
+
+def test_embed_takes_slides_as_shells_list_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    called = {}
+
+    def fake(encoder, source, out, **options):
+        called.update(encoder=encoder, source=source, floors=options["floors"])
+        return Made()
+
+    monkeypatch.setattr(dirl.features.embed, "embed", fake)
+    for name in ("a.svs", "b.svs"):
+        (tmp_path / name).touch()
+    listed = [str(tmp_path / name) for name in ("a.svs", "b.svs")]
+    run(embed, "timm:b", "--slides", *listed, "--out", "f", "--mpp", "1", "--size", "96", "--no-floors")
+    source = called["source"]
+    assert called["encoder"] == "timm:b" and not called["floors"] and source.slide_ids == ("a", "b")
+    assert source.config == TileConfig(mpp=1, size_px=96)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "neither"),
+        (["--store", "s", "--slides", "a.svs"], "both"),
+        (["--store", "s", "--stride", "9", "--allow-upsample"], r"stride_px, allow_upsample.*--slides"),
+        (["--store", "s", "--slides-table", "t.csv"], "slides_table"),
+        (["--store", "s", "stray"], "stray"),
+        (["--slides", "nowhere.svs"], "no such file"),
+    ],
+)
+def test_embed_refuses_what_makes_no_sense(options: list[str], message: str) -> None:
+    app = typer.Typer()
+    app.command()(embed)
+    result = CliRunner().invoke(app, ["timm:b", "--out", "f", *options])
+    assert isinstance(result.exception, UserError)
+    assert re.search(message, str(result.exception))

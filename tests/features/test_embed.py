@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,9 +14,11 @@ import torch
 import dirl.features.embed
 from dirl.encoders.checkpoint import load_encoder, preprocess
 from dirl.errors import ConfigError, EncoderError, StoreError
+from dirl.features.choice import choose_tiles
 from dirl.features.colour import colour_histogram, colour_statistics
-from dirl.features.embed import choose_tiles, embed
+from dirl.features.embed import embed
 from dirl.features.h5 import Features, read_features
+from dirl.features.sources import SlideTiles
 from dirl.store.dataset import TileStore
 
 
@@ -48,7 +51,12 @@ def test_in_the_order_of_the_store_with_what_it_knows(made: Features, tile_store
     np.testing.assert_array_equal(made.slide_ids, store.slide_ids)
     np.testing.assert_array_equal(made.labels, store.labels)
     assert (made.patient_ids == "").all() and made.ready_made.all()
-    assert made.card.inputs["store"] == store.digest and made.card.counts == {"tiles": 14, "slides": 2}
+    assert made.card.inputs["store"] == store.digest
+    assert made.card.counts == {
+        "tiles": 14,
+        "slides": 2,
+        "failed": 0,
+    }
 
 
 def test_the_files_are_as_clam_and_trident_read_them(made: Features) -> None:
@@ -71,7 +79,7 @@ def test_the_files_are_as_clam_and_trident_read_them(made: Features) -> None:
 def test_a_second_run_does_nothing_and_another_is_refused(
     made: Features, tile_store: Path, encoder_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(dirl.features.embed, "_embedded")
+    monkeypatch.delattr(dirl.features.embed, "embed_slides")
     again = embed(str(encoder_run), tile_store, made.path, quiet=True)
     np.testing.assert_array_equal(again.values, made.values)
     with pytest.raises(StoreError, match=r"made with other settings .*seed"):
@@ -91,9 +99,9 @@ def test_only_the_slides_that_are_missing_are_done(
     done = []
     attributes = dirl.features.embed._attributes
 
-    def spy(store: TileStore, slide: str, *rest: object) -> dict[str, object]:
-        done.append(slide)
-        return attributes(store, slide, *rest)
+    def spy(tiles: SlideTiles, *rest: Any) -> dict[str, Any]:
+        done.append(tiles.record.slide_id)
+        return attributes(tiles, *rest)
 
     monkeypatch.setattr(dirl.features.embed, "_attributes", spy)
     resumed = embed(str(encoder_run), tile_store, out, batch=4, device="cpu", quiet=True)
@@ -103,7 +111,7 @@ def test_only_the_slides_that_are_missing_are_done(
 
 def test_workers_change_nothing(made: Features, tile_store: Path, encoder_run: Path, tmp_path: Path) -> None:
     other = embed(
-        str(encoder_run), tile_store, tmp_path / "out", batch=4, workers=1, device="cpu", quiet=True
+        str(encoder_run), tile_store, tmp_path / "out", batch=4, workers=7, device="cpu", quiet=True
     )
     np.testing.assert_array_equal(other.values, made.values)
     np.testing.assert_array_equal(other.floors["colour_histogram"], made.floors["colour_histogram"])

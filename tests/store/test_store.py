@@ -117,7 +117,7 @@ def test_two_workers_make_the_same_store(made, slides, tmp_path):
 
 def test_run_again_nothing_is_made_anew(store, slides, monkeypatch):
     before = files_of(store.path / "tiles")
-    monkeypatch.setattr(writing, "open_slide", None)
+    monkeypatch.setattr(writing, "cut_slide", None)
     tile([slides / "one.tiff", slides / "two.tiff"], store.path, CONFIG, quiet=True)
     assert files_of(store.path / "tiles") == before
 

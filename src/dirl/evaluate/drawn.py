@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dirl.config import RobustConfig
 from dirl.evaluate.labels import Labels, read_labels
-from dirl.features.embed import choose_tiles
+from dirl.features.choice import choose_tiles
 from dirl.store.dataset import TileStore
 
 Strings = NDArray[np.str_]

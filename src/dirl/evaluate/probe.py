@@ -41,10 +41,10 @@ UNJUDGED: Mapping[str, Any] = {
         "form": None,
         "statement": "The gate cannot be judged, since these features come without floors: whether colour "
         "alone or an untrained encoder tells as much, and whether near-duplicates stand in different "
-        "folds, is unknown. `dirl embed` the same tiles to see.",
+        "folds, is unknown. `dirl embed` the same tiles, with floors, to see.",
     },
 }
-"""Of features that another tool made."""
+"""Of features without floors."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def probe(
     ----------
     features
         Directory that `dirl embed` made, or of another tool's HDF5 files, which have no floors: see
-        `read_foreign`.
+        `read_foreign`. Without floors neither leaks nor the gate are judged.
     labels
         A column of the features, or a CSV file; see `read_labels`.
     out
@@ -121,7 +121,7 @@ def probe(
     found: dict[str, dict[str, Scored]] = {}
     results: dict[str, dict[str, Any]] = {}
     predictions: dict[str, NDArray[np.int64]] = {}
-    steps = (3 * len(task.split) + 2) * len(sets) - (0 if ours else len(task.split))
+    steps = (3 * len(task.split) + 2) * len(sets) - (0 if held.floors else len(task.split))
     with bar("Probing", steps, quiet=quiet) as advance:
         for name, values in tuple(sets.items()):
             form, scores = RAW, by_neighbours(values, task, config.neighbours, advance)
@@ -135,7 +135,7 @@ def probe(
             results[name] |= _beyond(sets[name], task, advance)
             prefix = "" if name == FEATURES else f"{name}/"
             predictions |= {f"{prefix}{how}": each.argmax(axis=1) for how, each in scores.items()}
-        beside = _beside_colour(held, labelled, sets, found, task, advance) if ours else UNJUDGED
+        beside = _beside_colour(held, labelled, sets, found, task, advance) if held.floors else UNJUDGED
 
     ids = held.tile_ids[labelled]
     summary: dict[str, Any] = {

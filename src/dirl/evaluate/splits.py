@@ -147,7 +147,7 @@ def make_split(
             raise ConfigError(
                 "colours of the tiles are unknown",
                 where="--groups stain",
-                remedy="use --groups auto, or features of `dirl embed`",
+                remedy="name groups in the labels, or use features of `dirl embed` with floors",
             )
         scheme, groups = "stain", stain_clusters(colours, classes, config.seed)
     else:

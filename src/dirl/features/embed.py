@@ -1,7 +1,10 @@
-"""`dirl embed`: features of a store's tiles, beside what they are to be compared with."""
+"""`dirl embed`: features of tiles, of a store or straight from slides, beside what they are compared with."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from functools import partial
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +12,36 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from dirl.card import claim, finish, new_card
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
 from dirl.encoders.device import choose_device, choose_precision
-from dirl.errors import ConfigError, EncoderError
+from dirl.errors import ConfigError, DirlError, EncoderError, PartlyFailedError, StoreError, explained
 from dirl.features.colour import colour_histogram, colour_statistics
-from dirl.features.h5 import FLOORS, FLOORS_DIR, ROWS_DIR, STRINGS, Features, read_features, write_rows
+from dirl.features.h5 import (
+    AGAIN,
+    FLOORS,
+    FLOORS_DIR,
+    ROWS_DIR,
+    Features,
+    count_rows,
+    read_features,
+    write_rows,
+)
 from dirl.features.hash import perceptual_hash
 from dirl.features.pooling import MODEL, POOLS, REGIONS, patch_tokens, pooled
+from dirl.features.sources import Rows, SlideFiles, SlideTiles, StoreTiles, TileSource
+from dirl.parallel import read_ahead
 from dirl.progress import bar
-from dirl.randomness import hashes
-from dirl.store.dataset import CellStore, TileStore
-from dirl.store.select import check_share, select_tiles
 
-Rows = dict[str, NDArray[Any]]
-Batch = tuple[Tensor, Tensor | None, Rows]
+Forward = Callable[[LoadedEncoder, Tensor, Tensor | None], Tensor]
+THREADS = 4
+BATCHES_AHEAD = 2
 
 
 def embed(
     encoder: str,
-    store: Path,
+    source: Path | SlideFiles,
     out: Path,
     *,
     pool: str = MODEL,
@@ -39,20 +50,23 @@ def embed(
     select: float | None = None,
     tiles: int | None = None,
     seed: int = 0,
+    floors: bool = True,
     device: str = "auto",
     batch: int = 64,
-    workers: int = 0,
+    workers: int = THREADS,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Features:
-    """Embed the tiles of a store, and the floors in the same pass.
+    """Embed tiles, and the floors in the same pass.
+
+    Tiles are read, decoded and looked at for their floors by threads, while the encoder is at work.
 
     Parameters
     ----------
     encoder
         As `load_encoder` takes it.
-    store
-        A tile store.
+    source
+        A tile store, or slides.
     out
         Directory of the features; slides that it holds already are not done again.
     pool
@@ -62,195 +76,245 @@ def embed(
     precision
         Of the forward passes: see `choose_precision`. Features are float32 in any case.
     select
-        Only this share of each slide's tiles, as `select_tiles` selects them; None is all.
+        Only this share of each slide's tiles in a store, as `select_tiles` selects them; None is all.
     tiles
-        At most so many tiles, spread over the slides in proportion; None is all.
+        At most so many tiles of a store, spread over its slides in proportion; None is all.
     seed
         Of the selection, of that choice, and of the untrained encoder that is a floor.
+    floors
+        Compute the floors. The untrained encoder's forward pass takes as long as the encoder's own.
     device
         ``auto``, or a torch device.
     batch
         Tiles in one forward pass.
     workers
-        Processes that read tiles.
+        Threads that read tiles.
     overwrite
-        Replace features of another encoder, store or choice.
+        Replace features of another encoder, source or choice.
     quiet
         Show no progress.
 
     Raises
     ------
     ConfigError
-        If there is no such pooling, precision or share.
+        If there is no such pooling, precision or share, or slides cannot be embedded so.
     EncoderError
         If the encoder cannot be loaded, does not take these tiles, has no patch tokens to pool, or gives
         numbers that are not finite.
     StoreError
-        If there is no such store, it lacks the cells, or `out` holds something else.
+        If there is no such store, it is damaged or lacks the cells, or `out` holds something else.
+    SlideError
+        If the only slide cannot be read or tiled.
+    PartlyFailedError
+        If some of several slides cannot; the others are done.
     """
-    if select is not None:
-        check_share(select)
     if pool not in POOLS:
         raise ConfigError("no such pooling", where=f"--pool {pool}", remedy=f"there are: {', '.join(POOLS)}")
-    held = TileStore.open(store)
-    found_cells = held.cells(cells) if pool == REGIONS else None
-    chosen = choose_tiles(held, tiles, seed)
+    held = _open(source, cells if pool == REGIONS else None, select, tiles, seed, quiet)
     where = choose_device(device)
     precision = choose_precision(precision, where)
     loaded = load_encoder(encoder, device=where)
-    encoders = {"features": loaded, "untrained": loaded.randomised(seed)}
+    encoders = {"features": loaded} | ({"untrained": loaded.randomised(seed)} if floors else {})
     if pool != MODEL:  # a model without patch tokens is refused before anything is written
-        patch_tokens(loaded, torch.zeros(1, 3, held.spec.size_px, held.spec.size_px, dtype=torch.uint8))
+        patch_tokens(loaded, torch.zeros(1, 3, held.size_px, held.size_px, dtype=torch.uint8))
     forward = partial(pooled, pool=pool, precision=precision)
-    settings: dict[str, Any] = {
-        "encoder": encoder,
-        "pool": pool,
-        "precision": precision,
-        "tiles": tiles,
-        "seed": seed,
-    }
-    inputs = {"store": held.digest, "encoder": loaded.digest}
-    if select is not None:
-        settings["select"] = select
-    if found_cells is not None:
-        settings["cells"], inputs["cells"] = cells, found_cells.card.digest
-    card = claim(out, new_card("embed", settings, inputs), overwrite=overwrite)
-    if card.finished:
+    settings = {"encoder": encoder, "pool": pool, "precision": precision, "seed": seed, **held.settings}
+    if not floors:
+        settings["floors"] = False
+    card = new_card("embed", settings, {"encoder": loaded.digest, **held.inputs})
+    card = claim(out, card, overwrite=overwrite)
+    if card.finished and not card.counts.get("failed"):
         return read_features(out)
 
-    counts: dict[str, Any] = {}
-    if select is not None:
-        selection = select_tiles(held, select, seed, workers=workers, quiet=quiet)
-        chosen, counts["selected"] = choose_tiles(held, tiles, seed, selection.numbers), selection.counts()
-    slides = held.slide_ids[chosen]
-    parts = {slide: chosen[slides == slide] for slide in np.unique(slides).tolist()}
-    missing = {slide: part for slide, part in parts.items() if not (out / ROWS_DIR / f"{slide}.h5").exists()}
-    with bar("Embedding tiles", sum(map(len, missing.values())), quiet=quiet) as advance:
-        for slide, rows in _embedded(
-            encoders, _Tiles(held, found_cells), missing, batch, workers, forward, advance
+    files = {slide: out / ROWS_DIR / f"{slide}.h5" for slide in held.slide_ids}
+    failures: dict[str, DirlError] = {}
+    with bar("Embedding tiles", held.count, quiet=quiet) as advance:
+        advance(sum(count_rows(file, AGAIN) for file in files.values() if file.exists()))
+        missing = [slide for slide, file in files.items() if not file.exists()]
+        for opened, rows in embed_slides(
+            held, missing, encoders, forward, failures, batch=batch, threads=workers, advance=advance
         ):
-            floors = {name: rows.pop(name) for name in FLOORS}
+            slide = opened.record.slide_id
+            if floors:
+                write_rows(out / FLOORS_DIR / f"{slide}.h5", {name: rows.pop(name) for name in FLOORS})
             # The features come last: a slide that has them is whole.
-            write_rows(out / FLOORS_DIR / f"{slide}.h5", floors)
-            described = _describe(held, missing[slide])
-            write_rows(
-                out / ROWS_DIR / f"{slide}.h5",
-                rows | described,
-                _attributes(held, slide, loaded, pool, precision),
-            )
-    finish(out, card, {"tiles": len(chosen), "slides": len(parts), **counts})
+            write_rows(files[slide], rows | opened.rows, _attributes(opened, loaded, pool, precision))
+    done = [count_rows(file, AGAIN) for file in files.values() if file.exists()]
+    if done:
+        counts = {"tiles": sum(done), "slides": len(done), "failed": len(failures)}
+        finish(out, card, {**counts, **held.counts})
+    if failures and len(files) == 1:
+        raise failures.popitem()[1]
+    if failures:
+        raise PartlyFailedError(failures, len(done))
     return read_features(out)
 
 
-def choose_tiles(
-    store: TileStore, count: int | None, seed: int, among: NDArray[np.int64] | None = None
-) -> NDArray[np.int64]:
-    """Choose tiles of a store, of each slide in proportion to what it has.
+def embed_slides(
+    source: TileSource,
+    slide_ids: Iterable[str],
+    encoders: Mapping[str, LoadedEncoder],
+    forward: Forward,
+    failures: dict[str, DirlError],
+    *,
+    batch: int,
+    threads: int,
+    advance: Callable[..., None],
+) -> Iterator[tuple[SlideTiles, Rows]]:
+    """Embed slides one after the other, while threads read ahead, over the borders of slides too.
 
     Parameters
     ----------
-    store
-        The store.
-    count
-        How many; all where there are no more, or if None.
-    seed
-        Key of the choice, which else depends on the tiles' ids alone.
-    among
-        Numbers of the tiles to choose from, ascending; None is all.
+    source, slide_ids
+        Tiles, and the slides that are wanted of them.
+    encoders
+        By the name that their features get; where ``untrained`` is among them, the colour floors are computed
+        too.
+    forward
+        Encoder, images and regions to features.
+    failures
+        Slides that cannot be read are put in here, with the reason.
+    batch, threads
+        Tiles in a forward pass; threads that read them.
+    advance
+        Called with the number of tiles done.
 
-    Returns
-    -------
-    ndarray of shape (t,)
-        Their numbers, ascending.
+    Yields
+    ------
+    tuple
+        A slide's tiles, and its rows: the features, ``hash``, and the colour floors.
+
+    Raises
+    ------
+    StoreError
+        If a store is damaged.
+    EncoderError
+        If features are not finite.
     """
-    among = np.arange(len(store)) if among is None else among
-    if count is None or count >= len(among):
-        return among
-    if count < 1:
-        raise ConfigError(f"cannot embed {count} tiles", where="--tiles", remedy="ask for at least 1")
-    keys = hashes(seed, store.tile_ids[among].tolist())
-    slide = np.unique(store.slide_ids[among], return_inverse=True)[1]
-    order = np.lexsort((keys, slide))
-    sizes = np.bincount(slide)
-    first = np.cumsum(sizes) - sizes
-    # How far down its slide's shuffled list a tile stands: the smallest so many are a share of each slide.
-    depth = np.empty(len(among))
-    depth[order] = (np.arange(len(among)) - first[slide[order]] + 0.5) / sizes[slide[order]]
-    return among[np.sort(np.lexsort((keys, depth))[:count])]
+    looks = _looks(source, slide_ids, failures, "untrained" in encoders, threads, BATCHES_AHEAD * batch)
+    with closing(looks):
+        for opened, group in groupby(looks, key=itemgetter(0)):
+            seen = (look for _, look in group)
+            rows = _embedded(opened, seen, encoders, forward, batch, advance)
+            if isinstance(rows, DirlError):
+                failures[opened.record.slide_id] = rows
+            for _ in seen:  # the rest of a slide that failed: no thread may read what is closed
+                pass
+            opened.close()
+            if not isinstance(rows, DirlError):
+                yield opened, rows
 
 
-class _Tiles(Dataset[Batch]):
-    """Reads batches of tiles, their regions if there are cells, the colour floors, and a perceptual hash."""
+def _open(
+    source: Path | SlideFiles,
+    cells: str | None,
+    select: float | None,
+    tiles: int | None,
+    seed: int,
+    quiet: bool,
+) -> TileSource:
+    if not isinstance(source, SlideFiles):
+        return StoreTiles(source, cells=cells, select=select, tiles=tiles, seed=seed, quiet=quiet)
+    if cells is not None:
+        raise ConfigError(
+            "slides come without cells, and regions need them",
+            where=f"--pool {REGIONS}",
+            remedy="make a store with `dirl tile`, then `dirl cells`, and name it with --store",
+        )
+    for option, value in (("--select", select), ("--tiles", tiles)):
+        if value is not None:
+            raise ConfigError(
+                "slides are embedded whole",
+                where=f"{option} {value}",
+                remedy="choose tiles of a store, --store",
+            )
+    return source
 
-    def __init__(self, store: TileStore, cells: CellStore | None) -> None:
-        self.store, self.cells = store, cells
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        images = [self.store.image(i) for i in indices]
-        seen: Rows = {
-            "colour_statistics": np.stack([colour_statistics(image) for image in images]),
-            "colour_histogram": np.stack([colour_histogram(image) for image in images]),
-            "hash": np.array([perceptual_hash(image) for image in images]),
-        }
-        regions = None
-        if self.cells is not None:
-            regions = torch.from_numpy(np.stack([self.cells.regions(i) for i in indices]))
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), regions, seen
+def _looks(
+    source: TileSource,
+    slide_ids: Iterable[str],
+    failures: dict[str, DirlError],
+    floors: bool,
+    threads: int,
+    ahead: int,
+) -> Generator[tuple[SlideTiles, Rows | Exception], None, None]:
+    """Yield slide by slide what is seen of each tile; slides that cannot be opened go to `failures`.
+
+    Slides that stand there already are not read on.
+    """
+
+    def places() -> Iterator[tuple[SlideTiles, int]]:
+        # The next slide's tissue is found while this one's tiles are read.
+        for slide_id, opened in read_ahead(source.open, slide_ids, threads=1, ahead=1):
+            if isinstance(opened, Exception):
+                failures[slide_id] = _explained(opened, slide_id)
+            else:
+                for i in range(len(opened)):
+                    if slide_id in failures:  # a tile before could not be read
+                        break
+                    yield opened, i
+
+    look = partial(_look, floors=floors)
+    for (opened, _), seen in read_ahead(look, places(), threads, ahead):
+        yield opened, seen
+
+
+def _look(place: tuple[SlideTiles, int], *, floors: bool) -> Rows:
+    """Pixels of a tile, its regions where they are asked for, a perceptual hash, and the colour floors."""
+    tiles, i = place
+    image = tiles.image(i)
+    seen: Rows = {"image": image, "hash": np.asarray(perceptual_hash(image))}
+    if tiles.regions is not None:
+        seen["regions"] = tiles.regions(i)
+    if floors:
+        seen["colour_statistics"] = colour_statistics(image)
+        seen["colour_histogram"] = colour_histogram(image)
+    return seen
 
 
 def _embedded(
-    encoders: dict[str, LoadedEncoder],
-    tiles: _Tiles,
-    parts: dict[str, NDArray[np.int64]],
+    tiles: SlideTiles,
+    looks: Iterator[Rows | Exception],
+    encoders: Mapping[str, LoadedEncoder],
+    forward: Forward,
     batch: int,
-    workers: int,
-    forward: Callable[[LoadedEncoder, Tensor, Tensor | None], Tensor],
     advance: Callable[..., None],
-) -> Iterator[tuple[str, Rows]]:
-    """Yield slide by slide what is computed of its tiles."""
-    batches = {
-        slide: [part[i : i + batch].tolist() for i in range(0, len(part), batch)]
-        for slide, part in parts.items()
-    }
-    loader = iter(
-        DataLoader(
-            tiles,
-            batch_sampler=[indices for listed in batches.values() for indices in listed],
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            multiprocessing_context="spawn" if workers else None,
-        )
-    )
-    for slide, listed in batches.items():
-        found: dict[str, list[NDArray[Any]]] = {}
-        for _ in listed:
-            images, regions, seen = next(loader)
-            computed = {name: forward(one, images, regions).cpu().numpy() for name, one in encoders.items()}
-            if not all(np.isfinite(values).all() for values in computed.values()):
-                reason = f"gives features that are not finite, first on slide {slide}"
-                raise EncoderError(reason, where=encoders["features"].spec, remedy="its weights are damaged")
-            computed |= seen
-            for name, values in computed.items():
-                found.setdefault(name, []).append(values)
-            advance(len(images))
-        yield slide, {name: np.concatenate(values) for name, values in found.items()}
+) -> Rows | DirlError:
+    """What is computed of a slide's tiles, or why one of them cannot be read."""
+    found: dict[str, list[NDArray[Any]]] = {}
+    while part := list(islice(looks, batch)):
+        rows = []
+        for look in part:
+            if isinstance(look, Exception):
+                return _explained(look, tiles.record.path)
+            rows.append(look)
+        seen = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        images = torch.from_numpy(seen.pop("image")).permute(0, 3, 1, 2)
+        regions = torch.from_numpy(seen.pop("regions")) if "regions" in seen else None
+        for name, encoder in encoders.items():
+            seen[name] = forward(encoder, images, regions).cpu().numpy()
+            if not np.isfinite(seen[name]).all():
+                reason = f"gives features that are not finite, first on slide {tiles.record.slide_id}"
+                raise EncoderError(reason, where=encoder.spec, remedy="its weights are damaged")
+        for name, values in seen.items():
+            found.setdefault(name, []).append(values)
+        advance(len(rows))
+    return {name: np.concatenate(values) for name, values in found.items()}
 
 
-def _describe(store: TileStore, indices: NDArray[np.int64]) -> Rows:
-    rows = store.index.take(indices)
-    texts = {name: np.array([value or "" for value in rows[name].to_pylist()], np.str_) for name in STRINGS}
-    coords = np.stack([rows["x"].to_numpy(), rows["y"].to_numpy()], axis=1)
-    kinds = np.array([store.slides[slide].kind == "tiles" for slide in texts["slide_id"].tolist()])
-    return {"coords": coords, "index": indices, "ready_made": kinds, **texts}
+def _explained(error: Exception, where: object) -> DirlError:
+    """Say why a slide failed. A store's damage is no matter of one slide, and ends it all."""
+    if isinstance(error, StoreError):
+        raise error
+    return explained(error, where)
 
 
-def _attributes(
-    store: TileStore, slide: str, encoder: LoadedEncoder, pool: str, precision: str
-) -> dict[str, Any]:
+def _attributes(tiles: SlideTiles, encoder: LoadedEncoder, pool: str, precision: str) -> dict[str, Any]:
     """Attributes of ``coords`` by TRIDENT's names, and pooling, precision and resolutions in µm/px."""
-    record, spec = store.slides[slide], store.spec
+    record, spec = tiles.record, tiles.spec
     return {
-        "name": slide,
+        "name": record.slide_id,
         "encoder": encoder.spec,
         "pool": pool,
         "precision": precision,
@@ -264,7 +328,3 @@ def _attributes(
         "level0_width": record.size_px[0],
         "level0_height": record.size_px[1],
     }
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

@@ -3,8 +3,8 @@
 ``h5_files/SLIDE.h5`` is what CLAM's and TRIDENT's readers open: ``features`` (n, d), float32, and ``coords``
 (n, 2), the tiles' top-left corners in level-0 pixels, with TRIDENT's attributes. Beside them stand
 ``tile_id``, ``slide_id``, ``patient_id`` and ``label`` (empty where unknown), ``ready_made``, ``hash``, a
-perceptual hash, and ``index``, the tile's number in its store. ``floors/SLIDE.h5`` holds, row for row, what
-features are to be compared with.
+perceptual hash, and ``index``, the tile's number in its store, or in its slide where there is no store.
+``floors/SLIDE.h5`` holds, row for row, what features are to be compared with, unless it was left out.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ AGAIN = "embed again with --overwrite"
 
 @dataclass(frozen=True)
 class Features:
-    """Features of tiles, in the order of their store.
+    """Features of tiles, in the order of their store, or of the slides' names.
 
     Attributes
     ----------
@@ -42,7 +42,8 @@ class Features:
         Its card, which names the encoder.
     values : ndarray of shape (t, d), float32
     floors
-        By the names in `FLOORS`, arrays of shape (t, k); none where another tool made the features.
+        By the names in `FLOORS`, arrays of shape (t, k); none where they were left out, or where another tool
+        made the features.
     tile_ids, slide_ids, patient_ids, labels : ndarray of shape (t,), str
         Patient and label are empty where the store knows none.
     coords : ndarray of shape (t, 2), int64
@@ -93,8 +94,13 @@ def write_rows(
             file["coords"].attrs[name] = value
 
 
+def floors_of(card: Card) -> tuple[str, ...]:
+    """Names of the floors that stand beside features."""
+    return FLOORS if card.config.get("floors", True) else ()
+
+
 def read_features(path: Path) -> Features:
-    """Read what `dirl embed` wrote, all slides, in the order of the store.
+    """Read what `dirl embed` wrote, all slides, in the order of the store, or of the slides' names.
 
     Raises
     ------
@@ -106,20 +112,23 @@ def read_features(path: Path) -> Features:
     if card.finished is None:
         raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
     files = sorted((path / ROWS_DIR).glob("*.h5"))
-    parts = [
-        read_rows(file, ROWS, AGAIN) | read_rows(path / FLOORS_DIR / file.name, FLOORS, AGAIN)
-        for file in files
-    ]
+    floors = floors_of(card)
+    parts = [read_rows(file, ROWS, AGAIN) for file in files]
+    if floors:
+        beside = [read_rows(path / FLOORS_DIR / file.name, floors, AGAIN) for file in files]
+        parts = [part | more for part, more in zip(parts, beside, strict=True)]
     widths = {tuple((name, rows.shape[1:]) for name, rows in part.items()) for part in parts}
     if len(widths) != 1 or sum(len(part["index"]) for part in parts) != card.counts.get("tiles"):
         raise StoreError("files are missing or do not belong together", where=path, remedy=AGAIN)
-    order = np.argsort(np.concatenate([part["index"] for part in parts]))
-    rows = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if "store" in card.inputs:  # else they stand in their order already
+        order = np.argsort(rows["index"])
+        rows = {name: values[order] for name, values in rows.items()}
     features = Features(
         path=path,
         card=card,
         values=rows["features"],
-        floors={name: rows[name] for name in FLOORS},
+        floors={name: rows[name] for name in floors},
         tile_ids=rows["tile_id"],
         slide_ids=rows["slide_id"],
         patient_ids=rows["patient_id"],
@@ -155,6 +164,21 @@ def check(features: Features, remedy: str) -> None:
         raise StoreError(f"holds tile {twice} twice", where=features.path, remedy=remedy)
 
 
+def count_rows(path: Path, remedy: str) -> int:
+    """How many tiles a slide's file holds.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged; `remedy` says what to do then.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return len(file["features"])
+    except (OSError, KeyError, TypeError) as error:
+        raise _damaged(path, error, remedy) from error
+
+
 def read_rows(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, NDArray[Any]]:
     """Read what `write_rows` wrote.
 
@@ -172,4 +196,8 @@ def read_rows(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, NDAr
                 for name, data in file.items()
             }
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=remedy) from error
+        raise _damaged(path, error, remedy) from error
+
+
+def _damaged(path: Path, error: Exception, remedy: str) -> StoreError:
+    return StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=remedy)

@@ -21,8 +21,8 @@ from dirl.evaluate.labels import read_labels
 from dirl.evaluate.leak import caveats, leakage
 from dirl.evaluate.scores import METRICS, score
 from dirl.evaluate.task import Task, make_task
+from dirl.features.choice import choose_tiles
 from dirl.features.colour import colour_histogram
-from dirl.features.embed import choose_tiles
 from dirl.files import read_json, remove, replacing, write_json
 from dirl.finetune.train import Material, held_out, reader
 from dirl.progress import bar

@@ -1,8 +1,9 @@
 """The attention of every tile of a map, kept on disk tile by tile so that interrupted work goes on."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from dirl.files import read_json, write_json
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.maps.scaling import within_tile
 from dirl.maps.scratch import array_on_disk
+from dirl.parallel import read_ahead
 from dirl.slides.slide import Slide, read
 
 Floats = NDArray[np.float32]
@@ -157,18 +159,14 @@ def attend(
 
 def _batches(reader: TileReader, first: int, batch: int, workers: int) -> Iterator[tuple[slice, Tensor]]:
     """Yield tiles in batches, the next one being read meanwhile."""
-    count = len(reader.tiles)
-    parts = [slice(i, min(i + batch, count)) for i in range(first, count, batch)]
-    with ThreadPoolExecutor(workers) as pool:
-        ahead = [pool.submit(reader, i) for part in parts[:1] for i in range(count)[part]]
-        for part, following in zip(parts, [*parts, slice(0)][1:], strict=True):
-            current = ahead
-            ahead = [pool.submit(reader, i) for i in range(count)[following]]
-            try:
-                yield part, _as_images([future.result() for future in current])
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    with closing(read_ahead(reader, range(first, len(reader.tiles)), workers, batch)) as reads:
+        while part := list(islice(reads, batch)):
+            tiles = []
+            for _, tile in part:
+                if isinstance(tile, Exception):
+                    raise tile
+                tiles.append(tile)
+            yield slice(part[0][0], part[-1][0] + 1), _as_images(tiles)
 
 
 def _as_images(tiles: list[NDArray[np.uint8]]) -> Tensor:

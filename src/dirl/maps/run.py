@@ -23,10 +23,9 @@ from dirl.maps.scaling import PATCH_MASS, UNIFORM, UNITS
 from dirl.maps.tiffs import write_bytes, write_floats
 from dirl.progress import bar
 from dirl.report.style import encode
-from dirl.slides.cohort import SlideInput
+from dirl.slides.cohort import SlideInput, source_digest
 from dirl.slides.slide import open_slide
 from dirl.store.index import write_table
-from dirl.store.tiles import source_digest
 
 Floats = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dirl.card import digest, read_card
 from dirl.errors import StoreError
-from dirl.features.h5 import FLOORS, FLOORS_DIR, ROWS_DIR
+from dirl.features.h5 import FLOORS_DIR, ROWS_DIR, floors_of
 from dirl.progress import bar
 
 Floats = NDArray[np.float32]
@@ -130,7 +130,7 @@ def read_bags(path: Path, *, quiet: bool = False) -> Bags:
         digest=card.digest
         if card
         else digest([[f.stem, look.digest] for f, look in zip(files, looks, strict=True)]),
-        sets=(FEATURES, *(FLOORS if card else ())),
+        sets=(FEATURES, *(floors_of(card) if card else ())),
         slide_ids=np.array([file.stem for file in files]),
         patient_ids=np.array([look.patient for look in looks]),
         sizes=np.array([look.size for look in looks]),

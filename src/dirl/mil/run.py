@@ -225,7 +225,7 @@ def _score(
 def _notes(bags: Bags, given: SlideLabels, units: Units, config: MilConfig) -> list[str]:
     notes = []
     if len(bags.sets) == 1:
-        notes.append("No floors: these features were not made by `dirl embed`, which computes them.")
+        notes.append("No floors: these features came without them; `dirl embed` computes them.")
     if given.sources.kind == "slides":
         notes.append("Patients are unknown: slides of one patient may stand on both sides.")
     if units.kind == "slides" and given.sources.kind != "slides":

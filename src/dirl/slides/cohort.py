@@ -1,14 +1,16 @@
 """What there is to tile under the paths that a user names: slides, and folders of ready-made tiles."""
 
+import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dirl.errors import SlideError
+from dirl.errors import ConfigError, SlideError
 from dirl.slides.dicom import series_of
 from dirl.slides.openslide import is_openslide
-from dirl.slides.stated import UNSTATED, Stated
+from dirl.slides.stated import UNSTATED, Stated, read_slides_table
 from dirl.slides.tiling import key
 
 # In a folder the suffix decides, since opening every file of a large cohort takes hours; a file that the
@@ -17,6 +19,7 @@ TIFF = frozenset({".tif", ".tiff"})
 SLIDES = frozenset({".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide", ".czi", ".dcm"})
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 LABELS = ".labels.png"
+FINGERPRINT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,55 @@ def find_inputs(paths: Sequence[Path]) -> list[SlideInput | TilesInput]:
             )
         found |= {item.path: item for item in here}
     return _told_apart(list(found.values()))
+
+
+def lay_over(found: Sequence[SlideInput | TilesInput], path: Path) -> list[SlideInput | TilesInput]:
+    """Lay what a table states over what was found; see `read_slides_table`.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such table, names none of these, or states the mpp of ready-made tiles.
+    """
+    table = read_slides_table(path)
+    if not any(item.slide_id in table for item in found):
+        names = ", ".join(item.slide_id for item in found[:3])
+        raise ConfigError(
+            f"names none of the {len(found)} slides here ({names}{', …' if len(found) > 3 else ''})",
+            where=path,
+            remedy="slide_id is the file's name without its suffix",
+        )
+    known = {item.slide_id for item in found}
+    unmatched = [name for name in table if name not in known]
+    if unmatched:
+        warnings.warn(
+            f"{path}: {len(unmatched)} rows name no slide here, first {unmatched[0]!r}; "
+            f"{len(known - set(table))} of {len(known)} slides have no row",
+            stacklevel=2,
+        )
+    stated = [replace(item, stated=table.get(item.slide_id, item.stated)) for item in found]
+    ready = next((item for item in stated if isinstance(item, TilesInput) and item.stated.mpp), None)
+    if ready is not None:
+        raise ConfigError(
+            f"states the mpp of {ready.slide_id}, but ready-made tiles of a store share one",
+            where=path,
+            remedy="leave it out there and pass --mpp-override",
+        )
+    return stated
+
+
+def source_digest(item: SlideInput | TilesInput) -> str:
+    """Digest of what a slide is made from: its file's size and first megabyte, or its folder's listing."""
+    made = hashlib.sha256()
+    if item.path.is_file():
+        made.update(str(item.path.stat().st_size).encode())
+        with item.path.open("rb") as handle:
+            made.update(handle.read(FINGERPRINT_BYTES))
+    else:
+        files = item.files if isinstance(item, TilesInput) else sorted(item.path.glob("*.dcm"))
+        for file in files:
+            made.update(f"{file.name} {file.stat().st_size}\n".encode())
+    return made.hexdigest()[:16]
 
 
 def _in_folder(folder: Path) -> Iterator[SlideInput | TilesInput]:

@@ -88,11 +88,10 @@ def on_white(image: Image.Image) -> NDArray[np.uint8]:
     """RGB pixels of an image of any 8-bit mode, laid over white."""
     if image.mode == "RGB":
         return np.asarray(image)
-    rgba = np.asarray(image.convert("RGBA"))
-    if rgba[..., 3].min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    white = Image.new("RGBA", image.size, "white")
-    return np.asarray(Image.alpha_composite(white, Image.fromarray(rgba)).convert("RGB"))
+    image = image.convert("RGBA")
+    if image.getchannel("A").getextrema() != (255, 255):
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
 
 
 def _mpp(path: Path, properties: Mapping[str, str]) -> float:

@@ -2,9 +2,7 @@
 
 import errno
 import glob
-import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,17 +11,16 @@ from pyarrow import ArrowException
 
 from dirl.card import claim, finish, new_card
 from dirl.config import TileConfig
-from dirl.errors import ConfigError, DirlError, PartlyFailedError, SlideError, StoreError, explained
+from dirl.errors import DirlError, PartlyFailedError, SlideError, StoreError, explained
 from dirl.files import read_json, remove, write_json
 from dirl.parallel import each
 from dirl.progress import bar
-from dirl.slides.cohort import SlideInput, TilesInput, find_inputs
+from dirl.slides.cohort import SlideInput, TilesInput, find_inputs, lay_over, source_digest
 from dirl.slides.openslide import MPP_REMEDY
 from dirl.slides.slide import SAME_MPP
-from dirl.slides.stated import read_slides_table
 from dirl.store.dataset import TileStore
 from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, check_shards, merge, to_record
-from dirl.store.tiles import image_side, restate, source_digest, write_ready, write_slide
+from dirl.store.tiles import image_side, restate, write_ready, write_slide
 
 # No other slide can be written either.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
@@ -85,7 +82,7 @@ def tile(
     """
     found = find_inputs(inputs)
     if slides_table is not None:
-        found = _state(found, slides_table)
+        found = lay_over(found, slides_table)
     config = _resolve(config, found)
     card = claim(out, new_card("tile", config.model_dump()), overwrite=overwrite)
     todo, failures = _sort_out(out, found)
@@ -108,35 +105,6 @@ def tile(
     if failures:
         raise PartlyFailedError(failures, len(found) - len(failures))
     return TileStore(out)
-
-
-def _state(found: Sequence[SlideInput | TilesInput], path: Path) -> list[SlideInput | TilesInput]:
-    """Lay what a table states over what was found."""
-    table = read_slides_table(path)
-    if not any(item.slide_id in table for item in found):
-        names = ", ".join(item.slide_id for item in found[:3])
-        raise ConfigError(
-            f"names none of the {len(found)} slides here ({names}{', …' if len(found) > 3 else ''})",
-            where=path,
-            remedy="slide_id is the file's name without its suffix",
-        )
-    known = {item.slide_id for item in found}
-    unmatched = [name for name in table if name not in known]
-    if unmatched:
-        warnings.warn(
-            f"{path}: {len(unmatched)} rows name no slide here, first {unmatched[0]!r}; "
-            f"{len(known - set(table))} of {len(known)} slides have no row",
-            stacklevel=2,
-        )
-    stated = [replace(item, stated=table.get(item.slide_id, item.stated)) for item in found]
-    ready = next((item for item in stated if isinstance(item, TilesInput) and item.stated.mpp), None)
-    if ready is not None:
-        raise ConfigError(
-            f"states the mpp of {ready.slide_id}, but ready-made tiles of a store share one",
-            where=path,
-            remedy="leave it out there and pass --mpp-override",
-        )
-    return stated
 
 
 def _make(out: Path, config: TileConfig, item: SlideInput | TilesInput) -> None:

@@ -1,6 +1,5 @@
 """Writing one slide, or one class of ready-made tiles, into a store."""
 
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,12 +16,12 @@ from PIL import Image
 from dirl.config import TileConfig
 from dirl.errors import SlideError
 from dirl.files import replacing, write_json
-from dirl.slides.cohort import SlideInput, TilesInput
+from dirl.slides.cohort import SlideInput, TilesInput, source_digest
 from dirl.slides.openslide import on_white
-from dirl.slides.slide import open_slide
 from dirl.slides.stated import Stated
-from dirl.slides.tiling import Tile, TileSpec, around_the_middle, key, plan_tiles, read_tile
-from dirl.slides.tissue import WHITE, find_tissue, tissue_pixels
+from dirl.slides.tiling import Tile, key
+from dirl.slides.tissue import WHITE, tissue_pixels
+from dirl.store.cut import cut_slide
 from dirl.store.index import TILES_SCHEMA, SlideRecord, to_json, write_table
 from dirl.store.picture import SHEET_COLUMNS, SHEET_ROWS, draw_sheet, draw_slide
 from dirl.store.shards import ShardWriter
@@ -31,7 +30,6 @@ from dirl.store.shards import ShardWriter
 # the hematoxylin density by more than half, and saves a quarter of the bytes; 4:4:4 at a lower quality of
 # the same size has the smaller error still.
 SUBSAMPLING = "444"
-FINGERPRINT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,39 +46,19 @@ def write_slide(out: Path, config: TileConfig, item: SlideInput) -> None:
     SlideError
         If the slide cannot be read, has no resolution, is too coarse, or holds no tissue.
     """
-    spec = TileSpec(config.size_px, config.mpp, config.stride_px or config.size_px, config.min_tissue)
-    slide = open_slide(item.path, item.stated.mpp or config.mpp_override, item.slide_id)
+    cut = cut_slide(item, config)
     try:
-        info = slide.info
-        tissue = find_tissue(slide)
-        tiles = plan_tiles(slide, tissue, spec, allow_upsample=config.allow_upsample)
-        if config.max_tiles is not None:
-            tiles = around_the_middle(tiles, config.max_tiles)
-
-        def entries() -> Iterator[_Entry]:
-            for tile in tiles:
-                rgb = read_tile(slide, tile, spec, allow_upsample=config.allow_upsample)
-                yield _Entry(tile, _encode(rgb, config.jpeg_quality))
-
-        record = SlideRecord(
-            kind="slide",
-            slide_id=info.slide_id,
-            path=info.path,
-            patient_id=item.stated.patient_id or info.patient_id,
-            size_px=info.size_px,
-            mpp=info.mpp,
-            level_downsamples=info.level_downsamples,
-            white=tissue.white,
-            tissue_fraction=tissue.fraction,
-            tiles=len(tiles),
-            source=source_digest(item),
-            centre=item.stated.centre or info.centre,
+        table = _write_shard(
+            out,
+            cut.record,
+            None,
+            (_Entry(tile, _encode(cut.image(i), config.jpeg_quality)) for i, tile in enumerate(cut.tiles)),
         )
-        table = _write_shard(out, record, None, entries())
-        draw_slide(out / "pictures" / f"{info.slide_id}.jpg", slide, tissue, tiles, spec)
+        picture = out / "pictures" / f"{cut.record.slide_id}.jpg"
+        draw_slide(picture, cut.slide, cut.tissue, cut.tiles, cut.spec)
     finally:
-        slide.close()
-    _commit(out, record, table)
+        cut.close()
+    _commit(out, cut.record, table)
 
 
 def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
@@ -140,20 +118,6 @@ def restate(out: Path, record: SlideRecord, stated: Stated) -> None:
     # The record, which tells whether there is anything to do, comes last.
     write_table(out / "tiles" / f"{record.slide_id}.parquet", table)
     write_json(out / "tiles" / f"{record.slide_id}.json", to_json(changed))
-
-
-def source_digest(item: SlideInput | TilesInput) -> str:
-    """Digest of what a slide is made from: its file's size and first megabyte, or its folder's listing."""
-    made = hashlib.sha256()
-    if item.path.is_file():
-        made.update(str(item.path.stat().st_size).encode())
-        with item.path.open("rb") as handle:
-            made.update(handle.read(FINGERPRINT_BYTES))
-    else:
-        files = item.files if isinstance(item, TilesInput) else sorted(item.path.glob("*.dcm"))
-        for file in files:
-            made.update(f"{file.name} {file.stat().st_size}\n".encode())
-    return made.hexdigest()[:16]
 
 
 def image_side(file: Path) -> int:

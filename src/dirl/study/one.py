@@ -143,7 +143,6 @@ def _probe(job: Job) -> dict[str, Any]:
         tiles=job.probe.tiles,
         seed=job.probe.seed,
         device=job.device,
-        workers=job.workers,
         quiet=job.quiet,
     )
     config = ProbeConfig(**job.probe.model_dump(exclude={"labels", "tiles"}))

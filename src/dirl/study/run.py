@@ -11,7 +11,7 @@ from dirl.card import claim, digest, finish, new_card
 from dirl.config import load_recipe
 from dirl.errors import ConfigError, DirlError, PartlyFailedError, StoreError, explained
 from dirl.evaluate.labels import labels_file, read_labels
-from dirl.features.embed import choose_tiles
+from dirl.features.choice import choose_tiles
 from dirl.files import read_json, replacing, write_json, write_text
 from dirl.objectives.load import load_objective
 from dirl.parallel import each

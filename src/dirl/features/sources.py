@@ -1,0 +1,228 @@
+"""Where the tiles that are embedded come from: a store, or slides that are cut as they are read."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.card import digest
+from dirl.config import TileConfig
+from dirl.errors import SlideError
+from dirl.features.choice import choose_tiles
+from dirl.features.h5 import STRINGS
+from dirl.slides.cohort import SlideInput, TilesInput, find_inputs, lay_over, source_digest
+from dirl.slides.tiling import TileSpec
+from dirl.store.cut import cut_slide
+from dirl.store.dataset import TileStore
+from dirl.store.index import SlideRecord
+from dirl.store.select import select_tiles
+
+Rows = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class SlideTiles:
+    """Tiles of one slide, in order.
+
+    Attributes
+    ----------
+    record, spec
+        The slide, and how it was cut.
+    rows
+        What is known of each tile: ``coords``, ``index``, ``ready_made``, and the names in `STRINGS`.
+    image
+        Reads the i-th tile's pixels, ``uint8 (size_px, size_px, 3)``, from any thread.
+    regions
+        Reads its regions, ``uint8 (size_px, size_px)``; None where they are not asked for.
+    close
+        To be called when all are read.
+    """
+
+    record: SlideRecord
+    spec: TileSpec
+    rows: Rows
+    image: Callable[[int], NDArray[np.uint8]]
+    regions: Callable[[int], NDArray[np.uint8]] | None
+    close: Callable[[], None]
+
+    def __len__(self) -> int:
+        return len(self.rows["index"])
+
+
+class TileSource(Protocol):
+    """Slides whose tiles are embedded."""
+
+    @property
+    def slide_ids(self) -> Sequence[str]:
+        """The slides, in order."""
+        ...
+
+    @property
+    def size_px(self) -> int:
+        """Side of a tile."""
+        ...
+
+    @property
+    def count(self) -> int | None:
+        """How many tiles there are; None where that is not known before they are read."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the card of the features holds of how tiles were chosen or cut."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, Any]:
+        """What the card is to count beside tiles and slides."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """Digests of what they come from."""
+        ...
+
+    def open(self, slide_id: str) -> SlideTiles:
+        """Open a slide's tiles, from any thread.
+
+        Raises
+        ------
+        SlideError
+            If the slide cannot be read or tiled.
+        """
+        ...
+
+
+class StoreTiles:
+    """Tiles of a store, or a choice of them.
+
+    Parameters
+    ----------
+    path
+        Directory of the store.
+    cells
+        Whose cells give the regions; None reads none.
+    select
+        Share of each slide's tiles to select from them; None is all.
+    tiles, seed
+        As `choose_tiles` takes them, of those selected.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such share.
+    StoreError
+        If there is no such store, or it lacks the cells.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        cells: str | None = None,
+        select: float | None = None,
+        tiles: int | None = None,
+        seed: int = 0,
+        quiet: bool = False,
+    ) -> None:
+        self.store = TileStore.open(path)
+        self._cells = None if cells is None else self.store.cells(cells)
+        among, self.counts = None, dict[str, Any]()
+        if select is not None:
+            selection = select_tiles(self.store, select, seed, quiet=quiet)
+            among, self.counts = selection.numbers, {"selected": selection.counts()}
+        chosen = choose_tiles(self.store, tiles, seed, among)
+        slides = self.store.slide_ids[chosen]
+        self._chosen = {slide: chosen[slides == slide] for slide in np.unique(slides).tolist()}
+        self.slide_ids, self.count = tuple(self._chosen), len(chosen)
+        self.size_px = self.store.spec.size_px
+        self.settings: dict[str, Any] = {"tiles": tiles} | ({} if select is None else {"select": select})
+        self.inputs = {"store": self.store.digest}
+        if self._cells is not None:
+            self.settings |= {"cells": cells}
+            self.inputs |= {"cells": self._cells.card.digest}
+
+    def open(self, slide_id: str) -> SlideTiles:
+        """Tiles of a slide; see `TileSource`."""
+        numbers, record, cells = self._chosen[slide_id], self.store.slides[slide_id], self._cells
+        table = self.store.index.take(numbers)
+        rows = {name: np.array([v or "" for v in table[name].to_pylist()], np.str_) for name in STRINGS}
+        rows |= {
+            "coords": np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1),
+            "index": numbers,
+            "ready_made": np.full(len(numbers), record.kind == "tiles"),
+        }
+        return SlideTiles(
+            record,
+            self.store.spec,
+            rows,
+            image=lambda i: self.store.image(int(numbers[i])),
+            regions=None if cells is None else lambda i: cells.regions(int(numbers[i])),
+            close=lambda: None,
+        )
+
+
+class SlideFiles:
+    """Slides that are cut into tiles as they are read, as `dirl tile` would cut them; nothing is written.
+
+    Parameters
+    ----------
+    paths
+        Slides, or folders of slides: see `dirl.slides.cohort.find_inputs`.
+    config
+        How to cut them.
+    slides_table
+        CSV file of what the files do not tell: see `dirl.slides.stated.read_slides_table`.
+
+    Raises
+    ------
+    SlideError
+        If a path does not exist, no slide is found, or there are ready-made tiles.
+    ConfigError
+        If the table is none, or names none of these slides.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], config: TileConfig | None = None, *, slides_table: Path | None = None
+    ) -> None:
+        self.config = config or TileConfig()
+        found = find_inputs(paths)
+        if slides_table is not None:
+            found = lay_over(found, slides_table)
+        self._slides: dict[str, SlideInput] = {}
+        for item in sorted(found, key=lambda item: item.slide_id):
+            if isinstance(item, TilesInput):
+                remedy = "make a store of them with `dirl tile`, and name it with --store"
+                raise SlideError("ready-made tiles, not slides", where=item.path.parent, remedy=remedy)
+            self._slides[item.slide_id] = item
+        self.slide_ids, self.count = tuple(self._slides), None
+        self.size_px = self.config.size_px
+        cut = self.config.model_dump(exclude={"jpeg_quality"})
+        self.settings = cut | {"stride_px": self.config.stride_px or self.size_px}
+        made_from = [[name, source_digest(item), asdict(item.stated)] for name, item in self._slides.items()]
+        self.inputs, self.counts = {"slides": digest(made_from)}, dict[str, Any]()
+
+    def open(self, slide_id: str) -> SlideTiles:
+        """Find a slide's tissue and lay its tiles; see `TileSource`."""
+        cut = cut_slide(self._slides[slide_id], self.config)
+        count = len(cut.tiles)
+        known = {"slide_id": slide_id, "patient_id": cut.record.patient_id or "", "label": ""}
+        return SlideTiles(
+            cut.record,
+            cut.spec,
+            {
+                "tile_id": np.array([tile.tile_id for tile in cut.tiles], np.str_),
+                **{name: np.array([value] * count, np.str_) for name, value in known.items()},
+                "coords": np.array([(tile.x, tile.y) for tile in cut.tiles], np.int64),
+                "index": np.arange(count),
+                "ready_made": np.zeros(count, bool),
+            },
+            image=cut.image,
+            regions=None,
+            close=cut.close,
+        )

@@ -1,0 +1,79 @@
+"""A slide that is open, and where it is cut into tiles."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.config import TileConfig
+from dirl.slides.cohort import SlideInput, source_digest
+from dirl.slides.slide import Slide, open_slide
+from dirl.slides.tiling import Tile, TileSpec, around_the_middle, plan_tiles, read_tile
+from dirl.slides.tissue import TissueMask, find_tissue
+from dirl.store.index import SlideRecord
+
+
+@dataclass(frozen=True)
+class CutSlide:
+    """A slide that is open, its tissue, and its tiles.
+
+    Attributes
+    ----------
+    slide, tissue, tiles, spec
+        The slide, and how and where it is cut.
+    record
+        What a store knows of it.
+    allow_upsample
+        Whether its tiles may be finer than it is.
+    """
+
+    slide: Slide
+    tissue: TissueMask
+    tiles: list[Tile]
+    spec: TileSpec
+    record: SlideRecord
+    allow_upsample: bool
+
+    def image(self, i: int) -> NDArray[np.uint8]:
+        """Pixels of the i-th tile, `uint8 (size_px, size_px, 3)`; any number of threads may read."""
+        return read_tile(self.slide, self.tiles[i], self.spec, allow_upsample=self.allow_upsample)
+
+    def close(self) -> None:
+        """Close the slide."""
+        self.slide.close()
+
+
+def cut_slide(item: SlideInput, config: TileConfig) -> CutSlide:
+    """Open a slide, find its tissue, and lay its tiles.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be read, has no resolution, is too coarse, or holds no tissue.
+    """
+    spec = TileSpec(config.size_px, config.mpp, config.stride_px or config.size_px, config.min_tissue)
+    slide = open_slide(item.path, item.stated.mpp or config.mpp_override, item.slide_id)
+    try:
+        info = slide.info
+        tissue = find_tissue(slide)
+        tiles = plan_tiles(slide, tissue, spec, allow_upsample=config.allow_upsample)
+    except BaseException:
+        slide.close()
+        raise
+    if config.max_tiles is not None:
+        tiles = around_the_middle(tiles, config.max_tiles)
+    record = SlideRecord(
+        kind="slide",
+        slide_id=info.slide_id,
+        path=info.path,
+        patient_id=item.stated.patient_id or info.patient_id,
+        size_px=info.size_px,
+        mpp=info.mpp,
+        level_downsamples=info.level_downsamples,
+        white=tissue.white,
+        tissue_fraction=tissue.fraction,
+        tiles=len(tiles),
+        source=source_digest(item),
+        centre=item.stated.centre or info.centre,
+    )
+    return CutSlide(slide, tissue, tiles, spec, record, config.allow_upsample)
