@@ -123,7 +123,7 @@ def finetune(
     twins = {FINETUNED: loaded} | ({} if loaded.random else {UNTRAINED: loaded.randomised(config.seed)})
     frozen = _frozen(loaded, held, tiles, config, workers, quiet)
     scores: dict[str, Floats] = {}
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, list[dict[str, float]]] = {}
     steps = len(twins) * len(task.split) * (len(config.learning_rates) + 1) * config.epochs
     with bar("Fine-tuning", steps, quiet=quiet) as advance:
         for name, twin in twins.items():
@@ -165,7 +165,7 @@ def finetune(
         "chance": 1 / len(task.names),
         "results": results,
         "leak": leak,
-        "notes": _notes(task, leak, loaded, given.unknown),
+        "notes": _notes(task, leak, loaded, given.unknown, chosen, config.epochs),
     }
     _write_predictions(out, tiles, task, scores)
     write_json(out / "summary.json", summary)
@@ -233,8 +233,21 @@ def _leakage(colours: NDArray[np.float32], task: Task, advance: Callable[..., No
     return leakage(float(score(task.classes[task.held_out], votes, task.units).values[0]))
 
 
-def _notes(task: Task, leak: dict[str, Any], encoder: LoadedEncoder, unknown: int) -> list[str]:
+def _notes(
+    task: Task,
+    leak: dict[str, Any],
+    encoder: LoadedEncoder,
+    unknown: int,
+    chosen: Mapping[str, list[dict[str, float]]],
+    most: int,
+) -> list[str]:
     notes = caveats(task, leak)
+    epochs = [each["epochs"] for twin in chosen.values() for each in twin]
+    if last := epochs.count(most):
+        notes.append(
+            f"In {last} of {len(epochs)} trainings the last epoch was the best: more --epochs may score "
+            "higher."
+        )
     if encoder.random:
         notes.append("The encoder's weights are random: it is its own untrained control.")
     if unknown:
