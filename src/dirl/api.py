@@ -9,6 +9,7 @@ from dirl.compare.run import compare
 from dirl.config import (
     AuditConfig,
     CellsConfig,
+    FinetuneConfig,
     MapConfig,
     MilConfig,
     PretrainRecipe,
@@ -27,6 +28,7 @@ from dirl.features.foreign import read_foreign
 from dirl.features.h5 import Features, read_features
 from dirl.features.sources import SlideFiles
 from dirl.features.to_anndata import write_anndata
+from dirl.finetune.run import finetune
 from dirl.maps.run import map_slide
 from dirl.mil.run import mil
 from dirl.pretrain.run import load_run, pretrain
@@ -42,6 +44,7 @@ __all__ = [
     "CellStore",
     "CellsConfig",
     "Features",
+    "FinetuneConfig",
     "MapConfig",
     "MilConfig",
     "PretrainRecipe",
@@ -61,6 +64,7 @@ __all__ = [
     "doctor",
     "embed",
     "export",
+    "finetune",
     "load_encoder",
     "load_recipe",
     "load_run",

@@ -192,7 +192,8 @@ class PretrainRecipe(Settings):
     """Everything that determines a pretraining run, but for the store.
 
     ``batch`` counts tiles over all devices and accumulated parts; ``holdout`` is the share of tiles that is
-    never trained on. ``balance: centre`` draws tiles of every centre equally often.
+    never trained on. ``select`` trains on this share of each slide's other tiles, selected by
+    `dirl.store.select`; None is all. ``balance: centre`` draws tiles of every centre equally often.
     """
 
     seed: int = 0
@@ -201,6 +202,7 @@ class PretrainRecipe(Settings):
     balance: Literal["centre"] | None = None
     cells: str = "hematoxylin"
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    select: Annotated[float, Field(gt=0, le=1)] | None = None
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     checkpoint_every_steps: Count = 100
     log_every_steps: Count = 10
@@ -226,6 +228,25 @@ class RobustConfig(ProbeConfig):
 
     neighbours: tuple[Count, ...] = (20,)
     tiles: Count = 500
+
+
+class FinetuneConfig(ProbeConfig):
+    """How an encoder is fine-tuned (`dirl finetune`): a probe's folds, and how it learns in each.
+
+    ``tiles`` of None are all. The learning rate, one of ``learning_rates``, and the number of epochs, at most
+    ``epochs``, are chosen on ``aside``, a share of each training part. ``layer_decay`` multiplies the rate
+    once more for every block further from the head. ``neighbours`` say whether colour alone tells the
+    classes.
+    """
+
+    neighbours: tuple[Count, ...] = (20,)
+    tiles: Count | None = None
+    batch: Count = 32
+    epochs: Count = 20
+    learning_rates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-4, 1e-3)
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.75
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    aside: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
 
 class MilConfig(Settings):

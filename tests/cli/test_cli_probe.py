@@ -12,6 +12,7 @@ import dirl.evaluate.probe
 import dirl.evaluate.show
 import dirl.features.embed
 import dirl.features.to_anndata
+from dirl.card import new_card
 from dirl.cli.embed import embed
 from dirl.cli.probe import probe
 from dirl.config import ProbeConfig, TileConfig
@@ -20,6 +21,7 @@ from dirl.errors import UserError
 
 class Made:
     path, values = Path("f"), np.zeros((7, 3))
+    card = new_card("embed", {})
 
 
 def run(command, *arguments):
@@ -40,11 +42,11 @@ def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dirl.features.embed, "embed", fake)
     arguments = ["timm:b", "--store", "s", "--out", "f", "--tiles", "9", "--batch", "2", "--seed", "3"]
     output = run(embed, *arguments, "--device", "cpu", "--workers", "1", "--overwrite", "--quiet",
-        "--pool", "regions", "--cells", "hovernet", "--precision", "bf16")  # fmt: skip
+        "--pool", "regions", "--cells", "hovernet", "--precision", "bf16", "--select", "0.5")  # fmt: skip
     assert called == {
         "encoder": "timm:b", "source": Path("s"), "out": Path("f"), "tiles": 9, "batch": 2, "seed": 3,
         "pool": "regions", "cells": "hovernet", "precision": "bf16", "device": "cpu", "workers": 1,
-        "floors": True, "overwrite": True, "quiet": True,
+        "floors": True, "overwrite": True, "quiet": True, "select": 0.5,
     }  # fmt: skip
     assert output == "f: 7 tiles, 3 features each\n"
 

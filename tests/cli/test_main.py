@@ -22,7 +22,7 @@ def run(monkeypatch, capsys):
 
 
 COMMANDS = ["demo", "doctor", "tile", "cells", "cells-score", "pretrain", "study"]
-COMMANDS += ["cells-report", "cells-export", "embed", "probe", "audit", "export", "map", "view"]
+COMMANDS += ["cells-report", "cells-export", "embed", "probe", "finetune", "audit", "export", "map", "view"]
 
 
 def test_help_names_every_command(run):

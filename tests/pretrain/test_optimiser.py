@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +78,18 @@ def test_layer_decay_of_every_block(modules: dict[str, nn.Module]) -> None:
         rate, decay = found[id(parameter)]
         assert rate == next(rate for start, rate in rates.items() if name.startswith(start)), name
         assert decay == (0.0 if parameter.ndim < 2 else 0.1), name
+
+
+def test_layer_decay_of_a_timm_model_beside_a_head() -> None:
+    model = timm.create_model("vit_tiny_patch16_224", embed_dim=24, depth=3, num_heads=2, num_classes=0)
+    modules = {"encoder": model, "head": nn.Linear(24, 2)}
+    groups = parameter_groups(modules, OptimiserConfig(layer_decay=0.5), lr=1.0)
+    found = {id(p): g["lr"] for g in groups for p in g["params"]}
+    stem = ("cls_token", "pos_embed", "patch_embed")
+    for name, parameter in model.named_parameters():
+        block = -1 if name.startswith(stem) else int(name.split(".")[1]) if "blocks" in name else 2
+        assert found.pop(id(parameter)) == 0.5 ** (2 - block), name
+    assert set(found) == {id(p) for p in modules["head"].parameters()} and set(found.values()) == {1.0}
 
 
 @pytest.mark.parametrize("layer_decay", [1.0, 0.7])

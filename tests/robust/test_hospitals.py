@@ -5,9 +5,9 @@ import pytest
 
 from dirl.config import RobustConfig
 from dirl.errors import ConfigError
+from dirl.evaluate.drawn import DrawnTiles
 from dirl.evaluate.labels import Labels
 from dirl.robust.centres import across_centres, balanced, robustness_index
-from dirl.robust.drawn import DrawnTiles
 
 CONFIG = RobustConfig(bootstrap=50, neighbours=(5,), folds=3)
 

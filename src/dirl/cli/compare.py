@@ -9,7 +9,9 @@ import typer
 def compare(
     results: Annotated[
         list[Path],
-        typer.Argument(help="Directories of `dirl probe` or `dirl mil`; others against the first."),
+        typer.Argument(
+            help="Directories of `dirl probe`, `dirl finetune` or `dirl mil`; others against the first."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Directory of the comparison.")],
     seed: Annotated[int, typer.Option(help="Seed of the intervals.")] = 0,

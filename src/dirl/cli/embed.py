@@ -70,6 +70,12 @@ def embed(
         ),
     ] = Pool.model,
     cells: Annotated[str, typer.Option(help="Whose cells, with --pool regions.")] = "hematoxylin",
+    select: Annotated[
+        float | None,
+        typer.Option(
+            help="Only this share of each slide's tiles: some of each look, spread over the slide; else all."
+        ),
+    ] = None,
     tiles: Annotated[
         int | None,
         typer.Option(help="At most so many of a store, spread over its slides; else all.", min=1),
@@ -105,6 +111,7 @@ def embed(
     from dirl.features.embed import embed as run
     from dirl.features.sources import SlideFiles
     from dirl.features.to_anndata import require_anndata, write_anndata
+    from dirl.store.select import describe
 
     if (store is None) == (slides is None):
         what = "neither of them" if store is None else "both"
@@ -139,6 +146,7 @@ def embed(
         pool=pool.value,
         cells=cells,
         precision=precision.value,
+        select=select,
         tiles=tiles,
         seed=seed,
         floors=not no_floors,
@@ -150,5 +158,7 @@ def embed(
     )
     tiles_made, width = made.values.shape
     show(f"[bold]{escape(str(made.path))}[/]: {tiles_made} tiles, {width} features each")
+    if selected := made.card.counts.get("selected"):
+        show(describe(selected))
     if to is not None:
         show(f"AnnData: {escape(str(write_anndata(made)))}")

@@ -21,6 +21,7 @@ from dirl.cli.demo import demo
 from dirl.cli.doctor import doctor
 from dirl.cli.embed import embed
 from dirl.cli.export import export
+from dirl.cli.finetune import finetune
 from dirl.cli.map import map_slide
 from dirl.cli.mil import mil
 from dirl.cli.pretrain import pretrain
@@ -80,7 +81,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 COMMANDS = (
     *(demo, doctor, tile, cells, cells_report, cells_score, cells_export),
-    *(pretrain, study, embed, probe, mil, robust, compare, audit, export, view),
+    *(pretrain, study, embed, probe, finetune, mil, robust, compare, audit, export, view),
 )
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(guarded(command))

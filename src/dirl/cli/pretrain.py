@@ -30,9 +30,11 @@ def pretrain(
     from rich import print as show
     from rich.markup import escape
 
+    from dirl.card import read_card
     from dirl.config import load_recipe
     from dirl.pretrain.run import get_rank
     from dirl.pretrain.run import pretrain as run
+    from dirl.store.select import describe
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     done = run(
@@ -53,6 +55,8 @@ def pretrain(
     if not done.finished:
         show(f"[bold]{path}[/]: stopped after step {done.steps}; resume with the same command")
         return
+    if selected := read_card(done.path).counts.get("selected"):
+        show(describe(selected))
     loss = done.metrics.get("loss")
     show(
         f"[bold]{path}[/]: {done.steps} steps"

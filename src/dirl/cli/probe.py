@@ -1,19 +1,9 @@
 """`dirl probe`."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-
-class Groups(StrEnum):
-    """What is kept together."""
-
-    auto = "auto"
-    patient = "patient"
-    stain = "stain"
-    given = "given"
 
 
 def probe(
@@ -29,7 +19,9 @@ def probe(
     ],
     out: Annotated[Path, typer.Option(help="Directory of the probe.")],
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
-    groups: Annotated[Groups, typer.Option(help="What never stands on both sides.")] = Groups.auto,
+    groups: Annotated[
+        Literal["auto", "patient", "stain", "given"], typer.Option(help="What never stands on both sides.")
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the folds and intervals.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a probe made otherwise.")] = False,
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
@@ -39,5 +31,5 @@ def probe(
     from dirl.evaluate.probe import probe as run
     from dirl.evaluate.show import show
 
-    config = ProbeConfig(folds=folds, groups=groups.value, seed=seed)
+    config = ProbeConfig(folds=folds, groups=groups, seed=seed)
     show(run(features, labels, out, config, overwrite=overwrite, quiet=quiet))

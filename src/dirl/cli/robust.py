@@ -1,19 +1,9 @@
 """`dirl robust`."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-
-class Groups(StrEnum):
-    """What is kept together."""
-
-    auto = "auto"
-    patient = "patient"
-    stain = "stain"
-    given = "given"
 
 
 def robust(
@@ -31,7 +21,9 @@ def robust(
     out: Annotated[Path, typer.Option(help="Directory of the measurement.")],
     tiles: Annotated[int, typer.Option(help="How many labelled tiles to draw.", min=1)] = 500,
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
-    groups: Annotated[Groups, typer.Option(help="What never stands on both sides.")] = Groups.auto,
+    groups: Annotated[
+        Literal["auto", "patient", "stain", "given"], typer.Option(help="What never stands on both sides.")
+    ] = "auto",
     batch: Annotated[int, typer.Option(help="Tiles in one forward pass.", min=1)] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that read and damage tiles.", min=0)] = 0,
@@ -44,7 +36,7 @@ def robust(
     from dirl.robust.run import robust as run
     from dirl.robust.show import show
 
-    config = RobustConfig(tiles=tiles, folds=folds, groups=groups.value, seed=seed)
+    config = RobustConfig(tiles=tiles, folds=folds, groups=groups, seed=seed)
     show(
         run(
             encoder,

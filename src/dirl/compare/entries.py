@@ -1,10 +1,12 @@
-"""What is compared: the predictions of finished probes and slide models, on one and the same split."""
+"""What is compared: predictions of probes, fine-tunings and slide models, on one and the same split."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
@@ -15,7 +17,11 @@ from dirl.files import read_json
 
 Strings = NDArray[np.str_]
 
-STAGES = ("probe", "mil")
+# What each command scores: results of those that score the same may stand in one table.
+STAGES = {"probe": "tiles", "finetune": "tiles", "mil": "slides"}
+# The head of a fine-tuned encoder is linear, as the probe of a frozen one is.
+LINEAR = "linear"
+FINETUNED = {"finetuned": "fine-tuned", "untrained": "untrained, fine-tuned"}
 FLOORS = {
     "untrained": "untrained",
     "colour_statistics": "colour mean, sd",
@@ -48,8 +54,8 @@ class Comparable:
 
     Attributes
     ----------
-    stage
-        ``probe`` or ``mil``.
+    kind
+        ``tiles`` or ``slides``.
     split
         Digest of the split that all were scored on.
     scheme
@@ -66,7 +72,7 @@ class Comparable:
         Of each result's card, by its directory.
     """
 
-    stage: str
+    kind: str
     split: str
     scheme: str
     ids: Strings
@@ -96,24 +102,24 @@ def read_entries(results: Sequence[Path]) -> Comparable:
     Parameters
     ----------
     results
-        Directories that `dirl probe` or `dirl mil` made.
+        Directories that `dirl probe`, `dirl finetune` or `dirl mil` made.
 
     Raises
     ------
     ConfigError
-        If there are fewer than two lines to compare, if they are of different commands, splits or labels, or
-        two have the same name.
+        If there are fewer than two lines to compare, if some are of tiles and others of slides, of different
+        splits or labels, or two have the same name.
     StoreError
         If one is unfinished, damaged, or of another command.
     """
     read = [_read(path) for path in results]
     first = read[0]
     for other in read[1:]:
-        if other.card.stage != first.card.stage:
+        if STAGES[other.card.stage] != STAGES[first.card.stage]:
             raise ConfigError(
                 f"a result of `dirl {other.card.stage}` beside one of `dirl {first.card.stage}`",
                 where=other.path,
-                remedy="compare results of one command",
+                remedy="compare tiles with tiles, slides with slides",
             )
         if other.split != first.split:
             raise ConfigError(
@@ -137,7 +143,7 @@ def read_entries(results: Sequence[Path]) -> Comparable:
     if len(entries) < 2:
         raise ConfigError("there is nothing to compare with", where=first.path, remedy="name two results")
     return Comparable(
-        stage=first.card.stage,
+        kind=STAGES[first.card.stage],
         split=first.split,
         scheme=first.scheme,
         ids=first.ids,
@@ -152,13 +158,13 @@ def read_entries(results: Sequence[Path]) -> Comparable:
 def _read(path: Path) -> _Result:
     card = read_card(path)
     if card.stage not in STAGES:
-        remedy = "name directories of `dirl probe` or `dirl mil`"
+        remedy = "name directories of `dirl probe`, `dirl finetune` or `dirl mil`"
         raise StoreError(f"made by `dirl {card.stage}`", where=path, remedy=remedy)
     if card.finished is None:
         raise StoreError("unfinished", where=path, remedy=f"run the same `dirl {card.stage}` again")
     try:
         summary = read_json(path / "summary.json")
-        columns, key, entries = _probe(path) if card.stage == "probe" else _mil(path)
+        columns, key, entries = READERS[card.stage](path)
         over = summary["interval"]["over"]
         ids = np.array(columns[key], np.str_)
         return _Result(
@@ -194,20 +200,38 @@ def _probe(path: Path) -> tuple[dict[str, list[str]], str, tuple[Entry, ...]]:
     return columns, "tile_id", tuple(entries)
 
 
+def _finetune(path: Path) -> tuple[dict[str, list[str]], str, tuple[Entry, ...]]:
+    own, (columns, predicted) = path.resolve().name, _by_model(path, "tile_id")
+    entries = [
+        Entry(f"{own}, {title}", model == "untrained", {LINEAR: predicted[model]})
+        for model, title in FINETUNED.items()
+        if model in predicted
+    ]
+    return columns, "tile_id", tuple(entries)
+
+
 def _mil(path: Path) -> tuple[dict[str, list[str]], str, tuple[Entry, ...]]:
-    table = pyarrow.csv.read_csv(path / "predictions.csv").to_pydict()
-    if "predicted" not in table:
+    own, (columns, predicted) = path.resolve().name, _by_model(path, "slide_id")
+    entries = [Entry(f"{own}/{model}", False, {"slide": each}) for model, each in predicted.items()]
+    return columns, "slide_id", tuple(entries)
+
+
+def _by_model(path: Path, key: str) -> tuple[dict[str, list[str]], dict[str, Strings]]:
+    """Items, labels and groups, and by model what it predicts, by ascending id."""
+    # Ids and classes may look like numbers; as they stand in the file, they are words.
+    words = dict.fromkeys(("model", key, "label", "predicted", "group"), pa.string())
+    options = pyarrow.csv.ConvertOptions(column_types=words, strings_can_be_null=False)
+    table = pyarrow.csv.read_csv(path / "predictions.csv", convert_options=options)
+    if "predicted" not in table.column_names:
         remedy = "compare classifications; survival has its differences to mean pooling in its own table"
         raise ConfigError("holds risks and no classes", where=path, remedy=remedy)
-    models = list(dict.fromkeys(table["model"]))
-    entries, columns = [], {}
-    for model in models:
-        rows = [i for i, name in enumerate(table["model"]) if name == model]
-        rows.sort(key=lambda i: str(table["slide_id"][i]))
-        columns = {name: [str(table[name][i]) for i in rows] for name in ("slide_id", "label", "group")}
-        predicted = np.array([table["predicted"][i] for i in rows], np.str_)
-        entries.append(Entry(f"{path.resolve().name}/{model}", False, {"slide": predicted}))
-    return columns, "slide_id", tuple(entries)
+    columns: dict[str, list[str]] = {}
+    predicted = {}
+    for model in dict.fromkeys(table["model"].to_pylist()):
+        rows = table.filter(pc.field("model") == model).sort_by(key)
+        columns = rows.select([key, "label", "group"]).to_pydict()
+        predicted[model] = np.array(rows["predicted"].to_pylist(), np.str_)
+    return columns, predicted
 
 
 def _distinct(floors: Sequence[Entry]) -> list[Entry]:
@@ -224,3 +248,6 @@ def _alike(one: Entry, other: Entry) -> bool:
     return measures == other.predicted.keys() and all(
         np.array_equal(one.predicted[how], other.predicted[how]) for how in measures
     )
+
+
+READERS = {"probe": _probe, "finetune": _finetune, "mil": _mil}

@@ -42,7 +42,8 @@ def compare(results: Sequence[Path], out: Path, *, seed: int = 0, overwrite: boo
     Parameters
     ----------
     results
-        Directories that `dirl probe` or `dirl mil` made; the first is what others are compared with.
+        Directories that `dirl probe`, `dirl finetune` or `dirl mil` made; others are compared with the
+        first.
     out
         Directory of the comparison.
     seed
@@ -66,7 +67,7 @@ def compare(results: Sequence[Path], out: Path, *, seed: int = 0, overwrite: boo
     if card.finished:
         return Comparison(out, read_json(out / "summary.json"))
     summary: dict[str, Any] = {
-        "of": compared.stage,
+        "of": compared.kind,
         "entries": [{"name": entry.name, "floor": entry.floor} for entry in compared.entries],
         "items": len(compared.ids),
         "chance": 1 / len(np.unique(compared.truth)),

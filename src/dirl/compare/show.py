@@ -25,7 +25,7 @@ def show(result: Comparison, console: Console | None = None) -> None:
         table.add_row(row["name"], *cells, style="dim" if row["floor"] else "")
     console.print(
         f"Balanced accuracy, chance {summary['chance']:.3f}; * differs from {first} at 5 % by Holm's "
-        f"correction. {summary['items']} {'tiles' if summary['of'] == 'probe' else 'slides'}, split "
+        f"correction. {summary['items']} {summary['of']}, split "
         f"{summary['split']['digest'][:12]} by {summary['split']['scheme']}, intervals over "
         f"{summary['interval']['over']}.",
         highlight=False,

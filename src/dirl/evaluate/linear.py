@@ -52,8 +52,8 @@ def linear_scores(
     with warnings.catch_warnings():
         # Where hardly anything holds the weights back, the last digits of the fit change no prediction.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        # The part that C is chosen on may lack a class that is guessed.
-        warnings.filterwarnings("ignore", "y_pred contains classes", UserWarning)
+        # The part that C is chosen on may lack a class that is guessed, or all but one.
+        warnings.filterwarnings("ignore", "y_pred contains classes|A single label was found", UserWarning)
         for value in COSTS.tolist():
             path.set_params(C=value).fit(train[fitted], labels[fitted])
             guess = path.predict(train[validation])

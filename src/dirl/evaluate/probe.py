@@ -1,7 +1,7 @@
 """`dirl probe`: how well classes are told apart in features, beside floors, on folds that do not leak."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from dirl.config import ProbeConfig
 from dirl.evaluate.duplicates import Duplicates, across_folds
 from dirl.evaluate.fewshot import few_shot
 from dirl.evaluate.gate import judge
-from dirl.evaluate.knn import neighbours, side_by_side, standardise, vote
+from dirl.evaluate.held_out import RAW, better_form, by_linear, by_neighbours, knn_name
+from dirl.evaluate.knn import side_by_side
 from dirl.evaluate.labels import Labels, read_labels
-from dirl.evaluate.linear import linear_scores
+from dirl.evaluate.leak import caveats, leakage
 from dirl.evaluate.retrieval import describe, retrieval
 from dirl.evaluate.scores import METRICS, Scored, score
-from dirl.evaluate.splits import validation_part
 from dirl.evaluate.task import Task, make_task
 from dirl.features.foreign import read_foreign
 from dirl.features.h5 import Features, read_features
@@ -30,9 +30,7 @@ from dirl.store.index import write_table
 Floats = NDArray[np.floating]
 
 FEATURES, HISTOGRAM = "features", "colour_histogram"
-RAW, STANDARDISED = "raw", "standardised"
 JOINT = "features_and_colour_histogram"
-LEAK = 0.8
 SHOWN = 100
 UNJUDGED: Mapping[str, Any] = {
     "joint": None,
@@ -126,10 +124,10 @@ def probe(
     steps = (3 * len(task.split) + 2) * len(sets) - (0 if held.floors else len(task.split))
     with bar("Probing", steps, quiet=quiet) as advance:
         for name, values in tuple(sets.items()):
-            form, scores = RAW, _knn(values, task, config.neighbours, advance)
+            form, scores = RAW, by_neighbours(values, task, config.neighbours, advance)
             if name != FEATURES:
-                form, sets[name], scores = _better(values, scores, task, advance)
-            scores["linear"], costs = _linear(values, task, advance)
+                form, sets[name], scores = better_form(values, scores, task, advance)
+            scores["linear"], costs = by_linear(values, task, advance)
             found[name] = {
                 how: score(task.classes[task.held_out], each, task.units) for how, each in scores.items()
             }
@@ -174,41 +172,6 @@ def probe(
     return ProbeResult(out, read_json(out / "summary.json"))
 
 
-def _name(k: int) -> str:
-    return f"knn{k}"
-
-
-def _knn(
-    values: Floats, task: Task, ks: tuple[int, ...], advance: Callable[..., None]
-) -> dict[str, NDArray[np.float64]]:
-    """Scores of the held-out tiles (t, classes), by number of neighbours."""
-    classes = len(task.names)
-    scores = {_name(k): np.zeros((len(values), classes)) for k in ks}
-    for fold in range(len(task.split)):
-        test = task.split.folds == fold
-        similarity, index = neighbours(values[~test], values[test], max(ks))
-        labels = task.classes[~test][index]
-        for k in ks:
-            scores[_name(k)][test] = vote(similarity[:, :k], labels[:, :k], classes)
-        advance()
-    return {name: each[task.held_out] for name, each in scores.items()}
-
-
-def _linear(
-    values: Floats, task: Task, advance: Callable[..., None]
-) -> tuple[NDArray[np.float64], list[float]]:
-    """Scores of the held-out tiles (t, classes), and the C of each fold."""
-    scores, costs = np.zeros((len(values), len(task.names))), []
-    for fold in range(len(task.split)):
-        test = task.split.folds == fold
-        labels = task.classes[~test]
-        aside = validation_part(labels, task.split.groups[~test], task.config.seed)
-        scores[test], cost = linear_scores(values[~test], labels, values[test], aside, len(task.names))
-        costs.append(cost)
-        advance()
-    return scores[task.held_out], costs
-
-
 def _beyond(values: Floats, task: Task, advance: Callable[..., None]) -> dict[str, Any]:
     """With few labels, and by search."""
     few = few_shot(values, task.classes, task.split.folds, task.config.seed).intervals()
@@ -216,21 +179,6 @@ def _beyond(values: Floats, task: Task, advance: Callable[..., None]) -> dict[st
     ranked = retrieval(values, task.classes, task.split.folds, task.config.seed)
     advance()
     return {"few_shot": few, "retrieval": describe(ranked, task.units)}
-
-
-def _better(
-    raw: Floats, scores: dict[str, NDArray[np.float64]], task: Task, advance: Callable[..., None]
-) -> tuple[str, Floats, dict[str, NDArray[np.float64]]]:
-    """The form of a floor, raw or standardised, whose neighbours score higher; its values and scores.
-
-    Cosines of raw colours, and of an untrained encoder, are all near 1: either form may be the lower one.
-    """
-    standardised = standardise(raw)
-    others = _knn(standardised, task, task.config.neighbours, advance)
-    truth, first = task.classes[task.held_out], _name(task.config.neighbours[0])
-    once = replace(task.units, resamples=0)
-    as_it_is, otherwise = (score(truth, each[first], once).values[0] for each in (scores, others))
-    return (STANDARDISED, standardised, others) if otherwise > as_it_is else (RAW, raw, scores)
 
 
 def _beside_colour(
@@ -245,13 +193,14 @@ def _beside_colour(
     assert held.hashes is not None
     k = task.config.neighbours[0]
     both = side_by_side(sets[FEATURES], sets[HISTOGRAM])
-    joint = score(task.classes[task.held_out], _knn(both, task, (k,), advance)[_name(k)], task.units)
-    leak = float(found[HISTOGRAM][_name(k)].values[0])
+    votes = by_neighbours(both, task, (k,), advance)[knn_name(k)]
+    joint = score(task.classes[task.held_out], votes, task.units)
+    leak = float(found[HISTOGRAM][knn_name(k)].values[0])
     duplicates = across_folds(held.hashes[labelled], held.floors[HISTOGRAM][labelled], task.split.folds)
-    nearest = {name: each[_name(k)] for name, each in found.items()}
+    nearest = {name: each[knn_name(k)] for name, each in found.items()}
     return {
-        "joint": {"width": both.shape[1], _name(k): joint.intervals()},
-        "leak": {"histogram_knn": leak, "threshold": LEAK, "flagged": leak > LEAK},
+        "joint": {"width": both.shape[1], knn_name(k): joint.intervals()},
+        "leak": leakage(leak),
         "duplicates": _described(duplicates, held.tile_ids[labelled]),
         "gate": judge({**nearest, JOINT: joint}, k),
     }
@@ -263,26 +212,12 @@ def _describe(scored: Mapping[str, Scored], width: int, costs: list[float]) -> d
 
 
 def _notes(task: Task, given: Labels, beside: Mapping[str, Any]) -> list[str]:
-    notes = []
-    leak, copies = beside["leak"], beside["duplicates"]
-    if task.split.scheme == "stain":
-        notes.append(
-            "Folds are clusters of stain within each class: tiles of one slide may still stand on both "
-            "sides, so scores compare encoders and say little of new slides."
-        )
-    if leak and leak["flagged"]:
-        notes.append(
-            f"This split leaks: colour alone scores {leak['histogram_knn']:.2f}, above {LEAK}. Its scores "
-            "prove nothing; name patients, slides or groups."
-        )
+    notes, copies = caveats(task, beside["leak"]), beside["duplicates"]
     if copies and copies["pairs"]:
         notes.append(
             f"Near-duplicates stand in different folds: {copies['pairs']} pairs, listed under duplicates "
             "in summary.json. Keep them together, or leave them out."
         )
-    if task.units.kind == "tiles":
-        why = "are unknown" if task.sources is None else "are too few to resample"
-        notes.append(f"Patients and slides {why}: intervals are over tiles, and so too narrow.")
     if given.unknown:
         notes.append(
             f"Rows of the labels that name tiles or slides which the features lack: {given.unknown}."

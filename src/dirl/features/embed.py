@@ -47,6 +47,7 @@ def embed(
     pool: str = MODEL,
     cells: str = "hematoxylin",
     precision: str = "auto",
+    select: float | None = None,
     tiles: int | None = None,
     seed: int = 0,
     floors: bool = True,
@@ -74,10 +75,12 @@ def embed(
         Whose cells give the regions, where they are pooled.
     precision
         Of the forward passes: see `choose_precision`. Features are float32 in any case.
+    select
+        Only this share of each slide's tiles in a store, as `select_tiles` selects them; None is all.
     tiles
         At most so many tiles of a store, spread over its slides in proportion; None is all.
     seed
-        Of that choice, and of the untrained encoder that is a floor.
+        Of the selection, of that choice, and of the untrained encoder that is a floor.
     floors
         Compute the floors. The untrained encoder's forward pass takes as long as the encoder's own.
     device
@@ -94,7 +97,7 @@ def embed(
     Raises
     ------
     ConfigError
-        If there is no such pooling or precision, or slides cannot be embedded so.
+        If there is no such pooling, precision or share, or slides cannot be embedded so.
     EncoderError
         If the encoder cannot be loaded, does not take these tiles, has no patch tokens to pool, or gives
         numbers that are not finite.
@@ -107,7 +110,7 @@ def embed(
     """
     if pool not in POOLS:
         raise ConfigError("no such pooling", where=f"--pool {pool}", remedy=f"there are: {', '.join(POOLS)}")
-    held = _open(source, cells if pool == REGIONS else None, tiles, seed)
+    held = _open(source, cells if pool == REGIONS else None, select, tiles, seed, quiet)
     where = choose_device(device)
     precision = choose_precision(precision, where)
     loaded = load_encoder(encoder, device=where)
@@ -138,7 +141,8 @@ def embed(
             write_rows(files[slide], rows | opened.rows, _attributes(opened, loaded, pool, precision))
     done = [count_rows(file, AGAIN) for file in files.values() if file.exists()]
     if done:
-        finish(out, card, {"tiles": sum(done), "slides": len(done), "failed": len(failures)})
+        counts = {"tiles": sum(done), "slides": len(done), "failed": len(failures)}
+        finish(out, card, {**counts, **held.counts})
     if failures and len(files) == 1:
         raise failures.popitem()[1]
     if failures:
@@ -201,19 +205,29 @@ def embed_slides(
                 yield opened, rows
 
 
-def _open(source: Path | SlideFiles, cells: str | None, tiles: int | None, seed: int) -> TileSource:
+def _open(
+    source: Path | SlideFiles,
+    cells: str | None,
+    select: float | None,
+    tiles: int | None,
+    seed: int,
+    quiet: bool,
+) -> TileSource:
     if not isinstance(source, SlideFiles):
-        return StoreTiles(source, cells=cells, tiles=tiles, seed=seed)
+        return StoreTiles(source, cells=cells, select=select, tiles=tiles, seed=seed, quiet=quiet)
     if cells is not None:
         raise ConfigError(
             "slides come without cells, and regions need them",
             where=f"--pool {REGIONS}",
             remedy="make a store with `dirl tile`, then `dirl cells`, and name it with --store",
         )
-    if tiles is not None:
-        raise ConfigError(
-            "slides are embedded whole", where=f"--tiles {tiles}", remedy="choose tiles of a store, --store"
-        )
+    for option, value in (("--select", select), ("--tiles", tiles)):
+        if value is not None:
+            raise ConfigError(
+                "slides are embedded whole",
+                where=f"{option} {value}",
+                remedy="choose tiles of a store, --store",
+            )
     return source
 
 

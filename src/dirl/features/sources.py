@@ -18,6 +18,7 @@ from dirl.slides.tiling import TileSpec
 from dirl.store.cut import cut_slide
 from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord
+from dirl.store.select import select_tiles
 
 Rows = dict[str, NDArray[Any]]
 
@@ -75,6 +76,11 @@ class TileSource(Protocol):
         ...
 
     @property
+    def counts(self) -> Mapping[str, Any]:
+        """What the card is to count beside tiles and slides."""
+        ...
+
+    @property
     def inputs(self) -> Mapping[str, str]:
         """Digests of what they come from."""
         ...
@@ -99,26 +105,43 @@ class StoreTiles:
         Directory of the store.
     cells
         Whose cells give the regions; None reads none.
+    select
+        Share of each slide's tiles to select from them; None is all.
     tiles, seed
-        As `choose_tiles` takes them.
+        As `choose_tiles` takes them, of those selected.
+    quiet
+        Show no progress.
 
     Raises
     ------
+    ConfigError
+        If there is no such share.
     StoreError
         If there is no such store, or it lacks the cells.
     """
 
     def __init__(
-        self, path: Path, *, cells: str | None = None, tiles: int | None = None, seed: int = 0
+        self,
+        path: Path,
+        *,
+        cells: str | None = None,
+        select: float | None = None,
+        tiles: int | None = None,
+        seed: int = 0,
+        quiet: bool = False,
     ) -> None:
         self.store = TileStore.open(path)
         self._cells = None if cells is None else self.store.cells(cells)
-        chosen = choose_tiles(self.store, tiles, seed)
+        among, self.counts = None, dict[str, Any]()
+        if select is not None:
+            selection = select_tiles(self.store, select, seed, quiet=quiet)
+            among, self.counts = selection.numbers, {"selected": selection.counts()}
+        chosen = choose_tiles(self.store, tiles, seed, among)
         slides = self.store.slide_ids[chosen]
         self._chosen = {slide: chosen[slides == slide] for slide in np.unique(slides).tolist()}
         self.slide_ids, self.count = tuple(self._chosen), len(chosen)
         self.size_px = self.store.spec.size_px
-        self.settings: dict[str, Any] = {"tiles": tiles}
+        self.settings: dict[str, Any] = {"tiles": tiles} | ({} if select is None else {"select": select})
         self.inputs = {"store": self.store.digest}
         if self._cells is not None:
             self.settings |= {"cells": cells}
@@ -182,7 +205,7 @@ class SlideFiles:
         cut = self.config.model_dump(exclude={"jpeg_quality"})
         self.settings = cut | {"stride_px": self.config.stride_px or self.size_px}
         made_from = [[name, source_digest(item), asdict(item.stated)] for name, item in self._slides.items()]
-        self.inputs = {"slides": digest(made_from)}
+        self.inputs, self.counts = {"slides": digest(made_from)}, dict[str, Any]()
 
     def open(self, slide_id: str) -> SlideTiles:
         """Find a slide's tissue and lay its tiles; see `TileSource`."""

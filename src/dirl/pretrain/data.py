@@ -1,6 +1,6 @@
 """Which tile is trained on when, and how it gets there. Workers only read and decode."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -167,8 +167,10 @@ class CountedLoader(DataLoader[Batch]):
         """Take nothing: see `state_dict`."""
 
 
-def make_loader(dataset: TileBatches, order: CountedOrder, workers: int, pin: bool) -> CountedLoader:
-    """Make the loader of a run."""
+def make_loader(
+    dataset: TileBatches, order: Iterable[list[tuple[int, int]]], workers: int, pin: bool
+) -> CountedLoader:
+    """Make a loader of batches of ``(position, index)``, as `CountedOrder` yields them."""
     return CountedLoader(
         dataset,
         batch_sampler=order,

@@ -28,7 +28,8 @@ def make_optimiser(
     Parameters
     ----------
     modules
-        The student under ``encoder``, and what is trained beside it, always at the full rate.
+        The student under ``encoder``, a `ViT` or a timm model, and what is trained beside it, always at the
+        full rate.
     config
         Rate at a batch of 256, decay, warm-up.
     batch
@@ -71,10 +72,12 @@ def parameter_groups(
     else:
         encoder: Any = modules["encoder"]
         others = nn.ModuleDict({name: module for name, module in modules.items() if name != "encoder"})
-        own = nn.ParameterList(p for name, p in encoder.named_parameters() if not name.startswith("vit."))
-        lowest = config.layer_decay ** len(encoder.vit.blocks)
-        groups = param_groups_layer_decay(encoder.vit, 1.0, layer_decay=config.layer_decay)
-        groups += [{**group, "lr_scale": lowest} for group in param_groups_weight_decay(own, 1.0)]
+        vit = encoder.vit if isinstance(encoder, ViT) else encoder
+        groups = param_groups_layer_decay(vit, 1.0, layer_decay=config.layer_decay)
+        if isinstance(encoder, ViT):
+            own = nn.ParameterList(p for name, p in encoder.named_parameters() if not name.startswith("vit."))
+            lowest = config.layer_decay ** len(vit.blocks)
+            groups += [{**group, "lr_scale": lowest} for group in param_groups_weight_decay(own, 1.0)]
         groups += param_groups_weight_decay(others, 1.0)
     return [
         {

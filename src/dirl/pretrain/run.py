@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from dirl.pretrain.prior import Prior, make_prior
 from dirl.pretrain.quality import know
 from dirl.pretrain.trackers import make_tracker
 from dirl.store.dataset import TileStore
+from dirl.store.select import select_tiles
 
 CLAIM_SECONDS = 60
 RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
@@ -128,6 +130,11 @@ def pretrain(
     if student.init is not None:
         inputs["init"] = weights_digest(student.encoder.vit)
     kept = np.flatnonzero(~held_out(list(tiles.tile_ids), recipe.holdout, recipe.seed))
+    counts: dict[str, Any] = {"steps": recipe.steps, "held_out": len(tiles) - len(kept)}
+    if recipe.select is not None:
+        hidden = quiet or get_rank() > 0
+        selection = select_tiles(tiles, recipe.select, recipe.seed, kept, workers=workers, quiet=hidden)
+        kept, counts["selected"] = selection.numbers, selection.counts()
     loader = partial(_loader, tiles, prior, kept, recipe, workers, where.gpu)
     loader(0, 0, where.ranks)  # refuses a batch that cannot be filled
     card = _claim(out, new_card("pretrain", recipe.model_dump(mode="json"), inputs), overwrite)
@@ -155,8 +162,7 @@ def pretrain(
         return Run(out, trainer.global_step, False, _last_metrics(out))
     if trainer.is_global_zero:
         export_encoder(_saved(recipe, out / "last.ckpt"), recipe.encoder, out / "encoder")
-        counts = {"steps": recipe.steps, "tiles": len(kept), "held_out": len(tiles) - len(kept)}
-        finish(out, card, counts | {"mpp": tiles.spec.mpp})
+        finish(out, card, counts | {"tiles": len(kept), "mpp": tiles.spec.mpp})
     return _finished(out, recipe)
 
 

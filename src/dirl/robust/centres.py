@@ -9,12 +9,12 @@ from sklearn.metrics import balanced_accuracy_score
 
 from dirl.config import RobustConfig
 from dirl.errors import ConfigError
+from dirl.evaluate.drawn import DrawnTiles
 from dirl.evaluate.labels import Labels
 from dirl.evaluate.scores import Interval, score
 from dirl.evaluate.task import Task, make_task
 from dirl.intervals import choose_units, interval, ratios
 from dirl.randomness import hashes
-from dirl.robust.drawn import DrawnTiles
 from dirl.robust.score import held_out_scores
 
 Floats = NDArray[np.floating]

@@ -11,6 +11,7 @@ from dirl.card import claim, digest, finish, new_card
 from dirl.config import RobustConfig
 from dirl.encoders.checkpoint import load_encoder
 from dirl.encoders.device import choose_device
+from dirl.evaluate.drawn import draw_tiles
 from dirl.evaluate.task import make_task
 from dirl.files import read_json, replacing, write_json
 from dirl.progress import bar
@@ -18,7 +19,6 @@ from dirl.robust.centres import across_centres
 from dirl.robust.conditions import CLEAN, CONDITIONS, ROTATION, Condition
 from dirl.robust.corruptions import CORRUPTIONS, SEVERITIES
 from dirl.robust.damaged import HISTOGRAM, embed_damaged
-from dirl.robust.drawn import draw_tiles
 from dirl.robust.figures import draw
 from dirl.robust.rotation import ANGLES
 from dirl.robust.score import relative, score_conditions

@@ -1,4 +1,4 @@
-"""The labelled tiles that are damaged, and what is known of them."""
+"""Labelled tiles of a store, and what is known of them."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ Strings = NDArray[np.str_]
 
 @dataclass(frozen=True)
 class DrawnTiles:
-    """Labelled tiles, drawn from a store in proportion to its slides.
+    """Labelled tiles of a store.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class DrawnTiles:
 
 
 def draw_tiles(store: TileStore, labels: str, config: RobustConfig) -> DrawnTiles:
-    """Draw labelled tiles.
+    """Draw labelled tiles, in proportion to what each slide has of them.
 
     Raises
     ------
@@ -54,7 +54,22 @@ def draw_tiles(store: TileStore, labels: str, config: RobustConfig) -> DrawnTile
     """
     given = read_labels(store, labels)
     labelled = np.flatnonzero(given.classes != "")
-    numbers = choose_tiles(store, config.tiles, config.seed, labelled)
+    return take_tiles(store, given, choose_tiles(store, config.tiles, config.seed, labelled))
+
+
+def take_tiles(store: TileStore, given: Labels, numbers: NDArray[np.int64]) -> DrawnTiles:
+    """Take the labelled ones among some tiles.
+
+    Parameters
+    ----------
+    store
+        The store.
+    given
+        Labels of all its tiles.
+    numbers : ndarray of shape (n,)
+        Which tiles, ascending.
+    """
+    numbers = numbers[given.classes[numbers] != ""]
     slides = store.slide_ids[numbers]
     folds, groups = (None if each is None else each[numbers] for each in (given.folds, given.groups))
     return DrawnTiles(
@@ -65,5 +80,5 @@ def draw_tiles(store: TileStore, labels: str, config: RobustConfig) -> DrawnTile
         patient_ids=store.patient_ids[numbers],
         labels=store.labels[numbers],
         centres=store.centres[numbers],
-        ready_made=np.array([store.slides[slide].kind == "tiles" for slide in slides.tolist()]),
+        ready_made=np.array([store.slides[slide].kind == "tiles" for slide in slides.tolist()], bool),
     )
