@@ -117,6 +117,12 @@ def test_labels_beside_the_study_are_found(load, tmp_path: Path) -> None:
     assert [probe and probe.labels for probe in found] == [str(tmp_path / "mine.csv"), "label", "there.csv"]
 
 
+def test_a_store_beside_the_study_is_found(load, tmp_path: Path) -> None:
+    (tmp_path / "scored").mkdir()
+    probe = load(old="seeds: 2", new="seeds: 2\nprobe: {labels: label, store: scored}").probe
+    assert probe and probe.store == str(tmp_path / "scored")
+
+
 def test_a_recipe_beside_the_study_is_found(load, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("steps: 7")
     study = load(old="recipe: demo\nset: {steps: 40, views.size_px: 48}", new="recipe: mine.yaml")

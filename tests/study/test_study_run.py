@@ -4,17 +4,20 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from dirl.audit.run import AuditResult
 from dirl.cli.main import app
-from dirl.config import AuditConfig
+from dirl.config import AuditConfig, TileConfig
 from dirl.errors import ConfigError, PartlyFailedError, StoreError, TrainingError
 from dirl.pretrain.run import Run
+from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.study import one
 from dirl.study.matrix import StudyConfig, StudyProbe
 from dirl.study.run import load_result, study
+from dirl.synthetic import draw
 
 CHANGES = {
     "steps": 6, "batch": 8, "checkpoint_every_steps": 2, "log_every_steps": 1, "views": {"size_px": 32},
@@ -239,10 +242,15 @@ def test_the_command_prints_the_table_even_if_a_run_failed(
 
 
 def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path, tmp_path: Path) -> None:
-    ids = TileStore.open(small_store).tile_ids
-    labels = tmp_path / "labels.csv"
-    labels.write_text("tile_id,label\n" + "".join(f"{tile},{'ab'[i % 2]}\n" for i, tile in enumerate(ids)))
-    probe = StudyProbe(labels=str(labels), folds=2, groups="stain", bootstrap=20)
+    rgb = draw(3, (512, 512)).rgb
+    for k in range(24):  # scored on other tiles than those that are trained on
+        y, x = 64 * (1 + k // 6), 64 * (1 + k % 6)
+        file = tmp_path / "others" / "ab"[k % 2] / f"{k}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rgb[y : y + 64, x : x + 64]).save(file)
+    others = tmp_path / "scored"
+    tile([tmp_path / "others"], others, TileConfig(size_px=64, mpp_override=0.5), quiet=True)
+    probe = StudyProbe(labels="label", store=str(others), folds=2, groups="stain", bootstrap=20)
     real = tiny.model_copy(update={"seeds": (0,), "arms": {"pool": {}}, "contrasts": (), "probe": probe})
     out = tmp_path / "study"
     summary = study(real, small_store, out, device="cpu", quiet=True).summary
@@ -256,5 +264,12 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
         assert run["measures"]["linear_untrained"] == untrained
         assert run["measures"]["embedding_rank"] > 0 and run["measures"]["seconds"] > 0
         assert run["gate"]["label_free"] == audited["gates"]["seed-0"]["passed"]
+    card = json.loads((out / "features" / "simclr" / "pool" / "seed-0" / "card.json").read_text())
+    assert card["counts"]["tiles"] == 24 and card["inputs"]["store"] == TileStore.open(others).digest
+    with pytest.raises(StoreError, match="scored-not"):
+        lost = real.model_copy(
+            update={"probe": probe.model_copy(update={"store": str(tmp_path / "scored-not")})}
+        )
+        study(lost, small_store, tmp_path / "lost", device="cpu", quiet=True)
     assert not list(out.rglob("last.ckpt"))
     assert (out / "figures" / "curves.svg").stat().st_size > 0

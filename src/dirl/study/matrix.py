@@ -27,10 +27,14 @@ Kind = Literal["vanilla", "dirl", "control", "noise"]
 
 
 class StudyProbe(ProbeConfig):
-    """How the runs are scored; ``labels`` as in `dirl probe`, ``tiles`` of the store, None for all."""
+    """How the runs are scored; ``labels`` as in `dirl probe`, ``tiles`` of the store, None for all.
+
+    ``store`` is that whose tiles are scored; None is the one that is trained on.
+    """
 
     labels: str
     tiles: Count | None = None
+    store: str | None = None
 
 
 class StudyConfig(Settings):
@@ -110,7 +114,7 @@ class StudyRun:
 def load_study(spec: str | Path) -> StudyConfig:
     """Read a study's YAML file, or one that ships with dirl, by name.
 
-    A recipe or labels that the study names by a relative path are looked for beside the study first.
+    A recipe, labels or a store that the study names by a relative path are looked for beside the study first.
 
     Raises
     ------
@@ -121,10 +125,11 @@ def load_study(spec: str | Path) -> StudyConfig:
     found: dict[str, Any] = {}
     if (beside := Path(spec).parent / study.recipe).is_file():
         found["recipe"] = str(beside)
-    if (probe := study.probe) and probe.labels not in COLUMNS:
-        beside = Path(spec).parent / probe.labels
-        labels = str(beside) if beside.is_file() else probe.labels
-        found["probe"] = probe.model_copy(update={"labels": labels})
+    if probe := study.probe:
+        named = {"store": probe.store} | ({} if probe.labels in COLUMNS else {"labels": probe.labels})
+        there = {key: str(Path(spec).parent / name) for key, name in named.items() if name}
+        there = {key: path for key, path in there.items() if Path(path).exists()}
+        found["probe"] = probe.model_copy(update=there)
     return study.model_copy(update=found)
 
 

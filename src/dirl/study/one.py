@@ -133,19 +133,19 @@ def _scores(scored: Mapping[str, Any]) -> Measures:
 
 
 def _probe(job: Job) -> dict[str, Any]:
-    """Embed the store's tiles and score the features, beside their floors."""
+    """Embed tiles and score the features, beside their floors."""
     assert job.probe is not None
     features = job.folder("features")
     embed(
         str(job.folder("runs")),
-        job.store,
+        Path(job.probe.store) if job.probe.store else job.store,
         features,
         tiles=job.probe.tiles,
         seed=job.probe.seed,
         device=job.device,
         quiet=job.quiet,
     )
-    config = ProbeConfig(**job.probe.model_dump(exclude={"labels", "tiles"}))
+    config = ProbeConfig(**job.probe.model_dump(exclude={"labels", "tiles", "store"}))
     return probe(features, job.probe.labels, job.folder("probes"), config, quiet=job.quiet).summary
 
 

@@ -85,16 +85,17 @@ def study(
     ConfigError
         If the study is not sound, or asks for what an objective or the store does not give.
     StoreError
-        If the store lacks tiles or cells, or `out` holds another study.
+        If a store lacks tiles or cells, or `out` holds another study.
     PartlyFailedError
         If runs failed. The others are finished, and the table is of them.
     """
     config = spec if isinstance(spec, StudyConfig) else load_study(spec)
     out = out.resolve()  # cards name its folders: another spelling is the same study
     labels = labels_file(config.probe.labels) if config.probe else None
-    if config.probe and labels:
-        probe = config.probe.model_copy(update={"labels": str(labels.resolve())})
-        config = config.model_copy(update={"probe": probe})
+    if config.probe:  # by their full paths: the same study, wherever it is called from
+        named = {"labels": labels, "store": config.probe.store and Path(config.probe.store)}
+        full = {key: str(path.resolve()) for key, path in named.items() if path}
+        config = config.model_copy(update={"probe": config.probe.model_copy(update=full)})
     runs = expand(config)
     tiles = TileStore.open(store)
     cells = tiles.cells(config.audit.cells)
@@ -105,6 +106,8 @@ def study(
     inputs = {"store": tiles.digest, "tiling": tiles.card.digest, "cells": cells.card.digest}
     if labels:
         inputs["labels"] = digest(labels)
+    if config.probe and config.probe.store:
+        inputs["probe store"] = TileStore.open(Path(config.probe.store)).digest
     card = claim(out, new_card("study", settings, inputs), overwrite=overwrite)
     if card.finished:
         return load_result(out)
@@ -170,7 +173,8 @@ def _check(config: StudyConfig, runs: tuple[StudyRun, ...], tiles: TileStore) ->
             where = f"{run.objective}/{run.arm} of the study: {error.where}"
             raise ConfigError(error.reason, where=where, remedy=error.remedy) from None
     if config.probe:
-        _check_labels(config.probe, tiles)
+        scored = TileStore.open(Path(config.probe.store)) if config.probe.store else tiles
+        _check_labels(config.probe, scored)
 
 
 def _check_labels(probe: StudyProbe, tiles: TileStore) -> None:
