@@ -158,6 +158,8 @@ def draw(rows, sets):
     for column, name in enumerate(sets):
         for number, (model, title) in enumerate(MODELS.items()):
             chosen = [row for row in rows if row["features"] == name and row["model"] == model]
+            if not chosen:
+                continue
             chosen.sort(key=lambda row: row["share"])
             x = [100 * row["share"] for row in chosen]
             style = {"color": COLOURS[number], "marker": "o", "markersize": 3.5, "label": title}
