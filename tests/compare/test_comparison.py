@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+from lifelines.utils import concordance_index
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from dirl.card import claim, finish, new_card
@@ -55,6 +56,17 @@ def probed(
     return out
 
 
+def happened() -> dict[str, np.ndarray]:
+    """Times, and whether they are those of events."""
+    generator = np.random.default_rng(9)
+    return {"time": generator.exponential(3.0, COUNT).round(1), "event": generator.integers(0, 2, COUNT)}
+
+
+def risks(right: float) -> np.ndarray:
+    """Log risks that follow the times the more, the larger `right` is."""
+    return -right * happened()["time"] + np.random.default_rng(4).normal(size=COUNT)
+
+
 def trained(folder: Path, name: str, survival: bool = False) -> Path:
     """Finished slide models as `dirl mil` leaves them."""
     out = folder / name
@@ -65,15 +77,35 @@ def trained(folder: Path, name: str, survival: bool = False) -> Path:
             "model": [model] * COUNT,
             "slide_id": [f"s{i:03}" for i in range(COUNT)],
             "group": [f"p{g}" for g in GROUPS],
-            "fold": GROUPS % 5,
+            "fold": np.zeros(COUNT, int) if survival else GROUPS % 5,
         }
         classes = {"label": TRUTH, "predicted": guesses(right, 3)}
-        tables.append(pa.table(columns | ({"time": np.ones(COUNT)} if survival else classes)))
+        known = happened() | {"log_risk": risks(right)} if survival else classes
+        order = np.random.default_rng(int(10 * right)).permutation(COUNT)  # rows may stand in any order
+        tables.append(pa.table(columns | known).take(order))
     pyarrow.csv.write_csv(pa.concat_tables(tables), out / "predictions.csv")
     summary = {"split": {"digest": "m", "scheme": "patients"}, "interval": {"over": "patients"}}
     write_json(out / "summary.json", summary)
     finish(out, card, {})
     return out
+
+
+def test_survival_is_compared_by_concordance(tmp_path: Path, capsys) -> None:
+    models = trained(tmp_path, "followed", survival=True)
+    result = compare([models], tmp_path / "out")
+    found, known = result.summary["measures"]["slide"], happened()
+    for model, right in (("mean", 0.4), ("abmil", 0.9)):
+        value = found["entries"][f"followed/{model}"]["concordance"]["value"]
+        theirs = concordance_index(known["time"], -risks(right), known["event"])
+        assert value == pytest.approx(theirs)
+    assert result.summary["metric"] == "concordance" and result.summary["chance"] == 0.5
+    (pair,) = found["pairs"]
+    assert pair["one"] == "followed/mean" and pair["low"] <= pair["difference"] <= pair["high"] < 0.05
+    assert found["best"] == "followed/abmil"
+    show(result)
+    assert capsys.readouterr().out.startswith("Concordance, chance 0.500")
+    assert "% concordance with" in (result.path / "table.tex").read_text()
+    assert "<th>concordance</th>" in (result.path / "table.html").read_text()
 
 
 def test_scores_are_scikit_learns_and_differences_are_paired(tmp_path: Path, capsys) -> None:
@@ -137,8 +169,8 @@ def test_what_may_not_stand_in_one_table(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(ConfigError, match="two results are called one"):
         compare([one, probed(tmp_path / "elsewhere", "one", 0.8, 1)], tmp_path / "out")
-    with pytest.raises(ConfigError, match="risks"):
-        compare([trained(tmp_path, "five", survival=True)], tmp_path / "out")
+    with pytest.raises(ConfigError, match="has other labels"):
+        compare([cases["beside one of"], trained(tmp_path, "five", survival=True)], tmp_path / "out")
     claim(tmp_path / "begun", new_card("probe", {}, {}))
     with pytest.raises(StoreError, match="unfinished"):
         compare([one, tmp_path / "begun"], tmp_path / "out")

@@ -1,8 +1,9 @@
 """What is compared: predictions of probes, fine-tunings and slide models, on one and the same split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from dirl.errors import ConfigError, StoreError
 from dirl.files import read_json
 
 Strings = NDArray[np.str_]
+Floats = NDArray[np.float64]
 
 # What each command scores: results of those that score the same may stand in one table.
 STAGES = {"probe": "tiles", "finetune": "tiles", "mil": "slides"}
@@ -40,12 +42,21 @@ class Entry:
     floor
         It is a floor, and stands there for comparison alone.
     predicted
-        By measure, the class of each item as predicted, ``(t,)`` of str.
+        By measure, the class of each item as predicted, ``(t,)`` of str; of survival, its log risk.
     """
 
     name: str
     floor: bool
-    predicted: dict[str, Strings]
+    predicted: Mapping[str, Strings | Floats]
+
+
+@dataclass(frozen=True)
+class Survival:
+    """What happened to slides, each in the fold that it was held out in; all of shape (t,)."""
+
+    times: Floats
+    events: NDArray[np.bool_]
+    folds: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,9 @@ class Comparable:
     scheme
         What it keeps together.
     ids, truth : ndarray of shape (t,), str
-        Tiles or slides that were held out, ascending, and their classes.
+        Tiles or slides that were held out, ascending, and their classes; of survival, times and events.
+    survival
+        The same as numbers; None of classes.
     units : ndarray of shape (t,), str
         What is drawn again for intervals: the group of each, or the item itself.
     over
@@ -77,6 +90,7 @@ class Comparable:
     scheme: str
     ids: Strings
     truth: Strings
+    survival: Survival | None
     units: Strings
     over: str
     entries: tuple[Entry, ...]
@@ -92,6 +106,7 @@ class _Result:
     over: str
     ids: Strings
     truth: Strings
+    survival: Survival | None
     units: Strings
     entries: tuple[Entry, ...]
 
@@ -148,6 +163,7 @@ def read_entries(results: Sequence[Path]) -> Comparable:
         scheme=first.scheme,
         ids=first.ids,
         truth=first.truth,
+        survival=first.survival,
         units=first.units,
         over=first.over,
         entries=tuple(entries),
@@ -175,6 +191,7 @@ def _read(path: Path) -> _Result:
             over=over,
             ids=ids,
             truth=np.array(columns["label"], np.str_),
+            survival=_survival(columns) if "event" in columns else None,
             units=ids if over in ("tiles", "slides") else np.array(columns["group"]).astype(np.str_),
             entries=entries,
         )
@@ -183,7 +200,7 @@ def _read(path: Path) -> _Result:
         raise StoreError(reason, where=path, remedy=f"make it again with `dirl {card.stage}`") from error
 
 
-def _probe(path: Path) -> tuple[dict[str, list[str]], str, tuple[Entry, ...]]:
+def _probe(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
     table = pyarrow.parquet.read_table(path / "predictions.parquet").sort_by("tile_id")
     columns = table.to_pydict()
     found: dict[str, dict[str, Strings]] = {}
@@ -200,7 +217,7 @@ def _probe(path: Path) -> tuple[dict[str, list[str]], str, tuple[Entry, ...]]:
     return columns, "tile_id", tuple(entries)
 
 
-def _finetune(path: Path) -> tuple[dict[str, list[str]], str, tuple[Entry, ...]]:
+def _finetune(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
     own, (columns, predicted) = path.resolve().name, _by_model(path, "tile_id")
     entries = [
         Entry(f"{own}, {title}", model == "untrained", {LINEAR: predicted[model]})
@@ -210,28 +227,38 @@ def _finetune(path: Path) -> tuple[dict[str, list[str]], str, tuple[Entry, ...]]
     return columns, "tile_id", tuple(entries)
 
 
-def _mil(path: Path) -> tuple[dict[str, list[str]], str, tuple[Entry, ...]]:
+def _mil(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
     own, (columns, predicted) = path.resolve().name, _by_model(path, "slide_id")
     entries = [Entry(f"{own}/{model}", False, {"slide": each}) for model, each in predicted.items()]
     return columns, "slide_id", tuple(entries)
 
 
-def _by_model(path: Path, key: str) -> tuple[dict[str, list[str]], dict[str, Strings]]:
+def _by_model(path: Path, key: str) -> tuple[dict[str, list[Any]], dict[str, Strings | Floats]]:
     """Items, labels and groups, and by model what it predicts, by ascending id."""
     # Ids and classes may look like numbers; as they stand in the file, they are words.
     words = dict.fromkeys(("model", key, "label", "predicted", "group"), pa.string())
     options = pyarrow.csv.ConvertOptions(column_types=words, strings_can_be_null=False)
     table = pyarrow.csv.read_csv(path / "predictions.csv", convert_options=options)
-    if "predicted" not in table.column_names:
-        remedy = "compare classifications; survival has its differences to mean pooling in its own table"
-        raise ConfigError("holds risks and no classes", where=path, remedy=remedy)
-    columns: dict[str, list[str]] = {}
-    predicted = {}
+    columns: dict[str, list[Any]] = {}
+    predicted: dict[str, Strings | Floats] = {}
     for model in dict.fromkeys(table["model"].to_pylist()):
         rows = table.filter(pc.field("model") == model).sort_by(key)
-        columns = rows.select([key, "label", "group"]).to_pydict()
-        predicted[model] = np.array(rows["predicted"].to_pylist(), np.str_)
+        columns = rows.to_pydict()
+        if "log_risk" in columns:
+            predicted[model] = np.array(columns["log_risk"], np.float64)
+            happened = zip(columns["time"], columns["event"], strict=True)
+            columns["label"] = [f"{time:g} {event}" for time, event in happened]
+        else:
+            predicted[model] = np.array(columns["predicted"], np.str_)
     return columns, predicted
+
+
+def _survival(columns: Mapping[str, Sequence[Any]]) -> Survival:
+    return Survival(
+        times=np.array(columns["time"], np.float64),
+        events=np.array(columns["event"], np.bool_),
+        folds=np.array(columns["fold"], np.int64),
+    )
 
 
 def _distinct(floors: Sequence[Entry]) -> list[Entry]:

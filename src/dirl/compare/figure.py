@@ -20,7 +20,7 @@ def ranking(summary: Mapping[str, Any], how: str) -> Figure:
     """
     found = summary["measures"][how]
     floors = {entry["name"] for entry in summary["entries"] if entry["floor"]}
-    scores = {name: each["balanced_accuracy"] for name, each in found["entries"].items()}
+    scores = {name: each[summary["metric"]] for name, each in found["entries"].items()}
     order = sorted(scores, key=lambda name: -scores[name]["value"])
     with mpl.rc_context(STYLE):
         figure = new_figure((6.8, 0.9 + 0.3 * len(order)))
@@ -45,7 +45,7 @@ def ranking(summary: Mapping[str, Any], how: str) -> Figure:
         axis.axvline(summary["chance"], color=CONTROL, linestyle="--", linewidth=1)
         axis.set_yticks(range(len(order)), order)
         axis.set_ylim(len(order) - 0.4, -0.6)
-        axis.set_xlabel(f"balanced accuracy, {how} (dashed: chance)")
+        axis.set_xlabel(f"{summary['metric'].replace('_', ' ')}, {how} (dashed: chance)")
         axis.grid(axis="x", color=GRID, linewidth=0.7)
         axis.set_axisbelow(True)
     return figure

@@ -10,7 +10,7 @@ import numpy as np
 from dirl.card import claim, finish, new_card
 from dirl.compare.entries import read_entries
 from dirl.compare.figure import ranking
-from dirl.compare.statistics import compare_all, measures_of
+from dirl.compare.statistics import compare_all, measures_of, metrics_of
 from dirl.compare.tables import as_csv, as_html, as_latex, pairs_as_csv
 from dirl.errors import ConfigError
 from dirl.files import read_json, replacing, write_json
@@ -70,7 +70,8 @@ def compare(results: Sequence[Path], out: Path, *, seed: int = 0, overwrite: boo
         "of": compared.kind,
         "entries": [{"name": entry.name, "floor": entry.floor} for entry in compared.entries],
         "items": len(compared.ids),
-        "chance": 1 / len(np.unique(compared.truth)),
+        "metric": metrics_of(compared)[0],
+        "chance": 0.5 if compared.survival else 1 / len(np.unique(compared.truth)),
         "split": {"scheme": compared.scheme, "digest": compared.split},
         "interval": {
             "level": 0.95,

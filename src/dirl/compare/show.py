@@ -21,10 +21,13 @@ def show(result: Comparison, console: Console | None = None) -> None:
     for how in summary["measures"]:
         table.add_column(how, justify="right")
     for row in rows_of(summary):
-        cells = [_score(found, row["name"], first) for found in summary["measures"].values()]
+        cells = [
+            _score(found, summary["metric"], row["name"], first) for found in summary["measures"].values()
+        ]
         table.add_row(row["name"], *cells, style="dim" if row["floor"] else "")
+    metric = summary["metric"].replace("_", " ").capitalize()
     console.print(
-        f"Balanced accuracy, chance {summary['chance']:.3f}; * differs from {first} at 5 % by Holm's "
+        f"{metric}, chance {summary['chance']:.3f}; * differs from {first} at 5 % by Holm's "
         f"correction. {summary['items']} {summary['of']}, split "
         f"{summary['split']['digest'][:12]} by {summary['split']['scheme']}, intervals over "
         f"{summary['interval']['over']}.",
@@ -40,8 +43,8 @@ def show(result: Comparison, console: Console | None = None) -> None:
     )
 
 
-def _score(found: Mapping[str, Any], name: str, first: str) -> str:
-    value = found["entries"][name]["balanced_accuracy"]["value"]
+def _score(found: Mapping[str, Any], metric: str, name: str, first: str) -> str:
+    value = found["entries"][name][metric]["value"]
     pair = next((p for p in found["pairs"] if {p["one"], p["other"]} == {name, first}), None)
     apart = pair is not None and pair["p_holm"] is not None and pair["p_holm"] < LEVEL
     return f"{value:.3f}{'*' if apart else ' '}"

@@ -1,5 +1,6 @@
-"""Balanced accuracy of every entry, and all differences, paired on the same drawn units."""
+"""Balanced accuracy, or concordance, of every entry, and all differences, paired on the same drawn units."""
 
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -8,11 +9,16 @@ from numpy.typing import NDArray
 
 from dirl.compare.entries import Comparable
 from dirl.evaluate.scores import Scored, score
-from dirl.intervals import Units
+from dirl.intervals import Units, interval
+from dirl.mil.cox import Concordance, concordance
 from dirl.study.stats import holm
 
+# The first is what is compared.
 METRICS = ("balanced_accuracy", "macro_f1")
+SURVIVAL_METRICS = ("concordance",)
 LEVEL = 0.05
+
+Result = Scored | Concordance
 
 
 def measures_of(compared: Comparable) -> list[str]:
@@ -36,29 +42,46 @@ def compare_all(compared: Comparable, how: str, resamples: int, seed: int) -> di
     Returns
     -------
     dict
-        ``entries``: by name, balanced accuracy and macro F1 with intervals. ``pairs``: of each two, the
-        difference in balanced accuracy with its interval, Cohen's h, the two-sided p of the bootstrap, and
-        the same by Holm's correction over all pairs. ``best``; ``cliques``: see `cliques`.
+        ``entries``: by name, balanced accuracy and macro F1, or concordance, with intervals. ``pairs``: of
+        each two, the difference in the first of them with its interval, Cohen's h, the two-sided p of the
+        bootstrap, and the same by Holm's correction over all pairs. ``best``; ``cliques``: see `cliques`.
     """
-    classes = np.unique(np.concatenate([compared.truth, *(e.predicted[how] for e in compared.entries)]))
-    truth = np.searchsorted(classes, compared.truth)
     _, of_item = np.unique(compared.units, return_inverse=True)
     units = Units(compared.over, of_item.astype(np.int64), resamples, seed)
-    scored: dict[str, Scored] = {}
-    for entry in compared.entries:
-        chosen = np.searchsorted(classes, entry.predicted[how])
-        scored[entry.name] = score(truth, np.eye(len(classes))[chosen], units)
+    scored = _by_risk(compared, how, units) if compared.survival else _by_class(compared, how, units)
     pairs = [_pair(a, b, scored) for a, b in combinations(scored, 2)]
     for pair, adjusted in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair["p_holm"] = adjusted
-    order = sorted(scored, key=lambda name: -float(scored[name].values[0]))
+    order = sorted(scored, key=lambda name: -scored[name].first[0])
     return {
         "entries": {
-            name: {metric: each.intervals()[metric] for metric in METRICS} for name, each in scored.items()
+            name: {metric: each.intervals()[metric] for metric in metrics_of(compared)}
+            for name, each in scored.items()
         },
         "pairs": pairs,
         "best": order[0],
         "cliques": cliques(order, pairs),
+    }
+
+
+def metrics_of(compared: Comparable) -> tuple[str, ...]:
+    """Return the metrics that entries are scored by; they are compared by the first."""
+    return SURVIVAL_METRICS if compared.survival else METRICS
+
+
+def _by_class(compared: Comparable, how: str, units: Units) -> dict[str, Result]:
+    classes = np.unique(np.concatenate([compared.truth, *(e.predicted[how] for e in compared.entries)]))
+    truth = np.searchsorted(classes, compared.truth)
+    chosen = {entry.name: np.searchsorted(classes, entry.predicted[how]) for entry in compared.entries}
+    return {name: score(truth, np.eye(len(classes))[each], units) for name, each in chosen.items()}
+
+
+def _by_risk(compared: Comparable, how: str, units: Units) -> dict[str, Result]:
+    known = compared.survival
+    assert known is not None
+    risks = {entry.name: np.asarray(entry.predicted[how], np.float64) for entry in compared.entries}
+    return {
+        name: concordance(each, known.times, known.events, known.folds, units) for name, each in risks.items()
     }
 
 
@@ -99,15 +122,14 @@ def cliques(order: list[str], pairs: list[dict[str, Any]]) -> list[list[str]]:
     return [order[start:end] for start, end in found]
 
 
-def _pair(one: str, other: str, scored: dict[str, Scored]) -> dict[str, Any]:
-    a, b = scored[one], scored[other]
-    drawn = a.resampled[:, 0] - b.resampled[:, 0]
+def _pair(one: str, other: str, scored: Mapping[str, Result]) -> dict[str, Any]:
+    (a, a_drawn), (b, b_drawn) = scored[one].first, scored[other].first
     return {
         "one": one,
         "other": other,
-        **{("difference" if k == "value" else k): v for k, v in a.minus(b).items()},
-        "cohens_h": cohens_h(float(a.values[0]), float(b.values[0])),
-        "p": two_sided(drawn),
+        **{("difference" if k == "value" else k): v for k, v in interval(a - b, a_drawn - b_drawn).items()},
+        "cohens_h": cohens_h(a, b),
+        "p": two_sided(a_drawn - b_drawn),
     }
 
 

@@ -26,11 +26,11 @@ def rows_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"name": entry["name"], "floor": entry["floor"], "measures": {}}
         for how, found in measures.items():
             row["measures"][how] = {
-                "score": found["entries"][entry["name"]]["balanced_accuracy"],
+                "score": found["entries"][entry["name"]][summary["metric"]],
                 "over_first": None if entry["name"] == first else _over(found["pairs"], entry["name"], first),
             }
         rows.append(row)
-    return sorted(rows, key=lambda row: -leading["entries"][row["name"]]["balanced_accuracy"]["value"])
+    return sorted(rows, key=lambda row: -leading["entries"][row["name"]][summary["metric"]]["value"])
 
 
 def as_csv(summary: Mapping[str, Any]) -> str:
@@ -56,7 +56,7 @@ def as_latex(summary: Mapping[str, Any]) -> str:
     """A ``tabular`` for the package booktabs; the best of each measure is bold, floors stand below a rule."""
     measures = list(summary["measures"])
     lines = [
-        "% balanced accuracy with 95 % intervals; split " + summary["split"]["digest"],
+        f"% {summary['metric'].replace('_', ' ')} with 95 % intervals; split " + summary["split"]["digest"],
         r"\begin{tabular}{l" + "c" * len(measures) + "}",
         r"\toprule",
         " & ".join(["", *map(_tex, measures)]) + r" \\",

@@ -31,6 +31,11 @@ class Scored:
     values: Floats
     resampled: Floats
 
+    @property
+    def first(self) -> tuple[float, Floats]:
+        """Balanced accuracy, and the same on resampled units (resamples,)."""
+        return float(self.values[0]), self.resampled[:, 0]
+
     def intervals(self) -> dict[str, Interval]:
         """Each metric with its 95 % percentile interval."""
         return {name: interval(self.values[i], self.resampled[:, i]) for i, name in enumerate(METRICS)}

@@ -50,6 +50,11 @@ class Concordance:
     value: float
     resampled: Floats
 
+    @property
+    def first(self) -> tuple[float, Floats]:
+        """The index, and the same on resampled units (resamples,)."""
+        return self.value, self.resampled
+
     def intervals(self) -> dict[str, dict[str, float | None]]:
         """The index with its 95 % percentile interval."""
         return {"concordance": interval(self.value, self.resampled)}
