@@ -1,13 +1,12 @@
-"""Part labelled tiles of unknown slides for the evidence: a fold of stain clusters to tune on, and the rest.
+"""Labels for the evidence: a fold of stain clusters to tune on, and the others to confirm on.
 
-``python studies/folds.py FEATURES TILES OUT``: FEATURES are those of `dirl embed` of a store of TILES, a
-folder of ready-made tiles by class; only their colours are used. Copies the tiles to OUT/tuning and OUT/rest,
-to be made stores of by `dirl tile`. The folds are those of `dirl probe` by default: clusters of colour within
-each class, five folds, seed 0; the first is for tuning.
+``python studies/folds.py FEATURES OUT``: FEATURES are those of `dirl embed` of all labelled tiles; only their
+colours are used. Writes OUT/tune.csv, in which the first fold is held out and all others are trained on, and
+OUT/confirm.csv, in which the others are held out one by one and the first takes no part. The folds are those
+of `dirl probe` by default: clusters of colour within each class, five folds, seed 0.
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from dirl.evaluate.splits import make_split
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("features", type=Path)
-parser.add_argument("tiles", type=Path)
 parser.add_argument("out", type=Path)
 given = parser.parse_args()
 features = api.read_features(given.features)
@@ -31,16 +29,11 @@ split = make_split(
     given=None,
     colours=features.floors["colour_histogram"],
 )
-files = {
-    file.relative_to(given.tiles).with_suffix("").as_posix(): file
-    for file in given.tiles.rglob("*")
-    if file.is_file()
-}
-for tile_id, label, fold in zip(
-    features.tile_ids.tolist(), features.labels.tolist(), split.folds, strict=True
-):
-    file = files[tile_id]
-    to = given.out / ("rest" if fold else "tuning") / label / file.name
-    to.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file, to)
+given.out.mkdir(parents=True, exist_ok=True)
+columns = {"tune.csv": np.where(split.folds == 0, "tune", "train"), "confirm.csv": split.folds.astype(str)}
+for name, folds in columns.items():
+    kept = np.full(len(split.folds), True) if name == "tune.csv" else split.folds > 0
+    rows = zip(features.tile_ids[kept], features.labels[kept], folds[kept], split.groups[kept], strict=True)
+    lines = [f"{tile},{label},{fold},{group}" for tile, label, fold, group in rows]
+    (given.out / name).write_text("\n".join(["tile_id,label,fold,group", *lines, ""]))
 print(f"{(split.folds == 0).sum()} tiles to tune on, {(split.folds > 0).sum()} others; split {split.digest}")
