@@ -79,8 +79,8 @@ class Hematoxylin:
 
     The defaults were tuned on 13 images of MoNuSeg at 0.5 µm/px (`benchmarks/segmenter.py` scores them, left
     out one by one too): what they score there says nothing certain about other tissue. It takes some folds,
-    debris and keratin for nuclei, breaks up pale vesicular ones, and at 1 µm/px and coarser finds clumps
-    and the walls of goblet cells.
+    debris and keratin for nuclei, misses crowded flat nuclei, breaks up pale vesicular ones, and at 1 µm/px
+    and coarser finds clumps and the walls of goblet cells.
 
     Parameters
     ----------
