@@ -130,3 +130,26 @@ def test_masked_tokens_do_not_show_what_is_under_them():
     assert one.masked is not None and one.masked.sum() == 2 and bool(one.masked[0, 6])
     assert not torch.equal(encoder(images).cls, encoder(changed).cls)
     assert not any("mask" in key for key in encoder.vit.state_dict())
+
+
+def test_only_the_kept_tokens_are_trained_on():
+    config = SMALL.model_copy(update={"drop_tokens": 0.5, "depth": 1})
+    torch.manual_seed(0)
+    dropping = ViT(config, view_px=32)
+    images, coverage = torch.rand(3, 3, 32, 32), coverage_of(3, 2, 4)
+    out = dropping.train()(images, coverage)
+    assert out.kept.shape == (3, 8) and out.patches.shape == (3, 8, 48) and out.regions.shape == (3, 2, 48)
+    assert (out.kept.diff(dim=1) > 0).all() and len({tuple(row) for row in out.kept.tolist()}) == 3
+
+    # Independently: image by image, the block on the sequence of what was kept.
+    vit = dropping.vit
+    tokens = vit._pos_embed(vit.patch_embed((images - 0.5) / 0.5))
+    for i, kept in enumerate(out.kept):
+        mine = torch.cat([tokens[i, :1], tokens[i, 1:][kept]])[None]
+        expected = vit.norm(vit.blocks(mine))
+        torch.testing.assert_close(out.cls[i], expected[0, 0])
+        torch.testing.assert_close(out.patches[i], expected[0, 1:])
+        shares = coverage.flatten(2)[i : i + 1, :, kept]
+        rows = vit.norm(block_with_regions(vit.blocks[0], mine, shares, 1))
+        torch.testing.assert_close(out.regions[i], rows[0, 9:])
+    assert dropping.eval()(images).kept is None and dropping(images).patches.shape == (3, 16, 48)

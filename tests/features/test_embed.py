@@ -86,6 +86,25 @@ def test_a_second_run_does_nothing_and_another_is_refused(
         embed(str(encoder_run), tile_store, made.path, seed=1, quiet=True)
 
 
+def test_floors_of_the_same_tiles_and_architecture_are_copied(
+    made: Features, tile_store: Path, encoder_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrower = tmp_path / "narrower"
+    shutil.copytree(encoder_run, narrower)
+    config = json.loads((narrower / "encoder" / "config.json").read_text())
+    config["model_args"]["num_heads"] = 1  # the same weights, at random, by another forward pass
+    (narrower / "encoder" / "config.json").write_text(json.dumps(config))
+    for run, more in ((narrower, {}), (encoder_run, {"tiles": 7}), (encoder_run, {"seed": 1})):
+        with pytest.raises(ConfigError, match="other tiles, or of an encoder of another architecture"):
+            embed(str(run), tile_store, tmp_path / "no", floors=made.path, quiet=True, **more)
+    assert not (tmp_path / "no").exists()
+    monkeypatch.setattr(dirl.features.embed, "colour_histogram", lambda image: pytest.fail("computed"))
+    again = embed(str(encoder_run), tile_store, tmp_path / "out", floors=made.path, device="cpu", quiet=True)
+    np.testing.assert_allclose(again.values, made.values, atol=1e-5)
+    for name, values in made.floors.items():
+        np.testing.assert_array_equal(again.floors[name], values)
+
+
 def test_only_the_slides_that_are_missing_are_done(
     made: Features, tile_store: Path, encoder_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

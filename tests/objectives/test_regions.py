@@ -1,5 +1,7 @@
 """Region extraction."""
 
+from dataclasses import replace
+
 import torch
 
 from dirl.encoders.encoder import EncoderOutput
@@ -32,6 +34,17 @@ def test_an_absent_region_is_zero_and_not_present():
 def test_min_area_of_zero_still_asks_for_something():
     output = EncoderOutput(torch.zeros(1, 4), torch.randn(1, 4, 4), torch.zeros(1, 0, 4), (2, 2))
     assert not extract(output, torch.zeros(1, 1, 2, 2), min_area=0.0).present.any()
+
+
+def test_of_dropped_tokens_no_region_has_anything():
+    coverage = torch.zeros(1, 2, 2, 2)
+    coverage[0, 0, 0], coverage[0, 1, 1] = 1, torch.tensor([0.25, 0.75])
+    patches = torch.randn(1, 2, 4)
+    whole = EncoderOutput(torch.zeros(1, 4), patches, torch.zeros(1, 0, 4), (2, 2))
+    both = extract(replace(whole, kept=torch.tensor([[2, 3]])), coverage, min_area=0.01)
+    assert both.present.tolist() == [[False, True]]
+    torch.testing.assert_close(both.tokens[0, 1], 0.25 * patches[0, 0] + 0.75 * patches[0, 1])
+    torch.testing.assert_close(both.mass, torch.tensor([[0.0, 0.5]]))
 
 
 def test_disentangle_looks_only_where_its_region_is():

@@ -1,5 +1,6 @@
 """A study expands into the runs that it names, and an unsound one is refused before anything runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,18 @@ def test_the_arm_is_laid_over_the_objective_over_the_common_settings_over_the_re
     assert vanilla.model_copy(update={"dense": base.dense}) == base and vanilla.dense.weight == 0
 
 
+def test_all_arms_of_a_seed_begin_with_one_start(load) -> None:
+    text = "seeds: 2\nstart: {steps: 9, dense.weight: 0}"
+    study = load(old="seeds: 2", new=text)
+    runs = expand(study)
+    starts, arms = [*runs[:2], *runs[8:10]], [*runs[2:8], *runs[10:]]
+    assert [run.name for run in starts] == [f"{o}/start/seed-{s}" for s in (0, 1) for o in ("simclr", "byol")]
+    assert {run.kind for run in starts} == {"start"} and study.all_arms[0] == "start"
+    assert {run.recipe.steps for run in starts} == {9} and not any(run.recipe.dense.weight for run in starts)
+    assert [replace(run, start=None) for run in arms] == list(expand(load()))
+    assert all((run.start.objective, run.start.seed) == (run.objective, run.seed) for run in arms)
+
+
 def test_small_numbers_stay_numbers(load) -> None:
     study = load(old="steps: 40", new="steps: 40, optimiser.min_lr: 1.0e-7, objective.temperature: 1.0e-5")
     recipe = expand(study)[0].recipe
@@ -78,6 +91,9 @@ def test_small_numbers_stay_numbers(load) -> None:
         ("contrasts", "contrast", "unknown key contrast "),
         ("seeds: 2", "seeds: 2\nprobe: {tiles: 3}", "probe.labels"),
         ("seeds: 2", "seeds: 2\naudit: {tile: 3}", "unknown key audit.tile "),
+        ("pool:\n", "start:\n", "is what all arms begin with"),
+        ("[pool, grid]", "[pool, start]", "no arm start"),
+        ("seeds: 2", "seeds: 2\nstart: {encoder.init: run}", "arms begin with its encoder"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(load, old: str, new: str, message: str) -> None:

@@ -116,6 +116,32 @@ def test_a_failure_is_recorded_the_others_go_on_and_it_is_tried_again(
     assert stages.done == [NAMES[0], NAMES[2]]
 
 
+def test_arms_go_on_from_the_start_of_their_seed(
+    tiny, small_store: Path, tmp_path: Path, stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, begun = tmp_path / "study", {}
+    pretrain = stages.pretrain
+
+    def noted(recipe, store, path, **options) -> Run:
+        begun["/".join(path.parts[-3:])] = recipe.encoder.init
+        return pretrain(recipe, store, path, **options)
+
+    monkeypatch.setattr(one, "pretrain", noted)
+    starts = [f"simclr/start/seed-{seed}" for seed in (0, 1)]
+    stages.broken = {starts[1]: TrainingError("the loss is nan", where="run")}
+    with_start = tiny.model_copy(update={"start": {"dense.weight": 0}, "contrasts": (("pool", "start"),)})
+    with pytest.raises(PartlyFailedError, match="3 failed, 3 done") as caught:
+        study(with_start, small_store, out, device="cpu", quiet=True)
+    assert "simclr/start/seed-1, which it begins with, failed" in str(caught.value)
+    assert stages.done == [starts[0], *NAMES[:2], starts[1]]
+    assert begun == dict.fromkeys(starts) | dict.fromkeys(NAMES[:2], str(out / "runs" / starts[0]))
+    stages.done, stages.broken = [], {}
+    summary = study(with_start, small_store, out, device="cpu", quiet=True).summary
+    assert stages.done == [starts[1], *NAMES[2:]]
+    assert begun[NAMES[3]] == str(out / "runs" / starts[1])
+    assert [arm["kind"] for arm in summary["arms"]] == ["start", "vanilla", "dirl"]
+
+
 @pytest.mark.parametrize("how", ["raised", "saved"])
 def test_a_signal_stops_the_study_and_the_same_call_goes_on(
     tiny, small_store: Path, tmp_path: Path, stages, how: str
@@ -251,7 +277,9 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
     others = tmp_path / "scored"
     tile([tmp_path / "others"], others, TileConfig(size_px=64, mpp_override=0.5), quiet=True)
     probe = StudyProbe(labels="label", store=str(others), folds=2, groups="stain", bootstrap=20)
-    real = tiny.model_copy(update={"seeds": (0,), "arms": {"pool": {}}, "contrasts": (), "probe": probe})
+    real = tiny.model_copy(
+        update={"seeds": (0,), "arms": {"pool": {}}, "start": {"steps": 2}, "contrasts": (), "probe": probe}
+    )
     out = tmp_path / "study"
     summary = study(real, small_store, out, device="cpu", quiet=True).summary
     for run in summary["runs"]:
@@ -265,6 +293,8 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
         assert run["measures"]["embedding_rank"] > 0 and run["measures"]["seconds"] > 0
         assert run["gate"]["label_free"] == audited["gates"]["seed-0"]["passed"]
     card = json.loads((out / "features" / "simclr" / "pool" / "seed-0" / "card.json").read_text())
+    begun = json.loads((out / "runs" / "simclr" / "pool" / "seed-0" / "init.json").read_text())
+    assert begun["loaded"] and not begun["missing"] + begun["unexpected"] + begun["resampled"]
     assert card["counts"]["tiles"] == 24 and card["inputs"]["store"] == TileStore.open(others).digest
     with pytest.raises(StoreError, match="scored-not"):
         lost = real.model_copy(

@@ -33,6 +33,21 @@ def test_each_item_has_its_own_process_and_place() -> None:
     assert isinstance(found[2], DirlError) and "exit code 9" in str(found[2])
 
 
+def when(item: int) -> tuple[float, float]:
+    begun = time.time()
+    time.sleep(0.2)
+    return begun, time.time()
+
+
+def test_what_is_not_ready_waits_and_lets_others_pass() -> None:
+    done: dict[int, tuple[float, float]] = {}
+    places = [Slot(None, 1), Slot(None, 1)]
+    for item, times in spread(when, [0, 1, 2], places, lambda item: item != 1 or 2 in done):
+        assert not isinstance(times, Exception)
+        done[item] = times
+    assert {*done} == {0, 1, 2} and done[1][0] > done[2][1]
+
+
 class OddError(Exception):
     """Does not unpickle: it is made of two arguments, and pickled with one."""
 

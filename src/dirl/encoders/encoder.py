@@ -27,6 +27,9 @@ class EncoderOutput:
         One region token for each region, ``(b, r, d)``, where they were asked for.
     masked
         Bool ``(b, n)``: the patch tokens that a mask token stood for, where any did.
+    kept
+        Places in the token grid of the patch tokens that were not dropped, integers ``(b, n)``, rising; None
+        where all were kept. `patches` are those kept.
     """
 
     cls: Tensor
@@ -35,6 +38,12 @@ class EncoderOutput:
     grid: tuple[int, int]
     regions: Tensor | None = None
     masked: Tensor | None = None
+    kept: Tensor | None = None
+
+
+def at_kept(values: Tensor, kept: Tensor | None) -> Tensor:
+    """Take from values of every place of the token grid, ``(b, r, n)``, those of the tokens kept."""
+    return values if kept is None else values.gather(2, kept[:, None].expand(-1, values.shape[1], -1))
 
 
 def log_coverage(coverage: Tensor) -> Tensor:

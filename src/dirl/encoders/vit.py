@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dirl.config import EncoderConfig
-from dirl.encoders.encoder import EncoderOutput, log_coverage
+from dirl.encoders.encoder import EncoderOutput, at_kept, log_coverage
 from dirl.errors import EncoderError
 
 
@@ -49,7 +49,7 @@ class ViT(nn.Module):
                 where="views.size_px",
                 remedy=f"use {view_px // self.patch_px * self.patch_px or self.patch_px}",
             )
-        self.checkpoint_blocks = config.checkpoint_blocks
+        self.checkpoint_blocks, self.drop_tokens = config.checkpoint_blocks, config.drop_tokens
         self.mask_token = nn.Parameter(torch.zeros(self.width)) if masked else None
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
@@ -85,8 +85,14 @@ class ViT(nn.Module):
         if masked is not None:
             assert self.mask_token is not None
             tokens = torch.where(masked[..., None], self.mask_token.to(tokens.dtype), tokens)
-        tokens = vit.norm_pre(vit.patch_drop(vit._pos_embed(tokens)))
+        tokens = vit._pos_embed(tokens)
         prefix: int = vit.num_prefix_tokens
+        kept = None
+        if self.training and self.drop_tokens:
+            kept = draw_kept(len(tokens), grid[0] * grid[1], self.drop_tokens, tokens.device)
+            places = kept[:, :, None].expand(-1, -1, tokens.shape[2])
+            tokens = torch.cat([tokens[:, :prefix], tokens[:, prefix:].gather(1, places)], dim=1)
+        tokens = vit.norm_pre(tokens)
         last = len(vit.blocks) - (coverage is not None)
         recompute = self.checkpoint_blocks and torch.is_grad_enabled()
         tokens = (
@@ -95,14 +101,14 @@ class ViT(nn.Module):
             else vit.blocks[:last](tokens)
         )
         if coverage is not None:
-            shares = coverage.flatten(2)
+            shares = at_kept(coverage.flatten(2), kept)
             tokens = (
                 checkpoint(block_with_regions, vit.blocks[-1], tokens, shares, prefix, use_reentrant=False)
                 if recompute
                 else block_with_regions(vit.blocks[-1], tokens, shares, prefix)
             )
         tokens = vit.norm(tokens)
-        end = prefix + grid[0] * grid[1]
+        end = prefix + (grid[0] * grid[1] if kept is None else kept.shape[1])
         return EncoderOutput(
             cls=tokens[:, 0],
             patches=tokens[:, prefix:end],
@@ -110,7 +116,20 @@ class ViT(nn.Module):
             grid=grid,
             regions=None if coverage is None else tokens[:, end:],
             masked=None if masked is None else masked.flatten(1),
+            kept=kept,
         )
+
+
+def draw_kept(images: int, tokens: int, drop: float, device: torch.device) -> Tensor:
+    """Draw for each image which patch tokens are kept.
+
+    Returns
+    -------
+    Tensor
+        Places in the token grid, rising, ``(images, n)``; n is at least 1.
+    """
+    count = max(1, round(tokens * (1 - drop)))
+    return torch.rand(images, tokens, device=device).argsort(dim=1)[:, :count].sort(dim=1).values
 
 
 def model_args(config: EncoderConfig, view_px: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.card import claim, finish, new_card
+from dirl.card import Card, claim, finish, new_card
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
 from dirl.encoders.device import choose_device, choose_precision
 from dirl.errors import ConfigError, DirlError, EncoderError, PartlyFailedError, StoreError, explained
@@ -26,6 +26,7 @@ from dirl.features.h5 import (
     Features,
     count_rows,
     read_features,
+    read_rows,
     write_rows,
 )
 from dirl.features.hash import perceptual_hash
@@ -50,7 +51,7 @@ def embed(
     select: float | None = None,
     tiles: int | None = None,
     seed: int = 0,
-    floors: bool = True,
+    floors: bool | Path = True,
     device: str = "auto",
     batch: int = 64,
     workers: int = THREADS,
@@ -82,7 +83,9 @@ def embed(
     seed
         Of the selection, of that choice, and of the untrained encoder that is a floor.
     floors
-        Compute the floors. The untrained encoder's forward pass takes as long as the encoder's own.
+        Compute the floors. The untrained encoder's forward pass takes as long as the encoder's own; a path is
+        that of finished features of the same tiles, by an encoder of the same architecture, whose floors are
+        copied instead.
     device
         ``auto``, or a torch device.
     batch
@@ -97,7 +100,8 @@ def embed(
     Raises
     ------
     ConfigError
-        If there is no such pooling, precision or share, or slides cannot be embedded so.
+        If there is no such pooling, precision or share, slides cannot be embedded so, or `floors` are those
+        of other tiles or of another architecture.
     EncoderError
         If the encoder cannot be loaded, does not take these tiles, has no patch tokens to pool, or gives
         numbers that are not finite.
@@ -114,7 +118,7 @@ def embed(
     where = choose_device(device)
     precision = choose_precision(precision, where)
     loaded = load_encoder(encoder, device=where)
-    encoders = {"features": loaded} | ({"untrained": loaded.randomised(seed)} if floors else {})
+    encoders = {"features": loaded} | ({"untrained": loaded.randomised(seed)} if floors is True else {})
     if pool != MODEL:  # a model without patch tokens is refused before anything is written
         patch_tokens(loaded, torch.zeros(1, 3, held.size_px, held.size_px, dtype=torch.uint8))
     forward = partial(pooled, pool=pool, precision=precision)
@@ -122,6 +126,8 @@ def embed(
     if not floors:
         settings["floors"] = False
     card = new_card("embed", settings, {"encoder": loaded.digest, **held.inputs})
+    if isinstance(floors, Path):
+        _check_floors(floors, card, loaded)
     card = claim(out, card, overwrite=overwrite)
     if card.finished and not card.counts.get("failed"):
         return read_features(out)
@@ -135,7 +141,10 @@ def embed(
             held, missing, encoders, forward, failures, batch=batch, threads=workers, advance=advance
         ):
             slide = opened.record.slide_id
-            if floors:
+            if isinstance(floors, Path):
+                copied = read_rows(floors / FLOORS_DIR / f"{slide}.h5", FLOORS, AGAIN)
+                write_rows(out / FLOORS_DIR / f"{slide}.h5", copied)
+            elif floors:
                 write_rows(out / FLOORS_DIR / f"{slide}.h5", {name: rows.pop(name) for name in FLOORS})
             # The features come last: a slide that has them is whole.
             write_rows(files[slide], rows | opened.rows, _attributes(opened, loaded, pool, precision))
@@ -148,6 +157,23 @@ def embed(
     if failures:
         raise PartlyFailedError(failures, len(done))
     return read_features(out)
+
+
+def _check_floors(path: Path, card: Card, encoder: LoadedEncoder) -> None:
+    """Refuse floors of features that have other floors than those to be made would have."""
+    other = read_features(path).card
+    made = load_encoder(other.config["encoder"])
+    ours, theirs = (
+        ({**of.config, "encoder": None}, {**of.inputs, "encoder": None}, *_untrained(one))
+        for of, one in ((card, encoder), (other, made))
+    )
+    if ours != theirs:
+        raise ConfigError("features of other tiles, or of an encoder of another architecture", where=path)
+
+
+def _untrained(encoder: LoadedEncoder) -> tuple[Any, ...]:
+    """All that the untrained encoder depends on, but for the seed."""
+    return encoder.architecture, dict(encoder.arguments), encoder.mean, encoder.std
 
 
 def embed_slides(

@@ -6,7 +6,7 @@ import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from dirl.encoders.encoder import EPSILON, EncoderOutput, log_coverage
+from dirl.encoders.encoder import EPSILON, EncoderOutput, at_kept, log_coverage
 
 
 @dataclass(frozen=True)
@@ -108,19 +108,20 @@ def extract(
     output
         Tokens of ``b`` views.
     coverage
-        ``(b, r, gh, gw)``.
+        ``(b, r, gh, gw)``, of every place of the token grid.
     min_area
-        Share of a view that a region must cover to be present in it.
+        Share of a view, or of what was kept of it, that a region must cover to be present in it.
     disentangle
         A `Disentangle`, or None to pool.
     """
-    mass = coverage.mean(dim=(-2, -1))
+    shares = at_kept(coverage.flatten(2), output.kept)
+    mass = shares.mean(dim=2)
     if output.regions is not None:
         tokens = output.regions
     elif disentangle is not None:
-        tokens = disentangle(output.patches, coverage.flatten(2))
+        tokens = disentangle(output.patches, shares)
     else:
-        tokens = pool(output.patches, coverage.flatten(2))
+        tokens = pool(output.patches, shares)
     return RegionTokens(tokens=tokens, present=mass > max(min_area, EPSILON), mass=mass)
 
 

@@ -29,6 +29,9 @@ def check(recipe: PretrainRecipe, kind: type[Objective], ranks: int) -> None:
         raise ConfigError(f"{name} takes no local views", where="views.local_count", remedy=remedy)
     if recipe.dense.negatives == "regions" and not kind.contrastive:
         raise ConfigError(f"{name} has no negatives", where="dense.negatives", remedy="leave it at tiles")
+    if recipe.encoder.drop_tokens and kind.masked:
+        reason = f"{name} masks patch tokens, and would lose them"
+        raise ConfigError(reason, where="encoder.drop_tokens", remedy="set it to 0")
     if recipe.batch % parts:
         reason = f"a batch of {recipe.batch} cannot be cut into {parts} equal parts"
         raise ConfigError(reason, where="batch", remedy=f"use a multiple of {parts}")

@@ -267,6 +267,7 @@ def encode_views(
             grid=output.grid,
             regions=None if output.regions is None else output.regions[part],
             masked=None if output.masked is None else output.masked[part],
+            kept=None if output.kept is None else output.kept[part],
         )
         for part in parts
     ]

@@ -23,7 +23,10 @@ from dirl.errors import ConfigError
 from dirl.evaluate.labels import COLUMNS
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-Kind = Literal["vanilla", "dirl", "control", "noise"]
+Kind = Literal["vanilla", "dirl", "control", "noise", "start"]
+
+START = "start"
+"""The arm that the others go on from."""
 
 
 class StudyProbe(ProbeConfig):
@@ -42,8 +45,10 @@ class StudyConfig(Settings):
 
     A run's recipe is ``recipe`` with the settings of ``set``, of its objective, of its arm, and its seed,
     laid over it in this order. A dotted key sets one value, a mapping replaces its section. ``seeds`` are
-    given one by one, or as their number. ``contrasts`` are pairs (arm, against arm), each meant within every
-    objective. Without ``probe`` no downstream score is taken.
+    given one by one, or as their number. With ``start``, settings that are laid over an objective's as an
+    arm's are, one such run is trained for each seed first, and all arms begin with its encoder. ``contrasts``
+    are pairs (arm, against arm), each meant within every objective; ``start`` is an arm there. Without
+    ``probe`` no downstream score is taken.
     """
 
     recipe: str
@@ -51,6 +56,7 @@ class StudyConfig(Settings):
     objectives: Annotated[Mapping[Name, Mapping[str, Any]], Field(min_length=1)]
     arms: Annotated[Mapping[Name, Mapping[str, Any]], Field(min_length=1)]
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    start: Mapping[str, Any] | None = None
     contrasts: tuple[tuple[str, str], ...] = ()
     audit: AuditConfig = AuditConfig()
     probe: StudyProbe | None = None
@@ -72,28 +78,38 @@ class StudyConfig(Settings):
     def _consistent(self) -> "StudyConfig":
         if len({*self.seeds}) < len(self.seeds):
             raise ValueError("seeds: one stands twice")
+        if START in self.arms:
+            raise ValueError(f"arms: {START} is what all arms begin with, and is set beside them")
         seen = {frozenset[str]()}
         for pair in self.contrasts:
             for arm in pair:
-                if arm not in self.arms:
-                    raise ValueError(f"contrasts: no arm {arm} (there are: {', '.join(self.arms)})")
+                if arm not in self.all_arms:
+                    raise ValueError(f"contrasts: no arm {arm} (there are: {', '.join(self.all_arms)})")
             if pair[0] == pair[1] or frozenset(pair) in seen:
                 raise ValueError(f"contrasts: {' against '.join(pair)} stands twice, or against itself")
             seen.add(frozenset(pair))
-        for changes in (self.set, *self.objectives.values(), *self.arms.values()):
+        for changes in (self.set, self.start or {}, *self.objectives.values(), *self.arms.values()):
             if "seed" in changes:
                 raise ValueError("the seed of a run is set by seeds, not by its recipe")
+            if "encoder.init" in changes and self.start is not None:
+                raise ValueError("encoder.init: with start, arms begin with its encoder")
         return self
+
+    @property
+    def all_arms(self) -> tuple[str, ...]:
+        """The arms, after what they begin with."""
+        return (*([] if self.start is None else [START]), *self.arms)
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One run of the matrix: its place in it, and the recipe that is trained."""
+    """One run of the matrix: its place in it, the recipe that is trained, and the run that it begins with."""
 
     objective: str
     arm: str
     seed: int
     recipe: PretrainRecipe
+    start: "StudyRun | None" = None
 
     @property
     def name(self) -> str:
@@ -102,7 +118,9 @@ class StudyRun:
 
     @property
     def kind(self) -> Kind:
-        """Vanilla, DiRL, DiRL of damaged cells, or a control that the cells are told apart by."""
+        """Vanilla, DiRL, DiRL of damaged cells, a control that the cells are told apart by, or the start."""
+        if self.arm == START:
+            return "start"
         dense = self.recipe.dense
         if dense.weight == 0:
             return "vanilla"
@@ -134,7 +152,7 @@ def load_study(spec: str | Path) -> StudyConfig:
 
 
 def expand(study: StudyConfig) -> tuple[StudyRun, ...]:
-    """Return all runs: every objective and arm with the first seed, then with the next.
+    """Return all runs: starts, objectives and arms with the first seed, then with the next.
 
     Raises
     ------
@@ -144,24 +162,36 @@ def expand(study: StudyConfig) -> tuple[StudyRun, ...]:
     runs: list[StudyRun] = []
     known: dict[str, str] = {}
     for seed in study.seeds:
-        for objective, its in study.objectives.items():
+        starts: dict[str, StudyRun] = {}
+        if study.start is not None:
+            for objective in study.objectives:
+                recipe = _recipe(study, objective, START, study.start, seed)
+                starts[objective] = StudyRun(objective, START, seed, recipe)
+        runs += starts.values()
+        for objective in study.objectives:
             for arm, changes in study.arms.items():
-                items = [*_items(study.set), *_items(its), *_items(changes), f"seed={seed}"]
-                name = f"{objective}/{arm}"
-                try:
-                    recipe = load_recipe(study.recipe, items)
-                except ConfigError as error:
-                    raise ConfigError(
-                        error.reason, where=f"{name} of the study", remedy=error.remedy
-                    ) from None
-                runs.append(StudyRun(objective, arm, seed, recipe))
+                recipe = _recipe(study, objective, arm, changes, seed)
+                runs.append(StudyRun(objective, arm, seed, recipe, starts.get(objective)))
                 # Without its weight, nothing of the dense term is used.
                 dense = recipe.dense if recipe.dense.weight else DenseConfig(weight=0)
                 key = recipe.model_copy(update={"dense": dense}).model_dump_json()
                 if key in known:
-                    raise ConfigError(f"{name} and {known[key]} are the same recipe", where="the study")
-                known[key] = name
+                    raise ConfigError(
+                        f"{objective}/{arm} and {known[key]} are the same recipe", where="the study"
+                    )
+                known[key] = f"{objective}/{arm}"
     return tuple(runs)
+
+
+def _recipe(
+    study: StudyConfig, objective: str, arm: str, changes: Mapping[str, Any], seed: int
+) -> PretrainRecipe:
+    items = [*_items(study.set), *_items(study.objectives[objective]), *_items(changes), f"seed={seed}"]
+    try:
+        return load_recipe(study.recipe, items)
+    except ConfigError as error:
+        where = f"{objective}/{arm} of the study"
+        raise ConfigError(error.reason, where=where, remedy=error.remedy) from None
 
 
 def _items(changes: Mapping[str, Any]) -> list[str]:

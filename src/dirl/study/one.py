@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from dirl.audit.run import audit
-from dirl.config import AuditConfig, ProbeConfig
+from dirl.card import read_card
+from dirl.config import AuditConfig, PretrainRecipe, ProbeConfig
 from dirl.evaluate.probe import probe
 from dirl.features.embed import embed
 from dirl.pretrain.run import pretrain
@@ -28,6 +29,8 @@ class Job:
     out
         The study's directory: ``runs/``, ``audits/``, ``features/`` and ``probes/`` hold a folder for each
         run under its name.
+    alike
+        The study's first run of the same architecture: the floors of its features are this run's too.
     """
 
     run: StudyRun
@@ -35,13 +38,23 @@ class Job:
     out: Path
     audit: AuditConfig
     probe: StudyProbe | None
+    alike: StudyRun
     device: str
     workers: int
     quiet: bool
 
-    def folder(self, kind: str) -> Path:
-        """Where this run's part of a kind lies."""
-        return self.out / kind / self.run.name
+    @property
+    def recipe(self) -> PretrainRecipe:
+        """What is trained, from where it begins."""
+        recipe = self.run.recipe
+        if self.run.start is None:
+            return recipe
+        encoder = recipe.encoder.model_copy(update={"init": str(self.folder("runs", self.run.start))})
+        return recipe.model_copy(update={"encoder": encoder})
+
+    def folder(self, kind: str, run: StudyRun | None = None) -> Path:
+        """Where this run's part of a kind lies, or another's."""
+        return self.out / kind / (run or self.run).name
 
 
 def carry_out(job: Job) -> dict[str, Any]:
@@ -55,7 +68,7 @@ def carry_out(job: Job) -> dict[str, Any]:
     path = job.folder("runs")
     fresh, begun = not (path / "card.json").exists(), monotonic()
     run = pretrain(
-        job.run.recipe, job.store, path, device=job.device, devices=1, workers=job.workers, quiet=job.quiet
+        job.recipe, job.store, path, device=job.device, devices=1, workers=job.workers, quiet=job.quiet
     )
     if not run.finished:
         raise KeyboardInterrupt  # a signal came, and stops the study too
@@ -135,13 +148,16 @@ def _scores(scored: Mapping[str, Any]) -> Measures:
 def _probe(job: Job) -> dict[str, Any]:
     """Embed tiles and score the features, beside their floors."""
     assert job.probe is not None
-    features = job.folder("features")
+    features, alike = job.folder("features"), job.folder("features", job.alike)
+    # The floors need a forward pass of their own, as long as the encoder's: once is enough.
+    known = alike != features and (alike / "card.json").exists() and read_card(alike, "embed").finished
     embed(
         str(job.folder("runs")),
         Path(job.probe.store) if job.probe.store else job.store,
         features,
         tiles=job.probe.tiles,
         seed=job.probe.seed,
+        floors=alike if known else True,
         device=job.device,
         quiet=job.quiet,
     )

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from dirl.card import claim, digest, finish, new_card
 from dirl.config import load_recipe
-from dirl.errors import ConfigError, DirlError, PartlyFailedError, StoreError, explained
+from dirl.errors import ConfigError, DirlError, PartlyFailedError, StoreError, TrainingError, explained
 from dirl.evaluate.labels import labels_file, read_labels
 from dirl.features.choice import choose_tiles
 from dirl.files import read_json, replacing, write_json, write_text
@@ -115,14 +116,22 @@ def study(
     places = slots(device, parallel)
     together = len(places) > 1
     pending = [
-        one.Job(run, store, out, config.audit, config.probe, device, workers, quiet or together)
+        one.Job(
+            run, store, out, config.audit, config.probe, _alike(run, runs), device, workers, quiet or together
+        )
         for run in runs
         if not _done(_row_path(out, run))
     ]
-    carried = spread(one.carry_out, pending, places) if together else each(one.carry_out, pending)
     finished = len(runs) - len(pending)
     failures: dict[str, DirlError] = {}
+    carry_out, ahead = partial(_carry_out, out), {job.run.name for job in pending}
+
+    def begins(job: one.Job) -> bool:
+        return job.run.start is None or job.run.start.name not in ahead
+
+    carried = spread(carry_out, pending, places, begins) if together else each(carry_out, pending)
     for job, outcome in carried:
+        ahead.remove(job.run.name)
         finished += 1
         if isinstance(outcome, Exception):
             failures[job.run.name] = error = explained(outcome)
@@ -162,9 +171,29 @@ def load_result(path: Path) -> StudyResult:
     raise StoreError("holds no summary.json", where=path, remedy="run the same `dirl study` to its end")
 
 
+def _carry_out(out: Path, job: one.Job) -> dict[str, Any]:
+    start = job.run.start
+    if start is not None and not _done(_row_path(out, start)):
+        raise TrainingError(
+            f"{start.name}, which it begins with, failed", where=job.run.name, remedy="run the study again"
+        )
+    return one.carry_out(job)
+
+
+def _alike(run: StudyRun, runs: tuple[StudyRun, ...]) -> StudyRun:
+    """The first run whose encoder, untrained, is this one's."""
+    return next(
+        one
+        for one in runs
+        if one.recipe.encoder == run.recipe.encoder and one.recipe.views.size_px == run.recipe.views.size_px
+    )
+
+
 def _check(config: StudyConfig, runs: tuple[StudyRun, ...], tiles: TileStore) -> None:
     """Refuse before hours of training what its stages would refuse after them."""
-    for run in runs[: len(runs) // len(config.seeds)]:  # those of one seed: the others differ in it alone
+    for run in runs:
+        if run.seed != config.seeds[0]:  # those of another seed differ in it alone
+            continue
         try:
             kind, _ = load_objective(run.recipe.objective)
             check(run.recipe, kind, 1)

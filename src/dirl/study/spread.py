@@ -48,7 +48,10 @@ def slots(device: str, parallel: int | None) -> list[Slot]:
 
 
 def spread(
-    function: Callable[[Item], Result], items: Iterable[Item], places: Sequence[Slot]
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    places: Sequence[Slot],
+    ready: Callable[[Item], bool] = lambda item: True,
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """Apply `function` to every item in a fresh process, and yield each with its result or its exception.
 
@@ -65,18 +68,21 @@ def spread(
         Picklable items, taken in order.
     places
         Where items run, one at a time in each.
+    ready
+        Whether an item may run by now; one that may not must wait for what others yield.
     """
-    waiting, free = list(items)[::-1], list(places)
+    waiting, free = list(items), list(places)
     running: dict[Connection, tuple[Item, Slot, SpawnProcess]] = {}
     with _stoppable():
         try:
             while waiting or running:
-                while waiting and free:
-                    item, place = waiting.pop(), free.pop(0)
+                while free and (able := [item for item in waiting if ready(item)]):
+                    waiting.remove(able[0])
+                    item, place = able[0], free.pop(0)
                     receiver, process = _start(function, item, place)
                     running[receiver] = item, place, process
-                ready = wait(list(running))
-                for receiver in [each for each in running if each in ready]:
+                heard = wait(list(running))
+                for receiver in [each for each in running if each in heard]:
                     item, place, process = running.pop(receiver)
                     outcome = _outcome(receiver, process)
                     free.append(place)

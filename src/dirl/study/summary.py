@@ -67,7 +67,7 @@ def summarise(study: StudyConfig, rows: Sequence[Row]) -> dict[str, Any]:
     arms = [
         _arm(objective, arm, [row for row in rows if (row["objective"], row["arm"]) == (objective, arm)])
         for objective in study.objectives
-        for arm in study.arms
+        for arm in study.all_arms
     ]
     planned = [_contrast(rows, o, a, b, planned=True) for o in study.objectives for a, b in study.contrasts]
     adjusted = holm([contrast["measures"][PRIMARY]["p"] for contrast in planned])
@@ -141,6 +141,6 @@ def _contrast(
 def _unplanned(study: StudyConfig, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
     named = {frozenset(pair) for pair in study.contrasts}
     for objective in study.objectives:
-        for against, arm in combinations(study.arms, 2):
+        for against, arm in combinations(study.all_arms, 2):
             if {arm, against} not in named:
                 yield _contrast(rows, objective, arm, against, planned=False)
