@@ -152,6 +152,8 @@ def test_a_signal_stops_the_study_and_the_same_call_goes_on(
         stages.finished = False
     with pytest.raises(KeyboardInterrupt):
         study(tiny, small_store, tmp_path / "study", device="cpu", quiet=True)
+    if how == "raised":  # one run was done
+        assert [arm["runs"] for arm in load_result(tmp_path / "study").summary["arms"]] == [1, 0]
     stages.done, stages.broken, stages.finished = [], {}, True
     if how == "raised":
         study(tiny, small_store, tmp_path / "study", device="cpu", quiet=True)

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,27 +123,41 @@ def study(
     ]
     finished = len(runs) - len(pending)
     failures: dict[str, DirlError] = {}
-    carry_out, ahead = partial(_carry_out, out), {job.run.name for job in pending}
+    ahead = {job.run.name for job in pending}
 
     def begins(job: one.Job) -> bool:
         return job.run.start is None or job.run.start.name not in ahead
 
-    carried = spread(carry_out, pending, places, begins) if together else each(carry_out, pending)
-    for job, outcome in carried:
-        ahead.remove(job.run.name)
-        finished += 1
-        if isinstance(outcome, Exception):
-            failures[job.run.name] = error = explained(outcome)
-            error.where = error.where or job.run.name
-            row = _failed(job.run, error)
-        else:
-            row = outcome
-        write_json(_row_path(out, job.run), row)
-        if not quiet:
-            told = "failed" if row["failed"] else f"entropy {number(row['measures']['entropy'])}"
-            Console(stderr=True).print(f"{finished}/{len(runs)} {job.run.name}: {told}", markup=False)
+    carried = spread(_carry_out, pending, places, begins) if together else each(_carry_out, pending)
+    try:
+        for job, outcome in carried:
+            ahead.remove(job.run.name)
+            finished += 1
+            if isinstance(outcome, Exception):
+                failures[job.run.name] = error = explained(outcome)
+                error.where = error.where or job.run.name
+                row = _failed(job.run, error)
+            else:
+                row = outcome
+            write_json(_row_path(out, job.run), row)
+            if not quiet:
+                told = "failed" if row["failed"] else f"entropy {number(row['measures']['entropy'])}"
+                Console(stderr=True).print(f"{finished}/{len(runs)} {job.run.name}: {told}", markup=False)
+    except KeyboardInterrupt:
+        if finished:  # a study takes a night: what there is by now can be read
+            _put_together(config, out, runs)
+        raise
+    summary = _put_together(config, out, runs)
+    if failures:
+        raise PartlyFailedError(failures, len(runs) - len(failures))
+    finish(out, card, {"runs": len(runs)})
+    return StudyResult(out, summary)
 
-    summary = summarise(config, [read_json(_row_path(out, run)) for run in runs])
+
+def _put_together(config: StudyConfig, out: Path, runs: tuple[StudyRun, ...]) -> dict[str, Any]:
+    """Write the tables and figures of all rows that there are."""
+    rows = [path for run in runs if (path := _row_path(out, run)).exists()]
+    summary = summarise(config, [read_json(path) for path in rows])
     write_json(out / "summary.json", summary)
     write_text(out / "table.csv", to_csv(summary))
     write_text(out / "table.md", to_markdown(summary))
@@ -152,10 +165,7 @@ def study(
     for name, data in draw(summary, {name: path for name, path in curves.items() if path.exists()}).items():
         with replacing(out / "figures" / name) as temporary:
             temporary.write_bytes(data)
-    if failures:
-        raise PartlyFailedError(failures, len(runs) - len(failures))
-    finish(out, card, {"runs": len(runs)})
-    return StudyResult(out, summary)
+    return summary
 
 
 def load_result(path: Path) -> StudyResult:
@@ -171,9 +181,9 @@ def load_result(path: Path) -> StudyResult:
     raise StoreError("holds no summary.json", where=path, remedy="run the same `dirl study` to its end")
 
 
-def _carry_out(out: Path, job: one.Job) -> dict[str, Any]:
+def _carry_out(job: one.Job) -> dict[str, Any]:
     start = job.run.start
-    if start is not None and not _done(_row_path(out, start)):
+    if start is not None and not _done(_row_path(job.out, start)):
         raise TrainingError(
             f"{start.name}, which it begins with, failed", where=job.run.name, remedy="run the study again"
         )
