@@ -1,0 +1,55 @@
+"""Keep what a study found: ``python studies/record.py STUDY.yaml DIR`` writes results/STUDY.json beside it.
+
+DIR is where `dirl study` put it, finished or not: the rows that are there count. Kept are the measures of
+every run and its gate, the arms, the planned contrasts and what is said of them; not the paths, and not the
+exploratory contrasts, which follow from the runs.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from dirl.card import read_card
+from dirl.files import read_json, write_text
+from dirl.study.matrix import expand, load_study
+from dirl.study.summary import summarise
+from dirl.study.verdict import judge
+
+
+def rounded(value: Any) -> Any:
+    """Keep six digits of every number: more says nothing."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("study", type=Path)
+parser.add_argument("directory", type=Path)
+given = parser.parse_args()
+study = load_study(given.study)
+paths = [given.directory / "results" / f"{run.name}.json" for run in expand(study)]
+rows = [read_json(path) for path in paths if path.exists()]
+summary = summarise(study, rows)
+card = read_card(given.directory, "study")
+planned = [one for one in summary["contrasts"] if one["planned"]]
+kept = {
+    "study": given.study.name,
+    "command": f"dirl study studies/{given.study.name} --store STORE --out DIR --device cpu --parallel 2",
+    "started": card.started,
+    "runs_done": len(rows),
+    "runs_planned": len(paths),
+    "hours_of_training": sum(row["measures"].get("seconds") or 0 for row in rows) / 3600,
+    "python": card.python,
+    "versions": card.versions,
+    "said": judge(summary),
+    "arms": [{k: v for k, v in arm.items() if k != "failed"} for arm in summary["arms"] if arm["runs"]],
+    "planned_contrasts": planned,
+    "runs": [{k: v for k, v in row.items() if k != "notes"} for row in rows],
+}
+out = given.study.parent / "results" / f"{given.study.stem}.json"
+write_text(out, json.dumps(rounded(kept), indent=1, ensure_ascii=False) + "\n")
+print(f"{len(rows)} of {len(paths)} runs in {out}")
