@@ -10,6 +10,8 @@ from dirl.errors import ConfigError
 from dirl.objectives.load import load_objective
 from dirl.study.matrix import StudyConfig, expand, load_study
 
+STUDIES = Path(__file__).parents[2] / "studies"
+EVIDENCE = sorted({*STUDIES.glob("*.yaml")} - {STUDIES / "base.yaml"})
 TEXT = """
 recipe: demo
 set: {steps: 40, views.size_px: 48}
@@ -156,3 +158,9 @@ def test_those_that_ship_are_sound(name: str) -> None:
     for run in expand(study):
         load_objective(run.recipe.objective)
     assert study.contrasts
+
+
+@pytest.mark.parametrize("path", EVIDENCE, ids=lambda path: path.stem)
+def test_those_of_the_evidence_are_sound(path: Path) -> None:
+    for run in expand(load_study(path)):
+        load_objective(run.recipe.objective)
