@@ -104,10 +104,9 @@ class EncoderConfig(Settings):
 
     ``init`` is where its weights come from before training: ``timm:NAME[,weights=FILE]``, ``hf:NAME_OR_DIR``
     or a run's directory; None is random. ``drop_tokens`` is the share of a view's patch tokens, drawn anew
-    each time, that the student is trained without: nearly as many times faster, and no part of the encoder
-    that comes out. ``frozen_blocks`` keeps the patch embedding and so many of the
-    first blocks as they were. ``checkpoint_blocks`` recomputes activations in the backward pass: slower, in
-    less memory.
+    each time, that the student is trained without, to save time; the encoder that comes out sees all.
+    ``frozen_blocks`` keeps the patch embedding and so many of the first blocks as they were.
+    ``checkpoint_blocks`` recomputes activations in the backward pass: slower, in less memory.
     """
 
     name: str = "vit_small_patch16_224"
