@@ -3,16 +3,20 @@
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dirl.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Corruption = Literal["jpeg", "pixelate", "defocus", "motion", "brightness",
+                     "saturation", "hue", "stain", "pen", "bubble"]  # fmt: skip
+Severity = Literal[1, 2, 3, 4, 5]
+Damage = Literal[Corruption, "rotation"]
 
 
 class Settings(BaseModel):
@@ -226,10 +230,24 @@ class ProbeConfig(Settings):
 
 
 class RobustConfig(ProbeConfig):
-    """How damage to tiles is measured (`dirl robust`): a probe's settings, and how many tiles to draw."""
+    """How damage to tiles is measured (`dirl robust`): a probe's settings, what damage, on how many tiles."""
 
     neighbours: tuple[Count, ...] = (20,)
     tiles: Count = 500
+    damage: tuple[Damage, ...] = (*get_args(Corruption), "rotation")
+    severities: tuple[Severity, ...] = get_args(Severity)
+
+    @field_validator("damage", "severities")
+    @classmethod
+    def _each_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value or len({*value}) < len(value):
+            raise ValueError("name at least one, and none twice")
+        return value
+
+    @property
+    def corruptions(self) -> tuple[str, ...]:
+        """The damage that has severities."""
+        return tuple(kind for kind in self.damage if kind != "rotation")
 
 
 class FinetuneConfig(ProbeConfig):

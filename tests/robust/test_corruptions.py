@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import convolve
 from scipy.ndimage import rotate as scipy_rotate
 
-from dirl.robust.conditions import CONDITIONS, Condition
+from dirl.config import RobustConfig
+from dirl.robust.conditions import Condition, conditions
 from dirl.robust.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from dirl.robust.rotation import rotate
 
@@ -26,6 +27,10 @@ def tissue(side: int = 64, seed: int = 0) -> np.ndarray:
 
 def damaged(image: np.ndarray, kind: str, severity: int, key: int = 7) -> np.ndarray:
     return corrupt(image, kind, severity, np.random.default_rng(key))
+
+
+def test_a_recipe_names_every_corruption() -> None:
+    assert RobustConfig().corruptions == tuple(CORRUPTIONS)
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
@@ -128,6 +133,7 @@ def test_other_angles_turn_in_the_same_sense() -> None:
 
 
 def test_all_conditions_have_their_base_among_them() -> None:
-    assert len(set(CONDITIONS)) == len(CONDITIONS) == 1 + 10 * 5 + 12
-    assert all(condition.base in CONDITIONS for condition in CONDITIONS)
-    assert {str(c) for c in CONDITIONS if c.base == c} == {"clean-0", "rotation-0"}
+    all_of_them = conditions(RobustConfig())
+    assert len(set(all_of_them)) == len(all_of_them) == 1 + 10 * 5 + 12
+    assert all(condition.base in all_of_them for condition in all_of_them)
+    assert {str(c) for c in all_of_them if c.base == c} == {"clean-0", "rotation-0"}

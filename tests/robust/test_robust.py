@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dirl.config import RobustConfig
+from dirl.config import RobustConfig, make
 from dirl.encoders import checkpoint
 from dirl.errors import ConfigError, StoreError
 from dirl.robust import run as whole
@@ -17,21 +17,18 @@ from dirl.robust.show import show
 from dirl.store.dataset import TileStore
 
 ENCODER = "timm:vit_tiny_patch16_224,weights=random,embed_dim=24,depth=1,num_heads=2,img_size=64"
+CONFIG = RobustConfig(
+    bootstrap=30, folds=2, neighbours=(5,), damage=("jpeg", "stain", "rotation"), severities=(1, 3)
+)
 FEW = (Condition("clean"), *(Condition(k, s) for k in ("jpeg", "stain") for s in (1, 3)))
 FEW = (*FEW, Condition("rotation", 0), Condition("rotation", 90))
-CONFIG = RobustConfig(bootstrap=30, folds=2, neighbours=(5,))
 
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few conditions and costs: each is tested by itself."""
+    """Few angles and costs: each is tested by itself."""
     monkeypatch.setattr("dirl.evaluate.linear.COSTS", np.array([1.0]))
-    for module in ("run", "damaged"):
-        monkeypatch.setattr(f"dirl.robust.{module}.CONDITIONS", FEW)
-    for module in ("run", "figures", "show"):
-        monkeypatch.setattr(f"dirl.robust.{module}.CORRUPTIONS", ("jpeg", "stain"))
-        monkeypatch.setattr(f"dirl.robust.{module}.SEVERITIES", (1, 3))
-    for module in ("run", "figures"):
+    for module in ("run", "conditions", "figures"):
         monkeypatch.setattr(f"dirl.robust.{module}.ANGLES", (0, 90))
 
 
@@ -71,6 +68,24 @@ def test_it_measures_every_condition(small_store, labels, tmp_path, capsys) -> N
     assert robust(ENCODER, small_store, labels, out, CONFIG, device="cpu", quiet=True) == result
 
 
+@pytest.mark.parametrize(
+    ("damage", "severities", "drawn"),
+    [(("stain",), (3,), ("score", "drift")), (("rotation",), (1,), ("rotation",))],
+)
+def test_what_is_not_asked_for_is_left_out(
+    damage, severities, drawn, small_store, labels, tmp_path, capsys
+) -> None:
+    config = CONFIG.model_copy(update={"damage": damage, "severities": severities})
+    out = tmp_path / "robust"
+    result = robust(ENCODER, small_store, labels, out, config, device="cpu", quiet=True)
+    kinds = {name.rpartition("-")[0] for name in result.summary["results"]["features"]["conditions"]}
+    assert kinds == {"clean", *damage}
+    assert {path.stem for path in (out / "figures").iterdir()} == set(drawn)
+    show(result)
+    told = capsys.readouterr().out
+    assert ("stain" in told) == ("stain" in damage) and ("Turned" in told) == ("rotation" in damage)
+
+
 def test_interrupted_work_goes_on(small_store, labels, tmp_path, monkeypatch) -> None:
     expected = robust(ENCODER, small_store, labels, tmp_path / "a", CONFIG, device="cpu", quiet=True)
     forward, calls = checkpoint.embed, []
@@ -93,6 +108,9 @@ def test_interrupted_work_goes_on(small_store, labels, tmp_path, monkeypatch) ->
 
 
 def test_bad_requests(small_store, labels, tmp_path) -> None:
+    for wrong in ({"damage": ("rust",)}, {"damage": ()}, {"damage": ("pen", "pen")}, {"severities": (6,)}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            make(RobustConfig, wrong)
     with pytest.raises(ConfigError, match="no such column or file"):
         robust(ENCODER, small_store, "nothing", tmp_path / "a", CONFIG, device="cpu", quiet=True)
     with pytest.raises(ConfigError, match="too few"):

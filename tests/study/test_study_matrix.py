@@ -96,6 +96,7 @@ def test_small_numbers_stay_numbers(load) -> None:
         ("pool:\n", "start:\n", "is what all arms begin with"),
         ("[pool, grid]", "[pool, start]", "no arm start"),
         ("seeds: 2", "seeds: 2\nstart: {encoder.init: run}", "arms begin with its encoder"),
+        ("seeds: 2", "seeds: 2\nrobust: {tiles: 9}", "labels from probe"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(load, old: str, new: str, message: str) -> None:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from dirl.audit.run import AuditResult
 from dirl.cli.main import app
-from dirl.config import AuditConfig, TileConfig
+from dirl.config import AuditConfig, RobustConfig, TileConfig
 from dirl.errors import ConfigError, PartlyFailedError, StoreError, TrainingError
 from dirl.pretrain.run import Run
 from dirl.store.build import tile
@@ -278,9 +278,23 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
         Image.fromarray(rgb[y : y + 64, x : x + 64]).save(file)
     others = tmp_path / "scored"
     tile([tmp_path / "others"], others, TileConfig(size_px=64, mpp_override=0.5), quiet=True)
-    probe = StudyProbe(labels="label", store=str(others), folds=2, groups="stain", bootstrap=20)
+    ids = TileStore.open(others).tile_ids
+    rows = [f"{tile},{'ab'[i // 12]},{i % 2}\n" for i, tile in enumerate(ids)]
+    (tmp_path / "labels.csv").write_text("".join(["tile_id,label,fold\n", *rows]))
+    labels = str(tmp_path / "labels.csv")
+    probe = StudyProbe(labels=labels, store=str(others), folds=2, groups="given", bootstrap=20)
+    damage = RobustConfig(
+        damage=("stain", "rotation"), severities=(1, 3), folds=2, groups="given", bootstrap=20
+    )
     real = tiny.model_copy(
-        update={"seeds": (0,), "arms": {"pool": {}}, "start": {"steps": 2}, "contrasts": (), "probe": probe}
+        update={
+            "seeds": (0,),
+            "arms": {"pool": {}},
+            "start": {"steps": 2},
+            "contrasts": (),
+            "probe": probe,
+            "robust": damage,
+        }
     )
     out = tmp_path / "study"
     summary = study(real, small_store, out, device="cpu", quiet=True).summary
@@ -292,6 +306,13 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
         )
         untrained = scored["results"]["untrained"]["linear"]["balanced_accuracy"]["value"]
         assert run["measures"]["linear_untrained"] == untrained
+        few = scored["results"]["features"]["few_shot"]["4"]["value"]
+        assert run["measures"]["few_shot"] == few
+        damaged = json.loads((out / "robust" / run["run"] / "summary.json").read_text())
+        moved = damaged["results"]["features"]["conditions"]
+        both = [moved[f"stain-{severity}"]["drift_share"]["value"] for severity in (1, 3)]
+        assert run["measures"]["drift_stain"] == pytest.approx(sum(both) / 2)
+        assert damaged["tiles"] == 24 and 0 < run["measures"]["drift_rotation"] < 2
         assert run["measures"]["embedding_rank"] > 0 and run["measures"]["seconds"] > 0
         assert run["gate"]["label_free"] == audited["gates"]["seed-0"]["passed"]
     card = json.loads((out / "features" / "simclr" / "pool" / "seed-0" / "card.json").read_text())

@@ -137,6 +137,12 @@ def test_the_markdown_names_what_was_planned_and_what_failed(config: StudyConfig
     assert planned < text.index("| simclr | pool − vanilla |") < exploratory
     assert text.index("| simclr | grid − vanilla |") > exploratory
     assert "| simclr | pool | 3 | 3/3 | 0.903 ± 0.025 |" in text
+    test = ttest_rel(ENTROPY["pool"], ENTROPY["vanilla"]).confidence_interval()
+    ends = f"{test.low:+.3f} to {test.high:+.3f}"
+    line = next(line for line in text.splitlines() if "| pool − vanilla |" in line)
+    turned = f"{-test.high:+.3f} to {-test.low:+.3f}".replace("-", "−")
+    assert f"| +0.100 ({ends}) | −0.100 ({turned}) |" in line  # entropy, Gini; nothing else was measured
+    assert text.count("| Gini |") == 3 and "kNN" not in text and "drift" not in text
     assert "- byol/pool/seed-1: run: the loss is nan" in text
     for line in text.splitlines():
         if line.startswith("|"):

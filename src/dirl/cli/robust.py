@@ -20,6 +20,13 @@ def robust(
     ],
     out: Annotated[Path, typer.Option(help="Directory of the measurement.")],
     tiles: Annotated[int, typer.Option(help="How many labelled tiles to draw.", min=1)] = 500,
+    damage: Annotated[
+        list[str] | None,
+        typer.Option(help="A corruption, or rotation; again for another. Everything if not given."),
+    ] = None,
+    severity: Annotated[
+        list[int] | None, typer.Option(help="1 to 5; again for another. All if not given.")
+    ] = None,
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
     groups: Annotated[
         Literal["auto", "patient", "stain", "given"], typer.Option(help="What never stands on both sides.")
@@ -32,11 +39,13 @@ def robust(
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
     """Measure what corruptions, turning and other hospitals do to an encoder's features and scores."""
-    from dirl.config import RobustConfig
+    from dirl.config import RobustConfig, make
     from dirl.robust.run import robust as run
     from dirl.robust.show import show
 
-    config = RobustConfig(tiles=tiles, folds=folds, groups=groups, seed=seed)
+    asked = {"damage": damage, "severities": severity}
+    values = {"tiles": tiles, "folds": folds, "groups": groups, "seed": seed}
+    config = make(RobustConfig, values | {key: value for key, value in asked.items() if value})
     show(
         run(
             encoder,

@@ -1,12 +1,13 @@
-"""The conditions under which tiles are embedded: clean, every corruption at every severity, every angle."""
+"""The conditions under which tiles are embedded: clean, corruptions by severity, angles."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.config import RobustConfig
 from dirl.randomness import hashes
-from dirl.robust.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from dirl.robust.corruptions import corrupt
 from dirl.robust.rotation import ANGLES, rotate
 
 Image = NDArray[np.uint8]
@@ -47,8 +48,10 @@ class Condition:
         return corrupt(image, self.kind, self.level, generator)
 
 
-CONDITIONS = (
-    Condition(CLEAN),
-    *(Condition(kind, level) for kind in CORRUPTIONS for level in SEVERITIES),
-    *(Condition(ROTATION, angle) for angle in ANGLES),
-)
+def conditions(config: RobustConfig) -> tuple[Condition, ...]:
+    """List the clean tile, every corruption that is asked for at every severity, and every angle."""
+    return (
+        Condition(CLEAN),
+        *(Condition(kind, level) for kind in config.corruptions for level in config.severities),
+        *(Condition(ROTATION, angle) for angle in ANGLES if ROTATION in config.damage),
+    )

@@ -9,6 +9,7 @@ direction, only more.
 
 import io
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import torch
@@ -19,13 +20,13 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch.nn.functional import conv2d, pad
 from torchvision.transforms.v2 import functional as colours
 
-from dirl.config import ViewsConfig
+from dirl.config import Severity, ViewsConfig
 from dirl.views.stain import DRAWS, restain
 
 Image = NDArray[np.uint8]
-Corruption = Callable[[Image, int, np.random.Generator], Image]
+Change = Callable[[Image, int, np.random.Generator], Image]
 
-SEVERITIES = (1, 2, 3, 4, 5)
+SEVERITIES: tuple[int, ...] = get_args(Severity)
 
 JPEG_QUALITY = (60, 40, 25, 15, 8)
 KEPT_SIDE = (0.7, 0.5, 0.4, 0.3, 0.2)
@@ -149,7 +150,7 @@ def _bubble(image: Image, level: int, generator: np.random.Generator) -> Image:
     return _rounded((image * (1 - inside) + pale * inside) * (1 - rim))
 
 
-CORRUPTIONS: dict[str, Corruption] = {
+CORRUPTIONS: dict[str, Change] = {
     "jpeg": _jpeg,
     "pixelate": _pixelate,
     "defocus": _defocus,

@@ -16,7 +16,7 @@ from dirl.errors import EncoderError
 from dirl.features.colour import colour_histogram
 from dirl.features.h5 import read_rows, write_rows
 from dirl.progress import bar
-from dirl.robust.conditions import CONDITIONS, Condition
+from dirl.robust.conditions import Condition
 from dirl.store.dataset import TileStore
 
 Batch = tuple[Tensor, NDArray[np.float32]]
@@ -30,6 +30,7 @@ def embed_damaged(
     encoders: Mapping[str, LoadedEncoder],
     store: TileStore,
     chosen: NDArray[np.int64],
+    conditions: Sequence[Condition],
     out: Path,
     *,
     seed: int,
@@ -37,7 +38,7 @@ def embed_damaged(
     workers: int,
     quiet: bool,
 ) -> dict[Condition, Sets]:
-    """Embed the chosen tiles under every condition that `out` does not hold yet.
+    """Embed the chosen tiles under the conditions that `out` does not hold yet.
 
     Parameters
     ----------
@@ -47,6 +48,8 @@ def embed_damaged(
         Tile store.
     chosen : ndarray of shape (t,)
         Numbers of tiles.
+    conditions
+        What is done to them.
     out
         Directory of one HDF5 file for each condition.
     seed
@@ -66,7 +69,7 @@ def embed_damaged(
     EncoderError
         If features are not finite.
     """
-    files = {condition: out / f"{condition}.h5" for condition in CONDITIONS}
+    files = {condition: out / f"{condition}.h5" for condition in conditions}
     missing = {condition: path for condition, path in files.items() if not path.exists()}
     with bar("Embedding damaged tiles", len(missing) * len(chosen), quiet=quiet) as advance:
         for condition, path in missing.items():

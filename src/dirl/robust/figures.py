@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, encode, new_figure
 from dirl.robust.conditions import CLEAN, ROTATION, Condition
-from dirl.robust.corruptions import CORRUPTIONS, SEVERITIES
 from dirl.robust.rotation import ANGLES
 
 LINES = {
@@ -24,11 +23,12 @@ COLUMNS = 5
 def draw(summary: Mapping[str, Any]) -> dict[str, bytes]:
     """Draw all figures of a `dirl robust`, by file name."""
     with mpl.rc_context(STYLE):
-        figures = {
-            "score": _corruptions(summary, "linear", "balanced accuracy, linear"),
-            "drift": _corruptions(summary, "drift_share", "drift, share of spread"),
-            "rotation": _rotation(summary),
-        }
+        figures: dict[str, Figure] = {}
+        if any(kind != ROTATION for kind in summary["damage"]):
+            figures["score"] = _corruptions(summary, "linear", "balanced accuracy, linear")
+            figures["drift"] = _corruptions(summary, "drift_share", "drift, share of spread")
+        if ROTATION in summary["damage"]:
+            figures["rotation"] = _rotation(summary)
         return {
             f"{name}.{kind}": encode(figure, kind, 130)
             for name, figure in figures.items()
@@ -37,20 +37,26 @@ def draw(summary: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _corruptions(summary: Mapping[str, Any], measure: str, title: str) -> Figure:
-    rows = -(-len(CORRUPTIONS) // COLUMNS)
-    figure = new_figure((9.6, 0.9 + 1.9 * rows))
-    axes = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
-    for axis, kind in zip(axes.ravel(), CORRUPTIONS, strict=False):
-        shown = [Condition(CLEAN), *(Condition(kind, severity) for severity in SEVERITIES)]
+    kinds = [kind for kind in summary["damage"] if kind != ROTATION]
+    severities = sorted(summary["severities"])
+    columns = min(COLUMNS, len(kinds))
+    rows = -(-len(kinds) // columns)
+    figure = new_figure((max(3.4, 0.6 + 1.8 * columns), 0.9 + 1.9 * rows))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axis in axes.ravel()[len(kinds) :]:
+        axis.set_axis_off()
+    for axis, kind in zip(axes.ravel(), kinds, strict=False):
+        shown = [Condition(CLEAN), *(Condition(kind, severity) for severity in severities)]
         for name in LINES:
-            _line(axis, summary, name, [0, *SEVERITIES], shown, measure)
+            _line(axis, summary, name, [0, *severities], shown, measure)
         axis.set_title(kind, loc="left")
     _chance(axes.ravel().tolist(), summary, measure)
     for axis in axes[:, 0]:
         axis.set_ylabel(title)
-    for axis in axes[-1]:
+    for axis in axes.ravel()[max(0, len(kinds) - columns) : len(kinds)]:  # the lowest of each column
         axis.set_xlabel("severity")
-        axis.set_xticks([0, *SEVERITIES])
+        axis.set_xticks([0, *severities])
+        axis.tick_params(labelbottom=True)
     _legend(figure, axes[0, 0])
     return figure
 

@@ -2,10 +2,12 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dirl.card import claim, digest, finish, new_card
 from dirl.config import RobustConfig
@@ -16,8 +18,7 @@ from dirl.evaluate.task import make_task
 from dirl.files import read_json, replacing, write_json
 from dirl.progress import bar
 from dirl.robust.centres import across_centres
-from dirl.robust.conditions import CLEAN, CONDITIONS, ROTATION, Condition
-from dirl.robust.corruptions import CORRUPTIONS, SEVERITIES
+from dirl.robust.conditions import CLEAN, ROTATION, Condition, conditions
 from dirl.robust.damaged import HISTOGRAM, embed_damaged
 from dirl.robust.figures import draw
 from dirl.robust.rotation import ANGLES
@@ -70,7 +71,7 @@ def robust(
     out
         Directory; conditions that it holds already are not embedded again.
     config
-        Tiles to draw, folds, neighbours, resamples, seed.
+        Damage and its severities, tiles to draw, folds, neighbours, resamples, seed.
     device, batch, workers
         Where it runs, tiles in a forward pass, processes that read and damage tiles.
     overwrite
@@ -99,10 +100,12 @@ def robust(
     if card.finished:
         return RobustResult(out, read_json(out / "summary.json"))
 
+    asked = conditions(config)
     embedded = embed_damaged(
         {FEATURES: loaded, UNTRAINED: loaded.randomised(config.seed)},
         held,
         tiles.numbers,
+        asked,
         out / "rows",
         seed=config.seed,
         batch=batch,
@@ -115,9 +118,9 @@ def robust(
     known_centres = bool((tiles.centres != "").all())
     with bar("Scoring", None, quiet=quiet) as advance:
         for name in (FEATURES, UNTRAINED, HISTOGRAM):
-            sets = {condition: embedded[condition][name] for condition in CONDITIONS}
+            sets = {condition: embedded[condition][name] for condition in asked}
             scored = score_conditions(sets, task, advance)
-            results[name] = {"conditions": scored, "relative": _relative(scored)}
+            results[name] = {"conditions": scored, "relative": _relative(scored, config)}
             if known_centres:
                 clean = sets[Condition(CLEAN)]
                 results[name]["centres"] = across_centres(clean, tiles, colours, config, advance)
@@ -132,34 +135,41 @@ def robust(
         "split": {"scheme": task.split.scheme, "folds": len(task.split), "digest": task.split.digest},
         "interval": {"level": 0.95, "resamples": config.bootstrap, "over": task.units.kind},
         "neighbours": config.neighbours[0],
+        "damage": list(config.damage),
+        "severities": list(config.severities),
         "results": results,
         "notes": [] if known_centres else ["The store names no centre for some tiles: none is compared."],
     }
-    _write_csv(out / "robustness.csv", results)
+    _write_csv(out / "robustness.csv", results, asked)
     for name, data in draw(summary).items():
         with replacing(out / "figures" / name) as temporary:
             temporary.write_bytes(data)
     write_json(out / "summary.json", summary)
-    finish(out, card, {"tiles": len(tiles.numbers), "conditions": len(CONDITIONS)})
+    finish(out, card, {"tiles": len(tiles.numbers), "conditions": len(asked)})
     return RobustResult(out, read_json(out / "summary.json"))
 
 
-def _relative(scored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def _relative(scored: Mapping[str, Mapping[str, Any]], config: RobustConfig) -> dict[str, dict[str, float]]:
     """Score kept, by corruption over all severities and over all angles, and its mean over corruptions."""
-    levels = dict.fromkeys(CORRUPTIONS, SEVERITIES) | {ROTATION: ANGLES[1:]}
+    levels: dict[str, Sequence[int]] = {
+        kind: ANGLES[1:] if kind == ROTATION else config.severities for kind in config.damage
+    }
     kept = {
         kind: {how: relative(scored, kind, levels[kind], how) for how in ("knn", "linear")} for kind in levels
     }
-    mean = {how: sum(kept[kind][how] for kind in CORRUPTIONS) / len(CORRUPTIONS) for how in ("knn", "linear")}
-    return kept | {"corruptions": mean}
+    if config.corruptions:
+        kept["corruptions"] = {
+            how: float(np.mean([kept[kind][how] for kind in config.corruptions])) for how in ("knn", "linear")
+        }
+    return kept
 
 
-def _write_csv(path: Path, results: Mapping[str, Any]) -> None:
+def _write_csv(path: Path, results: Mapping[str, Any], asked: Sequence[Condition]) -> None:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["features", "condition", "level", "measure", "value", "low", "high"])
     for name, each in results.items():
-        for condition in CONDITIONS:
+        for condition in asked:
             measured = each["conditions"][str(condition)]
             for measure in MEASURES:
                 values = (measured[measure][key] for key in ("value", "low", "high"))

@@ -6,7 +6,6 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl.robust.conditions import CLEAN, ROTATION, Condition
-from dirl.robust.corruptions import CORRUPTIONS, SEVERITIES
 from dirl.robust.run import RobustResult
 
 KEPT = {"features": "kept", "untrained": "untr.", "colour_histogram": "hist."}
@@ -17,18 +16,21 @@ def show(result: RobustResult, console: Console | None = None) -> None:
     console = console or Console()
     summary = result.summary
     ours = summary["results"]["features"]["conditions"]
+    kinds = [kind for kind in summary["damage"] if kind != ROTATION]
+    severities = sorted(summary["severities"])
+    middle = severities[len(severities) // 2]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for title in ("clean", *map(str, SEVERITIES), *KEPT.values(), "drift"):
+    for title in ("clean", *map(str, severities), *KEPT.values(), "drift"):
         table.add_column(title, justify="right")
     clean = ours[str(Condition(CLEAN))]["linear"]
-    for kind in CORRUPTIONS:
+    for kind in kinds:
         table.add_row(
             kind,
             _number(clean),
-            *(_number(ours[str(Condition(kind, severity))]["linear"]) for severity in SEVERITIES),
+            *(_number(ours[str(Condition(kind, severity))]["linear"]) for severity in severities),
             *(f"{summary['results'][name]['relative'][kind]['linear']:.2f}" for name in KEPT),
-            _percent(ours[str(Condition(kind, 3))]["drift_share"]),
+            _percent(ours[str(Condition(kind, middle))]["drift_share"]),
         )
     split = summary["split"]
     console.print(
@@ -38,14 +40,20 @@ def show(result: RobustResult, console: Console | None = None) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(table)
-    turned = summary["results"]["features"]["relative"][ROTATION]["linear"]
-    quarter = ours[str(Condition(ROTATION, 90))]["drift_share"]
-    lines = [
-        "kept: score under damage over clean, mean over severities, beside the untrained encoder's and the "
-        "colour histogram's; drift at severity 3, in percent of what lies between different tiles.",
-        f"Turned by any angle: {turned:.2f} of the score is kept; drift {_percent(quarter)} at 90°.",
-    ]
+    lines = []
+    if kinds:
+        console.print(table)
+        lines.append(
+            "kept: score under damage over clean, mean over severities, beside the untrained encoder's and "
+            f"the colour histogram's; drift at severity {middle}, in percent of what lies between different "
+            "tiles."
+        )
+    if ROTATION in summary["damage"]:
+        turned = summary["results"]["features"]["relative"][ROTATION]["linear"]
+        quarter = ours[str(Condition(ROTATION, 90))]["drift_share"]
+        lines.append(
+            f"Turned by any angle: {turned:.2f} of the score is kept; drift {_percent(quarter)} at 90°."
+        )
     centres = summary["results"]["features"].get("centres")
     if centres:
         if centres["robustness_index"]:

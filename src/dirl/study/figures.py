@@ -144,7 +144,7 @@ def contrasts_figure(summary: Mapping[str, Any]) -> Figure:
         axis.set_yticks(
             range(len(planned)), [f"{one['objective']}: {one['arm']} − {one['against']}" for one in planned]
         )
-        axis.invert_yaxis()
+        axis.set_ylim(len(planned) - 0.4, -0.6)  # the first on top, and no marker cut
         axis.set_xlabel(f"difference in {TITLES[PRIMARY]}")
         axis.grid(axis="x", color=GRID, linewidth=0.7)
         axis.set_axisbelow(True)

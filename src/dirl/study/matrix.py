@@ -14,6 +14,7 @@ from dirl.config import (
     DenseConfig,
     PretrainRecipe,
     ProbeConfig,
+    RobustConfig,
     Settings,
     load_recipe,
     make,
@@ -48,7 +49,8 @@ class StudyConfig(Settings):
     given one by one, or as their number. With ``start``, settings that are laid over an objective's as an
     arm's are, one such run is trained for each seed first, and all arms begin with its encoder. ``contrasts``
     are pairs (arm, against arm), each meant within every objective; ``start`` is an arm there. Without
-    ``probe`` no downstream score is taken.
+    ``probe`` no downstream score is taken. ``robust`` measures what damage does to the features of some of
+    the tiles that are scored.
     """
 
     recipe: str
@@ -60,6 +62,7 @@ class StudyConfig(Settings):
     contrasts: tuple[tuple[str, str], ...] = ()
     audit: AuditConfig = AuditConfig()
     probe: StudyProbe | None = None
+    robust: RobustConfig | None = None
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -93,6 +96,8 @@ class StudyConfig(Settings):
                 raise ValueError("the seed of a run is set by seeds, not by its recipe")
             if "encoder.init" in changes and self.start is not None:
                 raise ValueError("encoder.init: with start, arms begin with its encoder")
+        if self.robust is not None and self.probe is None:
+            raise ValueError("robust: it takes its tiles and labels from probe, which is not set")
         return self
 
     @property

@@ -1,9 +1,10 @@
-"""One run of a study from its recipe to its row: pretrain, audit, and, where there are labels, probe."""
+"""One run of a study from its recipe to its row: pretrain, audit and, where there are labels, score."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from time import monotonic
 from typing import Any
 
@@ -11,13 +12,19 @@ from rich.console import Console
 
 from dirl.audit.run import audit
 from dirl.card import read_card
-from dirl.config import AuditConfig, PretrainRecipe, ProbeConfig
+from dirl.config import AuditConfig, PretrainRecipe, ProbeConfig, RobustConfig
 from dirl.evaluate.probe import probe
 from dirl.features.embed import embed
 from dirl.pretrain.run import pretrain
+from dirl.robust.conditions import Condition
+from dirl.robust.rotation import ANGLES
+from dirl.robust.run import robust
 from dirl.study.matrix import StudyProbe, StudyRun
 
 Measures = dict[str, float | None]
+
+SHOTS = "4"
+"""Labelled tiles of each class, of the few-shot score that a row has."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +34,8 @@ class Job:
     Attributes
     ----------
     out
-        The study's directory: ``runs/``, ``audits/``, ``features/`` and ``probes/`` hold a folder for each
-        run under its name.
+        The study's directory: ``runs/``, ``audits/``, ``features/``, ``probes/`` and ``robust/`` hold a
+        folder for each run under its name.
     alike
         The study's first run of the same architecture: the floors of its features are this run's too.
     """
@@ -38,6 +45,7 @@ class Job:
     out: Path
     audit: AuditConfig
     probe: StudyProbe | None
+    robust: RobustConfig | None
     alike: StudyRun
     device: str
     workers: int
@@ -77,16 +85,21 @@ def carry_out(job: Job) -> dict[str, Any]:
         [str(path)], job.store, job.folder("audits"), job.audit, device=job.device, quiet=job.quiet
     ).summary
     scored = _probe(job) if job.probe else None
+    damaged = _robust(job, job.robust) if job.robust else None
     (path / "last.ckpt").unlink(missing_ok=True)
-    done = row(job.run, audited, run.metrics, scored)
+    done = row(job.run, audited, run.metrics, scored, damaged)
     done["measures"]["seconds"] = seconds
     return done
 
 
 def row(
-    run: StudyRun, audited: Mapping[str, Any], metrics: Mapping[str, float], scored: Mapping[str, Any] | None
+    run: StudyRun,
+    audited: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    scored: Mapping[str, Any] | None,
+    damaged: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Read a run's row from the summaries of its audit alone and of its probe, and from its last metrics.
+    """Read a run's row from the summaries of its audit alone, probe and damage, and from its last metrics.
 
     The gate is passed if it is without labels and, where there are some, with them too, in either form.
     """
@@ -107,7 +120,11 @@ def row(
             "with_labels": None if scored is None else scored["gate"]["form"] or "failed",
             "reasons": reasons,
         },
-        "measures": _measures(audited, metrics) | (_scores(scored) if scored is not None else {}),
+        "measures": {
+            **_measures(audited, metrics),
+            **(_scores(scored) if scored is not None else {}),
+            **(_drifts(damaged) if damaged is not None else {}),
+        },
         "notes": [] if scored is None else scored["notes"],
     }
 
@@ -134,14 +151,28 @@ def _measures(audited: Mapping[str, Any], metrics: Mapping[str, float]) -> Measu
 
 
 def _scores(scored: Mapping[str, Any]) -> Measures:
-    """Balanced accuracy of the features and of their floors."""
+    """Balanced accuracy of the features and of their floors; with few labels, of the features alone."""
     sets = {"": "features", "_untrained": "untrained", "_colour": "colour_statistics",
             "_histogram": "colour_histogram"}  # fmt: skip
     nearest = next(name for name in scored["results"]["features"] if name.startswith("knn"))
-    return {
+    scores = {
         f"{name}{end}": scored["results"][kind][how]["balanced_accuracy"]["value"]
         for name, how in (("knn", nearest), ("linear", "linear"))
         for end, kind in sets.items()
+    }
+    few = scored["results"]["features"]["few_shot"].get(SHOTS)  # none where a class has fewer tiles
+    return scores | {"few_shot": few and few["value"]}
+
+
+def _drifts(damaged: Mapping[str, Any]) -> Measures:
+    """Drift by kind of damage, as a share of what lies between tiles; the mean of its severities."""
+    conditions = damaged["results"]["features"]["conditions"]
+    levels = dict.fromkeys(damaged["damage"], damaged["severities"]) | {"rotation": ANGLES[1:]}
+    return {
+        f"drift_{kind}": fmean(
+            conditions[str(Condition(kind, level))]["drift_share"]["value"] for level in levels[kind]
+        )
+        for kind in damaged["damage"]
     }
 
 
@@ -163,6 +194,20 @@ def _probe(job: Job) -> dict[str, Any]:
     )
     config = ProbeConfig(**job.probe.model_dump(exclude={"labels", "tiles", "store"}))
     return probe(features, job.probe.labels, job.folder("probes"), config, quiet=job.quiet).summary
+
+
+def _robust(job: Job, config: RobustConfig) -> dict[str, Any]:
+    """Embed damaged tiles of those that are scored."""
+    assert job.probe is not None
+    return robust(
+        str(job.folder("runs")),
+        Path(job.probe.store) if job.probe.store else job.store,
+        job.probe.labels,
+        job.folder("robust"),
+        config,
+        device=job.device,
+        quiet=job.quiet,
+    ).summary
 
 
 def _finite(value: float | None) -> float | None:

@@ -35,7 +35,7 @@ class StudyResult:
     ----------
     path
         Its directory: ``table.md``, ``table.csv``, ``summary.json``, ``figures/``, ``results/``, ``runs/``,
-        ``audits/``, ``features/``, ``probes/``, ``card.json``.
+        ``audits/``, ``features/``, ``probes/``, ``robust/``, ``card.json``.
     summary
         What ``summary.json`` holds; see `dirl.study.summary.summarise`.
     """
@@ -116,7 +116,16 @@ def study(
     together = len(places) > 1
     pending = [
         one.Job(
-            run, store, out, config.audit, config.probe, _alike(run, runs), device, workers, quiet or together
+            run,
+            store,
+            out,
+            config.audit,
+            config.probe,
+            config.robust,
+            _alike(run, runs),
+            device,
+            workers,
+            quiet or together,
         )
         for run in runs
         if not _done(_row_path(out, run))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dirl.audit.table import PRIMARY
+from dirl.config import RobustConfig
 from dirl.study.matrix import StudyConfig
 from dirl.study.stats import SEEDS_OF_A_CLAIM, Paired, holm, paired
 
@@ -35,6 +36,8 @@ TITLES = {
     "retrieval": "view retrieval",
     "knn": "kNN",
     "linear": "linear",
+    "few_shot": "4 labels a class",
+    **{f"drift_{kind}": f"drift, {kind}" for kind in RobustConfig().damage},
     "knn_untrained": "kNN, untrained",
     "knn_colour": "kNN, colour",
     "knn_histogram": "kNN, histogram",
@@ -44,8 +47,9 @@ TITLES = {
     "seconds": "seconds",
 }
 # Of each difference, beside the primary measure.
-COMPARED = (PRIMARY, "entropy_of_mean", "gini", "enrichment_nuclei", "enrichment_glass", "components50",
-            "knn", "linear")  # fmt: skip
+COMPARED = (PRIMARY, "entropy_of_mean", "gini", "effective_tokens", "enrichment_nuclei", "enrichment_rest",
+            "enrichment_glass", "components50", "knn", "linear", "few_shot",
+            *(f"drift_{kind}" for kind in RobustConfig().damage))  # fmt: skip
 
 
 def summarise(study: StudyConfig, rows: Sequence[Row]) -> dict[str, Any]:

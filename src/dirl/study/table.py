@@ -28,6 +28,7 @@ def to_csv(summary: Mapping[str, Any]) -> str:
 def to_markdown(summary: Mapping[str, Any]) -> str:
     """Write arms, planned contrasts, exploratory ones and failures as Markdown."""
     shown = [name for name in TITLES if any(one["measures"][name]["n"] for one in summary["arms"])]
+    compared = [name for name in COMPARED if name in shown]
     seeds = ", ".join(map(str, summary["seeds"]))
     lines = [
         "# Study",
@@ -54,13 +55,13 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
             f"them, for the primary measure, {TITLES[PRIMARY]}. The other measures are exploratory, and "
             "have no p.",
             "",
-            *_lines(_contrast_head(), map(contrast_cells, planned)),
+            *_lines(_contrast_head(compared), (contrast_cells(one, compared) for one in planned)),
             "",
             *(f"- {sentence}" for sentence in judge(summary)),
         ]
     if others := [one for one in summary["contrasts"] if not one["planned"]]:
         lines += ["", "## Exploratory differences", "", "Not planned: no test, and so no p.", ""]
-        lines += _lines(_contrast_head(), map(contrast_cells, others))
+        lines += _lines(_contrast_head(compared), (contrast_cells(one, compared) for one in others))
     if summary["notes"]:
         lines += ["", "## Of the probe", "", *(f"- {note}" for note in summary["notes"])]
     if summary["failed"]:
@@ -74,26 +75,30 @@ def spread_text(value: Mapping[str, Any]) -> str:
     return text.replace("-", "−")
 
 
-def contrast_cells(contrast: Mapping[str, Any]) -> list[str]:
-    """Cells of a contrast's line: who, seeds, what it is worth, primary with interval and p, the others."""
-    primary = contrast["measures"][PRIMARY]
-    interval = "" if primary["low"] is None else f" ({signed(primary['low'])} to {signed(primary['high'])})"
+def contrast_cells(contrast: Mapping[str, Any], compared: Sequence[str]) -> list[str]:
+    """Cells of a contrast's line: who, seeds, what it is worth, Holm's p, and each measure.
+
+    Those of a planned one have their intervals.
+    """
     p = contrast.get("p_holm")
     return [
         contrast["objective"],
         f"{contrast['arm']} − {contrast['against']}",
-        str(primary["seeds"]),
+        str(contrast["measures"][PRIMARY]["seeds"]),
         contrast["standing"],
-        signed(primary["difference"]) + (interval if contrast["planned"] else ""),
         "–" if p is None else f"{p:.3f}",
-        *(signed(contrast["measures"][name]["difference"]) for name in COMPARED[1:]),
+        *(_difference(contrast["measures"][name], interval=contrast["planned"]) for name in compared),
     ]
 
 
-def _contrast_head() -> list[str]:
-    return ["objective", "contrast", "seeds", "standing", f"{TITLES[PRIMARY]}", "Holm's p"] + [
-        TITLES[name] for name in COMPARED[1:]
-    ]
+def _difference(measured: Mapping[str, Any], *, interval: bool) -> str:
+    if not interval or measured["low"] is None:
+        return signed(measured["difference"])
+    return f"{signed(measured['difference'])} ({signed(measured['low'])} to {signed(measured['high'])})"
+
+
+def _contrast_head(compared: Sequence[str]) -> list[str]:
+    return ["objective", "contrast", "seeds", "standing", "Holm's p", *(TITLES[name] for name in compared)]
 
 
 def _lines(head: Sequence[str], cells: Iterable[Sequence[str]]) -> list[str]:
