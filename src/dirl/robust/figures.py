@@ -41,7 +41,7 @@ def _corruptions(summary: Mapping[str, Any], measure: str, title: str) -> Figure
     severities = sorted(summary["severities"])
     columns = min(COLUMNS, len(kinds))
     rows = -(-len(kinds) // columns)
-    figure = new_figure((max(3.4, 0.6 + 1.8 * columns), 0.9 + 1.9 * rows))
+    figure = new_figure((max(5.0, 0.6 + 1.8 * columns), 0.9 + 1.9 * rows))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axis in axes.ravel()[len(kinds) :]:
         axis.set_axis_off()

@@ -1,0 +1,171 @@
+"""A pretraining recipe: views, encoder, objective, dense term, optimiser."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from dirl.config.settings import Count, Positive, Settings, Share
+
+
+class ViewsConfig(Settings):
+    """The random views of a tile: ``count`` global ones and, for multi-crop, ``local_count`` small ones.
+
+    ``crop_area`` is the share of the tile's area that a crop takes, ``crop_aspect`` its width over its
+    height; ``mpp_jitter`` multiplies the crop's side, and so the view's mpp, by up to 1 + itself, or divides
+    it; the other ``*_jitter`` are the half-widths of the random factors (hue in turns), the ``p_*``
+    probabilities. A ``p_blur`` or ``p_solarise`` may be one number, or one for each global view followed by
+    one for the local views where there are any.
+    """
+
+    count: Annotated[int, Field(ge=2)] = 2
+    size_px: Count = 96
+    crop_area: tuple[Positive, Positive] = (0.3, 1.0)
+    crop_aspect: tuple[Positive, Positive] = (0.8, 1.25)
+    local_count: Annotated[int, Field(ge=0)] = 0
+    local_size_px: Count = 48
+    local_crop_area: tuple[Positive, Positive] = (0.05, 0.3)
+    mpp_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    p_flip: Share = 0.5
+    rotation: Literal["none", "quarter", "any"] = "quarter"
+    brightness_jitter: Share = 0.4
+    contrast_jitter: Share = 0.4
+    saturation_jitter: Share = 0.4
+    hue_jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    p_colour: Share = 0.8
+    p_grayscale: Share = 0.2
+    stain_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    p_stain_swap: Share = 0.0
+    p_blur: Share | tuple[Share, ...] = 0.5
+    blur_sigma_px: tuple[Positive, Positive] = (0.1, 1.5)
+    p_solarise: Share | tuple[Share, ...] = 0.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ViewsConfig":
+        for name in ("crop_area", "local_crop_area", "crop_aspect", "blur_sigma_px"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be (smaller, larger), got ({low}, {high})")
+        if self.crop_area[1] > 1 or self.local_crop_area[1] > 1:
+            raise ValueError("crop_area is a share of the tile, at most 1")
+        kinds = self.count + (self.local_count > 0)
+        for name in ("p_blur", "p_solarise"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != kinds:
+                raise ValueError(f"{name} must be one number or {kinds}, got {len(value)}")
+        return self
+
+
+class EncoderConfig(Settings):
+    """A timm vision transformer. None leaves the architecture's own value.
+
+    ``init`` is where its weights come from before training: ``timm:NAME[,weights=FILE]``, ``hf:NAME_OR_DIR``
+    or a run's directory; None is random. ``drop_tokens`` is the share of a view's patch tokens, drawn anew
+    each time, that the student is trained without, to save time; the encoder that comes out sees all.
+    ``frozen_blocks`` keeps the patch embedding and so many of the first blocks as they were.
+    ``checkpoint_blocks`` recomputes activations in the backward pass: slower, in less memory.
+    """
+
+    name: str = "vit_small_patch16_224"
+    patch_px: Count | None = None
+    width: Count | None = None
+    depth: Count | None = None
+    heads: Count | None = None
+    registers: Annotated[int, Field(ge=0)] | None = None
+    drop_path: Share = 0.0
+    drop_tokens: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    init: str | None = None
+    frozen_blocks: Annotated[int, Field(ge=0)] = 0
+    checkpoint_blocks: bool = False
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+class ObjectiveConfig(Settings):
+    """The self-supervised objective, by name, and its own settings, which it checks itself."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = "simclr"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is set beside the name."""
+        return dict(self.model_extra or {})
+
+
+class NoiseConfig(Settings):
+    """Damage done to the prior, to learn how it is borne (METHOD: prior noise).
+
+    ``strength`` is the share of nuclei dropped, the pixels by which nuclei grow, shrink or shift (less than
+    one changes little or nothing), or the share of tiles whose nuclei are another tile's.
+    """
+
+    kind: Literal["drop", "dilate", "erode", "shift", "shuffle"]
+    strength: Annotated[float, Field(ge=0)]
+
+
+class DenseConfig(Settings):
+    """The prior-guided dense term. ``weight`` is λ: 0 is the vanilla objective.
+
+    ``min_area`` is the share of a view that a region must cover to be present in it. ``negatives`` of a
+    contrastive objective are the same region of other tiles, or every other region too. ``ring_um`` is the
+    width of the ring around nuclei in the set ``tissue``, ``grid_side`` the side of the set ``grid``,
+    ``instances`` the most nuclei of a tile that ``match: instance`` follows. The controls ``one`` and
+    ``twice`` know no regions: ``regions``, ``extract`` and ``match`` mean nothing to them.
+    """
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    regions: Literal["cells", "classes", "tissue", "grid"] = "cells"
+    extract: Literal["pool", "cls", "disentangle"] = "cls"
+    match: Literal["semantic", "overlap", "instance"] = "semantic"
+    negatives: Literal["tiles", "regions"] = "tiles"
+    control: Literal["shuffled", "moved", "grid", "one", "twice", "tissue-only"] | None = None
+    noise: NoiseConfig | None = None
+    ring_um: Positive = 4.0
+    grid_side: Count = 2
+    instances: Count = 8
+    min_area: Share = 0.01
+
+
+class OptimiserConfig(Settings):
+    """AdamW with a linear warm-up and a cosine decay; ``lr`` is at a batch of 256 and scales with it.
+
+    ``layer_decay`` multiplies the rate once more for every block further from the output.
+    ``weight_decay_end`` is where the decay ends on its cosine way; None keeps it. ``accumulate`` cuts a
+    batch into so many parts, run one after the other.
+    """
+
+    lr: Positive = 1e-3
+    min_lr: Annotated[float, Field(ge=0)] = 1e-6
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    weight_decay_end: Annotated[float, Field(ge=0)] | None = None
+    warmup_share: Share = 0.1
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    clip_norm: Positive | None = 3.0
+    accumulate: Count = 1
+
+
+class PretrainRecipe(Settings):
+    """Everything that determines a pretraining run, but for the store.
+
+    ``batch`` counts tiles over all devices and accumulated parts; ``holdout`` is the share of tiles that is
+    never trained on. ``select`` trains on this share of each slide's other tiles, selected by
+    `dirl.store.select`; None is all. ``balance: centre`` draws tiles of every centre equally often.
+    """
+
+    seed: int = 0
+    steps: Count = 1000
+    batch: Annotated[int, Field(ge=2)] = 128
+    balance: Literal["centre"] | None = None
+    cells: str = "hematoxylin"
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    select: Annotated[float, Field(gt=0, le=1)] | None = None
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    checkpoint_every_steps: Count = 100
+    log_every_steps: Count = 10
+    views: ViewsConfig = ViewsConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    dense: DenseConfig = DenseConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()

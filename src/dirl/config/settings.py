@@ -1,0 +1,52 @@
+"""What all settings have in common: strict, frozen, and one line for each mistake."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dirl.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Frozen settings in which an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def make(model: type[Model], values: Mapping[str, Any], *, where: object = None) -> Model:
+    """Validate `values`, and say what is wrong with which key in one line.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown or a value does not fit.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            key = ".".join(str(part) for part in item["loc"]) or "(all)"
+            if item["type"] == "extra_forbidden":
+                known = ", ".join(sorted(_fields_at(model, item["loc"][:-1])))
+                problems.append(f"unknown key {key} (there are: {known})")
+            else:
+                problems.append(f"{key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})")
+        raise ConfigError("; ".join(problems), where=where, remedy="correct it and run again") from None
+
+
+def _fields_at(model: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
+    for parent in parents:
+        annotation = model.model_fields[str(parent)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

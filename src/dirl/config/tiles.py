@@ -1,0 +1,37 @@
+"""How slides become tiles and cells."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from dirl.config.settings import Count, Positive, Settings, Share
+
+
+class TileConfig(Settings):
+    """How slides are cut into tiles (`dirl tile`).
+
+    ``stride_px`` of None means the tile's own size; ``mpp_override`` states the mpp of slides and tiles
+    whose files name none. ``max_tiles`` keeps, of each slide, those around the middle of its tissue.
+    """
+
+    mpp: Positive = 0.5
+    size_px: Count = 224
+    stride_px: Count | None = None
+    min_tissue: Share = 0.5
+    max_tiles: Count | None = None
+    mpp_override: Positive | None = None
+    allow_upsample: bool = False
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+
+
+class CellsConfig(Settings):
+    """How nuclei are found (`dirl cells`): in windows of the slide, each read with a halo around it.
+
+    ``segmenter`` is as `dirl.cells.named.load_segmenter` takes it; ``name`` is under which its cells lie in
+    the store, by default the segmenter's own.
+    """
+
+    segmenter: str = "hematoxylin"
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = None
+    window_px: Count = 1024
+    halo_px: Count = 64
