@@ -34,9 +34,10 @@ from torchvision import transforms
 from dirl.config import TileConfig
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
 from dirl.encoders.device import BF16, FP32, choose_device, choose_precision
-from dirl.features.embed import THREADS, embed_slides
+from dirl.features.embed import THREADS
 from dirl.features.pooling import pooled
 from dirl.features.sources import SlideFiles, SlideTiles
+from dirl.features.stream import embed_slides
 from dirl.slides.slide import open_slide
 
 MODELS = ("vit_small_patch16_224", "vit_tiny_patch16_224")

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import dirl.features.embed
+import dirl.features.stream
 from dirl.encoders.checkpoint import load_encoder, preprocess
 from dirl.errors import ConfigError, EncoderError, StoreError
 from dirl.features.choice import choose_tiles
@@ -98,7 +99,7 @@ def test_floors_of_the_same_tiles_and_architecture_are_copied(
         with pytest.raises(ConfigError, match="other tiles, or of an encoder of another architecture"):
             embed(str(run), tile_store, tmp_path / "no", floors=made.path, quiet=True, **more)
     assert not (tmp_path / "no").exists()
-    monkeypatch.setattr(dirl.features.embed, "colour_histogram", lambda image: pytest.fail("computed"))
+    monkeypatch.setattr(dirl.features.stream, "colour_histogram", lambda image: pytest.fail("computed"))
     again = embed(str(encoder_run), tile_store, tmp_path / "out", floors=made.path, device="cpu", quiet=True)
     np.testing.assert_allclose(again.values, made.values, atol=1e-5)
     for name, values in made.floors.items():
