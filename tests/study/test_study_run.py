@@ -216,7 +216,7 @@ def test_labels_are_checked_before_the_first_run(tiny, small_store: Path, tmp_pa
 def test_other_labels_in_the_same_file_are_another_study(
     tiny, small_store: Path, tmp_path: Path, stages, monkeypatch
 ) -> None:
-    monkeypatch.setattr(one, "_probe", lambda job: None)
+    monkeypatch.setattr(one, "_probe", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     for spelled in (tmp_path / "labels.csv", Path("labels.csv")):
         mine = labelled(tiny, small_store, spelled, "ab")
@@ -282,7 +282,7 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
     rows = [f"{tile},{'ab'[i // 12]},{i % 2}\n" for i, tile in enumerate(ids)]
     (tmp_path / "labels.csv").write_text("".join(["tile_id,label,fold\n", *rows]))
     labels = str(tmp_path / "labels.csv")
-    probe = StudyProbe(labels=labels, store=str(others), folds=2, groups="given", bootstrap=20)
+    probe = StudyProbe(labels=labels, store=str(others), tokens=True, folds=2, groups="given", bootstrap=20)
     damage = RobustConfig(
         damage=("stain", "rotation"), severities=(1, 3), folds=2, groups="given", bootstrap=20
     )
@@ -308,6 +308,11 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
         assert run["measures"]["linear_untrained"] == untrained
         few = scored["results"]["features"]["few_shot"]["4"]["value"]
         assert run["measures"]["few_shot"] == few
+        tokens = json.loads((out / "token-probes" / run["run"] / "summary.json").read_text())
+        score = tokens["results"]["features"]["linear"]["balanced_accuracy"]["value"]
+        assert run["measures"]["linear_tokens"] == score and run["measures"]["knn_tokens"] > 0
+        assert tokens["split"] == scored["split"]
+        assert tokens["encoder_digest"] == scored["encoder_digest"]
         damaged = json.loads((out / "robust" / run["run"] / "summary.json").read_text())
         moved = damaged["results"]["features"]["conditions"]
         both = [moved[f"stain-{severity}"]["drift_share"]["value"] for severity in (1, 3)]

@@ -14,7 +14,7 @@ from dirl.errors import EncoderError
 from dirl.objectives.regions import pool as pool_tokens
 
 POOLS = ("model", "mean", "regions")
-MODEL, _, REGIONS = POOLS
+MODEL, MEAN, REGIONS = POOLS
 
 
 @torch.inference_mode()

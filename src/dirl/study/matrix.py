@@ -33,12 +33,19 @@ START = "start"
 class StudyProbe(ProbeConfig):
     """How the runs are scored; ``labels`` as in `dirl probe`, ``tiles`` of the store, None for all.
 
-    ``store`` is that whose tiles are scored; None is the one that is trained on.
+    ``store`` is that whose tiles are scored; None is the one that is trained on. ``tokens`` scores the mean
+    of the patch tokens beside the encoder's own feature.
     """
 
     labels: str
     tiles: Count | None = None
     store: str | None = None
+    tokens: bool = False
+
+    @property
+    def settings(self) -> ProbeConfig:
+        """What `dirl probe` is told of it."""
+        return ProbeConfig(**self.model_dump(include={*ProbeConfig.model_fields}))
 
 
 class StudyConfig(Settings):

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from dirl.audit.run import audit
 from dirl.card import read_card
-from dirl.config import AuditConfig, PretrainRecipe, ProbeConfig, RobustConfig
+from dirl.config import AuditConfig, PretrainRecipe, RobustConfig
 from dirl.evaluate.probe import probe
 from dirl.features.embed import embed
+from dirl.features.pooling import MEAN, MODEL
 from dirl.pretrain.run import pretrain
 from dirl.robust.conditions import Condition
 from dirl.robust.rotation import ANGLES
@@ -34,8 +35,8 @@ class Job:
     Attributes
     ----------
     out
-        The study's directory: ``runs/``, ``audits/``, ``features/``, ``probes/`` and ``robust/`` hold a
-        folder for each run under its name.
+        The study's directory: ``runs/``, ``audits/``, ``features/``, ``probes/``, the same two of
+        ``token-``, and ``robust/`` hold a folder for each run under its name.
     alike
         The study's first run of the same architecture: the floors of its features are this run's too.
     """
@@ -84,10 +85,13 @@ def carry_out(job: Job) -> dict[str, Any]:
     audited = audit(
         [str(path)], job.store, job.folder("audits"), job.audit, device=job.device, quiet=job.quiet
     ).summary
-    scored = _probe(job) if job.probe else None
-    damaged = _robust(job, job.robust) if job.robust else None
+    scored = tokens = damaged = None
+    if job.probe:
+        scored = _probe(job, job.probe)
+        tokens = _probe(job, job.probe, MEAN) if job.probe.tokens else None
+        damaged = _robust(job, job.probe, job.robust) if job.robust else None
     (path / "last.ckpt").unlink(missing_ok=True)
-    done = row(job.run, audited, run.metrics, scored, damaged)
+    done = row(job.run, audited, run.metrics, scored, tokens, damaged)
     done["measures"]["seconds"] = seconds
     return done
 
@@ -96,10 +100,11 @@ def row(
     run: StudyRun,
     audited: Mapping[str, Any],
     metrics: Mapping[str, float],
-    scored: Mapping[str, Any] | None,
+    scored: Mapping[str, Any] | None = None,
+    tokens: Mapping[str, Any] | None = None,
     damaged: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Read a run's row from the summaries of its audit alone, probe and damage, and from its last metrics.
+    """Read a run's row from the summaries of its audit alone, probes and damage, and from its last metrics.
 
     The gate is passed if it is without labels and, where there are some, with them too, in either form.
     """
@@ -123,6 +128,7 @@ def row(
         "measures": {
             **_measures(audited, metrics),
             **(_scores(scored) if scored is not None else {}),
+            **(_own_scores(tokens, "_tokens") if tokens is not None else {}),
             **(_drifts(damaged) if damaged is not None else {}),
         },
         "notes": [] if scored is None else scored["notes"],
@@ -151,17 +157,25 @@ def _measures(audited: Mapping[str, Any], metrics: Mapping[str, float]) -> Measu
 
 
 def _scores(scored: Mapping[str, Any]) -> Measures:
-    """Balanced accuracy of the features and of their floors; with few labels, of the features alone."""
-    sets = {"": "features", "_untrained": "untrained", "_colour": "colour_statistics",
-            "_histogram": "colour_histogram"}  # fmt: skip
-    nearest = next(name for name in scored["results"]["features"] if name.startswith("knn"))
-    scores = {
+    """Balanced accuracy of the features, and of their floors but with few labels."""
+    floors = {"_untrained": "untrained", "_colour": "colour_statistics", "_histogram": "colour_histogram"}
+    return _own_scores(scored) | {
         f"{name}{end}": scored["results"][kind][how]["balanced_accuracy"]["value"]
-        for name, how in (("knn", nearest), ("linear", "linear"))
-        for end, kind in sets.items()
+        for name, how in _classifiers(scored).items()
+        for end, kind in floors.items()
     }
-    few = scored["results"]["features"]["few_shot"].get(SHOTS)  # none where a class has fewer tiles
-    return scores | {"few_shot": few and few["value"]}
+
+
+def _own_scores(scored: Mapping[str, Any], end: str = "") -> Measures:
+    found = scored["results"]["features"]
+    few = found["few_shot"].get(SHOTS)  # none where a class has fewer tiles
+    scores = {name: found[how]["balanced_accuracy"]["value"] for name, how in _classifiers(scored).items()}
+    return {f"{name}{end}": value for name, value in (scores | {"few_shot": few and few["value"]}).items()}
+
+
+def _classifiers(scored: Mapping[str, Any]) -> dict[str, str]:
+    nearest = next(name for name in scored["results"]["features"] if name.startswith("knn"))
+    return {"knn": nearest, "linear": "linear"}
 
 
 def _drifts(damaged: Mapping[str, Any]) -> Measures:
@@ -176,38 +190,42 @@ def _drifts(damaged: Mapping[str, Any]) -> Measures:
     }
 
 
-def _probe(job: Job) -> dict[str, Any]:
+def _probe(job: Job, asked: StudyProbe, pool: str = MODEL) -> dict[str, Any]:
     """Embed tiles and score the features, beside their floors."""
-    assert job.probe is not None
-    features, alike = job.folder("features"), job.folder("features", job.alike)
+    kind = "" if pool == MODEL else "token-"
+    features, alike = job.folder(f"{kind}features"), job.folder(f"{kind}features", job.alike)
     # The floors need a forward pass of their own, as long as the encoder's: once is enough.
     known = alike != features and (alike / "card.json").exists() and read_card(alike, "embed").finished
     embed(
         str(job.folder("runs")),
-        Path(job.probe.store) if job.probe.store else job.store,
+        _scored_store(job, asked),
         features,
-        tiles=job.probe.tiles,
-        seed=job.probe.seed,
+        pool=pool,
+        tiles=asked.tiles,
+        seed=asked.seed,
         floors=alike if known else True,
         device=job.device,
         quiet=job.quiet,
     )
-    config = ProbeConfig(**job.probe.model_dump(exclude={"labels", "tiles", "store"}))
-    return probe(features, job.probe.labels, job.folder("probes"), config, quiet=job.quiet).summary
+    out = job.folder(f"{kind}probes")
+    return probe(features, asked.labels, out, asked.settings, quiet=job.quiet).summary
 
 
-def _robust(job: Job, config: RobustConfig) -> dict[str, Any]:
+def _robust(job: Job, asked: StudyProbe, config: RobustConfig) -> dict[str, Any]:
     """Embed damaged tiles of those that are scored."""
-    assert job.probe is not None
     return robust(
         str(job.folder("runs")),
-        Path(job.probe.store) if job.probe.store else job.store,
-        job.probe.labels,
+        _scored_store(job, asked),
+        asked.labels,
         job.folder("robust"),
         config,
         device=job.device,
         quiet=job.quiet,
     ).summary
+
+
+def _scored_store(job: Job, asked: StudyProbe) -> Path:
+    return Path(asked.store) if asked.store else job.store
 
 
 def _finite(value: float | None) -> float | None:

@@ -37,6 +37,9 @@ TITLES = {
     "knn": "kNN",
     "linear": "linear",
     "few_shot": "4 labels a class",
+    "knn_tokens": "kNN, patch tokens",
+    "linear_tokens": "linear, patch tokens",
+    "few_shot_tokens": "4 labels a class, patch tokens",
     **{f"drift_{kind}": f"drift, {kind}" for kind in RobustConfig().damage},
     "knn_untrained": "kNN, untrained",
     "knn_colour": "kNN, colour",
@@ -49,6 +52,7 @@ TITLES = {
 # Of each difference, beside the primary measure.
 COMPARED = (PRIMARY, "entropy_of_mean", "gini", "effective_tokens", "enrichment_nuclei", "enrichment_rest",
             "enrichment_glass", "components50", "knn", "linear", "few_shot",
+            "knn_tokens", "linear_tokens", "few_shot_tokens",
             *(f"drift_{kind}" for kind in RobustConfig().damage))  # fmt: skip
 
 
