@@ -34,12 +34,15 @@ def make(model: type[Model], values: Mapping[str, Any], *, where: object = None)
     except ValidationError as error:
         problems = []
         for item in error.errors():
-            key = ".".join(str(part) for part in item["loc"]) or "(all)"
+            key = ".".join(str(part) for part in item["loc"])
+            message = item["msg"].removeprefix("Value error, ")
             if item["type"] == "extra_forbidden":
                 known = ", ".join(sorted(_fields_at(model, item["loc"][:-1])))
                 problems.append(f"unknown key {key} (there are: {known})")
+            elif isinstance(item["input"], Mapping):  # of a whole section: it says itself which values
+                problems.append(f"{key}: {message}" if key else message)
             else:
-                problems.append(f"{key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})")
+                problems.append(f"{key}: {message} (got {item['input']!r})")
         raise ConfigError("; ".join(problems), where=where, remedy="correct it and run again") from None
 
 
