@@ -11,7 +11,7 @@ from scipy.ndimage import rotate as scipy_rotate
 
 from dirl.config import RobustConfig
 from dirl.robust.conditions import Condition, conditions
-from dirl.robust.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from dirl.robust.corruptions import CORRUPTIONS, corrupt
 from dirl.robust.rotation import rotate
 
 
@@ -38,14 +38,16 @@ def test_each_severity_moves_further_from_the_clean_tile(kind: str) -> None:
     image = tissue()
     changes = [
         np.mean([np.abs(damaged(image, kind, s, key).astype(float) - image).mean() for key in range(4)])
-        for s in SEVERITIES
+        for s in RobustConfig().severities
     ]
     assert changes[0] > 0
     assert all(later > earlier for earlier, later in pairwise(changes)), changes
 
 
 @given(
-    kind=st.sampled_from(sorted(CORRUPTIONS)), severity=st.sampled_from(SEVERITIES), seed=st.integers(0, 99)
+    kind=st.sampled_from(sorted(CORRUPTIONS)),
+    severity=st.sampled_from(RobustConfig().severities),
+    seed=st.integers(0, 99),
 )
 def test_the_same_tile_is_damaged_in_the_same_way_and_in_place(kind: str, severity: int, seed: int) -> None:
     image = tissue(32, seed)
@@ -67,7 +69,7 @@ def test_another_tile_or_seed_draws_otherwise() -> None:
 @pytest.mark.parametrize("kind", ["defocus", "motion", "pixelate"])
 def test_blurring_leaves_an_even_tile_as_it_is(kind: str) -> None:
     even = np.full((48, 48, 3), (200, 120, 170), np.uint8)
-    for severity in SEVERITIES:
+    for severity in RobustConfig().severities:
         np.testing.assert_array_equal(damaged(even, kind, severity), even)
 
 

@@ -28,7 +28,7 @@ FEW = (*FEW, Condition("rotation", 0), Condition("rotation", 90))
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few angles and costs: each is tested by itself."""
     monkeypatch.setattr("dirl.evaluate.linear.COSTS", np.array([1.0]))
-    for module in ("run", "conditions", "figures"):
+    for module in ("conditions", "figures"):
         monkeypatch.setattr(f"dirl.robust.{module}.ANGLES", (0, 90))
 
 

@@ -6,7 +6,6 @@ from dirl.config.evaluate import (
     MilConfig,
     ProbeConfig,
     RobustConfig,
-    Severity,
 )
 from dirl.config.pretrain import (
     DenseConfig,
@@ -38,7 +37,6 @@ __all__ = [
     "ProbeConfig",
     "RobustConfig",
     "Settings",
-    "Severity",
     "Share",
     "TileConfig",
     "ViewsConfig",

@@ -1,5 +1,6 @@
 """The conditions under which tiles are embedded: clean, corruptions by severity, angles."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,11 @@ class Condition:
             return rotate(image, self.level)
         generator = np.random.default_rng(hashes(seed, [f"{self.kind} {tile_id}"]))
         return corrupt(image, self.kind, self.level, generator)
+
+
+def levels(kind: str, severities: Sequence[int]) -> Sequence[int]:
+    """Return what a kind of damage is measured at: severities, or all angles but 0°."""
+    return ANGLES[1:] if kind == ROTATION else severities
 
 
 def conditions(config: RobustConfig) -> tuple[Condition, ...]:

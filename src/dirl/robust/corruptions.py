@@ -9,7 +9,6 @@ direction, only more.
 
 import io
 from collections.abc import Callable
-from typing import get_args
 
 import numpy as np
 import torch
@@ -20,13 +19,11 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch.nn.functional import conv2d, pad
 from torchvision.transforms.v2 import functional as colours
 
-from dirl.config import Severity, ViewsConfig
+from dirl.config import ViewsConfig
 from dirl.views.stain import DRAWS, restain
 
 Image = NDArray[np.uint8]
 Change = Callable[[Image, int, np.random.Generator], Image]
-
-SEVERITIES: tuple[int, ...] = get_args(Severity)
 
 JPEG_QUALITY = (60, 40, 25, 15, 8)
 KEPT_SIDE = (0.7, 0.5, 0.4, 0.3, 0.2)

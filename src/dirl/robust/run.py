@@ -18,10 +18,9 @@ from dirl.evaluate.task import make_task
 from dirl.files import read_json, replacing, write_json
 from dirl.progress import bar
 from dirl.robust.centres import across_centres
-from dirl.robust.conditions import CLEAN, ROTATION, Condition, conditions
+from dirl.robust.conditions import CLEAN, Condition, conditions, levels
 from dirl.robust.damaged import HISTOGRAM, embed_damaged
 from dirl.robust.figures import draw
-from dirl.robust.rotation import ANGLES
 from dirl.robust.score import relative, score_conditions
 from dirl.store.dataset import TileStore
 
@@ -151,11 +150,9 @@ def robust(
 
 def _relative(scored: Mapping[str, Mapping[str, Any]], config: RobustConfig) -> dict[str, dict[str, float]]:
     """Score kept, by corruption over all severities and over all angles, and its mean over corruptions."""
-    levels: dict[str, Sequence[int]] = {
-        kind: ANGLES[1:] if kind == ROTATION else config.severities for kind in config.damage
-    }
-    kept = {
-        kind: {how: relative(scored, kind, levels[kind], how) for how in ("knn", "linear")} for kind in levels
+    kept: dict[str, dict[str, float]] = {
+        kind: {how: relative(scored, kind, levels(kind, config.severities), how) for how in ("knn", "linear")}
+        for kind in config.damage
     }
     if config.corruptions:
         kept["corruptions"] = {

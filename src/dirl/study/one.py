@@ -17,8 +17,7 @@ from dirl.evaluate.probe import probe
 from dirl.features.embed import embed
 from dirl.features.pooling import MEAN, MODEL
 from dirl.pretrain.run import pretrain
-from dirl.robust.conditions import Condition
-from dirl.robust.rotation import ANGLES
+from dirl.robust.conditions import Condition, levels
 from dirl.robust.run import robust
 from dirl.study.matrix import StudyProbe, StudyRun
 
@@ -181,10 +180,10 @@ def _classifiers(scored: Mapping[str, Any]) -> dict[str, str]:
 def _drifts(damaged: Mapping[str, Any]) -> Measures:
     """Drift by kind of damage, as a share of what lies between tiles; the mean of its severities."""
     conditions = damaged["results"]["features"]["conditions"]
-    levels = dict.fromkeys(damaged["damage"], damaged["severities"]) | {"rotation": ANGLES[1:]}
     return {
         f"drift_{kind}": fmean(
-            conditions[str(Condition(kind, level))]["drift_share"]["value"] for level in levels[kind]
+            conditions[str(Condition(kind, level))]["drift_share"]["value"]
+            for level in levels(kind, damaged["severities"])
         )
         for kind in damaged["damage"]
     }
