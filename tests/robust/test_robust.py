@@ -86,6 +86,20 @@ def test_what_is_not_asked_for_is_left_out(
     assert ("stain" in told) == ("stain" in damage) and ("Turned" in told) == ("rotation" in damage)
 
 
+def test_without_floors_the_encoder_measures_the_same(small_store, labels, tmp_path, capsys) -> None:
+    results = {}
+    for floors in (True, False):
+        out = tmp_path / f"floors-{floors}"
+        result = robust(ENCODER, small_store, labels, out, CONFIG, floors=floors, device="cpu", quiet=True)
+        results[floors] = result.summary["results"]
+    assert results[False] == {"features": results[True]["features"]}
+    show(result)
+    assert "untrained" not in capsys.readouterr().out
+    assert "untrained encoder" not in (out / "figures" / "drift.svg").read_text()
+    with pytest.raises(StoreError, match="other"):
+        robust(ENCODER, small_store, labels, out, CONFIG, device="cpu", quiet=True)
+
+
 def test_interrupted_work_goes_on(small_store, labels, tmp_path, monkeypatch) -> None:
     expected = robust(ENCODER, small_store, labels, tmp_path / "a", CONFIG, device="cpu", quiet=True)
     forward, calls = checkpoint.embed, []

@@ -31,6 +31,12 @@ def robust(
     groups: Annotated[
         Literal["auto", "patient", "stain", "given"], typer.Option(help="What never stands on both sides.")
     ] = "auto",
+    no_floors: Annotated[
+        bool,
+        typer.Option(
+            "--no-floors", help="Leave out the untrained encoder and the colour histogram: half the time."
+        ),
+    ] = False,
     batch: Annotated[int, typer.Option(help="Tiles in one forward pass.", min=1)] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that read and damage tiles.", min=0)] = 0,
@@ -53,6 +59,7 @@ def robust(
             labels,
             out,
             config,
+            floors=not no_floors,
             device=device,
             batch=batch,
             workers=workers,

@@ -47,7 +47,7 @@ def _corruptions(summary: Mapping[str, Any], measure: str, title: str) -> Figure
         axis.set_axis_off()
     for axis, kind in zip(axes.ravel(), kinds, strict=False):
         shown = [Condition(CLEAN), *(Condition(kind, severity) for severity in severities)]
-        for name in LINES:
+        for name in _lines(summary):
             _line(axis, summary, name, [0, *severities], shown, measure)
         axis.set_title(kind, loc="left")
     _chance(axes.ravel().tolist(), summary, measure)
@@ -67,7 +67,7 @@ def _rotation(summary: Mapping[str, Any]) -> Figure:
     shown = [*(Condition(ROTATION, angle) for angle in ANGLES), Condition(ROTATION)]
     titles = {"linear": "balanced accuracy, linear", "drift_share": "drift, share of spread"}
     for axis, (measure, title) in zip(axes, titles.items(), strict=True):
-        for name in LINES:
+        for name in _lines(summary):
             _line(axis, summary, name, [*ANGLES, 360], shown, measure)
         axis.set_ylabel(title)
         axis.set_xlabel("angle in degrees")
@@ -75,6 +75,10 @@ def _rotation(summary: Mapping[str, Any]) -> Figure:
         _chance([axis], summary, measure)
     _legend(figure, axes[0])
     return figure
+
+
+def _lines(summary: Mapping[str, Any]) -> list[str]:
+    return [name for name in LINES if name in summary["results"]]
 
 
 def _line(

@@ -51,6 +51,7 @@ def robust(
     out: Path,
     config: RobustConfig | None = None,
     *,
+    floors: bool = True,
     device: str = "auto",
     batch: int = 64,
     workers: int = 0,
@@ -71,6 +72,8 @@ def robust(
         Directory; conditions that it holds already are not embedded again.
     config
         Damage and its severities, tiles to draw, folds, neighbours, resamples, seed.
+    floors
+        Beside the encoder, the same of its untrained twin and of colour.
     device, batch, workers
         Where it runs, tiles in a forward pass, processes that read and damage tiles.
     overwrite
@@ -95,13 +98,16 @@ def robust(
     listed = [None if each is None else each.tolist() for each in given]
     inputs = {"store": held.digest, "encoder": loaded.digest, "labels": digest(listed)}
     settings = config.model_dump(mode="json") | {"encoder": encoder, "labels": labels}
+    if not floors:
+        settings["floors"] = False
     card = claim(out, new_card("robust", settings, inputs), overwrite=overwrite)
     if card.finished:
         return RobustResult(out, read_json(out / "summary.json"))
 
     asked = conditions(config)
+    encoders = {FEATURES: loaded} | ({UNTRAINED: loaded.randomised(config.seed)} if floors else {})
     embedded = embed_damaged(
-        {FEATURES: loaded, UNTRAINED: loaded.randomised(config.seed)},
+        encoders,
         held,
         tiles.numbers,
         asked,
@@ -116,7 +122,7 @@ def robust(
     results: dict[str, Any] = {}
     known_centres = bool((tiles.centres != "").all())
     with bar("Scoring", None, quiet=quiet) as advance:
-        for name in (FEATURES, UNTRAINED, HISTOGRAM):
+        for name in (*encoders, *([HISTOGRAM] if floors else [])):
             sets = {condition: embedded[condition][name] for condition in asked}
             scored = score_conditions(sets, task, advance)
             results[name] = {"conditions": scored, "relative": _relative(scored, config)}

@@ -16,12 +16,13 @@ def show(result: RobustResult, console: Console | None = None) -> None:
     console = console or Console()
     summary = result.summary
     ours = summary["results"]["features"]["conditions"]
+    sets = [name for name in KEPT if name in summary["results"]]
     kinds = [kind for kind in summary["damage"] if kind != ROTATION]
     severities = sorted(summary["severities"])
     middle = severities[len(severities) // 2]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for title in ("clean", *map(str, severities), *KEPT.values(), "drift"):
+    for title in ("clean", *map(str, severities), *(KEPT[name] for name in sets), "drift"):
         table.add_column(title, justify="right")
     clean = ours[str(Condition(CLEAN))]["linear"]
     for kind in kinds:
@@ -29,7 +30,7 @@ def show(result: RobustResult, console: Console | None = None) -> None:
             kind,
             _number(clean),
             *(_number(ours[str(Condition(kind, severity))]["linear"]) for severity in severities),
-            *(f"{summary['results'][name]['relative'][kind]['linear']:.2f}" for name in KEPT),
+            *(f"{summary['results'][name]['relative'][kind]['linear']:.2f}" for name in sets),
             _percent(ours[str(Condition(kind, middle))]["drift_share"]),
         )
     split = summary["split"]
@@ -44,9 +45,9 @@ def show(result: RobustResult, console: Console | None = None) -> None:
     if kinds:
         console.print(table)
         lines.append(
-            "kept: score under damage over clean, mean over severities, beside the untrained encoder's and "
-            f"the colour histogram's; drift at severity {middle}, in percent of what lies between different "
-            "tiles."
+            "kept: score under damage over clean, mean over severities"
+            + (", beside the untrained encoder's and the colour histogram's" if len(sets) > 1 else "")
+            + f"; drift at severity {middle}, in percent of what lies between different tiles."
         )
     if ROTATION in summary["damage"]:
         turned = summary["results"]["features"]["relative"][ROTATION]["linear"]

@@ -211,13 +211,14 @@ def _probe(job: Job, asked: StudyProbe, pool: str = MODEL) -> dict[str, Any]:
 
 
 def _robust(job: Job, asked: StudyProbe, config: RobustConfig) -> dict[str, Any]:
-    """Embed damaged tiles of those that are scored."""
+    """Embed damaged tiles of those that are scored; a row shows no floors of it."""
     return robust(
         str(job.folder("runs")),
         _scored_store(job, asked),
         asked.labels,
         job.folder("robust"),
         config,
+        floors=False,
         device=job.device,
         quiet=job.quiet,
     ).summary
