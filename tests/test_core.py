@@ -113,6 +113,28 @@ def test_claim_takes_up_equal_work_and_refuses_other(tmp_path):
     assert read_card(out, "tile").counts == {"tiles": 3} and read_card(out).finished
 
 
+def test_an_overwriting_that_is_interrupted_can_be_done_again(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    finish(out, claim(out, new_card("tile", {"mpp": 0.5})), {})
+    for name in "ab":
+        (out / name).touch()
+
+    def interrupted(path):
+        path.unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dirl.card.remove", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            claim(out, new_card("tile", {"mpp": 1.0}), overwrite=True)
+    assert len([*out.iterdir()]) == 2 and not read_card(out, "tile").finished
+    for mpp in (0.5, 1.0):
+        with pytest.raises(StoreError, match="--overwrite"):
+            claim(out, new_card("tile", {"mpp": mpp}))
+    claim(out, new_card("tile", {"mpp": 1.0}), overwrite=True)
+    assert [path.name for path in out.iterdir()] == ["card.json"]
+
+
 def test_claim_never_removes_what_another_stage_made(tmp_path):
     claim(tmp_path / "run", new_card("pretrain", {}))
     for overwrite in (False, True):

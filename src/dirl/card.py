@@ -150,7 +150,7 @@ def claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card:
                 where=directory,
                 remedy="name another directory, or pass --overwrite to replace it",
             )
-        remove(directory)
+        _empty(directory, earlier)
     elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise StoreError(
             "exists and was not made by dirl", where=directory, remedy="name a new or an empty directory"
@@ -165,6 +165,24 @@ def finish(directory: Path, card: Card, counts: Mapping[str, Any]) -> Card:
     done = replace(card, finished=_now(), counts=dict(counts))
     write_json(directory / "card.json", asdict(done))
     return done
+
+
+def reopen(directory: Path, card: Card) -> Card:
+    """Mark a complete directory as unfinished: some of its work is to be done again."""
+    undone = replace(card, finished=None)
+    write_json(directory / "card.json", asdict(undone))
+    return undone
+
+
+def _empty(directory: Path, card: Card) -> None:
+    """Remove all but the card, of which nothing but the stage is kept.
+
+    So an interruption leaves a directory that is ours still, is no result, and may be overwritten.
+    """
+    write_json(directory / "card.json", asdict(replace(card, config={}, inputs={}, finished=None)))
+    for path in directory.iterdir():
+        if path.name != "card.json":
+            remove(path)
 
 
 def difference(earlier: Card, later: Card) -> str:

@@ -144,6 +144,24 @@ def test_a_slide_damaged_within_is_left_out_whole_and_done_when_it_is_sound(
     assert again.card.counts == made.card.counts
 
 
+def test_failed_slides_tried_again_and_interrupted_are_no_result_until_done(
+    made: Features, slides: Path, encoder_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    for error, raised in (
+        (SlideError("damaged"), PartlyFailedError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(CutSlide, "image", failing_at(9, error))
+            with pytest.raises(raised):
+                embed(str(encoder_run), SlideFiles([slides], CONFIG), out, **SMALL)
+    with pytest.raises(StoreError, match=r"unfinished.*same `dirl embed`"):
+        read_features(out)
+    again = embed(str(encoder_run), SlideFiles([slides], CONFIG), out, **SMALL)
+    np.testing.assert_array_equal(again.values, made.values)
+
+
 def test_what_a_table_states_reaches_the_features(slides: Path, encoder_run: Path, tmp_path: Path) -> None:
     (tmp_path / "slides.csv").write_text("slide_id,patient_id,mpp\nb,p7,0.6\n")
     source = SlideFiles([slides], CONFIG, slides_table=tmp_path / "slides.csv")
@@ -189,6 +207,10 @@ def test_without_floors_those_who_judge_by_them_say_so(
     (tmp_path / "labels.csv").write_text("\n".join(["tile_id,label,group,fold", *rows]))
     summary = probe(tmp_path / "out", str(tmp_path / "labels.csv"), tmp_path / "probe", quiet=True).summary
     assert set(summary["results"]) == {"features"} and summary["gate"]["passed"] is None
+    bare = "\n".join(",".join([*row.split(",")[:2], str(i % 4)]) for i, row in enumerate(rows))
+    (tmp_path / "folds.csv").write_text(f"tile_id,label,fold\n{bare}\n")
+    given = probe(tmp_path / "out", str(tmp_path / "folds.csv"), tmp_path / "given", quiet=True).summary
+    assert given["split"]["scheme"] == "folds" and given["interval"]["over"] == "tiles"
     with pytest.raises(DirlError, match="with floors"):
         probe(tmp_path / "out", "label", tmp_path / "stain", quiet=True)
     with pytest.raises(StoreError, match=r"other settings .*floors False"):

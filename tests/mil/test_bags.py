@@ -71,8 +71,10 @@ def test_bags_beyond_the_memory_are_read_again(write_bag, monkeypatch):
     ("datasets", "message"),
     [
         ({"values": np.ones(4)}, r"damaged \(features of shape \(4,\)"),
-        ({"values": np.ones((4, 3)), "coords": np.zeros((3, 2))}, "3 coords for 4 tiles"),
-        ({"values": np.ones((2, 3)), "tile_id": np.array([b"t", b"t"])}, "a tile stands in it twice"),
+        ({"values": np.ones((4, 3)), "coords": np.zeros((3, 2))}, r"coords of shape \(3, 2\) for 4 tiles"),
+        ({"values": np.ones((4, 3)), "coords": np.zeros((4, 4))}, r"coords of shape \(4, 4\) for 4 tiles"),
+        ({"values": np.ones((2, 3)), "tile_id": np.array([b"t", b"t"])}, "1 different tile_id for 2 tiles"),
+        ({"values": np.ones((2, 3)), "tile_id": np.arange(2)}, r"damaged"),
         ({"values": np.ones((2, 3)), "patient_id": ["p", "q"]}, "its tiles are of 2 patients"),
         ({"values": np.ones((2, 4))}, "features of width 4, those of a.h5 are 3 wide"),
     ],
@@ -96,6 +98,8 @@ def test_no_features(tmp_path):
     with pytest.raises(StoreError, match="unfinished"):
         read_bags(embedded(tmp_path / "f", done=False), quiet=True)
     root = embedded(tmp_path / "g")
+    with pytest.raises(StoreError, match=r"a\.h5: a part of what `dirl embed` made"):
+        read_bags(root / "h5_files", quiet=True)
     write_rows(root / "floors" / "a.h5", {"untrained": np.ones((1, 2))})
     with pytest.raises(StoreError, match=r"1 rows for the 3 tiles of a\.h5"):
         read_bags(root, quiet=True).values(0, "untrained")

@@ -78,14 +78,17 @@ def test_every_class_is_taken_equally_often_at_every_centre() -> None:
         balanced(classes, np.full(len(classes), "x"), seed=0)
 
 
-def test_centres_left_out_and_named() -> None:
+@pytest.mark.parametrize("groups", ["auto", "patient", "stain"])
+def test_centres_left_out_and_named(groups: str) -> None:
     t = tiles()
+    config = CONFIG.model_copy(update={"groups": groups})
     colours = np.random.default_rng(1).random((len(t.tile_ids), 6))
-    tissue = across_centres(features_of(t.given.classes), t, colours, CONFIG, lambda: None)
+    tissue = across_centres(features_of(t.given.classes), t, colours, config, lambda: None)
     assert tissue["notes"] == [] and tissue["centres"] == ["here", "there"]
     assert tissue["left_out"]["knn"]["value"] == tissue["left_out"]["by_centre"]["here"]["knn"] == 1.0
     assert tissue["named"]["chance"] == 0.5 and tissue["named"]["linear"]["value"] < 0.8
-    place = across_centres(features_of(t.centres), t, colours, CONFIG, lambda: None)
+    assert tissue["left_out"]["by_centre"].keys() == {"here", "there"}
+    place = across_centres(features_of(t.centres), t, colours, config, lambda: None)
     assert place["named"]["knn"]["value"] == 1.0
     assert place["left_out"]["linear"]["value"] < 0.8
 

@@ -93,6 +93,8 @@ def test_small_numbers_stay_numbers(load) -> None:
         ("contrasts", "contrast", "unknown key contrast "),
         ("seeds: 2", "seeds: 2\nprobe: {tiles: 3}", "probe.labels"),
         ("seeds: 2", "seeds: 2\naudit: {tile: 3}", "unknown key audit.tile "),
+        ("seeds: 2", "seeds: 2\nprobe: {labels: label, tile: 3}", r"unknown key probe\.tile .*tiles, tokens"),
+        ("seeds: 2", "seeds: 2\nprobe: {labels: label, neighbours: []}", r"probe\.neighbours: .*at least 1"),
         ("pool:\n", "start:\n", "is what all arms begin with"),
         ("[pool, grid]", "[pool, start]", "no arm start"),
         ("seeds: 2", "seeds: 2\nstart: {encoder.init: run}", "arms begin with its encoder"),

@@ -10,6 +10,7 @@ Corruption = Literal["jpeg", "pixelate", "defocus", "motion", "brightness",
                      "saturation", "hue", "stain", "pen", "bubble"]  # fmt: skip
 Severity = Literal[1, 2, 3, 4, 5]
 Damage = Literal[Corruption, "rotation"]
+Neighbours = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
 class ProbeConfig(Settings):
@@ -17,7 +18,7 @@ class ProbeConfig(Settings):
 
     folds: Annotated[int, Field(ge=2)] = 5
     groups: Literal["auto", "patient", "stain", "given"] = "auto"
-    neighbours: tuple[Count, ...] = (20, 5, 10)
+    neighbours: Neighbours = (20, 5, 10)
     bootstrap: Count = 1000
     seed: int = 0
 
@@ -25,7 +26,7 @@ class ProbeConfig(Settings):
 class RobustConfig(ProbeConfig):
     """How damage to tiles is measured (`dirl robust`): a probe's settings, what damage, on how many tiles."""
 
-    neighbours: tuple[Count, ...] = (20,)
+    neighbours: Neighbours = (20,)
     tiles: Count = 500
     damage: tuple[Damage, ...] = (*get_args(Corruption), "rotation")
     severities: tuple[Severity, ...] = get_args(Severity)
@@ -52,7 +53,7 @@ class FinetuneConfig(ProbeConfig):
     classes.
     """
 
-    neighbours: tuple[Count, ...] = (20,)
+    neighbours: Neighbours = (20,)
     tiles: Count | None = None
     batch: Count = 32
     epochs: Count = 20

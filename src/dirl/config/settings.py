@@ -1,7 +1,7 @@
 """What all settings have in common: strict, frozen, and one line for each mistake."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -49,7 +49,9 @@ def make(model: type[Model], values: Mapping[str, Any], *, where: object = None)
 def _fields_at(model: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
     for parent in parents:
         annotation = model.model_fields[str(parent)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        kinds = (annotation, *get_args(annotation))  # of an optional section: what it is where it is there
+        sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not sections:
             return []
-        model = annotation
+        model = sections[0]
     return list(model.model_fields)

@@ -68,20 +68,23 @@ def few_shot(
     least = min(int(np.bincount(classes[part], minlength=kinds).min()) for part in parts)
     shots = tuple(shot for shot in SHOTS if shot <= least)
     found = np.zeros((len(shots), draws))
-    centred = [_centred(values, part, folds == fold) for fold, part in enumerate(parts)]
     generator = np.random.default_rng(seed)
-    for draw in range(draws):
-        fold = draw % count
-        (train, test), labels = centred[fold], classes[folds == fold]
-        # One permutation of each class: the tiles of fewer shots are among those of more.
-        order = [generator.permutation(np.flatnonzero(classes[parts[fold]] == c)) for c in range(kinds)]
-        for i, shot in enumerate(shots):
-            means = np.stack([train[one[:shot]].mean(axis=0) for one in order])
-            distance = (means**2).sum(axis=1) - 2 * test @ means.T
-            right = distance.argmin(axis=1) == labels
-            there = np.bincount(labels, minlength=kinds)
-            recall = np.bincount(labels[right], minlength=kinds)[there > 0] / there[there > 0]
-            found[i, draw] = recall.mean()
+    # One permutation of each class: the tiles of fewer shots are among those of more.
+    drawn = [
+        [generator.permutation(np.flatnonzero(classes[parts[draw % count]] == c)) for c in range(kinds)]
+        for draw in range(draws)
+    ]
+    for fold, part in enumerate(parts):  # one after another, as all centred features are a copy of them
+        train, test = _centred(values, part, folds == fold)
+        labels = classes[folds == fold]
+        there = np.bincount(labels, minlength=kinds)
+        for draw in range(fold, draws, count):
+            for i, shot in enumerate(shots):
+                means = np.stack([train[one[:shot]].mean(axis=0) for one in drawn[draw]])
+                distance = (means**2).sum(axis=1) - 2 * test @ means.T
+                right = distance.argmin(axis=1) == labels
+                recall = np.bincount(labels[right], minlength=kinds)[there > 0] / there[there > 0]
+                found[i, draw] = recall.mean()
     return FewShot(shots, found)
 
 

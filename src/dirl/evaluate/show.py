@@ -28,12 +28,12 @@ def show(result: ProbeResult, console: Console | None = None) -> None:
     for name, one in summary["results"].items():
         table.add_row(
             TITLES[name],
-            _with_interval(one[f"knn{first}"]["balanced_accuracy"]),
-            *(_number(one[f"knn{k}"]["balanced_accuracy"]) for k in others),
-            _with_interval(one["linear"]["balanced_accuracy"]),
-            _number(one["linear"]["macro_auroc"]),
-            _number(one["few_shot"].get("4", {"value": None})),
-            _number(one["retrieval"]["map"]),
+            with_interval(one[f"knn{first}"]["balanced_accuracy"]),
+            *(number(one[f"knn{k}"]["balanced_accuracy"]) for k in others),
+            with_interval(one["linear"]["balanced_accuracy"]),
+            number(one["linear"]["macro_auroc"]),
+            number(one["few_shot"].get("4", {"value": None})),
+            number(one["retrieval"]["map"]),
             style="" if name == "features" else "dim",
         )
     console.print(
@@ -47,11 +47,13 @@ def show(result: ProbeResult, console: Console | None = None) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _number(value: Mapping[str, float | None]) -> str:
+def number(value: Mapping[str, float | None]) -> str:
+    """Three digits, or a dash where there is no value."""
     return "–" if value["value"] is None else f"{value['value']:.3f}"
 
 
-def _with_interval(value: Mapping[str, float | None]) -> str:
+def with_interval(value: Mapping[str, float | None]) -> str:
+    """A value and the interval that it lies in, if there is one."""
     if value["low"] is None:
-        return "–"
+        return number(value)
     return f"{value['value']:.3f} ({value['low']:.2f}–{value['high']:.2f})"

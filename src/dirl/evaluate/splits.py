@@ -142,7 +142,11 @@ def make_split(
             where="--groups patient",
             remedy="name them in the CSV's column group and use --groups given, or use --groups stain",
         )
-    if sources is None or wanted == "stain":
+    used = given if wanted in ("auto", "given") else None
+    if sources is None and colours is None and used is not None:
+        # Nothing is known of the tiles but their folds, which need no more.
+        scheme, groups = "tiles", np.arange(len(classes))
+    elif sources is None or wanted == "stain":
         if colours is None:
             raise ConfigError(
                 "colours of the tiles are unknown",
@@ -152,8 +156,8 @@ def make_split(
         scheme, groups = "stain", stain_clusters(colours, classes, config.seed)
     else:
         scheme, groups = sources.kind, np.unique(sources.ids, return_inverse=True)[1].astype(np.int64)
-    if given is not None and wanted in ("auto", "given"):
-        scheme, folds = "folds", _as_given(given)
+    if used is not None:
+        scheme, folds = "folds", _as_given(used)
         if sources is not None:
             _check_parted(folds, sources)
     else:

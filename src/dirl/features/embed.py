@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from dirl.card import Card, claim, finish, new_card
+from dirl.card import Card, claim, finish, new_card, reopen
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
 from dirl.encoders.device import choose_device, choose_precision
 from dirl.errors import ConfigError, DirlError, PartlyFailedError
@@ -120,6 +120,8 @@ def embed(
     card = claim(out, card, overwrite=overwrite)
     if card.finished and not card.counts.get("failed"):
         return read_features(out)
+    if card.finished:  # slides failed, and are tried again
+        card = reopen(out, card)
 
     files = {slide: out / ROWS_DIR / f"{slide}.h5" for slide in held.slide_ids}
     failures: dict[str, DirlError] = {}

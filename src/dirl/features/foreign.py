@@ -1,7 +1,7 @@
 """Features that other tools made: HDF5 files as CLAM's and TRIDENT's readers take them, one a slide."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dirl.card import Card, digest
 from dirl.errors import StoreError
-from dirl.features.h5 import ROWS_DIR, Features, check
+from dirl.features.h5 import ROWS_DIR, Features, check, opened
 
 REMEDY = "features are HDF5 files, one a slide, with `features` (n, d) and `coords` (n, 2) in level-0 pixels"
 
@@ -31,23 +31,20 @@ def read_foreign(path: Path) -> Features:
         If there are none, one is damaged, they are not equally wide, a tile stands in them twice, or
         features are not finite.
     """
-    folder = path / ROWS_DIR if (path / ROWS_DIR).is_dir() else path
-    files = sorted(folder.glob("*.h5"))
-    if not files:
-        raise StoreError("no features here" if path.exists() else "no such folder", where=path, remedy=REMEDY)
+    files = slide_files(path, REMEDY)
     parts = [_read(file) for file in files]
-    width = parts[0][0].shape[1]
-    for file, (values, _) in zip(files, parts, strict=True):
-        if values.shape[1] != width:
-            reason = f"features of width {values.shape[1]}, those of {files[0].name} are {width} wide"
-            raise StoreError(reason, where=file, remedy="keep the features of one encoder in a folder")
+    check_widths(files, [values.shape[1] for values, _ in parts])
+    each = [
+        [file.stem, digest(values.tobytes()), digest(coords.tobytes())]
+        for file, (values, coords) in zip(files, parts, strict=True)
+    ]
     values, coords = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     slides = np.repeat([file.stem for file in files], [len(part[0]) for part in parts])
     ids = [f"{slide}/{x}_{y}" for slide, (x, y) in zip(slides.tolist(), coords.tolist(), strict=True)]
     unknown = np.full(len(values), "", np.str_)
     features = Features(
         path=path,
-        card=Card("foreign", {"encoder": ""}, {"encoder": "", "features": _digest(slides, values, coords)}),
+        card=Card("foreign", {"encoder": ""}, {"encoder": "", "features": digest(each)}),
         values=values,
         floors={},
         tile_ids=np.array(ids, np.str_),
@@ -62,23 +59,53 @@ def read_foreign(path: Path) -> Features:
     return features
 
 
-def _digest(*arrays: NDArray[Any]) -> str:
-    return digest(b"".join(array.tobytes() for array in arrays))
+def slide_files(path: Path, remedy: str) -> tuple[Path, ...]:
+    """List the HDF5 files of a folder, or of ``h5_files`` in it, by name.
+
+    Raises
+    ------
+    StoreError
+        If there are none; `remedy` says what is expected.
+    """
+    folder = path / ROWS_DIR if (path / ROWS_DIR).is_dir() else path
+    files = tuple(sorted(folder.glob("*.h5")))
+    if not files:
+        raise StoreError("no features here" if path.exists() else "no such folder", where=path, remedy=remedy)
+    return files
+
+
+def check_widths(files: Sequence[Path], widths: Sequence[int]) -> None:
+    """Check that the features of all slides are equally wide.
+
+    Raises
+    ------
+    StoreError
+        If not so, naming the first that is not as the first of all.
+    """
+    for file, width in zip(files, widths, strict=True):
+        if width != widths[0]:
+            reason = f"features of width {width}, those of {files[0].name} are {widths[0]} wide"
+            raise StoreError(reason, where=file, remedy="keep the features of one encoder in a folder")
+
+
+def refuse_part(file: h5py.File, path: Path) -> None:
+    """Refuse a file that `dirl embed` wrote, taken without its card: encoder and floors would be lost.
+
+    Raises
+    ------
+    StoreError
+        If it is one.
+    """
+    if "ready_made" in file:
+        reason, remedy = "a part of what `dirl embed` made", "name the directory that has its card.json"
+        raise StoreError(reason, where=path, remedy=remedy)
 
 
 def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Features (n, d) and coords (n, 2) of a slide."""
-    try:
-        with h5py.File(path, "r") as file:
-            if "ready_made" in file:
-                reason, remedy = (
-                    "a part of what `dirl embed` made",
-                    "name the directory that has its card.json",
-                )
-                raise StoreError(reason, where=path, remedy=remedy)
-            values, coords = file["features"][:].astype(np.float32), file["coords"][:].astype(np.int64)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=REMEDY) from error
+    with opened(path, REMEDY) as file:
+        refuse_part(file, path)
+        values, coords = file["features"][:].astype(np.float32), file["coords"][:].astype(np.int64)
     if values.ndim != 2 or coords.shape != (len(values), 2):
         reason = f"features of shape {values.shape} and coords of shape {coords.shape}"
         raise StoreError(reason, where=path, remedy=REMEDY)

@@ -7,7 +7,8 @@ perceptual hash, and ``index``, the tile's number in its store, or in its slide 
 ``floors/SLIDE.h5`` holds, row for row, what features are to be compared with, unless it was left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,11 +173,8 @@ def count_rows(path: Path, remedy: str) -> int:
     StoreError
         If it is damaged; `remedy` says what to do then.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            return len(file["features"])
-    except (OSError, KeyError, TypeError) as error:
-        raise _damaged(path, error, remedy) from error
+    with opened(path, remedy) as file:
+        return len(file["features"])
 
 
 def read_rows(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, NDArray[Any]]:
@@ -187,17 +185,26 @@ def read_rows(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, NDAr
     StoreError
         If it is damaged, or holds other arrays than those of these names; `remedy` says what to do then.
     """
+    with opened(path, remedy) as file:
+        if set(file) != set(names):
+            raise ValueError(f"it holds {', '.join(file) or 'nothing'}, not {', '.join(names)}")
+        return {
+            name: data.asstr()[:].astype(np.str_) if name in STRINGS else data[:]
+            for name, data in file.items()
+        }
+
+
+@contextmanager
+def opened(path: Path, remedy: str) -> Iterator[h5py.File]:
+    """Open a file to read; what cannot be read of it within is its damage.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged; `remedy` says what to do then.
+    """
     try:
         with h5py.File(path, "r") as file:
-            if set(file) != set(names):
-                raise ValueError(f"it holds {', '.join(file) or 'nothing'}, not {', '.join(names)}")
-            return {
-                name: data.asstr()[:].astype(np.str_) if name in STRINGS else data[:]
-                for name, data in file.items()
-            }
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise _damaged(path, error, remedy) from error
-
-
-def _damaged(path: Path, error: Exception, remedy: str) -> StoreError:
-    return StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=remedy)
+            yield file
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=remedy) from error

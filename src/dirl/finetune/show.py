@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from rich.console import Console
 from rich.table import Table
 
+from dirl.evaluate.show import number, with_interval
 from dirl.finetune.run import FINETUNED, FROZEN, UNTRAINED, FinetuneResult
 
 TITLES = {
@@ -29,9 +30,9 @@ def show(result: FinetuneResult, console: Console | None = None) -> None:
             chosen = one.get("chosen", [])
             table.add_row(
                 title,
-                _with_interval(one["balanced_accuracy"]),
-                _number(one["macro_f1"]),
-                _number(one["macro_auroc"]),
+                with_interval(one["balanced_accuracy"]),
+                number(one["macro_f1"]),
+                number(one["macro_auroc"]),
                 _listed(f"{each['learning_rate']:g}" for each in chosen),
                 _listed(str(each["epochs"]) for each in chosen),
                 style="" if name == FINETUNED else "dim",
@@ -54,16 +55,6 @@ def show(result: FinetuneResult, console: Console | None = None) -> None:
 def _listed(values: Iterable[str]) -> str:
     """Each value once, in the order of the folds."""
     return ", ".join(dict.fromkeys(values))
-
-
-def _number(value: Mapping[str, float | None]) -> str:
-    return "–" if value["value"] is None else f"{value['value']:.3f}"
-
-
-def _with_interval(value: Mapping[str, float | None]) -> str:
-    if value["low"] is None:
-        return "–"
-    return f"{value['value']:.3f} ({value['low']:.2f}–{value['high']:.2f})"
 
 
 def _difference(value: Mapping[str, float | None]) -> str:

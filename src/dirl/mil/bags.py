@@ -1,6 +1,5 @@
 """Bags: the features of a slide's tiles, read from one HDF5 file per slide."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 
 from dirl.card import digest, read_card
 from dirl.errors import StoreError
-from dirl.features.h5 import FLOORS_DIR, ROWS_DIR, floors_of
+from dirl.features.foreign import check_widths, refuse_part, slide_files
+from dirl.features.h5 import FLOORS_DIR, floors_of, opened
 from dirl.progress import bar
 
 Floats = NDArray[np.float32]
@@ -66,7 +66,8 @@ class Bags:
         if key not in self._held:
             file = self.files[number]
             path = file if name == FEATURES else self.path / FLOORS_DIR / file.name
-            found: Floats = _read(path, lambda handle: handle[name][:].astype(np.float32))
+            with opened(path, REMEDY) as handle:
+                found: Floats = handle[name][:].astype(np.float32)
             if len(found) != self.sizes[number]:
                 reason = f"{len(found)} rows for the {self.sizes[number]} tiles of {file.name}"
                 raise StoreError(reason, where=path, remedy="embed again with --overwrite")
@@ -77,17 +78,13 @@ class Bags:
 
     def places(self, number: int) -> dict[str, NDArray[Any]]:
         """``tile_id``, ``x`` and ``y`` of a slide's tiles, as far as the file has them."""
-
-        def read(handle: h5py.File) -> dict[str, NDArray[Any]]:
-            found: dict[str, NDArray[Any]] = {}
+        found: dict[str, NDArray[Any]] = {}
+        with opened(self.files[number], REMEDY) as handle:
             if "tile_id" in handle:
                 found["tile_id"] = handle["tile_id"].asstr()[:]
             if "coords" in handle:
                 found |= dict(zip("xy", handle["coords"][:].T, strict=True))
-            return found
-
-        places: dict[str, NDArray[Any]] = _read(self.files[number], read)
-        return places
+        return found
 
 
 def read_bags(path: Path, *, quiet: bool = False) -> Bags:
@@ -110,20 +107,16 @@ def read_bags(path: Path, *, quiet: bool = False) -> Bags:
     card = read_card(path, "embed") if ours else None
     if card is not None and card.finished is None:
         raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
-    folder = path / ROWS_DIR if (path / ROWS_DIR).is_dir() else path
-    files = tuple(sorted(folder.glob("*.h5")))
-    if not files:
-        raise StoreError("no features here" if path.exists() else "no such folder", where=path, remedy=REMEDY)
+    files = slide_files(path, REMEDY)
     looks = []
     with bar("Looking at features", len(files), quiet=quiet) as advance:
         for file in files:
-            looks.append(_read(file, _look))
+            with opened(file, REMEDY) as handle:
+                if card is None:
+                    refuse_part(handle, file)
+                looks.append(_look(handle, hashed=card is None))
             advance()
-    width = looks[0].width
-    for file, look in zip(files, looks, strict=True):
-        if look.width != width:
-            reason = f"features of width {look.width}, those of {files[0].name} are {width} wide"
-            raise StoreError(reason, where=file, remedy="keep the features of one encoder in a folder")
+    check_widths(files, [look.width for look in looks])
     return Bags(
         path=path,
         encoder=str(card.config["encoder"]) if card else "",
@@ -148,15 +141,16 @@ class _Look:
     digest: str
 
 
-def _look(handle: h5py.File) -> _Look:
+def _look(handle: h5py.File, *, hashed: bool) -> _Look:
     values = handle[FEATURES][:]
     if values.ndim != 2:
         raise ValueError(f"features of shape {values.shape}, not (n, d)")
-    for name in ("coords", "tile_id"):
-        if name in handle and len(handle[name]) != len(values):
-            raise ValueError(f"{len(handle[name])} {name} for {len(values)} tiles")
-    if "tile_id" in handle and len(set(handle["tile_id"][:])) < len(values):
-        raise ValueError("a tile stands in it twice")
+    if "coords" in handle and handle["coords"].shape != (len(values), 2):
+        raise ValueError(f"coords of shape {handle['coords'].shape} for {len(values)} tiles, not (n, 2)")
+    if "tile_id" in handle:
+        ids = handle["tile_id"].asstr()[:]
+        if len(ids) != len(values) or len(set(ids)) < len(ids):
+            raise ValueError(f"{len(set(ids))} different tile_id for {len(values)} tiles")
     patients = set(handle["patient_id"].asstr()[:]) if "patient_id" in handle else set()
     if len(patients) > 1:
         raise ValueError(f"its tiles are of {len(patients)} patients")
@@ -165,13 +159,5 @@ def _look(handle: h5py.File) -> _Look:
         width=values.shape[1],
         finite=bool(np.isfinite(values).all()),
         patient=patients.pop() if patients else "",
-        digest=digest(values.tobytes()),
+        digest=digest(values.tobytes()) if hashed else "",
     )
-
-
-def _read(path: Path, what: Callable[[h5py.File], Any]) -> Any:
-    try:
-        with h5py.File(path, "r") as handle:
-            return what(handle)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=REMEDY) from error

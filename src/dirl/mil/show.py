@@ -1,12 +1,9 @@
 """Slide models' results on the terminal."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 
-from dirl.evaluate.show import TITLES
+from dirl.evaluate.show import TITLES, number, with_interval
 from dirl.mil.bags import FEATURES
 from dirl.mil.run import MilResult
 
@@ -38,8 +35,8 @@ def show(result: MilResult, console: Console | None = None) -> None:
     for model, one in summary["results"][FEATURES].items():
         table.add_row(
             MODELS[model],
-            *(_with_interval(one[name]) for name in metrics),
-            *(f"[dim]{_number(summary['results'][name][model][metrics[0]])}[/]" for name in floors),
+            *(with_interval(one[name]) for name in metrics),
+            *(f"[dim]{number(summary['results'][name][model][metrics[0]])}[/]" for name in floors),
         )
     groups = f"{split['groups']} {split['scheme']}" if split["scheme"] != "folds" else "given folds"
     console.print(
@@ -53,13 +50,3 @@ def show(result: MilResult, console: Console | None = None) -> None:
     console.print(table)
     for line in (*summary["notes"], f"Summary: {result.path / 'summary.json'}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _number(value: Mapping[str, Any]) -> str:
-    return "–" if value["value"] is None else f"{value['value']:.3f}"
-
-
-def _with_interval(value: Mapping[str, Any]) -> str:
-    if value["low"] is None:
-        return _number(value)
-    return f"{value['value']:.3f} ({value['low']:.2f}–{value['high']:.2f})"

@@ -49,12 +49,14 @@ def across_centres(
         ``robustness_index``; ``left_out``: scores where each centre is held out in turn; ``named``: how well
         a probe names the centre. What these tiles do not allow for is None, with the reason in ``notes``.
     """
+    # Folds and groups are given here, by centre and patient, whatever the classes are scored on.
+    by_place = config.model_copy(update={"groups": "given"})
     measures: dict[str, Callable[[], Any]] = {
         "robustness_index": lambda: robustness_index(
             values, tiles.given.classes, tiles.centres, tiles.sources, config
         ),
-        "left_out": lambda: left_out(values, tiles, colours, config, advance),
-        "named": lambda: named(values, tiles, colours, config, advance),
+        "left_out": lambda: left_out(values, tiles, colours, by_place, advance),
+        "named": lambda: named(values, tiles, colours, by_place, advance),
     }
     found: dict[str, Any] = {"centres": np.unique(tiles.centres).tolist(), "notes": []}
     for name, measure in measures.items():

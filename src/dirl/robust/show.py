@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from dirl.evaluate.show import number
 from dirl.robust.conditions import CLEAN, ROTATION, Condition
 from dirl.robust.run import RobustResult
 
@@ -28,8 +29,8 @@ def show(result: RobustResult, console: Console | None = None) -> None:
     for kind in kinds:
         table.add_row(
             kind,
-            _number(clean),
-            *(_number(ours[str(Condition(kind, severity))]["linear"]) for severity in severities),
+            number(clean),
+            *(number(ours[str(Condition(kind, severity))]["linear"]) for severity in severities),
             *(f"{summary['results'][name]['relative'][kind]['linear']:.2f}" for name in sets),
             _percent(ours[str(Condition(kind, middle))]["drift_share"]),
         )
@@ -60,22 +61,18 @@ def show(result: RobustResult, console: Console | None = None) -> None:
         if centres["robustness_index"]:
             lines.append(
                 f"Robustness index over {len(centres['centres'])} centres: "
-                f"{_number(centres['robustness_index'])}."
+                f"{number(centres['robustness_index'])}."
             )
         if centres["left_out"]:
-            lines.append(f"Each centre left out in turn: {_number(centres['left_out']['linear'])}.")
+            lines.append(f"Each centre left out in turn: {number(centres['left_out']['linear'])}.")
         if centres["named"]:
             lines.append(
-                f"The centre is told with {_number(centres['named']['linear'])}, "
+                f"The centre is told with {number(centres['named']['linear'])}, "
                 f"chance {centres['named']['chance']:.3f}."
             )
         lines += centres["notes"]
     for line in (*lines, *summary["notes"], f"Curves: {result.path / 'figures'}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _number(value: Mapping[str, float | None]) -> str:
-    return "–" if value["value"] is None else f"{value['value']:.3f}"
 
 
 def _percent(value: Mapping[str, float | None]) -> str:
