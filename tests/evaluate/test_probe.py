@@ -107,7 +107,7 @@ def test_labels_of_slides_unlabelled_tiles_and_unknown_rows(make_features: Maker
     summary = probe(features, str(tmp_path / "slides.csv"), tmp_path / "out", CONFIG, quiet=True).summary
     assert (summary["tiles"], summary["unlabelled"], summary["unknown"]) == (174, 6, 1)
     assert summary["split"]["scheme"] == "slides" and summary["interval"]["units"] == 29
-    assert summary["notes"][-1].endswith("lack: 1.")
+    assert summary["notes"][-1].endswith("not there: 1.")
 
 
 def test_train_and_test_as_given(make_features: Maker, tmp_path: Path) -> None:

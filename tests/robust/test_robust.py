@@ -101,24 +101,41 @@ def test_without_floors_the_encoder_measures_the_same(small_store, labels, tmp_p
 
 
 def test_interrupted_work_goes_on(small_store, labels, tmp_path, monkeypatch) -> None:
-    expected = robust(ENCODER, small_store, labels, tmp_path / "a", CONFIG, device="cpu", quiet=True)
     forward, calls = checkpoint.embed, []
 
-    def failing(*args):
+    def counted(*args):
         calls.append(1)
-        if len(calls) == 6:
-            raise KeyboardInterrupt
         return forward(*args)
 
+    def failing(*args):
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return counted(*args)
+
+    monkeypatch.setattr("dirl.robust.damaged.forward", counted)
+    expected = robust(ENCODER, small_store, labels, tmp_path / "a", CONFIG, device="cpu", quiet=True)
+    whole_work, again = len(calls), tmp_path / "b"
+    calls.clear()
     monkeypatch.setattr("dirl.robust.damaged.forward", failing)
-    again = tmp_path / "b"
     with pytest.raises(KeyboardInterrupt):
         robust(ENCODER, small_store, labels, again, CONFIG, device="cpu", quiet=True)
-    kept = {path.name: path.stat().st_mtime_ns for path in (again / "rows").iterdir()}
-    assert 0 < len(kept) < len(FEW)
+    kept = len([*(again / "unfinished").iterdir()])
+    assert 0 < kept < len(FEW)
+    calls.clear()
+    monkeypatch.setattr("dirl.robust.damaged.forward", counted)
     found = robust(ENCODER, small_store, labels, again, CONFIG, device="cpu", quiet=True)
     assert found.summary == expected.summary
-    assert all((again / "rows" / name).stat().st_mtime_ns == then for name, then in kept.items())
+    assert len(calls) == whole_work - kept * whole_work // len(FEW)
+    assert not (again / "unfinished").exists()
+
+
+def test_folds_that_cannot_be_dealt_are_refused_before_anything_is_embedded(
+    small_store, labels, tmp_path
+) -> None:
+    config = CONFIG.model_copy(update={"folds": 30})
+    with pytest.raises(ConfigError, match="30 folds"):
+        robust(ENCODER, small_store, labels, tmp_path / "out", config, device="cpu", quiet=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_requests(small_store, labels, tmp_path) -> None:

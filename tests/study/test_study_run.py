@@ -200,15 +200,22 @@ def test_what_a_run_would_be_refused_for_is_refused_before_the_first(
 
 def labelled(tiny: StudyConfig, store: Path, path: Path, names: str) -> StudyConfig:
     ids = TileStore.open(store).tile_ids
-    rows = "".join(f"{tile},{names[i % len(names)]}\n" for i, tile in enumerate(ids))
-    path.write_text(f"tile_id,label\n{rows}")
-    return tiny.model_copy(update={"probe": StudyProbe(labels=str(path))})
+    rows = "".join(f"{tile},{names[i % len(names)]},{i % 12}\n" for i, tile in enumerate(ids))
+    path.write_text(f"tile_id,label,group\n{rows}")
+    return tiny.model_copy(update={"probe": StudyProbe(labels=str(path), folds=2)})
 
 
 def test_labels_are_checked_before_the_first_run(tiny, small_store: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     one_class = labelled(tiny, small_store, tmp_path / "labels.csv", "a")
-    refused(one_class, small_store, out, ConfigError, "are of 1 class")
+    refused(
+        one_class, small_store, out, ConfigError, "of the study .*all 41 labelled tiles are of the class a"
+    )
+    folds = labelled(tiny, small_store, tmp_path / "two.csv", "ab")
+    for name, config in (("probe", StudyProbe), ("robust", RobustConfig)):
+        given = {"labels": folds.probe.labels} if name == "probe" else {}
+        many = folds.model_copy(update={name: config(**given, folds=30)})
+        refused(many, small_store, out, ConfigError, "of the study .*30 folds")
     column = tiny.model_copy(update={"probe": StudyProbe(labels="patient_id")})
     refused(column, small_store, out, ConfigError, "no tile has a patient_id")
 

@@ -1,13 +1,15 @@
-"""Labelled tiles of a store, and what is known of them."""
+"""Labelled tiles of a store, what is known of them, and the task that they make."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.config import RobustConfig
-from dirl.evaluate.labels import Labels, read_labels
-from dirl.features.choice import choose_tiles
+from dirl.config import ProbeConfig
+from dirl.evaluate.labels import Labels
+from dirl.evaluate.task import Task, make_task
+from dirl.features.colour import LEVELS, colour_histogram
+from dirl.progress import bar
 from dirl.store.dataset import TileStore
 
 Strings = NDArray[np.str_]
@@ -44,19 +46,6 @@ class DrawnTiles:
         return np.where(self.patient_ids != "", self.patient_ids, self.slide_ids)
 
 
-def draw_tiles(store: TileStore, labels: str, config: RobustConfig) -> DrawnTiles:
-    """Draw labelled tiles, in proportion to what each slide has of them.
-
-    Raises
-    ------
-    ConfigError
-        If there are no such labels.
-    """
-    given = read_labels(store, labels)
-    labelled = np.flatnonzero(given.classes != "")
-    return take_tiles(store, given, choose_tiles(store, config.tiles, config.seed, labelled))
-
-
 def take_tiles(store: TileStore, given: Labels, numbers: NDArray[np.int64]) -> DrawnTiles:
     """Take the labelled ones among some tiles.
 
@@ -82,3 +71,38 @@ def take_tiles(store: TileStore, given: Labels, numbers: NDArray[np.int64]) -> D
         centres=store.centres[numbers],
         ready_made=np.array([store.slides[slide].kind == "tiles" for slide in slides.tolist()], bool),
     )
+
+
+def pose(
+    store: TileStore, given: Labels, numbers: NDArray[np.int64], config: ProbeConfig, *, quiet: bool = False
+) -> tuple[DrawnTiles, NDArray[np.float32], Task]:
+    """Take the labelled ones among some tiles, read their colours, and deal them to folds.
+
+    Before anything is claimed or embedded, so that what the folds do not allow for is refused at once.
+
+    Parameters
+    ----------
+    store, given, numbers
+        As `take_tiles` takes them.
+    config
+        Folds, what is kept together, resamples, seed.
+    quiet
+        Show no progress.
+
+    Returns
+    -------
+    tuple
+        The tiles, their colour histograms ``(t, 512)``, by which stain is clustered, and the task.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two classes, or too few tiles or groups for the folds.
+    """
+    tiles = take_tiles(store, given, numbers)
+    colours = np.empty((len(tiles.numbers), LEVELS**3), np.float32)
+    with bar("Reading colours", len(colours), quiet=quiet) as advance:
+        for row, number in enumerate(tiles.numbers.tolist()):
+            colours[row] = colour_histogram(store.image(number))
+            advance()
+    return tiles, colours, make_task(tiles, tiles.given, tiles.ready_made, colours, config)

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.card import digest
 from dirl.errors import ConfigError
 
 Strings = NDArray[np.str_]
@@ -54,6 +55,11 @@ class Labels:
     folds: Strings | None = None
     groups: Strings | None = None
     unknown: int = 0
+
+    @property
+    def digest(self) -> str:
+        """Of classes and groups; the folds are in the digest of a split."""
+        return digest([None if each is None else each.tolist() for each in (self.classes, self.groups)])
 
 
 def labels_file(source: str) -> Path | None:

@@ -12,8 +12,18 @@ def leakage(histogram: float) -> dict[str, Any]:
     return {"histogram_knn": histogram, "threshold": LEAK, "flagged": histogram > LEAK}
 
 
-def caveats(task: Task, leak: dict[str, Any] | None) -> list[str]:
-    """Say what must be known of a split to read its scores; `leak` is None where colours are unknown."""
+def caveats(task: Task, unknown: int, leak: dict[str, Any] | None = None) -> list[str]:
+    """Say what must be known to read scores.
+
+    Parameters
+    ----------
+    task
+        What was scored.
+    unknown
+        How many rows of the labels name a tile or slide that there is not.
+    leak
+        From `leakage`; None where it is not known whether colour alone tells the classes.
+    """
     notes = []
     if task.split.scheme == "stain":
         notes.append(
@@ -28,4 +38,6 @@ def caveats(task: Task, leak: dict[str, Any] | None) -> list[str]:
     if task.units.kind == "tiles":
         why = "are unknown" if task.sources is None else "are too few to resample"
         notes.append(f"Patients and slides {why}: intervals are over tiles, and so too narrow.")
+    if unknown:
+        notes.append(f"Rows of the labels that name tiles or slides which are not there: {unknown}.")
     return notes

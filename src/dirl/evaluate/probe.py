@@ -9,18 +9,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dirl.card import claim, digest, finish, new_card
+from dirl.card import claim, finish, new_card
 from dirl.config import ProbeConfig
 from dirl.evaluate.duplicates import Duplicates, across_folds
 from dirl.evaluate.fewshot import few_shot
 from dirl.evaluate.gate import judge
 from dirl.evaluate.held_out import RAW, better_form, by_linear, by_neighbours, knn_name
 from dirl.evaluate.knn import side_by_side
-from dirl.evaluate.labels import Labels, read_labels
+from dirl.evaluate.labels import read_labels
 from dirl.evaluate.leak import caveats, leakage
-from dirl.evaluate.retrieval import describe, retrieval
+from dirl.evaluate.retrieval import describe as ranked_scores
+from dirl.evaluate.retrieval import retrieval
 from dirl.evaluate.scores import METRICS, Scored, score
-from dirl.evaluate.task import Task, make_task
+from dirl.evaluate.task import Task, describe, make_task
 from dirl.features.foreign import read_foreign
 from dirl.features.h5 import Features, read_features
 from dirl.files import read_json, write_json
@@ -108,8 +109,7 @@ def probe(
     task = make_task(held, given, held.ready_made, held.floors.get(HISTOGRAM), config)
     sets = {name: values[labelled] for name, values in {FEATURES: held.values, **held.floors}.items()}
 
-    listed = [None if each is None else each.tolist() for each in (given.classes, given.groups)]
-    inputs = {"features": held.card.digest, "labels": digest(listed), "split": task.split.digest}
+    inputs = {"features": held.card.digest, "labels": given.digest, "split": task.split.digest}
     card = claim(
         out,
         new_card("probe", config.model_dump(mode="json") | {"labels": labels}, inputs),
@@ -143,28 +143,14 @@ def probe(
         "encoder": held.card.config["encoder"],
         "encoder_digest": held.card.inputs["encoder"],
         "labels": labels,
-        "classes": dict(zip(task.names, np.bincount(task.classes).tolist(), strict=True)),
-        "tiles": int(task.held_out.sum()),
+        **describe(task),
         "unlabelled": int((~labelled).sum()),
         "unknown": given.unknown,
-        "split": {
-            "scheme": task.split.scheme,
-            "folds": len(task.split),
-            "groups": len(np.unique(task.split.groups)),
-            "digest": task.split.digest,
-        },
-        "interval": {
-            "level": 0.95,
-            "resamples": config.bootstrap,
-            "over": task.units.kind,
-            "units": len(task.units),
-        },
         "metrics": list(METRICS),
         "neighbours": list(config.neighbours),
-        "chance": 1 / len(task.names),
         "results": results,
         **beside,
-        "notes": _notes(task, given, beside),
+        "notes": _notes(task, given.unknown, beside),
     }
     _write_predictions(out, ids, task, predictions)
     write_json(out / "summary.json", summary)
@@ -178,7 +164,7 @@ def _beyond(values: Floats, task: Task, advance: Callable[..., None]) -> dict[st
     advance()
     ranked = retrieval(values, task.classes, task.split.folds, task.config.seed)
     advance()
-    return {"few_shot": few, "retrieval": describe(ranked, task.units)}
+    return {"few_shot": few, "retrieval": ranked_scores(ranked, task.units)}
 
 
 def _beside_colour(
@@ -211,16 +197,12 @@ def _describe(scored: Mapping[str, Scored], width: int, costs: list[float]) -> d
     return {"width": width, **described, "costs": costs}
 
 
-def _notes(task: Task, given: Labels, beside: Mapping[str, Any]) -> list[str]:
-    notes, copies = caveats(task, beside["leak"]), beside["duplicates"]
+def _notes(task: Task, unknown: int, beside: Mapping[str, Any]) -> list[str]:
+    notes, copies = caveats(task, unknown, beside["leak"]), beside["duplicates"]
     if copies and copies["pairs"]:
         notes.append(
             f"Near-duplicates stand in different folds: {copies['pairs']} pairs, listed under duplicates "
             "in summary.json. Keep them together, or leave them out."
-        )
-    if given.unknown:
-        notes.append(
-            f"Rows of the labels that name tiles or slides which the features lack: {given.unknown}."
         )
     return notes
 

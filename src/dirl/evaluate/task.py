@@ -1,6 +1,7 @@
 """What is asked of every set of features alike: the labelled tiles, their classes, folds and units."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,3 +103,24 @@ def make_task(
     if sources is not None and units.kind == "slides":
         units = replace(units, kind=sources.kind)
     return Task(classes.astype(np.int64), tuple(names.tolist()), split, units, sources, config)
+
+
+def describe(task: Task) -> dict[str, Any]:
+    """Return what a summary says of a task, whatever was scored on it."""
+    return {
+        "classes": dict(zip(task.names, np.bincount(task.classes).tolist(), strict=True)),
+        "tiles": int(task.held_out.sum()),
+        "split": {
+            "scheme": task.split.scheme,
+            "folds": len(task.split),
+            "groups": len(np.unique(task.split.groups)),
+            "digest": task.split.digest,
+        },
+        "interval": {
+            "level": 0.95,
+            "resamples": task.config.bootstrap,
+            "over": task.units.kind,
+            "units": len(task.units),
+        },
+        "chance": 1 / len(task.names),
+    }

@@ -10,19 +10,18 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from dirl.card import claim, digest, finish, new_card
+from dirl.card import claim, finish, new_card
 from dirl.config import FinetuneConfig
 from dirl.encoders.checkpoint import LoadedEncoder, embed, load_encoder
 from dirl.encoders.device import choose_device
 from dirl.errors import EncoderError
-from dirl.evaluate.drawn import DrawnTiles, take_tiles
+from dirl.evaluate.drawn import DrawnTiles, pose
 from dirl.evaluate.held_out import better_form, by_linear, by_neighbours, knn_name
 from dirl.evaluate.labels import read_labels
 from dirl.evaluate.leak import caveats, leakage
 from dirl.evaluate.scores import METRICS, score
-from dirl.evaluate.task import Task, make_task
+from dirl.evaluate.task import Task, describe
 from dirl.features.choice import choose_tiles
-from dirl.features.colour import colour_histogram
 from dirl.files import read_json, remove, replacing, write_json
 from dirl.finetune.train import Material, held_out, reader
 from dirl.progress import bar
@@ -103,15 +102,12 @@ def finetune(
     held = TileStore.open(store)
     given = read_labels(held, labels)
     drawn = choose_tiles(held, config.tiles, config.seed)
-    tiles = take_tiles(held, given, drawn)
     loaded = load_encoder(encoder, device=choose_device(device))
-    colours = _colours(held, tiles, quiet)
-    task = make_task(tiles, tiles.given, tiles.ready_made, colours, config)
-    listed = [None if each is None else each.tolist() for each in (tiles.given.classes, tiles.given.groups)]
+    tiles, colours, task = pose(held, given, drawn, config, quiet=quiet)
     inputs = {
         "store": held.digest,
         "encoder": loaded.digest,
-        "labels": digest(listed),
+        "labels": tiles.given.digest,
         "split": task.split.digest,
     }
     settings = config.model_dump(mode="json") | {"encoder": encoder, "labels": labels}
@@ -145,24 +141,10 @@ def finetune(
         "encoder": encoder,
         "encoder_digest": loaded.digest,
         "labels": labels,
-        "classes": dict(zip(task.names, np.bincount(task.classes).tolist(), strict=True)),
-        "tiles": int(task.held_out.sum()),
+        **describe(task),
         "unlabelled": len(drawn) - len(tiles.numbers),
         "unknown": given.unknown,
-        "split": {
-            "scheme": task.split.scheme,
-            "folds": len(task.split),
-            "groups": len(np.unique(task.split.groups)),
-            "digest": task.split.digest,
-        },
-        "interval": {
-            "level": 0.95,
-            "resamples": config.bootstrap,
-            "over": task.units.kind,
-            "units": len(task.units),
-        },
         "metrics": list(METRICS),
-        "chance": 1 / len(task.names),
         "results": results,
         "leak": leak,
         "notes": _notes(task, leak, loaded, given.unknown, chosen, config.epochs),
@@ -172,16 +154,6 @@ def finetune(
     finish(out, card, {"tiles": summary["tiles"], "classes": len(task.names)})
     remove(out / PARTS_DIR)
     return FinetuneResult(out, read_json(out / "summary.json"))
-
-
-def _colours(store: TileStore, tiles: DrawnTiles, quiet: bool) -> NDArray[np.float32]:
-    """Colour histograms (t, 512): what stain is clustered by, and what tells whether the split leaks."""
-    found = np.empty((len(tiles.numbers), 512), np.float32)
-    with bar("Reading colours", len(found), quiet=quiet) as advance:
-        for row, number in enumerate(tiles.numbers.tolist()):
-            found[row] = colour_histogram(store.image(number))
-            advance()
-    return found
 
 
 def _frozen(
@@ -241,7 +213,7 @@ def _notes(
     chosen: Mapping[str, list[dict[str, float]]],
     most: int,
 ) -> list[str]:
-    notes = caveats(task, leak)
+    notes = caveats(task, unknown, leak)
     epochs = [each["epochs"] for twin in chosen.values() for each in twin]
     if last := epochs.count(most):
         notes.append(
@@ -250,8 +222,6 @@ def _notes(
         )
     if encoder.random:
         notes.append("The encoder's weights are random: it is its own untrained control.")
-    if unknown:
-        notes.append(f"Rows of the labels that name tiles or slides which the store lacks: {unknown}.")
     return notes
 
 

@@ -19,7 +19,7 @@ from dirl.progress import bar
 from dirl.robust.conditions import Condition
 from dirl.store.dataset import TileStore
 
-Batch = tuple[Tensor, NDArray[np.float32]]
+Batch = tuple[Tensor, NDArray[np.float32] | None]
 Sets = dict[str, NDArray[np.float32]]
 
 HISTOGRAM = "colour_histogram"
@@ -33,6 +33,7 @@ def embed_damaged(
     conditions: Sequence[Condition],
     out: Path,
     *,
+    colours: bool,
     seed: int,
     batch: int,
     workers: int,
@@ -52,6 +53,8 @@ def embed_damaged(
         What is done to them.
     out
         Directory of one HDF5 file for each condition.
+    colours
+        Take the colour histogram, too.
     seed
         Key of what is drawn for each tile.
     batch, workers
@@ -62,22 +65,24 @@ def embed_damaged(
     Returns
     -------
     dict
-        By condition: arrays ``(t, d)`` of each encoder, and of the colour histogram.
+        By condition: arrays ``(t, d)`` of each encoder, and of the colour histogram if it is asked for.
 
     Raises
     ------
     EncoderError
         If features are not finite.
     """
+    names = (*encoders, *([HISTOGRAM] if colours else []))
     files = {condition: out / f"{condition}.h5" for condition in conditions}
     missing = {condition: path for condition, path in files.items() if not path.exists()}
     with bar("Embedding damaged tiles", len(missing) * len(chosen), quiet=quiet) as advance:
         for condition, path in missing.items():
-            rows: dict[str, list[NDArray[Any]]] = {name: [] for name in (*encoders, HISTOGRAM)}
-            for images, histograms in _loader(store, chosen, condition, seed, batch, workers):
+            rows: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+            for images, histograms in _loader(store, chosen, condition, colours, seed, batch, workers):
                 for name, encoder in encoders.items():
                     rows[name].append(forward(encoder, images).cpu().numpy())
-                rows[HISTOGRAM].append(histograms)
+                if histograms is not None:
+                    rows[HISTOGRAM].append(histograms)
                 advance(len(images))
             sets = {name: np.concatenate(values) for name, values in rows.items()}
             for name, encoder in encoders.items():
@@ -85,14 +90,14 @@ def embed_damaged(
                     reason = f"gives features that are not finite under {condition}"
                     raise EncoderError(reason, where=encoder.spec, remedy="its weights are damaged")
             write_rows(path, sets)
-    return {condition: read_rows(path, (*encoders, HISTOGRAM), AGAIN) for condition, path in files.items()}
+    return {condition: read_rows(path, names, AGAIN) for condition, path in files.items()}
 
 
 class _Damaged(Dataset[Batch]):
-    """Reads batches of tiles under one condition, and their colours."""
+    """Reads batches of tiles under one condition, and their colours if they are asked for."""
 
-    def __init__(self, store: TileStore, condition: Condition, seed: int) -> None:
-        self.store, self.condition, self.seed = store, condition, seed
+    def __init__(self, store: TileStore, condition: Condition, colours: bool, seed: int) -> None:
+        self.store, self.condition, self.colours, self.seed = store, condition, colours, seed
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         ids = self.store.index["tile_id"].take(indices).to_pylist()
@@ -101,15 +106,21 @@ class _Damaged(Dataset[Batch]):
             for i, tile in zip(indices, ids, strict=True)
         ]
         pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        return pixels, np.stack([colour_histogram(image) for image in images])
+        return pixels, np.stack([colour_histogram(image) for image in images]) if self.colours else None
 
 
 def _loader(
-    store: TileStore, chosen: NDArray[np.int64], condition: Condition, seed: int, batch: int, workers: int
+    store: TileStore,
+    chosen: NDArray[np.int64],
+    condition: Condition,
+    colours: bool,
+    seed: int,
+    batch: int,
+    workers: int,
 ) -> DataLoader[Batch]:
     parts = [chosen[i : i + batch].tolist() for i in range(0, len(chosen), batch)]
     return DataLoader(
-        _Damaged(store, condition, seed),
+        _Damaged(store, condition, colours, seed),
         batch_sampler=parts,
         num_workers=workers,
         collate_fn=_as_it_is,

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from dirl.card import claim, digest, finish, new_card
+from dirl.card import claim, finish, new_card
 from dirl.config import RobustConfig
 from dirl.encoders.checkpoint import load_encoder
 from dirl.encoders.device import choose_device
-from dirl.evaluate.drawn import draw_tiles
-from dirl.evaluate.task import make_task
-from dirl.files import read_json, replacing, write_json
+from dirl.evaluate.drawn import pose
+from dirl.evaluate.labels import read_labels
+from dirl.evaluate.leak import caveats
+from dirl.evaluate.task import describe
+from dirl.features.choice import choose_tiles
+from dirl.files import read_json, remove, replacing, write_json
 from dirl.progress import bar
 from dirl.robust.centres import across_centres
 from dirl.robust.conditions import CLEAN, Condition, conditions, levels
@@ -25,6 +28,7 @@ from dirl.robust.score import relative, score_conditions
 from dirl.store.dataset import TileStore
 
 FEATURES, UNTRAINED = "features", "untrained"
+PARTS_DIR = "unfinished"
 MEASURES = ("knn", "knn_change", "linear", "linear_change", "drift", "drift_share")
 
 
@@ -92,11 +96,16 @@ def robust(
     """
     config = config or RobustConfig()
     held = TileStore.open(store)
-    tiles = draw_tiles(held, labels, config)
+    given = read_labels(held, labels)
+    drawn = choose_tiles(held, config.tiles, config.seed, np.flatnonzero(given.classes != ""))
     loaded = load_encoder(encoder, device=choose_device(device))
-    given = (tiles.given.classes, tiles.given.groups, tiles.given.folds)
-    listed = [None if each is None else each.tolist() for each in given]
-    inputs = {"store": held.digest, "encoder": loaded.digest, "labels": digest(listed)}
+    tiles, colours, task = pose(held, given, drawn, config, quiet=quiet)
+    inputs = {
+        "store": held.digest,
+        "encoder": loaded.digest,
+        "labels": tiles.given.digest,
+        "split": task.split.digest,
+    }
     settings = config.model_dump(mode="json") | {"encoder": encoder, "labels": labels}
     if not floors:
         settings["floors"] = False
@@ -111,14 +120,13 @@ def robust(
         held,
         tiles.numbers,
         asked,
-        out / "rows",
+        out / PARTS_DIR,
+        colours=floors,
         seed=config.seed,
         batch=batch,
         workers=workers,
         quiet=quiet,
     )
-    colours = embedded[Condition(CLEAN)][HISTOGRAM]
-    task = make_task(tiles, tiles.given, tiles.ready_made, colours, config)
     results: dict[str, Any] = {}
     known_centres = bool((tiles.centres != "").all())
     with bar("Scoring", None, quiet=quiet) as advance:
@@ -134,16 +142,15 @@ def robust(
         "encoder": encoder,
         "encoder_digest": loaded.digest,
         "labels": labels,
-        "tiles": len(task.classes),
-        "classes": list(task.names),
-        "chance": 1 / len(task.names),
-        "split": {"scheme": task.split.scheme, "folds": len(task.split), "digest": task.split.digest},
-        "interval": {"level": 0.95, "resamples": config.bootstrap, "over": task.units.kind},
+        **describe(task),
         "neighbours": config.neighbours[0],
         "damage": list(config.damage),
         "severities": list(config.severities),
         "results": results,
-        "notes": [] if known_centres else ["The store names no centre for some tiles: none is compared."],
+        "notes": [
+            *caveats(task, given.unknown),
+            *([] if known_centres else ["The store names no centre for some tiles: none is compared."]),
+        ],
     }
     _write_csv(out / "robustness.csv", results, asked)
     for name, data in draw(summary).items():
@@ -151,6 +158,7 @@ def robust(
             temporary.write_bytes(data)
     write_json(out / "summary.json", summary)
     finish(out, card, {"tiles": len(tiles.numbers), "conditions": len(asked)})
+    remove(out / PARTS_DIR)
     return RobustResult(out, read_json(out / "summary.json"))
 
 

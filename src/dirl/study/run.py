@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from dirl.card import claim, digest, finish, new_card
 from dirl.config import load_recipe
 from dirl.errors import ConfigError, DirlError, PartlyFailedError, StoreError, TrainingError, explained
+from dirl.evaluate.drawn import pose
 from dirl.evaluate.labels import labels_file, read_labels
 from dirl.features.choice import choose_tiles
 from dirl.files import read_json, replacing, write_json, write_text
@@ -21,7 +23,7 @@ from dirl.report.html import number
 from dirl.store.dataset import TileStore
 from dirl.study import one
 from dirl.study.figures import draw
-from dirl.study.matrix import StudyConfig, StudyProbe, StudyRun, expand, load_study
+from dirl.study.matrix import StudyConfig, StudyRun, expand, load_study
 from dirl.study.spread import slots, spread
 from dirl.study.summary import summarise
 from dirl.study.table import to_csv, to_markdown
@@ -99,7 +101,9 @@ def study(
     runs = expand(config)
     tiles = TileStore.open(store)
     cells = tiles.cells(config.audit.cells)
-    _check(config, runs, tiles)
+    _check(runs, config.seeds[0], tiles)
+    if overwrite or not (out / "card.json").exists():
+        _check_scored(config, tiles, quiet)  # once: all scored tiles are read
     # What the recipe holds counts, not where it lies.
     settings = config.model_dump(mode="json", exclude={"recipe"})
     settings["base"] = load_recipe(config.recipe).model_dump(mode="json")
@@ -208,10 +212,10 @@ def _alike(run: StudyRun, runs: tuple[StudyRun, ...]) -> StudyRun:
     )
 
 
-def _check(config: StudyConfig, runs: tuple[StudyRun, ...], tiles: TileStore) -> None:
-    """Refuse before hours of training what its stages would refuse after them."""
+def _check(runs: tuple[StudyRun, ...], seed: int, tiles: TileStore) -> None:
+    """Refuse a recipe before the hours of training of those before it."""
     for run in runs:
-        if run.seed != config.seeds[0]:  # those of another seed differ in it alone
+        if run.seed != seed:  # those of another seed differ in it alone
             continue
         try:
             kind, _ = load_objective(run.recipe.objective)
@@ -220,20 +224,24 @@ def _check(config: StudyConfig, runs: tuple[StudyRun, ...], tiles: TileStore) ->
         except ConfigError as error:
             where = f"{run.objective}/{run.arm} of the study: {error.where}"
             raise ConfigError(error.reason, where=where, remedy=error.remedy) from None
-    if config.probe:
-        scored = TileStore.open(Path(config.probe.store)) if config.probe.store else tiles
-        _check_labels(config.probe, scored)
 
 
-def _check_labels(probe: StudyProbe, tiles: TileStore) -> None:
-    chosen = choose_tiles(tiles, probe.tiles, probe.seed)
-    classes = set(read_labels(tiles, probe.labels).classes[chosen].tolist()) - {""}
-    if len(classes) < 2:
-        raise ConfigError(
-            f"the {len(chosen)} tiles that are scored are of {len(classes)} class{'es' * (not classes)}",
-            where="probe.labels",
-            remedy="name labels of at least two classes, or raise probe.tiles",
-        )
+def _check_scored(config: StudyConfig, tiles: TileStore, quiet: bool) -> None:
+    """Deal the scored tiles to their folds, as every run's probe will."""
+    probe = config.probe
+    if probe is None:
+        return
+    scored = TileStore.open(Path(probe.store)) if probe.store else tiles
+    try:
+        given = read_labels(scored, probe.labels)
+        pose(scored, given, choose_tiles(scored, probe.tiles, probe.seed), probe.settings, quiet=quiet)
+        if robust := config.robust:
+            labelled = np.flatnonzero(given.classes != "")
+            drawn = choose_tiles(scored, robust.tiles, robust.seed, labelled)
+            pose(scored, given, drawn, robust, quiet=quiet)
+    except ConfigError as error:
+        where = f"probe or robust of the study ({error.where})"
+        raise ConfigError(error.reason, where=where, remedy=error.remedy) from None
 
 
 def _row_path(out: Path, run: StudyRun) -> Path:
