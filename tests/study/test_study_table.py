@@ -112,15 +112,49 @@ def test_a_score_that_falls_and_attention_that_is_nearly_uniform_are_told(config
     assert [text for text in said if "nearly uniformly (mean entropy 0.981 > 0.97)" in text] == said[-1:]
 
 
-def test_a_run_that_fails_the_gate_is_no_evidence(config: StudyConfig, rows) -> None:
-    bad = {"passed": False, "label_free": True, "with_labels": "failed", "reasons": ["kNN"]}
-    rows[3] = dict(rows[3]) | {"gate": bad}
+BAD = {"passed": False, "label_free": True, "with_labels": "failed", "reasons": ["kNN"]}
+
+
+def test_where_a_run_fails_the_gate_the_other_seeds_stand_beside_all(config: StudyConfig, rows) -> None:
+    rows[3] = dict(rows[3]) | {"gate": BAD}
     summary = summarise(config, rows)
     assert summary["arms"][1]["gate_passed"] == 2 and summary["arms"][1]["label_free_gate_passed"] == 3
-    assert named(summary, "simclr", "pool", "vanilla")["ungated"] == 1
+    one = named(summary, "simclr", "pool", "vanilla")
+    assert one["ungated"] == 1 and one["measures"]["entropy"]["seeds"] == 3
+    assert one["passing"]["entropy"]["seeds"] == 2
+    assert one["passing"]["entropy"]["difference"] == pytest.approx((0.11 + 0.09) / 2)
+    assert named(summary, "byol", "pool", "grid")["passing"] is None
     said = judge(summary)
-    assert any("1 run fails the gate: no evidence about the method" in text for text in said)
+    assert any("1 run fails the gate: +0.100 over the other 2; too few seeds for a test." in s for s in said)
     assert not any(text.startswith("simclr: pool attends") for text in said)
+    table = to_markdown(summary)
+    assert "| 0.017 | 2: +0.100 |" in table.replace(f"{one['p_holm']:.3f}", "0.017")
+    for place in (0, 1, 2, 3, 4, 5):
+        rows[place] = dict(rows[place]) | {"gate": BAD}
+    assert any(
+        "6 runs fail the gate: no evidence about the method." in s for s in judge(summarise(config, rows))
+    )
+
+
+@pytest.mark.parametrize("fails", [0.1, -0.3])
+def test_a_difference_is_shown_only_if_it_is_over_all_seeds_and_over_those_that_pass(
+    config: StudyConfig, row, fails: float
+) -> None:
+    ten = config.model_copy(update={"seeds": tuple(range(10)), "contrasts": (("pool", "vanilla"),)})
+    rows = []
+    for seed in range(10):
+        passes = seed < 7
+        level = 0.8 + (0.1 if passes else fails) + seed / 1000
+        gate = {} if passes else {"gate": BAD}
+        rows += [row("simclr", "vanilla", seed, 0.8), row("simclr", "pool", seed, level, **gate)]
+    summary = summarise(ten, rows)
+    one = named(summary, "simclr", "pool", "vanilla")
+    # BYOL's contrast was planned, too, and has no run: it counts in the size of the family.
+    assert one["p_holm_passing"] == pytest.approx(2 * one["passing"]["entropy"]["p"])
+    assert one["passing"]["entropy"]["seeds"] == 7 and one["passing"]["entropy"]["low"] > 0.09
+    (said,) = [text for text in judge(summary) if text.startswith("simclr: pool against")]
+    assert ("attention is spread more evenly" in said) == (fails > 0)
+    assert ("no difference shown" in said) == (fails < 0)
 
 
 def test_the_csv_holds_every_measure(config: StudyConfig, rows) -> None:

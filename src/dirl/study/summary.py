@@ -1,6 +1,6 @@
 """From the rows of all runs to `summary.json`: arms over seeds, and the differences between arms."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
 from itertools import combinations
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from dirl.audit.table import PRIMARY
 from dirl.config import RobustConfig
 from dirl.study.matrix import StudyConfig
-from dirl.study.stats import SEEDS_OF_A_CLAIM, Paired, holm, paired
+from dirl.study.stats import SEEDS_OF_A_CLAIM, holm, paired
 
 Row = Mapping[str, Any]
 
@@ -69,8 +69,9 @@ def summarise(study: StudyConfig, rows: Sequence[Row]) -> dict[str, Any]:
     dict
         ``arms``: per objective and arm, mean, sd and number of each measure. ``contrasts``: per objective
         the planned ones and, after them, every other pair of arms, with the `stats.Paired` of each measure
-        in `COMPARED`. Only the primary measure of a planned contrast has a ``p``, and ``p_holm`` over all
-        planned contrasts of the study: all else is exploratory.
+        in `COMPARED` under ``measures``, and under ``passing`` the same over the seeds of which both runs
+        pass the gate, None where all do. Only the primary measure of a planned contrast has a ``p``, and a
+        ``p_holm`` (``p_holm_passing``) over all planned contrasts of the study: all else is exploratory.
     """
     arms = [
         _arm(objective, arm, [row for row in rows if (row["objective"], row["arm"]) == (objective, arm)])
@@ -78,8 +79,12 @@ def summarise(study: StudyConfig, rows: Sequence[Row]) -> dict[str, Any]:
         for arm in study.all_arms
     ]
     planned = [_contrast(rows, o, a, b, planned=True) for o in study.objectives for a, b in study.contrasts]
-    adjusted = holm([contrast["measures"][PRIMARY]["p"] for contrast in planned])
-    planned = [one | {"p_holm": p} for one, p in zip(planned, adjusted, strict=True)]
+    of_all = holm([one["measures"][PRIMARY]["p"] for one in planned])
+    of_passing = holm([(one["passing"] or one["measures"])[PRIMARY]["p"] for one in planned])
+    planned = [
+        one | {"p_holm": p, "p_holm_passing": passing}
+        for one, p, passing in zip(planned, of_all, of_passing, strict=True)
+    ]
     return {
         "primary": PRIMARY,
         "objectives": list(study.objectives),
@@ -126,11 +131,11 @@ def _contrast(
         }
         for name in (arm, against)
     )
-    measures: dict[str, Paired] = {
-        name: paired(*({seed: row["measures"].get(name) for seed, row in side.items()} for side in (a, b)))
-        for name in COMPARED
-    }
-    seeds = measures[PRIMARY].seeds
+    both = a.keys() & b.keys()
+    ungated = [(side, seed) for seed in both for side in (a, b) if not side[seed]["gate"]["passed"]]
+    measures = _differences(a, b, both, planned)
+    passing = _differences(a, b, both - {seed for _, seed in ungated}, planned) if ungated else None
+    seeds = measures[PRIMARY]["seeds"]
     return {
         "objective": objective,
         "arm": arm,
@@ -138,12 +143,21 @@ def _contrast(
         "planned": planned,
         # Nothing is claimed of a difference that nobody named before, however many seeds it has.
         "standing": "exploratory" if not planned else "descriptive" if seeds < SEEDS_OF_A_CLAIM else "claim",
-        "ungated": sum(not side[s]["gate"]["passed"] for s in a.keys() & b.keys() for side in (a, b)),
-        "measures": {
-            name: asdict(value) | ({} if planned and name == PRIMARY else {"p": None})
-            for name, value in measures.items()
-        },
+        "ungated": len(ungated),
+        "measures": measures,
+        "passing": passing,
     }
+
+
+def _differences(
+    a: Mapping[int, Row], b: Mapping[int, Row], seeds: Set[int], planned: bool
+) -> dict[str, dict[str, Any]]:
+    """Each measure's `stats.Paired` over these seeds."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in COMPARED:
+        sides = ({seed: side[seed]["measures"].get(name) for seed in seeds} for side in (a, b))
+        found[name] = asdict(paired(*sides)) | ({} if planned and name == PRIMARY else {"p": None})
+    return found
 
 
 def _unplanned(study: StudyConfig, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 from dirl.audit.table import PRIMARY
 from dirl.report.html import number, signed
 from dirl.study.summary import COMPARED, TITLES
-from dirl.study.verdict import judge
+from dirl.study.verdict import Contrast, judge
 
 COUNTS = ("objective", "arm", "kind", "runs", "failed", "label_free_gate_passed", "gate_passed")
 
@@ -53,7 +53,8 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
             "",
             "Named before the study ran. Paired over seeds; 95 % t-intervals; Holm's correction over all of "
             f"them, for the primary measure, {TITLES[PRIMARY]}. The other measures are exploratory, and "
-            "have no p.",
+            "have no p. Where a run fails the gate, the difference over the other seeds stands beside that "
+            "over all: only if both are told from none is a difference shown.",
             "",
             *_lines(_contrast_head(compared), (contrast_cells(one, compared) for one in planned)),
             "",
@@ -75,8 +76,8 @@ def spread_text(value: Mapping[str, Any]) -> str:
     return text.replace("-", "−")
 
 
-def contrast_cells(contrast: Mapping[str, Any], compared: Sequence[str]) -> list[str]:
-    """Cells of a contrast's line: who, seeds, what it is worth, Holm's p, and each measure.
+def contrast_cells(contrast: Contrast, compared: Sequence[str]) -> list[str]:
+    """Cells of a contrast's line: who, seeds, what it is worth, Holm's p, passing seeds, each measure.
 
     Those of a planned one have their intervals.
     """
@@ -87,8 +88,17 @@ def contrast_cells(contrast: Mapping[str, Any], compared: Sequence[str]) -> list
         str(contrast["measures"][PRIMARY]["seeds"]),
         contrast["standing"],
         "–" if p is None else f"{p:.3f}",
+        _passing(contrast),
         *(_difference(contrast["measures"][name], interval=contrast["planned"]) for name in compared),
     ]
+
+
+def _passing(contrast: Contrast) -> str:
+    """Over the seeds whose runs pass the gate, where others do not: their number, and the difference."""
+    if not contrast["passing"]:
+        return "all"
+    measured = contrast["passing"][PRIMARY]
+    return f"{measured['seeds']}: {_difference(measured, interval=contrast['planned'])}"
 
 
 def _difference(measured: Mapping[str, Any], *, interval: bool) -> str:
@@ -98,7 +108,15 @@ def _difference(measured: Mapping[str, Any], *, interval: bool) -> str:
 
 
 def _contrast_head(compared: Sequence[str]) -> list[str]:
-    return ["objective", "contrast", "seeds", "standing", "Holm's p", *(TITLES[name] for name in compared)]
+    return [
+        "objective",
+        "contrast",
+        "seeds",
+        "standing",
+        "Holm's p",
+        "pass the gate",
+        *(TITLES[name] for name in compared),
+    ]
 
 
 def _lines(head: Sequence[str], cells: Iterable[Sequence[str]]) -> list[str]:

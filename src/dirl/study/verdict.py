@@ -33,31 +33,47 @@ def judge(summary: Mapping[str, Any]) -> list[str]:
 def shown(contrast: Contrast) -> int:
     """1 or -1 where a contrast shows attention to be spread more or less evenly, else 0.
 
-    It does if every run of it passes the gate and Holm's p is below 0.05.
+    It does if Holm's p is below 0.05 over all seeds and over those whose runs pass the gate, the same way.
     """
-    p = contrast["p_holm"]
-    if contrast["ungated"] or p is None or p >= SIGNIFICANT:
-        return 0
-    return 1 if contrast["measures"][PRIMARY]["difference"] > 0 else -1
+    signs = set()
+    for p, measures in _both(contrast):
+        if p is None or p >= SIGNIFICANT:
+            return 0
+        signs.add(1 if measures[PRIMARY]["difference"] > 0 else -1)
+    return signs.pop() if len(signs) == 1 else 0
+
+
+def _both(contrast: Contrast) -> list[tuple[float | None, Mapping[str, Any]]]:
+    """Holm's p and differences over all seeds, and over those that pass where some do not."""
+    found = [(contrast["p_holm"], contrast["measures"])]
+    if contrast["passing"]:
+        found.append((contrast["p_holm_passing"], contrast["passing"]))
+    return found
 
 
 def _sentence(contrast: Contrast) -> str:
-    primary, p = contrast["measures"][PRIMARY], contrast["p_holm"]
+    primary, passing = contrast["measures"][PRIMARY], contrast["passing"]
     name = f"{contrast['objective']}: {contrast['arm']} against {contrast['against']}"
     if primary["difference"] is None:
         return f"{name}: no seed has both."
     seeds = f"{primary['seeds']} seed{'s' if primary['seeds'] != 1 else ''}"
     value = f"entropy {signed(primary['difference'])} over {seeds} ({contrast['standing']})"
     value += _scores([contrast], ", ")
-    if contrast["ungated"]:
+    if passing:
         runs = "run fails" if contrast["ungated"] == 1 else "runs fail"
-        return f"{name}: {value}, but {contrast['ungated']} {runs} the gate: no evidence about the method."
-    if p is None:
+        value += f", but {contrast['ungated']} {runs} the gate"
+        if passing[PRIMARY]["difference"] is None:
+            return f"{name}: {value}: no evidence about the method."
+        value += f": {signed(passing[PRIMARY]['difference'])} over the other {passing[PRIMARY]['seeds']}"
+        value += _scores([{"measures": passing}], ", ")
+    known = [p for p, _ in _both(contrast)]
+    if None in known:
         return f"{name}: {value}; too few seeds for a test."
+    holms = f"(Holm's p {' and '.join(f'{p:.2g}' for p in known)})"
     if not shown(contrast):
-        return f"{name}: {value}; no difference shown (Holm's p {p:.2g})."
+        return f"{name}: {value}; no difference shown {holms}."
     word = "more" if shown(contrast) > 0 else "less"
-    return f"{name}: {value}; attention is spread {word} evenly (Holm's p {p:.2g})."
+    return f"{name}: {value}; attention is spread {word} evenly {holms}."
 
 
 def _whether_the_cells(
@@ -95,12 +111,15 @@ def _whether_the_cells(
 
 def _turn(contrast: Contrast) -> Contrast:
     """Return the contrast seen from its other side."""
-    measures = {
-        name: value | {"difference": None if value["difference"] is None else -value["difference"]}
-        for name, value in contrast["measures"].items()
+    turned = {
+        kind: {
+            name: value | {"difference": None if value["difference"] is None else -value["difference"]}
+            for name, value in contrast[kind].items()
+        }
+        for kind in ("measures", "passing")
+        if contrast[kind]
     }
-    ends = {"arm": contrast["against"], "against": contrast["arm"]}
-    return {**contrast, **ends, "measures": measures}
+    return {**contrast, "arm": contrast["against"], "against": contrast["arm"], **turned}
 
 
 def _scores(contrasts: list[Contrast], before: str) -> str:
