@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from dirl.audit.run import AuditResult, audit
+from dirl.audit.run import AuditResult, _named, audit
 from dirl.audit.table import COLUMNS
 from dirl.config import AuditConfig
+from dirl.encoders.checkpoint import load_encoder
 from dirl.errors import ConfigError, EncoderError, StoreError
 
 CONFIG = AuditConfig(tiles=24, cells="truth", bootstrap=200, figures=3)
@@ -199,4 +201,15 @@ def test_bad_requests(store: Path, runs: tuple[Path, Path], tmp_path: Path) -> N
         audit([str(runs[0])], store, out, CONFIG, device="cuda:99")
     with pytest.raises(EncoderError, match="calls attention 2 times"):
         audit(["timm:vit_dwee_patch16_reg1_gap_256,weights=random,depth=1"], store, out, CONFIG, quiet=True)
+    few = CONFIG.model_copy(update={"confounder": True, "tiles": 4})
+    with pytest.raises(ConfigError, match="too few for a probe of the planted mark"):
+        audit([str(runs[0])], store, out, few, quiet=True)
     assert not out.exists()
+
+
+def test_an_encoder_is_never_named_as_a_control_is(runs: tuple[Path, Path]) -> None:
+    encoder = load_encoder(str(runs[0]))
+    one, other = (replace(encoder, name=name) for name in ("untrained", "b"))
+    assert [each.name for each in _named([one, other])] == [str(runs[0]), "b"]
+    with pytest.raises(ConfigError, match="named twice"):
+        _named([replace(one, spec="uniform", name="uniform")])

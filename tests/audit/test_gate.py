@@ -72,6 +72,18 @@ def test_passes_and_fails(store: Path, runs: tuple[Path, Path]) -> None:
     assert found[control.name].reasons == ("its weights are random, so it is its own untrained control",)
 
 
+def test_encoders_of_the_same_weights_are_judged_each_by_what_it_sees(
+    store: Path, runs: tuple[Path, Path]
+) -> None:
+    tiles, (encoder, *_) = views(store, runs)
+    control = encoder.randomised(0)
+    oracle = replace(encoder, model=Oracle(24), name="oracle")
+    found = gates(
+        [(oracle, control), (replace(control, name="itself", digest=encoder.digest), control)], tiles, 50
+    )
+    assert found["oracle"].accuracy["encoder"] == 1 > found["itself"].accuracy["encoder"]
+
+
 def test_a_loss_that_does_not_fall_fails(
     store: Path, runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def probed(
         "label": TRUTH.tolist(),
         "fold": (GROUPS % 5).tolist(),
         "group": GROUPS.tolist(),
+        "unit": list(range(COUNT)) if over == "tiles" else GROUPS.tolist(),
         "knn20": guesses(right - 0.1, seed + 1).tolist(),
         "linear": guesses(right, seed).tolist(),
         "colour_histogram/knn20": guesses(0.3, 50).tolist(),
@@ -77,6 +78,7 @@ def trained(folder: Path, name: str, survival: bool = False) -> Path:
             "model": [model] * COUNT,
             "slide_id": [f"s{i:03}" for i in range(COUNT)],
             "group": [f"p{g}" for g in GROUPS],
+            "unit": GROUPS.tolist(),
             "fold": np.zeros(COUNT, int) if survival else GROUPS % 5,
         }
         classes = {"label": TRUTH, "predicted": guesses(right, 3)}
@@ -106,6 +108,13 @@ def test_survival_is_compared_by_concordance(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().out.startswith("Concordance, chance 0.500")
     assert "% concordance with" in (result.path / "table.tex").read_text()
     assert "<th>concordance</th>" in (result.path / "table.html").read_text()
+
+
+@pytest.mark.parametrize(("over", "units"), [("slides", 20), ("tiles", 120)])
+def test_intervals_are_over_what_the_results_were_over(tmp_path: Path, over: str, units: int) -> None:
+    results = [probed(tmp_path, name, right, 0, over=over) for name, right in (("a", 0.9), ("b", 0.5))]
+    found = compare(results, tmp_path / "out").summary["interval"]
+    assert (found["over"], found["units"]) == (over, units)
 
 
 def test_scores_are_scikit_learns_and_differences_are_paired(tmp_path: Path, capsys) -> None:

@@ -32,6 +32,14 @@ def run(tmp_path, quick):
     return run
 
 
+def test_models_may_be_named_in_any_order(cohort, run, quick):
+    features, labels = cohort()
+    turned = quick.model_copy(update={"models": ("abmil", "mean")})
+    found = run(features, labels, "a", turned).summary["results"]["features"]
+    assert list(found) == ["mean", "abmil"] and "over_mean" in found["abmil"]
+    assert run(features, labels, "a", quick).summary["results"]["features"] == found  # the same result
+
+
 def test_planted_tiles_are_found_by_slides_and_by_attention(cohort, run, capsys):
     result = run(*cohort())
     summary = result.summary

@@ -21,6 +21,7 @@ from dirl.objectives.objective import Objective
 from dirl.pretrain import run as run_module
 from dirl.pretrain.build import seeded
 from dirl.pretrain.data import held_out
+from dirl.pretrain.engine import choose_devices
 from dirl.pretrain.logs import MetricsCsv, read_metrics
 from dirl.pretrain.module import spread_metrics
 from dirl.pretrain.monitors import Checkpoint
@@ -55,6 +56,23 @@ def weights(path):
 
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_the_rate_that_is_logged_is_that_of_the_last_block(small_store, recipe, tmp_path):
+    rates = []
+    for decay in (1.0, 0.5):
+        short = with_(recipe, steps=2, optimiser={"layer_decay": decay})
+        run = pretrain(short, small_store, tmp_path / str(decay), device="cpu", quiet=True)
+        rates.append([row["lr"] for row in read_metrics(run.path / "metrics.csv")])
+    assert rates[0] == rates[1]
+
+
+def test_more_gpus_than_there_are_is_the_users_mistake(monkeypatch):
+    monkeypatch.setattr("dirl.pretrain.engine.on_gpu", lambda device: device != "cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="--devices 4: there are 2 GPUs here"):
+        choose_devices("auto", 4, 1)
+    assert choose_devices("auto", None, 1).each == 2 and choose_devices("cpu", 4, 1).each == 4
 
 
 @pytest.fixture(scope="module")

@@ -92,6 +92,22 @@ def plan_marks(count: int, side_px: int, seed: int) -> Marks:
     return Marks(marked, torch.from_numpy(inside.astype(np.uint8)))
 
 
+def check_enough(tiles: AuditTiles) -> None:
+    """Check that there are tiles enough for the probe of the planted mark.
+
+    Raises
+    ------
+    ConfigError
+        If not so.
+    """
+    if len(tiles) < FEWEST_TILES:
+        raise ConfigError(
+            f"{len(tiles)} tiles are too few for a probe of the planted mark",
+            where="--confounder",
+            remedy=f"give at least {FEWEST_TILES} (--tiles)",
+        )
+
+
 def confounder(
     subjects: Sequence[tuple[str, LoadedEncoder]],
     tiles: AuditTiles,
@@ -124,12 +140,7 @@ def confounder(
     ConfigError
         If there are too few tiles.
     """
-    if len(tiles) < FEWEST_TILES:
-        raise ConfigError(
-            f"{len(tiles)} tiles are too few for a probe of the planted mark",
-            where="--confounder",
-            remedy=f"give at least {FEWEST_TILES} (--tiles)",
-        )
+    check_enough(tiles)
     marks = plan_marks(len(tiles), tiles.store.spec.size_px, seed)
     kept = np.flatnonzero(marks.marked)
     sources = None if tiles.sources is None else tiles.sources[kept]

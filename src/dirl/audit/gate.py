@@ -136,12 +136,11 @@ def gates(
         return {
             one.name: Gate(False, count, {}, nothing, nothing, _loss(one.run), (reason,)) for one, _ in pairs
         }
-    embedders: dict[str, Embedder] = {"colour": colour_statistics}
-    embedders |= {encoder.digest: partial(embed, encoder) for pair in pairs for encoder in pair}
-    hits = _hits(embedders, tiles, advance)
+    embedders = [partial(embed, encoder) for pair in pairs for encoder in pair]
+    colour, *hits = _hits([colour_statistics, *embedders], tiles, advance)
     return {
-        one.name: _judge(one, hits[one.digest], hits[control.digest], hits["colour"], tiles, resamples)
-        for one, control in pairs
+        one.name: _judge(one, ours, untrained, colour, tiles, resamples)
+        for (one, _), ours, untrained in zip(pairs, hits[::2], hits[1::2], strict=True)
     }
 
 
@@ -202,14 +201,12 @@ def colour_statistics(images: Tensor) -> Tensor:
     return torch.cat([mean, std], dim=1)
 
 
-def _hits(
-    embedders: Mapping[str, Embedder], tiles: GateTiles, advance: Callable[[], None]
-) -> dict[str, Floats]:
-    """Share of the repeats at which each tile was retrieved, shape (t,), by embedder."""
+def _hits(embedders: Sequence[Embedder], tiles: GateTiles, advance: Callable[[], None]) -> list[Floats]:
+    """Share of the repeats at which each tile was retrieved, shape (t,), of each embedder."""
     count = len(tiles.indices)
-    total = {name: np.zeros(count) for name in embedders}
+    total = [np.zeros(count) for _ in embedders]
     for repeat in range(tiles.repeats):
-        parts: dict[str, list[Tensor]] = {name: [] for name in embedders}
+        parts: list[list[Tensor]] = [[] for _ in embedders]
         for start in range(0, count, BATCH):
             chosen = tiles.indices[start : start + BATCH]
             images = torch.from_numpy(np.stack([tiles.store.image(int(i)) for i in chosen]))
@@ -221,12 +218,12 @@ def _hits(
                 seed=tiles.seed,
                 patch_px=tiles.views.size_px,  # only images are used: one token is enough
             )[0].images
-            for name, function in embedders.items():
-                parts[name].append(torch.stack([function(view).cpu() for view in views]))
-        for name, part in parts.items():
-            total[name] += retrieved(*torch.cat(part, dim=1)).numpy()
+            for part, function in zip(parts, embedders, strict=True):
+                part.append(torch.stack([function(view).cpu() for view in views]))
+        for hits, part in zip(total, parts, strict=True):
+            hits += retrieved(*torch.cat(part, dim=1)).numpy()
         advance()
-    return {name: hits / tiles.repeats for name, hits in total.items()}
+    return [hits / tiles.repeats for hits in total]
 
 
 def _difference(ours: Floats, theirs: Floats, units: Units) -> Interval:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from dirl.audit.confounder import confounder
+from dirl.audit.confounder import check_enough, confounder
 from dirl.audit.controls import uniform_rows, untrained
 from dirl.audit.full import FullAttention, full_attention, uniform_full
 from dirl.audit.gate import gate_tiles, gates
 from dirl.audit.leaderboard import leaderboard, to_csv
 from dirl.audit.pictures import draw, draw_marks
-from dirl.audit.summary import Measured, compare, describe, examples
+from dirl.audit.summary import KINDS, Measured, compare, describe, examples
 from dirl.audit.table import PRIMARY, SCHEMA, measure, to_arrow
 from dirl.audit.tiles import AuditTiles, TileBatch, batch_weights, draw_tiles, token_coverage
 from dirl.audit.verdict import judge
@@ -104,6 +104,9 @@ def audit(
     loaded = _named([load_encoder(spec, device=choose_device(device)) for spec in encoders])
     for one in loaded:  # refused before the directory is claimed
         attention_rows(one.model, preprocess(one, chosen.read(chosen.indices[:1]).images))
+    views = gate_tiles(tiles, loaded, config.tiles, config.seed)
+    if config.confounder:
+        check_enough(chosen)
     inputs = {"store": tiles.digest, "cells": chosen.cells.card.digest}
     inputs |= {f"encoder {i}: {one.name}": one.digest for i, one in enumerate(loaded)}
     settings = config.model_dump(mode="json") | {"encoders": list(encoders)}
@@ -120,7 +123,6 @@ def audit(
                 _measure(subject, chosen, writer, config.full, advance)
 
     units = choose_units(chosen.sources, len(chosen), config.bootstrap, config.seed)
-    views = gate_tiles(tiles, loaded, config.tiles, config.seed)
     with bar("Gate", views.repeats, quiet=quiet) as advance:
         passed = gates(pairs, views, config.bootstrap, advance)
     first = subjects[0].measured
@@ -261,10 +263,10 @@ def _full(subject: Subject, batch: TileBatch) -> FullAttention:
 
 
 def _named(encoders: Sequence[LoadedEncoder]) -> list[LoadedEncoder]:
-    """Give encoders of one name their spec as a name, and refuse the same one twice."""
-    names = Counter(one.name for one in encoders)
+    """Give encoders of one name, or of a control's, their spec as a name; refuse the same one twice."""
+    names = Counter([*KINDS[1:], *(one.name for one in encoders)])
     named = [replace(one, name=one.spec) if names[one.name] > 1 else one for one in encoders]
-    twice = [name for name, count in Counter(one.name for one in named).items() if count > 1]
+    twice = [n for n, count in Counter([*KINDS[1:], *(one.name for one in named)]).items() if count > 1]
     if twice or not encoders:
         reason = "named twice" if twice else "no encoder named"
         raise ConfigError(reason, where=twice[0] if twice else "ENCODER", remedy="name different encoders")

@@ -192,7 +192,7 @@ def _read(path: Path) -> _Result:
             ids=ids,
             truth=np.array(columns["label"], np.str_),
             survival=_survival(columns) if "event" in columns else None,
-            units=ids if over in ("tiles", "slides") else np.array(columns["group"]).astype(np.str_),
+            units=np.array(columns["unit"]).astype(np.str_),
             entries=entries,
         )
     except (OSError, KeyError, ValueError, pyarrow.ArrowException) as error:
@@ -205,7 +205,7 @@ def _probe(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
     columns = table.to_pydict()
     found: dict[str, dict[str, Strings]] = {}
     for name, values in columns.items():
-        if name not in ("tile_id", "label", "fold", "group"):
+        if name not in ("tile_id", "label", "fold", "group", "unit"):
             floor, slash, how = name.rpartition("/")
             found.setdefault(floor if slash else "", {})[how] = np.array(values, np.str_)
     own = path.resolve().name

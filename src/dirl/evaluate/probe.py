@@ -224,6 +224,7 @@ def _write_predictions(
         "label": names[task.classes[kept]].tolist(),
         "fold": task.split.folds[kept],
         "group": task.split.groups[kept],
+        "unit": task.units.of_tile,
     }
     columns |= {how: names[guess].tolist() for how, guess in predictions.items()}
     write_table(out / "predictions.parquet", pa.table(columns))

@@ -234,6 +234,7 @@ def _write_predictions(out: Path, tiles: DrawnTiles, task: Task, scores: Mapping
             "tile_id": tiles.tile_ids[kept].tolist(),
             "fold": task.split.folds[kept],
             "group": task.split.groups[kept],
+            "unit": task.units.of_tile,
             "label": names[task.classes[kept]].tolist(),
             "predicted": names[each.argmax(axis=1)].tolist(),
         }

@@ -155,7 +155,7 @@ def mil(
         "results": results,
         "notes": _notes(bags, given, units, config),
     }
-    _write_predictions(out, slide_ids, given, folds, held, predictions)
+    _write_predictions(out, slide_ids, given, folds, held, units, predictions)
     write_json(out / "summary.json", summary)
     finish(out, card, {"slides": summary["slides"], "tiles": summary["tiles"], "models": len(names)})
     remove(out / PARTS_DIR)
@@ -163,7 +163,8 @@ def mil(
 
 
 def _models(config: MilConfig) -> list[str]:
-    names = list(dict.fromkeys(config.models or MODELS))
+    # In one order, whatever theirs: what the others are compared with, `FLOOR`, comes first.
+    names = [name for name in MODELS if name in (config.models or MODELS)]
     if not config.survival:
         return names
     if config.models and (unfit := [name for name in names if name in CLASSES_ONLY]):
@@ -244,6 +245,7 @@ def _write_predictions(
     given: SlideLabels,
     folds: Folds,
     held: NDArray[np.bool_],
+    units: Units,
     predictions: Mapping[str, NDArray[np.float64]],
 ) -> None:
     """One row for each model and held-out slide."""
@@ -253,6 +255,7 @@ def _write_predictions(
             "model": [model] * len(scores),
             "slide_id": slide_ids[held].tolist(),
             "group": given.sources.ids[held].tolist(),
+            "unit": units.of_tile,
             "fold": folds.outer.folds[held],
         }
         if given.times is None:

@@ -56,7 +56,14 @@ def choose_devices(device: str, devices: int | None, nodes: int) -> Devices:
         If there are none such.
     """
     gpu = on_gpu(device)
-    return Devices(gpu, devices or (torch.cuda.device_count() if gpu else 1), nodes)
+    there = torch.cuda.device_count() if gpu else 1
+    if gpu and devices and devices > there:
+        raise ConfigError(
+            f"there {'is 1 GPU' if there == 1 else f'are {there} GPUs'} here",
+            where=f"--devices {devices}",
+            remedy="ask for no more, or pass --device cpu",
+        )
+    return Devices(gpu, devices or there, nodes)
 
 
 def train(

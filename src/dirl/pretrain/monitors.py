@@ -172,7 +172,8 @@ class Log(pl.Callback):
             return
         if step % self.every_steps == 0:
             row = {name: agreed(module, name) for name in module.metrics}
-            row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+            # That of heads and last block: with layer decay those below have less.
+            row["lr"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         if step % self.look_every_steps == 0 and trainer.is_global_zero:
             module.encoder.eval()
             with torch.no_grad():
