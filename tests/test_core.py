@@ -23,7 +23,7 @@ from dirl.errors import (
     TrainingError,
     UserError,
 )
-from dirl.files import read_json, replacing, write_json
+from dirl.files import read_json, remove_parts, replacing, write_json
 from dirl.parallel import each
 
 SOURCE = Path(dirl.__file__).parent
@@ -98,6 +98,13 @@ def test_a_directory_replaces_a_directory(tmp_path):
             temporary.mkdir()
             (temporary / name).touch()
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["b"]
+
+
+def test_parts_of_a_file_are_removed_and_not_those_of_one_that_begins_alike(tmp_path):
+    for name in (".a.tar.1.part", ".a.json.22.part", ".a.b.tar.1.part", ".ab.tar.1.part", "a.tar"):
+        (tmp_path / name).touch()
+    remove_parts(tmp_path, "a")
+    assert {p.name for p in tmp_path.iterdir()} == {".a.b.tar.1.part", ".ab.tar.1.part", "a.tar"}
 
 
 def test_claim_takes_up_equal_work_and_refuses_other(tmp_path):

@@ -1,7 +1,9 @@
 """Files that are whole or absent: written under a temporary name beside their place, then renamed."""
 
+import glob
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +46,14 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path, stem: str) -> None:
+    """Remove what interrupted writers of files ``stem.EXTENSION`` left in a folder; see `replacing`."""
+    for part in folder.glob(f".{glob.escape(stem)}.*.part"):
+        # The rest of a name that only begins alike, as `a.b.tar` does like `a`, may be being written to.
+        if re.fullmatch(r"\.[a-z]+\.\d+\.part", part.name.removeprefix(f".{stem}")):
+            remove(part)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from dirl.cells.labels import LabelMaps, read_map
 from dirl.cells.named import load_segmenter
 from dirl.cells.segment import cells
 from dirl.config import CellsConfig, TileConfig
-from dirl.errors import ConfigError, PartlyFailedError
+from dirl.errors import ConfigError, PartlyFailedError, StoreError
 from dirl.files import read_json
 from dirl.pretrain.prior import make_prior
 from dirl.store.build import tile
@@ -184,6 +184,18 @@ def test_a_slide_without_a_map_is_named_and_the_others_are_done(store, truth, tm
     (tmp_path / "maps" / f"{some}.png").unlink()
     save(tmp_path / "maps" / "two.png", truth["two"])
     expect(store, own(store, tmp_path / "maps"), truth)
+    (tmp_path / "maps" / "two.png").unlink()  # withdrawn: its cells are the user's no longer
+    with pytest.raises(PartlyFailedError, match="holds nothing for two"):
+        own(store, tmp_path / "maps")
+    with pytest.raises(StoreError, match="no cells of labels for"):
+        TileStore.open(store).cells("labels")
+
+
+def test_a_picture_that_is_too_large_is_told_as_such(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", np.ones((16, 16)))
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ConfigError, match="TIFF or NPZ"):
+        read_map(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,20 @@ def test_a_folder_stands_for_its_slides_at_any_depth(tmp_path):
     assert [item.slide_id for item in find_inputs([tmp_path])] == ["b", "c"]
 
 
+def test_what_a_command_made_beside_the_slides_is_not_looked_into(tmp_path):
+    touch(tmp_path / "a.svs")
+    image(tmp_path / "store" / "pictures" / "a.jpg")
+    assert len(find_inputs([tmp_path])) == 2
+    touch(tmp_path / "store" / "card.json")
+    assert [item.slide_id for item in find_inputs([tmp_path])] == ["a"]
+
+
+def test_a_link_that_leads_nowhere_is_an_input(tmp_path):
+    touch(tmp_path / "a.svs")
+    (tmp_path / "b.svs").symlink_to(tmp_path / "gone.svs")
+    assert [item.slide_id for item in find_inputs([tmp_path])] == ["a", "b"]
+
+
 def test_plain_images_of_a_folder_are_slides(tmp_path):
     image(tmp_path / "a.png")
     image(tmp_path / "b.jpg")

@@ -97,6 +97,12 @@ def read_map(file: Path) -> tuple[NDArray[np.int32], dict[int, str]]:
             labels, names = _from_image(file), {}
     except (OSError, ValueError, SyntaxError, zipfile.BadZipFile) as error:
         raise ConfigError(f"cannot be read as labels ({error})", where=file, remedy=SAVE_IDS) from None
+    except Image.DecompressionBombError:
+        raise ConfigError(
+            "too large a picture to be read as one",
+            where=file,
+            remedy="save the map as TIFF or NPZ, or at a coarser resolution",
+        ) from None
     return _checked(labels, file), names | _from_json(classes_file(file))
 
 

@@ -1,6 +1,5 @@
 """The nuclei of every tile of a store, found on the slides that the tiles were cut from."""
 
-import glob
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,7 +21,7 @@ from dirl.cells.statistics import Statistics, statistics_file, write_statistics,
 from dirl.cells.told import Told, silent
 from dirl.config import CellsConfig
 from dirl.errors import ConfigError, DirlError, PartlyFailedError, explained
-from dirl.files import read_json, remove
+from dirl.files import read_json, remove_parts
 from dirl.parallel import each
 from dirl.progress import bar
 from dirl.store.cells import cells_dir, cells_finished, merge_cells, write_cells
@@ -157,8 +156,10 @@ def _make(
     slide_id: str,
 ) -> None:
     folder = cells_dir(tiles.path, cells_name(config))
-    for stale in folder.glob(f".{glob.escape(slide_id)}.*.part"):
-        remove(stale)
+    remove_parts(folder, slide_id)
+    # Cells of a file that changed or went are no longer the user's, even if no new one can be read.
+    (folder / f"{slide_id}.parquet").unlink(missing_ok=True)
+    statistics_file(tiles.path, cells_name(config), slide_id).unlink(missing_ok=True)
     nuclei = _Nuclei()
     draw = partial(draw_nuclei, folder / "pictures" / f"{slide_id}.png")
     told = Told(nuclei.add, draw, tick or silent)
@@ -170,9 +171,6 @@ def _make(
     else:
         items = found_tiles(tiles, slide_id, segmenter, config, told)
     statistics = Statistics(tiles.spec.mpp)
-    # Cells of a file that has changed since are no longer the user's, even if the new one cannot be read.
-    (folder / f"{slide_id}.parquet").unlink(missing_ok=True)
-    statistics_file(tiles.path, cells_name(config), slide_id).unlink(missing_ok=True)
     write_cells(tiles.path, cells_name(config), slide_id, statistics.watch(items), nuclei.columns)
     write_statistics(tiles.path, cells_name(config), slide_id, statistics.summary(nuclei.columns) | about)
 

@@ -181,12 +181,16 @@ def _dicom_slides(folder: Path, files: Iterable[Path]) -> Iterator[SlideInput]:
 
 
 def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files and folders of a folder, sorted, without hidden ones."""
+    """Files and folders of a folder, sorted, without hidden ones and those that a dirl command made.
+
+    A link that leads nowhere counts as a file, so that it is told and not passed over.
+    """
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise SlideError(f"cannot be listed ({error.strerror})", where=folder) from error
-    return [e for e in entries if e.is_file()], [e for e in entries if e.is_dir()]
+    folders = [e for e in entries if e.is_dir() and not (e / "card.json").is_file()]
+    return [e for e in entries if not e.is_dir()], folders
 
 
 def _is_input(file: Path) -> bool:

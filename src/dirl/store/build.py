@@ -1,7 +1,6 @@
 """Slides and folders of ready-made tiles into a tile store."""
 
 import errno
-import glob
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from pyarrow import ArrowException
 from dirl.card import claim, finish, new_card
 from dirl.config import TileConfig
 from dirl.errors import DirlError, PartlyFailedError, SlideError, StoreError, explained
-from dirl.files import read_json, remove, write_json
+from dirl.files import read_json, remove, remove_parts, write_json
 from dirl.parallel import each
 from dirl.progress import bar
 from dirl.slides.cohort import SlideInput, TilesInput, find_inputs, lay_over, source_digest
@@ -108,8 +107,7 @@ def tile(
 
 
 def _make(out: Path, config: TileConfig, item: SlideInput | TilesInput) -> None:
-    for stale in (out / "tiles").glob(f".{glob.escape(item.slide_id)}.*.part"):
-        remove(stale)
+    remove_parts(out / "tiles", item.slide_id)
     if isinstance(item, TilesInput):
         write_ready(out, config, item)
     else:
