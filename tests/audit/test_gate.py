@@ -84,6 +84,13 @@ def test_encoders_of_the_same_weights_are_judged_each_by_what_it_sees(
     assert found["oracle"].accuracy["encoder"] == 1 > found["itself"].accuracy["encoder"]
 
 
+def test_a_control_that_several_share_is_embedded_once(store: Path, runs: tuple[Path, Path]) -> None:
+    tiles, (encoder, *_) = views(store, runs)
+    shared = replace(encoder, model=Oracle(24), name="shared")
+    gates([(replace(encoder, name="a"), shared), (replace(encoder, name="b"), shared)], tiles, 50)
+    assert isinstance(shared.model, Oracle) and shared.model.calls == 2 * tiles.repeats  # two views each
+
+
 def test_a_loss_that_does_not_fall_fails(
     store: Path, runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

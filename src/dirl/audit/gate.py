@@ -136,11 +136,14 @@ def gates(
         return {
             one.name: Gate(False, count, {}, nothing, nothing, _loss(one.run), (reason,)) for one, _ in pairs
         }
-    embedders = [partial(embed, encoder) for pair in pairs for encoder in pair]
-    colour, *hits = _hits([colour_statistics, *embedders], tiles, advance)
+    # Each once, since many share a control; not by weights, as equal ones may see other pixels.
+    once = {id(encoder): encoder for pair in pairs for encoder in pair}
+    embedders = [partial(embed, encoder) for encoder in once.values()]
+    colour, *found = _hits([colour_statistics, *embedders], tiles, advance)
+    hits = dict(zip(once, found, strict=True))
     return {
-        one.name: _judge(one, ours, untrained, colour, tiles, resamples)
-        for (one, _), ours, untrained in zip(pairs, hits[::2], hits[1::2], strict=True)
+        one.name: _judge(one, hits[id(one)], hits[id(control)], colour, tiles, resamples)
+        for one, control in pairs
     }
 
 

@@ -145,7 +145,7 @@ def make_split(
     used = given if wanted in ("auto", "given") else None
     if sources is None and colours is None and used is not None:
         # Nothing is known of the tiles but their folds, which need no more.
-        scheme, groups = "tiles", np.arange(len(classes))
+        groups = np.arange(len(classes))
     elif sources is None or wanted == "stain":
         if colours is None:
             raise ConfigError(
