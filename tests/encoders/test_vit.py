@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch.nn.attention import sdpa_kernel
 
 from dirl.config import EncoderConfig
 from dirl.encoders.vit import ViT, block_with_regions
 from dirl.errors import EncoderError
+from dirl.pretrain.engine import ATTENTION
 
 SMALL = EncoderConfig(name="vit_tiny_patch16_224", patch_px=8, width=48, depth=2, heads=3)
 
@@ -28,6 +30,27 @@ def test_tokens_are_timms(encoder):
     torch.testing.assert_close(out.cls, tokens[:, 0])
     torch.testing.assert_close(out.patches, tokens[:, 1:])
     assert out.grid == (4, 4) and out.registers.shape == (2, 0, 48) and out.regions is None
+
+
+@pytest.mark.gpu
+def test_fused_attention_has_the_gradients_of_the_explicit_one_in_half_precision():
+    def gradient(fused):
+        torch.manual_seed(0)
+        encoder = ViT(SMALL, view_px=128).cuda()
+        encoder.use_fused_attention(fused)
+        images, coverage = (
+            torch.rand(64, 3, 128, 128).cuda(),
+            (torch.rand(64, 2, 16, 16) - 0.4).clamp(0).cuda(),
+        )
+        with torch.autocast("cuda", torch.bfloat16):
+            out = encoder(images, coverage)
+            loss = out.regions.float().square().mean() + (out.cls.float()[:, :24] - 1).square().mean()
+        loss.backward()
+        return torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None])
+
+    with sdpa_kernel(ATTENTION):
+        fused, explicit = gradient(True), gradient(False)
+    assert (fused - explicit).norm() < 0.02 * explicit.norm()
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -2,6 +2,7 @@
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info
 
 from dirl.evaluate.linear import COSTS, linear_scores
 
@@ -49,3 +50,16 @@ def test_a_class_without_examples_and_a_constant_feature():
     scores, _ = linear_scores(x[:100], y[:100] + 1, x[100:], np.arange(100) < 20, 5)
     assert (scores[:, [0, 4]] == 0).all()
     np.testing.assert_allclose(scores.sum(1), 1)
+
+
+def test_small_parts_are_fitted_by_one_thread(monkeypatch):
+    seen, fit = [], LogisticRegression.fit
+
+    def watched(self, *given):
+        seen.extend(one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas")
+        return fit(self, *given)
+
+    monkeypatch.setattr(LogisticRegression, "fit", watched)
+    rng = np.random.default_rng(0)
+    linear_scores(rng.normal(size=(20, 3)), np.arange(20) % 2, rng.normal(size=(4, 3)), np.arange(20) < 6, 2)
+    assert seen and {*seen} == {1}

@@ -96,3 +96,9 @@ def test_a_gpu_trains(small_store, recipe, tmp_path):
     mine = gentle(recipe, "byol")
     done = pretrain(mine, small_store, tmp_path / "run", device="cuda", quiet=True)
     assert done.finished and weights(done.path)
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_region_rows_in_half_precision(small_store, recipe, tmp_path):
+    rows = with_(recipe, precision="bf16-mixed", dense={"weight": 1.0, "extract": "cls"})
+    assert pretrain(rows, small_store, tmp_path / "run", device="cuda", quiet=True).finished

@@ -23,7 +23,7 @@ from dirl.pretrain.build import seeded
 from dirl.pretrain.data import held_out
 from dirl.pretrain.engine import choose_devices
 from dirl.pretrain.logs import MetricsCsv, read_metrics
-from dirl.pretrain.module import spread_metrics
+from dirl.pretrain.module import PretrainModule, spread_metrics
 from dirl.pretrain.monitors import Checkpoint
 from dirl.pretrain.run import load_run, pretrain
 from dirl.pretrain.signals import CAUGHT
@@ -65,6 +65,19 @@ def test_the_rate_that_is_logged_is_that_of_the_last_block(small_store, recipe, 
         run = pretrain(short, small_store, tmp_path / str(decay), device="cpu", quiet=True)
         rates.append([row["lr"] for row in read_metrics(run.path / "metrics.csv")])
     assert rates[0] == rates[1]
+
+
+def test_training_leaves_cudnns_attention_out_and_puts_it_back(small_store, recipe, tmp_path, monkeypatch):
+    seen, step = [], PretrainModule.training_step
+
+    def watched(self, *given):
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return step(self, *given)
+
+    monkeypatch.setattr(PretrainModule, "training_step", watched)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    pretrain(with_(recipe, steps=2), small_store, tmp_path / "run", device="cpu", quiet=True)
+    assert seen == [False, False] and torch.backends.cuda.cudnn_sdp_enabled() == before
 
 
 def test_more_gpus_than_there_are_is_the_users_mistake(monkeypatch):

@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dirl.config import PretrainRecipe
 from dirl.errors import ConfigError, TrainingError
@@ -21,6 +22,9 @@ from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.monitors import Bar, Checkpoint, Guard, Log, PriorWatch
 from dirl.pretrain.signals import Signals
 from dirl.store.dataset import TileStore
+
+# Not cuDNN's: in half precision its gradients were wrong, see docs/decisions/0016.
+ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def train(
         int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]) if last.exists() else 0
     )
     tensorboard = TensorBoardLogger(out, name="", version="tensorboard", purge_step=start or None)
-    with _quiet_lightning(), _memory_explained(recipe, where.ranks):
+    with _quiet_lightning(), _memory_explained(recipe, where.ranks), sdpa_kernel(ATTENTION):
         trainer = pl.Trainer(
             accelerator="gpu" if where.gpu else "cpu",
             devices=where.each,
