@@ -134,6 +134,29 @@ def claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card:
     StoreError
         If the directory was made with other settings or by another stage, or holds files that are not ours.
     """
+    earlier = allowed(directory, card, overwrite=overwrite)
+    if earlier is not None:
+        return earlier
+    if (directory / "card.json").exists():
+        _empty(directory, read_card(directory))
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "card.json", asdict(card))
+    return card
+
+
+def allowed(directory: Path, card: Card, *, overwrite: bool = False) -> Card | None:
+    """Whether `claim` would take a directory, without a change to it.
+
+    Returns
+    -------
+    Card or None
+        The card of what would be taken up; None where all is to be made.
+
+    Raises
+    ------
+    StoreError
+        As `claim` does.
+    """
     if (directory / "card.json").exists():
         earlier = read_card(directory)
         if earlier.stage != card.stage:
@@ -150,14 +173,11 @@ def claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card:
                 where=directory,
                 remedy="name another directory, or pass --overwrite to replace it",
             )
-        _empty(directory, earlier)
     elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise StoreError(
             "exists and was not made by dirl", where=directory, remedy="name a new or an empty directory"
         )
-    directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / "card.json", asdict(card))
-    return card
+    return None
 
 
 def finish(directory: Path, card: Card, counts: Mapping[str, Any]) -> Card:

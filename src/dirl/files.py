@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under a temporary name beside their place, then renamed."""
 
+import errno
 import glob
 import json
 import os
@@ -9,6 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+# The disk is full, or nobody may write to it.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+
+
+def no_room(error: Exception) -> bool:
+    """Whether an error says that nothing else can be written either."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 @contextmanager

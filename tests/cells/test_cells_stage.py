@@ -1,5 +1,6 @@
 """Cells of a store: found on the slide, cut by the tiles, whole or absent."""
 
+import errno
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 from PIL import Image
 
+from dirl.cells import segment
 from dirl.cells.hematoxylin import Hematoxylin
 from dirl.cells.named import cells_name, load_segmenter
 from dirl.cells.nuclei import NucleiMask
@@ -20,6 +22,7 @@ from dirl.errors import ConfigError, PartlyFailedError, SlideError, StoreError
 from dirl.slides.slide import open_slide, read
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.build import tile
+from dirl.store.cells import cells_finished
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write
 
@@ -216,6 +219,23 @@ def test_a_slide_that_is_gone_is_named_and_the_others_are_done(slides, tmp_path)
         TileStore.open(out).cells("hematoxylin")
     shutil.copy(slides / "two.tiff", here)
     assert len(cells(out, CONFIG, quiet=True)) == len(TileStore.open(out))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC])
+def test_a_file_that_cannot_be_read_stops_its_slide_and_a_full_disk_all(store, monkeypatch, number):
+    for name in ("one", "two"):
+        (store.path / "cells" / "hematoxylin" / f"{name}.parquet").unlink()
+    written = segment.write_cells
+
+    def failing(root, cells, slide_id, *given):
+        if slide_id == "one":
+            raise OSError(number, "no", "file")
+        return written(root, cells, slide_id, *given)
+
+    monkeypatch.setattr(segment, "write_cells", failing)
+    with pytest.raises(OSError if number == errno.ENOSPC else PartlyFailedError):
+        cells(store.path, CONFIG, quiet=True)
+    assert cells_finished(store.path, "hematoxylin", "two") == (number != errno.ENOSPC)
 
 
 def test_the_only_slide_gone_is_the_error_itself(slides, tmp_path):

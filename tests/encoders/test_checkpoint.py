@@ -123,6 +123,10 @@ def test_timm_folder(run: Path, tmp_path: Path) -> None:
 def test_hugging_face_without_weights(tmp_path: Path) -> None:
     config = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 28}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "dinov2", "patch_size": 14} | config))
+    with pytest.warns(UserWarning, match=r"no preprocessor_config\.json .* by the mean \(0\.485"):
+        load_encoder(f"hf:{tmp_path},weights=random")
+    normalisation = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(normalisation))
     encoder = load_encoder(f"hf:{tmp_path},weights=random")
     assert encoder.name == f"{tmp_path.name} (random)" and encoder.patch_px == 14
     with pytest.raises(EncoderError, match=r"holds no model\.safetensors"):

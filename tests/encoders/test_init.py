@@ -246,15 +246,15 @@ def write_hf(folder: Path, kind: str = "vit", **changes: object) -> str:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": kind} | HF | more | changes))
     save_file(to_hf(source(**arguments).state_dict(), kind), folder / "model.safetensors")
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]})
+    )
     return f"hf:{folder}"
 
 
 def test_hugging_face_folder_without_transformers(tmp_path: Path) -> None:
     encoder = target()
     spec = write_hf(tmp_path / "vit")
-    (tmp_path / "vit" / "preprocessor_config.json").write_text(
-        json.dumps({"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]})
-    )
     report = initialise(encoder, spec)
     same(encoder, source())
     assert not report.missing and not report.unexpected and not report.resampled

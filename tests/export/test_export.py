@@ -168,7 +168,18 @@ def test_done_again_and_otherwise(make_run: MakeRun, tmp_path: Path, monkeypatch
     monkeypatch.setattr(to_timm, "write", None)
     assert export(run, out, to="timm") == first
     export(run, out, to="hf", overwrite=True)
-    assert not (out / ".work").exists() and (out / "preprocessor_config.json").exists()
+    assert (out / "preprocessor_config.json").exists()
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
+
+
+def test_what_is_refused_leaves_an_earlier_export_as_it_was(make_run: MakeRun, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    clip = make_run("clip", name="vit_base_patch16_clip_224")
+    export(clip, out, to="timm")
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    with pytest.raises(EncoderError, match="cannot express it"):
+        export(clip, out, to="hf", overwrite=True)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
 def test_a_model_that_differs_is_not_put_in_place(

@@ -6,7 +6,7 @@ from PIL import Image
 from scipy import ndimage
 
 from dirl.slides.slide import open_slide
-from dirl.slides.tissue import find_tissue, glass_colour, tissue_pixels
+from dirl.slides.tissue import find_tissue, glass_colour, low_power, tissue_pixels
 from dirl.synthetic import draw
 
 SIZE_PX = 1024
@@ -43,6 +43,22 @@ def test_the_mask_covers_tissue_and_no_glass(mask, rgb):
     assert not found[:8].any()
     assert mask.mpp == 8
     assert mask.white == pytest.approx((243, 241, 243), abs=3)
+
+
+def test_a_slide_of_one_level_is_read_in_parts(rgb, tmp_path, monkeypatch):
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    slide = open_slide(tmp_path / "a.png", 0.5)
+    whole = low_power(slide, 8)
+    monkeypatch.setattr("dirl.slides.tissue.READ_PX", 100)
+    areas, read_level = [], slide.read_level
+
+    def watched(level, x, y, w, h):
+        areas.append(w * h)
+        return read_level(level, x, y, w, h)
+
+    monkeypatch.setattr(slide, "read_level", watched)
+    np.testing.assert_array_equal(low_power(slide, 8), whole)
+    assert len(areas) > 100 and max(areas) <= 100**2
 
 
 def test_ink_is_left_out(mask, rgb):

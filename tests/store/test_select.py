@@ -10,6 +10,7 @@ from dirl.card import read_card
 from dirl.config import TileConfig, make
 from dirl.errors import ConfigError
 from dirl.features.embed import embed
+from dirl.pretrain.monitors import Checkpoint
 from dirl.pretrain.run import pretrain
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
@@ -118,6 +119,23 @@ def test_no_share(small_store, tmp_path, share) -> None:
     with pytest.raises(ConfigError, match=r"--select: cannot keep a share of"):
         embed(ENCODER, small_store, tmp_path / "f", select=share, device="cpu", quiet=True)
     assert not (tmp_path / "f").exists()
+
+
+def test_a_run_selects_once(small_store, recipe, tmp_path, monkeypatch) -> None:
+    chosen = make(type(recipe), recipe.model_dump() | {"select": 0.5, "steps": 4})
+    whole = pretrain(chosen, small_store, tmp_path / "whole", device="cpu", quiet=True)
+
+    def interrupt(*given):
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(Checkpoint, "on_train_batch_end", interrupt)
+    with pytest.raises(RuntimeError, match="power cut"):
+        pretrain(chosen, small_store, tmp_path / "cut", device="cpu", quiet=True)
+    monkeypatch.undo()
+    monkeypatch.setattr("dirl.pretrain.run.select_tiles", None)
+    cut = pretrain(chosen, small_store, tmp_path / "cut", device="cpu", quiet=True)
+    assert cut.finished and cut.metrics == whole.metrics
+    assert read_card(cut.path).counts == read_card(whole.path).counts
 
 
 def test_features_and_a_run_of_a_selection_say_so(small_store, recipe, tmp_path) -> None:

@@ -142,6 +142,26 @@ def test_another_slide_of_the_same_name_is_refused(store, slides, tmp_path):
         tile([tmp_path / "one.tiff"], store.path, CONFIG, quiet=True)
 
 
+def test_a_slide_added_beside_one_of_its_name_is_still_itself(slides, tmp_path):
+    for centre, name in (("a", "one"), ("b", "two")):
+        (tmp_path / centre).mkdir()
+        shutil.copy(slides / f"{name}.tiff", tmp_path / centre / "s.tiff")
+    tile([tmp_path / "a"], tmp_path / "store", CONFIG, quiet=True)
+    store = tile([tmp_path / "a", tmp_path / "b"], tmp_path / "store", CONFIG, quiet=True)
+    assert set(store.slides) == {"s", "b_s"}
+    again = tile([tmp_path / "a", tmp_path / "b"], tmp_path / "store", CONFIG, quiet=True)
+    assert again.digest == store.digest
+
+
+def test_slides_whose_tiles_would_have_the_same_names_are_refused(slides, tmp_path):
+    for name, as_ in (("one", "s.1"), ("two", "s_1")):
+        shutil.copy(slides / f"{name}.tiff", tmp_path / f"{as_}.tiff")
+    tile([tmp_path / "s.1.tiff"], tmp_path / "store", CONFIG, quiet=True)
+    with pytest.raises(StoreError, match=r"s_1\.tiff: its tiles would have the names of those of .* s\.1"):
+        tile([tmp_path / "s_1.tiff"], tmp_path / "store", CONFIG, quiet=True)
+    assert set(TileStore.open(tmp_path / "store").slides) == {"s.1"}
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
 def test_an_interrupted_run_leaves_no_half_slide_and_is_taken_up(slides, tmp_path, monkeypatch, error, made):
     done = []
@@ -273,6 +293,13 @@ def test_ready_made_tiles_beside_slides_must_fit(tmp_path, slides):
     with pytest.raises(SlideError, match=r"64 px at 1 µm/px beside slides.*--size 64 --mpp 1"):
         tile([folder, slides / "one.tiff"], tmp_path / "s", TileConfig(mpp_override=1.0), quiet=True)
     assert not (tmp_path / "s").exists()
+
+
+def test_slides_beside_ready_made_tiles_keep_their_own_resolution(tmp_path, slides):
+    folder = class_folders(tmp_path / "classes")
+    config = TileConfig(size_px=64, mpp=1.0, mpp_override=1.0)
+    store = tile([folder, slides / "one.tiff"], tmp_path / "s", config, quiet=True)
+    assert store.slides["one"].mpp == 0.5 and store.slides["tumour"].mpp == 1.0
 
 
 def cells_of(store, slide_id, rng):

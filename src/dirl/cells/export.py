@@ -14,7 +14,7 @@ from dirl.card import claim, digest, finish, new_card
 from dirl.cells.own import first_pixel
 from dirl.cells.own_files import Grid
 from dirl.errors import ConfigError, DirlError, PartlyFailedError, explained
-from dirl.files import read_json, write_json, write_text
+from dirl.files import no_room, read_json, write_json, write_text
 from dirl.parallel import each
 from dirl.progress import bar
 from dirl.report.style import COLOURS
@@ -89,9 +89,9 @@ def cells_export(
     with bar("Writing outlines", len(tiles.slides), quiet=quiet) as advance:
         advance(len(tiles.slides) - len(todo))
         for name, result in each(partial(_write, cells, tiles, out), todo, workers):
-            if isinstance(result, OSError):
-                raise result
             if isinstance(result, Exception):
+                if no_room(result):
+                    raise result
                 failures[name] = explained(result)
             advance(note=name)
     slides = {name: read_json(_note(out, name)) for name in tiles.slides if name not in failures}

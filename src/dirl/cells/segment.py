@@ -21,7 +21,7 @@ from dirl.cells.statistics import Statistics, statistics_file, write_statistics,
 from dirl.cells.told import Told, silent
 from dirl.config import CellsConfig
 from dirl.errors import ConfigError, DirlError, PartlyFailedError, explained
-from dirl.files import read_json, remove_parts
+from dirl.files import no_room, read_json, remove_parts
 from dirl.parallel import each
 from dirl.progress import bar
 from dirl.store.cells import cells_dir, cells_finished, merge_cells, write_cells
@@ -104,9 +104,9 @@ def cells(
         # Another process tells of whole slides only.
         tick = advance if workers <= 1 else None
         for name, result in each(partial(_make, tiles, config, how, tick), todo, workers):
-            if isinstance(result, OSError):
-                raise result
             if isinstance(result, Exception):
+                if no_room(result):
+                    raise result
                 failures[name] = explained(result, tiles.slides[name].path)
             advance(0 if tick else int((tiles.slide_ids == name).sum()), note=name)
     index = merge_cells(store, segmenter_name)

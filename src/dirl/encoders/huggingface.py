@@ -5,6 +5,7 @@ Names and settings were read off the files of transformers 5.23 (``ViTModel``, `
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +187,13 @@ def _normalisation(name: str, kind: str) -> tuple[tuple[float, ...], tuple[float
         found = read_json(_file(name, "preprocessor_config.json"))
         return tuple(found["image_mean"]), tuple(found["image_std"])
     except (EncoderError, KeyError):
-        return HALF if kind == "vit" else IMAGENET
+        mean, std = HALF if kind == "vit" else IMAGENET
+        warnings.warn(
+            f"hf:{name}: no preprocessor_config.json with image_mean and image_std; normalised as most models "
+            f"of its type are, by the mean {mean} and the deviation {std}",
+            stacklevel=2,
+        )
+        return mean, std
 
 
 def _file(name: str, file: str) -> Path:

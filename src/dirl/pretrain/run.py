@@ -17,7 +17,7 @@ from dirl.config import ObjectiveConfig, PretrainRecipe, to_yaml
 from dirl.encoders.vit import ViT
 from dirl.encoders.weights import weights_digest
 from dirl.errors import StoreError, TrainingError
-from dirl.files import write_json, write_text
+from dirl.files import read_json, write_json, write_text
 from dirl.objectives.load import load_objective
 from dirl.pretrain.build import build
 from dirl.pretrain.checks import check, check_local_views, warn_if_coarse, warn_of_start
@@ -28,9 +28,9 @@ from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.prior import Prior, make_prior
 from dirl.pretrain.quality import know
-from dirl.pretrain.trackers import make_tracker
+from dirl.pretrain.trackers import check_tracker, make_tracker
 from dirl.store.dataset import TileStore
-from dirl.store.select import select_tiles
+from dirl.store.select import Selection, select_tiles
 
 CLAIM_SECONDS = 60
 RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
@@ -44,7 +44,8 @@ class Run:
     Attributes
     ----------
     path
-        Its directory: ``encoder/``, ``recipe.yaml``, ``metrics.csv``, ``last.ckpt``, ``card.json``.
+        Its directory: ``encoder/``, ``recipe.yaml``, ``metrics.csv``, ``last.ckpt``, ``card.json``; with
+        ``select`` the numbers of the tiles in ``selection.json``.
     steps
         Steps trained.
     finished
@@ -113,7 +114,8 @@ def pretrain(
     """
     tiles = TileStore.open(store)
     where = choose_devices(device, devices, nodes)
-    tracker = None if logger is None else make_tracker(logger, out)
+    if logger is not None:
+        check_tracker(logger)
     kind, settings = load_objective(recipe.objective)
     recipe = recipe.model_copy(
         update={"objective": ObjectiveConfig(name=recipe.objective.name, **settings.model_dump())}
@@ -131,16 +133,17 @@ def pretrain(
         inputs["init"] = weights_digest(student.encoder.vit)
     kept = np.flatnonzero(~held_out(list(tiles.tile_ids), recipe.holdout, recipe.seed))
     counts: dict[str, Any] = {"steps": recipe.steps, "held_out": len(tiles) - len(kept)}
-    if recipe.select is not None:
-        hidden = quiet or get_rank() > 0
-        selection = select_tiles(tiles, recipe.select, recipe.seed, kept, workers=workers, quiet=hidden)
-        kept, counts["selected"] = selection.numbers, selection.counts()
     loader = partial(_loader, tiles, prior, kept, recipe, workers, where.gpu)
     loader(0, 0, where.ranks)  # refuses a batch that cannot be filled
     card = _claim(out, new_card("pretrain", recipe.model_dump(mode="json"), inputs), overwrite)
     if card.finished:
         return _finished(out, recipe)
     write_text(out / "recipe.yaml", to_yaml(recipe))
+    if recipe.select is not None:
+        selection = _selected(out, tiles, recipe.select, recipe.seed, kept, workers, quiet)
+        kept, counts["selected"] = selection.numbers, selection.counts()
+        loader = partial(_loader, tiles, prior, kept, recipe, workers, where.gpu)
+        loader(0, 0, where.ranks)
     if student.init is not None:
         write_json(out / "init.json", asdict(student.init))
         warn_of_start(recipe, student.init)
@@ -157,6 +160,7 @@ def pretrain(
         student.disentangle,
         None if prior is None else know(prior),
     )
+    tracker = None if logger is None else make_tracker(logger, out, card.started)
     trainer = train(module, recipe, tiles, out, where, quiet, tracker)
     if trainer.global_step < recipe.steps:
         return Run(out, trainer.global_step, False, _last_metrics(out))
@@ -213,6 +217,27 @@ def _loader(
         kept, recipe.batch // parts, recipe.steps * parts, recipe.seed, start * parts, rank, ranks, centres
     )
     return make_loader(TileBatches(tiles, prior), order, workers, pin)
+
+
+def _selected(
+    out: Path,
+    tiles: TileStore,
+    share: float,
+    seed: int,
+    kept: NDArray[np.int64],
+    workers: int,
+    quiet: bool,
+) -> Selection:
+    """Let the first of several processes select, once for a run: every tile is read for it."""
+    file = out / "selection.json"
+    if not get_rank() and not file.exists():
+        chosen = select_tiles(tiles, share, seed, kept, workers=workers, quiet=quiet)
+        write_json(file, {"numbers": chosen.numbers.tolist(), "slides": chosen.slides})
+    while not file.exists():
+        time.sleep(0.1)
+    found = read_json(file)
+    slides = {slide: (part, of) for slide, (part, of) in found["slides"].items()}
+    return Selection(np.array(found["numbers"], np.int64), slides)
 
 
 def _saved(recipe: PretrainRecipe, checkpoint: Path) -> ViT:

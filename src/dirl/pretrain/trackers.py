@@ -12,7 +12,22 @@ from dirl.card import digest
 from dirl.errors import ConfigError
 
 
-def make_tracker(name: str, out: Path) -> Logger:
+def check_tracker(name: str) -> None:
+    """Refuse a tracker that there is not.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of this name, or its extra is not installed.
+    """
+    if name not in TRACKERS:
+        remedy = f"use {' or '.join(TRACKERS)}; metrics.csv and TensorBoard are always written"
+        raise ConfigError("no such tracker", where=f"--logger {name}", remedy=remedy)
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(f"needs {name}", where=f"--logger {name}", remedy=f"pip install 'dirl[{name}]'")
+
+
+def make_tracker(name: str, out: Path, started: str) -> Logger:
     """Make the tracker of a run.
 
     Its own environment variables say where it writes to and who is logged in; the project is ``dirl`` unless
@@ -24,31 +39,24 @@ def make_tracker(name: str, out: Path) -> Logger:
         ``wandb`` or ``mlflow``, which is also the extra that it needs.
     out
         Directory of the run.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such tracker, or its extra is not installed.
+    started
+        When it was begun, as its card says.
     """
-    if name not in TRACKERS:
-        remedy = f"use {' or '.join(TRACKERS)}; metrics.csv and TensorBoard are always written"
-        raise ConfigError("no such tracker", where=f"--logger {name}", remedy=remedy)
-    if importlib.util.find_spec(name) is None:
-        raise ConfigError(f"needs {name}", where=f"--logger {name}", remedy=f"pip install 'dirl[{name}]'")
-    return TRACKERS[name](out)
+    return TRACKERS[name](out, started)
 
 
-def _wandb(out: Path) -> Logger:
-    # An id of its own, so that the run goes on there, too, when it is resumed.
+def _wandb(out: Path, started: str) -> Logger:
+    # An id of its own: a run that is resumed goes on there, too, and one that replaces it does not.
     project = os.environ.get("WANDB_PROJECT", "dirl")
-    return WandbLogger(name=out.name, project=project, id=digest(str(out.resolve())), save_dir=out)
+    name = digest(f"{out.resolve()} {started}")
+    return WandbLogger(name=out.name, project=project, id=name, save_dir=out)
 
 
-def _mlflow(out: Path) -> Logger:
+def _mlflow(out: Path, started: str) -> Logger:
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "dirl")
     # As MLflow itself has it by now; Lightning's own choice, a folder, is refused by its newer versions.
     place = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     return MLFlowLogger(experiment_name=experiment, run_name=out.name, tracking_uri=place)
 
 
-TRACKERS: Mapping[str, Callable[[Path], Logger]] = {"wandb": _wandb, "mlflow": _mlflow}
+TRACKERS: Mapping[str, Callable[[Path, str], Logger]] = {"wandb": _wandb, "mlflow": _mlflow}

@@ -149,7 +149,7 @@ def read(
     downsample = mpp / slide.info.mpp
     check_resolution(slide.info, mpp, allow_upsample=allow_upsample)
     levels = slide.info.level_downsamples
-    level = max((i for i, d in enumerate(levels) if d <= downsample * (1 + SAME_MPP)), default=0)
+    level = level_for(slide.info, mpp)
     step = downsample / levels[level]
     x, y = x0 / levels[level], y0 / levels[level]
     # Bicubic enlargement looks two pixels beyond the box.
@@ -168,6 +168,12 @@ def read(
         return np.asarray(enlarged)
     means = _area_means(_area_means(pixels, y, step, h_px, axis=0), x, step, w_px, axis=1)
     return (means + 0.5).astype(np.uint8)
+
+
+def level_for(info: SlideInfo, mpp: float) -> int:
+    """Return the coarsest level that is at least as fine as a resolution; 0 where none is."""
+    downsample = mpp / info.mpp * (1 + SAME_MPP)
+    return max((i for i, d in enumerate(info.level_downsamples) if d <= downsample), default=0)
 
 
 def check_resolution(info: SlideInfo, mpp: float, *, allow_upsample: bool = False) -> None:

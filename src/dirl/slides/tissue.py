@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.morphology import remove_small_holes, remove_small_objects
 
-from dirl.slides.slide import Slide, read
+from dirl.slides.slide import Slide, level_for, read
 
 MASK_MPP = 8.0
-BLOCK_PX = 512  # of the mask, read at a time, so that a slide of one level is never held whole
+BLOCK_PX = 512  # of the mask, read at a time
+READ_PX = 8192  # of a level, at most, so that a slide of one level is never held whole
 WHITE = (255.0, 255.0, 255.0)
 MIN_GLASS = 210  # of each channel
 
@@ -109,9 +110,11 @@ def low_power(slide: Slide, mpp: float) -> NDArray[np.uint8]:
     width, height = (int(np.ceil(side * slide.info.mpp / mpp)) for side in slide.info.size_px)
     image = np.empty((height, width, 3), np.uint8)
     scale = mpp / slide.info.mpp
-    for y in range(0, height, BLOCK_PX):
-        for x in range(0, width, BLOCK_PX):
-            h, w = min(BLOCK_PX, height - y), min(BLOCK_PX, width - x)
+    step = scale / slide.info.level_downsamples[level_for(slide.info, mpp)]
+    block = max(1, min(BLOCK_PX, int(READ_PX / step)))
+    for y in range(0, height, block):
+        for x in range(0, width, block):
+            h, w = min(block, height - y), min(block, width - x)
             image[y : y + h, x : x + w] = read(slide, x * scale, y * scale, w, h, mpp, allow_upsample=True)
     return image
 

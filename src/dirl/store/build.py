@@ -1,7 +1,7 @@
 """Slides and folders of ready-made tiles into a tile store."""
 
-import errno
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,18 +11,16 @@ from pyarrow import ArrowException
 from dirl.card import claim, finish, new_card
 from dirl.config import TileConfig
 from dirl.errors import DirlError, PartlyFailedError, SlideError, StoreError, explained
-from dirl.files import read_json, remove, remove_parts, write_json
+from dirl.files import no_room, read_json, remove, remove_parts, write_json
 from dirl.parallel import each
 from dirl.progress import bar
 from dirl.slides.cohort import SlideInput, TilesInput, find_inputs, lay_over, source_digest
 from dirl.slides.openslide import MPP_REMEDY
 from dirl.slides.slide import SAME_MPP
+from dirl.slides.tiling import key
 from dirl.store.dataset import TileStore
 from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, check_shards, merge, to_record
 from dirl.store.tiles import image_side, restate, write_ready, write_slide
-
-# No other slide can be written either.
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 def tile(
@@ -85,13 +83,13 @@ def tile(
     config = _resolve(config, found)
     card = claim(out, new_card("tile", config.model_dump()), overwrite=overwrite)
     todo, failures = _sort_out(out, found)
-    make = partial(_make, out, config)
+    make = partial(_make, out, config, _of_slides(config, found))
     with bar("Tiling", len(found), quiet=quiet) as advance:
         advance(len(found) - len(todo))
         for item, result in each(make, todo, workers):
-            if isinstance(result, OSError) and result.errno in NO_ROOM:
-                raise result
             if isinstance(result, Exception):
+                if no_room(result):
+                    raise result
                 failures[item.slide_id] = explained(result, item.path)
             advance(note=item.slide_id)
     index = merge((out / "tiles").glob("*.parquet"), out / INDEX, TILES_SCHEMA)
@@ -106,12 +104,18 @@ def tile(
     return TileStore(out)
 
 
-def _make(out: Path, config: TileConfig, item: SlideInput | TilesInput) -> None:
+def _make(out: Path, ready: TileConfig, slides: TileConfig, item: SlideInput | TilesInput) -> None:
     remove_parts(out / "tiles", item.slide_id)
     if isinstance(item, TilesInput):
-        write_ready(out, config, item)
+        write_ready(out, ready, item)
     else:
-        write_slide(out, config, item)
+        write_slide(out, slides, item)
+
+
+def _of_slides(config: TileConfig, found: Sequence[SlideInput | TilesInput]) -> TileConfig:
+    """Let slides keep their own resolution where the one that is given is that of ready-made tiles."""
+    ready = any(isinstance(item, TilesInput) for item in found)
+    return config.model_copy(update={"mpp_override": None}) if ready else config
 
 
 def _resolve(config: TileConfig, found: Sequence[SlideInput | TilesInput]) -> TileConfig:
@@ -140,7 +144,19 @@ def _sort_out(
     """What is still to do, and what cannot be done since the name stands for something else already."""
     todo: list[SlideInput | TilesInput] = []
     failures: dict[str, DirlError] = {}
+    there = [to_record(record) for record in read_json(out / SLIDES)] if (out / SLIDES).is_file() else []
+    names, keys = {one.path: one.slide_id for one in there}, {key(one.slide_id): one for one in there}
     for item in found:
+        # Beside others of its name a slide is called otherwise than it was alone.
+        item = replace(item, slide_id=names.get(item.path, item.slide_id))
+        same = keys.get(key(item.slide_id))
+        if same is not None and same.slide_id != item.slide_id:
+            failures[item.slide_id] = StoreError(
+                f"its tiles would have the names of those of the slide {same.slide_id} in {out}",
+                where=item.path,
+                remedy="rename one of the two, or make the store anew with --overwrite",
+            )
+            continue
         index = out / "tiles" / f"{item.slide_id}.parquet"
         try:
             check_shards(out, pq.read_table(index))
