@@ -46,19 +46,9 @@ def normalised_entropy(p: Tensor) -> Tensor:
     return entropy(p) / math.log(p.shape[-1])
 
 
-def effective_tokens(p: Tensor) -> Tensor:
-    """Exponential of the entropy: 1 for one token, n for uniform."""
-    return entropy(p).exp()
-
-
 def participation(p: Tensor) -> Tensor:
     """Inverse of the sum of squares: 1 for one token, n for uniform."""
     return 1 / p.square().sum(-1)
-
-
-def gini(p: Tensor) -> Tensor:
-    """Mean absolute difference of all n² pairs over twice the mean: 0 for uniform, 1 - 1/n for one token."""
-    return _gini(_ascending(p))
 
 
 def hoyer(p: Tensor) -> Tensor:
@@ -68,18 +58,14 @@ def hoyer(p: Tensor) -> Tensor:
     return (root - 1 / length) / (root - 1)
 
 
-def top_mass(p: Tensor, share: float) -> Tensor:
-    """Mass of the largest `share` of the tokens, rounded up to a whole token."""
-    return _top_mass(_ascending(p), share)
-
-
-def tokens_for_mass(p: Tensor, mass: float) -> Tensor:
-    """Fewest tokens that hold `mass`, as a share of n."""
-    return _tokens_for_mass(_ascending(p), mass)
-
-
 def spread(p: Tensor) -> dict[str, Tensor]:
-    """All of the above, by name: sorted once, and its logarithms taken once."""
+    """All measures of one map's spread, by name: sorted once, and its logarithms taken once.
+
+    Those above, and ``effective_tokens``, the exponential of the entropy (1 for one token, n for uniform),
+    also as a share of n; ``gini``, the mean absolute difference of all n² pairs over twice the mean (0 for
+    uniform, 1 - 1/n for one token); ``topX_mass``, what the largest X % of the tokens hold, rounded up to a
+    whole token; ``tokensX``, the fewest tokens that hold X % of the mass, as a share of n.
+    """
     bits, rising, n = entropy(p), _ascending(p), p.shape[-1]
     return {
         "entropy": bits / math.log(n),
@@ -155,26 +141,6 @@ def region_attention(p: Tensor, coverage: Tensor) -> Tensor:
     return torch.einsum("t...n,trn->t...r", p, coverage)
 
 
-def region_enrichment(attention: Tensor, area: Tensor, min_area: float) -> Tensor:
-    """log2 of attention over area, both summed over the tiles: 0 is in proportion to area.
-
-    Parameters
-    ----------
-    attention : Tensor of shape (t, ...)
-        Attention on the region, by tile.
-    area : Tensor of shape (t,)
-        Share of the tile that the region covers.
-    min_area
-        Tiles with less of the region are left out; with none left the result is NaN.
-
-    Returns
-    -------
-    Tensor of shape (...)
-    """
-    enough = area >= min_area
-    return (attention[enough].sum(0) / area[enough].sum()).log2()
-
-
 def relative_attention(p: Tensor, weights: Tensor) -> Tensor:
     """Attention on each nucleus relative to uniform, ``a_i = n · Σ_j w_ij p_j``.
 
@@ -230,13 +196,3 @@ def head_diversity(p: Tensor) -> Tensor:
         total = total + (mixed - (single[..., i : i + 1] + single[..., i + 1 :]) / 2).sum(-1)
     pairs = heads * (heads - 1) / 2
     return (total / pairs).clamp(min=0) if pairs else torch.full_like(total, torch.nan)
-
-
-def prior_contrast(coverage: Tensor) -> Tensor:
-    """How well tokens tell a region from the rest: ``Var(c) / (c̄ (1 - c̄))`` over all values of `coverage`.
-
-    1 when every token lies wholly inside or outside, 0 when all are alike; NaN if the region is nowhere or
-    everywhere.
-    """
-    mean = coverage.mean()
-    return coverage.var(correction=0) / (mean * (1 - mean))
