@@ -31,6 +31,8 @@ parser.add_argument("study", type=Path)
 parser.add_argument("directory", type=Path)
 given = parser.parse_args()
 study = load_study(given.study)
+# The second line of a study's head.
+command = given.study.read_text().splitlines()[1].removeprefix("# Command:").split("   ")[0].strip()
 paths = [given.directory / "results" / f"{run.name}.json" for run in expand(study)]
 rows = [read_json(path) for path in paths if path.exists()]
 summary = summarise(study, rows)
@@ -38,7 +40,7 @@ card = read_card(given.directory, "study")
 planned = [one for one in summary["contrasts"] if one["planned"]]
 kept = {
     "study": given.study.name,
-    "command": f"dirl study studies/{given.study.name} --store STORE --out DIR --device cpu --parallel 2",
+    "command": command,
     "started": card.started,
     "runs_done": len(rows),
     "runs_planned": len(paths),

@@ -189,8 +189,8 @@ def _normalisation(name: str, kind: str) -> tuple[tuple[float, ...], tuple[float
     except (EncoderError, KeyError):
         mean, std = HALF if kind == "vit" else IMAGENET
         warnings.warn(
-            f"hf:{name}: no preprocessor_config.json with image_mean and image_std; normalised as most models "
-            f"of its type are, by the mean {mean} and the deviation {std}",
+            f"hf:{name}: no preprocessor_config.json with image_mean and image_std; normalised as most "
+            f"models of its type are, by the mean {mean} and the deviation {std}",
             stacklevel=2,
         )
         return mean, std
