@@ -7,7 +7,7 @@ import statistics
 import pytest
 from scipy.stats import ttest_rel
 
-from dirl.study.figures import draw
+from dirl.study.figures import curves_figure, draw
 from dirl.study.matrix import StudyConfig
 from dirl.study.stats import holm
 from dirl.study.summary import TITLES, summarise
@@ -193,6 +193,17 @@ def test_figures_are_drawn_and_the_same_every_time(config: StudyConfig, rows, tm
     }
     assert figures == draw(summary, curves)
     assert b"pool" in figures["arms.svg"] and b"loss" in figures["curves.svg"]
+
+
+def test_curves_of_arms_begin_where_their_start_ends(config: StudyConfig, rows, tmp_path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,loss\n10,5.0\n40,4.0\n")
+    summary = summarise(config, rows)
+    for run in summary["runs"]:
+        run["kind"] = "start" if run["run"] == "simclr/vanilla/seed-0" else run["kind"]
+    names = ("simclr/vanilla/seed-0", "simclr/pool/seed-0", "simclr/pool/seed-1")
+    figure = curves_figure(summary, dict.fromkeys(names, tmp_path / "metrics.csv"))
+    lines = {(line.get_label(), tuple(line.get_xdata())) for line in figure.axes[0].lines}
+    assert lines == {("vanilla", (10, 40)), ("pool", (50, 80)), ("pool", (10, 40))}
 
 
 def test_a_study_of_which_nothing_worked_has_its_table_too(config: StudyConfig, row) -> None:

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from dirl.audit.table import PRIMARY
 from dirl.pretrain.logs import read_metrics
@@ -75,10 +76,16 @@ def arms_figure(summary: Mapping[str, Any]) -> Figure:
 def curves_figure(summary: Mapping[str, Any], metrics: Mapping[str, Path]) -> Figure:
     """Loss, attention and rank over training: a line per run, a colour per arm.
 
-    Losses have a scale for each objective, since those of different formulas cannot be compared.
+    A run that goes on from a start begins where that one ends. Losses have a scale for each objective, since
+    those of different formulas cannot be compared.
     """
     arms = _arms(summary)
     logged = {name: read_metrics(path) for name, path in metrics.items()}
+    starts = {
+        (run["objective"], run["seed"]): logged[run["run"]][-1]["step"]
+        for run in summary["runs"]
+        if run["kind"] == "start" and logged.get(run["run"])
+    }
     kinds = [kind for kind in CURVES if any(kind in line for lines in logged.values() for line in lines)]
     with mpl.rc_context(STYLE):
         figure, axes = _panels(len(kinds) or 1, summary["objectives"], width_in=2.6)
@@ -91,8 +98,9 @@ def curves_figure(summary: Mapping[str, Any], metrics: Mapping[str, Path]) -> Fi
                     lines = [line for line in logged.get(run["run"], []) if kind in line]
                     if run["objective"] == objective and lines:
                         place = arms.index(run["arm"])
+                        begins = 0 if run["kind"] == "start" else starts.get((objective, run["seed"]), 0)
                         axis.plot(
-                            [line["step"] for line in lines],
+                            [begins + line["step"] for line in lines],
                             [line[kind] for line in lines],
                             color=COLOURS[place % len(COLOURS)],
                             linestyle=DASHES[place // len(COLOURS) % len(DASHES)],
@@ -103,6 +111,7 @@ def curves_figure(summary: Mapping[str, Any], metrics: Mapping[str, Path]) -> Fi
                 axis.grid(axis="y", color=GRID, linewidth=0.7)
         for axis in axes[-1]:
             axis.set_xlabel("step")
+            axis.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))  # the last would be cut off
         handles = {
             label: handle
             for axis in axes.ravel()
