@@ -21,7 +21,7 @@ from dirl.objectives.objective import Objective
 from dirl.pretrain import run as run_module
 from dirl.pretrain.build import seeded
 from dirl.pretrain.data import held_out
-from dirl.pretrain.engine import choose_devices
+from dirl.pretrain.engine import choose_devices, choose_workers
 from dirl.pretrain.logs import MetricsCsv, read_metrics
 from dirl.pretrain.module import PretrainModule, spread_metrics
 from dirl.pretrain.monitors import Checkpoint
@@ -65,6 +65,15 @@ def test_the_rate_that_is_logged_is_that_of_the_last_block(small_store, recipe, 
         run = pretrain(short, small_store, tmp_path / str(decay), device="cpu", quiet=True)
         rates.append([row["lr"] for row in read_metrics(run.path / "metrics.csv")])
     assert rates[0] == rates[1]
+
+
+def test_a_gpu_has_readers_by_default_and_a_cpu_none(monkeypatch):
+    assert choose_workers(None, "cpu") == 0 and choose_workers(7, "cpu") == 7
+    monkeypatch.setattr("dirl.pretrain.engine.on_gpu", lambda device: device != "cpu")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16), raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    found = [choose_workers(None, "auto", share) for share in (None, 1, 3, 8, 32)]
+    assert found == [2, 4, 4, 2, 0] and choose_workers(0, "auto") == 0
 
 
 def test_training_leaves_cudnns_attention_out_and_puts_it_back(small_store, recipe, tmp_path, monkeypatch):

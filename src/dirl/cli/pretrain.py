@@ -18,7 +18,10 @@ def pretrain(
         int | None, typer.Option(help="GPUs of this machine, or processes on a CPU.", min=1)
     ] = None,
     nodes: Annotated[int, typer.Option(help="Machines that take part.", min=1)] = 1,
-    workers: Annotated[int, typer.Option(help="Processes that read tiles.", min=0)] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that read tiles, per device; by default 4 on a GPU, else none.", min=0),
+    ] = None,
     logger: Annotated[
         str | None, typer.Option(help="wandb or mlflow: follow the run there, too; each is an extra.")
     ] = None,
@@ -32,6 +35,7 @@ def pretrain(
 
     from dirl.card import read_card
     from dirl.config import load_recipe
+    from dirl.pretrain.engine import choose_workers
     from dirl.pretrain.run import get_rank
     from dirl.pretrain.run import pretrain as run
     from dirl.store.select import describe
@@ -44,7 +48,7 @@ def pretrain(
         device=device,
         devices=devices,
         nodes=nodes,
-        workers=workers,
+        workers=choose_workers(workers, device, devices),
         logger=logger,
         overwrite=overwrite,
         quiet=quiet,

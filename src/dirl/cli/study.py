@@ -11,7 +11,10 @@ def study(
     store: Annotated[Path, typer.Option(help="Tile store with cells.")],
     out: Annotated[Path, typer.Option(help="Directory of the study.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes that read tiles, per run.", min=0)] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that read tiles, per run; by default 4 on a GPU, else none.", min=0),
+    ] = None,
     parallel: Annotated[
         int | None,
         typer.Option(help="Runs at a time, over the GPUs in turn; one for each GPU by default.", min=1),
@@ -21,6 +24,7 @@ def study(
 ) -> None:
     """Train, audit and score a matrix of runs; the same command goes on where it stopped."""
     from dirl.errors import PartlyFailedError
+    from dirl.pretrain.engine import choose_workers
     from dirl.study.run import load_result
     from dirl.study.run import study as run
     from dirl.study.show import show
@@ -31,7 +35,7 @@ def study(
             store,
             out,
             device=device,
-            workers=workers,
+            workers=choose_workers(workers, device, parallel),
             parallel=parallel,
             overwrite=overwrite,
             quiet=quiet,

@@ -1,6 +1,7 @@
 """Lightning, set up for one run: devices, precision, what watches it, what it says."""
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from dirl.store.dataset import TileStore
 
 # Not cuDNN's: in half precision its gradients were wrong, see docs/decisions/0016.
 ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+READERS = 4
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,26 @@ def _precision(recipe: PretrainRecipe, on_gpu: bool) -> Literal["32-true", "bf16
     if recipe.precision != "auto":
         return recipe.precision
     return "bf16-mixed" if on_gpu else "32-true"
+
+
+def choose_workers(asked: int | None, device: str, share: int | None = None) -> int:
+    """Choose how many processes read tiles for a run.
+
+    Parameters
+    ----------
+    asked
+        As many, if it is a number.
+    device
+        On a CPU, which is slower than reading, none; beside a GPU, which waits for it half of the time, four.
+    share
+        But no more than one of so many parts of the cores; None is one for each GPU.
+    """
+    if asked is not None:
+        return asked
+    if not on_gpu(device):
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(READERS, cores // (share or torch.cuda.device_count()))
 
 
 def on_gpu(device: str) -> bool:
