@@ -32,7 +32,10 @@ parser.add_argument("directory", type=Path)
 given = parser.parse_args()
 study = load_study(given.study)
 # The second line of a study's head.
-command = given.study.read_text().splitlines()[1].removeprefix("# Command:").split("   ")[0].strip()
+second = given.study.read_text().splitlines()[1]
+if not second.startswith("# Command:"):
+    raise SystemExit(f"{given.study}: its second line names no command")
+command = second.removeprefix("# Command:").split("   ")[0].strip()
 paths = [given.directory / "results" / f"{run.name}.json" for run in expand(study)]
 rows = [read_json(path) for path in paths if path.exists()]
 summary = summarise(study, rows)

@@ -111,7 +111,7 @@ def read_card(directory: Path, stage: str | None = None) -> Card:
     return card
 
 
-def claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card:
+def claim(directory: Path, card: Card, *, overwrite: bool = False, spare: Path | None = None) -> Card:
     """Take a directory for a stage: start it, or take up an unfinished or finished one with equal settings.
 
     Parameters
@@ -123,6 +123,8 @@ def claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card:
     overwrite
         Remove a directory made with other settings. Only a directory that carries a card of the same stage
         is ever removed.
+    spare
+        What in the directory is not removed with the rest.
 
     Returns
     -------
@@ -138,7 +140,7 @@ def claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card:
     if earlier is not None:
         return earlier
     if (directory / "card.json").exists():
-        _empty(directory, read_card(directory))
+        _empty(directory, read_card(directory), spare)
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "card.json", asdict(card))
     return card
@@ -194,14 +196,14 @@ def reopen(directory: Path, card: Card) -> Card:
     return undone
 
 
-def _empty(directory: Path, card: Card) -> None:
+def _empty(directory: Path, card: Card, spare: Path | None = None) -> None:
     """Remove all but the card, of which nothing but the stage is kept.
 
     So an interruption leaves a directory that is ours still, is no result, and may be overwritten.
     """
     write_json(directory / "card.json", asdict(replace(card, config={}, inputs={}, finished=None)))
     for path in directory.iterdir():
-        if path.name != "card.json":
+        if path.name != "card.json" and path != spare:
             remove(path)
 
 

@@ -55,8 +55,10 @@ def explained(error: BaseException, where: object = None) -> DirlError:
     if isinstance(error, DirlError):
         return error
     text = " ".join(str(error).split()) or "no message"
-    if isinstance(error, OSError) and where is not None:
-        return SlideError(f"cannot be read ({text})", where=where, remedy="check it, or leave it out")
+    place = getattr(error, "filename", None) or where
+    if isinstance(error, OSError) and place is not None:
+        reason = f"cannot be read or written ({error.strerror or text})"
+        return SlideError(reason, where=place, remedy="check it, or leave it out")
     told = DirlError(f"unexpected {type(error).__name__}: {text}", where=where)
     told.add_note("".join(traceback.format_exception(error)))
     return told

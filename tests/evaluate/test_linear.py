@@ -2,7 +2,7 @@
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from dirl.evaluate.linear import COSTS, linear_scores
 
@@ -61,5 +61,9 @@ def test_small_parts_are_fitted_by_one_thread(monkeypatch):
 
     monkeypatch.setattr(LogisticRegression, "fit", watched)
     rng = np.random.default_rng(0)
-    linear_scores(rng.normal(size=(20, 3)), np.arange(20) % 2, rng.normal(size=(4, 3)), np.arange(20) < 6, 2)
-    assert seen and {*seen} == {1}
+    with threadpool_limits(2, "blas"):
+        linear_scores(
+            rng.normal(size=(20, 3)), np.arange(20) % 2, rng.normal(size=(4, 3)), np.arange(20) < 6, 2
+        )
+        after = {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+    assert {*seen} == {1} and after == {2}

@@ -91,6 +91,32 @@ def test_a_signal_ends_the_step_and_the_same_command_goes_on(small_store, recipe
     assert (tmp_path / "cut" / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
 
 
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
+def test_ctrl_c_in_a_terminal_reaches_the_readers_and_the_run_is_saved_all_the_same(
+    small_store, recipe, tmp_path
+):
+    out = tmp_path / "run"
+    line, environment = arguments(with_(recipe, steps=5000), small_store, out, tmp_path, "--workers", "2")
+    process = subprocess.Popen(
+        line,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    metrics, deadline = out / "metrics.csv", time.monotonic() + 600
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and len(metrics.read_text().splitlines()) > 2:
+            break
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    told, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors[-2000:]
+    assert "resume with the same command" in " ".join(told.split())
+    assert torch.load(out / "last.ckpt", weights_only=True)["global_step"] > 0
+
+
 @pytest.mark.gpu
 def test_a_gpu_trains(small_store, recipe, tmp_path):
     mine = gentle(recipe, "byol")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from dirl.card import read_card
 from dirl.config import TileConfig, make
-from dirl.errors import ConfigError
+from dirl.errors import ConfigError, StoreError
 from dirl.features.embed import embed
 from dirl.pretrain.monitors import Checkpoint
 from dirl.pretrain.run import pretrain
@@ -136,6 +136,13 @@ def test_a_run_selects_once(small_store, recipe, tmp_path, monkeypatch) -> None:
     cut = pretrain(chosen, small_store, tmp_path / "cut", device="cpu", quiet=True)
     assert cut.finished and cut.metrics == whole.metrics
     assert read_card(cut.path).counts == read_card(whole.path).counts
+
+
+def test_a_batch_that_a_selection_cannot_fill_is_refused_early(small_store, recipe, tmp_path) -> None:
+    few = make(type(recipe), recipe.model_dump() | {"select": 0.01})
+    with pytest.raises(StoreError, match="1 tiles to train on, but a batch of"):
+        pretrain(few, small_store, tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_features_and_a_run_of_a_selection_say_so(small_store, recipe, tmp_path) -> None:

@@ -149,8 +149,16 @@ def test_a_slide_added_beside_one_of_its_name_is_still_itself(slides, tmp_path):
     tile([tmp_path / "a"], tmp_path / "store", CONFIG, quiet=True)
     store = tile([tmp_path / "a", tmp_path / "b"], tmp_path / "store", CONFIG, quiet=True)
     assert set(store.slides) == {"s", "b_s"}
+    (tmp_path / "store" / "slides.json").unlink()  # as after an interruption
     again = tile([tmp_path / "a", tmp_path / "b"], tmp_path / "store", CONFIG, quiet=True)
     assert again.digest == store.digest
+    # A table's rows are by the names in the store, by whatever way a slide is found.
+    (tmp_path / "table.csv").write_text("slide_id,patient_id\ns,P1\nb_s,P2\n")
+    table = tmp_path / "table.csv"
+    with pytest.warns(UserWarning, match="1 rows name no slide here, first 's'"):
+        tile([tmp_path / "b"], tmp_path / "store", CONFIG, slides_table=table, quiet=True)
+    patients = {one.slide_id: one.patient_id for one in TileStore.open(tmp_path / "store").slides.values()}
+    assert patients == {"s": None, "b_s": "P2"}
 
 
 def test_slides_whose_tiles_would_have_the_same_names_are_refused(slides, tmp_path):
@@ -300,6 +308,13 @@ def test_slides_beside_ready_made_tiles_keep_their_own_resolution(tmp_path, slid
     config = TileConfig(size_px=64, mpp=1.0, mpp_override=1.0)
     store = tile([folder, slides / "one.tiff"], tmp_path / "s", config, quiet=True)
     assert store.slides["one"].mpp == 0.5 and store.slides["tumour"].mpp == 1.0
+    later = tile(
+        [slides / "two.tiff"],
+        tmp_path / "s",
+        config.model_copy(update={"stride_px": 64}),
+        quiet=True,
+    )
+    assert later.slides["two"].mpp == 0.5
 
 
 def cells_of(store, slide_id, rng):

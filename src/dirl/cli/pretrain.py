@@ -20,7 +20,7 @@ def pretrain(
     nodes: Annotated[int, typer.Option(help="Machines that take part.", min=1)] = 1,
     workers: Annotated[
         int | None,
-        typer.Option(help="Processes that read tiles, per device; by default 4 on a GPU, else none.", min=0),
+        typer.Option(help="Processes that read tiles, per device; by default up to 4 on a GPU.", min=0),
     ] = None,
     logger: Annotated[
         str | None, typer.Option(help="wandb or mlflow: follow the run there, too; each is an extra.")

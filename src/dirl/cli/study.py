@@ -13,7 +13,7 @@ def study(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[
         int | None,
-        typer.Option(help="Processes that read tiles, per run; by default 4 on a GPU, else none.", min=0),
+        typer.Option(help="Processes that read tiles, per run; by default up to 4 on a GPU.", min=0),
     ] = None,
     parallel: Annotated[
         int | None,

@@ -10,8 +10,9 @@ from dirl.config.settings import Count, Positive, Settings, Share
 class TileConfig(Settings):
     """How slides are cut into tiles (`dirl tile`).
 
-    ``stride_px`` of None means the tile's own size; ``mpp_override`` states the mpp of slides and tiles
-    whose files name none. ``max_tiles`` keeps, of each slide, those around the middle of its tissue.
+    ``stride_px`` of None means the tile's own size; ``mpp_override`` states the mpp of ready-made tiles,
+    or, without any, that of slides whose files name none or lie. ``max_tiles`` keeps, of each slide, those
+    around the middle of its tissue.
     """
 
     mpp: Positive = 0.5

@@ -186,14 +186,22 @@ def _normalisation(name: str, kind: str) -> tuple[tuple[float, ...], tuple[float
     try:
         found = read_json(_file(name, "preprocessor_config.json"))
         return tuple(found["image_mean"]), tuple(found["image_std"])
-    except (EncoderError, KeyError):
-        mean, std = HALF if kind == "vit" else IMAGENET
-        warnings.warn(
-            f"hf:{name}: no preprocessor_config.json with image_mean and image_std; normalised as most "
-            f"models of its type are, by the mean {mean} and the deviation {std}",
-            stacklevel=2,
-        )
-        return mean, std
+    except EncoderError as error:
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        # The hub says that there is none; without a connection nobody knows.
+        none = isinstance(error.__cause__, EntryNotFoundError)
+        if not Path(name).is_dir() and (not none or isinstance(error.__cause__, LocalEntryNotFoundError)):
+            raise
+    except KeyError:
+        pass
+    mean, std = HALF if kind == "vit" else IMAGENET
+    warnings.warn(
+        f"hf:{name}: no preprocessor_config.json with image_mean and image_std; normalised as most models of "
+        f"its type are, by the mean {mean} and the deviation {std}",
+        stacklevel=2,
+    )
+    return mean, std
 
 
 def _file(name: str, file: str) -> Path:

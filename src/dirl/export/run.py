@@ -7,13 +7,13 @@ from types import ModuleType
 
 import torch
 
-from dirl.card import allowed, finish, new_card, read_card
+from dirl.card import allowed, claim, finish, new_card, read_card
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
 from dirl.errors import ConfigError, DirlError
 from dirl.export import to_hf, to_onnx, to_timm
 from dirl.export.model_card import UNKNOWN, model_card
 from dirl.export.tokens import side_of, tokens
-from dirl.files import replacing, write_text
+from dirl.files import remove, write_text
 from dirl.pretrain.run import load_run
 
 FORMATS: Mapping[str, ModuleType] = {"timm": to_timm, "hf": to_hf, "onnx": to_onnx}
@@ -75,27 +75,42 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
     earlier = allowed(out, card, overwrite=overwrite)
     if earlier is not None and earlier.finished:
         return Export(out, dict(earlier.counts["differences"]))
-    form = FORMATS[to]
-    # What is there gives way only to what is whole and right.
-    with replacing(out) as work:
-        work.mkdir()
+    form, work, fresh = FORMATS[to], out / ".work", not out.exists()
+    if not (out / "card.json").exists():
+        claim(out, card)
+    remove(work)
+    work.mkdir()
+    try:
         form.write(encoder, work)
-        differences = _check(encoder, form, work, out)
-        text = model_card(
-            encoder,
-            made_by,
-            trained.metrics,
-            library=form.LIBRARY,
-            use=form.USE,
-            licence=licence,
-            differences=differences,
-        )
-        write_text(work / "README.md", text)
-        finish(work, card, {"differences": differences})
+        differences = _check(encoder, form, work)
+    except Exception:
+        # The directory stays free for the format that a refusal names.
+        remove(work)
+        if fresh:
+            remove(out)
+        elif [file.name for file in out.iterdir()] == ["card.json"]:
+            remove(out / "card.json")
+        raise
+    # What is there gives way only to what is whole and right.
+    card = claim(out, card, overwrite=overwrite, spare=work)
+    for file in sorted(work.iterdir()):
+        file.replace(out / file.name)
+    remove(work)
+    text = model_card(
+        encoder,
+        made_by,
+        trained.metrics,
+        library=form.LIBRARY,
+        use=form.USE,
+        licence=licence,
+        differences=differences,
+    )
+    write_text(out / "README.md", text)
+    finish(out, card, {"differences": differences})
     return Export(out, differences)
 
 
-def _check(encoder: LoadedEncoder, form: ModuleType, folder: Path, out: Path) -> dict[str, float]:
+def _check(encoder: LoadedEncoder, form: ModuleType, folder: Path) -> dict[str, float]:
     """Run the exported model beside the run's, on as many images as no format was traced with."""
     side = side_of(encoder)
     images = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
@@ -106,7 +121,7 @@ def _check(encoder: LoadedEncoder, form: ModuleType, folder: Path, out: Path) ->
         if not differences[name] <= TOLERANCE:  # NaN too
             raise DirlError(
                 f"{name} gives other tokens than the run (by {differences[name]:.1e} of the largest value)",
-                where=out,
+                where=folder.parent,
                 remedy="use another format, and report it",
             )
     return differences

@@ -1,5 +1,6 @@
 """Which tile is trained on when, and how it gets there. Workers only read and decode."""
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -179,7 +180,15 @@ def make_loader(
         pin_memory=pin,
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=workers > 0,
+        worker_init_fn=_leave_signals_to_the_trainer,
     )
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Go on reading when a terminal sends Ctrl-C to all processes: the trainer ends its step and saves."""
+    for name in ("SIGINT", "SIGUSR1"):  # not SIGTERM, by which torch ends its workers
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _by_centre(indices: NDArray[np.int64], centres: NDArray[np.str_]) -> list[NDArray[np.int64]]:

@@ -179,6 +179,12 @@ def _memory_explained(recipe: PretrainRecipe, ranks: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if "shared memory" in str(error):
+            raise TrainingError(
+                "too little shared memory for the processes that read tiles",
+                where="--workers",
+                remedy="pass --workers 0, or give the container more, as with docker run --shm-size=2g",
+            ) from error
         if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
             raise
         held = recipe.batch // (recipe.optimiser.accumulate * ranks)

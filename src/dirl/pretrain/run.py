@@ -30,7 +30,7 @@ from dirl.pretrain.prior import Prior, make_prior
 from dirl.pretrain.quality import know
 from dirl.pretrain.trackers import check_tracker, make_tracker
 from dirl.store.dataset import TileStore
-from dirl.store.select import Selection, select_tiles
+from dirl.store.select import Selection, count_kept, select_tiles
 
 CLAIM_SECONDS = 60
 RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
@@ -134,7 +134,10 @@ def pretrain(
     kept = np.flatnonzero(~held_out(list(tiles.tile_ids), recipe.holdout, recipe.seed))
     counts: dict[str, Any] = {"steps": recipe.steps, "held_out": len(tiles) - len(kept)}
     loader = partial(_loader, tiles, prior, kept, recipe, workers, where.gpu)
-    loader(0, 0, where.ranks)  # refuses a batch that cannot be filled
+    # Refuse a batch that cannot be filled, by as many tiles as will be selected.
+    share, of_slides = recipe.select or 1, np.unique(tiles.slide_ids[kept], return_counts=True)[1]
+    few = kept[: sum(count_kept(count, share) for count in of_slides.tolist())]
+    _loader(tiles, prior, few, recipe, workers, where.gpu, 0, 0, where.ranks)
     card = _claim(out, new_card("pretrain", recipe.model_dump(mode="json"), inputs), overwrite)
     if card.finished:
         return _finished(out, recipe)
@@ -143,7 +146,6 @@ def pretrain(
         selection = _selected(out, tiles, recipe.select, recipe.seed, kept, workers, quiet)
         kept, counts["selected"] = selection.numbers, selection.counts()
         loader = partial(_loader, tiles, prior, kept, recipe, workers, where.gpu)
-        loader(0, 0, where.ranks)
     if student.init is not None:
         write_json(out / "init.json", asdict(student.init))
         warn_of_start(recipe, student.init)
@@ -228,16 +230,17 @@ def _selected(
     workers: int,
     quiet: bool,
 ) -> Selection:
-    """Let the first of several processes select, once for a run: every tile is read for it."""
+    """Select once for a run, since every tile is read for it; several processes select alike."""
     file = out / "selection.json"
-    if not get_rank() and not file.exists():
-        chosen = select_tiles(tiles, share, seed, kept, workers=workers, quiet=quiet)
+    if file.exists():
+        found = read_json(file)
+        slides = {slide: (part, of) for slide, (part, of) in found["slides"].items()}
+        return Selection(np.array(found["numbers"], np.int64), slides)
+    hidden = quiet or get_rank() > 0
+    chosen = select_tiles(tiles, share, seed, kept, workers=workers, quiet=hidden)
+    if not get_rank():
         write_json(file, {"numbers": chosen.numbers.tolist(), "slides": chosen.slides})
-    while not file.exists():
-        time.sleep(0.1)
-    found = read_json(file)
-    slides = {slide: (part, of) for slide, (part, of) in found["slides"].items()}
-    return Selection(np.array(found["numbers"], np.int64), slides)
+    return chosen
 
 
 def _saved(recipe: PretrainRecipe, checkpoint: Path) -> ViT:

@@ -74,7 +74,7 @@ def find_inputs(paths: Sequence[Path]) -> list[SlideInput | TilesInput]:
                 remedy=f"name a folder with files of {', '.join(sorted(SLIDES | TIFF | IMAGES))}",
             )
         found |= {item.path: item for item in here}
-    return _told_apart(list(found.values()))
+    return told_apart(list(found.values()))
 
 
 def lay_over(found: Sequence[SlideInput | TilesInput], path: Path) -> list[SlideInput | TilesInput]:
@@ -197,7 +197,7 @@ def _is_input(file: Path) -> bool:
     return file.suffix.lower() in SLIDES | TIFF | IMAGES and not file.name.endswith(LABELS)
 
 
-def _told_apart(items: list[SlideInput | TilesInput]) -> list[SlideInput | TilesInput]:
+def told_apart(items: list[SlideInput | TilesInput]) -> list[SlideInput | TilesInput]:
     """Put parents' names before names that occur more than once."""
     for depth in range(min(len(item.path.parents) for item in items)):
         count = Counter(key(item.slide_id) for item in items)

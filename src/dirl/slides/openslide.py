@@ -13,7 +13,7 @@ from dirl.errors import SlideError
 from dirl.slides.dicom import is_mislabelled
 from dirl.slides.slide import SlideInfo, fill_box, tcga_origin
 
-MPP_REMEDY = "state it in µm/px with --mpp-override UM"
+MPP_REMEDY = "state it in µm/px with --mpp-override UM, or for one slide with --slides-table"
 
 
 class OpenSlideSlide:

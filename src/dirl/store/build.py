@@ -14,12 +14,12 @@ from dirl.errors import DirlError, PartlyFailedError, SlideError, StoreError, ex
 from dirl.files import no_room, read_json, remove, remove_parts, write_json
 from dirl.parallel import each
 from dirl.progress import bar
-from dirl.slides.cohort import SlideInput, TilesInput, find_inputs, lay_over, source_digest
+from dirl.slides.cohort import SlideInput, TilesInput, find_inputs, lay_over, source_digest, told_apart
 from dirl.slides.openslide import MPP_REMEDY
 from dirl.slides.slide import SAME_MPP
 from dirl.slides.tiling import key
 from dirl.store.dataset import TileStore
-from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, check_shards, merge, to_record
+from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, SlideRecord, check_shards, merge, to_record
 from dirl.store.tiles import image_side, restate, write_ready, write_slide
 
 
@@ -38,7 +38,8 @@ def tile(
     Per slide there is a tar of JPEG tiles and an index with the place of each in it; a slide's index is
     written last, so it has all of its tiles or none. Run again, only what is missing or damaged is made;
     other inputs are added to what is there. Ready-made tiles keep their pixels, size and resolution
-    (``config.mpp_override``): the size and mpp of `config` are for slides.
+    (``config.mpp_override``): the size and mpp of `config` are for slides, which beside ready-made tiles keep
+    the resolution that their files name, or the table.
 
     Parameters
     ----------
@@ -77,13 +78,14 @@ def tile(
     OSError
         If the disk is full or read-only; what is finished is kept.
     """
-    found = find_inputs(inputs)
+    there = [] if overwrite else _records(out)
+    found = _as_there(find_inputs(inputs), there)
     if slides_table is not None:
         found = lay_over(found, slides_table)
     config = _resolve(config, found)
     card = claim(out, new_card("tile", config.model_dump()), overwrite=overwrite)
-    todo, failures = _sort_out(out, found)
-    make = partial(_make, out, config, _of_slides(config, found))
+    todo, failures = _sort_out(out, found, there)
+    make = partial(_make, out, config, _of_slides(config, found, there))
     with bar("Tiling", len(found), quiet=quiet) as advance:
         advance(len(found) - len(todo))
         for item, result in each(make, todo, workers):
@@ -112,9 +114,11 @@ def _make(out: Path, ready: TileConfig, slides: TileConfig, item: SlideInput | T
         write_slide(out, slides, item)
 
 
-def _of_slides(config: TileConfig, found: Sequence[SlideInput | TilesInput]) -> TileConfig:
+def _of_slides(
+    config: TileConfig, found: Sequence[SlideInput | TilesInput], there: Sequence[SlideRecord]
+) -> TileConfig:
     """Let slides keep their own resolution where the one that is given is that of ready-made tiles."""
-    ready = any(isinstance(item, TilesInput) for item in found)
+    ready = any(isinstance(item, TilesInput) for item in found) or any(one.kind == "tiles" for one in there)
     return config.model_copy(update={"mpp_override": None}) if ready else config
 
 
@@ -138,17 +142,33 @@ def _resolve(config: TileConfig, found: Sequence[SlideInput | TilesInput]) -> Ti
     return config.model_copy(update={"size_px": side, "mpp": mpp, "stride_px": side})
 
 
+def _records(out: Path) -> list[SlideRecord]:
+    """What a store holds, whether or not its last run came to an end; what is damaged is made anew."""
+    records = []
+    for index in sorted((out / "tiles").glob("*.parquet")):
+        try:
+            records.append(to_record(read_json(index.with_suffix(".json"))))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return records
+
+
+def _as_there(
+    found: Sequence[SlideInput | TilesInput], there: Sequence[SlideRecord]
+) -> list[SlideInput | TilesInput]:
+    """Call a slide as the store does: beside others of its name it is found by another than alone."""
+    names = {one.path.resolve(): one.slide_id for one in there}
+    return told_apart([replace(one, slide_id=names.get(one.path.resolve(), one.slide_id)) for one in found])
+
+
 def _sort_out(
-    out: Path, found: Sequence[SlideInput | TilesInput]
+    out: Path, found: Sequence[SlideInput | TilesInput], there: Sequence[SlideRecord]
 ) -> tuple[list[SlideInput | TilesInput], dict[str, DirlError]]:
     """What is still to do, and what cannot be done since the name stands for something else already."""
     todo: list[SlideInput | TilesInput] = []
     failures: dict[str, DirlError] = {}
-    there = [to_record(record) for record in read_json(out / SLIDES)] if (out / SLIDES).is_file() else []
-    names, keys = {one.path: one.slide_id for one in there}, {key(one.slide_id): one for one in there}
+    keys = {key(one.slide_id): one for one in there}
     for item in found:
-        # Beside others of its name a slide is called otherwise than it was alone.
-        item = replace(item, slide_id=names.get(item.path, item.slide_id))
         same = keys.get(key(item.slide_id))
         if same is not None and same.slide_id != item.slide_id:
             failures[item.slide_id] = StoreError(

@@ -105,6 +105,11 @@ def select_tiles(
     return Selection(numbers, {slide: (len(found[slide]), len(part)) for slide, part in parts.items()})
 
 
+def count_kept(tiles: int, share: float) -> int:
+    """Return how many of a slide's tiles are kept."""
+    return max(1, round(share * tiles))
+
+
 def check_share(share: float) -> None:
     """Refuse what is no share of tiles.
 
@@ -142,7 +147,7 @@ def select(looks: Floats, places: Floats | None, share: float, seed: int) -> Int
     ndarray of shape (n,)
         Rows, ascending.
     """
-    count = max(1, round(share * len(looks)))
+    count = count_kept(len(looks), share)
     # One thread: sums in another order could end in other clusters, and so in other tiles.
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # tiles that are equal: fewer clusters

@@ -111,7 +111,8 @@ def curves_figure(summary: Mapping[str, Any], metrics: Mapping[str, Path]) -> Fi
                 axis.grid(axis="y", color=GRID, linewidth=0.7)
         for axis in axes[-1]:
             axis.set_xlabel("step")
-            axis.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))  # the last would be cut off
+            # The last label would be cut off.
+            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, prune="upper"))
         handles = {
             label: handle
             for axis in axes.ravel()
