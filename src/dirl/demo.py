@@ -179,9 +179,9 @@ def show(done: Demo, console: Console | None = None) -> None:
     console.print(f"\nOn {done.origin}.", markup=False, highlight=False)
     console.print(summary["verdict"]["headline"], markup=False, highlight=False)
     console.print(
-        "This speaks of these two small runs, not of the method. A second dense head spreads attention by "
-        "itself: whether the cells did it, the controls tell (dirl pretrain demo --set dense.control=one, "
-        "or shuffled).",
+        "This speaks of these two small runs, not of the method. A grid of boxes spreads attention, too: "
+        "whether the cells did it, the controls tell (dirl pretrain demo --set dense.control=grid, or "
+        "shuffled).",
         markup=False,
         highlight=False,
     )

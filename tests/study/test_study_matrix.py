@@ -8,6 +8,7 @@ import pytest
 from dirl.config import load_recipe
 from dirl.errors import ConfigError
 from dirl.objectives.load import load_objective
+from dirl.pretrain.checks import check
 from dirl.study.matrix import StudyConfig, expand, load_study
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -159,7 +160,8 @@ def test_an_unknown_study_lists_those_that_ship() -> None:
 def test_those_that_ship_are_sound(name: str) -> None:
     study = load_study(name)
     for run in expand(study):
-        load_objective(run.recipe.objective)
+        kind, _ = load_objective(run.recipe.objective)
+        check(run.recipe, kind, ranks=1)
     assert study.contrasts
 
 

@@ -28,7 +28,7 @@ def check(recipe: PretrainRecipe, kind: type[Objective], ranks: int) -> None:
         remedy = "set views.local_count=0, or choose dino or dinov2"
         raise ConfigError(f"{name} takes no local views", where="views.local_count", remedy=remedy)
     if recipe.dense.negatives == "regions" and not kind.contrastive:
-        raise ConfigError(f"{name} has no negatives", where="dense.negatives", remedy="leave it at tiles")
+        raise ConfigError(f"{name} has no negatives", where="dense.negatives", remedy="set it to tiles")
     if recipe.encoder.drop_tokens and kind.masked:
         reason = f"{name} masks patch tokens, and would lose them"
         raise ConfigError(reason, where="encoder.drop_tokens", remedy="set it to 0")
