@@ -168,4 +168,5 @@ def test_those_that_ship_are_sound(name: str) -> None:
 @pytest.mark.parametrize("path", EVIDENCE, ids=lambda path: path.stem)
 def test_those_of_the_evidence_are_sound(path: Path) -> None:
     for run in expand(load_study(path)):
-        load_objective(run.recipe.objective)
+        kind, _ = load_objective(run.recipe.objective)
+        check(run.recipe, kind, ranks=1)
