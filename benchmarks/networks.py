@@ -6,8 +6,8 @@ they reach says that scale, orientation and classes come out right, and nothing 
 do. The classes are made up: nuclei below and above the median area. Needs the data (``DIRL_DATA``) and
 ``pip install 'dirl[cells]'``; HistomicsTK where it is installed.
 
-``python benchmarks/networks.py [NETWORK…] [--weights FOLDER]``: networks whose weights lie in the folder
-already are scored without training.
+``python benchmarks/networks.py [NETWORK…] [--weights FOLDER] [--mpp MPP]``: networks whose weights lie in the
+folder already are scored without training. At another resolution than 0.5 µm/px the results' name has it.
 """
 
 import os
@@ -39,7 +39,7 @@ from dirl.cells.named import load_segmenter
 from dirl.cells.scores import TOKEN_UM, coverage_correlation, score
 from dirl.errors import ConfigError
 
-MPP, NATIVE_MPP = 0.5, 0.25
+NATIVE_MPP, USUAL_MPP = 0.25, 0.5
 SIDE, CROP, BATCH = 256, 128, 4
 RAYS = 32
 CLASSES = ["small", "large"]
@@ -76,8 +76,9 @@ def load() -> tuple[list[tuple[str, np.ndarray, np.ndarray]], list[tuple[str, np
     return [image for image in images if image not in kept], kept
 
 
-def half(rgb: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(Image.fromarray(rgb).reduce(2)), labels[1::2, 1::2]
+def shrunk(rgb: np.ndarray, labels: np.ndarray, mpp: float) -> tuple[np.ndarray, np.ndarray]:
+    by = round(mpp / NATIVE_MPP)
+    return np.asarray(Image.fromarray(rgb).reduce(by)), labels[by // 2 :: by, by // 2 :: by]
 
 
 def sizes(labels: np.ndarray, least: float) -> np.ndarray:
@@ -165,16 +166,16 @@ def train(name: str, images: list[Any], minutes: float, file: Path) -> dict[str,
     return {"steps": steps, "cpu_minutes": minutes, "last_loss": value}
 
 
-def judge(spec: str, images: list[Any], least: float) -> dict[str, Any]:
+def judge(spec: str, images: list[Any], least: float, mpp: float) -> dict[str, Any]:
     """Score one segmenter in a process of its own, for its peak memory."""
     torch.set_num_threads(1)
     segmenter = load_segmenter(spec, device="cpu")
     rows, cpu, classes = {}, [], []
     for name, rgb, labels in images:
-        small, truth = half(rgb, labels)
-        find = segmenter.fit([small], MPP)
+        small, truth = shrunk(rgb, labels, mpp)
+        find = segmenter.fit([small], mpp)
         mask = find([small])[0]
-        r = coverage_correlation(mask.labels, truth, round(TOKEN_UM / MPP))
+        r = coverage_correlation(mask.labels, truth, round(TOKEN_UM / mpp))
         native = segmenter.fit([rgb], NATIVE_MPP)([rgb])[0]
         rows[name] = {
             **asdict(score(mask.labels, truth)),
@@ -184,7 +185,7 @@ def judge(spec: str, images: list[Any], least: float) -> dict[str, Any]:
         }
         if mask.classes is not None:
             classes += typed(mask, truth, sizes(truth, least))
-        bottom, right = (side - SIDE for side in small.shape[:2])
+        bottom, right = (max(0, side - SIDE) for side in small.shape[:2])
         tiles = [small[y : y + SIDE, x : x + SIDE] for y in (0, bottom) for x in (0, right)]
         for _ in range(3):
             started = time.process_time()
@@ -225,10 +226,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--weights", type=Path, default=Path(tempfile.gettempdir()) / "networks")
+    parser.add_argument("--mpp", type=float, choices=[0.5, 1.0], default=USUAL_MPP)
     stated = parser.parse_args()
     stated.weights.mkdir(parents=True, exist_ok=True)
     trained_on, kept = load()
-    small = [half(rgb, labels) for _, rgb, labels in trained_on]
+    small = [shrunk(rgb, labels, stated.mpp) for _, rgb, labels in trained_on]
     least = float(np.median(np.concatenate([np.unique(t[t > 0], return_counts=True)[1] for _, t in small])))
     ready = [(rgb, labels, sizes(labels, least)) for rgb, labels in small]
     specs, training = {name: name for name in WITHOUT_WEIGHTS}, {}
@@ -237,7 +239,7 @@ def main() -> None:
         if not notes.exists():
             notes.write_text(json.dumps(train(name, ready, MINUTES[name], file)))
         training[name] = json.loads(notes.read_text())
-        specs[f"{name}, trained here"] = f"{name},weights={file}"
+        specs[f"{name}, trained here"] = f"{name},weights={file},mpp={stated.mpp:g}"
     specs |= {f"{name}, published weights": name for name in PUBLISHED}
     results: dict[str, Any] = {}
     for name, spec in specs.items():
@@ -247,10 +249,10 @@ def main() -> None:
             results[name] = {"not_scored": error.reason}
         else:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                results[name] = pool.submit(judge, spec, kept, least).result()
+                results[name] = pool.submit(judge, spec, kept, least, stated.mpp).result()
         print(name, json.dumps(results[name].get("mean", results[name])), flush=True)
     what = {
-        "what": "4 images of monuseg13 (every third), at 0.5 µm/px; tiles of 256 px, one thread",
+        "what": f"4 images of monuseg13 at {stated.mpp:g} µm/px; tiles of at most 256 px, one thread",
         "note": (
             "The networks marked 'trained here' are small, without pretrained encoders, trained for the "
             "stated minutes of one core on the other 9 images. hematoxylin was tuned on all 13. The classes "
@@ -261,7 +263,7 @@ def main() -> None:
         "training": training,
         "segmenters": results,
     }
-    print(write("networks", what))
+    print(write("networks" if stated.mpp == USUAL_MPP else f"networks-{stated.mpp:g}um", what))
 
 
 if __name__ == "__main__":
