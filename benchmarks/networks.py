@@ -237,8 +237,10 @@ def main() -> None:
     for name in stated.networks:
         file, notes = (stated.weights / f"{name}.{kind}" for kind in ("safetensors", "training.json"))
         if not notes.exists():
-            notes.write_text(json.dumps(train(name, ready, MINUTES[name], file)))
+            notes.write_text(json.dumps(train(name, ready, MINUTES[name], file) | {"mpp": stated.mpp}))
         training[name] = json.loads(notes.read_text())
+        if (mpp := training[name].get("mpp", USUAL_MPP)) != stated.mpp:
+            raise SystemExit(f"{file} was trained at {mpp:g} µm/px: name another folder by --weights")
         specs[f"{name}, trained here"] = f"{name},weights={file},mpp={stated.mpp:g}"
     specs |= {f"{name}, published weights": name for name in PUBLISHED}
     results: dict[str, Any] = {}
