@@ -4,6 +4,8 @@
 
     DirlError                 exit code 1: a sound request that failed
     ├── TrainingError         NaN, collapse
+    ├── MachineError          disk full, file too large, input/output error
+    ├── Interrupted           SIGINT, SIGTERM or SIGHUP came; exit code 128 + the signal
     ├── PartlyFailedError     some slides failed, the others are done
     └── UserError             exit code 2: a request that cannot be met as it is put
         ├── ConfigError       option, recipe key, unknown plugin
@@ -12,6 +14,8 @@
         └── EncoderError      unknown, unsupported, weights that do not fit
 """
 
+import errno
+import os
 import traceback
 from collections.abc import Mapping
 
@@ -54,17 +58,62 @@ def explained(error: BaseException, where: object = None) -> DirlError:
     """
     if isinstance(error, DirlError):
         return error
+    if isinstance(error, OSError) and error.errno is not None:
+        return from_system(error, where)
     text = " ".join(str(error).split()) or "no message"
-    place = getattr(error, "filename", None) or where
-    if isinstance(error, OSError) and place is not None:
-        reason = f"cannot be read or written ({error.strerror or text})"
-        return SlideError(reason, where=place, remedy="check it, or leave it out")
     told = DirlError(f"unexpected {type(error).__name__}: {text}", where=where)
     told.add_note("".join(traceback.format_exception(error)))
     return told
 
 
-def first_line(error: Exception) -> str:
+# The disk or the quota is full, the disk is read-only, or a file would be larger than the system allows.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+_SYSTEM = {
+    errno.ENOSPC: ("no space left on the disk", "free some space and run the same command again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
+    errno.EFBIG: (
+        "the file would be larger than this system allows",
+        "see `ulimit -f` and the limits of the disk, then run the same command again",
+    ),
+    errno.EROFS: ("the disk is read-only", "name a folder that you may write to"),
+    errno.EIO: ("the disk or the network failed", "check the disk, then run the same command again"),
+    errno.ENOENT: ("no such file or folder", "check the path"),
+    errno.EACCES: ("permission denied", "check the permissions of the file and of its folder"),
+    errno.EPERM: ("not permitted", "check the permissions of the file and of its folder"),
+    errno.EISDIR: ("a folder, not a file", "name a file"),
+    errno.ENOTDIR: ("a file stands where a folder is expected", "name another path"),
+    errno.ENAMETOOLONG: ("the name is too long", "name a shorter path"),
+    errno.EMFILE: ("too many open files", "raise the limit with `ulimit -n`, or use fewer --workers"),
+    errno.ELOOP: ("the link leads back to itself", "check the link"),
+}
+_OURS_TO_FIX = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE}
+
+
+def from_system(error: OSError, where: object = None) -> DirlError:
+    """Put an error of the operating system in our words.
+
+    Parameters
+    ----------
+    error
+        As Python raised it, with an ``errno``.
+    where
+        The file that was worked on, in case the error names none.
+
+    Returns
+    -------
+    DirlError
+        A `MachineError` (exit code 1) for a full disk and the like; a `SlideError` (exit code 2) for a path
+        that is missing or may not be used.
+    """
+    place = error.filename if error.filename is not None else where
+    reason, remedy = _SYSTEM.get(
+        error.errno or 0, (error.strerror or os.strerror(error.errno or 0), "check the path")
+    )
+    kind = MachineError if error.errno in _OURS_TO_FIX else SlideError
+    return kind(reason, where=place, remedy=remedy)
+
+
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, short enough for one line."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:160]
@@ -72,6 +121,28 @@ def first_line(error: Exception) -> str:
 
 class TrainingError(DirlError):
     """Training cannot go on: the loss is not finite, or the embeddings have collapsed."""
+
+
+class MachineError(DirlError):
+    """The machine cannot do it: a full disk, a file that is too large, an input/output error."""
+
+
+class Interrupted(DirlError):  # noqa: N818 - what happened, as KeyboardInterrupt is
+    """A signal stopped the work; what is finished is kept, and the same command goes on.
+
+    Parameters
+    ----------
+    number
+        Of the signal: 2 for SIGINT (Ctrl-C), 15 for SIGTERM, 1 for SIGHUP.
+    """
+
+    def __init__(self, number: int = 2) -> None:
+        super().__init__("interrupted", remedy="run the same command again to go on")
+        self.number = number
+        self.exit_code = 143 if number == 15 else 130
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.number,), self.__dict__
 
 
 class UserError(DirlError):

@@ -1,6 +1,5 @@
 """Files that are whole or absent: written under a temporary name beside their place, then renamed."""
 
-import errno
 import glob
 import json
 import os
@@ -11,13 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# The disk is full or cannot be written to, or a file would be larger than it may hold.
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+from dirl.errors import NO_ROOM
 
 
 def no_room(error: Exception) -> bool:
     """Whether an error says that nothing else can be written either."""
-    return isinstance(error, OSError) and error.errno in _NO_ROOM
+    return isinstance(error, OSError) and error.errno in NO_ROOM
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(run, tmp_path):
     [
         (KeyboardInterrupt(), 130, "run the same command again"),
         (OSError(errno.ENOSPC, "No space left on device", "out.tar"), 1, "no space left on the disk"),
-        (PermissionError(errno.EACCES, "Permission denied", "locked"), 1, "locked: Permission denied"),
+        (PermissionError(errno.EACCES, "Permission denied", "locked"), 2, "locked: permission denied"),
         (TrainingError("collapsed", where="run", remedy="lower lr"), 1, "run: collapsed — lower lr"),
         (RuntimeError("two\nlines"), 1, "unexpected RuntimeError: two lines"),
     ],

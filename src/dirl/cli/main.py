@@ -1,6 +1,5 @@
 """The `dirl` program: registers the commands, and turns every error into one line and an exit code."""
 
-import errno
 import sys
 import traceback
 import warnings
@@ -30,7 +29,7 @@ from dirl.cli.robust import robust
 from dirl.cli.study import study
 from dirl.cli.tile import tile
 from dirl.cli.view import view
-from dirl.errors import DirlError
+from dirl.errors import DirlError, from_system
 
 app = typer.Typer(
     name="dirl",
@@ -98,11 +97,9 @@ def _explain(error: Exception) -> tuple[str, int]:
     """Return the line to print for an error, and the exit code."""
     if isinstance(error, DirlError):
         return str(error), error.exit_code
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        place = error.filename or "output"
-        return f"{place}: no space left on the disk — free some and run the same command again", 1
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror} — check that it exists and that you may use it", 1
+    if isinstance(error, OSError) and error.errno is not None:
+        failed = from_system(error)
+        return str(failed), failed.exit_code
     text = " ".join(str(error).split()) or "no message"
     return f"unexpected {type(error).__name__}: {text} — run again with --debug and report it", 1
 

@@ -1,0 +1,105 @@
+"""The one boundary where bytes that we did not write are parsed, and where names from data become paths."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from dirl.errors import NO_ROOM, DirlError, StoreError, first_line, from_system
+
+LONGEST_NAME = 255  # bytes; what file systems allow
+# Numbers that the system gives when it refuses a file; a parser does not.
+_SYSTEMS_OWN = NO_ROOM | {
+    *(errno.EPERM, errno.ENOENT, errno.EIO, errno.EACCES, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EMFILE, errno.ENAMETOOLONG, errno.ELOOP),
+}
+
+
+@contextmanager
+def parsing(
+    where: object, *, remedy: str, kind: type[DirlError] = StoreError, what: str = "damaged"
+) -> Iterator[None]:
+    """Turn whatever a parser raises into our own error.
+
+    Parsers raise what they like on damaged bytes, so every `Exception` is taken. Therefore keep nothing but
+    the parser's own calls in the block: a fault of our code must not be blamed on the file.
+
+    Parameters
+    ----------
+    where
+        The file.
+    remedy
+        What the user can do about a damaged one.
+    kind
+        Class of the error to raise.
+    what
+        What is wrong, in words that the parser's own message completes in brackets.
+
+    Raises
+    ------
+    DirlError
+        Of class `kind`, with the parser's message; of `from_system` where the system refused the file. A
+        `DirlError` that the block raises passes unchanged.
+    """
+    try:
+        yield
+    except DirlError:
+        raise
+    except OSError as error:
+        # Parsers raise OSError for bytes, too; those of the system carry a number that it knows.
+        if error.errno in _SYSTEMS_OWN:
+            raise from_system(error, where) from error
+        raise kind(_reason(what, error), where=where, remedy=remedy) from error
+    except Exception as error:
+        raise kind(_reason(what, error), where=where, remedy=remedy) from error
+
+
+def inside(root: Path, name: str, *, remedy: str = "the file is damaged, or was made to do harm") -> Path:
+    """Join a folder and a name that data brought, and refuse a name that leads out of the folder.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    name
+        A relative path, with ``/`` between its parts, as a slide's id, a shard or a tar member may be.
+    remedy
+        What the error advises.
+
+    Returns
+    -------
+    Path
+        ``root / name``.
+
+    Raises
+    ------
+    StoreError
+        If the name is empty, absolute, holds ``..``, a drive, or a character that no path may hold.
+    """
+    parts = PurePosixPath(name).parts
+    windows = PureWindowsPath(name)
+    harmful = (
+        not parts
+        or PurePosixPath(name).is_absolute()
+        or bool(windows.drive or windows.root)
+        or ".." in parts
+        or ".." in windows.parts
+        or "\0" in name
+        or not _nameable(name)
+    )
+    if harmful:
+        raise StoreError(f"the name {name!r} leads out of the folder", where=root, remedy=remedy)
+    return root / name
+
+
+def _nameable(name: str) -> bool:
+    try:
+        return all(len(os.fsencode(part)) <= LONGEST_NAME for part in PurePosixPath(name).parts)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and no path
+        return False
+
+
+def _reason(what: str, error: Exception) -> str:
+    text = first_line(error)
+    return f"{what} ({text})" if text else what
