@@ -187,7 +187,7 @@ def test_an_interrupted_run_leaves_no_half_slide_and_is_taken_up(slides, tmp_pat
         tile(inputs, tmp_path / "s", CONFIG, quiet=True)
     names = {path.name for path in files_of(tmp_path / "s")}
     assert names == {"card.json", "one.tar", "one.json", "one.parquet", "one.jpg"}
-    with pytest.raises(StoreError, match=r"index\.parquet: missing.*run `dirl tile` again"):
+    with pytest.raises(StoreError, match=r"index\.parquet: missing.*run the same `dirl tile` again"):
         TileStore.open(tmp_path / "s")
     monkeypatch.undo()
     assert tile(inputs, tmp_path / "s", CONFIG, quiet=True).index.equals(made.index)
@@ -202,12 +202,12 @@ def test_a_truncated_tar_is_named_and_made_anew(store, slides, made):
     assert again.index.equals(made.index)
 
 
-def test_a_damaged_image_is_named(store):
+def test_a_damaged_tile_is_named(store):
     shard = store.path / "tiles" / "one.tar"
     data = bytearray(shard.read_bytes())
     data[store.index["offset"][0].as_py()] ^= 255
     shard.write_bytes(data)
-    with pytest.raises(StoreError, match=r"one\.tar, tile one_.*damaged JPEG"):
+    with pytest.raises(StoreError, match=r"one\.tar: .*are not those that were written.*`dirl tile` again"):
         TileStore.open(store.path).image(0)
 
 

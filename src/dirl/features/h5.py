@@ -7,6 +7,7 @@ perceptual hash, and ``index``, the tile's number in its store, or in its slide 
 ``floors/SLIDE.h5`` holds, row for row, what features are to be compared with, unless it was left out.
 """
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,18 +82,25 @@ def write_rows(
     path
         The file.
     datasets
-        Arrays by name; strings become UTF-8 of variable length.
+        Arrays by name; strings become UTF-8 of the length of the longest, padded with zeros. Strings of
+        variable length would lie in a heap, and the library loops for ever in a damaged one.
     attributes
         Attributes of the dataset ``coords``.
     """
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    # In memory: a full disk while the library holds the file open would crash the process.
+    data = io.BytesIO()
+    with h5py.File(data, "w") as file:
         for name, rows in datasets.items():
             if rows.dtype.kind == "U":
-                file.create_dataset(name, data=rows.astype(object), dtype=h5py.string_dtype())
+                encoded = np.char.encode(rows, "utf-8")
+                fixed = h5py.string_dtype("utf-8", max(1, encoded.itemsize))
+                file.create_dataset(name, data=encoded.astype(fixed))
             else:
                 file.create_dataset(name, data=rows)
         for name, value in (attributes or {}).items():
             file["coords"].attrs[name] = value
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.getbuffer())
 
 
 def floors_of(card: Card) -> tuple[str, ...]:

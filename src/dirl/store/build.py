@@ -5,9 +5,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import pyarrow.parquet as pq
-from pyarrow import ArrowException
-
 from dirl.card import claim, finish, new_card
 from dirl.config import TileConfig
 from dirl.errors import DirlError, PartlyFailedError, SlideError, StoreError, explained
@@ -19,7 +16,16 @@ from dirl.slides.openslide import MPP_REMEDY
 from dirl.slides.slide import SAME_MPP
 from dirl.slides.tiling import key
 from dirl.store.dataset import TileStore
-from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, SlideRecord, check_shards, merge, to_record
+from dirl.store.index import (
+    INDEX,
+    SLIDES,
+    TILES_SCHEMA,
+    SlideRecord,
+    check_shards,
+    merge,
+    read_table,
+    to_record,
+)
 from dirl.store.tiles import image_side, restate, write_ready, write_slide
 
 
@@ -179,9 +185,9 @@ def _sort_out(
             continue
         index = out / "tiles" / f"{item.slide_id}.parquet"
         try:
-            check_shards(out, pq.read_table(index))
+            check_shards(out, read_table(index, "", schema=TILES_SCHEMA))
             record = to_record(read_json(index.with_suffix(".json")))
-        except (OSError, ValueError, KeyError, TypeError, ArrowException, StoreError):
+        except (OSError, ValueError, KeyError, TypeError, StoreError):
             remove(index)
             todo.append(item)
             continue

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dirl.errors import StoreError
 from dirl.files import replacing
-from dirl.store.index import INDEX, check_shards, merge, write_table
+from dirl.store.index import INDEX, check_shards, merge, read_table, write_table
 from dirl.store.labels import encode_labels, encode_regions
 from dirl.store.shards import ShardWriter
 
@@ -30,8 +29,10 @@ CELLS_SCHEMA = pa.schema(
         pa.field("shard", pa.string(), nullable=False),
         pa.field("labels_offset", pa.int64(), nullable=False),
         pa.field("labels_length", pa.int64(), nullable=False),
+        pa.field("labels_crc32", pa.uint32(), nullable=False),
         pa.field("regions_offset", pa.int64(), nullable=False),
         pa.field("regions_length", pa.int64(), nullable=False),
+        pa.field("regions_crc32", pa.uint32(), nullable=False),
     ]
 )
 
@@ -59,9 +60,9 @@ def cells_finished(store: Path, segmenter: str, slide_id: str) -> bool:
     """Whether a slide's cells are written and whole."""
     folder = cells_dir(store, segmenter)
     try:
-        index = pq.read_table(folder / f"{slide_id}.parquet")
+        index = read_table(folder / f"{slide_id}.parquet", "", schema=CELLS_SCHEMA)
         check_shards(folder, index)
-    except (OSError, pa.ArrowException, StoreError):
+    except StoreError:
         return False
     return (folder / f"{slide_id}.nuclei.parquet").exists()
 

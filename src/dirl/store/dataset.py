@@ -54,7 +54,7 @@ class TileStore:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.card: Card = read_card(self.path, "tile")
-        self.index = _open_index(self.path, TILES_SCHEMA, "run `dirl tile` again to finish it")
+        self.index = _open_index(self.path, TILES_SCHEMA, "run the same `dirl tile` again")
         try:
             config = self.card.config
             self.spec = TileSpec(**{k: config[k] for k in TileSpec.__dataclass_fields__})
@@ -62,7 +62,7 @@ class TileStore:
             self.slides: Mapping[str, SlideRecord] = {record.slide_id: record for record in records}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"damaged ({error!r})", where=self.path, remedy=REMEDY) from error
-        self._images = _Members(self.path, self.index, "offset", "length")
+        self._images = _Members(self.path, "tile", self.index)
 
     @classmethod
     def open(cls, path: Path) -> "TileStore":
@@ -182,11 +182,11 @@ class CellStore:
                 remedy=remedy,
             )
         index = index.take(rows)
-        self._labels = _Members(self.path, index, "labels_offset", "labels_length")
-        self._regions = _Members(self.path, index, "regions_offset", "regions_length")
+        self._labels = _Members(self.path, "cells", index, "labels_")
+        self._regions = _Members(self.path, "cells", index, "regions_")
 
     def __len__(self) -> int:
-        return len(self._labels.offset)
+        return len(self._labels)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen_cells, (self._store, self.segmenter)
@@ -209,18 +209,21 @@ class CellStore:
 
 
 class _Members:
-    """Where each tile's bytes lie."""
+    """Where each tile's bytes lie, and what they add up to."""
 
-    def __init__(self, root: Path, index: pa.Table, offset: str, length: str) -> None:
+    def __init__(self, root: Path, stage: str, index: pa.Table, prefix: str = "") -> None:
         shards = index["shard"].combine_chunks().dictionary_encode()
         self._names: list[str] = shards.dictionary.to_pylist()
         self._codes = shards.indices.to_numpy()
-        self.offset = index[offset].to_numpy()
-        self._length = index[length].to_numpy()
-        self._reader = ShardReader(root)
+        self._places = [index[f"{prefix}{name}"].to_numpy() for name in ("offset", "length", "crc32")]
+        self._reader = ShardReader(root, stage)
+
+    def __len__(self) -> int:
+        return len(self._codes)
 
     def read(self, i: int) -> bytes:
-        return self._reader.read(self._names[self._codes[i]], int(self.offset[i]), int(self._length[i]))
+        offset, length, crc32 = (int(values[i]) for values in self._places)
+        return self._reader.read(self._names[self._codes[i]], offset, length, crc32)
 
 
 def _open_index(root: Path, schema: pa.Schema, remedy: str) -> pa.Table:

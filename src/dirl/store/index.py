@@ -29,6 +29,7 @@ TILES_SCHEMA = pa.schema(
         pa.field("shard", pa.string(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("length", pa.int64(), nullable=False),
+        pa.field("crc32", pa.uint32(), nullable=False),
     ]
 )
 
@@ -95,14 +96,19 @@ def read_table(
     Raises
     ------
     StoreError
-        If it is missing or damaged.
+        If it is missing or damaged, or lacks values that the schema demands, as one of an earlier version
+        does.
     """
     try:
-        return pq.read_table(path, columns=columns and list(columns), schema=schema, memory_map=True)
+        table = pq.read_table(path, columns=columns and list(columns), schema=schema, memory_map=True)
     except FileNotFoundError:
         raise StoreError("missing, as its command has not finished", where=path, remedy=remedy) from None
     except (pa.ArrowException, OSError) as error:
         raise StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=remedy) from error
+    for field in schema or ():
+        if not field.nullable and table[field.name].null_count:
+            raise StoreError(f"lacks values of {field.name}", where=path, remedy=remedy)
+    return table
 
 
 def merge(paths: Iterable[Path], out: Path, schema: pa.Schema) -> pa.Table:

@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 from threading import local
@@ -13,6 +14,7 @@ from dirl.errors import StoreError
 MAX_OPEN = 64
 END = bytes(2 * tarfile.BLOCKSIZE)  # what a tar file ends with
 REMEDY = "run the command that made it again: it makes what is damaged anew"
+REMOVE = "remove it, and run the same `dirl {stage}` again: it makes what is missing"
 
 
 class ShardWriter:
@@ -30,13 +32,13 @@ class ShardWriter:
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
 
-    def add(self, name: str, data: bytes) -> tuple[int, int]:
+    def add(self, name: str, data: bytes) -> tuple[int, int, int]:
         """Append a member.
 
         Returns
         -------
         tuple of int
-            Byte offset and length of its data.
+            Byte offset, length and CRC-32 of its data.
         """
         member = tarfile.TarInfo(name)
         member.size = len(data)
@@ -44,7 +46,7 @@ class ShardWriter:
         offset = self._file.tell()
         self._file.write(data)
         self._file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
-        return offset, len(data)
+        return offset, len(data), zlib.crc32(data)
 
     def __enter__(self) -> Self:
         return self
@@ -68,23 +70,28 @@ class ShardReader:
     ----------
     root
         Folder that the shards' names are relative to.
+    stage
+        The command that made them, for what an error advises.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, stage: str) -> None:
+        self.root, self.stage = root, stage
         self._local = local()
 
-    def read(self, shard: str, offset: int, length: int) -> bytes:
-        """Read `length` bytes of a shard, in one call to the system.
+    def read(self, shard: str, offset: int, length: int, crc32: int) -> bytes:
+        """Read `length` bytes of a shard, in one call to the system, and check them.
 
         Raises
         ------
         StoreError
-            If the shard is missing or ends before that.
+            If the shard is missing or ends before that, or if the bytes are not those that were written.
         """
         data = os.pread(self._open(shard), length, offset)
         if len(data) != length:
             raise StoreError("truncated", where=self.root / shard, remedy=REMEDY)
+        if zlib.crc32(data) != crc32:
+            reason = f"the {length} bytes at {offset} are not those that were written (CRC-32)"
+            raise StoreError(reason, where=self.root / shard, remedy=REMOVE.format(stage=self.stage))
         return data
 
     def _open(self, shard: str) -> int:
@@ -98,8 +105,8 @@ class ShardReader:
             files.move_to_end(shard)
         return held.descriptor
 
-    def __reduce__(self) -> tuple[type["ShardReader"], tuple[Path]]:
-        return ShardReader, (self.root,)
+    def __reduce__(self) -> tuple[type["ShardReader"], tuple[Path, str]]:
+        return ShardReader, (self.root, self.stage)
 
 
 class _File:
