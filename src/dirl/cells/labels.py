@@ -1,8 +1,11 @@
 """The user's own instance maps: ``labels:DIR``, a picture of ids for each slide or for each tile."""
 
 import json
+import math
 import warnings
 import zipfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +15,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
+from dirl.boundary import parsing
 from dirl.card import digest
+from dirl.cells.map_checks import SAVE_IDS, check_instances
 from dirl.cells.own_files import Grid, OwnNuclei, check_place, classes_file, source_files
 from dirl.errors import ConfigError
 from dirl.slides.slide import SAME_MPP
@@ -22,8 +26,10 @@ from dirl.store.dataset import TileStore
 
 SUFFIXES = (".png", ".tif", ".tiff", ".npz")
 TIFF = (".tif", ".tiff")
-SAVE_IDS = "save one id per nucleus, 0 between them, as 16-bit PNG, TIFF or NPZ"
-LARGEST_ID = np.iinfo(np.int32).max
+# As int32 they take 4 GB; a map of a whole slide of 15 mm at 0.5 µm/px has fewer.
+LARGEST_PX = 1_000_000_000
+# What numpy.save writes of plain arrays; its third version is for names of fields.
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
@@ -86,90 +92,100 @@ def read_map(file: Path) -> tuple[NDArray[np.int32], dict[int, str]]:
     Raises
     ------
     ConfigError
-        If the file cannot be read, or does not hold one number of a nucleus per pixel.
+        If the file cannot be read, claims more than `LARGEST_PX` pixels, or does not hold one number of a
+        nucleus per pixel.
     """
-    try:
-        if file.suffix.lower() == ".npz":
-            labels, names = _from_npz(file)
-        elif file.suffix.lower() in TIFF:
-            labels, names = _from_tiff(file), {}
-        else:
-            labels, names = _from_image(file), {}
-    except (OSError, ValueError, SyntaxError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"cannot be read as labels ({error})", where=file, remedy=SAVE_IDS) from None
-    except Image.DecompressionBombError:
+    names: dict[int, str] = {}
+    if file.suffix.lower() == ".npz":
+        labels, names = _from_npz(file)
+    elif file.suffix.lower() in TIFF:
+        labels = _from_tiff(file)
+    else:
+        labels = _from_image(file)
+    return check_instances(labels, file), names | _from_json(classes_file(file))
+
+
+def _reading(file: Path) -> AbstractContextManager[None]:
+    return parsing(file, remedy=SAVE_IDS, kind=ConfigError, what="cannot be read as labels")
+
+
+def _check_size(shape: Sequence[int], file: Path) -> None:
+    """Refuse what would fill the memory, before any is taken."""
+    if math.prod(shape) > LARGEST_PX:
         raise ConfigError(
-            "too large a picture to be read as one",
+            f"claims {'×'.join(map(str, shape))} pixels; a map may have {LARGEST_PX:,}",
             where=file,
-            remedy="save the map as TIFF or NPZ, or at a coarser resolution",
-        ) from None
-    return _checked(labels, file), names | _from_json(classes_file(file))
+            remedy="save the map at a coarser resolution, or a map for each tile",
+        )
 
 
 def _from_npz(file: Path) -> tuple[NDArray[Any], dict[int, str]]:
-    with np.load(file, allow_pickle=False) as arrays:
-        name = "labels" if "labels" in arrays.files else arrays.files[0]
-        if name != "labels" and len(arrays.files) > 1:
-            raise ValueError(f"it holds {', '.join(arrays.files)}, and none is called labels")
-        labels = arrays[name]
-        if "classes" not in arrays.files:
-            return labels, {}
-        classes = arrays["classes"].ravel().tolist()
+    with _reading(file), zipfile.ZipFile(file) as archive:
+        inside = [name.removesuffix(".npy") for name in archive.namelist()]
+    name = "labels" if "labels" in inside else inside[0] if inside else "labels"
+    if not inside or (name != "labels" and len(inside) > 1):
+        names = ", ".join(inside) or "nothing"
+        raise ConfigError(
+            f"cannot be read as labels (it holds {names}, and none is called labels)",
+            where=file,
+            remedy=SAVE_IDS,
+        )
+    labels = _array(file, name)
+    if "classes" not in inside:
+        return labels, {}
+    classes = _array(file, "classes").ravel().tolist()
     ids = np.unique(labels[labels != 0]).tolist()
     if len(ids) != len(classes):
-        raise ValueError(f"it names {len(classes)} classes for {len(ids)} nuclei")
+        raise ConfigError(
+            f"cannot be read as labels (it names {len(classes)} classes for {len(ids)} nuclei)",
+            where=file,
+            remedy="save one class for each nucleus, in the order of their ids",
+        )
     return labels, {i: str(name) for i, name in zip(ids, classes, strict=True)}
 
 
+def _array(file: Path, name: str) -> NDArray[Any]:
+    with _reading(file), zipfile.ZipFile(file) as archive:
+        with archive.open(f"{name}.npy") as member:
+            shape, _, _ = HEADERS[np.lib.format.read_magic(member)](member)
+        _check_size(shape, file)
+        with archive.open(f"{name}.npy") as member:
+            return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
+
+
 def _from_tiff(file: Path) -> NDArray[Any]:
-    try:
-        return np.asarray(tifffile.imread(file))
-    except ValueError:
-        # Compressions that tifffile leaves to another package.
-        return _from_image(file)
+    with _reading(file):
+        try:
+            with tifffile.TiffFile(file) as tiff:
+                _check_size(tiff.series[0].shape, file)
+                return np.asarray(tiff.asarray())
+        except ValueError:
+            # Compressions that tifffile leaves to another package.
+            return _from_image(file)
 
 
 def _from_image(file: Path) -> NDArray[Any]:
-    with warnings.catch_warnings():
+    with _reading(file), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(file) as image:
-            return np.asarray(image)
+        try:
+            with Image.open(file) as image:
+                return np.asarray(image)
+        except Image.DecompressionBombError:
+            raise ConfigError(
+                "too large a picture to be read as one",
+                where=file,
+                remedy="save the map as TIFF or NPZ, or at a coarser resolution",
+            ) from None
 
 
 def _from_json(file: Path) -> dict[int, str]:
     if not file.is_file():
         return {}
-    try:
+    with parsing(
+        file, remedy='write {"1": "tumour", "2": "stroma"}', kind=ConfigError, what="names no classes"
+    ):
         named = json.loads(file.read_text(encoding="utf-8"))
         return {int(i): str(name) for i, name in named.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(
-            f"names no classes ({error})", where=file, remedy='write {"1": "tumour", "2": "stroma"}'
-        ) from None
-
-
-def _checked(labels: NDArray[Any], file: Path) -> NDArray[np.int32]:
-    """Refuse what is no instance map."""
-    if labels.ndim == 3 and labels.shape[-1] in (3, 4):
-        raise ConfigError("a colour picture, not instance ids", where=file, remedy=SAVE_IDS)
-    if labels.ndim != 2 or labels.dtype.kind not in "iu":
-        what = f"{labels.dtype} of shape {labels.shape}"
-        raise ConfigError(f"instance ids are one integer per pixel, not {what}", where=file, remedy=SAVE_IDS)
-    if labels.size and (labels.min() < 0 or labels.max() > LARGEST_ID):
-        raise ConfigError(
-            f"ids reach from {labels.min()} to {labels.max()}; they must lie in 0..{LARGEST_ID}",
-            where=file,
-            remedy="number the nuclei anew, for example with skimage.segmentation.relabel_sequential",
-        )
-    labels = labels.astype(np.int32, copy=False)
-    there = np.unique(labels)
-    if len(there[there > 0]) == 1 and ndimage.label(labels)[1] > 2:
-        raise ConfigError(
-            "many separate areas under one id: a mask, not instance ids",
-            where=file,
-            remedy="number its parts, for example with skimage.measure.label",
-        )
-    return labels
 
 
 def _scale(labels: NDArray[np.int32], size_px: tuple[int, int], stated: float | None, file: Path) -> float:
