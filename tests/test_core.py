@@ -23,7 +23,8 @@ from dirl.errors import (
     TrainingError,
     UserError,
 )
-from dirl.files import read_json, remove_parts, replacing, write_json
+from dirl.files import PART, part_of, read_json, remove_parts, replacing, write_json
+from dirl.owner import OURS
 from dirl.parallel import each
 
 SOURCE = Path(dirl.__file__).parent
@@ -101,10 +102,21 @@ def test_a_directory_replaces_a_directory(tmp_path):
 
 
 def test_parts_of_a_file_are_removed_and_not_those_of_one_that_begins_alike(tmp_path):
-    for name in (".a.tar.1.part", ".a.json.22.part", ".a.b.tar.1.part", ".ab.tar.1.part", "a.tar"):
-        (tmp_path / name).touch()
+    mine = ("a.tar", "a.json", "a.nuclei.parquet", "a.statistics.json")
+    others = ("a.b.tar", "ab.tar", "a.nuclei.b.json")
+    for name in (*mine, *others):
+        part_of(tmp_path / name).touch()
+    (tmp_path / "a.tar").touch()
     remove_parts(tmp_path, "a")
-    assert {p.name for p in tmp_path.iterdir()} == {".a.b.tar.1.part", ".ab.tar.1.part", "a.tar"}
+    kept = {p.name.rsplit(".", 2)[0] for p in tmp_path.iterdir() if p.name.endswith(".part")}
+    assert kept == {f".{name}" for name in others} and (tmp_path / "a.tar").exists()
+
+
+def test_no_two_writers_take_the_same_temporary_name(tmp_path):
+    names = {part_of(tmp_path / "x.json").name for _ in range(100)}
+    assert len(names) == 100 and all(PART.fullmatch(name) for name in names)
+    assert all(f"-{os.getpid()}-" in name for name in names)
+    assert not any(PART.fullmatch(name) for name in ("x.part", ".x.part", ".x.json", "x.json"))
 
 
 def test_claim_takes_up_equal_work_and_refuses_other(tmp_path):
@@ -134,12 +146,13 @@ def test_an_overwriting_that_is_interrupted_can_be_done_again(tmp_path, monkeypa
         patched.setattr("dirl.card.remove", interrupted)
         with pytest.raises(KeyboardInterrupt):
             claim(out, new_card("tile", {"mpp": 1.0}), overwrite=True)
-    assert len([*out.iterdir()]) == 2 and not read_card(out, "tile").finished
+    left = {path.name for path in out.iterdir()} - OURS
+    assert len(left) == 2 and not read_card(out, "tile").finished
     for mpp in (0.5, 1.0):
         with pytest.raises(StoreError, match="--overwrite"):
             claim(out, new_card("tile", {"mpp": mpp}))
     claim(out, new_card("tile", {"mpp": 1.0}), overwrite=True)
-    assert [path.name for path in out.iterdir()] == ["card.json"]
+    assert {path.name for path in out.iterdir()} - OURS == {"card.json"}
 
 
 def test_claim_never_removes_what_another_stage_made(tmp_path):

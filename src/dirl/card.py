@@ -13,7 +13,8 @@ from typing import Any
 
 import dirl
 from dirl.errors import StoreError
-from dirl.files import read_json, remove, write_json
+from dirl.files import PART, read_json, remove, write_json
+from dirl.owner import MERGE_SECONDS, OURS, in_stage, locked, own, refuse_if_items_locked, remove_stale
 
 PACKAGES = (
     "numpy",
@@ -111,8 +112,19 @@ def read_card(directory: Path, stage: str | None = None) -> Card:
     return card
 
 
-def claim(directory: Path, card: Card, *, overwrite: bool = False, spare: Path | None = None) -> Card:
+def claim(
+    directory: Path,
+    card: Card,
+    *,
+    overwrite: bool = False,
+    spare: Path | None = None,
+    shared: bool = False,
+) -> Card:
     """Take a directory for a stage: start it, or take up an unfinished or finished one with equal settings.
+
+    The stage, a function decorated with `dirl.owner.owning`, owns the directory until it ends. Outside of a
+    stage, the directory is owned only while the card is written. A finished directory with equal settings is
+    only read.
 
     Parameters
     ----------
@@ -125,6 +137,9 @@ def claim(directory: Path, card: Card, *, overwrite: bool = False, spare: Path |
         is ever removed.
     spare
         What in the directory is not removed with the rest.
+    shared
+        Own the directory only while the card is written: several processes fill it, item by item, each of
+        which they own with `dirl.owner.item_locked`.
 
     Returns
     -------
@@ -135,13 +150,28 @@ def claim(directory: Path, card: Card, *, overwrite: bool = False, spare: Path |
     ------
     StoreError
         If the directory was made with other settings or by another stage, or holds files that are not ours.
+    InUseError
+        If another process owns it.
     """
+    earlier = allowed(directory, card, overwrite=overwrite)
+    if earlier is not None and earlier.finished:
+        return earlier
+    if in_stage() and not shared:
+        own(directory)
+        return _take(directory, card, overwrite, spare)
+    with locked(directory, MERGE_SECONDS):
+        remove_stale(directory, deep=False)
+        return _take(directory, card, overwrite, spare)
+
+
+def _take(directory: Path, card: Card, overwrite: bool, spare: Path | None) -> Card:
+    """Start or take up a directory that nobody else writes to."""
     earlier = allowed(directory, card, overwrite=overwrite)
     if earlier is not None:
         return earlier
     if (directory / "card.json").exists():
+        refuse_if_items_locked(directory)
         _empty(directory, read_card(directory), spare)
-    directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "card.json", asdict(card))
     return card
 
@@ -175,7 +205,7 @@ def allowed(directory: Path, card: Card, *, overwrite: bool = False) -> Card | N
                 where=directory,
                 remedy="name another directory, or pass --overwrite to replace it",
             )
-    elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    elif directory.exists() and (not directory.is_dir() or _content(directory)):
         raise StoreError(
             "exists and was not made by dirl", where=directory, remedy="name a new or an empty directory"
         )
@@ -190,7 +220,8 @@ def finish(directory: Path, card: Card, counts: Mapping[str, Any]) -> Card:
 
 
 def reopen(directory: Path, card: Card) -> Card:
-    """Mark a complete directory as unfinished: some of its work is to be done again."""
+    """Own a complete directory and mark it as unfinished: some of its work is to be done again."""
+    own(directory)
     undone = replace(card, finished=None)
     write_json(directory / "card.json", asdict(undone))
     return undone
@@ -203,8 +234,13 @@ def _empty(directory: Path, card: Card, spare: Path | None = None) -> None:
     """
     write_json(directory / "card.json", asdict(replace(card, config={}, inputs={}, finished=None)))
     for path in directory.iterdir():
-        if path.name != "card.json" and path != spare:
+        if path.name not in OURS | {"card.json"} and path != spare:
             remove(path)
+
+
+def _content(directory: Path) -> bool:
+    """Whether a directory holds more than a lock and parts of files, as a killed owner may leave them."""
+    return any(path.name not in OURS and not PART.fullmatch(path.name) for path in directory.iterdir())
 
 
 def difference(earlier: Card, later: Card) -> str:

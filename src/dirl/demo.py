@@ -16,6 +16,7 @@ from dirl.cells.segment import cells
 from dirl.config import AuditConfig, CellsConfig, TileConfig, load_recipe
 from dirl.errors import StoreError
 from dirl.files import replacing
+from dirl.owner import own, owning
 from dirl.pretrain.data import held_out
 from dirl.pretrain.run import pretrain
 from dirl.progress import bar
@@ -56,6 +57,7 @@ class Demo:
     audit: AuditResult
 
 
+@owning
 def demo(
     slide: Path | None = None,
     out: Path = Path("demo"),
@@ -94,6 +96,7 @@ def demo(
         open_slide(slide, mpp_override).close()  # what cannot be read is refused before anything is made
     card = new_card("demo", {"slide": str(slide or "sample"), "mpp_override": mpp_override, "seed": seed})
     card = claim(out, card, overwrite=overwrite)
+    own(out)
     chosen, origin = (slide, f"your slide {slide.name}") if slide else find_sample(out, quiet=quiet)
     if not quiet:
         Console(stderr=True).print(f"Slide: {origin}", markup=False, highlight=False)

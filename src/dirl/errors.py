@@ -5,6 +5,7 @@
     DirlError                 exit code 1: a sound request that failed
     ├── TrainingError         NaN, collapse
     ├── MachineError          disk full, file too large, input/output error
+    ├── InUseError            another process owns the directory
     ├── Interrupted           SIGINT, SIGTERM or SIGHUP came; exit code 128 + the signal
     ├── PartlyFailedError     some slides failed, the others are done
     └── UserError             exit code 2: a request that cannot be met as it is put
@@ -125,6 +126,10 @@ class TrainingError(DirlError):
 
 class MachineError(DirlError):
     """The machine cannot do it: a full disk, a file that is too large, an input/output error."""
+
+
+class InUseError(DirlError):
+    """Another process owns a directory or works on a slide of it."""
 
 
 class Interrupted(DirlError):  # noqa: N818 - what happened, as KeyboardInterrupt is

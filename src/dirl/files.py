@@ -4,13 +4,20 @@ import glob
 import json
 import os
 import re
+import secrets
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dirl.errors import NO_ROOM
+
+_HOST = re.sub(r"[^A-Za-z0-9-]", "", socket.gethostname())[:20] or "host"
+_SUFFIX = r"\.[A-Za-z0-9-]+-\d+-[0-9a-f]{8}\.part"
+# Names of files that are being written; see `part_of`.
+PART = re.compile(r"\..+" + _SUFFIX)
 
 
 def no_room(error: Exception) -> bool:
@@ -33,18 +40,28 @@ def replacing(path: Path) -> Iterator[Path]:
         Where to write. What an exception leaves behind is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    remove(temporary)
+    temporary = part_of(path)
     try:
         yield temporary
-        if temporary.is_file():
-            with temporary.open("rb+") as handle:
-                os.fsync(handle.fileno())
-        if temporary.is_dir():
-            remove(path)
-        temporary.replace(path)
+        put_in_place(temporary, path)
     finally:
         remove(temporary)
+
+
+def part_of(path: Path) -> Path:
+    """Name the temporary file beside `path`: no other process, on whatever host, takes the same name."""
+    name = f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.part"
+    return path.with_name(name)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Let a finished temporary file or directory take the place of `path`."""
+    if temporary.is_file():
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+    if temporary.is_dir():
+        remove(path)
+    temporary.replace(path)
 
 
 def remove(path: Path) -> None:
@@ -56,10 +73,10 @@ def remove(path: Path) -> None:
 
 
 def remove_parts(folder: Path, stem: str) -> None:
-    """Remove what interrupted writers of files ``stem.EXTENSION`` left in a folder; see `replacing`."""
+    """Remove what dead writers of files ``stem.EXTENSION`` left in a folder; the caller owns the item."""
     for part in folder.glob(f".{glob.escape(stem)}.*.part"):
         # The rest of a name that only begins alike, as `a.b.tar` does like `a`, may be being written to.
-        if re.fullmatch(r"\.[a-z]+\.\d+\.part", part.name.removeprefix(f".{stem}")):
+        if re.fullmatch(r"(\.nuclei|\.statistics)?\.[a-z]+" + _SUFFIX, part.name.removeprefix(f".{stem}")):
             remove(part)
 
 

@@ -16,6 +16,7 @@ from dirl.compare.show import show
 from dirl.compare.statistics import cliques, cohens_h, two_sided
 from dirl.errors import ConfigError, StoreError
 from dirl.files import write_json
+from dirl.owner import content
 from dirl.store.index import write_table
 
 COUNT = 120
@@ -136,7 +137,7 @@ def test_scores_are_scikit_learns_and_differences_are_paired(tmp_path: Path, cap
     assert names[:3] == ["bad", "good", "same"] and names.count("colour histogram") == 1
     assert result.summary["interval"] == {"level": 0.95, "resamples": 1000, "over": "patients", "units": 20}
 
-    files = {str(p.relative_to(result.path)) for p in result.path.rglob("*") if p.is_file()}
+    files = {str(p.relative_to(result.path)) for p in content(result.path)}
     assert files >= {
         "table.csv",
         "table.tex",

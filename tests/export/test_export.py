@@ -21,6 +21,7 @@ from dirl.export import to_hf, to_timm
 from dirl.export.model_card import arm
 from dirl.export.run import export
 from dirl.export.tokens import tokens
+from dirl.owner import content
 
 DINOV2 = {"name": "vit_small_patch14_dinov2"}
 REGISTERS = {"name": "vit_small_patch14_reg4_dinov2"}
@@ -176,10 +177,10 @@ def test_what_is_refused_leaves_an_earlier_export_as_it_was(make_run: MakeRun, t
     out = tmp_path / "out"
     clip = make_run("clip", name="vit_base_patch16_clip_224")
     export(clip, out, to="timm")
-    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    before = {file.name: file.read_bytes() for file in content(out)}
     with pytest.raises(EncoderError, match="cannot express it"):
         export(clip, out, to="hf", overwrite=True)
-    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert {file.name: file.read_bytes() for file in content(out)} == before
 
 
 def test_a_model_that_differs_is_not_put_in_place(

@@ -16,6 +16,7 @@ from dirl.card import read_card
 from dirl.config import MapConfig
 from dirl.errors import ConfigError, EncoderError, SlideError, StoreError
 from dirl.maps.run import map_slide
+from dirl.owner import content
 from dirl.slides.slide import open_slide, read
 
 
@@ -152,7 +153,7 @@ def test_the_map_keeps_to_tissue_and_says_what_it_is(planted, made):
     assert (summary["tiles"]["tokens"], summary["tiles"]["overlap"]) == (8, 0.5)
     assert [channel["head"] for channel in summary["channels"]] == [None, 0, 1]
     files = {*summary["files"].values(), *(channel["file"] for channel in summary["channels"])}
-    assert {path.name for path in made.path.iterdir()} == {*files, "card.json", "summary.json"}
+    assert {path.name for path in content(made.path)} == {*files, "card.json", "summary.json"}
     assert json.loads((made.path / "summary.json").read_text()) == summary
     card = read_card(made.path, "map")
     assert card.finished and card.counts == {"tiles": summary["tiles"]["count"], "channels": 3}

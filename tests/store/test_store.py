@@ -16,6 +16,7 @@ from dirl.card import new_card
 from dirl.config import TileConfig
 from dirl.errors import ConfigError, PartlyFailedError, SlideError, StoreError
 from dirl.files import read_json, write_json
+from dirl.owner import content
 from dirl.slides.slide import open_slide, read
 from dirl.store import tiles as writing
 from dirl.store.build import tile
@@ -54,7 +55,7 @@ def store(made, tmp_path):
 
 
 def files_of(folder):
-    return {p.relative_to(folder): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+    return {p.relative_to(folder): p.stat().st_mtime_ns for p in content(folder)}
 
 
 def test_tiles_read_back_are_the_slides_pixels(made):

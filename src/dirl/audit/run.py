@@ -28,6 +28,7 @@ from dirl.encoders.device import choose_device
 from dirl.errors import ConfigError
 from dirl.files import read_json, replacing, write_json, write_text
 from dirl.intervals import choose_units
+from dirl.owner import owning
 from dirl.progress import bar
 from dirl.report.html import render
 from dirl.store.dataset import TileStore
@@ -63,6 +64,7 @@ class Subject:
     measured: Measured
 
 
+@owning
 def audit(
     encoders: Sequence[str],
     store: Path,

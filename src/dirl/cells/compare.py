@@ -16,6 +16,7 @@ from dirl.cells.sources import FileLabels, LabelImage, Source, open_sources
 from dirl.errors import ConfigError
 from dirl.files import replacing, write_json
 from dirl.intervals import Units, choose_units, interval, means
+from dirl.owner import own, owning
 from dirl.progress import bar
 from dirl.slides.slide import SAME_MPP
 
@@ -62,6 +63,7 @@ class ScoreTable:
         return tuple(name.removeprefix("pq_") for name in self.measures if name.startswith("pq_"))
 
 
+@owning
 def cells_score(
     predicted: Path,
     truth: Path,
@@ -113,6 +115,7 @@ def cells_score(
         inputs = {"truth": theirs.digest} | {f"predicted {source.title}": source.digest for source in ours}
         settings = {"mpp": mpp, "tokens_um": TOKENS_UM, "resamples": RESAMPLES, "seed": SEED}
         card = claim(out, new_card("cells-score", settings, inputs), overwrite=overwrite)
+        own(out)  # finished scores are made again
     table = _score(ours, theirs, names, mpp, quiet)
     if out is not None and card is not None:
         write_json(out / "summary.json", summary(table))

@@ -15,6 +15,7 @@ from dirl.cells.own import first_pixel
 from dirl.cells.own_files import Grid
 from dirl.errors import ConfigError, DirlError, PartlyFailedError, explained
 from dirl.files import no_room, read_json, write_json, write_text
+from dirl.owner import own, owning
 from dirl.parallel import each
 from dirl.progress import bar
 from dirl.report.style import COLOURS
@@ -26,6 +27,7 @@ NAMESPACE = uuid.UUID("5a2f6c58-4a76-4d0c-9e0b-6f1d1c6f0d11")
 Runs = NDArray[np.int64]
 
 
+@owning
 def cells_export(
     store: Path,
     out: Path,
@@ -84,6 +86,7 @@ def cells_export(
     settings = {"to": to, "cells": segmenter}
     inputs = {"store": tiles.digest, "cells": digest(cells.path / INDEX)}
     card = claim(out, new_card("cells-export", settings, inputs), overwrite=overwrite)
+    own(out)  # a finished export is completed where slides failed
     todo = [name for name in tiles.slides if not _note(out, name).is_file()]
     failures: dict[str, DirlError] = {}
     with bar("Writing outlines", len(tiles.slides), quiet=quiet) as advance:
@@ -166,10 +169,10 @@ def _features(
     runs = runs[np.argsort(runs[:, 0], kind="stable")]
     ids, first = np.unique(runs[:, 0], return_index=True)
     colours = _colours({nucleus["class"] for nucleus in known.values()})
-    for number, own in zip(ids.tolist(), np.split(runs[:, 1:], first[1:]), strict=True):
-        top, left, right = own[:, 0].min(), own[:, 1].min(), own[:, 2].max()
-        mask = np.zeros((own[:, 0].max() - top + 1, right - left), bool)
-        for row, start, end in own - (top, left, left):
+    for number, mine in zip(ids.tolist(), np.split(runs[:, 1:], first[1:]), strict=True):
+        top, left, right = mine[:, 0].min(), mine[:, 1].min(), mine[:, 2].max()
+        mask = np.zeros((mine[:, 0].max() - top + 1, right - left), bool)
+        for row, start, end in mine - (top, left, left):
             mask[row, start:end] = True
         outline = along_pixels(mask, int(top), int(left))
         geometry = json.loads(shapely.to_geojson(shapely.transform(outline, lambda at: at * step)))

@@ -12,6 +12,7 @@ from dirl.card import claim, digest, finish, new_card
 from dirl.cells.statistics import TOKENS_UM, pooled, slide_statistics
 from dirl.errors import StoreError
 from dirl.files import write_json, write_text
+from dirl.owner import own, owning
 from dirl.progress import bar
 from dirl.randomness import hashes
 from dirl.report.cells import class_colours, histograms_figure, outlined, slide_value, slides_figure
@@ -39,6 +40,7 @@ NOTES = 8
 JPEG_QUALITY = 88
 
 
+@owning
 def cells_report(
     store: Path,
     out: Path,
@@ -84,6 +86,7 @@ def cells_report(
     settings = {"cells": names, "tiles": tiles, "seed": seed}
     inputs = {"store": opened.digest} | {name: digest(cells.path / INDEX) for name, cells in sources.items()}
     card = claim(out, new_card("cells-report", settings, inputs), overwrite=overwrite)
+    own(out)  # a finished report is made again
     summaries: dict[str, Any] = {}
     with bar("Reading cells", len(names) * len(opened.slides), quiet=quiet) as advance:
         for name, cells in sources.items():

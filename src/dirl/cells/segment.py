@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from dirl.card import claim, finish, new_card
+from dirl.card import claim, finish, new_card, read_card
 from dirl.cells.found_tiles import found_tiles
 from dirl.cells.named import cells_name, load_segmenter
 from dirl.cells.nuclei import Segmenter
@@ -20,8 +20,9 @@ from dirl.cells.plausible import blob_sizes, implausible
 from dirl.cells.statistics import Statistics, statistics_file, write_statistics, write_summary
 from dirl.cells.told import Told, silent
 from dirl.config import CellsConfig
-from dirl.errors import ConfigError, DirlError, PartlyFailedError, explained
+from dirl.errors import ConfigError, DirlError, PartlyFailedError, StoreError, explained
 from dirl.files import no_room, read_json, remove_parts
+from dirl.owner import MERGE_SECONDS, item_locked, locked, owning
 from dirl.parallel import each
 from dirl.progress import bar
 from dirl.store.cells import cells_dir, cells_finished, merge_cells, write_cells
@@ -32,6 +33,7 @@ SHOWN_SLIDES = 3
 SIZED_TILES = 24
 
 
+@owning
 def cells(
     store: Path,
     config: CellsConfig,
@@ -96,29 +98,31 @@ def cells(
     if not isinstance(segmenter, CellSource):
         settings["mpp"] = segmenter.mpp
     folder = cells_dir(store, segmenter_name)
-    card = claim(folder, new_card("cells", settings, {"store": tiles.card.digest}), overwrite=overwrite)
+    made = new_card("cells", settings, {"store": tiles.card.digest})
+    card = claim(folder, made, overwrite=overwrite, shared=True)
     todo = [name for name in tiles.slides if not _finished(tiles, segmenter, segmenter_name, name)]
     failures: dict[str, DirlError] = {}
     with bar("Finding nuclei", len(tiles), quiet=quiet) as advance:
         advance(int((~np.isin(tiles.slide_ids, todo)).sum()))
         # Another process tells of whole slides only.
         tick = advance if workers <= 1 else None
-        for name, result in each(partial(_make, tiles, config, how, tick), todo, workers):
+        for name, result in each(partial(_make, tiles, card.digest, config, how, tick), todo, workers):
             if isinstance(result, Exception):
                 if no_room(result):
                     raise result
                 failures[name] = explained(result, tiles.slides[name].path)
             advance(0 if tick else int((tiles.slide_ids == name).sum()), note=name)
-    index = merge_cells(store, segmenter_name)
     finished = [name for name in tiles.slides if name not in failures]
-    counts = {
-        "slides": len(finished),
-        "tiles": index.num_rows,
-        "nuclei": sum(pq.read_metadata(folder / f"{name}.nuclei.parquet").num_rows for name in finished),
-        "failed": len(failures),
-    }
-    total = write_summary(tiles, segmenter_name, finished)
-    finish(folder, card, counts | ({"notes": total["notes"]} if total.get("notes") else {}))
+    with locked(folder, MERGE_SECONDS):
+        index = merge_cells(store, segmenter_name)
+        counts = {
+            "slides": len(finished),
+            "tiles": index.num_rows,
+            "nuclei": sum(pq.read_metadata(folder / f"{name}.nuclei.parquet").num_rows for name in finished),
+            "failed": len(failures),
+        }
+        total = write_summary(tiles, segmenter_name, finished)
+        finish(folder, card, counts | ({"notes": total["notes"]} if total.get("notes") else {}))
     _warn_of_sizes(tiles, segmenter_name, finished)
     if len(tiles.slides) == 1 and failures:
         raise next(iter(failures.values()))
@@ -150,20 +154,38 @@ def _sizes(tiles: TileStore, slide_id: str) -> list[float]:
 
 def _make(
     tiles: TileStore,
+    card_digest: str,
     config: CellsConfig,
     how: Mapping[str, Any],
     tick: Callable[[float], None] | None,
     slide_id: str,
 ) -> None:
     folder = cells_dir(tiles.path, cells_name(config))
-    remove_parts(folder, slide_id)
+    with item_locked(folder, slide_id):
+        if read_card(folder, "cells").digest != card_digest:
+            remedy = "name another folder with --name"
+            raise StoreError("another process made these cells anew", where=folder, remedy=remedy)
+        segmenter = load_segmenter(config.segmenter, **how)
+        if _finished(tiles, segmenter, cells_name(config), slide_id):
+            return  # another process has made them since
+        remove_parts(folder, slide_id)
+        _segment(tiles, segmenter, config, tick, slide_id)
+
+
+def _segment(
+    tiles: TileStore,
+    segmenter: Segmenter | CellSource,
+    config: CellsConfig,
+    tick: Callable[[float], None] | None,
+    slide_id: str,
+) -> None:
+    folder = cells_dir(tiles.path, cells_name(config))
     # Cells of a file that changed or went are no longer the user's, even if no new one can be read.
     (folder / f"{slide_id}.parquet").unlink(missing_ok=True)
     statistics_file(tiles.path, cells_name(config), slide_id).unlink(missing_ok=True)
     nuclei = _Nuclei()
     draw = partial(draw_nuclei, folder / "pictures" / f"{slide_id}.png")
     told = Told(nuclei.add, draw, tick or silent)
-    segmenter = load_segmenter(config.segmenter, **how)
     about: dict[str, Any] = {"blobs_um": _sizes(tiles, slide_id)}
     if isinstance(segmenter, CellSource):
         about |= {"source": fingerprint(segmenter.files(tiles, slide_id)), "notes": told.notes}

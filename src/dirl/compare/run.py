@@ -14,6 +14,7 @@ from dirl.compare.statistics import compare_all, measures_of, metrics_of
 from dirl.compare.tables import as_csv, as_html, as_latex, pairs_as_csv
 from dirl.errors import ConfigError
 from dirl.files import read_json, replacing, write_json
+from dirl.owner import owning
 from dirl.report.style import encode
 
 RESAMPLES = 1000
@@ -36,6 +37,7 @@ class Comparison:
     summary: dict[str, Any]
 
 
+@owning
 def compare(results: Sequence[Path], out: Path, *, seed: int = 0, overwrite: bool = False) -> Comparison:
     """Compare results that were scored on the same split.
 

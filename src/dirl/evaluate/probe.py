@@ -25,6 +25,7 @@ from dirl.evaluate.task import Task, describe, make_task
 from dirl.features.foreign import read_foreign
 from dirl.features.h5 import Features, read_features
 from dirl.files import read_json, write_json
+from dirl.owner import owning
 from dirl.progress import bar
 from dirl.store.index import write_table
 
@@ -64,6 +65,7 @@ class ProbeResult:
     summary: dict[str, Any]
 
 
+@owning
 def probe(
     features: Path,
     labels: str,

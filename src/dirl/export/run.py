@@ -14,6 +14,7 @@ from dirl.export import to_hf, to_onnx, to_timm
 from dirl.export.model_card import UNKNOWN, model_card
 from dirl.export.tokens import side_of, tokens
 from dirl.files import remove, write_text
+from dirl.owner import OURS, own, owning
 from dirl.pretrain.run import load_run
 
 FORMATS: Mapping[str, ModuleType] = {"timm": to_timm, "hf": to_hf, "onnx": to_onnx}
@@ -37,6 +38,7 @@ class Export:
     differences: dict[str, float]
 
 
+@owning
 def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: bool = False) -> Export:
     """Write a finished run's encoder for another program, with a model card.
 
@@ -76,6 +78,7 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
     if earlier is not None and earlier.finished:
         return Export(out, dict(earlier.counts["differences"]))
     form, work, fresh = FORMATS[to], out / ".work", not out.exists()
+    own(out)
     if not (out / "card.json").exists():
         claim(out, card)
     remove(work)
@@ -88,7 +91,7 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
         remove(work)
         if fresh:
             remove(out)
-        elif [file.name for file in out.iterdir()] == ["card.json"]:
+        elif {file.name for file in out.iterdir()} <= OURS | {"card.json"}:
             remove(out / "card.json")
         raise
     # What is there gives way only to what is whole and right.

@@ -24,11 +24,13 @@ from dirl.features.h5 import (
 from dirl.features.pooling import MODEL, POOLS, REGIONS, patch_tokens, pooled
 from dirl.features.sources import SlideFiles, SlideTiles, StoreTiles, TileSource
 from dirl.features.stream import embed_slides
+from dirl.owner import owning
 from dirl.progress import bar
 
 THREADS = 4
 
 
+@owning
 def embed(
     encoder: str,
     source: Path | SlideFiles,

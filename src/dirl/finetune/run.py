@@ -24,6 +24,7 @@ from dirl.evaluate.task import Task, describe
 from dirl.features.choice import choose_tiles
 from dirl.files import read_json, remove, replacing, write_json
 from dirl.finetune.train import Material, held_out, reader
+from dirl.owner import owning
 from dirl.progress import bar
 from dirl.store.dataset import TileStore
 
@@ -49,6 +50,7 @@ class FinetuneResult:
     summary: dict[str, Any]
 
 
+@owning
 def finetune(
     encoder: str,
     store: Path,

@@ -21,6 +21,7 @@ from dirl.maps.plan import Plan, make_plan
 from dirl.maps.regions import RULE, Region, to_geojson, top_regions
 from dirl.maps.scaling import PATCH_MASS, UNIFORM, UNITS
 from dirl.maps.tiffs import write_bytes, write_floats
+from dirl.owner import owning
 from dirl.progress import bar
 from dirl.report.style import encode
 from dirl.slides.cohort import SlideInput, source_digest
@@ -55,6 +56,7 @@ class MapResult:
     summary: dict[str, Any]
 
 
+@owning
 def map_slide(
     encoder: str | LoadedEncoder,
     slide: Path,

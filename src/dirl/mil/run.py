@@ -23,6 +23,7 @@ from dirl.mil.labels import EVENT, SlideLabels, read_slide_labels
 from dirl.mil.models import CLASSES_ONLY, MODELS
 from dirl.mil.nested import Folds, HeldOut, cross_validate, make_folds
 from dirl.mil.train import Task
+from dirl.owner import owning
 from dirl.progress import bar
 from dirl.store.index import write_table
 
@@ -58,6 +59,7 @@ class Judged(Protocol):
         """Difference to another model's, paired."""
 
 
+@owning
 def mil(
     features: Path,
     labels: Path,

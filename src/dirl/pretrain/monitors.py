@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from dirl.errors import TrainingError
+from dirl.files import part_of, put_in_place, remove
 from dirl.objectives.norm import ranks
 from dirl.pretrain.looks import Look
 from dirl.pretrain.module import PretrainModule
@@ -140,10 +141,13 @@ class Checkpoint(pl.Callback):
         due = trainer.global_step % self.every_steps == 0 or trainer.global_step == trainer.max_steps
         due = due or trainer.should_stop
         if module.stepped and due:
-            part = self.path.with_name(f".{self.path.name}.part")
-            trainer.save_checkpoint(part)
-            if trainer.is_global_zero:
-                part.replace(self.path)
+            part = part_of(self.path)
+            try:
+                trainer.save_checkpoint(part)
+                if trainer.is_global_zero:
+                    put_in_place(part, self.path)
+            finally:
+                remove(part)
 
 
 class Log(pl.Callback):

@@ -19,6 +19,7 @@ from dirl.encoders.weights import weights_digest
 from dirl.errors import StoreError, TrainingError
 from dirl.files import read_json, write_json, write_text
 from dirl.objectives.load import load_objective
+from dirl.owner import owning
 from dirl.pretrain.build import build
 from dirl.pretrain.checks import check, check_local_views, warn_if_coarse, warn_of_start
 from dirl.pretrain.data import CountedLoader, CountedOrder, TileBatches, held_out, make_loader
@@ -60,6 +61,7 @@ class Run:
     metrics: dict[str, float]
 
 
+@owning
 def pretrain(
     recipe: PretrainRecipe,
     store: Path,

@@ -19,6 +19,7 @@ from dirl.evaluate.leak import caveats
 from dirl.evaluate.task import describe
 from dirl.features.choice import choose_tiles
 from dirl.files import read_json, remove, replacing, write_json
+from dirl.owner import owning
 from dirl.progress import bar
 from dirl.robust.centres import across_centres
 from dirl.robust.conditions import CLEAN, Condition, conditions, levels
@@ -48,6 +49,7 @@ class RobustResult:
     summary: dict[str, Any]
 
 
+@owning
 def robust(
     encoder: str,
     store: Path,

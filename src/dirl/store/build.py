@@ -5,10 +5,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from dirl.card import claim, finish, new_card
+from dirl.card import claim, finish, new_card, read_card
 from dirl.config import TileConfig
 from dirl.errors import DirlError, PartlyFailedError, SlideError, StoreError, explained
 from dirl.files import no_room, read_json, remove, remove_parts, write_json
+from dirl.owner import MERGE_SECONDS, item_locked, locked, owning
 from dirl.parallel import each
 from dirl.progress import bar
 from dirl.slides.cohort import SlideInput, TilesInput, find_inputs, lay_over, source_digest, told_apart
@@ -29,6 +30,7 @@ from dirl.store.index import (
 from dirl.store.tiles import image_side, restate, write_ready, write_slide
 
 
+@owning
 def tile(
     inputs: Sequence[Path],
     out: Path,
@@ -89,9 +91,9 @@ def tile(
     if slides_table is not None:
         found = lay_over(found, slides_table)
     config = _resolve(config, found)
-    card = claim(out, new_card("tile", config.model_dump()), overwrite=overwrite)
+    card = claim(out, new_card("tile", config.model_dump()), overwrite=overwrite, shared=True)
     todo, failures = _sort_out(out, found, there)
-    make = partial(_make, out, config, _of_slides(config, found, there))
+    make = partial(_make, out, card.digest, config, _of_slides(config, found, there))
     with bar("Tiling", len(found), quiet=quiet) as advance:
         advance(len(found) - len(todo))
         for item, result in each(make, todo, workers):
@@ -100,11 +102,12 @@ def tile(
                     raise result
                 failures[item.slide_id] = explained(result, item.path)
             advance(note=item.slide_id)
-    index = merge((out / "tiles").glob("*.parquet"), out / INDEX, TILES_SCHEMA)
-    records = [read_json(path.with_suffix(".json")) for path in sorted((out / "tiles").glob("*.parquet"))]
-    write_json(out / SLIDES, records)
-    counts = {"slides": len(records), "tiles": index.num_rows, "failed": len(failures)}
-    finish(out, card, counts)
+    with locked(out, MERGE_SECONDS):
+        files = sorted((out / "tiles").glob("*.parquet"))
+        index = merge(files, out / INDEX, TILES_SCHEMA)
+        records = [read_json(path.with_suffix(".json")) for path in files]
+        write_json(out / SLIDES, records)
+        finish(out, card, {"slides": len(records), "tiles": index.num_rows, "failed": len(failures)})
     if len(found) == 1 and failures:
         raise next(iter(failures.values()))
     if failures:
@@ -112,12 +115,32 @@ def tile(
     return TileStore(out)
 
 
-def _make(out: Path, ready: TileConfig, slides: TileConfig, item: SlideInput | TilesInput) -> None:
-    remove_parts(out / "tiles", item.slide_id)
-    if isinstance(item, TilesInput):
-        write_ready(out, ready, item)
-    else:
-        write_slide(out, slides, item)
+def _make(
+    out: Path, card_digest: str, ready: TileConfig, slides: TileConfig, item: SlideInput | TilesInput
+) -> None:
+    with item_locked(out, item.slide_id):
+        if read_card(out, "tile").digest != card_digest:
+            raise StoreError(
+                "another process made the store anew", where=out, remedy="name another directory"
+            )
+        if _made(out, item.slide_id) is not None:
+            return  # another process has made it since
+        remove(out / "tiles" / f"{item.slide_id}.parquet")
+        remove_parts(out / "tiles", item.slide_id)
+        if isinstance(item, TilesInput):
+            write_ready(out, ready, item)
+        else:
+            write_slide(out, slides, item)
+
+
+def _made(out: Path, slide_id: str) -> SlideRecord | None:
+    """Read the record of a slide whose tiles are whole; None where they are missing or damaged."""
+    index = out / "tiles" / f"{slide_id}.parquet"
+    try:
+        check_shards(out, read_table(index, "", schema=TILES_SCHEMA))
+        return to_record(read_json(index.with_suffix(".json")))
+    except (OSError, ValueError, KeyError, TypeError, StoreError):
+        return None
 
 
 def _of_slides(
@@ -183,15 +206,10 @@ def _sort_out(
                 remedy="rename one of the two, or make the store anew with --overwrite",
             )
             continue
-        index = out / "tiles" / f"{item.slide_id}.parquet"
-        try:
-            check_shards(out, read_table(index, "", schema=TILES_SCHEMA))
-            record = to_record(read_json(index.with_suffix(".json")))
-        except (OSError, ValueError, KeyError, TypeError, StoreError):
-            remove(index)
+        record = _made(out, item.slide_id)
+        if record is None:
             todo.append(item)
-            continue
-        if record.source != source_digest(item):
+        elif record.source != source_digest(item):
             failures[item.slide_id] = StoreError(
                 f"{out} holds a slide {item.slide_id} made from {record.path} as it was then",
                 where=item.path,

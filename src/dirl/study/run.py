@@ -16,6 +16,7 @@ from dirl.evaluate.labels import labels_file, read_labels
 from dirl.features.choice import choose_tiles
 from dirl.files import read_json, replacing, write_json, write_text
 from dirl.objectives.load import load_objective
+from dirl.owner import owning
 from dirl.parallel import each
 from dirl.pretrain.checks import check
 from dirl.pretrain.prior import make_prior
@@ -46,6 +47,7 @@ class StudyResult:
     summary: dict[str, Any]
 
 
+@owning
 def study(
     spec: str | Path | StudyConfig,
     store: Path,
