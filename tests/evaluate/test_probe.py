@@ -178,13 +178,23 @@ def test_what_is_shown(make_features: Maker, tmp_path: Path, capsys: pytest.Capt
         ("slide_id", "all 180 labelled tiles are of the class folder"),
         ("tile,label\nt0,a", r"lacks a column tile_id or slide_id \(there are: tile, label\)"),
         ("tile_id,class\nt0,a", r"lacks the column label"),
-        ("tile_id,label\nx0,a\nx1,b", r"names no tile_id of these tiles \(such as x0\) — theirs .* t0"),
+        (
+            "tile_id,label\nx0,a\nx1,b",
+            r"column tile_id names no tile .* \(such as x0\) — theirs .* t0",
+        ),
         ("tile_id,label\nt0,a\nt0,b", "two rows name tile_id t0"),
         ("tile_id,label\nt0,a\nt1,a\nt2", "all 2 labelled tiles are of the class a"),
         ("tile_id,label\nt0,a\nt1,b", r"class a comes from 1 group .*too few for 5 folds"),
         ("tile_id,label\nt0,\n", "no labels"),
         ("tile_id,label\nt0,a\n ,b", "row 2 has no tile_id"),
-        ("tile_id,label\nt0,\udcff\n", "cannot be read as CSV"),
+        ("tile_id,label\nt0,\udc81\n", "cannot be read as CSV"),
+        ("tile_id,label\nt0,\x00\n", "holds binary data"),
+        (
+            "tile_id,label\nt0,Tumor\nt1,tumor \n",
+            "only in case or blanks: .Tumor. and .tumor.",
+        ),
+        ("tile_id,label\nt0,a,b\n", "row 1 has 3 fields, the header 2"),
+        ("tile_id,label,Label\nt0,a,b\n", "has two columns label"),
     ],
 )
 def test_bad_labels(make_features: Maker, tmp_path: Path, labels: str, message: str) -> None:

@@ -81,8 +81,8 @@ def test_weights_by_csv_and_parquet_and_of_one_slide(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "cannot be read.*name uniform, patch-mass or a file"),
-        ("", "not a table of numbers"),
+        (None, "no such file.*name uniform, patch-mass or a file"),
+        ("", "lacks the column x, y, weight"),
         ("x,y\n0,0\n", "lacks the column weight"),
         ("x,y,weight\n0,0,much\n", "not a table of numbers"),
         ("x,y,weight\n0,0,-1\n", "must be finite, not negative"),

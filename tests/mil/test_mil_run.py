@@ -48,7 +48,8 @@ def test_planted_tiles_are_found_by_slides_and_by_attention(cohort, run, capsys)
     assert summary["split"]["scheme"] == "patients" and summary["split"]["groups"] == 12
     assert summary["split"]["inner_folds"] == [2, 2, 2]
     assert summary["interval"]["over"] == "patients" and summary["interval"]["units"] == 12
-    assert summary["notes"][0].startswith("No floors")
+    assert summary["notes"][1].startswith("No floors")
+    assert "patients from column patient_id (12)" in summary["notes"][0]
     found = summary["results"]["features"]["abmil"]
     assert found["macro_auroc"]["value"] > 0.9 and len(found["chosen"]) == 3
     assert set(found["over_mean"]) == {"value", "low", "high"}

@@ -60,15 +60,16 @@ def take_tiles(store: TileStore, given: Labels, numbers: NDArray[np.int64]) -> D
     """
     numbers = numbers[given.classes[numbers] != ""]
     slides = store.slide_ids[numbers]
-    folds, groups = (None if each is None else each[numbers] for each in (given.folds, given.groups))
+    patients, centres = store.patient_ids[numbers], store.centres[numbers]
+    here = given.take(numbers)
     return DrawnTiles(
         numbers=numbers,
-        given=Labels(given.classes[numbers], folds, groups, given.unknown),
+        given=here,
         tile_ids=store.tile_ids[numbers],
         slide_ids=slides,
-        patient_ids=store.patient_ids[numbers],
+        patient_ids=patients if here.patients is None else here.patients,
         labels=store.labels[numbers],
-        centres=store.centres[numbers],
+        centres=centres if here.centres is None else np.where(here.centres == "", centres, here.centres),
         ready_made=np.array([store.slides[slide].kind == "tiles" for slide in slides.tolist()], bool),
     )
 

@@ -152,7 +152,7 @@ def probe(
         "neighbours": list(config.neighbours),
         "results": results,
         **beside,
-        "notes": _notes(task, given.unknown, beside),
+        "notes": [*given.notes, *_notes(task, given.unknown, beside)],
     }
     _write_predictions(out, ids, task, predictions)
     write_json(out / "summary.json", summary)

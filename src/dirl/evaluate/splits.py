@@ -256,8 +256,9 @@ def _as_given(given: Strings) -> Ints:
             where="--labels",
             remedy="name one for each, or leave their labels empty",
         )
-    if TRAIN in given and (given != TRAIN).any():
-        return np.where(given == TRAIN, -1, 0)
+    train = np.char.lower(given) == TRAIN
+    if train.any() and not train.all():
+        return np.where(train, -1, 0)
     names, folds = np.unique(given, return_inverse=True)
     if len(names) < 2:
         raise ConfigError(

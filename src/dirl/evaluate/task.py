@@ -82,9 +82,10 @@ def make_task(
             remedy="name labels of at least two classes",
         )
     folds, groups = (None if each is None else each[labelled] for each in (given.folds, given.groups))
+    patients = tiles.patient_ids if given.patients is None else given.patients
     sources = find_sources(
         None if config.groups == "patient" else groups,
-        tiles.patient_ids[labelled],
+        patients[labelled],
         tiles.slide_ids[labelled],
         ready_made[labelled],
     )

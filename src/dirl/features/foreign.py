@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dirl.card import Card, digest
 from dirl.errors import StoreError
 from dirl.features.h5 import ROWS_DIR, Features, check, opened
+from dirl.slides.slide import tcga_origin
 
 REMEDY = "features are HDF5 files, one a slide, with `features` (n, d) and `coords` (n, 2) in level-0 pixels"
 
@@ -17,8 +18,8 @@ REMEDY = "features are HDF5 files, one a slide, with `features` (n, d) and `coor
 def read_foreign(path: Path) -> Features:
     """Read the features of slides that another tool embedded, in the order of the slides' names.
 
-    Slides are called after their files, tiles ``SLIDE/x_y``. There are neither floors nor hashes, and
-    patients and labels are unknown.
+    Slides are called after their files, tiles ``SLIDE/x_y``. There are neither floors nor hashes, and labels
+    are unknown. Patients are those of TCGA's barcodes, as `dirl tile` reads them, else unknown.
 
     Parameters
     ----------
@@ -42,6 +43,7 @@ def read_foreign(path: Path) -> Features:
     slides = np.repeat([file.stem for file in files], [len(part[0]) for part in parts])
     ids = [f"{slide}/{x}_{y}" for slide, (x, y) in zip(slides.tolist(), coords.tolist(), strict=True)]
     unknown = np.full(len(values), "", np.str_)
+    patients = np.array([tcga_origin(slide)[0] or "" for slide in slides.tolist()], np.str_)
     features = Features(
         path=path,
         card=Card("foreign", {"encoder": ""}, {"encoder": "", "features": digest(each)}),
@@ -49,7 +51,7 @@ def read_foreign(path: Path) -> Features:
         floors={},
         tile_ids=np.array(ids, np.str_),
         slide_ids=slides,
-        patient_ids=unknown,
+        patient_ids=patients,
         labels=unknown,
         coords=coords,
         ready_made=np.zeros(len(values), bool),

@@ -149,7 +149,7 @@ def finetune(
         "metrics": list(METRICS),
         "results": results,
         "leak": leak,
-        "notes": _notes(task, leak, loaded, given.unknown, chosen, config.epochs),
+        "notes": [*given.notes, *_notes(task, leak, loaded, given.unknown, chosen, config.epochs)],
     }
     _write_predictions(out, tiles, task, scores)
     write_json(out / "summary.json", summary)

@@ -1,19 +1,23 @@
 """A softmax has no scale beyond its tile: how attention is scaled within a tile, and between tiles."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.spatial import cKDTree
 from torch import Tensor, from_numpy
 
+from dirl.boundary import parsing
 from dirl.errors import ConfigError
 from dirl.maps.grid import MapGrid, MapTiles
+from dirl.tables.match import forms
+from dirl.tables.read import SLIDE, Row, read_table
 
 UNITS = {
     "softmax": "attention × patch tokens",
@@ -72,19 +76,12 @@ def read_weights(path: Path, slide_id: str) -> NDArray[np.float64]:
         and not all 0.
     """
     where = f"--between {path}"
-    try:
-        table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
-        if missing := [name for name in COLUMNS if name not in table.column_names]:
-            raise ConfigError(f"lacks the column {', '.join(missing)}", where=where, remedy=REMEDY)
-        if "slide_id" in table.column_names:
-            table = table.filter(pc.equal(table["slide_id"].cast(pa.string()), slide_id))
-        columns = [table[name].cast(pa.float64()).to_numpy() for name in COLUMNS]
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror or error})"
-        raise ConfigError(reason, where=where, remedy="name uniform, patch-mass or a file") from None
-    except pa.ArrowException as error:
-        reason = f"not a table of numbers ({' '.join(str(error).split())})"
-        raise ConfigError(reason, where=where, remedy=REMEDY) from None
+    if not path.is_file():
+        raise ConfigError("no such file", where=where, remedy="name uniform, patch-mass or a file")
+    if path.suffix == ".parquet":
+        columns = _from_parquet(path, slide_id, where)
+    else:
+        columns = _from_csv(path, slide_id, where)
     weights = np.stack(columns, axis=1)
     if not len(weights):
         raise ConfigError(f"holds no tile of {slide_id}", where=where, remedy=REMEDY)
@@ -92,6 +89,35 @@ def read_weights(path: Path, slide_id: str) -> NDArray[np.float64]:
         reason = "weights must be finite, not negative and not all 0"
         raise ConfigError(reason, where=where, remedy=REMEDY)
     return weights
+
+
+def _from_parquet(path: Path, slide_id: str, where: str) -> list[NDArray[np.float64]]:
+    with parsing(where, remedy=REMEDY, kind=ConfigError, what="not a table of numbers"):
+        table = pq.read_table(path)
+        if missing := [name for name in COLUMNS if name not in table.column_names]:
+            raise ConfigError(f"lacks the column {', '.join(missing)}", where=where, remedy=REMEDY)
+        if "slide_id" in table.column_names:
+            table = table.filter(pc.equal(table["slide_id"].cast(pa.string()), slide_id))
+        return [table[name].cast(pa.float64()).to_numpy() for name in COLUMNS]
+
+
+def _from_csv(path: Path, slide_id: str, where: str) -> list[NDArray[np.float64]]:
+    table = read_table(path, where)
+    names = {name: table.find((name,)) for name in COLUMNS}
+    if missing := [name for name, column in names.items() if column is None]:
+        raise ConfigError(f"lacks the column {', '.join(missing)}", where=where, remedy=REMEDY)
+    rows: Sequence[Row] = table.rows
+    slides = table.find_all(SLIDE)
+    for column in slides:
+        # As written, else without folders and endings.
+        rows = [row for row in table.rows if row[column] == slide_id]
+        rows = rows or [row for row in table.rows if forms(row[column])[-1] == forms(slide_id)[-1]]
+        if rows:
+            break
+    if unused := table.unused([name for name in (*names.values(), *slides[:1]) if name]):
+        print(f"{path}: columns that are not used: {', '.join(unused)}", file=sys.stderr)
+    with parsing(where, remedy=REMEDY, kind=ConfigError, what="not a table of numbers"):
+        return [np.array([row[name] or "nan" for row in rows], np.float64) for name in names.values() if name]
 
 
 def weights_of(

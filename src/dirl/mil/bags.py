@@ -13,6 +13,7 @@ from dirl.errors import StoreError
 from dirl.features.foreign import check_widths, refuse_part, slide_files
 from dirl.features.h5 import FLOORS_DIR, floors_of, opened
 from dirl.progress import bar
+from dirl.slides.slide import tcga_origin
 
 Floats = NDArray[np.float32]
 Strings = NDArray[np.str_]
@@ -37,7 +38,7 @@ class Bags:
     sets
         ``features``, and the floors where there are any.
     slide_ids, patient_ids : ndarray of shape (s,), str
-        Patient is empty where unknown.
+        Patient is that of the file, else of a TCGA barcode in the slide's name, else empty.
     sizes : ndarray of shape (s,), int64
         Tiles of each slide.
     finite : ndarray of shape (s,), bool
@@ -125,7 +126,13 @@ def read_bags(path: Path, *, quiet: bool = False) -> Bags:
         else digest([[f.stem, look.digest] for f, look in zip(files, looks, strict=True)]),
         sets=(FEATURES, *(floors_of(card) if card else ())),
         slide_ids=np.array([file.stem for file in files]),
-        patient_ids=np.array([look.patient for look in looks]),
+        patient_ids=np.array(
+            [
+                look.patient or tcga_origin(file.stem)[0] or ""
+                for file, look in zip(files, looks, strict=True)
+            ],
+            np.str_,
+        ),
         sizes=np.array([look.size for look in looks]),
         finite=np.array([look.finite for look in looks]),
         files=files,

@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from dirl.config import MilConfig
 from dirl.errors import ConfigError
-from dirl.evaluate.labels import read_rows
 from dirl.evaluate.splits import Sources
 from dirl.mil.bags import Bags
+from dirl.tables.match import match_slides
+from dirl.tables.notes import account, found_in
+from dirl.tables.read import PATIENT, Table, check_classes, missing_words, read_table
 
 Strings = NDArray[np.str_]
 
 CENSORED, EVENT = "censored", "event"
 EVENTS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-PATIENT = ("patient_id", "patient")
 SHOWN = 3
 
 
@@ -45,6 +46,8 @@ class SlideLabels:
         Slides with features of which the file says nothing.
     left_out
         Slides that were left out, by the reason.
+    notes
+        What was taken from which column, and what was left out.
     """
 
     bags: NDArray[np.int64]
@@ -56,6 +59,7 @@ class SlideLabels:
     patients: Strings
     unlabelled: int
     left_out: Mapping[str, list[str]]
+    notes: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -70,8 +74,9 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
     ----------
     path
         CSV file with ``slide_id`` and ``label``, or, for survival, ``time`` and ``event`` (1: it happened
-        then, 0: it had not by then); if wanted ``fold``, ``group`` and ``patient_id``. A row without a label,
-        or without a time or an event, labels nothing.
+        then, 0: it had not by then); if wanted ``fold``, ``group`` and ``patient_id``. Slides and patients
+        may have any of the usual names (see `dirl.tables.read`). A row without a label, or without a time or
+        an event, is left out and counted.
     bags
         The slides of which there are features.
     config
@@ -80,75 +85,98 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
     Raises
     ------
     ConfigError
-        If the file or a column is missing, a slide is named twice, a value makes no sense, there are fewer
-        than two classes or no event, or a group or fold is missing; and, unless they are left out, if labels
+        If the file or a column is missing, rows of a slide do not agree, a value makes no sense, there are
+        fewer than two classes or no event, classes differ only in case or blanks, or a group or fold is
+        missing; and, unless they are left out, if labels
         name slides without features, or slides have no tiles or features that are not finite.
     """
-    if not path.is_file():
-        raise ConfigError("no such file", where=f"--labels {path}", remedy="name a CSV file")
-    rows, columns = read_rows(path)
-    _check_columns(columns, path, config)
+    table = read_table(path, path if path.exists() else f"--labels {path}")
     wanted = ("time", "event") if config.survival else ("label",)
-    by_slide: dict[str, dict[str, str]] = {}
-    for line, row in enumerate(rows, start=1):
-        clean = {name: (row.get(name) or "").strip() for name in columns}
-        slide = clean["slide_id"]
-        if not slide:
-            raise ConfigError(f"row {line} has no slide_id", where=path, remedy="name it, or remove the row")
-        if slide in by_slide:
-            raise ConfigError(f"two rows name the slide {slide}", where=path, remedy="keep one of them")
-        by_slide[slide] = clean
-    labelled = {slide: row for slide, row in by_slide.items() if all(row[name] for name in wanted)}
-    used, left_out = _usable(labelled, bags, path, leave_out=config.leave_out)
-    found = [labelled[slide] for slide in bags.slide_ids[used].tolist()]
+    stated = {
+        "patients": table.find(PATIENT),
+        "folds": table.find(("fold",)),
+        "groups": table.find(("group",)),
+    }
+    if config.groups not in ("auto", "patient"):
+        stated["groups"] = _asked(table, config.groups)
+    elif config.groups == "patient":
+        del stated["groups"]
+    used = {what: column for what, column in stated.items() if column is not None}
+    columns = {name: table.find((name,)) for name in wanted}
+    read = [name for name in columns.values() if name is not None]
+    matched = match_slides(table, bags.slide_ids.tolist(), [*used.values(), *read], path)
+    if matched is None or len(read) < len(wanted):
+        lacking = [*([] if matched else ["slide_id"]), *(name for name in wanted if columns[name] is None)]
+        raise _lacks(table, lacking, config)
+    labelled = {slide: row for slide, row in matched.rows.items() if all(row[name] for name in read)}
+    if not labelled:
+        reason = f"no row has a {' and '.join(read)}"
+        raise ConfigError(reason, where=path, remedy=f"fill it in; missing are {missing_words()}")
+    used_bags, left_out = _usable(labelled, bags, path, leave_out=config.leave_out)
+    found = [labelled[slide] for slide in bags.slide_ids[used_bags].tolist()]
 
     def column(name: str) -> Strings:
-        return np.array([row.get(name, "") for row in found], np.str_)
+        return np.array([row[name] for row in found], np.str_)
 
     times = None
     if config.survival:
-        times, happened = _survival(found, path)
+        times, happened = _survival(found, bags.slide_ids[used_bags], read, path)
         kinds = np.where(happened, EVENT, CENSORED)
     else:
-        kinds = column("label")
+        kinds = column(read[0])
+        check_classes(kinds.tolist(), path)
     names, classes = np.unique(kinds, return_inverse=True)
     if times is None and len(names) < 2:
         only = f"all {len(found)} labelled slides are of the class {names[0]}" if len(names) else "no labels"
         raise ConfigError(only, where=path, remedy="name labels of at least two classes")
     if times is not None and EVENT not in names:
         raise ConfigError("no event happened", where=path, remedy="survival needs slides of both kinds")
-    patient = next((name for name in PATIENT if name in columns), None)
-    patients = bags.patient_ids[used]
-    if patient:
-        stated = column(patient)
-        patients = np.where(stated == "", patients, stated)
-    folds = column("fold") if "fold" in columns else None
+    patients = bags.patient_ids[used_bags]
+    if "patients" in used:
+        own = column(used["patients"])
+        patients = np.where(own == "", patients, own)
+    folds = column(used["folds"]) if "folds" in used else None
     if folds is not None:
         _check_full(folds, "fold", path)
+    taken = [
+        found_in("slides", matched.column, bags.slide_ids[used_bags].tolist()),
+        *(found_in(what, name, column(name).tolist()) for what, name in used.items()),
+        *(f"{name}s from column {columns[name]}" for name in wanted),
+    ]
     return SlideLabels(
-        bags=used,
+        bags=used_bags,
         names=tuple(names.tolist()),
         classes=classes.astype(np.int64),
         times=times,
         folds=folds,
-        sources=_sources(config.groups, columns, column, bags.slide_ids[used], patients, path),
+        sources=_sources(config.groups, used, column, bags.slide_ids[used_bags], patients, path),
         patients=patients,
         unlabelled=len(bags) - len(set(labelled) & set(bags.slide_ids.tolist())),
         left_out=left_out,
+        notes=tuple(account(table, matched, taken, used, read)),
     )
 
 
-def _check_columns(columns: Sequence[str], path: Path, config: MilConfig) -> None:
-    wanted = ("slide_id", "time", "event") if config.survival else ("slide_id", "label")
-    if missing := [name for name in wanted if name not in columns]:
-        remedy = "name its columns slide_id, label and, if wanted, fold, group and patient_id"
-        if config.survival:
-            remedy = "survival needs slide_id, time and event (1 or 0)"
-        elif missing == ["label"] and {"time", "event"} <= set(columns):
-            remedy = "for survival pass --survival"
-        there = ", ".join(columns) or "none"
-        reason = f"lacks the column {', '.join(missing)} (there are: {there})"
-        raise ConfigError(reason, where=path, remedy=remedy)
+def _asked(table: Table, name: str) -> str:
+    column = table.find((name,))
+    if column is None:
+        raise ConfigError(
+            f"no such column in {table.path.name}",
+            where=f"--groups {name}",
+            remedy=f"name auto, patient or one of: {', '.join(table.columns)}",
+        )
+    return column
+
+
+def _lacks(table: Table, missing: Sequence[str], config: MilConfig) -> ConfigError:
+    remedy = "name its columns slide_id, label and, if wanted, fold, group and patient_id"
+    if config.survival:
+        remedy = "survival needs slide_id, time and event (1 or 0)"
+    elif missing == ["label"] and table.find(("time",)) and table.find(("event",)):
+        remedy = "for survival pass --survival"
+    there = ", ".join(table.columns) or "none"
+    reason = f"lacks the column {', '.join(missing)} (there are: {there})"
+    return ConfigError(reason, where=table.path, remedy=remedy)
 
 
 def _usable(
@@ -182,17 +210,20 @@ def _usable(
     return used, problems
 
 
-def _survival(rows: Sequence[Mapping[str, str]], path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _survival(
+    rows: Sequence[Mapping[str, str]], slides: Strings, columns: Sequence[str], path: Path
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     times, happened = np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
     for i, row in enumerate(rows):
+        time, event = (row[name] for name in columns)
         try:
-            times[i] = float(row["time"])
-            happened[i] = EVENTS[row["event"].removesuffix(".0").lower()]
+            times[i] = float(time)
+            happened[i] = EVENTS[event.removesuffix(".0").lower()]
             if not isfinite(times[i]) or times[i] < 0:
                 raise ValueError
         except (ValueError, KeyError):
             raise ConfigError(
-                f"slide {row['slide_id']} has the time {row['time']!r} and the event {row['event']!r}",
+                f"slide {slides[i]} has the time {time!r} and the event {event!r}",
                 where=path,
                 remedy="a time is a number from 0 on, an event 1 or 0",
             ) from None
@@ -201,29 +232,22 @@ def _survival(rows: Sequence[Mapping[str, str]], path: Path) -> tuple[NDArray[np
 
 def _sources(
     wanted: str,
-    columns: Sequence[str],
+    used: Mapping[str, str],
     column: Callable[[str], Strings],
     slides: Strings,
     patients: Strings,
     path: Path,
 ) -> Sources:
-    known = patients != ""
-    if wanted == "auto" and "group" in columns:
-        wanted = "group"
-    if wanted == "auto":
-        ids = np.where(known, np.char.add("patient ", patients), np.char.add("slide ", slides))
-        return Sources("patients" if known.any() else "slides", ids)
     if wanted == "patient":
         _check_full(patients, "patient", path)
         return Sources("patients", patients)
-    if wanted not in columns:
-        raise ConfigError(
-            f"no such column in {path.name}",
-            where=f"--groups {wanted}",
-            remedy=f"name auto, patient or one of: {', '.join(columns)}",
-        )
-    _check_full(column(wanted), wanted, path)
-    return Sources("groups", column(wanted))
+    if "groups" in used:
+        groups = column(used["groups"])
+        _check_full(groups, used["groups"], path)
+        return Sources("groups", groups)
+    known = patients != ""
+    ids = np.where(known, np.char.add("patient ", patients), np.char.add("slide ", slides))
+    return Sources("patients" if known.any() else "slides", ids)
 
 
 def _check_full(values: Strings, name: str, path: Path) -> None:

@@ -226,7 +226,7 @@ def _score(
 
 
 def _notes(bags: Bags, given: SlideLabels, units: Units, config: MilConfig) -> list[str]:
-    notes = []
+    notes = list(given.notes)
     if len(bags.sets) == 1:
         notes.append("No floors: these features came without them; `dirl embed` computes them.")
     if given.sources.kind == "slides":
@@ -237,6 +237,10 @@ def _notes(bags: Bags, given: SlideLabels, units: Units, config: MilConfig) -> l
         )
     if config.survival and config.models is None:
         notes.append("clam is left out: what it adds to abmil needs classes.")
+    if (given.patients == "").any() and given.sources.kind == "patients":
+        notes.append(
+            f"Of {(given.patients == '').sum()} slides the patient is unknown: each counts as a patient."
+        )
     notes += [f"Left out: {len(slides)} slides {reason}." for reason, slides in given.left_out.items()]
     return notes
 

@@ -98,7 +98,7 @@ def robust(
     """
     config = config or RobustConfig()
     held = TileStore.open(store)
-    given = read_labels(held, labels)
+    given = read_labels(held, labels, centres=True)
     drawn = choose_tiles(held, config.tiles, config.seed, np.flatnonzero(given.classes != ""))
     loaded = load_encoder(encoder, device=choose_device(device))
     tiles, colours, task = pose(held, given, drawn, config, quiet=quiet)
@@ -150,8 +150,9 @@ def robust(
         "severities": list(config.severities),
         "results": results,
         "notes": [
+            *given.notes,
             *caveats(task, given.unknown),
-            *([] if known_centres else ["The store names no centre for some tiles: none is compared."]),
+            *([] if known_centres else ["Some tiles have no centre: none is compared."]),
         ],
     }
     _write_csv(out / "robustness.csv", results, asked)

@@ -1,6 +1,7 @@
 """What there is to tile under the paths that a user names: slides, and folders of ready-made tiles."""
 
 import hashlib
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -77,15 +78,19 @@ def find_inputs(paths: Sequence[Path]) -> list[SlideInput | TilesInput]:
     return told_apart(list(found.values()))
 
 
-def lay_over(found: Sequence[SlideInput | TilesInput], path: Path) -> list[SlideInput | TilesInput]:
-    """Lay what a table states over what was found; see `read_slides_table`.
+def lay_over(
+    found: Sequence[SlideInput | TilesInput], path: Path, *, quiet: bool = False
+) -> list[SlideInput | TilesInput]:
+    """Lay what a table states over what was found, and print what was read; see `read_slides_table`.
 
     Raises
     ------
     ConfigError
         If it is no such table, names none of these, or states the mpp of ready-made tiles.
     """
-    table = read_slides_table(path)
+    table, notes = read_slides_table(path, [item.slide_id for item in found])
+    if not quiet:
+        print(*notes, sep="\n", file=sys.stderr)
     if not any(item.slide_id in table for item in found):
         names = ", ".join(item.slide_id for item in found[:3])
         raise ConfigError(

@@ -1,11 +1,14 @@
 """What the user states of slides in a table, since their files do not tell."""
 
-import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
 from dirl.errors import ConfigError
+from dirl.tables.match import match_slides
+from dirl.tables.notes import account, found_in
+from dirl.tables.read import CENTRE, PATIENT, Row, read_table
 
 COLUMNS = ("patient_id", "centre", "mpp")
 
@@ -32,39 +35,55 @@ class Stated:
 UNSTATED = Stated()
 
 
-def read_slides_table(path: Path) -> dict[str, Stated]:
-    """Read a CSV file with the column ``slide_id`` and any of ``patient_id``, ``centre`` and ``mpp``.
+def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, Stated], list[str]]:
+    """Read a CSV file with a column of slides and any of patients, centres and ``mpp``.
 
-    Other columns are passed over; an empty field states nothing.
+    Slides, patients and centres may have any of the usual names (see `dirl.tables.read`). A missing value
+    states nothing.
+
+    Parameters
+    ----------
+    path
+        The file.
+    known
+        Ids of the slides that it is read for; it may name them with folders and endings.
 
     Returns
     -------
-    dict
-        What is stated, by slide_id.
+    tuple
+        What is stated, by slide_id, and notes on what was taken from which column and what was left out.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, lacks these columns, names a slide twice, or an mpp is no number above 0.
+        If the file cannot be read, lacks these columns, says two things of one slide, or an mpp is no number
+        above 0.
     """
     remedy = f"a header with slide_id and any of {', '.join(COLUMNS)}, then a line per slide"
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            header, lines = list(reader.fieldnames or ()), list(reader)
-    except OSError as error:
-        raise ConfigError(f"cannot be read ({error.strerror})", where=path, remedy="check the path") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"not a CSV file in UTF-8 ({error})", where=path, remedy=remedy) from None
-    if "slide_id" not in header or not set(COLUMNS) & set(header):
-        raise ConfigError(f"has the columns {', '.join(header) or '(none)'}", where=path, remedy=remedy)
-    table: dict[str, Stated] = {}
-    for line in lines:
-        slide_id, patient_id, centre, mpp = ((line.get(c) or "").strip() for c in ("slide_id", *COLUMNS))
-        if slide_id in table:
-            raise ConfigError(f"names {slide_id} twice", where=path, remedy="leave one line of it")
-        table[slide_id] = Stated(patient_id or None, centre or None, _mpp(mpp, f"{path}, {slide_id}"))
-    return table
+    table = read_table(path)
+    found = {"patients": table.find(PATIENT), "centres": table.find(CENTRE), "mpp": table.find(("mpp",))}
+    used = {what: column for what, column in found.items() if column is not None}
+    matched = match_slides(table, known, list(used.values()), path) if used else None
+    if matched is None:
+        there = ", ".join(table.columns) or "(none)"
+        raise ConfigError(f"has the columns {there}", where=path, remedy=remedy)
+
+    def value(row: Row, what: str) -> str:
+        return row[used[what]] if what in used else ""
+
+    stated = {
+        slide: Stated(
+            value(row, "patients") or None,
+            value(row, "centres") or None,
+            _mpp(value(row, "mpp"), f"{path}, {slide}"),
+        )
+        for slide, row in matched.rows.items()
+    }
+    taken = [
+        found_in("slides", matched.column, matched.known),
+        *(found_in(what, name, [row[name] for row in matched.rows.values()]) for what, name in used.items()),
+    ]
+    return stated, account(table, matched, taken, used)
 
 
 def _mpp(text: str, where: str) -> float | None:

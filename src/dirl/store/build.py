@@ -89,7 +89,7 @@ def tile(
     there = [] if overwrite else _records(out)
     found = _as_there(find_inputs(inputs), there)
     if slides_table is not None:
-        found = lay_over(found, slides_table)
+        found = lay_over(found, slides_table, quiet=quiet)
     config = _resolve(config, found)
     card = claim(out, new_card("tile", config.model_dump()), overwrite=overwrite, shared=True)
     todo, failures = _sort_out(out, found, there)

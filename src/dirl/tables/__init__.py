@@ -1,0 +1,1 @@
+"""Tables that users bring, read in one way by every command."""

@@ -1,0 +1,136 @@
+"""Rows of a user's table to the slides or tiles that they are of."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PureWindowsPath
+
+from dirl.errors import ConfigError
+from dirl.tables.read import SLIDE, Row, Table
+
+ENDINGS = frozenset(
+    {
+        *(".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide", ".czi", ".dcm", ".isyntax"),
+        *(".vsi", ".ome", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp"),
+        *(".h5", ".hdf5", ".pt", ".pth", ".npy", ".npz"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Rows by what they are of.
+
+    Attributes
+    ----------
+    column
+        The column that names it.
+    rows
+        By the id that is known here, else by the name as written.
+    unknown
+        Names of rows that are of nothing here.
+    repeated
+        How many rows say the same as one before; they are left out.
+    """
+
+    column: str
+    rows: Mapping[str, Row]
+    unknown: tuple[str, ...]
+    repeated: int
+
+    @property
+    def known(self) -> list[str]:
+        """Ids that are known here and have a row."""
+        unknown = set(self.unknown)
+        return [name for name in self.rows if name not in unknown]
+
+
+def match_slides(table: Table, known: Sequence[str], used: Sequence[str], where: object) -> Matched | None:
+    """Match rows to slides, by any usual name of the column, with or without folders and endings.
+
+    Of several columns with a usual name, the first that names any of the slides is taken.
+
+    Parameters
+    ----------
+    table
+        The user's.
+    known
+        Ids of the slides here.
+    used
+        Columns that the command reads: rows of one slide must agree in them.
+    where
+        What errors name.
+
+    Returns
+    -------
+    Matched or None
+        None if no column has a usual name.
+
+    Raises
+    ------
+    ConfigError
+        If a row names no slide, or may mean two, or if rows of one slide do not agree.
+    """
+    columns = table.find_all(SLIDE)
+    if not columns:
+        return None
+    meant: dict[str, set[str]] = {}
+    for name in known:
+        for form in forms(name):
+            meant.setdefault(form, set()).add(name)
+
+    def find(written: str) -> set[str]:
+        if written in exact:
+            return {written}
+        return next((meant[form] for form in forms(written) if form in meant), set())
+
+    exact = set(known)
+    column = next((name for name in columns if any(find(row[name]) for row in table.rows)), columns[0])
+    return _match(table, column, {row[column]: find(row[column]) for row in table.rows}, used, where)
+
+
+def match_tiles(
+    table: Table, column: str, known: Collection[str], used: Sequence[str], where: object
+) -> Matched:
+    """Match rows to tiles, by their ids as they are; see `match_slides`."""
+    exact = set(known)
+    return _match(table, column, {row[column]: {row[column]} & exact for row in table.rows}, used, where)
+
+
+def forms(name: str) -> list[str]:
+    """Return a slide's name without folders, and then without one ending after the other."""
+    name = PureWindowsPath(name).name  # parts at both slashes
+    found = [name]
+    while (ending := "." + name.rpartition(".")[2].lower()) in ENDINGS and len(name) > len(ending):
+        name = name[: -len(ending)]
+        found.append(name)
+    return found
+
+
+def _match(
+    table: Table, column: str, meant: Mapping[str, set[str]], used: Sequence[str], where: object
+) -> Matched:
+    rows: dict[str, Row] = {}
+    unknown, repeated = [], 0
+    for number, row in enumerate(table.rows, start=1):
+        name, found = row[column], meant[row[column]]
+        if not name:
+            raise ConfigError(
+                f"row {number} has no {column}", where=where, remedy="name it, or remove the row"
+            )
+        if len(found) > 1:
+            listed = " or ".join(sorted(found))
+            raise ConfigError(f"{name} may be {listed}", where=where, remedy="write the whole name")
+        key = next(iter(found), name)
+        if key not in rows:
+            rows[key] = row
+            unknown += [] if found else [name]
+        elif different := [each for each in used if rows[key][each] != row[each]]:
+            raise ConfigError(
+                f"two rows name {column} {name}, with different {different[0]}: "
+                f"{rows[key][different[0]] or 'none'!r} and {row[different[0]] or 'none'!r}",
+                where=where,
+                remedy="keep one of them",
+            )
+        else:
+            repeated += 1
+    return Matched(column, rows, tuple(unknown), repeated)

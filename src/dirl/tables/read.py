@@ -1,0 +1,216 @@
+"""A user's CSV in any usual form: delimiter, encoding, quotes and missing values."""
+
+import csv
+import io
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dirl.boundary import parsing
+from dirl.errors import ConfigError
+
+Row = dict[str, str]
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+# Those that pandas reads as missing, too. A lower-case "none" or "na" may be a class.
+MISSING = ("NA", "N/A", "n/a", "<NA>", "#N/A", "nan", "NaN", "NAN", "null", "Null", "NULL", "None")
+PATIENT = (
+    *("patient_id", "patient", "case_id", "case", "submitter_id", "case_submitter_id", "cases.submitter_id"),
+    *("bcr_patient_barcode", "patient_barcode", "subject_id", "subject"),
+)
+CENTRE = ("centre", "center", "centre_id", "center_id", "hospital", "institution", "source_site")
+SLIDE = (
+    *("slide_id", "slide", "slide_name", "image_id", "image", "filename", "file_name", "file"),
+    *("wsi", "wsi_id", "wsi_name", "path", "file_path"),
+)
+REMEDY = "save it as CSV in UTF-8, with a header and one row a line"
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as a user wrote it.
+
+    Attributes
+    ----------
+    path
+        The file.
+    columns
+        Names, as written.
+    rows
+        Fields by column, without blanks around them; empty where a value is missing.
+    written
+        The same with missing values as they were written, such as ``NA``.
+    notes
+        What the user must know of how it was read.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    written: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    def find(self, names: Sequence[str]) -> str | None:
+        """Find the first of some names among the columns, whatever its case, blanks and marks."""
+        there = {_plain(name): name for name in reversed(self.columns)}
+        return next((there[_plain(name)] for name in names if _plain(name) in there), None)
+
+    def find_all(self, names: Sequence[str]) -> list[str]:
+        """Find every column that has one of some names, in the order of the names."""
+        found = (self.find((name,)) for name in names)
+        return list(dict.fromkeys(name for name in found if name is not None))
+
+    def missing(self, column: str) -> Counter[str]:
+        """Count the missing values of a column by how they are written."""
+        pairs = zip(self.rows, self.written, strict=True)
+        return Counter(written[column] for row, written in pairs if not row[column])
+
+    def unused(self, used: Iterable[str]) -> list[str]:
+        """Return the columns that are not among those used."""
+        return [name for name in self.columns if name not in set(used)]
+
+
+def read_table(path: Path, where: object = None) -> Table:
+    """Read a CSV file with a header.
+
+    Fields are parted by commas, semicolons or tabs. The encoding is UTF-8 or UTF-16 with or without a mark at
+    the beginning, else Windows-1252 (latin-1), which a note says.
+
+    Parameters
+    ----------
+    path
+        The file.
+    where
+        What errors name; the file if None.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such file, two columns have one name, or a row has more fields than the header.
+    """
+    where = path if where is None else where
+    if not path.is_file():
+        reason = "a folder, not a file" if path.is_dir() else "no such file"
+        raise ConfigError(reason, where=where, remedy="name a CSV file")
+    with parsing(where, remedy=REMEDY, kind=ConfigError, what="cannot be read as CSV"):
+        data = path.read_bytes()
+    text, notes = _decode(data, where)
+    with parsing(where, remedy=REMEDY, kind=ConfigError, what="cannot be read as CSV"):
+        lines = _split(text)
+    header, body = (lines[0], lines[1:]) if lines else ([], [])
+    columns = _columns(header, body, where)
+    written = []
+    for number, fields in enumerate(body, start=1):
+        if any(_stripped(field) for field in fields[len(columns) :]):
+            raise ConfigError(
+                f"row {number} has {len(fields)} fields, the header {len(columns)}",
+                where=where,
+                remedy="put fields that hold a comma into double quotes",
+            )
+        fields = [*fields, *[""] * (len(columns) - len(fields))]
+        written.append(dict(zip(columns, map(_stripped, fields), strict=False)))
+    rows = tuple({name: known(value) for name, value in row.items()} for row in written)
+    return Table(path, tuple(columns), rows, tuple(written), tuple(notes))
+
+
+def known(value: str) -> str:
+    """Return a value, or nothing if it is one of those that mean a missing one."""
+    return "" if value in MISSING else value
+
+
+def alike(values: Iterable[str]) -> list[list[str]]:
+    """Return the groups of values that differ only in case or blanks."""
+    groups: dict[str, list[str]] = {}
+    for value in sorted(set(values) - {""}):
+        groups.setdefault(_folded(value), []).append(value)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def check_classes(classes: Iterable[str], where: object) -> None:
+    """Refuse class names that differ only in case or blanks, or so from a missing value.
+
+    Raises
+    ------
+    ConfigError
+        With the names.
+    """
+    names = set(classes)
+    if same := alike(names):
+        listed = "; ".join(" and ".join(map(repr, group)) for group in same[:SHOWN])
+        raise ConfigError(
+            f"classes differ only in case or blanks: {listed}",
+            where=where,
+            remedy="write each class in one way",
+        )
+    words = {_folded(word) for word in MISSING}
+    if doubtful := sorted(name for name in names if _folded(name) in words):
+        raise ConfigError(
+            f"the class {doubtful[0]!r} may be a missing value",
+            where=where,
+            remedy=f"leave the field empty, or rename the class; missing are {missing_words()}",
+        )
+
+
+def missing_words() -> str:
+    """Return the values that count as missing, for a message."""
+    return f"an empty field, {', '.join(MISSING)}"
+
+
+def _decode(data: bytes, where: object) -> tuple[str, list[str]]:
+    if data.startswith(b"PK\x03\x04"):
+        raise ConfigError("an Excel workbook or an archive, not CSV", where=where, remedy=REMEDY)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        with parsing(where, remedy=REMEDY, kind=ConfigError, what="cannot be read as CSV"):
+            return data.decode("utf-16"), []
+    try:
+        text, notes = data.decode("utf-8-sig"), []
+    except UnicodeDecodeError as error:
+        place = data.count(b"\n", 0, error.start) + 1
+        with parsing(where, remedy=REMEDY, kind=ConfigError, what="cannot be read as CSV"):
+            text = data.decode("cp1252")
+        notes = [f"Not UTF-8 (line {place}): read as Windows-1252 (latin-1)."]
+    if re.search(r"[\x00-\x08\x0e-\x1f]", text):
+        raise ConfigError("cannot be read as CSV (holds binary data)", where=where, remedy=REMEDY)
+    return text, notes
+
+
+def _split(text: str) -> list[list[str]]:
+    """Fields of all lines that hold any, parted by what gives the header most columns."""
+    first, _, rest = text.partition("\n")
+    if stated := re.fullmatch(r"sep=(.)\s*", first):  # as Excel writes it
+        return _lines(rest, stated[1])
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    counts = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in DELIMITERS}
+    return _lines(text, max(counts, key=lambda mark: counts[mark]))
+
+
+def _lines(text: str, delimiter: str) -> list[list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return [fields for fields in reader if any(map(_stripped, fields))]
+
+
+def _columns(header: Sequence[str], body: Sequence[Sequence[str]], where: object) -> list[str]:
+    names = [_stripped(name) for name in header]
+    while names and not names[-1] and not any(_stripped(f) for row in body for f in row[len(names) - 1 :]):
+        names.pop()  # a delimiter at the end of every line
+    names = [name or f"(column {number})" for number, name in enumerate(names, start=1)]
+    twice = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
+    if twice:
+        raise ConfigError(f"has two columns {twice[0]}", where=where, remedy="rename or remove one of them")
+    return names
+
+
+def _stripped(text: str) -> str:
+    return text.strip().strip("\ufeff\u200b").strip()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def _folded(value: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", value).casefold().split())
