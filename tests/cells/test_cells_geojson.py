@@ -70,14 +70,23 @@ def test_no_objects_are_no_nuclei(tmp_path):
     assert len(found.ids) == 0 and not found.cut(Grid(0, 0, 8)).any()
 
 
-def test_outlines_that_cross_themselves_are_mended_and_counted(tmp_path):
-    bow = square(20, 20)
-    bow["geometry"]["coordinates"] = [[[20, 20], [40, 40], [40, 20], [20, 40], [20, 20]]]
-    line = square(60, 60)
-    line["geometry"]["coordinates"] = [[[60, 60], [70, 70], [60, 60], [60, 60]]]
-    found = read(written(tmp_path, bow, line))
-    assert found.notes == {"objects without an area": 1, "outlines that crossed themselves, mended": 1}
-    assert found.area_px.tolist() == [200]
+def ring_of(*points, **properties):
+    feature = square(0, 0, **properties)
+    feature["geometry"]["coordinates"] = [[*map(list, points), list(points[0])]]
+    return feature
+
+
+def test_outlines_that_cross_themselves_are_mended_where_it_is_clear_what_lies_inside(tmp_path):
+    eight = ring_of((20, 20), (40, 40), (40, 20), (20, 40))
+    spike = ring_of((60, 60), (70, 60), (70, 64), (75, 64), (70, 64), (70, 70), (60, 70))
+    line = ring_of((60, 60), (70, 70), (60, 60))
+    found = read(written(tmp_path, eight, spike, line))
+    assert found.notes == {
+        "objects without an area": 1,
+        "outlines that cross themselves, left out": 1,
+        "outlines that crossed themselves, mended": 1,
+    }
+    assert found.area_px.tolist() == [100]
 
 
 def test_coordinates_in_micrometres_are_told(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.card import claim, digest, finish, new_card
+from dirl.cells.frames import bounds_of, mark
 from dirl.cells.own import first_pixel
 from dirl.cells.own_files import Grid
 from dirl.errors import ConfigError, DirlError, PartlyFailedError, explained
@@ -40,11 +42,12 @@ def cells_export(
 ) -> dict[str, Any]:
     """Write a store's cells so that QuPath, and `dirl cells --segmenter geojson:DIR`, read them.
 
-    ``SLIDE.geojson`` for each slide, in pixels of level 0; for ready-made tiles ``CLASS/TILE.geojson``, in
-    pixels of the tile. Every nucleus is a detection with its class, its area and centroid in µm, and its id.
-    Outlines run along the edges of the tiles' pixels, with holes and parts. Every file is read back and
-    compared with the store. It holds what lies in tiles: a nucleus that reaches beyond them is cut off, one
-    outside of them is left out.
+    ``SLIDE.geojson`` for each slide, in pixels of level 0 from the corner of what QuPath shows of it; for
+    ready-made tiles ``CLASS/TILE.geojson``, in pixels of the tile. The file's member ``dirl`` says where that
+    corner lies on the slide. Every nucleus is a detection with its class, its area and centroid in µm, and
+    its id. Outlines run along the edges of the tiles' pixels, with holes and parts. Every file is read back
+    and compared with the store. It holds what lies in tiles: a nucleus that reaches beyond them is cut off,
+    one outside of them is left out.
 
     Parameters
     ----------
@@ -83,15 +86,16 @@ def cells_export(
     _require_shapely()
     tiles = TileStore.open(store)
     cells = tiles.cells(segmenter)
-    settings = {"to": to, "cells": segmenter}
+    settings = {"to": to, "cells": segmenter, "frame": "qupath"}
     inputs = {"store": tiles.digest, "cells": digest(cells.path / INDEX)}
     card = claim(out, new_card("cells-export", settings, inputs), overwrite=overwrite)
     own(out)  # a finished export is completed where slides failed
     todo = [name for name in tiles.slides if not _note(out, name).is_file()]
+    corners = {name: _corner(tiles, name) for name in todo}
     failures: dict[str, DirlError] = {}
     with bar("Writing outlines", len(tiles.slides), quiet=quiet) as advance:
         advance(len(tiles.slides) - len(todo))
-        for name, result in each(partial(_write, cells, tiles, out), todo, workers):
+        for name, result in each(partial(_write, cells, tiles, out, corners), todo, workers):
             if isinstance(result, Exception):
                 if no_room(result):
                     raise result
@@ -110,7 +114,22 @@ def cells_export(
     return summary
 
 
-def _write(cells: CellStore, tiles: TileStore, out: Path, slide_id: str) -> None:
+def _corner(tiles: TileStore, slide_id: str) -> tuple[int, int]:
+    """Where on a slide QuPath's coordinates begin, in level-0 pixels."""
+    bounds = bounds_of(tiles.slides[slide_id])
+    if bounds is None:
+        warnings.warn(
+            f"{slide_id}: the store is too old to know whether QuPath crops the slide, and the slide is "
+            "gone. If QuPath does, outlines are shifted there: make the store anew with `dirl tile`",
+            stacklevel=3,
+        )
+        return 0, 0
+    return bounds[:2]
+
+
+def _write(
+    cells: CellStore, tiles: TileStore, out: Path, corners: Mapping[str, tuple[int, int]], slide_id: str
+) -> None:
     """Write a slide's files, and last the note that they are whole."""
     record = tiles.slides[slide_id]
     rows = np.flatnonzero(tiles.slide_ids == slide_id).tolist()
@@ -118,17 +137,17 @@ def _write(cells: CellStore, tiles: TileStore, out: Path, slide_id: str) -> None
     known = {
         number: {name: values[i] for name, values in table.items()} for i, number in enumerate(table["id"])
     }
-    step = tiles.spec.mpp / record.mpp
+    step, corner = tiles.spec.mpp / record.mpp, corners[slide_id]
     note = {"files": 0, "nuclei": 0, "pixels_that_differ": 0}
     for file, group in _files(tiles, slide_id, rows):
-        corners = [first_pixel(tiles, row) for row in group]
-        runs = np.concatenate([_runs(cells.labels(row), *at) for row, at in zip(group, corners, strict=True)])
-        features = list(_features(runs, step, known, record.mpp, slide_id))
-        write_text(out / file, _collection(features))
+        pixels = [first_pixel(tiles, row) for row in group]
+        runs = np.concatenate([_runs(cells.labels(row), *at) for row, at in zip(group, pixels, strict=True)])
+        features = list(_features(runs, step, known, record.mpp, slide_id, corner))
+        write_text(out / file, _collection(features, mark(corner) if record.kind == "slide" else {}))
         note["files"] += 1
         note["nuclei"] += len(features)
         note["pixels_that_differ"] += _differences(
-            cells, out / file, group, corners, step, tiles.spec.size_px
+            cells, out / file, group, pixels, step, tiles.spec.size_px, record.mpp
         )
     write_json(_note(out, slide_id), note)
 
@@ -158,7 +177,12 @@ def _runs(labels: NDArray[np.int32], top: int, left: int) -> Runs:
 
 
 def _features(
-    runs: Runs, step: float, known: Mapping[int, Mapping[str, Any]], mpp: float, slide_id: str
+    runs: Runs,
+    step: float,
+    known: Mapping[int, Mapping[str, Any]],
+    mpp: float,
+    slide_id: str,
+    corner: tuple[int, int],
 ) -> Iterator[dict[str, Any]]:
     import shapely
 
@@ -175,8 +199,8 @@ def _features(
         for row, start, end in mine - (top, left, left):
             mask[row, start:end] = True
         outline = along_pixels(mask, int(top), int(left))
-        geometry = json.loads(shapely.to_geojson(shapely.transform(outline, lambda at: at * step)))
-        yield _feature(number, geometry, known[number], mpp, slide_id, colours)
+        geometry = json.loads(shapely.to_geojson(shapely.transform(outline, lambda at: at * step - corner)))
+        yield _feature(number, geometry, known[number], mpp, slide_id, colours, corner)
 
 
 def _feature(
@@ -186,8 +210,9 @@ def _feature(
     mpp: float,
     slide_id: str,
     colours: Mapping[str, list[int]],
+    corner: tuple[int, int],
 ) -> dict[str, Any]:
-    from dirl.cells.geojson import ID
+    from dirl.cells.objects import ID
 
     name = nucleus["class"]
     classification = {"classification": {"name": name, "color": colours[name]}} if name else {}
@@ -202,8 +227,8 @@ def _feature(
             "measurements": {
                 ID: number,
                 "Area µm^2": round(nucleus["area_um2"], 3),
-                "Centroid X µm": round(nucleus["x"] * mpp, 3),
-                "Centroid Y µm": round(nucleus["y"] * mpp, 3),
+                "Centroid X µm": round((nucleus["x"] - corner[0]) * mpp, 3),
+                "Centroid Y µm": round((nucleus["y"] - corner[1]) * mpp, 3),
             },
         },
     }
@@ -216,26 +241,28 @@ def _colours(classes: set[str | None]) -> dict[str, list[int]]:
     }
 
 
-def _collection(features: Sequence[dict[str, Any]]) -> str:
+def _collection(features: Sequence[dict[str, Any]], about: Mapping[str, Any]) -> str:
     """One feature a line: it can be read, and compared, line by line."""
     lines = ",\n".join(json.dumps(feature, ensure_ascii=False, separators=(",", ":")) for feature in features)
-    return '{"type":"FeatureCollection","features":[\n' + lines + "\n]}\n"
+    first = json.dumps({"type": "FeatureCollection", **about}, separators=(",", ":"))
+    return first[:-1] + ',"features":[\n' + lines + "\n]}\n"
 
 
 def _differences(
     cells: CellStore,
     file: Path,
     rows: Sequence[int],
-    corners: Sequence[tuple[int, int]],
+    pixels: Sequence[tuple[int, int]],
     step: float,
     side: int,
+    mpp: float,
 ) -> int:
     """Count pixels of tiles whose labels differ when the file is read back."""
     from dirl.cells.geojson import read_outlines
 
-    outlines = read_outlines(file)
+    outlines = read_outlines(file, mpp)
     differ = 0
-    for row, (top, left) in zip(rows, corners, strict=True):
+    for row, (top, left) in zip(rows, pixels, strict=True):
         back = outlines.cut(Grid(top, left, side, step))
         differ += int((back != cells.labels(row)).sum())
     return differ

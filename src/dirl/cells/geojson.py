@@ -1,8 +1,7 @@
 """Nuclei as QuPath has them: ``geojson:DIR``, a file of objects for each slide or for each tile."""
 
-import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,19 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry import shape
 
 from dirl.card import digest
+from dirl.cells.frames import FRAMES, Frame, choose_frame
+from dirl.cells.objects import EXPORT, class_of, draw_nuclei, read_objects, stated_id
 from dirl.cells.own_files import OwnNuclei, check_place, source_files
 from dirl.cells.polygons import Outlines, outlines
 from dirl.errors import ConfigError
+from dirl.slides.slide import Box
 from dirl.store.dataset import TileStore
 
 SUFFIXES = (".geojson", ".json")
-# Measurement that carries a nucleus's id through QuPath and back.
-ID = "dirl id"
-EXPORT = "in QuPath: File, Export objects as GeoJSON"
+# Changes with what is read from the same file.
+RULES = 2
 # A median outside of these is no nucleus's: coordinates of another resolution, or other objects.
 NUCLEUS_UM2 = (8.0, 600.0)
 
@@ -30,23 +30,32 @@ NUCLEUS_UM2 = (8.0, 600.0)
 class GeoJSON:
     """QuPath objects in a folder, in files named as slides or tiles; see `dirl.cells.own_files.source_files`.
 
+    Which objects are nuclei: see `dirl.cells.objects.draw_nuclei`.
+
     Attributes
     ----------
     place
         Folder, or the one file of a store of one slide. Coordinates are pixels of level 0, of ready-made
-        tiles pixels of the tile. Cells (their nuclei, where they have any) and detections are taken;
-        annotations only where there is neither.
+        tiles pixels of the tile.
+    frame
+        Where coordinates begin on a slide that QuPath crops: ``auto``, ``qupath`` or ``level0``; see
+        `dirl.cells.frames.choose_frame`.
     """
 
     place: str
+    frame: str = "auto"
 
     def __post_init__(self) -> None:
         check_place(self.place)
+        if self.frame not in FRAMES:
+            remedy = f"choose {', '.join(FRAMES[:-1])} or {FRAMES[-1]}"
+            where = f"segmenter geojson:{self.place},frame={self.frame}"
+            raise ConfigError("there is no such frame", where=where, remedy=remedy)
 
     @property
     def digest(self) -> str:
-        """Always the same: there are no settings."""
-        return digest({"source": "geojson"})
+        """Digest of the frame, and of the rules of reading."""
+        return digest({"source": "geojson", "frame": self.frame, "rules": RULES})
 
     def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
         """Find the files of a slide; see `dirl.cells.own_files.CellSource`."""
@@ -54,112 +63,115 @@ class GeoJSON:
 
     def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> OwnNuclei:
         """Read a file of objects; see `dirl.cells.own_files.CellSource`."""
-        features, notes = _nuclei(_features(file))
-        shapes, kept, counts = _shapes(features, file)
-        notes |= counts
-        lines = shapely.bounds(shapes)
-        outside = (lines[:, :2] >= size_px).any(1) | (lines[:, 2:] <= 0).any(1)
-        if len(shapes) and outside.all():
-            raise ConfigError(
-                f"all {len(shapes)} objects lie outside the image of {size_px[0]}×{size_px[1]} px",
-                where=file,
-                remedy=f"coordinates are pixels of level 0, as they are when exported {EXPORT}",
-            )
-        if len(shapes):
-            _check_scale(shapes, size_px, mpp, file)
-        if outside.any():
-            notes["outside the image"] = int(outside.sum())
-        shapes, lines = shapes[~outside], lines[~outside]
-        properties = [features[i].get("properties") or {} for i in kept[~outside]]
-        ids = _ids(properties)
-        centres = shapely.get_coordinates(shapely.centroid(shapes)).reshape(-1, 2)
-        return OwnNuclei(
-            ids=ids,
-            x=centres[:, 0],
-            y=centres[:, 1],
-            area_px=shapely.area(shapes),
-            touches_border=(lines[:, :2] <= 0).any(1) | (lines[:, 2:] >= size_px).any(1),
-            classes=[_class(values) for values in properties],
-            cut=outlines(ids, shapes).cut,
-            notes=notes,
+        return self.read_framed(file, size_px, mpp, (0, 0, *size_px))
+
+    def read_framed(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box) -> OwnNuclei:
+        """Read a file of objects of a slide; see `dirl.cells.own_files.FramedSource`."""
+        objects = read_objects(file)
+        drawn = draw_nuclei(objects, mpp, file)
+        centres = shapely.get_coordinates(shapely.centroid(drawn.shapes)).reshape(-1, 2)
+        frame = choose_frame(self.frame, objects.offset_px, objects.by_qupath, centres, size_px, bounds)
+        return placed_nuclei(
+            _moved(drawn.shapes, frame),
+            _ids(drawn.properties),
+            [class_of(values) for values in drawn.properties],
+            drawn.notes,
+            file,
+            size_px,
+            mpp,
+            frame,
         )
 
 
-def read_outlines(file: Path) -> Outlines:
-    """Read the outlines of a file, with the ids that they have when it is read as nuclei.
+def placed_nuclei(
+    shapes: NDArray[Any],
+    ids: NDArray[np.int32],
+    classes: list[str | None],
+    notes: Mapping[str, int],
+    file: Path,
+    size_px: tuple[int, int],
+    mpp: float,
+    frame: Frame | None = None,
+) -> OwnNuclei:
+    """Make nuclei of outlines, those outside of the image left out and counted.
+
+    Parameters
+    ----------
+    shapes : ndarray of shape (n,)
+        Valid polygons and multipolygons with an area, in pixels of the image.
+    ids : ndarray of shape (n,)
+        Number of each.
+    classes
+        Name of each one's class, or None.
+    notes
+        What was left out so far, counted.
+    file
+        Named in errors.
+    size_px, mpp
+        Width and height of the image, and its resolution in µm/px.
+    frame
+        What the coordinates were taken in, where a file may have several.
+
+    Raises
+    ------
+    ConfigError
+        If there are outlines, and all lie outside, or their coordinates are µm.
+    """
+    lines = shapely.bounds(shapes).reshape(-1, 4)
+    outside = (lines[:, :2] >= size_px).any(1) | (lines[:, 2:] <= 0).any(1)
+    if len(shapes) and outside.all():
+        raise ConfigError(
+            f"all {len(shapes)} objects lie outside the image of {size_px[0]}×{size_px[1]} px"
+            + (f" in {frame}" if frame and any(frame.offset_px) else ""),
+            where=file,
+            remedy=f"coordinates are pixels of level 0, as they are when exported {EXPORT}",
+        )
+    if len(shapes):
+        _check_scale(shapes, size_px, mpp, file)
+    if outside.any():
+        notes = {**notes, "outside the image": int(outside.sum())}
+    inside = np.flatnonzero(~outside)
+    shapes, lines, ids = shapes[inside], lines[inside], ids[inside]
+    centres = shapely.get_coordinates(shapely.centroid(shapes)).reshape(-1, 2)
+    return OwnNuclei(
+        ids=ids,
+        x=centres[:, 0],
+        y=centres[:, 1],
+        area_px=shapely.area(shapes),
+        touches_border=(lines[:, :2] <= 0).any(1) | (lines[:, 2:] >= size_px).any(1),
+        classes=[classes[i] for i in inside.tolist()],
+        cut=outlines(ids, shapes).cut,
+        notes=notes,
+        frame=frame,
+    )
+
+
+def read_outlines(file: Path, mpp: float) -> Outlines:
+    """Read the outlines of a file that dirl wrote, with the ids that they have when it is read as nuclei.
+
+    Parameters
+    ----------
+    file
+        The file.
+    mpp
+        µm/px of its pixels.
 
     Raises
     ------
     ConfigError
         If it cannot be read.
     """
-    features, _ = _nuclei(_features(file))
-    shapes, kept, _ = _shapes(features, file)
-    return outlines(_ids(features[i].get("properties") or {} for i in kept), shapes)
+    objects = read_objects(file)
+    drawn = draw_nuclei(objects, mpp, file)
+    frame = Frame("qupath", objects.offset_px or (0.0, 0.0), "stated")
+    return outlines(_ids(drawn.properties), _moved(drawn.shapes, frame))
 
 
-def _features(file: Path) -> list[dict[str, Any]]:
-    """Objects of a file: a FeatureCollection, a list of features, or one."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot be read as GeoJSON ({error})", where=file, remedy=EXPORT) from None
-    if isinstance(content, dict) and content.get("type") == "FeatureCollection":
-        content = content.get("features")
-    elif isinstance(content, dict) and content.get("type") == "Feature":
-        content = [content]
-    if not isinstance(content, list) or not all(isinstance(feature, dict) for feature in content):
-        raise ConfigError("holds no GeoJSON features", where=file, remedy=EXPORT)
-    return content
-
-
-def _nuclei(features: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Tell objects that are nuclei from what else a file holds."""
-    kinds = [str((feature.get("properties") or {}).get("objectType", "annotation")) for feature in features]
-    wanted = {"cell", "detection"} if {"cell", "detection"} & set(kinds) else {"annotation"}
-    chosen = [feature for feature, kind in zip(features, kinds, strict=True) if kind in wanted]
-    left = len(features) - len(chosen)
-    whole = sum(kind == "cell" for kind in kinds) - sum(_nucleus(feature) is not None for feature in chosen)
-    counts = {"objects that are not nuclei": left, "cells without a nucleus, taken whole": max(whole, 0)}
-    return chosen, {name: count for name, count in counts.items() if count}
-
-
-def _nucleus(feature: Mapping[str, Any]) -> Any:
-    return feature.get("nucleusGeometry") or (feature.get("properties") or {}).get("nucleusGeometry")
-
-
-def _shapes(
-    features: Sequence[Mapping[str, Any]], file: Path
-) -> tuple[NDArray[Any], NDArray[np.int64], dict[str, int]]:
-    """Valid polygons or multipolygons, the feature that each is of, and what was mended or left out."""
-    found, kept = [], []
-    no_area = 0
-    for i, feature in enumerate(features):
-        geometry = _nucleus(feature) or feature.get("geometry")
-        try:
-            outline = None if geometry is None else shape(geometry)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.errors.ShapelyError):
-            outline = None
-        if outline is None or outline.geom_type not in ("Polygon", "MultiPolygon") or outline.is_empty:
-            no_area += 1
-            continue
-        found.append(outline)
-        kept.append(i)
-    if no_area and not found:
-        raise ConfigError(f"none of its {no_area} objects is a polygon", where=file, remedy=EXPORT)
-    shapes = np.array(found, object)
-    bad = ~shapely.is_valid(shapes)
-    for i in np.flatnonzero(bad).tolist():
-        parts = shapely.get_parts(shapely.make_valid(shapes[i]))
-        areas = [part for part in parts if part.geom_type in ("Polygon", "MultiPolygon")]
-        shapes[i] = shapely.union_all(areas)
-    flat = shapely.area(shapes) == 0
-    counts = {
-        "objects without an area": no_area + int(flat.sum()),
-        "outlines that crossed themselves, mended": int((bad & ~flat).sum()),
-    }
-    counts = {name: count for name, count in counts.items() if count}
-    return shapes[~flat], np.array(kept, np.int64)[~flat], counts
+def _moved(shapes: NDArray[Any], frame: Frame) -> NDArray[Any]:
+    """Outlines in level-0 pixels."""
+    if not any(frame.offset_px) or not len(shapes):
+        return shapes
+    return np.asarray(shapely.transform(shapes, lambda at: at + frame.offset_px))
 
 
 def _check_scale(shapes: NDArray[Any], size_px: tuple[int, int], mpp: float, file: Path) -> None:
@@ -184,18 +196,9 @@ def _check_scale(shapes: NDArray[Any], size_px: tuple[int, int], mpp: float, fil
     )
 
 
-def _class(properties: Mapping[str, Any]) -> str | None:
-    named = properties.get("classification")
-    if not isinstance(named, dict):
-        return str(named) if named else None
-    # Several names are what QuPath calls a derived class, written so.
-    name = named.get("name") or ": ".join(map(str, named.get("names") or ()))
-    return str(name) if name else None
-
-
 def _ids(properties: Iterable[Mapping[str, Any]]) -> NDArray[np.int32]:
     """Ids that dirl gave, where nothing else has the same; the others are numbered on from the largest."""
-    stated = [_stated_id(values) for values in properties]
+    stated = [stated_id(values) for values in properties]
     ids = np.zeros(len(stated), np.int32)
     used: set[int] = set()
     for i, number in enumerate(stated):
@@ -205,13 +208,3 @@ def _ids(properties: Iterable[Mapping[str, Any]]) -> NDArray[np.int32]:
     new = np.flatnonzero(ids == 0)
     ids[new] = max(used, default=0) + 1 + np.arange(len(new))
     return ids
-
-
-def _stated_id(properties: Mapping[str, Any]) -> int | None:
-    measured = properties.get("measurements") or {}
-    if isinstance(measured, list):  # as QuPath wrote them before 0.4
-        measured = {str(each.get("name")): each.get("value") for each in measured if isinstance(each, dict)}
-    number = measured.get(ID)
-    if isinstance(number, int | float) and float(number).is_integer() and 0 < number < 2**30:
-        return int(number)
-    return None

@@ -1,12 +1,14 @@
 """The tiles' labels from nuclei that the user has: the counterpart of finding them, without the slide."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.cells.own_files import CellSource, Grid, OwnNuclei
+from dirl.cells.frames import bounds_of, doubt_by_tissue
+from dirl.cells.own_files import CellSource, FramedSource, Grid, OwnNuclei
 from dirl.cells.regions import region_ids
 from dirl.cells.told import SHOWN_TILES, Item, Told
 from dirl.slides.tissue import tissue_pixels
@@ -62,12 +64,32 @@ def _from_slide(
     So tiles that overlap, or whose corners do not lie on it, still have the same pixels of a nucleus.
     """
     record = tiles.slides[slide_id]
-    nuclei = source.read(files[None], record.size_px, record.mpp)
+    nuclei = _read(tiles, slide_id, source, files[None], told)
     told.notes.update(nuclei.notes)
     told.nuclei(**_columns(nuclei, record.mpp), id=nuclei.ids.tolist(), tile_id=[None] * len(nuclei.ids))
     step = tiles.spec.mpp / record.mpp
     for row in rows:
         yield row, nuclei.cut(Grid(*first_pixel(tiles, row), tiles.spec.size_px, step))
+
+
+def _read(tiles: TileStore, slide_id: str, source: CellSource, file: Path, told: Told) -> OwnNuclei:
+    """Read a slide's file, and say where its coordinates begin where there is a choice."""
+    record = tiles.slides[slide_id]
+    if not isinstance(source, FramedSource):
+        return source.read(file, record.size_px, record.mpp)
+    whole = (0, 0, *record.size_px)
+    bounds = bounds_of(record)
+    nuclei = source.read_framed(file, record.size_px, record.mpp, bounds or whole)
+    if nuclei.frame is not None:
+        doubt = nuclei.frame.doubt
+        if bounds is None and nuclei.frame.name == "qupath":
+            doubt = "the store is too old to know whether QuPath crops the slide, and the slide is gone"
+        elif bounds not in (None, whole):
+            at = np.stack([nuclei.x, nuclei.y], 1)
+            doubt = doubt or doubt_by_tissue(tiles, slide_id, at, nuclei.frame, bounds or whole)
+        if bounds not in (None, whole) or doubt:
+            told.about["frame"] = {"taken": str(nuclei.frame), "why": nuclei.frame.why, "doubt": doubt}
+    return nuclei
 
 
 def _from_tiles(

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.card import digest
+from dirl.cells.frames import Frame
 from dirl.errors import ConfigError
+from dirl.slides.slide import Box
 from dirl.slides.tiling import key
 from dirl.store.dataset import TileStore
 
@@ -61,6 +63,8 @@ class OwnNuclei:
         Gives the ids at the middles of a grid's pixels, int32 of shape (side, side), 0 where there is none.
     notes
         What was mended or left out on the way, counted.
+    frame
+        Where the file's coordinates were taken to begin; None where a file of its kind has one frame only.
     """
 
     ids: NDArray[np.int32]
@@ -71,6 +75,7 @@ class OwnNuclei:
     classes: Sequence[str | None]
     cut: Callable[[Grid], NDArray[np.int32]]
     notes: Mapping[str, int] = field(default_factory=dict)
+    frame: Frame | None = None
 
 
 @runtime_checkable
@@ -99,6 +104,21 @@ class CellSource(Protocol):
 
     def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> OwnNuclei:
         """Read a file that belongs to an image of so many pixels (width, height) and µm/px.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be read or does not fit the image.
+        """
+        ...
+
+
+@runtime_checkable
+class FramedSource(CellSource, Protocol):
+    """A source whose files may count from the corner of what QuPath shows of a slide."""
+
+    def read_framed(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box) -> OwnNuclei:
+        """Read a file as `CellSource.read` does, of a slide that QuPath crops to `bounds`.
 
         Raises
         ------

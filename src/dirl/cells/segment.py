@@ -113,6 +113,7 @@ def cells(
                 failures[name] = explained(result, tiles.slides[name].path)
             advance(0 if tick else int((tiles.slide_ids == name).sum()), note=name)
     finished = [name for name in tiles.slides if name not in failures]
+    frames = _frames(tiles, segmenter_name, finished)
     with locked(folder, MERGE_SECONDS):
         index = merge_cells(store, segmenter_name)
         counts = {
@@ -122,13 +123,28 @@ def cells(
             "failed": len(failures),
         }
         total = write_summary(tiles, segmenter_name, finished)
-        finish(folder, card, counts | ({"notes": total["notes"]} if total.get("notes") else {}))
+        told = {"notes": total.get("notes"), "frames": frames}
+        finish(folder, card, counts | {name: value for name, value in told.items() if value})
     _warn_of_sizes(tiles, segmenter_name, finished)
     if len(tiles.slides) == 1 and failures:
         raise next(iter(failures.values()))
     if failures:
         raise PartlyFailedError(failures, len(finished))
     return tiles.cells(segmenter_name)
+
+
+def _frames(tiles: TileStore, segmenter_name: str, slide_ids: list[str]) -> dict[str, str]:
+    """Where coordinates were taken to begin, of each slide that QuPath crops; warns of doubts."""
+    frames, doubts = {}, {}
+    for name in slide_ids:
+        file = statistics_file(tiles.path, segmenter_name, name)
+        if frame := read_json(file).get("frame") if file.is_file() else None:
+            frames[name] = f"{frame['taken']}: {frame['why']}"
+            if frame["doubt"]:
+                reason = f"{frame['taken']} was taken, but {frame['doubt']}"
+                doubts[name] = f"{reason}; frame=qupath or frame=level0 decides"
+    _warn_of(doubts)
+    return frames
 
 
 def _warn_of_sizes(tiles: TileStore, segmenter_name: str, slide_ids: list[str]) -> None:
@@ -139,10 +155,14 @@ def _warn_of_sizes(tiles: TileStore, segmenter_name: str, slide_ids: list[str]) 
         sizes = read_json(file).get("blobs_um", []) if file.is_file() else []  # not of older cells
         if reason := implausible(sizes, tiles.slides[name].mpp):
             odd[name] = reason
-    if odd:
-        told = "; ".join(f"{name}: {reason}" for name, reason in list(odd.items())[:SHOWN_SLIDES])
-        more = f"; and {len(odd) - SHOWN_SLIDES} more slides" if len(odd) > SHOWN_SLIDES else ""
-        warnings.warn(told + more, stacklevel=3)
+    _warn_of(odd)
+
+
+def _warn_of(slides: Mapping[str, str]) -> None:
+    if slides:
+        told = "; ".join(f"{name}: {reason}" for name, reason in list(slides.items())[:SHOWN_SLIDES])
+        more = f"; and {len(slides) - SHOWN_SLIDES} more slides" if len(slides) > SHOWN_SLIDES else ""
+        warnings.warn(told + more, stacklevel=4)
 
 
 def _sizes(tiles: TileStore, slide_id: str) -> list[float]:
@@ -194,7 +214,8 @@ def _segment(
         items = found_tiles(tiles, slide_id, segmenter, config, told)
     statistics = Statistics(tiles.spec.mpp)
     write_cells(tiles.path, cells_name(config), slide_id, statistics.watch(items), nuclei.columns)
-    write_statistics(tiles.path, cells_name(config), slide_id, statistics.summary(nuclei.columns) | about)
+    about |= statistics.summary(nuclei.columns) | told.about
+    write_statistics(tiles.path, cells_name(config), slide_id, about)
 
 
 def _finished(

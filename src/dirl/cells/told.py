@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,12 @@ class Told:
         Takes how many tiles more are done, in whole or in part.
     notes
         What was mended or left out on the way, counted.
+    about
+        What else is kept with the slide's numbers.
     """
 
     nuclei: Callable[..., None]
     draw: Callable[[Sequence[Image], Sequence[NDArray[np.int32]]], None]
     tick: Callable[[float], None] = silent
     notes: Counter[str] = field(default_factory=Counter)
+    about: dict[str, Any] = field(default_factory=dict)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+SHOWN = 3  # slides whose frame is printed
+
 
 def cells(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Tile store that `dirl tile` made.")],
@@ -12,7 +14,8 @@ def cells(
         str,
         typer.Option(
             help="Who finds the nuclei: NAME[,key=value…], as in hovernet,weights=FILE, or "
-            "package.module:attribute; or your own: labels:DIR[,mpp=UM], geojson:DIR. "
+            "package.module:attribute; or your own: labels:DIR[,mpp=UM], "
+            "geojson:DIR[,frame=auto|qupath|level0]. "
             "`dirl doctor` lists the names."
         ),
     ] = "hematoxylin",
@@ -53,6 +56,12 @@ def cells(
     if not quiet:
         for note, count in found.card.counts.get("notes", {}).items():
             Console(stderr=True).print(f"note: {count} {note}", highlight=False, soft_wrap=True)
+        frames = found.card.counts.get("frames", {})
+        for slide, frame in list(frames.items())[:SHOWN]:
+            Console(stderr=True).print(f"{slide}: {frame}", highlight=False, soft_wrap=True)
+        if len(frames) > SHOWN:
+            more = f"and {len(frames) - SHOWN} more slides that QuPath crops; all are in"
+            Console(stderr=True).print(f"{more} {found.path / 'card.json'}", highlight=False, soft_wrap=True)
         Console().print(
             f"{found.card.counts['nuclei']} nuclei for {len(found)} tiles; "
             f"look at their outlines: {found.path / 'pictures'}",

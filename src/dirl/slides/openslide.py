@@ -11,7 +11,7 @@ from PIL import Image
 
 from dirl.errors import SlideError
 from dirl.slides.dicom import is_mislabelled
-from dirl.slides.slide import SlideInfo, fill_box, tcga_origin
+from dirl.slides.slide import Box, SlideInfo, fill_box, tcga_origin
 
 MPP_REMEDY = "state it in µm/px with --mpp-override UM, or for one slide with --slides-table"
 
@@ -54,6 +54,7 @@ class OpenSlideSlide:
             mpp=mpp_override or _mpp(path, properties),
             level_downsamples=self._slide.level_downsamples,
             centre=centre,
+            stated_bounds=stated_bounds(properties, self._slide.dimensions),
         )
 
     def read_level(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.uint8]:
@@ -92,6 +93,32 @@ def on_white(image: Image.Image) -> NDArray[np.uint8]:
     if image.getchannel("A").getextrema() != (255, 255):
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.asarray(image.convert("RGB"))
+
+
+def stated_bounds(properties: Mapping[str, str], size_px: tuple[int, int]) -> Box | None:
+    """Box that holds what was scanned, by ``openslide.bounds-*``, as QuPath takes it.
+
+    Parameters
+    ----------
+    properties
+        OpenSlide's.
+    size_px
+        Width and height of level 0.
+
+    Returns
+    -------
+    tuple of int, or None
+        Left, top, width and height in level-0 pixels, cut off at the slide's end. None where the four are not
+        all whole numbers of a box that begins on the slide.
+    """
+    try:
+        x, y, w, h = (int(properties[f"openslide.bounds-{side}"]) for side in ("x", "y", "width", "height"))
+    except (KeyError, ValueError):
+        return None
+    width, height = size_px
+    if not (0 <= x < width and 0 <= y < height and w > 0 and h > 0):
+        return None
+    return x, y, min(w, width - x), min(h, height - y)
 
 
 def _mpp(path: Path, properties: Mapping[str, str]) -> float:

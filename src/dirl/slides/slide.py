@@ -14,6 +14,8 @@ from dirl.errors import SlideError
 
 # Two resolutions within 2 % are the same: 0.499 is what scanners write for 0.5.
 SAME_MPP = 0.02
+Box = tuple[int, int, int, int]
+"""Left, top, width and height, in level-0 pixels."""
 # Project and tissue source site, then the participant: the barcodes of The Cancer Genome Atlas.
 TCGA = re.compile(r"(TCGA-\w{2})-\w{4}(?=-)")
 
@@ -38,6 +40,8 @@ class SlideInfo:
         How many level-0 pixels a pixel of each level spans, ascending from 1.
     centre
         Where the slide was made, where its name tells.
+    stated_bounds
+        Box of level 0 that holds what was scanned, as the file states it; see `bounds`.
     """
 
     slide_id: str
@@ -47,6 +51,15 @@ class SlideInfo:
     mpp: float
     level_downsamples: tuple[float, ...]
     centre: str | None = None
+    stated_bounds: Box | None = None
+
+    @property
+    def bounds(self) -> Box:
+        """Box of level 0 that holds what was scanned: the whole slide where the file states none.
+
+        QuPath crops a slide to it, so the origin of QuPath's coordinates is its corner.
+        """
+        return self.stated_bounds or (0, 0, *self.size_px)
 
 
 class Slide(Protocol):

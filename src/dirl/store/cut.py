@@ -75,5 +75,6 @@ def cut_slide(item: SlideInput, config: TileConfig) -> CutSlide:
         tiles=len(tiles),
         source=source_digest(item),
         centre=item.stated.centre or info.centre,
+        bounds=info.bounds,
     )
     return CutSlide(slide, tissue, tiles, spec, record, config.allow_upsample)

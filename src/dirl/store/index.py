@@ -55,6 +55,8 @@ class SlideRecord:
         Digest of what the tiles were made from.
     centre
         Where the slide was made; None where it is not known.
+    bounds
+        As in `SlideInfo`; None for ready-made tiles, and in stores that were made before it was kept.
     """
 
     kind: Literal["slide", "tiles"]
@@ -69,6 +71,7 @@ class SlideRecord:
     tiles: int
     source: str
     centre: str | None = None
+    bounds: tuple[int, int, int, int] | None = None
 
 
 def to_json(record: SlideRecord) -> dict[str, Any]:
