@@ -183,7 +183,7 @@ def show(done: Demo, console: Console | None = None) -> None:
     console.print(summary["verdict"]["headline"], markup=False, highlight=False)
     console.print(
         "This speaks of these two small runs, not of the method. A grid of boxes spreads attention, too: "
-        "whether the cells did it, the controls tell (dirl pretrain demo --set dense.control=grid, or "
+        "whether the cells did it, the controls tell (`dirl pretrain demo --set dense.control=grid`, or "
         "shuffled).",
         markup=False,
         highlight=False,

@@ -84,7 +84,7 @@ _SYSTEM = {
     errno.EISDIR: ("a folder, not a file", "name a file"),
     errno.ENOTDIR: ("a file stands where a folder is expected", "name another path"),
     errno.ENAMETOOLONG: ("the name is too long", "name a shorter path"),
-    errno.EMFILE: ("too many open files", "raise the limit with `ulimit -n`, or use fewer --workers"),
+    errno.EMFILE: ("too many open files", "raise the limit with `ulimit -n`, or use fewer workers"),
     errno.ELOOP: ("the link leads back to itself", "check the link"),
 }
 _OURS_TO_FIX = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE}

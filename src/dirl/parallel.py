@@ -54,7 +54,7 @@ def each(
         except BrokenProcessPool:
             reason = "the system killed a process, most likely for want of memory"
             remedy = "run the same command again with fewer workers; what is finished is kept"
-            raise DirlError(reason, where=f"--workers {workers}", remedy=remedy) from None
+            raise DirlError(reason, where=f"{workers} workers", remedy=remedy) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

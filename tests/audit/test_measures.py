@@ -100,7 +100,7 @@ def test_extremes(n: int) -> None:
     assert u["effective_tokens"].item() == pytest.approx(n, rel=1e-5)
     assert u["participation"].item() == pytest.approx(n, rel=1e-5)
     assert u["gini"].item() == pytest.approx(0, abs=1e-6)
-    assert u["hoyer"].item() == pytest.approx(0, abs=1e-5)
+    assert u["hoyer"].item() == pytest.approx(0, abs=1e-5) and u["hoyer"] >= 0
     assert u["tokens60"].item() == pytest.approx(math.ceil(0.6 * n) / n)
     assert o["normalised_entropy"] == 0 and o["effective_tokens"] == 1 and o["participation"] == 1
     assert o["gini"].item() == pytest.approx(1 - 1 / n)

@@ -256,6 +256,6 @@ def test_features_of_other_tools_score_alike_and_come_without_a_gate(
     assert probe(tmp_path / "foreign", str(csv), tmp_path / "out", CONFIG, quiet=True).summary == summary
     show(result)
     assert "The gate cannot be judged, since these features come without floors" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match=r"--groups stain: colours of the tiles are unknown"):
+    with pytest.raises(ConfigError, match=r"groups stain: colours of the tiles are unknown"):
         stain = CONFIG.model_copy(update={"groups": "stain"})
         probe(tmp_path / "foreign", str(csv), tmp_path / "stain", stain, quiet=True)

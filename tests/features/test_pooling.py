@@ -108,9 +108,9 @@ def test_auto_is_bf16_where_a_gpu_has_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_nonsense(tile_store: Path, encoder_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--pool max: no such pooling .*regions"):
+    with pytest.raises(ConfigError, match=r"pool max: no such pooling .*regions"):
         embed(str(encoder_run), tile_store, tmp_path / "o", pool="max", quiet=True)
-    with pytest.raises(ConfigError, match=r"--precision fp8: no such precision .*bf16"):
+    with pytest.raises(ConfigError, match=r"precision fp8: no such precision .*bf16"):
         embed(str(encoder_run), tile_store, tmp_path / "o", precision="fp8", quiet=True)
     with pytest.raises(StoreError, match=r"no cells of hematoxylin.*dirl cells"):
         embed(str(encoder_run), tile_store, tmp_path / "o", pool="regions", quiet=True)

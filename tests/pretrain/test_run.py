@@ -92,7 +92,7 @@ def test_training_leaves_cudnns_attention_out_and_puts_it_back(small_store, reci
 def test_more_gpus_than_there_are_is_the_users_mistake(monkeypatch):
     monkeypatch.setattr("dirl.pretrain.engine.on_gpu", lambda device: device != "cpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigError, match="--devices 4: there are 2 GPUs here"):
+    with pytest.raises(ConfigError, match="4 devices: there are 2 GPUs here"):
         choose_devices("auto", 4, 1)
     assert choose_devices("auto", None, 1).each == 2 and choose_devices("cpu", 4, 1).each == 4
 

@@ -12,7 +12,7 @@ from dirl.pretrain.trackers import check_tracker, make_tracker
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_a_missing_extra_is_named(small_store, recipe, tmp_path, monkeypatch, name):
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
-    with pytest.raises(ConfigError, match=rf"--logger {name}: needs {name} — pip install 'dirl\[{name}\]'"):
+    with pytest.raises(ConfigError, match=rf"logger {name}: needs {name} — pip install 'dirl\[{name}\]'"):
         pretrain(recipe, small_store, tmp_path / "run", device="cpu", quiet=True, logger=name)
     assert not (tmp_path / "run").exists()
 

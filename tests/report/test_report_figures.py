@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dirl.report.charts import depth_figure
 from dirl.report.figures import OUTLINE, AttentionMap, Example, comparison_figure, heads_figure, outlined
 from dirl.report.style import encode
 
@@ -57,3 +58,10 @@ def test_the_same_bytes_every_time() -> None:
         first = encode(comparison_figure([shown]), kind)
         assert first == encode(comparison_figure([shown]), kind)
     assert Image.open(io.BytesIO(encode(comparison_figure([shown]), "png"))).size[0] > 500
+
+
+def test_blocks_are_numbered_from_0_as_everywhere() -> None:
+    names = ("entropy", "gini", "components50", "head_diversity", "patch_mass")
+    curves = {view: {name: [0.1, 0.2, 0.3] for name in names} for view in ("per_head", "heads_averaged")}
+    figure = depth_figure({"encoders": [{"name": "one", "kind": "encoder", "by_block": curves}]})
+    assert all(axis.lines[0].get_xdata().tolist() == [0, 1, 2] for axis in figure.axes)

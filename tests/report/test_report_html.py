@@ -7,6 +7,8 @@ def test_numbers() -> None:
     assert number(0.12345) == "0.123"
     assert number(123.456) == "123.5"
     assert number({"value": 0.5}, "effective_share") == "50.0 %"
+    assert number(-1e-7) == "0.000" and number(-0.25) == "−0.250"
+    assert number(-1e-7, "effective_share") == "0.0 %"
     assert number(None) == number({"value": None}) == "–"
 
 

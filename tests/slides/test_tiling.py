@@ -81,7 +81,7 @@ def test_a_slide_without_tissue_is_an_error():
 
 def test_a_slide_smaller_than_a_tile_is_an_error():
     slide = Blank((160, 1280), 0.5)
-    with pytest.raises(SlideError, match=r"smaller than one tile.*--size"):
+    with pytest.raises(SlideError, match=r"smaller than one tile.*a smaller size"):
         plan_tiles(slide, mask_of(slide), TileSpec(200, 0.5, 200, 0.5))
 
 

@@ -116,7 +116,7 @@ def test_ready_made_tiles_have_looks_and_no_places(tmp_path) -> None:
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])
 def test_no_share(small_store, tmp_path, share) -> None:
-    with pytest.raises(ConfigError, match=r"--select: cannot keep a share of"):
+    with pytest.raises(ConfigError, match=r"select: cannot keep a share of"):
         embed(ENCODER, small_store, tmp_path / "f", select=share, device="cpu", quiet=True)
     assert not (tmp_path / "f").exists()
 

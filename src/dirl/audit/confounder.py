@@ -103,8 +103,8 @@ def check_enough(tiles: AuditTiles) -> None:
     if len(tiles) < FEWEST_TILES:
         raise ConfigError(
             f"{len(tiles)} tiles are too few for a probe of the planted mark",
-            where="--confounder",
-            remedy=f"give at least {FEWEST_TILES} (--tiles)",
+            where="confounder",
+            remedy=f"give at least {FEWEST_TILES} tiles",
         )
 
 

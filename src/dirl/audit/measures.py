@@ -55,7 +55,8 @@ def hoyer(p: Tensor) -> Tensor:
     """Hoyer's sparseness of ‖p‖₁ = 1, ``(√n - 1/‖p‖₂) / (√n - 1)``: 0 for uniform, 1 for one token."""
     root = math.sqrt(p.shape[-1])
     length = p.square().sum(-1).sqrt()
-    return (root - 1 / length) / (root - 1)
+    # Rounding leaves uniform attention a little below 0.
+    return ((root - 1 / length) / (root - 1)).clamp(min=0)
 
 
 def spread(p: Tensor) -> dict[str, Tensor]:

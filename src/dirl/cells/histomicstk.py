@@ -14,9 +14,9 @@ from dirl.cells.nuclei import Finder, Image
 
 # Its own requirements want GDAL, and need not.
 INSTALL = (
-    "pip install --no-deps histomicstk girder-slicer-cli-web && "
+    "`pip install --no-deps histomicstk girder-slicer-cli-web && "
     'pip install "large-image[openslide]" ctk-cli nimfa imageio pandas opencv-python-headless '
-    "cachetools palettable shapely"
+    "cachetools palettable shapely`"
 )
 # Mean and deviation of the colours, in Ruderman's Lαβ, that its own detection of nuclei brings a slide to.
 MEAN_LAB = (8.63234435, -0.11501964, 0.03868433)

@@ -165,4 +165,5 @@ def on_device(compute: Callable[[], Result]) -> Result:
             return compute()
     except torch.OutOfMemoryError as error:
         reason = "a batch of windows does not fit the device's memory"
-        raise ConfigError(reason, where="--batch-size", remedy="a smaller one, or --device cpu") from error
+        remedy = "name a smaller one, `dirl cells --batch-size N`, or compute with `dirl cells --device cpu`"
+        raise ConfigError(reason, where="batch size", remedy=remedy) from error

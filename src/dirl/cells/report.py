@@ -9,7 +9,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from dirl.card import claim, digest, finish, new_card
-from dirl.cells.statistics import TOKENS_UM, pooled, slide_statistics
+from dirl.cells.statistics import TOKENS_UM, pooled, resolution_warnings, slide_statistics
 from dirl.errors import StoreError
 from dirl.files import write_json, write_text
 from dirl.owner import own, owning
@@ -100,6 +100,7 @@ def cells_report(
                 "made_by": cells.card.config.get("segmenter", name),
                 "all": pooled(list(slides.values())),
                 "median_um2": float(np.median(known)) if known else None,
+                "resolution_warnings": resolution_warnings(opened, slides),
                 "slides": slides,
             }
     far = [each for name, one in summaries.items() for each in standing_out(name, one["slides"])]
@@ -115,7 +116,10 @@ def cells_report(
         pictures = {f"{name} {row}": made for name, made in _pictures(opened, sources, classes, row).items()}
         figures |= {name: ("jpeg", made) for name, made in pictures.items()}
         examples.append((str(opened.tile_ids[row]), list(zip(["tile", *names], pictures, strict=True))))
-    card = finish(out, card, {"slides": len(opened.slides), "tiles": len(opened), "cells": len(names)})
+    doubts = {name: one["resolution_warnings"] for name, one in summaries.items()}
+    warned = {name: reasons for name, reasons in doubts.items() if reasons}
+    counts = {"slides": len(opened.slides), "tiles": len(opened), "cells": len(names)}
+    card = finish(out, card, counts | ({"resolution_warnings": warned} if warned else {}))
     text = page(
         "cells.html",
         card,
@@ -212,9 +216,10 @@ def _jpeg(picture: NDArray[np.uint8]) -> bytes:
 
 
 def _remarks(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What was mended or left out when the user's own nuclei were read."""
+    """Doubtful resolutions, and what was mended or left out when the user's own nuclei were read."""
     remarks = []
     for name, one in summaries.items():
+        remarks += [f"{name}, {slide_id}: {why}." for slide_id, why in one["resolution_warnings"].items()]
         for slide_id, slide in one["slides"].items():
             notes = slide.get("notes", {})
             remarks += [f"{name}, {slide_id}: {count} {what}." for what, count in notes.items()]

@@ -16,7 +16,7 @@ from dirl.cells.nuclei import Segmenter
 from dirl.cells.own import own_tiles
 from dirl.cells.own_files import CellSource, fingerprint, forget_listings
 from dirl.cells.picture import draw_nuclei
-from dirl.cells.plausible import blob_sizes, implausible
+from dirl.cells.plausible import blob_sizes
 from dirl.cells.statistics import Statistics, statistics_file, write_statistics, write_summary
 from dirl.cells.told import Told, silent
 from dirl.config import CellsConfig
@@ -116,16 +116,21 @@ def cells(
     frames = _frames(tiles, segmenter_name, finished)
     with locked(folder, MERGE_SECONDS):
         index = merge_cells(store, segmenter_name)
+        summary = write_summary(tiles, segmenter_name, finished)
+        found = sum(pq.read_metadata(folder / f"{name}.nuclei.parquet").num_rows for name in finished)
+        # "nuclei" is the same number everywhere: those that lie in tiles, at least in part.
+        inside = summary["all"].get("nuclei", 0)
         counts = {
             "slides": len(finished),
             "tiles": index.num_rows,
-            "nuclei": sum(pq.read_metadata(folder / f"{name}.nuclei.parquet").num_rows for name in finished),
+            "nuclei": inside,
+            "nuclei_outside_tiles": found - inside,
             "failed": len(failures),
         }
-        total = write_summary(tiles, segmenter_name, finished)
-        told = {"notes": total.get("notes"), "frames": frames}
+        doubts = summary["resolution_warnings"]
+        told = {"notes": summary["all"].get("notes"), "resolution_warnings": doubts, "frames": frames}
         finish(folder, card, counts | {name: value for name, value in told.items() if value})
-    _warn_of_sizes(tiles, segmenter_name, finished)
+    _warn_of(doubts)
     if len(tiles.slides) == 1 and failures:
         raise next(iter(failures.values()))
     if failures:
@@ -147,18 +152,8 @@ def _frames(tiles: TileStore, segmenter_name: str, slide_ids: list[str]) -> dict
     return frames
 
 
-def _warn_of_sizes(tiles: TileStore, segmenter_name: str, slide_ids: list[str]) -> None:
-    """Warn, here and not in a worker, of slides whose nuclei are of no usual size."""
-    odd = {}
-    for name in slide_ids:
-        file = statistics_file(tiles.path, segmenter_name, name)
-        sizes = read_json(file).get("blobs_um", []) if file.is_file() else []  # not of older cells
-        if reason := implausible(sizes, tiles.slides[name].mpp):
-            odd[name] = reason
-    _warn_of(odd)
-
-
 def _warn_of(slides: Mapping[str, str]) -> None:
+    """Warn, here and not in a worker, of slides that are doubtful."""
     if slides:
         told = "; ".join(f"{name}: {reason}" for name, reason in list(slides.items())[:SHOWN_SLIDES])
         more = f"; and {len(slides) - SHOWN_SLIDES} more slides" if len(slides) > SHOWN_SLIDES else ""
@@ -183,7 +178,7 @@ def _make(
     folder = cells_dir(tiles.path, cells_name(config))
     with item_locked(folder, slide_id):
         if read_card(folder, "cells").digest != card_digest:
-            remedy = "name another folder with --name"
+            remedy = "give these another name: `dirl cells --name NAME`"
             raise StoreError("another process made these cells anew", where=folder, remedy=remedy)
         segmenter = load_segmenter(config.segmenter, **how)
         if _finished(tiles, segmenter, cells_name(config), slide_id):

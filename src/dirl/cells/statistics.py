@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.cells.plausible import implausible
 from dirl.cells.told import Item
 from dirl.files import read_json, write_json
 from dirl.store.cells import cells_dir
@@ -106,12 +107,33 @@ def write_statistics(store: Path, segmenter: str, slide_id: str, values: Mapping
 
 
 def write_summary(tiles: TileStore, segmenter: str, slide_ids: Sequence[str]) -> dict[str, Any]:
-    """Write the ``summary.json`` of cells: the numbers of every slide, and of all, which are returned."""
+    """Write and return the ``summary.json`` of cells: numbers of each slide and of all, and warnings."""
     files = {name: statistics_file(tiles.path, segmenter, name) for name in slide_ids}
     slides = {name: read_json(file) for name, file in files.items() if file.is_file()}
-    total = pooled(list(slides.values())) if slides else {}
-    write_json(cells_dir(tiles.path, segmenter) / "summary.json", {"all": total, "slides": slides})
-    return total
+    summary = {
+        "all": pooled(list(slides.values())) if slides else {},
+        "resolution_warnings": resolution_warnings(tiles, slides),
+        "slides": slides,
+    }
+    write_json(cells_dir(tiles.path, segmenter) / "summary.json", summary)
+    return summary
+
+
+def resolution_warnings(tiles: TileStore, slides: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Say by slide, of those whose nuclei have no usual size, that the stated resolution may be wrong.
+
+    Parameters
+    ----------
+    tiles
+        The store.
+    slides
+        Numbers by slide; those of older cells do not hold the sizes.
+    """
+    found = {}
+    for name, one in slides.items():
+        if reason := implausible(one.get("blobs_um", []), tiles.slides[name].mpp):
+            found[name] = reason
+    return found
 
 
 def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> dict[str, Any]:

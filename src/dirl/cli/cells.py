@@ -62,8 +62,11 @@ def cells(
         if len(frames) > SHOWN:
             more = f"and {len(frames) - SHOWN} more slides that QuPath crops; all are in"
             Console(stderr=True).print(f"{more} {found.path / 'card.json'}", highlight=False, soft_wrap=True)
+        counts = found.card.counts
+        outside = counts["nuclei_outside_tiles"]
+        more = f" ({outside} more lie outside of every tile)" if outside else ""
         Console().print(
-            f"{found.card.counts['nuclei']} nuclei for {len(found)} tiles; "
+            f"{counts['nuclei']} nuclei in {len(found)} tiles{more}; "
             f"look at their outlines: {found.path / 'pictures'}",
             highlight=False,
             soft_wrap=True,

@@ -32,7 +32,7 @@ def cells_export(
     differ = written["pixels_that_differ"]
     back = f"{differ} pixels differ" if differ else "every pixel is as in the store"
     Console().print(
-        f"{written['nuclei']} nuclei in {written['files']} files: {out}; read back, {back}",
+        f"{written['nuclei']} nuclei in tiles, in {written['files']} files: {out}; read back, {back}",
         highlight=False,
         soft_wrap=True,
     )

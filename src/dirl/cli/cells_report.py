@@ -34,7 +34,9 @@ def cells_report(
     )
     if quiet:
         return
-    table = Table("cells", "nuclei", "per mm²", "covered", "median µm²", "prior contrast 4 / 8 / 16 µm")
+    table = Table(
+        "cells", "nuclei in tiles", "per mm²", "covered", "median µm²", "prior contrast 4 / 8 / 16 µm"
+    )
     for name, one in made["cells"].items():
         total = one["all"]
         contrast = " / ".join(_number(value, "{:.2f}") for value in total["prior_contrast"].values())
@@ -48,6 +50,9 @@ def cells_report(
         )
     console = Console()
     console.print(table)
+    for name, one in made["cells"].items():
+        for slide, why in one["resolution_warnings"].items():
+            console.print(f"{slide} ({name}): {why}", highlight=False, soft_wrap=True)
     for each in made["standing_out"]:
         console.print(f"{each['slide']} ({each['cells']}): {each['what']}", highlight=False, soft_wrap=True)
     console.print(f"look at {out / 'report.html'}", highlight=False, soft_wrap=True)

@@ -31,8 +31,8 @@ def load_recipe(spec: str | Path, overrides: Sequence[str] = ()) -> PretrainReci
     for item in overrides:
         key, equals, value = item.partition("=")
         if not equals:
-            raise ConfigError("not of the form key=value", where=f"--set {item}")
-        _assign(values, key.strip(), _parse(value, f"--set {item}"), item)
+            raise ConfigError("not of the form key=value", where=f"setting {item}")
+        _assign(values, key.strip(), _parse(value, f"setting {item}"), item)
     return make(PretrainRecipe, values, where=spec)
 
 
@@ -91,5 +91,5 @@ def _assign(values: dict[str, Any], key: str, value: Any, item: str) -> None:
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"{parent} holds a value, not a section", where=f"--set {item}")
+            raise ConfigError(f"{parent} holds a value, not a section", where=f"setting {item}")
     values[last] = value

@@ -22,9 +22,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            "no such device here", where=f"--device {name}", remedy="use auto or cpu"
-        ) from error
+        raise ConfigError("no such device here", where=f"device {name}", remedy="use auto or cpu") from error
     return device
 
 
@@ -40,7 +38,7 @@ def choose_precision(name: str, device: torch.device) -> str:
     """
     if name not in PRECISIONS:
         remedy = f"there are: {', '.join(PRECISIONS)}"
-        raise ConfigError("no such precision", where=f"--precision {name}", remedy=remedy)
+        raise ConfigError("no such precision", where=f"precision {name}", remedy=remedy)
     if name != "auto":
         return name
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

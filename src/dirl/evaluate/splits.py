@@ -75,7 +75,7 @@ def find_sources(
         if (groups == "").any():
             raise ConfigError(
                 f"{(groups == '').sum()} labelled tiles have no group",
-                where="--labels",
+                where="labels",
                 remedy="name one for each, or leave their labels empty",
             )
         return Sources("groups", groups)
@@ -86,7 +86,7 @@ def find_sources(
         raise ConfigError(
             f"{unknown.sum()} of {len(unknown)} labelled tiles are ready-made and of no known patient, the "
             "source of the others is known",
-            where="--labels",
+            where="labels",
             remedy="name the source of every tile in a CSV's column group, or leave the labels of some empty",
         )
     known = patients != ""
@@ -133,14 +133,14 @@ def make_split(
     if wanted == "given" and given is None and (sources is None or sources.kind != "groups"):
         raise ConfigError(
             "no folds or groups are given",
-            where="--groups given",
-            remedy="give the CSV a column fold or group, or use --groups auto",
+            where="groups given",
+            remedy="give the CSV a column fold or group, or take the groups auto",
         )
     if wanted == "patient" and sources is None:
         raise ConfigError(
             "patients and slides are unknown",
-            where="--groups patient",
-            remedy="name them in the CSV's column group and use --groups given, or use --groups stain",
+            where="groups patient",
+            remedy="name them in the CSV's column group and take the groups given, or take the groups stain",
         )
     used = given if wanted in ("auto", "given") else None
     if sources is None and colours is None and used is not None:
@@ -150,7 +150,7 @@ def make_split(
         if colours is None:
             raise ConfigError(
                 "colours of the tiles are unknown",
-                where="--groups stain",
+                where="groups stain",
                 remedy="name groups in the labels, or use features of `dirl embed` with floors",
             )
         scheme, groups = "stain", stain_clusters(colours, classes, config.seed)
@@ -207,7 +207,7 @@ def deal(classes: Ints, groups: Ints, names: tuple[str, ...], folds: int, seed: 
             raise ConfigError(
                 f"the class {name} comes from {count} group{'s' * (count != 1)} (patients, slides or "
                 f"clusters of stain), too few for {folds} folds",
-                where="--folds",
+                where="folds",
                 remedy="ask for fewer folds, label more, or leave the class out",
             )
     dealt = np.zeros(len(classes), np.int64)
@@ -253,7 +253,7 @@ def _as_given(given: Strings) -> Ints:
     if (given == "").any():
         raise ConfigError(
             f"{(given == '').sum()} labelled tiles have no fold",
-            where="--labels",
+            where="labels",
             remedy="name one for each, or leave their labels empty",
         )
     train = np.char.lower(given) == TRAIN
@@ -262,7 +262,7 @@ def _as_given(given: Strings) -> Ints:
     names, folds = np.unique(given, return_inverse=True)
     if len(names) < 2:
         raise ConfigError(
-            f"there is but one fold, {names[0]}", where="--labels", remedy="name at least two folds"
+            f"there is but one fold, {names[0]}", where="labels", remedy="name at least two folds"
         )
     return np.asarray(folds, np.int64)
 
@@ -274,7 +274,7 @@ def _check_parted(folds: Ints, sources: Sources) -> None:
     if len(parted):
         raise ConfigError(
             f"the folds part {len(parted)} of {len(names)} {sources.kind}, first {parted[0]}",
-            where="--labels",
+            where="labels",
             remedy="correct the folds: all tiles of one source belong into the same one",
         )
 
@@ -286,6 +286,6 @@ def _check(classes: Ints, folds: Ints, names: tuple[str, ...]) -> None:
             least = int(left.argmin())
             raise ConfigError(
                 f"without fold {fold + 1}, the class {names[least]} is left with {left[least]} tiles",
-                where="--folds",
+                where="folds",
                 remedy="spread the class over the folds, label more of it, or leave it out",
             )

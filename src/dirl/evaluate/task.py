@@ -78,7 +78,7 @@ def make_task(
     if len(names) < 2:
         raise ConfigError(
             f"all {labelled.sum()} labelled tiles are of the class {names[0]}" if len(names) else "no labels",
-            where="--labels",
+            where="labels",
             remedy="name labels of at least two classes",
         )
     folds, groups = (None if each is None else each[labelled] for each in (given.folds, given.groups))

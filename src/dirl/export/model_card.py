@@ -111,9 +111,9 @@ scanners and resolutions other than those it was trained on has to be measured f
 {use}
 ```
 
-Features depend on the size of the image and on its resolution. Trained was on views of {side} px, crops of
-tiles of the resolution below; `dirl embed` gives it tiles in their own size, so a processor that resizes them
-to {side} px yields other features.
+Features depend on the size of the image and on its resolution. The encoder was trained on views of {side} px,
+crops of tiles of the resolution below. `dirl embed` gives it tiles in their own size, so a processor that
+resizes them to {side} px yields other features.
 
 ## What it was made from
 

@@ -33,7 +33,7 @@ def choose_tiles(
     if count is None or count >= len(among):
         return among
     if count < 1:
-        raise ConfigError(f"cannot embed {count} tiles", where="--tiles", remedy="ask for at least 1")
+        raise ConfigError(f"cannot embed {count} tiles", where="tiles", remedy="ask for at least 1")
     keys = hashes(seed, store.tile_ids[among].tolist())
     slide = np.unique(store.slide_ids[among], return_inverse=True)[1]
     order = np.lexsort((keys, slide))

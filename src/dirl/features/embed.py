@@ -104,7 +104,7 @@ def embed(
         If some of several slides cannot; the others are done.
     """
     if pool not in POOLS:
-        raise ConfigError("no such pooling", where=f"--pool {pool}", remedy=f"there are: {', '.join(POOLS)}")
+        raise ConfigError("no such pooling", where=f"pool {pool}", remedy=f"there are: {', '.join(POOLS)}")
     held = _open(source, cells if pool == REGIONS else None, select, tiles, seed, quiet)
     where = choose_device(device)
     precision = choose_precision(precision, where)
@@ -182,15 +182,15 @@ def _open(
     if cells is not None:
         raise ConfigError(
             "slides come without cells, and regions need them",
-            where=f"--pool {REGIONS}",
-            remedy="make a store with `dirl tile`, then `dirl cells`, and name it with --store",
+            where=f"pool {REGIONS}",
+            remedy="make a store with `dirl tile`, then `dirl cells`, and name it with `dirl embed --store`",
         )
-    for option, value in (("--select", select), ("--tiles", tiles)):
+    for option, value in (("select", select), ("tiles", tiles)):
         if value is not None:
             raise ConfigError(
                 "slides are embedded whole",
                 where=f"{option} {value}",
-                remedy="choose tiles of a store, --store",
+                remedy="choose tiles of a store: `dirl embed --store`",
             )
     return source
 

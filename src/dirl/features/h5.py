@@ -29,7 +29,7 @@ ROWS_DIR, FLOORS_DIR = "h5_files", "floors"
 FLOORS = ("untrained", "colour_statistics", "colour_histogram")
 STRINGS = ("tile_id", "slide_id", "patient_id", "label")
 ROWS = ("features", "coords", "index", "ready_made", "hash", *STRINGS)
-AGAIN = "embed again with --overwrite"
+AGAIN = "make them again: `dirl embed --overwrite`"
 
 
 @dataclass(frozen=True)

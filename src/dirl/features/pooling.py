@@ -87,6 +87,6 @@ def patch_tokens(encoder: LoadedEncoder, images: Tensor) -> Tensor:
         raise EncoderError(
             f"{type(model).__name__} has not one token for each of {rows} × {columns} patches (but {given})",
             where=encoder.spec,
-            remedy="use --pool model",
+            remedy="use the pooling of the model, as with `dirl embed --pool model`",
         )
     return found[:, prefix:].float()

@@ -71,7 +71,7 @@ class Bags:
                 found: Floats = handle[name][:].astype(np.float32)
             if len(found) != self.sizes[number]:
                 reason = f"{len(found)} rows for the {self.sizes[number]} tiles of {file.name}"
-                raise StoreError(reason, where=path, remedy="embed again with --overwrite")
+                raise StoreError(reason, where=path, remedy="make them again: `dirl embed --overwrite`")
             if sum(each.nbytes for each in self._held.values()) + found.nbytes > HELD_BYTES:
                 return found
             self._held[key] = found

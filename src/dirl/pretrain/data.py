@@ -120,7 +120,7 @@ class CountedOrder:
             raise StoreError(
                 f"{len(indices)} tiles to train on, but a batch of {batch}",
                 where="batch",
-                remedy="pass a smaller --set batch=N, or tile more slides",
+                remedy="make batch smaller, or tile more slides",
             )
         if batch % ranks:
             raise StoreError(
@@ -197,7 +197,7 @@ def _by_centre(indices: NDArray[np.int64], centres: NDArray[np.str_]) -> list[ND
         raise StoreError(
             f"the index names no centre for {(centres == '').sum()} of {len(centres)} tiles",
             where="balance: centre",
-            remedy="run the same `dirl tile` again with a --slides-table that states it",
+            remedy="run the same command again with a table that states it: `dirl tile --slides-table CSV`",
         )
     return [indices[centres == centre] for centre in np.unique(centres)]
 

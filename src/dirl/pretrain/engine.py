@@ -66,8 +66,8 @@ def choose_devices(device: str, devices: int | None, nodes: int) -> Devices:
     if gpu and devices and devices > there:
         raise ConfigError(
             f"there {'is 1 GPU' if there == 1 else f'are {there} GPUs'} here",
-            where=f"--devices {devices}",
-            remedy="ask for no more, or pass --device cpu",
+            where=f"{devices} devices",
+            remedy="ask for no more, or take the device cpu",
         )
     return Devices(gpu, devices or there, nodes)
 
@@ -168,7 +168,7 @@ def on_gpu(device: str) -> bool:
     """Whether a user's ``auto``, ``cpu`` or ``cuda`` means GPUs here."""
     if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise ConfigError(
-            "no such device here", where=f"--device {device}", remedy="use auto or cpu; see `dirl doctor`"
+            "no such device here", where=f"device {device}", remedy="use auto or cpu; see `dirl doctor`"
         )
     return device != "cpu" and torch.cuda.is_available()
 
@@ -182,8 +182,8 @@ def _memory_explained(recipe: PretrainRecipe, ranks: int) -> Iterator[None]:
         if "shared memory" in str(error):
             raise TrainingError(
                 "too little shared memory for the processes that read tiles",
-                where="--workers",
-                remedy="pass --workers 0, or give the container more, as with docker run --shm-size=2g",
+                where="workers",
+                remedy="take 0 workers, or give the container more, as with `docker run --shm-size=2g`",
             ) from error
         if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
             raise

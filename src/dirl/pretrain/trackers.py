@@ -22,9 +22,9 @@ def check_tracker(name: str) -> None:
     """
     if name not in TRACKERS:
         remedy = f"use {' or '.join(TRACKERS)}; metrics.csv and TensorBoard are always written"
-        raise ConfigError("no such tracker", where=f"--logger {name}", remedy=remedy)
+        raise ConfigError("no such tracker", where=f"logger {name}", remedy=remedy)
     if importlib.util.find_spec(name) is None:
-        raise ConfigError(f"needs {name}", where=f"--logger {name}", remedy=f"pip install 'dirl[{name}]'")
+        raise ConfigError(f"needs {name}", where=f"logger {name}", remedy=f"pip install 'dirl[{name}]'")
 
 
 def make_tracker(name: str, out: Path, started: str) -> Logger:

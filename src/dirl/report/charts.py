@@ -33,8 +33,8 @@ def depth_figure(summary: Mapping[str, Any]) -> Figure:
                     if name not in ("patch_mass", "head_diversity"):
                         axis.axhline(curve[0], label=one["name"], **style)
                 else:
-                    depth = np.arange(1, len(curve) + 1)
-                    axis.plot(depth, curve, marker="o", markersize=3.5, label=one["name"], **style)
+                    blocks = np.arange(len(curve))  # from 0, as in measures.parquet, maps and the viewer
+                    axis.plot(blocks, curve, marker="o", markersize=3.5, label=one["name"], **style)
             axis.set_title(title, loc="left")
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(axis="y", color="#e3e6ea", linewidth=0.7)

@@ -88,9 +88,10 @@ def number(value: Mapping[str, float | None] | float | None, name: str = "") -> 
     found = value["value"] if isinstance(value, Mapping) else value
     if found is None:
         return "–"
+    # z: what rounds to nothing has no sign.
     if name in SHARES:
-        return f"{100 * found:.1f} %"
-    return f"{found:.1f}" if abs(found) >= 10 else f"{found:.3f}"
+        return f"{100 * found:z.1f} %".replace("-", "−")
+    return (f"{found:.1f}" if abs(found) >= 10 else f"{found:z.3f}").replace("-", "−")
 
 
 def interval(value: Mapping[str, float | None], name: str = "") -> str:

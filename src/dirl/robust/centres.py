@@ -124,7 +124,7 @@ def balanced(classes: Strings, centres: Strings, seed: int) -> NDArray[np.int64]
     if len(places) < 2 or len(shared) < 2:
         raise ConfigError(
             f"{len(places)} centres have {len(shared)} classes in common, and it takes two of each",
-            where="--labels",
+            where="labels",
             remedy="label tiles of two classes at each centre",
         )
     cells = [np.flatnonzero((classes == c) & (centres == p)) for c in shared for p in places]

@@ -112,7 +112,7 @@ def lay_over(
         raise ConfigError(
             f"states the mpp of {ready.slide_id}, but ready-made tiles of a store share one",
             where=path,
-            remedy="leave it out there and pass --mpp-override",
+            remedy="leave it out there, and state one for all: `dirl tile --mpp-override UM`",
         )
     return stated
 

@@ -13,7 +13,9 @@ from dirl.errors import SlideError
 from dirl.slides.dicom import is_mislabelled
 from dirl.slides.slide import Box, SlideInfo, fill_box, tcga_origin
 
-MPP_REMEDY = "state it in µm/px with --mpp-override UM, or for one slide with --slides-table"
+MPP_REMEDY = (
+    "state it in µm/px with --mpp-override UM (for one of several slides: `dirl tile --slides-table CSV`)"
+)
 
 
 class OpenSlideSlide:

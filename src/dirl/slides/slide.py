@@ -201,7 +201,7 @@ def check_resolution(info: SlideInfo, mpp: float, *, allow_upsample: bool = Fals
         raise SlideError(
             f"has {info.mpp:g} µm/px, {mpp:g} asked for",
             where=info.path,
-            remedy=f"ask for --mpp {info.mpp:g} or coarser, or pass --allow-upsample",
+            remedy=f"ask for {info.mpp:g} µm/px or coarser, or enlarge it: `dirl tile --allow-upsample`",
         )
 
 

@@ -69,7 +69,7 @@ def plan_tiles(
             f"{info.size_px[0]}×{info.size_px[1]} px at {info.mpp:g} µm/px is smaller than one tile "
             f"({spec.size_px} px at {spec.mpp:g} µm/px)",
             where=info.path,
-            remedy="ask for a smaller --size or a finer --mpp",
+            remedy="ask for a smaller size or a finer mpp",
         )
     x = np.round(np.arange(columns) * spec.stride_px * scale).astype(int)
     y = np.round(np.arange(rows) * spec.stride_px * scale).astype(int)
@@ -83,7 +83,7 @@ def plan_tiles(
         raise SlideError(
             f"no tissue found: the fullest of {rows * columns} tiles holds {fractions.max():.0%}",
             where=info.path,
-            remedy=f"lower --min-tissue (now {spec.min_tissue:g}), or leave the slide out",
+            remedy=f"ask for less (`dirl tile --min-tissue`, now {spec.min_tissue:g}) or leave it out",
         )
     return tiles
 

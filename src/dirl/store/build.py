@@ -166,7 +166,7 @@ def _resolve(config: TileConfig, found: Sequence[SlideInput | TilesInput]) -> Ti
             f"ready-made tiles of {side} px at {mpp:g} µm/px beside slides to be cut into "
             f"{config.size_px} px at {config.mpp:g} µm/px",
             where=classes[0].path.parent,
-            remedy=f"make two stores, or ask for --size {side} --mpp {mpp:g}",
+            remedy=f"make two stores, or cut all alike: `dirl tile --size {side} --mpp {mpp:g}`",
         )
     return config.model_copy(update={"size_px": side, "mpp": mpp, "stride_px": side})
 

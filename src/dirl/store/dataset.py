@@ -126,7 +126,7 @@ class TileStore:
         except ValueError as error:
             where = f"{self.path / self.index['shard'][i].as_py()}, tile {self.index['tile_id'][i]}"
             raise StoreError(
-                f"damaged JPEG ({error})", where=where, remedy="tile again with --overwrite"
+                f"damaged JPEG ({error})", where=where, remedy="make the store again: `dirl tile --overwrite`"
             ) from error
 
     def cells(self, segmenter: str) -> "CellStore":

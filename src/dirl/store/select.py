@@ -120,7 +120,7 @@ def check_share(share: float) -> None:
     """
     if not 0 < share <= 1:
         remedy = "name one above 0, at most 1"
-        raise ConfigError(f"cannot keep a share of {share:g}", where="--select", remedy=remedy)
+        raise ConfigError(f"cannot keep a share of {share:g}", where="select", remedy=remedy)
 
 
 def select(looks: Floats, places: Floats | None, share: float, seed: int) -> Ints:

@@ -15,7 +15,7 @@ from dirl.errors import StoreError
 from dirl.files import read_json
 from dirl.store.dataset import TileStore
 
-REMEDY = "audit again with --overwrite"
+REMEDY = "make it again: `dirl audit --overwrite`"
 FILE = "measures.parquet"
 PER_HEAD = -2
 """Stands for the mean of the heads' values; -1, as in the file, for the heads' attention averaged first."""

@@ -121,7 +121,7 @@ class Mosaic:
                 self.store.jpeg(i), "RGB", min_height=side, min_width=side
             )
         except ValueError as error:
-            where, remedy = self.store.path, "tile again with --overwrite"
+            where, remedy = self.store.path, "make the store again: `dirl tile --overwrite`"
             raise StoreError(f"damaged JPEG of tile {i} ({error})", where=where, remedy=remedy) from error
         return pixels
 

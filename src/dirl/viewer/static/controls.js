@@ -1,6 +1,6 @@
 // The controls beside the panes: built once, then kept in step with the state.
 
-import { $, choices, fill, make, short } from "./dom.js";
+import { $, choices, ends, fill, make } from "./dom.js";
 import { classColour } from "./drawing.js";
 import { state } from "./state.js";
 
@@ -70,10 +70,10 @@ export function syncControls(app) {
   if (used && state.by === "measure") $("sources").append(...measureFields(app));
   $("opacity").value = String(state.opacity);
   $("colours").value = state.colours;
-  const span = app.spanOf(0);
+  const span = ends(app.spanOf(0));
   ["from", "to"].forEach((name, i) => {
     $(name).value = state.range[i] ?? "";
-    $(name).placeholder = short(span[i]);
+    $(name).placeholder = span[i];
   });
   $("common-line").hidden = !state.split;
   $("common").checked = state.common;

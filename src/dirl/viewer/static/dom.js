@@ -31,6 +31,14 @@ export function short(value) {
   return String(Number(value.toPrecision(3))).replace("-", "−");
 }
 
+// Two ends of a scale, with as many decimals as tell them apart, without trailing zeros.
+export function ends([low, high]) {
+  const step = Math.abs(high - low);
+  const decimals = Number.isFinite(step) && step > 0 ? Math.min(12, Math.max(0, 2 - Math.floor(Math.log10(step)))) : null;
+  const text = (value) => (decimals === null ? short(value) : String(Number(value.toFixed(decimals))).replace("-", "−"));
+  return [text(low), text(high)];
+}
+
 let fading;
 export function toast(text) {
   const element = $("toast");

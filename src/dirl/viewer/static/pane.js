@@ -1,6 +1,6 @@
 // One pane: a picture in OpenSeadragon, the layers on it, the canvas over it, its scale bar.
 
-import { make, short, toast } from "./dom.js";
+import { ends, make, short, toast } from "./dom.js";
 
 const TILE_PX = 256;
 const { OpenSeadragon } = window;
@@ -222,13 +222,13 @@ export class Pane {
   }
 
   // The colour bar; null takes it away.
-  legend(palette, [low, high] = [0, 1], unit = "") {
+  legend(palette, span = [0, 1], unit = "") {
     this.bar.hidden = palette === null;
     if (palette === null) return;
     const context = this.strip.getContext("2d");
     palette.forEach((colour, i) => { context.fillStyle = colour; context.fillRect(i, 0, 1, 1); });
-    this.low.textContent = short(low);
-    this.high.textContent = short(high);
+    const same = span[0] === span[1]; // one value everywhere: a scale would read as two
+    [this.low.textContent, this.high.textContent] = same ? [`${short(span[0])} everywhere`, ""] : ends(span);
     this.unit.textContent = unit;
   }
 }
