@@ -12,7 +12,7 @@ from dirl import demo as module
 from dirl import synthetic
 from dirl.config import load_recipe
 from dirl.demo import demo, find_sample, show
-from dirl.errors import SlideError, StoreError
+from dirl.errors import Interrupted, SlideError, StoreError
 from dirl.pretrain.data import held_out
 from dirl.store.dataset import TileStore
 
@@ -53,6 +53,21 @@ def test_offline_it_tells_the_whole_story_on_a_drawn_slide(offline, short, tmp_p
     before = done.audit.report.stat().st_mtime_ns
     again = demo(out=tmp_path / "demo", quiet=True)
     assert again.audit.report.stat().st_mtime_ns == before
+
+
+def test_a_demo_stopped_in_its_first_run_does_not_go_on_with_the_second(
+    offline, short, tmp_path, monkeypatch
+):
+    begun = []
+
+    def stopped(recipe, store, out, **options):
+        begun.append(out.name)
+        raise Interrupted(15)
+
+    monkeypatch.setattr(module, "pretrain", stopped)
+    with pytest.raises(Interrupted):
+        demo(out=tmp_path / "demo", quiet=True)
+    assert begun == ["vanilla"] and not (tmp_path / "demo" / "audit").exists()
 
 
 def test_a_slide_with_fewer_tiles_than_a_batch_gives_all_of_them(small_store, monkeypatch):

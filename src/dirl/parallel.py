@@ -1,5 +1,7 @@
 """The one place where independent items fan out: slides over processes, reading over threads."""
 
+import os
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -7,15 +9,18 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeVar
 
-from dirl.errors import DirlError
+from dirl.errors import DirlError, Interrupted
+from dirl.signals import begin_worker, starting, stopping
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+CLEARING_S = 1.5  # for a process to remove what it has half-written
+
 
 def each(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int = 1
-) -> Iterator[tuple[Item, Result | Exception]]:
+) -> Generator[tuple[Item, Result | Exception], None, None]:
     """Apply `function` to every item, and yield each with its result or its exception as it completes.
 
     Parameters
@@ -36,6 +41,8 @@ def each(
     ------
     DirlError
         If the system killed a process, as it does when memory runs out.
+    KeyboardInterrupt, Interrupted
+        If a signal came. The processes end at once, not after the items at hand.
     """
     if workers <= 1:
         for item in items:
@@ -43,10 +50,11 @@ def each(
         return
     pending: dict[Future[Result], Item] = {}
     # spawn: forking a process that has threads (BLAS, OpenSlide) can deadlock.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
         try:
             for item in items:
-                pending[pool.submit(function, item)] = item
+                with starting():
+                    pending[pool.submit(_carry_out, function, item)] = item
                 while len(pending) >= 2 * workers:
                     yield from _completed(pending)
             while pending:
@@ -56,7 +64,7 @@ def each(
             remedy = "run the same command again with fewer workers; what is finished is kept"
             raise DirlError(reason, where=f"{workers} workers", remedy=remedy) from None
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            _end(pool)
             raise
 
 
@@ -100,13 +108,39 @@ def _completed(pending: dict[Future[Result], Item]) -> Iterator[tuple[Item, Resu
     for future in done:
         item = pending.pop(future)
         error = future.exception()
-        if isinstance(error, BrokenProcessPool) or (error is not None and not isinstance(error, Exception)):
+        if error is None:
+            yield item, future.result()
+        elif isinstance(error, Exception) and not isinstance(error, BrokenProcessPool | Interrupted):
+            yield item, error
+        else:
             raise error
-        yield item, future.result() if error is None else error
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Exception:
     try:
         return function(item)
+    except Interrupted:  # an interrupted part never lets the whole go on
+        raise
     except Exception as error:
         return error
+
+
+def _carry_out(function: Callable[[Item], Result], item: Item) -> Result:
+    """Apply a function in a process of a pool, which ends when it is asked to."""
+    try:
+        with stopping():
+            return function(item)
+    except KeyboardInterrupt:  # the pool would take it for a result, and go on
+        os._exit(1)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End a pool's processes, which `shutdown` would let finish their items."""
+    processes = list((pool._processes or {}).values())  # from Python 3.14 on: pool.terminate_workers()
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    late = time.monotonic() + CLEARING_S
+    for process in processes:
+        process.join(max(0.0, late - time.monotonic()))
+        process.kill()

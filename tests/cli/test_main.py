@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from dirl.cli import main as program
-from dirl.errors import TrainingError
+from dirl.errors import Interrupted, TrainingError
+from dirl.signals import Stop
 
 
 @pytest.fixture
@@ -75,7 +76,10 @@ def test_debug_shows_the_traceback_wherever_it_stands(run, tmp_path):
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
-        (KeyboardInterrupt(), 130, "run the same command again"),
+        (KeyboardInterrupt(), 130, "interrupted — run the same command again to go on"),
+        (Stop(1), 130, "interrupted — run the same command again to go on"),
+        (Stop(15), 143, "interrupted — run the same command again to go on"),
+        (Interrupted(15), 143, "interrupted — run the same command again to go on"),
         (OSError(errno.ENOSPC, "No space left on device", "out.tar"), 1, "no space left on the disk"),
         (PermissionError(errno.EACCES, "Permission denied", "locked"), 2, "locked: permission denied"),
         (TrainingError("collapsed", where="run", remedy="lower lr"), 1, "run: collapsed — lower lr"),

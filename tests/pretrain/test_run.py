@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from dirl.config import EncoderConfig, PretrainRecipe, Settings, load_recipe, make, to_yaml
 from dirl.encoders.vit import ViT
-from dirl.errors import ConfigError, StoreError, TrainingError
+from dirl.errors import ConfigError, Interrupted, StoreError, TrainingError
 from dirl.objectives.objective import Objective
 from dirl.pretrain import run as run_module
 from dirl.pretrain.build import seeded
@@ -26,7 +26,7 @@ from dirl.pretrain.logs import MetricsCsv, read_metrics
 from dirl.pretrain.module import PretrainModule, spread_metrics
 from dirl.pretrain.monitors import Checkpoint
 from dirl.pretrain.run import load_run, pretrain
-from dirl.pretrain.signals import CAUGHT
+from dirl.pretrain.signals import CAUGHT, Signals
 from dirl.store.dataset import TileStore
 
 CONTROLS = ("shuffled", "moved", "grid", "one", "twice", "tissue-only")
@@ -355,6 +355,38 @@ def test_signals_are_as_they_were_when_a_run_is_over(small_store, recipe, tmp_pa
     before = [signal.getsignal(number) for number in CAUGHT]
     pretrain(with_(recipe, steps=1), small_store, tmp_path / "run", device="cpu", quiet=True)
     assert [signal.getsignal(number) for number in CAUGHT] == before
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_a_signal_ends_training_after_the_step_and_is_raised(
+    finished, small_store, recipe, tmp_path, monkeypatch, name
+):
+    number, save = getattr(signal, name), Checkpoint.on_train_batch_end
+
+    def stop(self, trainer, *rest):
+        save(self, trainer, *rest)
+        if trainer.global_step == 3:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(Checkpoint, "on_train_batch_end", stop)
+    with pytest.raises(Interrupted) as caught:
+        pretrain(recipe, small_store, tmp_path / "run", device="cpu", quiet=True)
+    monkeypatch.undo()
+    assert caught.value.number == number and not (tmp_path / "run" / "encoder").exists()
+    resumed = pretrain(recipe, small_store, tmp_path / "run", device="cpu", quiet=True)
+    assert same(weights(resumed.path), weights(finished.path))
+
+
+def test_a_run_that_a_signal_stopped_can_be_asked_for(small_store, recipe, tmp_path, monkeypatch):
+    begin = Signals.on_train_start
+
+    def stop(self, *rest):
+        begin(self, *rest)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Signals, "on_train_start", stop)
+    run = pretrain(recipe, small_store, tmp_path / "run", device="cpu", quiet=True, allow_unfinished=True)
+    assert not run.finished and run.steps == 1
 
 
 def test_the_recipe_in_the_run_is_plain_yaml(finished):

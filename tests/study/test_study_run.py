@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from dirl.audit.run import AuditResult
 from dirl.cli.main import app
 from dirl.config import AuditConfig, RobustConfig, TileConfig
-from dirl.errors import ConfigError, PartlyFailedError, StoreError, TrainingError
+from dirl.errors import ConfigError, Interrupted, PartlyFailedError, StoreError, TrainingError
 from dirl.owner import OURS
 from dirl.pretrain.run import Run
 from dirl.store.build import tile
@@ -63,7 +63,6 @@ def stages(monkeypatch):
         def __init__(self) -> None:
             self.done: list[str] = []
             self.broken: dict[str, BaseException] = {}
-            self.finished = True
 
         def pretrain(self, recipe, store, out, **options) -> Run:
             assert options["devices"] == 1
@@ -73,7 +72,7 @@ def stages(monkeypatch):
                 raise self.broken[name]
             out.mkdir(parents=True)
             (out / "last.ckpt").touch()
-            return Run(out, recipe.steps, self.finished, {"loss": 1.0, "embedding/std": 0.9})
+            return Run(out, recipe.steps, True, {"loss": 1.0, "embedding/std": 0.9})
 
         def audit(self, encoders, store, out, config, **options) -> AuditResult:
             return AuditResult(out, audited())
@@ -143,22 +142,19 @@ def test_arms_go_on_from_the_start_of_their_seed(
     assert [arm["kind"] for arm in summary["arms"]] == ["start", "vanilla", "dirl"]
 
 
-@pytest.mark.parametrize("how", ["raised", "saved"])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted(15)])
 def test_a_signal_stops_the_study_and_the_same_call_goes_on(
-    tiny, small_store: Path, tmp_path: Path, stages, how: str
+    tiny, small_store: Path, tmp_path: Path, stages, stop: BaseException
 ) -> None:
-    if how == "raised":
-        stages.broken = {NAMES[1]: KeyboardInterrupt()}
-    else:
-        stages.finished = False
-    with pytest.raises(KeyboardInterrupt):
+    stages.broken = {NAMES[1]: stop}
+    with pytest.raises(type(stop)):
         study(tiny, small_store, tmp_path / "study", device="cpu", quiet=True)
-    if how == "raised":  # one run was done
-        assert [arm["runs"] for arm in load_result(tmp_path / "study").summary["arms"]] == [1, 0]
-    stages.done, stages.broken, stages.finished = [], {}, True
-    if how == "raised":
-        study(tiny, small_store, tmp_path / "study", device="cpu", quiet=True)
-        assert stages.done == NAMES[1:]
+    assert stages.done == NAMES[:2]
+    # One run was done, and the table shows it.
+    assert [arm["runs"] for arm in load_result(tmp_path / "study").summary["arms"]] == [1, 0]
+    stages.done, stages.broken = [], {}
+    study(tiny, small_store, tmp_path / "study", device="cpu", quiet=True)
+    assert stages.done == NAMES[1:]
 
 
 def test_another_study_is_refused(tiny, small_store: Path, tmp_path: Path, stages) -> None:

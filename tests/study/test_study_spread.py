@@ -107,7 +107,7 @@ def test_a_stop_reaches_the_processes(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         list(spread(wait_for_ever, [begun, tmp_path / "never"], [Slot(None, 1)]))
-    watch.join()
+    watch.join(60)
     assert time.monotonic() - started < 300 and not (tmp_path / "never").exists()
     assert multiprocessing.active_children() == []
 

@@ -65,11 +65,16 @@ def find_nuclei(windows: Sequence[Image], *, network: Network, mpp: float) -> li
     resampled = [to_mpp(window, mpp, network.mpp) for window in windows]
     found: dict[int, Future[Any]] = {}
     with ThreadPoolExecutor(cores()) as pool:
-        for batch in equal_batches(resampled, network.batch_size, network.device):
-            maps = network.predict(np.stack([resampled[k] for k in batch]))
-            for k, of_window in zip(batch, maps, strict=True):
-                found[k] = pool.submit(network.separate, of_window)
-        return [_mask(found[k].result(), window.shape[:2], network, mpp) for k, window in enumerate(windows)]
+        try:
+            for batch in equal_batches(resampled, network.batch_size, network.device):
+                maps = network.predict(np.stack([resampled[k] for k in batch]))
+                for k, of_window in zip(batch, maps, strict=True):
+                    found[k] = pool.submit(network.separate, of_window)
+            return [
+                _mask(found[k].result(), window.shape[:2], network, mpp) for k, window in enumerate(windows)
+            ]
+        finally:  # what fails or is interrupted does not wait for the other windows
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def equal_batches(windows: Sequence[Image], batch_size: int | None, device: str) -> Iterator[list[int]]:

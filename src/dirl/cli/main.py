@@ -29,7 +29,8 @@ from dirl.cli.robust import robust
 from dirl.cli.study import study
 from dirl.cli.tile import tile
 from dirl.cli.view import view
-from dirl.errors import DirlError, from_system
+from dirl.errors import DirlError, Interrupted, from_system
+from dirl.signals import leave_at_once, number_of, stopping, take_the_word
 
 app = typer.Typer(
     name="dirl",
@@ -60,16 +61,18 @@ def root(
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Make a command leave with one line and 1 (failed), 2 (asked wrongly) or 130 (interrupted)."""
+    """Make a command leave with one line and 1 (failed), 2 (asked wrongly) or 130 and 143 (interrupted)."""
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
         try:
-            command(*args, **options)
+            with stopping():
+                command(*args, **options)
         except typer.Exit:
             raise
-        except KeyboardInterrupt:
-            sys.exit(_report("interrupted — run the same command again to go on", 130))
+        except KeyboardInterrupt as stop:
+            take_the_word()
+            sys.exit(_report(*_explain(Interrupted(number_of(stop)))))
         except Exception as error:
             if "--debug" in sys.argv:
                 traceback.print_exc()
@@ -118,4 +121,5 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
 
 
 if __name__ == "__main__":
+    leave_at_once()
     main()

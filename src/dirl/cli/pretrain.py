@@ -35,30 +35,37 @@ def pretrain(
 
     from dirl.card import read_card
     from dirl.config import load_recipe
+    from dirl.errors import Interrupted
     from dirl.pretrain.engine import choose_workers
     from dirl.pretrain.run import get_rank
     from dirl.pretrain.run import pretrain as run
+    from dirl.signals import SIGUSR1
     from dirl.store.select import describe
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
-    done = run(
-        load_recipe(recipe, overrides),
-        store,
-        out,
-        device=device,
-        devices=devices,
-        nodes=nodes,
-        workers=choose_workers(workers, device, devices),
-        logger=logger,
-        overwrite=overwrite,
-        quiet=quiet,
-    )
+    try:
+        done = run(
+            load_recipe(recipe, overrides),
+            store,
+            out,
+            device=device,
+            devices=devices,
+            nodes=nodes,
+            workers=choose_workers(workers, device, devices),
+            logger=logger,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
+    except (Interrupted, KeyboardInterrupt) as stop:
+        if get_rank():  # the first process speaks for all
+            return
+        if not isinstance(stop, Interrupted) or stop.number != SIGUSR1:
+            raise
+        show(f"[bold]{escape(str(out))}[/]: saved; resume with the same command")
+        return
     if get_rank():
         return
     path = escape(str(done.path))
-    if not done.finished:
-        show(f"[bold]{path}[/]: stopped after step {done.steps}; resume with the same command")
-        return
     if selected := read_card(done.path).counts.get("selected"):
         show(describe(selected))
     loss = done.metrics.get("loss")

@@ -1,6 +1,5 @@
 """Which tile is trained on when, and how it gets there. Workers only read and decode."""
 
-import signal
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from dirl.errors import StoreError
 from dirl.pretrain.prior import Prior
 from dirl.randomness import hashes, permute
+from dirl.signals import TO_ALL, begin_reader, starting
 from dirl.store.dataset import TileStore
 
 Batch = tuple[Tensor, Tensor | None, Tensor]
@@ -160,6 +160,11 @@ class CountedOrder:
 class CountedLoader(DataLoader[Batch]):
     """A loader whose place is given by the step alone, which is what resuming it needs."""
 
+    def __iter__(self) -> Any:
+        """Start the processes that read, which no signal but the loader's ends."""
+        with starting(TO_ALL):
+            return super().__iter__()
+
     def state_dict(self) -> dict[str, int]:
         """Return nothing: the order is computed from the step."""
         return {}
@@ -180,15 +185,8 @@ def make_loader(
         pin_memory=pin,
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=workers > 0,
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=begin_reader,
     )
-
-
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    """Go on reading when a terminal sends Ctrl-C to all processes: the trainer ends its step and saves."""
-    for name in ("SIGINT", "SIGUSR1"):  # not SIGTERM, by which torch ends its workers
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _by_centre(indices: NDArray[np.int64], centres: NDArray[np.str_]) -> list[NDArray[np.int64]]:

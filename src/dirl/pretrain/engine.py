@@ -16,12 +16,13 @@ from lightning.pytorch.loggers.logger import Logger
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dirl.config import PretrainRecipe
-from dirl.errors import ConfigError, TrainingError
+from dirl.errors import ConfigError, Interrupted, TrainingError
 from dirl.pretrain.logs import MetricsCsv
 from dirl.pretrain.looks import choose_looks
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.monitors import Bar, Checkpoint, Guard, Log, PriorWatch
 from dirl.pretrain.signals import Signals
+from dirl.signals import starting_ranks
 from dirl.store.dataset import TileStore
 
 # Not cuDNN's: in half precision its gradients were wrong, see docs/decisions/0016.
@@ -87,15 +88,16 @@ def train(
     ------
     TrainingError
         If the loss is not finite, the embeddings collapse, or memory runs out.
+    Interrupted
+        If a signal came; the state after the step at hand is saved.
     KeyboardInterrupt
-        If Ctrl-C came twice.
+        If one came before training began, or Ctrl-C came twice.
     """
     last = out / "last.ckpt"
-    start = (
-        int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]) if last.exists() else 0
-    )
+    start = saved_step(last)
     tensorboard = TensorBoardLogger(out, name="", version="tensorboard", purge_step=start or None)
-    with _quiet_lightning(), _memory_explained(recipe, where.ranks), sdpa_kernel(ATTENTION):
+    signals = Signals(recipe.log_every_steps)
+    with _quiet_lightning(), _memory_explained(recipe, where.ranks), sdpa_kernel(ATTENTION), starting_ranks():
         trainer = pl.Trainer(
             accelerator="gpu" if where.gpu else "cpu",
             devices=where.each,
@@ -106,7 +108,7 @@ def train(
             accumulate_grad_batches=recipe.optimiser.accumulate,
             gradient_clip_val=recipe.optimiser.clip_norm,
             logger=[MetricsCsv(out / "metrics.csv", start), tensorboard, *([tracker] if tracker else [])],
-            callbacks=callbacks(recipe, tiles, module.encoder.patch_px, out, quiet),
+            callbacks=[signals, *callbacks(recipe, tiles, module.encoder.patch_px, out, quiet)],
             log_every_n_steps=1,  # nothing goes through it: see monitors.Log
             use_distributed_sampler=False,
             enable_checkpointing=False,
@@ -115,21 +117,34 @@ def train(
         )
         if tracker is not None:
             tracker.log_hyperparams(recipe.model_dump(mode="json"))
-        trainer.fit(module, ckpt_path=last if start else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        # Lightning's handlers talk to the other ranks, and hang where those are elsewhere.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        try:
+            trainer.fit(module, ckpt_path=last if start else None, weights_only=True)
+        except SystemExit as left:  # Lightning's answer to a KeyboardInterrupt
+            if isinstance(left.__context__, KeyboardInterrupt):
+                raise left.__context__ from None
+            raise
+    if signals.came is not None:
+        raise Interrupted(signals.came)
     return trainer
+
+
+def saved_step(checkpoint: Path) -> int:
+    """Steps that a run has behind it by its checkpoint; 0 where there is none."""
+    if not checkpoint.exists():
+        return 0
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
 
 
 def callbacks(
     recipe: PretrainRecipe, tiles: TileStore, patch_px: int, out: Path, quiet: bool
 ) -> list[pl.Callback]:
-    """Make what watches a run."""
+    """Make what watches a run, but for signals, which come first."""
     last, every = out / "last.ckpt", recipe.checkpoint_every_steps
     warmup = round(recipe.optimiser.warmup_share * recipe.steps)
     # In this order: what is broken is neither logged nor saved, and what is saved has been logged.
     return [
-        Signals(recipe.log_every_steps),
         Guard(warmup, recipe.log_every_steps, every, last),
         PriorWatch(recipe.cells, recipe.log_every_steps),
         Log(recipe.log_every_steps, choose_looks(recipe, tiles, patch_px), every),

@@ -16,20 +16,21 @@ from dirl.card import Card, claim, finish, new_card, read_card
 from dirl.config import ObjectiveConfig, PretrainRecipe, to_yaml
 from dirl.encoders.vit import ViT
 from dirl.encoders.weights import weights_digest
-from dirl.errors import StoreError, TrainingError
+from dirl.errors import Interrupted, StoreError, TrainingError
 from dirl.files import read_json, write_json, write_text
 from dirl.objectives.load import load_objective
 from dirl.owner import owning
 from dirl.pretrain.build import build
 from dirl.pretrain.checks import check, check_local_views, warn_if_coarse, warn_of_start
 from dirl.pretrain.data import CountedLoader, CountedOrder, TileBatches, held_out, make_loader
-from dirl.pretrain.engine import choose_devices, train
+from dirl.pretrain.engine import choose_devices, saved_step, train
 from dirl.pretrain.export import export_encoder
 from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.prior import Prior, make_prior
 from dirl.pretrain.quality import know
 from dirl.pretrain.trackers import check_tracker, make_tracker
+from dirl.signals import begin_rank
 from dirl.store.dataset import TileStore
 from dirl.store.select import Selection, count_kept, select_tiles
 
@@ -40,7 +41,7 @@ BEGAN = datetime.now(UTC)
 
 @dataclass(frozen=True)
 class Run:
-    """A finished pretraining run.
+    """A pretraining run.
 
     Attributes
     ----------
@@ -74,6 +75,7 @@ def pretrain(
     logger: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
+    allow_unfinished: bool = False,
 ) -> Run:
     """Pretrain an encoder, or go on where an interrupted run of the same recipe stopped.
 
@@ -99,11 +101,12 @@ def pretrain(
         Replace a run of another recipe.
     quiet
         Show no progress.
+    allow_unfinished
+        Return the unfinished run where a signal stopped it, and raise nothing.
 
     Returns
     -------
     Run
-        Finished, or, if a signal came (SIGINT, SIGTERM, SIGUSR1), saved after the step at hand.
 
     Raises
     ------
@@ -113,7 +116,10 @@ def pretrain(
         If the recipe asks for what there is not.
     TrainingError
         If the loss is not finite, the embeddings collapse, or memory runs out.
+    Interrupted
+        If SIGINT, SIGTERM, SIGHUP or SIGUSR1 came. The state after the step at hand is saved.
     """
+    begin_rank()
     tiles = TileStore.open(store)
     where = choose_devices(device, devices, nodes)
     if logger is not None:
@@ -165,9 +171,12 @@ def pretrain(
         None if prior is None else know(prior),
     )
     tracker = None if logger is None else make_tracker(logger, out, card.started)
-    trainer = train(module, recipe, tiles, out, where, quiet, tracker)
-    if trainer.global_step < recipe.steps:
-        return Run(out, trainer.global_step, False, _last_metrics(out))
+    try:
+        trainer = train(module, recipe, tiles, out, where, quiet, tracker)
+    except Interrupted:
+        if not allow_unfinished:
+            raise
+        return Run(out, saved_step(out / "last.ckpt"), False, _last_metrics(out))
     if trainer.is_global_zero:
         export_encoder(_saved(recipe, out / "last.ckpt"), recipe.encoder, out / "encoder")
         finish(out, card, counts | {"tiles": len(kept), "mpp": tiles.spec.mpp})

@@ -1,4 +1,4 @@
-"""What happens on Ctrl-C, SIGTERM and SIGUSR1: the step is finished, the state saved, the run ended."""
+"""When a signal comes while a run trains: the step is finished, the state saved, the run ended."""
 
 import signal
 from types import FrameType
@@ -9,15 +9,16 @@ import torch
 import torch.distributed as dist
 
 from dirl.pretrain.module import PretrainModule
+from dirl.signals import TO_ALL, heeded
 
-# A terminal's Ctrl-C, a container's or a scheduler's stop, what SLURM is told to send before its time is up.
-CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+CAUGHT = TO_ALL  # SIGUSR1 is what SLURM can be asked to send before a job's time is up
 
 
 class Signals(pl.Callback):
     """Stop a run between two steps when a signal has come; a second Ctrl-C stops at once.
 
-    Ranks must stop at the same step: they ask each other at every `agree_every` steps.
+    Ranks must stop at the same step: they ask each other at every `agree_every` steps. `came` is then the
+    number of the signal, on all ranks.
     """
 
     def __init__(self, agree_every: int) -> None:
@@ -28,7 +29,7 @@ class Signals(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Listen, where this thread may."""
         try:
-            self.earlier = {number: signal.signal(number, self._note) for number in CAUGHT}
+            self.earlier = {number: signal.signal(number, self._note) for number in heeded(CAUGHT)}
         except ValueError:  # not the main thread: whoever runs it there stops it in his own way
             self.earlier = {}
 
@@ -39,14 +40,13 @@ class Signals(pl.Callback):
         assert isinstance(module, PretrainModule)
         if not module.stepped:
             return
-        told = self.came is not None
         if trainer.world_size > 1:
             if trainer.global_step % self.agree_every:
                 return
-            flag = torch.tensor([told], dtype=torch.int32, device=module.device)
-            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-            told = bool(flag.item())
-        trainer.should_stop = trainer.should_stop or told
+            number = torch.tensor([self.came or 0], dtype=torch.int32, device=module.device)
+            dist.all_reduce(number, op=dist.ReduceOp.MAX)
+            self.came = int(number.item()) or None
+        trainer.should_stop = trainer.should_stop or self.came is not None
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Listen no longer. At teardown Lightning has restored its own, which this would undo."""
@@ -62,6 +62,7 @@ class Signals(pl.Callback):
         self.earlier = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.came is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        earlier = self.earlier.get(number)
+        if self.came is not None and number == signal.SIGINT and callable(earlier):
+            earlier(number, frame)
         self.came = number

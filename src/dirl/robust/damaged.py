@@ -17,6 +17,7 @@ from dirl.features.colour import colour_histogram
 from dirl.features.h5 import read_rows, write_rows
 from dirl.progress import bar
 from dirl.robust.conditions import Condition
+from dirl.signals import TO_ALL, begin_reader, starting
 from dirl.store.dataset import TileStore
 
 Batch = tuple[Tensor, NDArray[np.float32] | None]
@@ -78,7 +79,10 @@ def embed_damaged(
     with bar("Embedding damaged tiles", len(missing) * len(chosen), quiet=quiet) as advance:
         for condition, path in missing.items():
             rows: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
-            for images, histograms in _loader(store, chosen, condition, colours, seed, batch, workers):
+            loader = _loader(store, chosen, condition, colours, seed, batch, workers)
+            with starting(TO_ALL):
+                batches = iter(loader)
+            for images, histograms in batches:
                 for name, encoder in encoders.items():
                     rows[name].append(forward(encoder, images).cpu().numpy())
                 if histograms is not None:
@@ -125,6 +129,7 @@ def _loader(
         num_workers=workers,
         collate_fn=_as_it_is,
         multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=begin_reader,
     )
 
 

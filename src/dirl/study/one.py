@@ -78,8 +78,6 @@ def carry_out(job: Job) -> dict[str, Any]:
     run = pretrain(
         job.recipe, job.store, path, device=job.device, devices=1, workers=job.workers, quiet=job.quiet
     )
-    if not run.finished:
-        raise KeyboardInterrupt  # a signal came, and stops the study too
     seconds = monotonic() - begun if fresh else None  # of a run in one go only
     audited = audit(
         [str(path)], job.store, job.folder("audits"), job.audit, device=job.device, quiet=job.quiet

@@ -1,6 +1,6 @@
 """`dirl study`: a matrix of runs, one after another or side by side, and one table of them all."""
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,15 @@ from rich.console import Console
 
 from dirl.card import claim, digest, finish, new_card
 from dirl.config import load_recipe
-from dirl.errors import ConfigError, DirlError, PartlyFailedError, StoreError, TrainingError, explained
+from dirl.errors import (
+    ConfigError,
+    DirlError,
+    Interrupted,
+    PartlyFailedError,
+    StoreError,
+    TrainingError,
+    explained,
+)
 from dirl.evaluate.drawn import pose
 from dirl.evaluate.labels import labels_file, read_labels
 from dirl.features.choice import choose_tiles
@@ -145,20 +153,21 @@ def study(
 
     carried = spread(_carry_out, pending, places, begins) if together else each(_carry_out, pending)
     try:
-        for job, outcome in carried:
-            ahead.remove(job.run.name)
-            finished += 1
-            if isinstance(outcome, Exception):
-                failures[job.run.name] = error = explained(outcome)
-                error.where = error.where or job.run.name
-                row = _failed(job.run, error)
-            else:
-                row = outcome
-            write_json(_row_path(out, job.run), row)
-            if not quiet:
-                told = "failed" if row["failed"] else f"entropy {number(row['measures']['entropy'])}"
-                Console(stderr=True).print(f"{finished}/{len(runs)} {job.run.name}: {told}", markup=False)
-    except KeyboardInterrupt:
+        with closing(carried):
+            for job, outcome in carried:
+                ahead.remove(job.run.name)
+                finished += 1
+                if isinstance(outcome, Exception):
+                    failures[job.run.name] = error = explained(outcome)
+                    error.where = error.where or job.run.name
+                    row = _failed(job.run, error)
+                else:
+                    row = outcome
+                write_json(_row_path(out, job.run), row)
+                if not quiet:
+                    told = "failed" if row["failed"] else f"entropy {number(row['measures']['entropy'])}"
+                    Console(stderr=True).print(f"{finished}/{len(runs)} {job.run.name}: {told}", markup=False)
+    except (KeyboardInterrupt, Interrupted):
         if finished:  # a study takes a night: what there is by now can be read
             _put_together(config, out, runs)
         raise

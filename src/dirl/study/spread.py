@@ -2,16 +2,15 @@
 
 import os
 import pickle
-import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
-from dirl.errors import DirlError, explained
+from dirl.errors import DirlError, Interrupted, explained
+from dirl.signals import begin_worker, number_of, patient, raising, starting, stopping
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -52,13 +51,13 @@ def spread(
     items: Iterable[Item],
     places: Sequence[Slot],
     ready: Callable[[Item], bool] = lambda item: True,
-) -> Iterator[tuple[Item, Result | Exception]]:
+) -> Generator[tuple[Item, Result | Exception], None, None]:
     """Apply `function` to every item in a fresh process, and yield each with its result or its exception.
 
     A process of its own for every item, unlike in `dirl.parallel`: what it sees of the GPUs is fixed when it
     starts, and one that the system kills takes no other with it. If this process is told to stop, so are
-    they, and a `KeyboardInterrupt` is raised. Whatever else ends a process fails its item alone; what a
-    function raises comes as a `DirlError`, since not every exception can be pickled.
+    they, and a `KeyboardInterrupt` or `Interrupted` is raised. Whatever else ends a process fails its item
+    alone; what a function raises comes as a `DirlError`, since not every exception can be pickled.
 
     Parameters
     ----------
@@ -73,7 +72,7 @@ def spread(
     """
     waiting, free = list(items), list(places)
     running: dict[Connection, tuple[Item, Slot, SpawnProcess]] = {}
-    with _stoppable():
+    with raising():
         try:
             while waiting or running:
                 while free and (able := [item for item in waiting if ready(item)]):
@@ -90,8 +89,9 @@ def spread(
         finally:
             for _, _, process in running.values():
                 process.terminate()
-            for _, _, process in running.values():
-                process.join()
+            with patient():  # with the training step that a process ends and saves
+                for _, _, process in running.values():
+                    process.join()
 
 
 def _start(function: Callable[[Item], Any], item: Item, place: Slot) -> tuple[Connection, SpawnProcess]:
@@ -99,7 +99,8 @@ def _start(function: Callable[[Item], Any], item: Item, place: Slot) -> tuple[Co
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(place, sender, pickle.dumps((function, item))))
-    process.start()
+    with starting():
+        process.start()
     sender.close()
     return receiver, process
 
@@ -116,12 +117,13 @@ def _outcome(receiver: Connection, process: SpawnProcess) -> Any:
                 remedy="run the same command again, with a smaller --parallel",
             )
     process.join()
-    if isinstance(outcome, KeyboardInterrupt):
+    if isinstance(outcome, Interrupted):
         raise outcome
     return outcome
 
 
 def _work(place: Slot, sender: Connection, task: bytes) -> None:
+    begin_worker()
     # Before anything asks for a GPU: what a process sees is fixed by its first look.
     if place.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
@@ -130,11 +132,12 @@ def _work(place: Slot, sender: Connection, task: bytes) -> None:
 
     torch.set_num_threads(place.threads)
     try:
-        function, item = pickle.loads(task)
-        with threadpool_limits(place.threads):  # of the libraries that the function has just loaded
-            outcome = function(item)
+        with stopping():
+            function, item = pickle.loads(task)
+            with threadpool_limits(place.threads):  # of the libraries that the function has just loaded
+                outcome = function(item)
     except KeyboardInterrupt as stop:
-        outcome = stop
+        outcome = Interrupted(number_of(stop))
     except BaseException as error:  # SystemExit as well
         outcome = _portable(explained(error))
     sender.send(outcome)
@@ -146,21 +149,3 @@ def _portable(error: DirlError) -> DirlError:
     except Exception:  # a subclass made otherwise, or of a place that cannot be pickled
         return DirlError(str(error))
     return error
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let a scheduler's SIGTERM stop this process as Ctrl-C does, where signals may be set."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        earlier = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
