@@ -16,12 +16,13 @@ pytest.importorskip("shapely")
 
 from dirl import synthetic
 from dirl.cells.export import cells_export
-from dirl.cells.frames import Frame, bounds_of, choose_frame, mark, marked_offset
+from dirl.cells.frames import Frame, bounds_of, choose_frame
 from dirl.cells.named import load_segmenter
 from dirl.cells.segment import cells
 from dirl.config import CellsConfig, TileConfig
 from dirl.errors import ConfigError
 from dirl.files import read_json, write_json
+from dirl.qupath import mark, marked_offset
 from dirl.slides.openslide import stated_bounds
 from dirl.slides.slide import SlideInfo
 from dirl.store.build import tile

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import tifffile
 from maps_cases import SQUARE, darkness_encoder, planted_rgb, write_tiff
+from scn_cases import write_scn
 
 from dirl.card import read_card
 from dirl.config import MapConfig
@@ -120,6 +121,36 @@ def test_the_dark_square_lies_where_it_was_planted(tmp_path):
     corners = np.array(feature["geometry"]["coordinates"][0])
     assert np.abs(corners.min(0) - (x, y)).max() <= s
     assert np.abs(corners.max(0) - (x + side, y + side)).max() <= s
+
+
+def test_on_a_slide_that_qupath_crops_the_map_begins_where_qupath_does(planted, made, tmp_path):
+    """The slide's scan is the planted slide: so its map is the planted slide's, elsewhere."""
+    corner = (211, 134)
+    path = write_scn(tmp_path / "planted.scn", planted.rgb, (1500, 1200), corner)
+    config = MapConfig(size_px=128, heads="each", within="softmax")
+    moved = map_slide(darkness_encoder(), path, tmp_path / "map", config, quiet=True)
+    found, expected = (floats(one.path)[0] for one in (moved, made))
+    both = np.isfinite(found) & np.isfinite(expected)
+    assert found.shape == expected.shape and both.mean() > 0.95 * np.isfinite(expected).mean()
+    np.testing.assert_allclose(found[both], expected[both], rtol=1e-5)
+    assert moved.summary["map"]["offset_px"] == list(corner) and moved.summary["map"]["frame"] == "qupath"
+    with tifffile.TiffFile(moved.path / "attention.ome.tif") as file:
+        plane = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]["Plane"][0]
+    assert (plane["PositionX"], plane["PositionY"]) == (corner[0] / 2, corner[1] / 2)
+    regions = json.loads((moved.path / "regions.geojson").read_text())
+    assert regions["dirl"]["offset_px"] == list(corner)
+    corners = np.array(regions["features"][0]["geometry"]["coordinates"][0])
+    x, y, side = SQUARE
+    assert np.abs(corners.min(0) - (x, y)).max() <= 16
+    assert np.abs(corners.max(0) - (x + side, y + side)).max() <= 16
+    tiles = pq.read_table(moved.path / "tiles.parquet").to_pydict()
+    assert min(tiles["x"]) >= corner[0] and min(tiles["y"]) >= corner[1]
+    # Weights by place, as a slide model gives them, are those of level 0.
+    weights = {name: tiles[name] for name in ("x", "y")} | {"weight": [1.0] * len(tiles["x"])}
+    pq.write_table(pa.table(weights), tmp_path / "weights.parquet")
+    given = MapConfig(size_px=128, heads="each", within="softmax", between=str(tmp_path / "weights.parquet"))
+    again = map_slide(darkness_encoder(), path, tmp_path / "given", given, quiet=True)
+    np.testing.assert_allclose(floats(again.path)[0], found, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Tiles lie on the tokens' lattice, on the map, and cover all tissue."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dirl.errors import SlideError
-from dirl.maps.grid import MapGrid, make_grid, plan_map, starts
+from dirl.maps.grid import MapGrid, make_grid, plan_map, starts, tissue_tokens
 from dirl.slides.slide import SlideInfo
+from dirl.slides.tissue import TissueMask
 
 
 def info(width, height, mpp):
@@ -51,6 +53,19 @@ def test_the_map_covers_whole_tokens_from_the_corner():
     assert grid.token_um == 8.0 and grid.token_level0_px == pytest.approx(8 / 0.499)
     assert grid.levels == [(185, 138), (93, 69), (47, 35)]
     assert make_grid(info(224, 224, 0.5), 224, 0.5, 0.5, 14).shape == (14, 14)
+
+
+def test_a_map_covers_what_was_scanned():
+    scanned = replace(info(5000, 4000, 0.5), stated_bounds=(1200, 800, 2220, 1967))
+    grid = make_grid(scanned, 224, 0.5, 0.5, 14)
+    assert grid.shape == make_grid(info(2220, 1967, 0.5), 224, 0.5, 0.5, 14).shape
+    assert grid.origin_px == (1200, 800) and grid.origin_um == (600, 400)
+    mask = np.zeros((250, 313), bool)
+    mask[50:60, 75:80] = True  # of 8 µm: it begins at the corner of the scan
+    tokens = tissue_tokens(grid, TissueMask(mask, 8.0, (255.0, 255.0, 255.0)))
+    assert np.array_equal(np.argwhere(tokens).min(0), (0, 0)) and tokens.sum() == 50
+    tiles = plan_map(grid, tokens, 0.0, "slide")
+    assert tiles.corners(grid)[0].tolist() == [1200, 800]
 
 
 def test_too_small_a_slide_and_one_without_tissue_are_refused():

@@ -1,5 +1,7 @@
 """Outlines enclose exactly their tokens, and the highest tokens become annotations."""
 
+import uuid
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,10 +27,29 @@ def test_an_outline_less_its_holes_is_the_mask(mask):
         component = labels == number
         rings = outlines(component)
         assert all((ring[0] == ring[-1]).all() and (ring % 1 == 0).all() for ring in rings)
+        assert all(len({*map(tuple, ring)}) == len(ring) - 1 for ring in rings)  # none meets itself
         assert area(rings[0]) - sum(map(area, rings[1:])) == component.sum()
         centres = np.indices(mask.shape)[::-1].reshape(2, -1).T + 0.5
         inside = sum(Polygon(ring).contains_points(centres).astype(int) for ring in rings) % 2 == 1
         assert np.array_equal(inside.reshape(mask.shape), component)
+
+
+@given(mask=arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_an_outline_with_its_holes_is_a_valid_polygon(mask):
+    shapely = pytest.importorskip("shapely")
+    labels, count = ndimage.label(mask)
+    for number in range(1, count + 1):
+        rings = outlines(labels == number)
+        polygon = shapely.Polygon(rings[0], rings[1:])
+        assert polygon.is_valid and polygon.area == (labels == number).sum()
+        assert polygon.exterior.is_ccw and not any(hole.is_ccw for hole in polygon.interiors)
+
+
+def test_a_ring_that_would_meet_itself_is_parted():
+    mask = np.ones((4, 4), bool)
+    mask[0, 2] = mask[1, 1] = False  # two gaps that meet at a corner, one of them open
+    rings = outlines(mask)
+    assert [area(ring) for ring in rings] == [15, 1]
 
 
 def test_top_regions_and_their_measurements():
@@ -40,7 +61,12 @@ def test_top_regions_and_their_measurements():
     threshold, regions = top_regions(values)
     assert threshold == 1 and [region.tokens for region in regions] == [12, 4]
     assert (regions[0].mean, regions[1].top) == (3, 5)
-    features = to_geojson(regions, MapGrid((40, 50), 16.0, 8.0, 224, 14, 7), "attention")["features"]
+    grid = MapGrid((40, 50), 16.0, 8.0, 224, 14, 7, (1000, 2000))
+    collection = to_geojson(regions, grid, "attention", "slide")
+    assert collection["dirl"] == {"frame": "qupath", "offset_px": [1000, 2000]}
+    features = collection["features"]
+    assert features == to_geojson(regions, grid, "attention", "slide")["features"]
+    assert len({str(uuid.UUID(feature["id"])) for feature in features}) == 2
     corners = np.array(features[0]["geometry"]["coordinates"][0])
     assert corners.min(0).tolist() == [320, 160] and corners.max(0).tolist() == [384, 208]
     assert features[0]["properties"]["objectType"] == "annotation"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from viewer_cases import ask, ask_json, let_in, map_values, serving
+from viewer_cases import ask, ask_json, let_in, map_values, serving, write_map
 
 import dirl.viewer
 from dirl.errors import ConfigError
@@ -218,6 +218,19 @@ def test_top_regions_come_as_rings(viewer):
     (region,) = ask_json(viewer, "/api/maps/0/regions")
     assert region == [[[128, 128], [384, 128], [384, 384], [128, 384], [128, 128]]]
     assert ask_json(viewer, "/api/scene")["maps"][0]["regions"] == 1
+
+
+def test_a_map_that_begins_elsewhere_on_the_slide_lies_there(small_store, tmp_path):
+    """As on a slide that QuPath crops: the map, its regions and the page's coordinates meet at level 0."""
+    folder = write_map(tmp_path / "map", "moved", map_values(0), offset_px=(64, 32))
+    query = "colours=viridis&from=0&to=2"
+    with serving(small_store, maps=[folder]) as viewer:
+        whole = pixels(ask(viewer, f"/api/maps/0/1/6/0_0.png?{query}")[2])
+        piece = pixels(ask(viewer, f"/api/maps/0/1/piece.png?x=128&y=160&side=64&{query}")[2])
+        assert np.array_equal(piece, whole[16:24, 8:16])
+        (region,) = ask_json(viewer, "/api/maps/0/regions")
+        assert region[0][:2] == [[192, 160], [448, 160]]
+        assert ask_json(viewer, "/api/scene")["maps"][0]["offset_px"] == [64, 32]
 
 
 def test_a_damaged_file_is_told_and_the_rest_is_served(small_store, tmp_path):

@@ -18,7 +18,7 @@ HEADS = 2
 NAMES = ["mean of heads", "head 0", "head 1"]
 
 
-def write_map(folder, name, values, slide_id="slide", slide_px=(512, 512), block=1):
+def write_map(folder, name, values, slide_id="slide", slide_px=(512, 512), block=1, offset_px=(0, 0)):
     """Write what `dirl map` leaves, of values of shape (c, h, w)."""
     card = claim(folder, new_card("map", {"name": name}))
     levels = [values, values[:, ::2, ::2]]
@@ -35,7 +35,7 @@ def write_map(folder, name, values, slide_id="slide", slide_px=(512, 512), block
         "within": "patches",
         "between": "uniform",
         "unit": "attention ÷ uniform",
-        "map": {"size_px": [width, height], "mpp": 4.0, "level0_px": TOKEN_PX},
+        "map": {"size_px": [width, height], "mpp": 4.0, "level0_px": TOKEN_PX, "offset_px": list(offset_px)},
         "channels": [{"name": channel, "range": [0.0, 2.0]} for channel in NAMES],
         "files": {"float": "attention.ome.tif", "regions": "regions.geojson"},
     }

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.card import claim, digest, finish, new_card
-from dirl.cells.frames import bounds_of, mark
+from dirl.cells.frames import bounds_of
 from dirl.cells.own import first_pixel
 from dirl.cells.own_files import Grid
 from dirl.errors import ConfigError, DirlError, PartlyFailedError, explained
@@ -20,6 +20,7 @@ from dirl.files import no_room, read_json, write_json, write_text
 from dirl.owner import own, owning
 from dirl.parallel import each
 from dirl.progress import bar
+from dirl.qupath import mark
 from dirl.report.style import COLOURS
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import INDEX

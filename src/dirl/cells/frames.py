@@ -3,10 +3,7 @@
 QuPath shows the part of a slide that was scanned, its ``openslide.bounds-*``, and counts from there.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +15,6 @@ from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord
 
 FRAMES = ("auto", "qupath", "level0")
-MARK = "dirl"
 # QuPath draws nothing outside of its image, apart from a few objects at the border.
 FEW = 0.05
 # Nuclei whose tissue is looked at, and how many more of them a better frame puts on it.
@@ -63,22 +59,6 @@ def bounds_of(record: SlideRecord) -> Box | None:
     return slide.info.bounds
 
 
-def mark(offset_px: tuple[float, float]) -> dict[str, Any]:
-    """Member of a FeatureCollection that says that its coordinates are QuPath's, and where they begin."""
-    return {MARK: {"frame": "qupath", "offset_px": list(offset_px)}}
-
-
-def marked_offset(content: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Read what `mark` wrote, in level-0 pixels; None where there is nothing, or nothing sound."""
-    stated = content.get(MARK)
-    offset = stated.get("offset_px") if isinstance(stated, dict) else None
-    if not (isinstance(offset, list) and len(offset) == 2):
-        return None
-    if not all(isinstance(value, int | float) and abs(value) < 2**31 and isfinite(value) for value in offset):
-        return None
-    return float(offset[0]), float(offset[1])
-
-
 def choose_frame(
     asked: str,
     marked: tuple[float, float] | None,
@@ -97,7 +77,7 @@ def choose_frame(
     asked
         One of `FRAMES`.
     marked
-        Offset that the file states; see `marked_offset`.
+        Offset that the file states; see `dirl.qupath.marked_offset`.
     by_qupath
         Whether it bears QuPath's marks.
     centres : ndarray of shape (n, 2)

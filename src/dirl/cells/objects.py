@@ -17,9 +17,9 @@ import shapely
 from numpy.typing import NDArray
 
 from dirl.boundary import parsing
-from dirl.cells.frames import marked_offset
 from dirl.cells.shapes import around_many, mended, one_nucleus, polygon
 from dirl.errors import ConfigError
+from dirl.qupath import marked_offset
 
 EXPORT = "in QuPath: File, Export objects as GeoJSON"
 # Measurement that carries a nucleus's id through QuPath and back.
@@ -43,7 +43,7 @@ class Objects:
     features
         The objects, those of a hierarchy one after another.
     offset_px
-        What dirl said of the frame when it wrote the file; see `dirl.cells.frames.marked_offset`.
+        What dirl said of the frame when it wrote the file; see `dirl.qupath.marked_offset`.
     by_qupath
         Whether QuPath's marks are on any object.
     broken

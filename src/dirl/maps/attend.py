@@ -37,7 +37,11 @@ class TileReader:
 
     def __call__(self, index: int) -> NDArray[np.uint8]:
         """Pixels of a tile, (tile_px, tile_px, 3)."""
-        x, y = (float(at[index]) * self.grid.token_level0_px for at in (self.tiles.columns, self.tiles.rows))
+        token = self.grid.token_level0_px
+        x, y = (
+            float(at[index]) * token + start
+            for at, start in zip((self.tiles.columns, self.tiles.rows), self.grid.origin_px, strict=True)
+        )
         side, upsample = self.grid.tile_px, self.config.allow_upsample
         return read(self.slide, x, y, side, side, self.config.mpp, allow_upsample=upsample)
 

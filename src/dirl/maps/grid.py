@@ -16,10 +16,11 @@ SMALLEST_PX = 64  # longer side of the coarsest level, at most
 
 @dataclass(frozen=True)
 class MapGrid:
-    """The raster of a map, which begins at the slide's corner.
+    """The raster of a map, which begins at the corner of the slide, or of its bounds where it has any.
 
-    Its pixel (i, j) is the token at rows ``[i·s, (i + 1)·s)`` and columns ``[j·s, (j + 1)·s)`` of the slide's
-    level 0, where s is `token_level0_px`.
+    Its pixel (i, j) is the token at rows ``y + [i·s, (i + 1)·s)`` and columns ``x + [j·s, (j + 1)·s)`` of the
+    slide's level 0, where s is `token_level0_px`, and (x, y) is `origin_px`. QuPath crops a slide to its
+    bounds: so the map's first pixel lies on the first that QuPath shows.
 
     Tiles begin on its lattice, so that tokens of overlapping tiles are the same places and nothing has to be
     resampled. What is narrower than a token at the right and the bottom is not on the map.
@@ -36,6 +37,8 @@ class MapGrid:
         Tokens along a tile's side.
     stride_tokens
         From one tile to the next.
+    origin_px
+        Level-0 pixel, x and y, at which the raster begins.
     """
 
     shape: tuple[int, int]
@@ -44,6 +47,13 @@ class MapGrid:
     tile_px: int
     tile_tokens: int
     stride_tokens: int
+    origin_px: tuple[int, int] = (0, 0)
+
+    @property
+    def origin_um(self) -> tuple[float, float]:
+        """The same in µm from the slide's corner."""
+        x, y = (at * self.token_um / self.token_level0_px for at in self.origin_px)
+        return x, y
 
     @property
     def levels(self) -> list[tuple[int, int]]:
@@ -74,6 +84,12 @@ class MapTiles:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def corners(self, grid: MapGrid) -> NDArray[np.float64]:
+        """Their top-left corners in level-0 pixels, x and y, shape (t, 2)."""
+        x, y = grid.origin_px
+        side = np.float64(grid.token_level0_px)
+        return np.stack([self.columns * side + x, self.rows * side + y], axis=1)
+
 
 def make_grid(info: SlideInfo, tile_px: int, mpp: float, overlap: float, tile_tokens: int) -> MapGrid:
     """Lay a map's raster over a slide.
@@ -97,21 +113,25 @@ def make_grid(info: SlideInfo, tile_px: int, mpp: float, overlap: float, tile_to
     token_um = tile_px * mpp / tile_tokens
     side = token_um / info.mpp
     # Half a pixel of grace: a slide as large as its tile stays one tile in spite of rounding.
-    columns, rows = (int((extent + 0.5) / side) for extent in info.size_px)
+    x, y, width, height = info.bounds
+    columns, rows = (int((extent + 0.5) / side) for extent in (width, height))
     if min(rows, columns) < tile_tokens:
         raise SlideError(
-            f"{info.size_px[0]}×{info.size_px[1]} px at {info.mpp:g} µm/px is smaller than one tile "
+            f"{width}×{height} px at {info.mpp:g} µm/px is smaller than one tile "
             f"({tile_px} px at {mpp:g} µm/px)",
             where=info.path,
             remedy="ask for a smaller --size or a finer --mpp",
         )
     stride = max(1, round(tile_tokens * (1 - overlap)))
-    return MapGrid((rows, columns), side, token_um, tile_px, tile_tokens, stride)
+    return MapGrid((rows, columns), side, token_um, tile_px, tile_tokens, stride, (x, y))
 
 
 def tissue_tokens(grid: MapGrid, tissue: TissueMask) -> NDArray[np.bool_]:
     """Tokens at least half of which is tissue, in the shape of the map."""
-    y_um, x_um = (np.arange(count, dtype=np.float64) * np.float64(grid.token_um) for count in grid.shape)
+    y_um, x_um = (
+        np.arange(count, dtype=np.float64) * np.float64(grid.token_um) + start
+        for count, start in zip(grid.shape, grid.origin_um[::-1], strict=True)
+    )
     bands = [
         tissue_fractions(tissue, x_um, y_um[top : top + BAND], grid.token_um) >= 0.5
         for top in range(0, grid.shape[0], BAND)

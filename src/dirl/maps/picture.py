@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dirl.maps.regions import Region
 from dirl.report.style import COLOURS, STYLE, new_figure
-from dirl.slides.slide import Slide
+from dirl.slides.slide import Box, Slide
 from dirl.slides.tissue import low_power
 
 SIDE_PX, DPI = 1000, 130
@@ -19,14 +19,15 @@ HEAT, OPACITY = "inferno", 0.65
 
 
 def thumbnail(slide: Slide) -> NDArray[np.uint8]:
-    """Read the slide so that its longer side has at most `SIDE_PX` pixels."""
+    """Read the slide so that the longer side of what was scanned has at most `SIDE_PX` pixels."""
     info = slide.info
-    return low_power(slide, info.mpp * max(1.0, max(info.size_px) / SIDE_PX))
+    return low_power(slide, info.mpp * max(1.0, max(info.bounds[2:]) / SIDE_PX))
 
 
 def map_figure(
     thumb: NDArray[np.uint8],
     size_px: tuple[int, int],
+    bounds: Box,
     values: NDArray[np.float32],
     px: float,
     regions: Sequence[Region],
@@ -43,6 +44,8 @@ def map_figure(
         The whole slide.
     size_px
         Its width and height at level 0.
+    bounds
+        The part of it that is drawn, and that the map covers.
     values : ndarray of shape (rows, columns)
         The map at full or a coarser resolution, NaN where there is nothing.
     px
@@ -58,18 +61,18 @@ def map_figure(
     unit
         What the colours mean.
     """
-    width, height = size_px
+    x, y, width, height = bounds
     grey = np.repeat(thumb.mean(-1, keepdims=True).astype(np.uint8), 3, axis=-1)
     panel = (4.2, min(7.0, max(1.6, 4.2 * height / width)))
     with mpl.rc_context(STYLE):
         figure = new_figure((2 * panel[0] + 0.9, panel[1] + 0.35 + 0.18 * len(title)))
         left, right = figure.subplots(1, 2)
         for axis, image in ((left, thumb), (right, grey)):
-            axis.imshow(image, extent=(0, width, height, 0))
+            axis.imshow(image, extent=(0, size_px[0], size_px[1], 0))
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
-        for ring in (ring * token_px for region in regions for ring in region.rings):
+        for ring in (ring * token_px + (x, y) for region in regions for ring in region.rings):
             left.plot(*ring.T, color=COLOURS[0], linewidth=0.9)
         if regions:
             left.set_title("outlined: the top regions", fontsize=8, loc="left")
@@ -80,12 +83,12 @@ def map_figure(
             cmap=HEAT,
             norm=norm,
             alpha=OPACITY,
-            extent=(0, columns * px, rows * px, 0),
+            extent=(x, x + columns * px, y + rows * px, y),
             interpolation="nearest",
         )
         for axis in (left, right):
-            axis.set_xlim(0, width)
-            axis.set_ylim(height, 0)
+            axis.set_xlim(x, x + width)
+            axis.set_ylim(y + height, y)
         bar = figure.colorbar(ScalarMappable(norm, HEAT), ax=right, fraction=0.05, pad=0.02)
         bar.set_label(f"{unit} (clipped at {high:.3g})", fontsize=8)
         bar.ax.tick_params(labelsize=7.5, length=2)

@@ -1,5 +1,6 @@
 """Where a map is highest, as annotations that QuPath opens."""
 
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from scipy import ndimage
 from skimage.measure import find_contours
 
 from dirl.maps.grid import MapGrid
+from dirl.qupath import mark
 
 Floats = NDArray[np.float32]
 
@@ -16,6 +18,7 @@ TOP_SHARE = 0.05
 LEAST_TOKENS = 4
 MOST_REGIONS = 50
 COLOUR = [213, 94, 0]
+NAMESPACE = uuid.UUID("c1c1f0f6-3a0c-4f2e-9f0e-2f8a7b1d5e90")
 RULE = (
     f"tokens above the {1 - TOP_SHARE:.0%} quantile of the mapped ones that share a side, at least "
     f"{LEAST_TOKENS} of them; the {MOST_REGIONS} regions with the most attention together"
@@ -79,10 +82,20 @@ def top_regions(values: Floats) -> tuple[float | None, list[Region]]:
 def outlines(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> list[NDArray[np.float64]]:
     """Trace a connected mask along the sides of its pixels: the outline first, then its holes.
 
+    No ring meets itself, not even at a corner; rings meet each other at corners only. So they are a valid
+    polygon, with the outline counterclockwise, and its holes clockwise, where y points up.
+
+    Parameters
+    ----------
+    mask : ndarray of shape (h, w)
+        Pixels, of which each can be reached from each over their sides.
+    left, top
+        Added to x and y.
+
     Returns
     -------
     list of ndarray of shape (k, 2)
-        x and y of corners, the last one being the first; `left` and `top` are added.
+        x and y of corners, the last one being the first.
     """
     rings = []
     for line in find_contours(np.pad(mask, 1).astype(float), 0.5, fully_connected="low"):  # type: ignore[no-untyped-call]
@@ -92,13 +105,40 @@ def outlines(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> list[NDArr
         (y, x), (next_y, next_x) = line[:-1].T, np.roll(line[:-1], -1, axis=0).T
         flat, next_flat = y % 1 == 0.5, next_y % 1 == 0.5
         corners = np.where(flat, [next_x, y], [x, next_y]).T
-        ring = corners[flat != next_flat] + (left - 0.5, top - 0.5)
-        rings.append(np.vstack([ring, ring[:1]]))
-    return sorted(rings, key=lambda ring: -np.ptp(ring, axis=0).prod())
+        rings += _loops(corners[flat != next_flat] + (left - 0.5, top - 0.5))
+    rings.sort(key=lambda ring: -np.ptp(ring, axis=0).prod())
+    return [ring if (_area(ring) > 0) == (i == 0) else ring[::-1] for i, ring in enumerate(rings)]
 
 
-def to_geojson(regions: list[Region], grid: MapGrid, unit: str) -> dict[str, Any]:
-    """Put regions as a FeatureCollection of QuPath annotations, in level-0 pixels."""
+def _loops(corners: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Part a closed line, whose last corner is not its first again, where it meets itself."""
+    loops: list[NDArray[np.float64]] = []
+    line: list[tuple[float, ...]] = []
+    at: dict[tuple[float, ...], int] = {}  # where in the line each corner lies
+    for corner in map(tuple, corners.tolist()):
+        if corner in at:
+            start = at[corner]
+            loops.append(np.array([*line[start:], corner]))
+            for gone in line[start + 1 :]:
+                del at[gone]
+            del line[start + 1 :]
+        else:
+            at[corner] = len(line)
+            line.append(corner)
+    return [*loops, np.array([*line, line[0]])]
+
+
+def _area(ring: NDArray[np.float64]) -> float:
+    """Area that a ring encloses, negative where it runs clockwise (y up)."""
+    x, y = ring.T
+    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2
+
+
+def to_geojson(regions: list[Region], grid: MapGrid, unit: str, slide_id: str) -> dict[str, Any]:
+    """Put regions as a FeatureCollection of QuPath annotations, in level-0 pixels from the map's corner.
+
+    That corner is QuPath's; the member ``dirl`` says where it lies on the slide.
+    """
     features = []
     for number, region in enumerate(regions, 1):
         rings = [(ring * grid.token_level0_px).round(2).tolist() for ring in region.rings]
@@ -114,5 +154,7 @@ def to_geojson(regions: list[Region], grid: MapGrid, unit: str) -> dict[str, Any
             },
         }
         geometry = {"type": "Polygon", "coordinates": rings}
-        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    return {"type": "FeatureCollection", "features": features}
+        # QuPath wants an identifier of this form; the same region always has the same.
+        name = str(uuid.uuid5(NAMESPACE, f"{slide_id} {number}"))
+        features.append({"type": "Feature", "id": name, "geometry": geometry, "properties": properties})
+    return {"type": "FeatureCollection", **mark(grid.origin_px), "features": features}

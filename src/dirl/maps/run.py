@@ -113,6 +113,8 @@ def map_slide(
         inputs = {"slide": source_digest(SlideInput(opened.info.slide_id, slide)), "encoder": loaded.digest}
         settings = config.model_dump(mode="json")
         settings |= {"encoder": loaded.spec, "size_px": plan.reader.grid.tile_px}
+        if any(plan.reader.grid.origin_px):
+            settings["offset_px"] = list(plan.reader.grid.origin_px)
         if plan.given is not None:
             inputs["between"] = digest(Path(config.between))
             settings["between"] = Path(config.between).name
@@ -131,6 +133,7 @@ def _make(
     plan: Plan, out: Path, inputs: dict[str, str], batch: int, workers: int, quiet: bool
 ) -> dict[str, Any]:
     reader, grid, tiles, names = plan.reader, plan.reader.grid, plan.reader.tiles, plan.names
+    info = reader.slide.info
     scratch = out / UNFINISHED
     scratch.mkdir(exist_ok=True)
     with bar("Attention of tiles", len(tiles), quiet=quiet) as advance:
@@ -167,7 +170,7 @@ def _make(
             advance()
     threshold, regions = top_regions(levels[0][0])
     summary["regions"] = {"count": len(regions), "threshold": threshold, "rule": RULE}
-    write_json(out / FILES["regions"], to_geojson(regions, grid, summary["unit"]))
+    write_json(out / FILES["regions"], to_geojson(regions, grid, summary["unit"], info.slide_id))
     write_table(out / FILES["tiles"], _table(plan, mass, weights))
     _draw(plan, out, levels, regions, summary)
     write_json(out / "summary.json", summary)
@@ -228,7 +231,8 @@ def _summary(
             "size_px": list(grid.shape[::-1]),
             "mpp": grid.token_um,
             "level0_px": grid.token_level0_px,
-            "offset_px": [0, 0],
+            "offset_px": list(grid.origin_px),
+            "frame": "qupath",
             "levels": [
                 {"size_px": list(shape[::-1]), "mpp": grid.token_um * 2**number}
                 for number, shape in enumerate(grid.levels)
@@ -259,11 +263,12 @@ def _unit(config: MapConfig) -> str:
 
 def _table(plan: Plan, mass: Floats, weights: NDArray[np.floating]) -> pa.Table:
     """One row a tile, in the columns that ``--between`` reads; mass and weight are those of the mean."""
-    tiles, side = plan.reader.tiles, plan.reader.grid.token_level0_px
+    tiles = plan.reader.tiles
+    x, y = tiles.corners(plan.reader.grid).T
     return pa.table(
         {
-            "x": tiles.columns * side,
-            "y": tiles.rows * side,
+            "x": x,
+            "y": y,
             "row": tiles.rows,
             "column": tiles.columns,
             "tissue_fraction": tiles.tissue_fraction,
@@ -286,6 +291,7 @@ def _draw(
     figure = picture.map_figure(
         picture.thumbnail(reader.slide),
         reader.slide.info.size_px,
+        reader.slide.info.bounds,
         levels[shown][0],
         grid.token_level0_px * 2**shown,
         regions,

@@ -146,7 +146,7 @@ def weights_of(
     ConfigError
         If a tile of the map shares nothing with any given tile, or only with such of weight 0 all over.
     """
-    corners = np.stack([tiles.columns, tiles.rows], axis=1) * grid.token_level0_px
+    corners = tiles.corners(grid)
     side = grid.tile_tokens * grid.token_level0_px
     # At least half a token in common: touching tiles overlap by a rounding error.
     reach = side - grid.token_level0_px / 2

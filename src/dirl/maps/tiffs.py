@@ -33,14 +33,14 @@ def write_floats(
     levels : arrays of shape (c, rows, columns)
         From fine to coarse; NaN where there is nothing.
     grid
-        The raster, for physical sizes. The position of each plane is the slide's corner, (0, 0).
+        The raster, for physical sizes. The position of each plane is where the raster begins on the slide.
     names
         Of the channels.
     about
         Kept in the image's description, as JSON.
     """
     planes = len(names)
-    position = {f"Position{axis}": [0.0] * planes for axis in "XY"}
+    position = {f"Position{axis}": [at] * planes for axis, at in zip("XY", grid.origin_um, strict=True)}
     units = {f"Position{axis}Unit": ["µm"] * planes for axis in "XY"}
     metadata = {
         "axes": "CYX",

@@ -51,7 +51,9 @@ class SlideMap:
     slide_id, slide_size_px
         The slide, and its size at level 0.
     size_px
-        Of the map; its corner is the slide's.
+        Of the map.
+    offset_px
+        Where its corner lies on the slide, x and y in level-0 pixels.
     token_px
         Side of a token in level-0 pixels.
     channels
@@ -83,6 +85,7 @@ class SlideMap:
             self.slide_size_px = (int(width), int(height))
             self.size_px: tuple[int, int] = (int(placed["size_px"][0]), int(placed["size_px"][1]))
             self.token_px = float(placed["level0_px"])
+            self.offset_px = _point(placed.get("offset_px", (0, 0)))
             self.channels = [_channel(one) for one in summary["channels"]]
             self.unit = str(summary["unit"])
             self.facts = {
@@ -94,7 +97,8 @@ class SlideMap:
             }
             # Only a name: what a summary says never leads out of its directory.
             self._file = path / Path(str(summary["files"]["float"])).name
-            self.regions = _rings(read_json(path / Path(str(summary["files"]["regions"])).name))
+            regions = read_json(path / Path(str(summary["files"]["regions"])).name)
+            self.regions = _rings(regions, self.offset_px)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise StoreError(f"damaged ({error!r})", where=path, remedy=REMEDY) from error
         self._tiff, self._levels = _open(self._file, len(self.channels), self.size_px)
@@ -185,15 +189,24 @@ def _open(path: Path, channels: int, size_px: tuple[int, int]) -> tuple[tifffile
     return tiff, levels
 
 
-def _rings(collection: Mapping[str, Any]) -> list[list[list[list[float]]]]:
-    """Rings of every polygon of a GeoJSON FeatureCollection, with finite numbers."""
+def _rings(
+    collection: Mapping[str, Any], offset_px: tuple[float, float]
+) -> list[list[list[tuple[float, float]]]]:
+    """Rings of every polygon of a GeoJSON FeatureCollection, brought to level 0."""
+    dx, dy = offset_px
     regions = []
     for feature in collection["features"]:
-        rings = [[[float(x), float(y)] for x, y in ring] for ring in feature["geometry"]["coordinates"]]
-        if not all(math.isfinite(value) for ring in rings for point in ring for value in point):
-            raise ValueError("a region that is not finite")
-        regions.append(rings)
+        rings = [[_point(point) for point in ring] for ring in feature["geometry"]["coordinates"]]
+        regions.append([[(x + dx, y + dy) for x, y in ring] for ring in rings])
     return regions
+
+
+def _point(values: Any) -> tuple[float, float]:
+    """Two finite numbers."""
+    x, y = (float(value) for value in values)
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise ValueError(f"a place that is not finite: {values}")
+    return x, y
 
 
 def _channel(values: Mapping[str, Any]) -> Channel:

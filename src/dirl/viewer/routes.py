@@ -84,7 +84,11 @@ def _map_piece(scene: Scene, query: Query, which: str, channel: str) -> Answer |
     held = scene.maps[int(which)]
     if int(channel) >= len(held.channels):
         return None
-    x, y, side = (_number(query, name) / held.token_px for name in ("x", "y", "side"))
+    dx, dy = held.offset_px
+    x, y, side = (
+        (_number(query, name) - start) / held.token_px
+        for name, start in (("x", dx), ("y", dy), ("side", 0.0))
+    )
     left, top, tokens = round(x), round(y), max(1, round(side))
     if tokens > MAX_TOKENS or max(abs(left), abs(top)) > 2**31:
         return None

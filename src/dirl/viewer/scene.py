@@ -148,6 +148,7 @@ class Scene:
                     "entry": entry,
                     "size_px": one.size_px,
                     "token_px": one.token_px,
+                    "offset_px": one.offset_px,
                     "levels": one.levels,
                     "unit": one.unit,
                     "facts": one.facts,

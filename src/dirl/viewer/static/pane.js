@@ -137,6 +137,8 @@ export class Pane {
         maxLevel: top,
         getTileUrl: (level, x, y) => `/api/maps/${number}/${channel}/${level}/${x}_${y}.png?${query}`,
       },
+      x: map.offset_px[0] / this.entry.size_px[0], // both in widths of the picture
+      y: map.offset_px[1] / this.entry.size_px[0],
       width: (map.size_px[0] * map.token_px) / this.entry.size_px[0],
     });
   }
