@@ -26,6 +26,8 @@ from dirl.features.sources import SlideFiles, SlideTiles, StoreTiles, TileSource
 from dirl.features.stream import embed_slides
 from dirl.owner import owning
 from dirl.progress import bar
+from dirl.slides.tissue import warn_all_tissue
+from dirl.store.index import SlideRecord
 
 THREADS = 4
 
@@ -127,6 +129,7 @@ def embed(
 
     files = {slide: out / ROWS_DIR / f"{slide}.h5" for slide in held.slide_ids}
     failures: dict[str, DirlError] = {}
+    cut: list[SlideRecord] = []
     with bar("Embedding tiles", held.count, quiet=quiet) as advance:
         advance(sum(count_rows(file, AGAIN) for file in files.values() if file.exists()))
         missing = [slide for slide, file in files.items() if not file.exists()]
@@ -134,6 +137,7 @@ def embed(
             held, missing, encoders, forward, failures, batch=batch, threads=workers, advance=advance
         ):
             slide = opened.record.slide_id
+            cut.append(opened.record)
             if isinstance(floors, Path):
                 copied = read_rows(floors / FLOORS_DIR / f"{slide}.h5", FLOORS, AGAIN)
                 write_rows(out / FLOORS_DIR / f"{slide}.h5", copied)
@@ -141,6 +145,8 @@ def embed(
                 write_rows(out / FLOORS_DIR / f"{slide}.h5", {name: rows.pop(name) for name in FLOORS})
             # The features come last: a slide that has them is whole.
             write_rows(files[slide], rows | opened.rows, _attributes(opened, loaded, pool, precision))
+    if isinstance(source, SlideFiles):
+        warn_all_tissue((one.slide_id, one.white, one.tissue_fraction) for one in cut)
     done = [count_rows(file, AGAIN) for file in files.values() if file.exists()]
     if done:
         counts = {"tiles": sum(done), "slides": len(done), "failed": len(failures)}

@@ -13,7 +13,7 @@ from dirl.maps.attend import Probe, TileReader, probe
 from dirl.maps.grid import make_grid, plan_map, tissue_tokens
 from dirl.maps.scaling import PATCH_MASS, UNIFORM, read_weights, weights_of
 from dirl.slides.slide import Slide, check_resolution
-from dirl.slides.tissue import find_tissue
+from dirl.slides.tissue import find_tissue, warn_all_tissue
 
 TILE_PX = 224
 
@@ -60,7 +60,9 @@ def make_plan(encoder: LoadedEncoder, slide: Slide, config: MapConfig) -> Plan:
     tile_px = _tile_px(config, encoder)
     side, _ = encoder.token_grid(tile_px)
     grid = make_grid(info, tile_px, config.mpp, config.overlap, side)
-    tissue = tissue_tokens(grid, find_tissue(slide))
+    found = find_tissue(slide)
+    warn_all_tissue([(info.slide_id, found.white, found.fraction)])
+    tissue = tissue_tokens(grid, found)
     tiles = plan_map(grid, tissue, config.min_tissue, info.path)
     reader = TileReader(slide, grid, tiles, config)
     given = None

@@ -1,30 +1,33 @@
 """Which pixels of a slide are tissue: neither glass, nor ink, nor the black around a scan."""
 
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.morphology import remove_small_holes, remove_small_objects
 
+from dirl.slides.glass import WHITE, Colour, brightest, density, glass_colour
 from dirl.slides.slide import Slide, level_for, read
 
 MASK_MPP = 8.0
 BLOCK_PX = 512  # of the mask, read at a time
 READ_PX = 8192  # of a level, at most, so that a slide of one level is never held whole
-WHITE = (255.0, 255.0, 255.0)
-MIN_GLASS = 210  # of each channel
 
 # Optical density over the glass. H&E absorbs green most: hematoxylin takes about as much red and half the
 # blue, eosin hardly any red. So tissue is dense in green, and denser there than in red or blue; dust, shadow
 # and glass that is not quite white are as dense in all three.
 MIN_TISSUE_OD = 0.06
 MIN_STAIN_OD = 0.03
+# What lets an eighth of the light through in no channel is black; grey is black from a third on.
+BLACK_OD, DARK_OD, GREY_OD = 2.1, 1.02, 0.29
 # A pen's stroke is far larger than any nucleus, which at full resolution can be as blue.
 INK_UM2 = 2_000.0
 INK_RIM_UM = 16.0
 SPECK_UM2 = 10_000.0
 HOLE_UM2 = 2_000.0
+NEARLY_ALL = 0.95
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class TissueMask:
 
     mask: NDArray[np.bool_]
     mpp: float
-    white: tuple[float, float, float]
+    white: Colour
 
     @property
     def fraction(self) -> float:
@@ -61,16 +64,33 @@ def find_tissue(slide: Slide) -> TissueMask:
     # Some pyramids are made by leaving pixels out; smoothing makes up for that.
     rgb = ndimage.uniform_filter(low_power(slide, mpp), (3, 3, 0), mode="nearest")
     white = glass_colour(rgb)
-    foreign = _ink(rgb, white, mpp) | _black(rgb)
-    tissue = _stained(rgb, white) & ~foreign
+    dark = density(rgb, white)
+    foreign = _ink(dark, mpp) | _black(dark)
+    tissue = _stained(dark) & ~foreign
     limit = 0.01 * tissue.size * mpp**2
     tissue = _clean(tissue, min(SPECK_UM2, limit), min(HOLE_UM2, limit), mpp)
     return TissueMask(tissue & ~foreign, mpp, white)
 
 
-def tissue_pixels(
-    rgb: NDArray[np.uint8], mpp: float, white: tuple[float, float, float] | None = None
-) -> NDArray[np.bool_]:
+def warn_all_tissue(slides: Iterable[tuple[str, Colour, float]]) -> None:
+    """Warn of slides that are nearly all tissue because no bare glass was found on them.
+
+    Parameters
+    ----------
+    slides
+        Of each its name, the colour of its glass and its share of tissue: see `TissueMask`.
+    """
+    names = [name for name, white, share in slides if white == WHITE and share > NEARLY_ALL]
+    if names:
+        which = names[0] if len(names) == 1 else f"{len(names)} slides, the first {names[0]}"
+        warnings.warn(
+            f"no bare glass found, and nearly all is taken as tissue: {which}. That is right for a crop of "
+            "tissue. If the slide shows glass, correct its white balance, or include more of the glass.",
+            stacklevel=2,
+        )
+
+
+def tissue_pixels(rgb: NDArray[np.uint8], mpp: float, white: Colour | None = None) -> NDArray[np.bool_]:
     """Tell tissue from glass, ink and black at full resolution, as in a tile.
 
     Decided at about 1 µm/px and smoothed over 3 µm, so that the pale inside of a nucleus and the noise of
@@ -93,8 +113,8 @@ def tissue_pixels(
     factor = max(1, round(1.0 / mpp))
     small = _shrink(rgb, factor)
     smooth = ndimage.uniform_filter(small, (3, 3, 0), mode="nearest")
-    white = white or _brightest(smooth)
-    tissue = _stained(smooth, white) & ~_ink(smooth, white, mpp * factor) & ~_black(smooth)
+    dark = density(smooth, white or brightest(smooth))
+    tissue = _stained(dark) & ~_ink(dark, mpp * factor) & ~_black(dark)
     tissue = _clean(tissue, 20.0, 50.0, mpp * factor)
     height, width = rgb.shape[:2]
     return tissue.repeat(factor, 0).repeat(factor, 1)[:height, :width]
@@ -119,49 +139,28 @@ def low_power(slide: Slide, mpp: float) -> NDArray[np.uint8]:
     return image
 
 
-def glass_colour(rgb: NDArray[np.uint8]) -> tuple[float, float, float]:
-    """Colour of the bare glass: the median of what is bright and grey, white where there is too little.
-
-    Pure white does not count: scanners fill with it what they did not scan.
-    """
-    bright = (rgb.min(-1) >= MIN_GLASS) & (rgb.min(-1) < 254) & (np.ptp(rgb, axis=-1) <= 20)
-    if bright.mean() < 0.01:
-        return WHITE
-    red, green, blue = np.median(rgb[bright], axis=0)
-    return float(red), float(green), float(blue)
-
-
-def _brightest(rgb: NDArray[np.float32]) -> tuple[float, float, float]:
-    """Colour of the brightest 2 % of the pixels if that can be glass, else white."""
-    green = rgb[..., 1]
-    red, green, blue = np.median(rgb[green >= np.quantile(green, 0.98)], axis=0)
-    return (float(red), float(green), float(blue)) if green >= MIN_GLASS else WHITE
-
-
-def _density(rgb: NDArray[np.generic], white: tuple[float, float, float]) -> NDArray[np.float32]:
-    ratio = (rgb.astype(np.float32) + 1) / (np.asarray(white, np.float32) + 1)
-    return np.asarray(-np.log(np.minimum(ratio, 1)), np.float32)
-
-
-def _stained(rgb: NDArray[np.generic], white: tuple[float, float, float]) -> NDArray[np.bool_]:
-    red, green, blue = np.moveaxis(_density(rgb, white), -1, 0)
+def _stained(dark: NDArray[np.float32]) -> NDArray[np.bool_]:
+    red, green, blue = np.moveaxis(dark, -1, 0)
     return np.asarray((green > MIN_TISSUE_OD) & (green - np.minimum(red, blue) > MIN_STAIN_OD))
 
 
-def _black(rgb: NDArray[np.generic]) -> NDArray[np.bool_]:
-    # Hematoxylin is never grey: its green stays well below its blue, however dense it is.
-    brightest = rgb.max(-1)
-    return np.asarray((brightest < 30) | ((brightest < 90) & (rgb.min(-1) > 0.75 * brightest)))
+def _black(dark: NDArray[np.float32]) -> NDArray[np.bool_]:
+    # Hematoxylin is never grey: it takes much more green than blue, however dense it is.
+    least = dark.min(-1)
+    return np.asarray((least > BLACK_OD) | ((least > DARK_OD) & (dark.max(-1) - least < GREY_OD)))
 
 
-def _ink(rgb: NDArray[np.generic], white: tuple[float, float, float], mpp: float) -> NDArray[np.bool_]:
+def _ink(dark: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
     """Pen marks: strong colour that no mixture of hematoxylin and eosin has, and the pale rim around it."""
-    red, green, blue = np.moveaxis(_density(rgb, white), -1, 0)
+    red, green, blue = np.moveaxis(dark, -1, 0)
     # Blue and green pens absorb red most, over tissue too when they are dense; red pens absorb blue nearly as
-    # much as green, and no red.
-    strong = ((red > 0.3) & (red > 1.3 * green)) | ((red > 0.9) & (red > 1.07 * green))
+    # much as green, and no red. Strong hematoxylin may absorb more red than green, but it absorbs more blue
+    # than a blue pen, and far more green than a green one.
+    pen = (blue < 0.35 * red) | (green < 0.6 * red)
+    strong = pen & (red > 0.3) & (red > 1.3 * green)
+    strong |= (blue < 0.3 * red) & (red > 0.9) & (red > 1.07 * green)
     strong |= (green > 1.5) & (blue > 0.7 * green) & (red < 0.25 * green)
-    strong = remove_small_objects(strong, max_size=int(INK_UM2 / mpp**2))
+    strong = _without_small(strong, INK_UM2, mpp)
     if not strong.any():
         return np.zeros(strong.shape, bool)
     weak = strong | ((red > 0.06) & (red > green)) | ((blue > 0.75 * green) & (red < 0.4 * green))
@@ -170,8 +169,15 @@ def _ink(rgb: NDArray[np.generic], white: tuple[float, float, float], mpp: float
 
 
 def _clean(mask: NDArray[np.bool_], speck_um2: float, hole_um2: float, mpp: float) -> NDArray[np.bool_]:
-    mask = remove_small_objects(mask, max_size=int(speck_um2 / mpp**2))
-    return np.asarray(remove_small_holes(mask, max_size=int(hole_um2 / mpp**2)))
+    return ~_without_small(~_without_small(mask, speck_um2, mpp), hole_um2, mpp)
+
+
+def _without_small(mask: NDArray[np.bool_], most_um2: float, mpp: float) -> NDArray[np.bool_]:
+    """Drop connected parts up to an area; scikit-image's function changed its argument's name."""
+    parts, _ = ndimage.label(mask)
+    keep = np.bincount(parts.ravel()) > int(most_um2 / mpp**2)
+    keep[0] = False
+    return np.asarray(keep[parts])
 
 
 def _shrink(rgb: NDArray[np.uint8], factor: int) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from dirl.slides.cohort import SlideInput, TilesInput, find_inputs, lay_over, so
 from dirl.slides.openslide import MPP_REMEDY
 from dirl.slides.slide import SAME_MPP
 from dirl.slides.tiling import key
+from dirl.slides.tissue import warn_all_tissue
 from dirl.store.dataset import TileStore
 from dirl.store.index import (
     INDEX,
@@ -108,6 +109,9 @@ def tile(
         records = [read_json(path.with_suffix(".json")) for path in files]
         write_json(out / SLIDES, records)
         finish(out, card, {"slides": len(records), "tiles": index.num_rows, "failed": len(failures)})
+    made = {item.slide_id for item in todo}
+    slides = [one for one in map(to_record, records) if one.kind == "slide" and one.slide_id in made]
+    warn_all_tissue((one.slide_id, one.white, one.tissue_fraction) for one in slides)
     if len(found) == 1 and failures:
         raise next(iter(failures.values()))
     if failures:

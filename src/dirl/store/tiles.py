@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,15 +12,17 @@ import pyarrow.parquet as pq
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from dirl.config import TileConfig
 from dirl.errors import SlideError
 from dirl.files import replacing, write_json
 from dirl.slides.cohort import SlideInput, TilesInput, source_digest
+from dirl.slides.glass import WHITE, Colour, tinted_glass
 from dirl.slides.openslide import on_white
 from dirl.slides.stated import Stated
 from dirl.slides.tiling import Tile, key
-from dirl.slides.tissue import WHITE, tissue_pixels
+from dirl.slides.tissue import MASK_MPP, tissue_pixels
 from dirl.store.cut import cut_slide
 from dirl.store.index import TILES_SCHEMA, SlideRecord, to_json, write_table
 from dirl.store.picture import SHEET_COLUMNS, SHEET_ROWS, draw_sheet, draw_slide
@@ -75,11 +77,12 @@ def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
     stems = Counter(key(file.stem) for file in item.files)
     shown = np.linspace(0, len(item.files) - 1, SHEET_COLUMNS * SHEET_ROWS).astype(int)
     to_show, sheet, fractions = set(shown.tolist()), [], []
+    tinted = _tinted_glass([item.files[i] for i in sorted(to_show)], config.mpp)
 
     def entries() -> Iterator[_Entry]:
         for i, file in enumerate(item.files):
             rgb, jpeg = _load(file, config.jpeg_quality)
-            fractions.append(_tissue_share(rgb, config.mpp))
+            fractions.append(_tissue_share(rgb, config.mpp, tinted))
             if i in to_show:
                 sheet.append(rgb)
             name = key(file.stem) if stems[key(file.stem)] == 1 else key(file.name)
@@ -93,7 +96,7 @@ def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
         size_px=(config.size_px, config.size_px),
         mpp=config.mpp,
         level_downsamples=(1.0,),
-        white=WHITE,
+        white=tinted or WHITE,
         tissue_fraction=0.0,
         tiles=len(item.files),
         source=source_digest(item),
@@ -162,6 +165,12 @@ def _encode(rgb: NDArray[np.uint8], quality: int) -> bytes:
 
 def _load(file: Path, quality: int) -> tuple[NDArray[np.uint8], bytes]:
     """Pixels of a tile, and its JPEG."""
+    rgb, data = _decode(file)
+    return rgb, _encode(rgb, quality) if data is None else data
+
+
+def _decode(file: Path) -> tuple[NDArray[np.uint8], bytes | None]:
+    """Pixels of a tile, and its bytes where they are a baseline RGB JPEG."""
     try:
         data = file.read_bytes()
         with Image.open(io.BytesIO(data)) as image:
@@ -169,14 +178,22 @@ def _load(file: Path, quality: int) -> tuple[NDArray[np.uint8], bytes]:
             baseline = image.format == "JPEG" and image.mode == "RGB" and "progressive" not in image.info
     except (OSError, ValueError, SyntaxError) as error:
         raise _unreadable(file, error) from error
-    return rgb, data if baseline else _encode(rgb, quality)
+    return rgb, data if baseline else None
 
 
-def _tissue_share(rgb: NDArray[np.uint8], mpp: float) -> float:
+def _tinted_glass(files: Sequence[Path], mpp: float) -> Colour | None:
+    """Colour of the glass of ready-made tiles, where it is tinted or dim."""
+    factor = max(1, round(MASK_MPP / mpp))
+    small = [np.asarray(Image.fromarray(_decode(file)[0]).reduce(factor)) for file in files]
+    smooth = [ndimage.uniform_filter(rgb, (3, 3, 0), mode="nearest") for rgb in small]
+    return tinted_glass(np.concatenate(smooth))
+
+
+def _tissue_share(rgb: NDArray[np.uint8], mpp: float, white: Colour | None) -> float:
     """Share of tissue, seen at about 4 µm/px: a share needs no more."""
     factor = max(1, min(round(4.0 / mpp), min(rgb.shape[:2])))
     small = np.asarray(Image.fromarray(rgb).reduce(factor))
-    return float(tissue_pixels(small, mpp * factor).mean())
+    return float(tissue_pixels(small, mpp * factor, white).mean())
 
 
 def _check_sizes(item: TilesInput, side: int) -> None:

@@ -1,0 +1,101 @@
+"""The colour of a slide's bare glass, whatever the lamp, the camera and the white balance made of it."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Colour = tuple[float, float, float]
+WHITE: Colour = (255.0, 255.0, 255.0)
+
+LEAST_SHARE = 0.01  # of the image, that bare glass takes at least
+# Glass is even, tissue is not: over 24 µm its optical density varies by less than this in every channel.
+EVEN_OD = 0.04
+SAME_OD = 0.05
+# Light passes nowhere better than through bare glass. Bubbles and reflections are brighter, but smaller.
+BRIGHTER_OD = 0.06
+# Eosin takes more green than red and blue. Glass may look so, too: the pinker, the more of it there must be.
+MOST_PINK_OD = 0.1
+FILLED = 254  # scanners fill with pure white what they did not scan
+MIN_GLASS, MOST_TINT = 210, 20  # each channel, and between them, of glass that needs no evenness
+
+
+def glass_colour(rgb: NDArray[np.uint8]) -> Colour:
+    """Find the colour of the bare glass.
+
+    It is the brightest colour that evenly covers some part of the image; yellow, blue and dim glass counts as
+    well as white. Where nothing is even, it is the median of what is bright and grey. Pure white does not
+    count: scanners fill with it what they did not scan.
+
+    Parameters
+    ----------
+    rgb : ndarray of shape (h, w, 3), uint8
+        A slide at low power, about 8 µm/px.
+
+    Returns
+    -------
+    tuple of float
+        Red, green and blue, 0 to 255; `WHITE` where there is no glass.
+    """
+    filled = rgb.min(-1) >= FILLED
+    return _even(rgb, filled) or _grey(rgb, filled) or WHITE
+
+
+def tinted_glass(rgb: NDArray[np.uint8]) -> Colour | None:
+    """Colour of glass that is even and neither bright nor grey, as `glass_colour` finds it; else None."""
+    colour = _even(rgb, rgb.min(-1) >= FILLED)
+    if colour is None or (min(colour) >= MIN_GLASS and max(colour) - min(colour) <= MOST_TINT):
+        return None
+    return colour
+
+
+def brightest(rgb: NDArray[np.float32]) -> Colour:
+    """Colour of the brightest 2 % of a tile's pixels if that can be glass, else `WHITE`."""
+    green = rgb[..., 1]
+    colour = _median(rgb[green >= np.quantile(green, 0.98)])
+    return colour if colour[1] >= MIN_GLASS else WHITE
+
+
+def density(rgb: NDArray[np.generic], white: Colour) -> NDArray[np.float32]:
+    """Optical density (natural logarithm) over glass of the colour `white`; 0 where it is brighter."""
+    ratio = (rgb.astype(np.float32) + 1) / (np.asarray(white, np.float32) + 1)
+    return np.asarray(-np.log(np.minimum(ratio, 1)), np.float32)
+
+
+def _even(rgb: NDArray[np.uint8], filled: NDArray[np.bool_]) -> Colour | None:
+    """The brightest even colour, if it can be glass."""
+    dark = density(rgb, WHITE)
+    spread = ndimage.maximum_filter(dark, (3, 3, 1)) - ndimage.minimum_filter(dark, (3, 3, 1))
+    even = (spread.max(-1) < EVEN_OD) & ~filled
+    if even.mean() < LEAST_SHARE:
+        return None
+    peak = _brightest_peak(dark[even], LEAST_SHARE * even.size)
+    near = even & (np.abs(dark - peak) < SAME_OD).all(-1)
+    share = near.mean()
+    if share < LEAST_SHARE:
+        return None
+    red, green, blue = np.median(dark[near], axis=0)
+    brighter = (dark[..., 1] < green - BRIGHTER_OD) & ~filled
+    pink = green - max(red, blue)
+    if brighter.mean() > share or pink > min(share, MOST_PINK_OD):
+        return None
+    return _median(rgb[near])
+
+
+def _brightest_peak(dark: NDArray[np.float32], least: float) -> NDArray[np.float32]:
+    """The brightest peak of the densities (n, 3), of at least so many of them and a tenth of the highest."""
+    step = np.floor(dark.sum(-1) / SAME_OD).astype(int)
+    count = np.convolve(np.bincount(step), (1, 1, 1), "same")
+    higher = np.maximum(np.append(0, count[:-1]), np.append(count[1:], 0))
+    peaks = np.flatnonzero((count >= higher) & (count >= max(least, 0.1 * count.max())))
+    peak = peaks[0] if len(peaks) else np.argmax(count)
+    return np.asarray(np.median(dark[np.abs(step - peak) <= 1], axis=0))
+
+
+def _grey(rgb: NDArray[np.uint8], filled: NDArray[np.bool_]) -> Colour | None:
+    bright = (rgb.min(-1) >= MIN_GLASS) & ~filled & (np.ptp(rgb, axis=-1) <= MOST_TINT)
+    return _median(rgb[bright]) if bright.mean() >= LEAST_SHARE else None
+
+
+def _median(colours: NDArray[np.uint8] | NDArray[np.float32]) -> Colour:
+    red, green, blue = np.median(colours, axis=0)
+    return float(red), float(green), float(blue)
