@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -28,7 +29,8 @@ def parsing(
     Parameters
     ----------
     where
-        The file.
+        The file, or the folder whose files are read. A path must not be a pipe, a socket or a device, which
+        can block for ever.
     remedy
         What the user can do about a damaged one.
     kind
@@ -39,20 +41,40 @@ def parsing(
     Raises
     ------
     DirlError
-        Of class `kind`, with the parser's message; of `from_system` where the system refused the file. A
-        `DirlError` that the block raises passes unchanged.
+        Of class `kind`, with the parser's message, or if a file of the folder `where` is missing; of
+        `from_system` where the system refused the file. A `DirlError` that the block raises passes unchanged.
     """
+    if isinstance(where, Path):
+        refuse_special(where, kind=kind)
     try:
         yield
     except DirlError:
         raise
     except OSError as error:
+        if error.errno == errno.ENOENT and isinstance(where, Path) and where.is_dir():
+            raise kind("missing", where=error.filename or where, remedy=remedy) from error
         # Parsers raise OSError for bytes, too; those of the system carry a number that it knows.
         if error.errno in _SYSTEMS_OWN:
             raise from_system(error, where) from error
         raise kind(_reason(what, error), where=where, remedy=remedy) from error
     except Exception as error:
         raise kind(_reason(what, error), where=where, remedy=remedy) from error
+
+
+def refuse_special(path: Path, *, kind: type[DirlError] = StoreError) -> None:
+    """Refuse a pipe, a socket or a device: reading one can block for ever, and it cannot be read twice.
+
+    Raises
+    ------
+    DirlError
+        Of class `kind`. A path that is missing, a folder or a file passes.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # what opens it says more
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise kind("a pipe, a socket or a device, not a file", where=path, remedy="save it as a file first")
 
 
 def inside(root: Path, name: str, *, remedy: str = "the file is damaged, or was made to do harm") -> Path:

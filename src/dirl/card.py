@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dirl
+from dirl.boundary import parsing
 from dirl.errors import StoreError
 from dirl.files import PART, read_json, remove, write_json
 from dirl.owner import MERGE_SECONDS, OURS, in_stage, locked, own, refuse_if_items_locked, remove_stale
@@ -95,14 +96,16 @@ def read_card(directory: Path, stage: str | None = None) -> Card:
         If there is none, if it is damaged, or if another stage made the directory.
     """
     path = directory / "card.json"
+    again = "make the directory again"
     try:
-        card = Card(**read_json(path))
+        values = read_json(path, again, "damaged card")
     except FileNotFoundError:
         what = "no such directory" if not directory.exists() else "holds no card.json"
         remedy = f"make it with `dirl {stage}`" if stage else "name a directory that a dirl command made"
         raise StoreError(what, where=directory, remedy=remedy) from None
-    except (ValueError, TypeError) as error:
-        raise StoreError(f"damaged card ({error})", where=path, remedy="make the directory again") from error
+    with parsing(path, remedy=again, what="damaged card"):
+        card = Card(**values)
+        _check_types(card)
     if stage is not None and card.stage != stage:
         raise StoreError(
             f"made by `dirl {card.stage}`, not by `dirl {stage}`",
@@ -110,6 +113,13 @@ def read_card(directory: Path, stage: str | None = None) -> Card:
             remedy=f"name a {stage} directory",
         )
     return card
+
+
+def _check_types(card: Card) -> None:
+    if not all(isinstance(value, str) for value in (card.stage, card.started, card.finished or "")):
+        raise TypeError("stage, started and finished are words")
+    if not all(isinstance(value, dict) for value in (card.config, card.inputs, card.counts, card.versions)):
+        raise TypeError("config, inputs, counts and versions are mappings")
 
 
 def claim(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dirl.boundary import parsing, refuse_special
 from dirl.errors import NO_ROOM
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "", socket.gethostname())[:20] or "host"
@@ -91,6 +92,28 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, remedy: str = "run the command that made it again", what: str = "damaged") -> Any:
+    """Read a JSON file that a dirl command wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    remedy, what
+        What the error says where it is damaged; see `dirl.boundary.parsing`.
+
+    Raises
+    ------
+    StoreError
+        If it is no JSON file.
+    OSError
+        If the system refuses it, as a `FileNotFoundError` where there is none.
+    """
+    refuse_special(path)
+    data = path.read_bytes()
+    with parsing(path, remedy=remedy, what=what):
+        return json.loads(data.decode("utf-8"), parse_constant=_no_number)
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")

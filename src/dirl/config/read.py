@@ -7,9 +7,13 @@ from typing import Any, Literal
 
 import yaml
 
+from dirl.boundary import parsing, refuse_special
 from dirl.config.pretrain import PretrainRecipe
 from dirl.config.settings import Settings, make
+from dirl.config.yaml_text import parse_yaml
 from dirl.errors import ConfigError
+
+MOST_BYTES = 2**20
 
 
 def load_recipe(spec: str | Path, overrides: Sequence[str] = ()) -> PretrainRecipe:
@@ -32,7 +36,7 @@ def load_recipe(spec: str | Path, overrides: Sequence[str] = ()) -> PretrainReci
         key, equals, value = item.partition("=")
         if not equals:
             raise ConfigError("not of the form key=value", where=f"setting {item}")
-        _assign(values, key.strip(), _parse(value, f"setting {item}"), item)
+        _assign(values, key.strip(), parse_yaml(value, f"setting {item}"), item)
     return make(PretrainRecipe, values, where=spec)
 
 
@@ -49,41 +53,31 @@ def read_settings(spec: str | Path, kind: Literal["recipes", "studies"]) -> dict
     if not path.is_file() and (shipped / f"{spec}.yaml").is_file():
         text = (shipped / f"{spec}.yaml").read_text(encoding="utf-8")
     else:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            known = ", ".join(sorted(p.name.removesuffix(".yaml") for p in shipped.iterdir()))
-            raise ConfigError(
-                f"cannot read it ({error.strerror})",
-                where=spec,
-                remedy=f"name a YAML file, or one of: {known}",
-            ) from None
-    values = _parse(text, spec) or {}
+        known = ", ".join(sorted(p.name.removesuffix(".yaml") for p in shipped.iterdir()))
+        text = _text(path, f"name a YAML file, or one of: {known}")
+    values = parse_yaml(text, spec) or {}
     if not isinstance(values, dict):
         raise ConfigError("settings are a mapping of keys to values", where=spec)
     return values
 
 
+def _text(path: Path, remedy: str) -> str:
+    refuse_special(path, kind=ConfigError)
+    try:
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= MOST_BYTES else b""
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read it ({reason})", where=path, remedy=remedy) from None
+    if size > MOST_BYTES:
+        raise ConfigError(f"{size} bytes, more than settings need", where=path, remedy=remedy)
+    with parsing(path, remedy="save it as UTF-8", kind=ConfigError, what="not a text in UTF-8"):
+        return data.decode("utf-8-sig")
+
+
 def to_yaml(settings: Settings) -> str:
     """Write settings as YAML that `load_recipe` reads back to an equal object."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which no key may stand twice: of two arms or settings of one name, the first would be lost."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if twice := sorted({key for key in keys if keys.count(key) > 1}):
-            raise yaml.YAMLError(f"{twice[0]} stands twice in one section, line {node.start_mark.line + 1}")
-        return super().construct_mapping(node, deep)
-
-
-def _parse(text: str, where: object) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML ({' '.join(str(error).split())})", where=where) from None
 
 
 def _assign(values: dict[str, Any], key: str, value: Any, item: str) -> None:

@@ -1,5 +1,6 @@
 """What all settings have in common: strict, frozen, and one line for each mistake."""
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -17,6 +18,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+# What a user wrote may be long, or nested a thousand times.
+shorter = reprlib.Repr()
+shorter.maxstring = shorter.maxother = 100
 
 Model = TypeVar("Model", bound=Settings)
 
@@ -42,7 +47,7 @@ def make(model: type[Model], values: Mapping[str, Any], *, where: object = None)
             elif isinstance(item["input"], Mapping):  # of a whole section: it says itself which values
                 problems.append(f"{key}: {message}" if key else message)
             else:
-                problems.append(f"{key}: {message} (got {item['input']!r})")
+                problems.append(f"{key}: {message} (got {shorter.repr(item['input'])})")
         raise ConfigError("; ".join(problems), where=where, remedy="correct it and run again") from None
 
 

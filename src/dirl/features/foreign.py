@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from dirl.card import Card, digest
 from dirl.errors import StoreError
-from dirl.features.h5 import ROWS_DIR, Features, check, opened
+from dirl.features.h5 import ROWS_DIR, Features, check
+from dirl.features.hdf5 import names_in, numbers, opened
 from dirl.slides.slide import tcga_origin
 
 REMEDY = "features are HDF5 files, one a slide, with `features` (n, d) and `coords` (n, 2) in level-0 pixels"
@@ -98,7 +99,7 @@ def refuse_part(file: h5py.File, path: Path) -> None:
     StoreError
         If it is one.
     """
-    if "ready_made" in file:
+    if "ready_made" in names_in(file):
         reason, remedy = "a part of what `dirl embed` made", "name the directory that has its card.json"
         raise StoreError(reason, where=path, remedy=remedy)
 
@@ -107,7 +108,8 @@ def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Features (n, d) and coords (n, 2) of a slide."""
     with opened(path, REMEDY) as file:
         refuse_part(file, path)
-        values, coords = file["features"][:].astype(np.float32), file["coords"][:].astype(np.int64)
+        values = numbers(file, "features").astype(np.float32)
+        coords = numbers(file, "coords").astype(np.int64)
     if values.ndim != 2 or coords.shape != (len(values), 2):
         reason = f"features of shape {values.shape} and coords of shape {coords.shape}"
         raise StoreError(reason, where=path, remedy=REMEDY)

@@ -8,8 +8,7 @@ perceptual hash, and ``index``, the tile's number in its store, or in its slide 
 """
 
 import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from dirl.card import Card, read_card
 from dirl.errors import StoreError
+from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
 from dirl.files import replacing
 
 Floats = NDArray[np.float32]
@@ -182,7 +182,7 @@ def count_rows(path: Path, remedy: str) -> int:
         If it is damaged; `remedy` says what to do then.
     """
     with opened(path, remedy) as file:
-        return len(file["features"])
+        return len(array_of(file, "features"))
 
 
 def read_rows(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, NDArray[Any]]:
@@ -194,25 +194,6 @@ def read_rows(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, NDAr
         If it is damaged, or holds other arrays than those of these names; `remedy` says what to do then.
     """
     with opened(path, remedy) as file:
-        if set(file) != set(names):
-            raise ValueError(f"it holds {', '.join(file) or 'nothing'}, not {', '.join(names)}")
-        return {
-            name: data.asstr()[:].astype(np.str_) if name in STRINGS else data[:]
-            for name, data in file.items()
-        }
-
-
-@contextmanager
-def opened(path: Path, remedy: str) -> Iterator[h5py.File]:
-    """Open a file to read; what cannot be read of it within is its damage.
-
-    Raises
-    ------
-    StoreError
-        If it is damaged; `remedy` says what to do then.
-    """
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=remedy) from error
+        if set(names_in(file)) != set(names):
+            raise ValueError(f"it holds {', '.join(names_in(file)) or 'nothing'}, not {', '.join(names)}")
+        return {name: strings(file, name) if name in STRINGS else numbers(file, name) for name in names}

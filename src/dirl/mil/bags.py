@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from dirl.card import digest, read_card
 from dirl.errors import StoreError
 from dirl.features.foreign import check_widths, refuse_part, slide_files
-from dirl.features.h5 import FLOORS_DIR, floors_of, opened
+from dirl.features.h5 import FLOORS_DIR, floors_of
+from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
 from dirl.progress import bar
 from dirl.slides.slide import tcga_origin
 
@@ -68,7 +69,7 @@ class Bags:
             file = self.files[number]
             path = file if name == FEATURES else self.path / FLOORS_DIR / file.name
             with opened(path, REMEDY) as handle:
-                found: Floats = handle[name][:].astype(np.float32)
+                found: Floats = numbers(handle, name).astype(np.float32)
             if len(found) != self.sizes[number]:
                 reason = f"{len(found)} rows for the {self.sizes[number]} tiles of {file.name}"
                 raise StoreError(reason, where=path, remedy="make them again: `dirl embed --overwrite`")
@@ -81,10 +82,10 @@ class Bags:
         """``tile_id``, ``x`` and ``y`` of a slide's tiles, as far as the file has them."""
         found: dict[str, NDArray[Any]] = {}
         with opened(self.files[number], REMEDY) as handle:
-            if "tile_id" in handle:
-                found["tile_id"] = handle["tile_id"].asstr()[:]
-            if "coords" in handle:
-                found |= dict(zip("xy", handle["coords"][:].T, strict=True))
+            if "tile_id" in names_in(handle):
+                found["tile_id"] = strings(handle, "tile_id")
+            if "coords" in names_in(handle):
+                found |= dict(zip("xy", numbers(handle, "coords").T, strict=True))
         return found
 
 
@@ -149,16 +150,17 @@ class _Look:
 
 
 def _look(handle: h5py.File, *, hashed: bool) -> _Look:
-    values = handle[FEATURES][:]
+    there = names_in(handle)
+    values = numbers(handle, FEATURES)
     if values.ndim != 2:
         raise ValueError(f"features of shape {values.shape}, not (n, d)")
-    if "coords" in handle and handle["coords"].shape != (len(values), 2):
-        raise ValueError(f"coords of shape {handle['coords'].shape} for {len(values)} tiles, not (n, 2)")
-    if "tile_id" in handle:
-        ids = handle["tile_id"].asstr()[:]
+    if "coords" in there and (shape := array_of(handle, "coords").shape) != (len(values), 2):
+        raise ValueError(f"coords of shape {shape} for {len(values)} tiles, not (n, 2)")
+    if "tile_id" in there:
+        ids = strings(handle, "tile_id").tolist()
         if len(ids) != len(values) or len(set(ids)) < len(ids):
             raise ValueError(f"{len(set(ids))} different tile_id for {len(values)} tiles")
-    patients = set(handle["patient_id"].asstr()[:]) if "patient_id" in handle else set()
+    patients = set(strings(handle, "patient_id").tolist()) if "patient_id" in there else set()
     if len(patients) > 1:
         raise ValueError(f"its tiles are of {len(patients)} patients")
     return _Look(

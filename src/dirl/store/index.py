@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dirl.boundary import inside, parsing
 from dirl.errors import StoreError
 from dirl.files import replacing
 from dirl.store.shards import check_size
@@ -102,12 +103,12 @@ def read_table(
         If it is missing or damaged, or lacks values that the schema demands, as one of an earlier version
         does.
     """
-    try:
+    if not path.exists():
+        raise StoreError("missing, as its command has not finished", where=path, remedy=remedy)
+    with parsing(path, remedy=remedy):
         table = pq.read_table(path, columns=columns and list(columns), schema=schema, memory_map=True)
-    except FileNotFoundError:
-        raise StoreError("missing, as its command has not finished", where=path, remedy=remedy) from None
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"damaged ({' '.join(str(error).split())})", where=path, remedy=remedy) from error
+        # Strings are taken on trust until here: those that are no UTF-8 would fail where they are used.
+        table.validate(full=True)
     for field in schema or ():
         if not field.nullable and table[field.name].null_count:
             raise StoreError(f"lacks values of {field.name}", where=path, remedy=remedy)
@@ -143,4 +144,4 @@ def check_shards(root: Path, index: pa.Table) -> None:
     ends = np.zeros(len(shards.dictionary), np.int64)
     np.maximum.at(ends, codes, index[offset].to_numpy() + index[length].to_numpy())
     for shard, end in zip(shards.dictionary.to_pylist(), ends.tolist(), strict=True):
-        check_size(root / shard, end)
+        check_size(inside(root, shard), end)

@@ -9,6 +9,7 @@ from threading import local
 from types import TracebackType
 from typing import Self
 
+from dirl.boundary import inside
 from dirl.errors import StoreError
 
 MAX_OPEN = 64
@@ -98,7 +99,7 @@ class ShardReader:
         files = self._local.__dict__.setdefault("files", OrderedDict())
         held: _File | None = files.get(shard)
         if held is None:
-            held = files[shard] = _File(self.root / shard)
+            held = files[shard] = _File(inside(self.root, shard))
             if len(files) > MAX_OPEN:
                 files.popitem(last=False)
         else:

@@ -26,6 +26,7 @@ from dirl.evaluate.labels import COLUMNS
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Kind = Literal["vanilla", "dirl", "control", "noise", "start"]
 
+MOST_RUNS = 10_000
 START = "start"
 """The arm that the others go on from."""
 
@@ -74,7 +75,11 @@ class StudyConfig(Settings):
     @field_validator("seeds", mode="before")
     @classmethod
     def _counted(cls, value: Any) -> Any:
-        return tuple(range(value)) if isinstance(value, int) else value
+        if not isinstance(value, int) or isinstance(value, bool):
+            return value
+        if value > MOST_RUNS:  # they would fill the memory before anything else is checked
+            raise ValueError(f"a study has at most {MOST_RUNS} runs")
+        return tuple(range(value))
 
     @field_validator("objectives", "arms", mode="before")
     @classmethod
@@ -86,6 +91,9 @@ class StudyConfig(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "StudyConfig":
+        runs = len(self.seeds) * len(self.objectives) * len(self.all_arms)
+        if runs > MOST_RUNS:
+            raise ValueError(f"{runs} runs, and a study has at most {MOST_RUNS}; divide it into several")
         if len({*self.seeds}) < len(self.seeds):
             raise ValueError("seeds: one stands twice")
         if START in self.arms:

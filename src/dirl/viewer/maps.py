@@ -1,7 +1,6 @@
 """Attention maps of whole slides, as `dirl map` writes them: the summary, and boxes of the float TIFF."""
 
 import math
-import struct
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from dirl.boundary import parsing
 from dirl.card import read_card
 from dirl.errors import StoreError
 from dirl.files import read_json
@@ -22,6 +22,7 @@ from dirl.viewer.pictures import TILE_PX, top_level
 
 REMEDY = "make it again with `dirl map --overwrite`"
 CACHED_TILES = 256
+MOST_SIDE = 1024  # of a tile of the file, in pixels
 Floats = NDArray[np.float32]
 
 
@@ -75,8 +76,8 @@ class SlideMap:
         self.path = path
         if read_card(path, "map").finished is None:
             raise StoreError("unfinished", where=path, remedy="run the same `dirl map` again")
-        try:
-            summary = read_json(path / "summary.json")
+        with parsing(path, remedy=REMEDY):
+            summary = read_json(path / "summary.json", REMEDY)
             encoder, placed = summary["encoder"], summary["map"]
             self.encoder, self.block = str(encoder["name"]), int(summary["block"])
             self.name = f"{self.encoder}, block {self.block}"
@@ -97,10 +98,8 @@ class SlideMap:
             }
             # Only a name: what a summary says never leads out of its directory.
             self._file = path / Path(str(summary["files"]["float"])).name
-            regions = read_json(path / Path(str(summary["files"]["regions"])).name)
+            regions = read_json(path / Path(str(summary["files"]["regions"])).name, REMEDY)
             self.regions = _rings(regions, self.offset_px)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise StoreError(f"damaged ({error!r})", where=path, remedy=REMEDY) from error
         self._tiff, self._levels = _open(self._file, len(self.channels), self.size_px)
         self._lock = Lock()
         self._tile = lru_cache(CACHED_TILES)(self._decode)
@@ -160,29 +159,29 @@ class SlideMap:
 
     def _decode(self, level: int, channel: int, index: int) -> Floats:
         page = self._levels[level][channel]
-        try:
+        with parsing(self._file, remedy=REMEDY):
             with self._lock:
                 self._tiff.filehandle.seek(page.dataoffsets[index])
                 data = self._tiff.filehandle.read(page.databytecounts[index])
             segment, _, shape = page.decode(data, index)
-        except (OSError, ValueError, RuntimeError, IndexError) as error:
-            raise StoreError(f"damaged ({error})", where=self._file, remedy=REMEDY) from error
-        return np.asarray(segment[0, : shape[1], : shape[2], 0], np.float32)
+            return np.asarray(segment[0, : shape[1], : shape[2], 0], np.float32)
 
 
 def _open(path: Path, channels: int, size_px: tuple[int, int]) -> tuple[tifffile.TiffFile, list[list[Any]]]:
     """Open a pyramid: the file, and its pages by level and channel."""
     with ExitStack() as stack:
-        try:
+        with parsing(path, remedy=REMEDY, what="cannot be read"):
+            if not path.is_file():
+                raise StoreError("missing", where=path, remedy=REMEDY)
             tiff = stack.enter_context(tifffile.TiffFile(path))
             levels: list[list[Any]] = [
-                [None if page is None else page.aspage() for page in level.pages]
-                for level in tiff.series[0].levels
+                [page.aspage() for page in level.pages if page is not None] for level in tiff.series[0].levels
             ]
-        except (OSError, ValueError, IndexError, struct.error, tifffile.TiffFileError) as error:
-            raise StoreError(f"cannot be read ({error})", where=path, remedy=REMEDY) from error
-        first = levels[0][0]
-        fits = (first.imagewidth, first.imagelength) == size_px and first.is_tiled
+            pages = [page for level in levels for page in level]
+            fits = (levels[0][0].imagewidth, levels[0][0].imagelength) == size_px
+            # A tile is decoded whole: what it claims is what it takes of the memory.
+            fits &= all(page.is_tiled and max(page.tilewidth, page.tilelength) <= MOST_SIDE for page in pages)
+            fits &= all(page.dtype == np.float32 and page.samplesperpixel == 1 for page in pages)
         if not fits or any(len(level) != channels for level in levels):
             raise StoreError("does not agree with its summary", where=path, remedy=REMEDY)
         stack.pop_all()  # it stays open

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from dirl.errors import StoreError
 from dirl.features.h5 import ROWS_DIR
+from dirl.features.hdf5 import names_in, numbers, opened, strings
 from dirl.store.dataset import TileStore
 
 NEIGHBOURS = 8
@@ -87,22 +87,18 @@ def read_neighbours(path: Path, store: TileStore) -> Neighbours:
 
 def _read(file: Path) -> tuple[NDArray[np.float32], list[Key]]:
     """Features, and of each row the tile's id, or its slide and place where the file has no ids."""
-    try:
-        with h5py.File(file, "r") as held:
-            features = np.asarray(held["features"][:], np.float32)
-            if features.ndim == 3 and len(features) == 1:
-                features = features[0]
-            if features.ndim != 2 or not np.isfinite(features).all():
-                raise ValueError(f"features of shape {features.shape}, or not finite")
-            keys: list[Key]
-            if "tile_id" in held:
-                keys = [str(name) for name in held["tile_id"].asstr()[:]]
-            else:
-                coords = np.asarray(held["coords"][:]).reshape(-1, 2)
-                keys = [(file.stem, int(x), int(y)) for x, y in coords.tolist()]
-            if len(keys) != len(features):
-                raise ValueError(f"{len(features)} features of {len(keys)} tiles")
-            return features, keys
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"cannot be read ({' '.join(str(error).split())})"
-        raise StoreError(reason, where=file, remedy=REMEDY) from error
+    with opened(file, REMEDY, "cannot be read") as held:
+        features = numbers(held, "features").astype(np.float32)
+        if features.ndim == 3 and len(features) == 1:
+            features = features[0]
+        if features.ndim != 2 or not np.isfinite(features).all():
+            raise ValueError(f"features of shape {features.shape}, or not finite")
+        keys: list[Key]
+        if "tile_id" in names_in(held):
+            keys = [*strings(held, "tile_id").tolist()]
+        else:
+            coords = numbers(held, "coords").reshape(-1, 2)
+            keys = [(file.stem, int(x), int(y)) for x, y in coords.tolist()]
+        if len(keys) != len(features):
+            raise ValueError(f"{len(features)} features of {len(keys)} tiles")
+        return features, keys

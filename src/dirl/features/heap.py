@@ -1,0 +1,114 @@
+"""Strings of variable length in an HDF5 file, read in time that its size bounds.
+
+HDF5 keeps them in "global heap collections", and h5py's reader can loop for ever on a damaged one. The layout
+is that of the HDF5 file format specification 3.0, sections III.E and IV.A.
+"""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
+COLLECTION = struct.Struct("<4sB3xQ")  # signature, version, size of the whole
+OBJECT = struct.Struct("<HH4xQ")  # index, reference count, size of the data
+ALIGNED = 8
+LONGEST = 4096
+SAVE = "save it with a fixed length"
+
+Bytes = NDArray[np.uint8]
+Collection = dict[int, bytes]
+
+
+def read_strings(path: Path, dataset: h5py.Dataset) -> list[str]:
+    """Read a list of strings of variable length.
+
+    Parameters
+    ----------
+    path
+        The file that the array lies in.
+    dataset
+        An array of such strings, of shape (n,), whose data lie in this file.
+
+    Raises
+    ------
+    ValueError
+        If they are damaged, compressed, or in a file with a user block or short addresses.
+    """
+    file = dataset.file
+    if file.userblock_size or file.id.get_create_plist().get_sizes() != (8, 8):
+        raise ValueError(f"{dataset.name}: strings of variable length in an unusual file; {SAVE}")
+    data: Bytes = np.memmap(path, np.uint8, "r")
+    collections: dict[int, Collection] = {}
+    known: dict[tuple[int, int, int], str] = {}  # a slide's name stands behind every tile of it
+    found = []
+    for reference in _references(dataset, data).tolist():
+        if reference not in known:
+            known[reference] = _string(data, collections, *reference)
+        found.append(known[reference])
+    return found
+
+
+def _references(dataset: h5py.Dataset, data: Bytes) -> NDArray[np.void]:
+    """Where each string lies, shape (n,)."""
+    (count,) = dataset.shape
+    if dataset.chunks is None:
+        start = dataset.id.get_offset()
+        if start is None and count:
+            raise ValueError(f"{dataset.name}: strings of variable length in the header; {SAVE}")
+        return _between(data, start or 0, count * REFERENCE.itemsize).view(REFERENCE)
+    if dataset.id.get_create_plist().get_nfilters():
+        raise ValueError(f"{dataset.name}: compressed strings of variable length; {SAVE}")
+    (side,) = dataset.chunks
+    references = np.zeros(count, REFERENCE)
+
+    def take(chunk: Any) -> None:
+        values = _between(data, chunk.byte_offset, side * REFERENCE.itemsize).view(REFERENCE)
+        (first,) = chunk.chunk_offset
+        references[first : first + side] = values[: max(0, count - first)]
+
+    dataset.id.chunk_iter(take)
+    return references
+
+
+def _string(data: Bytes, collections: dict[int, Collection], length: int, address: int, index: int) -> str:
+    if length == 0:
+        return ""
+    if length > LONGEST:
+        raise ValueError(f"a name of {length} bytes")
+    if address not in collections:
+        collections[address] = _collection(data, address)
+        if sum(len(each) for held in collections.values() for each in held.values()) > len(data):
+            raise ValueError("heaps of strings that lie in each other")
+    held = collections[address].get(index, b"")
+    if len(held) < length:
+        raise ValueError(f"a string that its heap at byte {address} does not hold")
+    return held[:length].rstrip(b"\0").decode("utf-8")
+
+
+def _collection(data: Bytes, address: int) -> Collection:
+    """Objects of a heap collection by their index."""
+    signature, version, size = COLLECTION.unpack(_between(data, address, COLLECTION.size).tobytes())
+    if signature != b"GCOL" or version != 1:
+        raise ValueError(f"no heap of strings at byte {address}")
+    body = _between(data, address, size).tobytes()
+    found: Collection = {}
+    at = COLLECTION.size
+    while at + OBJECT.size <= size:
+        index, _, length = OBJECT.unpack_from(body, at)
+        if index == 0:  # what follows is free
+            break
+        if index in found or at + OBJECT.size + length > size:
+            raise ValueError(f"a damaged heap of strings at byte {address}")
+        found[index] = body[at + OBJECT.size : at + OBJECT.size + length]
+        at += OBJECT.size + -(-length // ALIGNED) * ALIGNED
+    return found
+
+
+def _between(data: Bytes, start: int, length: int) -> Bytes:
+    if start + length > len(data):
+        raise ValueError(f"bytes {start} to {start + length} of a file of {len(data)}")
+    return data[start : start + length]
