@@ -18,6 +18,7 @@ from dirl import synthetic
 from dirl.cells.export import cells_export
 from dirl.cells.frames import Frame, bounds_of, choose_frame
 from dirl.cells.named import load_segmenter
+from dirl.cells.report import cells_report
 from dirl.cells.segment import cells
 from dirl.config import CellsConfig, TileConfig
 from dirl.errors import ConfigError
@@ -98,6 +99,8 @@ def test_the_wrong_frame_is_warned_of(scanned, tmp_path):
     assert same(auto, taken(store, marked, "stated", "level0"))
     with pytest.warns(UserWarning, match=r"on tissue so, \d+% with frame=level0"):
         taken(store, marked, "wrong", "qupath")
+    cells_report(store, tmp_path / "report", segmenters=["wrong"], tiles=1, quiet=True)
+    assert "with frame=level0." in (tmp_path / "report" / "report.html").read_text()
     plain = write(tmp_path / "plain.geojson", boxes(labels, CORNER), False)
     with pytest.warns(UserWarning, match=r"on tissue so, \d+% with frame=qupath"):
         taken(store, plain, "shifted")

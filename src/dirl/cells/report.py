@@ -216,11 +216,14 @@ def _jpeg(picture: NDArray[np.uint8]) -> bytes:
 
 
 def _remarks(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Doubtful resolutions, and what was mended or left out when the user's own nuclei were read."""
+    """Doubtful resolutions and frames, and what was mended or left out of the user's own nuclei."""
     remarks = []
     for name, one in summaries.items():
         remarks += [f"{name}, {slide_id}: {why}." for slide_id, why in one["resolution_warnings"].items()]
         for slide_id, slide in one["slides"].items():
+            frame = slide.get("frame") or {"doubt": None}
+            if frame["doubt"]:
+                remarks.append(f"{name}, {slide_id}: {frame['taken']} was taken, but {frame['doubt']}.")
             notes = slide.get("notes", {})
             remarks += [f"{name}, {slide_id}: {count} {what}." for what, count in notes.items()]
     more = len(remarks) - NOTES

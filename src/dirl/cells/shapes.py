@@ -19,7 +19,7 @@ UNCLEAR = 0.1
 # Parts of one nucleus lie within this length, and with no wider gap between them.
 NUCLEUS_UM, GAP_UM = 30.0, 2.0
 # An outline around so many others, and so many times as large as their median, is no nucleus.
-MANY = 5
+MANY = 3
 
 
 def polygon(rings: Any) -> Any | None:
