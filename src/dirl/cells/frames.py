@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.errors import DirlError
+from dirl.errors import ConfigError, DirlError
 from dirl.slides.slide import Box, open_slide
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.dataset import TileStore
@@ -45,6 +45,19 @@ class Frame:
     def __str__(self) -> str:
         x, y = self.offset_px
         return f"frame {self.name} (offset {x:g}, {y:g})"
+
+
+def check_frame(frame: object, spec: str) -> None:
+    """Refuse an option of a segmenter, named by `spec`, that is none of `FRAMES`.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    if frame not in FRAMES:
+        remedy = f"choose {', '.join(FRAMES[:-1])} or {FRAMES[-1]}"
+        raise ConfigError("there is no such frame", where=f"segmenter {spec},frame={frame}", remedy=remedy)
 
 
 def bounds_of(record: SlideRecord) -> Box | None:

@@ -1,6 +1,5 @@
 """Nuclei as QuPath has them: ``geojson:DIR``, a file of objects for each slide or for each tile."""
 
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +10,25 @@ import shapely
 from numpy.typing import NDArray
 
 from dirl.card import digest
-from dirl.cells.frames import FRAMES, Frame, choose_frame
-from dirl.cells.objects import EXPORT, class_of, draw_nuclei, read_objects, stated_id
+from dirl.cells.frames import Frame, check_frame, choose_frame
+from dirl.cells.objects import class_of, draw_nuclei, objects_of, read_content, stated_id
 from dirl.cells.own_files import OwnNuclei, check_place, source_files
+from dirl.cells.placed import placed_nuclei
 from dirl.cells.polygons import Outlines, outlines
-from dirl.errors import ConfigError
+from dirl.cells.tool_json import tool_placed, tool_reader
 from dirl.slides.slide import Box
 from dirl.store.dataset import TileStore
 
 SUFFIXES = (".geojson", ".json")
 # Changes with what is read from the same file.
 RULES = 2
-# A median outside of these is no nucleus's: coordinates of another resolution, or other objects.
-NUCLEUS_UM2 = (8.0, 600.0)
 
 
 @dataclass(frozen=True)
 class GeoJSON:
     """QuPath objects in a folder, in files named as slides or tiles; see `dirl.cells.own_files.source_files`.
+
+    JSON of HoVer-Net and CellViT is known by its layout; see `dirl.cells.tool_json`.
 
     Which objects are nuclei: see `dirl.cells.objects.draw_nuclei`.
 
@@ -47,10 +47,7 @@ class GeoJSON:
 
     def __post_init__(self) -> None:
         check_place(self.place)
-        if self.frame not in FRAMES:
-            remedy = f"choose {', '.join(FRAMES[:-1])} or {FRAMES[-1]}"
-            where = f"segmenter geojson:{self.place},frame={self.frame}"
-            raise ConfigError("there is no such frame", where=where, remedy=remedy)
+        check_frame(self.frame, f"geojson:{self.place}")
 
     @property
     def digest(self) -> str:
@@ -67,7 +64,11 @@ class GeoJSON:
 
     def read_framed(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box) -> OwnNuclei:
         """Read a file of objects of a slide; see `dirl.cells.own_files.FramedSource`."""
-        objects = read_objects(file)
+        content = read_content(file)
+        if reader := tool_reader(content):
+            found = reader(content, file, size_px, mpp, None)
+            return tool_placed(found, file, size_px, mpp, bounds, self.frame)
+        objects = objects_of(content, file)
         drawn = draw_nuclei(objects, mpp, file)
         centres = shapely.get_coordinates(shapely.centroid(drawn.shapes)).reshape(-1, 2)
         frame = choose_frame(self.frame, objects.offset_px, objects.by_qupath, centres, size_px, bounds)
@@ -81,69 +82,6 @@ class GeoJSON:
             mpp,
             frame,
         )
-
-
-def placed_nuclei(
-    shapes: NDArray[Any],
-    ids: NDArray[np.int32],
-    classes: list[str | None],
-    notes: Mapping[str, int],
-    file: Path,
-    size_px: tuple[int, int],
-    mpp: float,
-    frame: Frame | None = None,
-) -> OwnNuclei:
-    """Make nuclei of outlines, those outside of the image left out and counted.
-
-    Parameters
-    ----------
-    shapes : ndarray of shape (n,)
-        Valid polygons and multipolygons with an area, in pixels of the image.
-    ids : ndarray of shape (n,)
-        Number of each.
-    classes
-        Name of each one's class, or None.
-    notes
-        What was left out so far, counted.
-    file
-        Named in errors.
-    size_px, mpp
-        Width and height of the image, and its resolution in µm/px.
-    frame
-        What the coordinates were taken in, where a file may have several.
-
-    Raises
-    ------
-    ConfigError
-        If there are outlines, and all lie outside, or their coordinates are µm.
-    """
-    lines = shapely.bounds(shapes).reshape(-1, 4)
-    outside = (lines[:, :2] >= size_px).any(1) | (lines[:, 2:] <= 0).any(1)
-    if len(shapes) and outside.all():
-        raise ConfigError(
-            f"all {len(shapes)} objects lie outside the image of {size_px[0]}×{size_px[1]} px"
-            + (f" in {frame}" if frame and any(frame.offset_px) else ""),
-            where=file,
-            remedy=f"coordinates are pixels of level 0, as they are when exported {EXPORT}",
-        )
-    if len(shapes):
-        _check_scale(shapes, size_px, mpp, file)
-    if outside.any():
-        notes = {**notes, "outside the image": int(outside.sum())}
-    inside = np.flatnonzero(~outside)
-    shapes, lines, ids = shapes[inside], lines[inside], ids[inside]
-    centres = shapely.get_coordinates(shapely.centroid(shapes)).reshape(-1, 2)
-    return OwnNuclei(
-        ids=ids,
-        x=centres[:, 0],
-        y=centres[:, 1],
-        area_px=shapely.area(shapes),
-        touches_border=(lines[:, :2] <= 0).any(1) | (lines[:, 2:] >= size_px).any(1),
-        classes=[classes[i] for i in inside.tolist()],
-        cut=outlines(ids, shapes).cut,
-        notes=notes,
-        frame=frame,
-    )
 
 
 def read_outlines(file: Path, mpp: float) -> Outlines:
@@ -161,7 +99,7 @@ def read_outlines(file: Path, mpp: float) -> Outlines:
     ConfigError
         If it cannot be read.
     """
-    objects = read_objects(file)
+    objects = objects_of(read_content(file), file)
     drawn = draw_nuclei(objects, mpp, file)
     frame = Frame("qupath", objects.offset_px or (0.0, 0.0), "stated")
     return outlines(_ids(drawn.properties), _moved(drawn.shapes, frame))
@@ -172,28 +110,6 @@ def _moved(shapes: NDArray[Any], frame: Frame) -> NDArray[Any]:
     if not any(frame.offset_px) or not len(shapes):
         return shapes
     return np.asarray(shapely.transform(shapes, lambda at: at + frame.offset_px))
-
-
-def _check_scale(shapes: NDArray[Any], size_px: tuple[int, int], mpp: float, file: Path) -> None:
-    """Tell coordinates in µm, or of another resolution, from those of level 0."""
-    area = float(np.median(shapely.area(shapes)))
-    least, most = NUCLEUS_UM2
-    if least <= area * mpp**2 <= most:
-        return
-    right, bottom = shapely.total_bounds(shapes)[2:]
-    in_um = right <= size_px[0] * mpp * 1.01 and bottom <= size_px[1] * mpp * 1.01
-    if mpp < 0.9 and in_um and least <= area <= most:
-        raise ConfigError(
-            f"coordinates look like µm: all objects lie in the first {right:.0f}×{bottom:.0f} of "
-            f"{size_px[0]}×{size_px[1]} px, and their median area would be {area * mpp**2:.2g} µm²",
-            where=file,
-            remedy=f"coordinates are pixels of level 0, so divide them by {mpp:g}, or export them {EXPORT}",
-        )
-    warnings.warn(
-        f"{file}: the median area is {area * mpp**2:.3g} µm², which no nucleus has — "
-        f"are the coordinates pixels of level 0, at {mpp:g} µm/px, and the objects nuclei?",
-        stacklevel=2,
-    )
 
 
 def _ids(properties: Iterable[Mapping[str, Any]]) -> NDArray[np.int32]:

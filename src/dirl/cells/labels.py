@@ -20,6 +20,7 @@ from dirl.boundary import parsing
 from dirl.card import digest
 from dirl.cells.map_checks import SAVE_IDS, check_instances
 from dirl.cells.own_files import Grid, OwnNuclei, check_place, classes_file, source_files
+from dirl.cells.tool_names import INSTANSEG
 from dirl.errors import ConfigError
 from dirl.slides.slide import SAME_MPP
 from dirl.store.dataset import TileStore
@@ -158,10 +159,12 @@ def _from_tiff(file: Path) -> NDArray[Any]:
         try:
             with tifffile.TiffFile(file) as tiff:
                 _check_size(tiff.series[0].shape, file)
-                return np.asarray(tiff.asarray())
+                labels = np.asarray(tiff.asarray())
         except ValueError:
             # Compressions that tifffile leaves to another package.
             return _from_image(file)
+    # InstanSeg's nuclei; the second plane holds the cells around them.
+    return labels[0] if len(labels) == 2 and file.stem.endswith(INSTANSEG) else labels
 
 
 def _from_image(file: Path) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dirl.cells.nuclei import Segmenter
@@ -13,6 +14,8 @@ from dirl.options import parse_options
 from dirl.plugins import names, resolve
 
 GROUP = "dirl.segmenters"
+# Networks whose own results can be read: NAME:PLACE, where PLACE is a folder or a JSON file, is the reader.
+RESULTS = {"cellvit": "cellvit-json", "hovernet": "hovernet-json"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,14 @@ def parse_segmenter(spec: str) -> SegmenterName:
     named, options = parse_options(spec)
     target, colon, argument = named.partition(":")
     if colon and target in names(GROUP):
+        if target in RESULTS and _is_result(Path(argument).expanduser()):
+            target = RESULTS[target]
         return SegmenterName(target, argument, options)
     return SegmenterName(named, None, options)
+
+
+def _is_result(place: Path) -> bool:
+    return place.is_dir() or place.suffix.lower() == ".json"
 
 
 def cells_name(config: CellsConfig) -> str:

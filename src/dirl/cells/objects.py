@@ -17,6 +17,7 @@ import shapely
 from numpy.typing import NDArray
 
 from dirl.boundary import parsing
+from dirl.cells.instanseg import around_nuclei
 from dirl.cells.shapes import around_many, mended, one_nucleus, polygon
 from dirl.errors import ConfigError
 from dirl.qupath import marked_offset
@@ -75,16 +76,27 @@ class Drawn:
     notes: Mapping[str, int]
 
 
-def read_objects(file: Path) -> Objects:
-    """Read a FeatureCollection, a list of features, one feature, or a bare geometry.
+def read_content(file: Path) -> Any:
+    """Parse a JSON file.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    with parsing(file, remedy=EXPORT, kind=ConfigError, what="cannot be read as GeoJSON"):
+        # InstanSeg ends a slide's list by a comma, which QuPath reads, and no JSON has.
+        return json.loads(re.sub(rb",\s*\]\s*$", b"]", file.read_bytes()))
+
+
+def objects_of(content: Any, file: Path) -> Objects:
+    """Take a FeatureCollection, a list of features, one feature, or a bare geometry apart.
 
     Raises
     ------
     ConfigError
         If it is none of these.
     """
-    with parsing(file, remedy=EXPORT, kind=ConfigError, what="cannot be read as GeoJSON"):
-        content = json.loads(file.read_bytes())
     whole = content if isinstance(content, dict) else {}
     entries = content
     if whole.get("type") == "FeatureCollection" or isinstance(whole.get("features"), list):
@@ -221,6 +233,8 @@ def _nuclei(objects: Objects) -> tuple[list[Feature], Counter[str]]:
     kinds = [kind_of(feature) for feature in objects.features]
     wanted = NUCLEI if not set(NUCLEI).isdisjoint(kinds) else ("annotation",)
     chosen = [feature for feature, kind in zip(objects.features, kinds, strict=True) if kind in wanted]
+    cells = around_nuclei([class_of(properties_of(feature)) for feature in chosen])
+    chosen = [feature for feature, cell in zip(chosen, cells, strict=True) if not cell]
     whole = kinds.count("cell") - sum(bool(_nucleus(feature)) for feature in chosen)
     notes = Counter(
         {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dirl.card import digest
 from dirl.cells.frames import Frame
+from dirl.cells.tool_names import tool_names
 from dirl.errors import ConfigError
 from dirl.slides.slide import Box
 from dirl.slides.tiling import key
@@ -18,6 +19,7 @@ from dirl.store.dataset import TileStore
 
 # Labels may lie beside the images that they belong to, under this ending.
 BESIDE = ".labels"
+TYPE_INFO = "type_info.json"
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ def source_files(
     A name is a file's without its suffix and without ``.labels``. The slide's is its slide_id; a tile's is
     its tile_id, of a ready-made one the name of its file. Where tiles of several classes have the same name,
     the folder that a file lies in must have the class's. A `place` that is a file belongs to the only slide
-    of a store.
+    of a store. Where nothing has the very name, files count that tools name after it; see
+    `dirl.cells.tool_names`.
 
     Raises
     ------
@@ -153,13 +156,16 @@ def source_files(
             remedy="name a folder with a file for each slide, or for each tile, called as they are",
         )
     found = _by_name(place, tuple(suffixes))
-    if record.kind == "slide" and key(slide_id) in found:
-        return {None: _only(found[key(slide_id)], slide_id)}
+    of_tools = _by_tool(place, tuple(suffixes))
+    if record.kind == "slide":
+        own = found.get(key(slide_id)) or _of_tool(of_tools, tiles, slide_id)
+        if own:
+            return {None: _only(own, slide_id)}
     tile_ids = tiles.index["tile_id"].take(np.flatnonzero(tiles.slide_ids == slide_id)).to_pylist()
     files: dict[str | None, Path] = {}
     for tile_id in tile_ids:
         folder, _, name = tile_id.rpartition("/")
-        named = found.get(key(name), ())
+        named = found.get(key(name)) or of_tools.get(key(name), ())
         here = [file for file in named if key(file.parent.name) == folder] if len(named) > 1 else named
         if here:
             files[tile_id] = _only(here, tile_id)
@@ -199,12 +205,17 @@ def check_place(argument: str) -> Path:
 
 
 def fingerprint(files: Mapping[str | None, Path]) -> str:
-    """Digest of which files there are and what they hold, with what lies beside them under the same name."""
+    """Digest of which files there are and what they hold, with the files that name their classes."""
     content = {}
     for name, file in files.items():
-        beside = classes_file(file)
-        content[str(name)] = [digest(file), digest(beside) if beside.is_file() else None]
+        beside = [classes_file(file), *type_files(file)]
+        content[str(name)] = [digest(file), *(digest(one) if one.is_file() else None for one in beside)]
     return digest(content)
+
+
+def type_files(file: Path) -> tuple[Path, Path]:
+    """Where HoVer-Net's types may be named: ``type_info.json`` in the file's folder, or in the one above."""
+    return file.parent / TYPE_INFO, file.parent.parent / TYPE_INFO
 
 
 def classes_file(file: Path) -> Path:
@@ -215,17 +226,36 @@ def classes_file(file: Path) -> Path:
 def forget_listings() -> None:
     """List folders anew: within a run of a command each is listed once, however many slides there are."""
     _by_name.cache_clear()
+    _by_tool.cache_clear()
 
 
 @lru_cache(maxsize=8)
 def _by_name(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
-    files = sorted(f for f in place.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
-    files = [file for file in files if not any(part[0] == "." for part in file.relative_to(place).parts)]
+    files = _listed(place, suffixes)
     beside = [file for file in files if file.stem.endswith(BESIDE)]
     found: dict[str, tuple[Path, ...]] = {}
     for file in beside or files:
         found[key(_name(file))] = (*found.get(key(_name(file)), ()), file)
     return found
+
+
+@lru_cache(maxsize=8)
+def _by_tool(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
+    return {key(name): files for name, files in tool_names(_listed(place, suffixes)).items()}
+
+
+def _listed(place: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    files = sorted(f for f in place.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
+    return [file for file in files if not any(part[0] == "." for part in file.relative_to(place).parts)]
+
+
+def _of_tool(of_tools: Mapping[str, tuple[Path, ...]], tiles: TileStore, slide_id: str) -> tuple[Path, ...]:
+    """Files of tools for a slide, by its name, or by the part before a dot that no other slide has."""
+    starts = {name: record.path.name.partition(".")[0] for name, record in tiles.slides.items()}
+    start = starts.pop(slide_id)
+    found = of_tools.get(key(slide_id)) or (of_tools.get(key(start)) if start not in starts.values() else ())
+    others = {key(name) for name in tiles.slides}
+    return tuple(file for file in found or () if key(_name(file)) not in others)
 
 
 def _name(file: Path) -> str:

@@ -15,7 +15,7 @@ def cells(
         typer.Option(
             help="Who finds the nuclei: NAME[,key=value…], as in hovernet,weights=FILE, or "
             "package.module:attribute; or your own: labels:DIR[,mpp=UM], "
-            "geojson:DIR[,frame=auto|qupath|level0]. "
+            "geojson:DIR[,frame=auto|qupath|level0], hovernet-json:DIR, cellvit-json:DIR. "
             "`dirl doctor` lists the names."
         ),
     ] = "hematoxylin",
