@@ -1,5 +1,6 @@
 """`NAME[,key=value…]`: how encoders and segmenters are named."""
 
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,13 +21,25 @@ def parse_options(spec: str) -> tuple[str, dict[str, Any]]:
     """
     name, *items = spec.split(",")
     options: dict[str, Any] = {}
-    for item in items:
+    while items:
+        item = _with_commas(items)
         key, equals, value = (part.strip() for part in item.partition("="))
         if not (key and equals and value):
-            remedy = "write for example weights=FILE; a path may hold no comma"
+            remedy = "write for example weights=FILE"
             raise ConfigError(f"option {item!r} is not of the form key=value", where=spec, remedy=remedy)
         options[key] = value if key == TEXT else _value(value)
     return name, options
+
+
+def _with_commas(items: list[str]) -> str:
+    """Take the first item, with those behind it that are the rest of a file's name, off the list."""
+    for end in range(len(items), 1, -1):
+        joined = ",".join(items[:end])
+        key, _, value = joined.partition("=")
+        if key.strip() == TEXT and Path(value.strip()).is_file():
+            del items[:end]
+            return joined
+    return items.pop(0)
 
 
 def _value(text: str) -> Any:

@@ -1,5 +1,6 @@
 """From what a user names to an encoder that is ready to look at tiles."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from dirl.encoders.adapt import adapt
+from dirl.encoders.contained import take_encoder
 from dirl.encoders.create import create, fetch, parse_timm, read_folder, weights_in
-from dirl.encoders.huggingface import read_hf
-from dirl.encoders.weights import load_weights, weights_digest
+from dirl.encoders.huggingface import NAMES, from_hf, read_hf
+from dirl.encoders.load import load_weights
+from dirl.encoders.weights import check_finite, weights_digest
 from dirl.errors import EncoderError
 
 SUPPORTED = "a run's directory, timm:NAME[,weights=FILE] (weights=random: untrained), hf:NAME_OR_DIR"
@@ -101,7 +104,7 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
         If an option is not of the form key=value.
     EncoderError
         If there is no such model or run, if it is not a vision transformer, or if its weights cannot be
-        had or do not fit.
+        had, do not fit or are not finite.
     """
     scheme, colon, rest = spec.partition(":")
     if colon and scheme == "timm":
@@ -218,12 +221,15 @@ def _load_hf(spec: str, rest: str) -> LoadedEncoder:
     found = read_hf(name, weights=not comma)
     model = create(found.architecture, found.arguments, seed=0)
     if not comma:
-        fitted = adapt(found.state, model, spec)
-        if fitted.missing or fitted.unexpected:
-            lacking = [*fitted.missing, *fitted.unexpected]
-            reason = f"its weights are not those of its config ({len(lacking)} names, such as {lacking[0]})"
-            raise EncoderError(reason, where=spec, remedy="name a ViT or DINOv2 model")
-        model.load_state_dict(fitted.state)
+        taken = take_encoder(
+            found.weights,
+            [*model.state_dict(), *NAMES],
+            lambda weights: adapt(from_hf(weights), model, spec),
+            spec,
+        )
+        model.load_state_dict(taken.fitted.state)
+        if said := taken.describe():
+            print(f"{spec}: {said}", file=sys.stderr)
     normalisation = {"mean": found.mean, "std": found.std, "input_size": (3, found.side, found.side)}
     short = Path(name).name + (" (random)" if comma else "")
     loaded = _loaded(short, spec, model, found.architecture, found.arguments, normalisation, None)
@@ -247,6 +253,7 @@ def _loaded(
     if getattr(model, "global_pool", None) == "":
         reason = "it returns tokens and no embedding (global_pool is empty)"
         raise EncoderError(reason, where=spec, remedy="add ,global_pool=token or ,global_pool=avg")
+    check_finite(model.state_dict(), spec)
     any_size = bool(getattr(model, "dynamic_img_size", False))
     side = int((getattr(model.patch_embed, "img_size", None) or normalisation["input_size"])[-1])
     return LoadedEncoder(

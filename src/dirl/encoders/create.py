@@ -1,7 +1,8 @@
 """timm models by name and options, by a folder's config, or from the hub."""
 
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import timm
 import torch
 from timm import layers
 
+from dirl.boundary import parsing
 from dirl.errors import EncoderError, first_line
 from dirl.files import read_json
 from dirl.hub import fetching
@@ -77,15 +79,28 @@ def read_folder(folder: Path) -> TimmFolder:
         If it is not there or not timm's.
     """
     path = folder / "config.json"
-    try:
+    with parsing(path, remedy="name a folder of timm's layout", kind=EncoderError):
         config = read_json(path)
-        normalisation = config["pretrained_cfg"]
-        missing = {"mean", "std", "input_size"} - set(normalisation)
-        if missing:
-            raise KeyError(*missing)
-        return TimmFolder(config["architecture"], {**(config.get("model_args") or {})}, normalisation)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise EncoderError(f"damaged ({error!r})", where=path) from None
+        given = config["pretrained_cfg"]
+        normalisation = {name: channels(given[name]) for name in ("mean", "std")}
+        normalisation["input_size"] = tuple(int(side) for side in given["input_size"])
+        return TimmFolder(
+            str(config["architecture"]), {**(config.get("model_args") or {})}, {**given, **normalisation}
+        )
+
+
+def channels(values: Sequence[Any]) -> tuple[float, ...]:
+    """Read one finite number for each of three channels.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are others.
+    """
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"not three numbers: {values}")
+    return numbers
 
 
 def weights_in(folder: Path) -> Path:

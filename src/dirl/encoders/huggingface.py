@@ -14,11 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dirl.boundary import parsing
+from dirl.encoders.create import channels
 from dirl.encoders.weights import read_weights
 from dirl.errors import EncoderError
 from dirl.files import read_json
 from dirl.hub import fetching
 
+PREPROCESSOR = "preprocessor_config.json"
 KINDS = ("vit", "dinov2", "dinov2_with_registers")
 STEM = {
     "cls_token": "embeddings.cls_token",
@@ -47,18 +50,20 @@ VIT = {
 SWIGLU = {"mlp.fc1": "mlp.weights_in", "mlp.fc2": "mlp.weights_out"}
 QKV = ("query", "key", "value")
 BLOCK = re.compile(r"(?:encoder\.layer|blocks)\.(\d+)\.(.+)")
+# By which an encoder is found in a file, however it names its blocks.
+NAMES = tuple(f"{name}{leaf}" for name in STEM.values() for leaf in ("", ".weight", ".bias"))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True)
 class HfModel:
-    """A Hugging Face model's weights by timm's names, and the timm model that they are of.
+    """A Hugging Face model's weights, and the timm model that they are of.
 
     Attributes
     ----------
-    state
-        Weights by timm's names; heads that are no part of the encoder are left out.
+    weights
+        As the file names them; `from_hf` renames them.
     architecture, arguments
         For ``timm.create_model``; the architecture says whether its MLP is SwiGLU, the arguments all else.
     side
@@ -67,7 +72,7 @@ class HfModel:
         What images in 0..1 are normalised with.
     """
 
-    state: dict[str, Tensor]
+    weights: dict[str, Tensor]
     architecture: str
     arguments: dict[str, Any]
     side: int
@@ -131,7 +136,7 @@ def read_hf(name: str, *, weights: bool = True) -> HfModel:
     name
         A folder with ``config.json`` and ``model.safetensors``, or ``owner/name`` on the hub.
     weights
-        Without them only its config is read, and the state is empty.
+        Without them only its config is read.
 
     Raises
     ------
@@ -139,18 +144,15 @@ def read_hf(name: str, *, weights: bool = True) -> HfModel:
         If it cannot be had, or is no ViT or DINOv2.
     """
     where = f"hf:{name}"
-    try:
-        config = read_json(_file(name, "config.json"))
+    file, remedy = _file(name, "config.json"), "name a folder that save_pretrained wrote"
+    with parsing(where, remedy=remedy, kind=EncoderError, what="its config.json cannot be read"):
+        config = read_json(file)
         arguments = _arguments(config, where)
-        normalisation = _normalisation(name, config["model_type"])
         side = int(config["image_size"])
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise EncoderError(f"its config.json cannot be read ({error!r})", where=where) from error
-    state = from_hf(read_weights(_file(name, "model.safetensors"))) if weights else {}
-    drop = ("pooler.", "classifier.", "mask_token", "decoder.")
-    kept = {key: value for key, value in state.items() if not key.startswith(drop)}
+    normalisation = _normalisation(name, config["model_type"])
+    held = read_weights(_file(name, "model.safetensors")) if weights else {}
     architecture = "vit_giant_patch14_dinov2" if config.get("use_swiglu_ffn") else "vit_small_patch16_224"
-    return HfModel(kept, architecture, arguments, side, *normalisation)
+    return HfModel(held, architecture, arguments, side, *normalisation)
 
 
 def _arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -183,18 +185,12 @@ def _arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _normalisation(name: str, kind: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    try:
-        found = read_json(_file(name, "preprocessor_config.json"))
-        return tuple(found["image_mean"]), tuple(found["image_std"])
-    except EncoderError as error:
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-        # The hub says that there is none; without a connection nobody knows.
-        none = isinstance(error.__cause__, EntryNotFoundError)
-        if not Path(name).is_dir() and (not none or isinstance(error.__cause__, LocalEntryNotFoundError)):
-            raise
-    except KeyError:
-        pass
+    file = _preprocessor(name)
+    if file is not None:
+        with parsing(file, remedy="mend or remove it", kind=EncoderError):
+            found = read_json(file)
+            if "image_mean" in found and "image_std" in found:
+                return channels(found["image_mean"]), channels(found["image_std"])
     mean, std = HALF if kind == "vit" else IMAGENET
     warnings.warn(
         f"hf:{name}: no preprocessor_config.json with image_mean and image_std; normalised as most models of "
@@ -202,6 +198,22 @@ def _normalisation(name: str, kind: str) -> tuple[tuple[float, ...], tuple[float
         stacklevel=2,
     )
     return mean, std
+
+
+def _preprocessor(name: str) -> Path | None:
+    """Return the file that has the normalisation; None where there is none."""
+    if Path(name).is_dir() and not (Path(name) / PREPROCESSOR).is_file():
+        return None
+    try:
+        return _file(name, PREPROCESSOR)
+    except EncoderError as error:
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        # The hub says that there is none; without a connection nobody knows.
+        none = isinstance(error.__cause__, EntryNotFoundError)
+        if not none or isinstance(error.__cause__, LocalEntryNotFoundError):
+            raise
+        return None
 
 
 def _file(name: str, file: str) -> Path:

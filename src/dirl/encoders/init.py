@@ -1,15 +1,21 @@
 """Starting weights for an encoder, from wherever there are some."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from dirl.encoders.adapt import Fitted, adapt
 from dirl.encoders.checkpoint import load_encoder
-from dirl.encoders.huggingface import from_hf
+from dirl.encoders.contained import take_encoder
+from dirl.encoders.huggingface import NAMES, from_hf
 from dirl.encoders.vit import ViT
-from dirl.encoders.weights import read_weights
+from dirl.encoders.weights import check_finite, read_weights
 from dirl.errors import EncoderError
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -48,21 +54,27 @@ def initialise(encoder: ViT, spec: str) -> InitReport:
         Its ``vit`` takes the weights.
     spec
         A run's directory; ``timm:NAME``, from its hub, or ``timm:NAME,weights=FILE``; ``hf:NAME_OR_DIR``;
-        or a .safetensors file with timm's, DINOv2's or transformers' names.
+        or a file (safetensors, or a torch checkpoint) with timm's, DINOv2's or transformers' names, in
+        whatever wrapper: see `dirl.encoders.contained.take_encoder`.
 
     Raises
     ------
     EncoderError
-        If the weights cannot be had, or are of another width, depth, MLP or number of heads.
+        If the weights cannot be had, are not finite, or are of another width, depth, MLP or number of heads.
     """
     path = Path(spec)
-    if path.suffix == ".safetensors" and not spec.startswith(("timm:", "hf:")):
-        if not path.is_file():
-            raise EncoderError("no such file", where=spec, remedy="name a .safetensors file")
-        state = from_hf(read_weights(path))
-        if "register_tokens" in state:
-            state["reg_token"] = state.pop("register_tokens")
-        return _load(encoder, adapt(state, encoder.vit, spec))
+    if not spec.startswith(("timm:", "hf:")) and (path.suffix in SUFFIXES or path.is_file()):
+        taken = take_encoder(
+            read_weights(path),
+            [*encoder.vit.state_dict(), "register_tokens", *NAMES],
+            lambda weights: adapt(_renamed(weights), encoder.vit, spec),
+            spec,
+            partial=True,
+        )
+        check_finite(taken.fitted.state, spec)
+        if said := taken.describe():
+            print(f"{spec}: {said}", file=sys.stderr)
+        return _load(encoder, taken.fitted)
     source = load_encoder(spec)
     model: Any = source.model
     if not hasattr(model, "no_embed_class") or not hasattr(model, "blocks"):
@@ -76,6 +88,13 @@ def initialise(encoder: ViT, spec: str) -> InitReport:
         heads=model.blocks[0].attn.num_heads,
     )
     return _load(encoder, fitted, (source.mean, source.std))
+
+
+def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    state = from_hf(weights)
+    if "register_tokens" in state:
+        state["reg_token"] = state.pop("register_tokens")
+    return state
 
 
 def _load(

@@ -1,70 +1,74 @@
-"""A file's weights into a model: all of them, or an error."""
+"""A file's weights by name, read without running what the file holds."""
 
 import hashlib
-import sys
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
-from dirl.errors import EncoderError, first_line
+from dirl.boundary import parsing
+from dirl.errors import EncoderError
+
+HEAD_BYTES = 1024
+DEEPEST = 16
+PLAIN = (
+    "if you trust the file, open it with torch.load(FILE, weights_only=False), and save model.state_dict(), "
+    "or the dictionary without that object, with torch.save; or use safetensors"
+)
+REMEDY = "name a .safetensors file, or a torch checkpoint that holds only weights"
 
 
-def load_weights(model: Any, path: Path) -> None:
-    """Load a file's weights into a timm model, all of them or none.
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors that a file holds.
 
-    timm's own filter of the architecture renames the keys of foreign checkpoints and resamples position
-    embeddings; only the classifier's weights may be left over.
+    Returns
+    -------
+    dict
+        By name; what lies in nested dictionaries has their keys before its name, as in
+        ``teacher.backbone.cls_token``.
 
     Raises
     ------
     EncoderError
-        If the file is not there, cannot be read as weights, or does not fit.
+        If there is no such file, or it cannot be read as weights; a Git-LFS pointer, an HTML page and a
+        pickle of other than tensors are named as such.
     """
     if not path.is_file():
         raise EncoderError("no such file", where=path, remedy="name a .safetensors or torch checkpoint")
-    state = read_weights(path)
-    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    try:
-        fitted = convert(state, model) if convert else state
-        report = model.load_state_dict(fitted, strict=False)
-    except Exception as error:  # a filter meets whatever a stranger's file holds
-        raise EncoderError(f"does not fit the model ({first_line(error)})", where=path) from error
-    head = model.pretrained_cfg.get("classifier") or ()
-    heads = ("head.", *(f"{part}." for part in ((head,) if isinstance(head, str) else head)))
-    surplus = [key for key in report.unexpected_keys if not key.startswith(heads)]
-    if report.missing_keys or surplus:
-        reason = f"does not fit the model: {len(report.missing_keys)} weights missing, {len(surplus)} unknown"
-        example = [*report.missing_keys, *surplus][0]
-        raise EncoderError(f"{reason} (such as {example})", where=path, remedy="name the file of this model")
+    with parsing(path, remedy=REMEDY, kind=EncoderError, what="cannot be read as weights"):
+        with path.open("rb") as handle:
+            head = handle.read(HEAD_BYTES)
+        if path.stat().st_size == 0:
+            raise EncoderError("the file is empty", where=path, remedy="fetch it again")
+        _refuse_text(head, path)
+        zipped = head.startswith(b"PK")
+        held = load_file(path) if _is_safetensors(head, path) and not zipped else _load_torch(path)
+    found = dict(_tensors(held, "", 0))
+    if not found:
+        raise EncoderError("holds no weights", where=path, remedy=REMEDY)
+    return found
 
 
-def read_weights(path: Path) -> dict[str, Any]:
-    """Read the weights that a file holds, by name, without running what it holds.
+def check_finite(state: Mapping[str, Tensor], where: object) -> None:
+    """Refuse weights that are not finite.
 
     Raises
     ------
     EncoderError
-        If it cannot be read as weights.
+        With the name of the first.
     """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = f"cannot be read as weights ({first_line(error)})"
-        remedy = "a .safetensors file, or a torch checkpoint that holds only weights"
-        raise EncoderError(reason, where=path, remedy=remedy) from error
-    for key in ("state_dict", "model", "teacher"):
-        if isinstance(held, dict) and isinstance(held.get(key), dict):
-            held = held[key]
-    if not isinstance(held, dict):
-        raise EncoderError("holds no weights", where=path, remedy="name a dictionary of weights")
-    return {key.removeprefix("module.").removeprefix("backbone."): value for key, value in held.items()}
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise EncoderError(
+                f"weights that are not finite, first {name}",
+                where=where,
+                remedy="its weights are damaged: take another copy, or an earlier checkpoint",
+            )
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -74,3 +78,40 @@ def weights_digest(model: nn.Module) -> str:
         total.update(key.encode())
         total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return total.hexdigest()[:16]
+
+
+def _is_safetensors(head: bytes, path: Path) -> bool:
+    """Whether a file begins as safetensors do, or is called so."""
+    length = int.from_bytes(head[:8], "little")
+    return path.suffix == ".safetensors" or (head[8:9] == b"{" and length < path.stat().st_size)
+
+
+def _refuse_text(head: bytes, path: Path) -> None:
+    text = head.lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
+        reason = "a Git-LFS pointer, not the weights themselves"
+        raise EncoderError(reason, where=path, remedy="run `git lfs pull` there, or download the file")
+    if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        remedy = "download the file itself; the page may ask for a login"
+        raise EncoderError("a web page (HTML), not weights", where=path, remedy=remedy)
+
+
+def _load_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        named = re.search(r"(?:GLOBAL|class) ([\w.]+\.[\w.]+)", str(error))
+        if named is None:  # torch's own text advises to read it without the check
+            reason = "cannot be read as weights (no torch checkpoint, or a damaged one)"
+            raise EncoderError(reason, where=path, remedy=REMEDY) from error
+        reason = f"holds an object of type {named[1]}, which is not read, since a pickle may run code"
+        raise EncoderError(reason, where=path, remedy=PLAIN) from error
+
+
+def _tensors(held: Any, name: str, depth: int) -> list[tuple[str, Tensor]]:
+    if isinstance(held, Tensor):
+        return [(name, held)]
+    if not isinstance(held, Mapping) or depth > DEEPEST:
+        return []
+    ahead = f"{name}." if name else ""
+    return [each for key, value in held.items() for each in _tensors(value, f"{ahead}{key}", depth + 1)]
