@@ -1,6 +1,7 @@
 """A whole map against the darkness of the slide itself, opened again with OpenSlide and tifffile."""
 
 import json
+import uuid
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from dirl.card import read_card
 from dirl.config import MapConfig
 from dirl.errors import ConfigError, EncoderError, SlideError, StoreError
 from dirl.maps.run import map_slide
+from dirl.maps.tiffs import _identifier
 from dirl.owner import content
 from dirl.slides.slide import open_slide, read
 
@@ -317,3 +319,26 @@ def test_aligned_on_a_real_slide_to_within_a_token(data_dir, tmp_path, name):
     assert sorted(found.values())[-2] < found[0, 0] - 0.05
     with openslide.OpenSlide(made.path / "attention.tif") as opened:
         assert opened.level_dimensions == ((138, 185), (69, 93), (35, 47))
+
+
+def test_the_same_map_has_the_same_bytes_and_names_no_machine(made, planted, tmp_path):
+    """Made again from a copy elsewhere: nothing in the TIFFs tells when, where or on which machine."""
+    slide = tmp_path / "elsewhere" / planted.path.name
+    slide.parent.mkdir()
+    slide.write_bytes(planted.path.read_bytes())
+    config = MapConfig(size_px=128, heads="each", within="softmax")
+    again = map_slide(darkness_encoder(), slide, tmp_path / "again", config, batch=7, quiet=True)
+    for file in sorted(made.path.glob("*.tif")):
+        assert (again.path / file.name).read_bytes() == file.read_bytes(), file.name
+        assert str(planted.path.parent).encode() not in file.read_bytes()
+    with tifffile.TiffFile(made.path / "attention.ome.tif") as opened:
+        named = uuid.UUID(tifffile.xml2dict(opened.ome_metadata)["OME"]["UUID"])
+    assert named.version == 5  # of content; version 1 holds the time and the network card
+
+
+def test_another_map_has_another_identifier():
+    values = np.zeros((1, 2, 2), np.float32)
+    same = _identifier(values, ["mean of heads"], {"block": 1})
+    assert same == _identifier(values.copy(), ["mean of heads"], {"block": 1})
+    assert same != _identifier(values + 1, ["mean of heads"], {"block": 1})
+    assert same != _identifier(values, ["mean of heads"], {"block": 2})

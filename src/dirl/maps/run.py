@@ -157,9 +157,7 @@ def _make(
             advance()
         channels = [_describe(levels[0][i], name, i, reader.config) for i, name in enumerate(names)]
         summary = _summary(plan, inputs, channels, int(np.isfinite(levels[0][0]).sum()))
-        about = {
-            key: summary[key] for key in ("slide", "encoder", "block", "within", "between", "unit", "map")
-        }
+        about = _about(summary)
         write_floats(out / FLOATS, levels, grid, names, about)
         advance()
         for i, channel in enumerate(channels):
@@ -175,6 +173,15 @@ def _make(
     _draw(plan, out, levels, regions, summary)
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _about(summary: dict[str, Any]) -> dict[str, Any]:
+    """What the TIFFs say of themselves: no path of this machine, since they are passed on."""
+    kept = ("slide", "encoder", "block", "within", "between", "unit", "map")
+    about = {key: summary[key] for key in kept}
+    for section, path in (("slide", "path"), ("encoder", "spec")):
+        about[section] = {key: value for key, value in summary[section].items() if key != path}
+    return about
 
 
 def _weights(plan: Plan, mass: Floats) -> NDArray[np.floating]:

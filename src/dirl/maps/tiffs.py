@@ -4,7 +4,9 @@ OpenSlide refuses floats, sees one level of an OME pyramid, and reads grey with 
 flat, as RGBA whose red, green and blue are equal: the value. Colour is the viewer's choice.
 """
 
+import hashlib
 import json
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from dirl.maps.grid import MapGrid
 Floats = NDArray[np.float32]
 
 TILE_PX = 256
+NAMESPACE = uuid.UUID("0c7f3f0e-52f1-4f8e-9a44-6f1f3a3b7d52")
 
 
 def write_floats(
@@ -44,6 +47,7 @@ def write_floats(
     units = {f"Position{axis}Unit": ["µm"] * planes for axis in "XY"}
     metadata = {
         "axes": "CYX",
+        "UUID": str(_identifier(levels[0], names, about)),
         "Name": path.name.removesuffix(".ome.tif"),
         "Description": json.dumps(about, ensure_ascii=False),
         "Channel": {"Name": list(names)},
@@ -97,6 +101,14 @@ def write_bytes(
                 metadata=None,
                 **_resolution(grid, 2**number),
             )
+
+
+def _identifier(level: Floats, names: Sequence[str], about: Mapping[str, Any]) -> uuid.UUID:
+    """Derive the file's identifier from its content; tifffile's own holds the time and a network address."""
+    made = hashlib.sha256(json.dumps([list(names), about], sort_keys=True).encode())
+    for channel in level:
+        made.update(np.ascontiguousarray(channel).tobytes())
+    return uuid.uuid5(NAMESPACE, made.hexdigest())
 
 
 def _rgba_tiles(level: Floats, high: float) -> Iterator[NDArray[np.uint8]]:
