@@ -5,8 +5,9 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from dirl.audit.table import MEASURES, PRIMARY
+from dirl.audit.table import MEASURES
 from dirl.audit.tiles import REGIONS
+from dirl.audit.titles import PRIMARY
 from dirl.audit.verdict import excludes_zero
 
 ENDS = {"": "value", "_low": "low", "_high": "high"}

@@ -16,8 +16,9 @@ from dirl.audit.gate import gate_tiles, gates
 from dirl.audit.leaderboard import leaderboard, to_csv
 from dirl.audit.pictures import draw, draw_marks
 from dirl.audit.summary import KINDS, Measured, compare, describe, examples
-from dirl.audit.table import PRIMARY, SCHEMA, measure, to_arrow
+from dirl.audit.table import SCHEMA, measure, to_arrow
 from dirl.audit.tiles import AuditTiles, TileBatch, batch_weights, draw_tiles, token_coverage
+from dirl.audit.titles import PRIMARY
 from dirl.audit.verdict import judge
 from dirl.card import claim, finish, new_card
 from dirl.config import AuditConfig

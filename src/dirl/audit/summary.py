@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.audit.table import ATTENTION, COLUMNS, MEASURES, PRIMARY
+from dirl.audit.table import ATTENTION, COLUMNS, MEASURES
 from dirl.audit.tiles import REGIONS
+from dirl.audit.titles import PRIMARY
 from dirl.intervals import Units, interval, means, ratios
 
 Floats = NDArray[np.floating]

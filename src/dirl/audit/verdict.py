@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dirl.audit.table import PRIMARY
+from dirl.audit.titles import PRIMARY
 
 NEARLY_UNIFORM = 0.97
 COARSE_UM = 8.0

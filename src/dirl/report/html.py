@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from dirl.audit.table import PRIMARY, TITLES
+from dirl.audit.titles import PRIMARY, TITLES
 from dirl.card import Card
 
 # In the summary's table, in this order; the others stand in the table of all measures.

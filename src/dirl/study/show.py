@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from dirl.audit.table import PRIMARY
+from dirl.audit.titles import PRIMARY
 from dirl.report.html import number, signed
 from dirl.study.run import StudyResult
 from dirl.study.summary import TITLES

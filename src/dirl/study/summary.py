@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dirl.audit.table import PRIMARY
+from dirl.audit.titles import PRIMARY
 from dirl.config import RobustConfig
 from dirl.study.matrix import StudyConfig
 from dirl.study.stats import SEEDS_OF_A_CLAIM, holm, paired

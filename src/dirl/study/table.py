@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dirl.audit.table import PRIMARY
+from dirl.audit.titles import PRIMARY
 from dirl.report.html import number, signed
 from dirl.study.summary import COMPARED, TITLES
 from dirl.study.verdict import Contrast, judge

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dirl.audit.table import PRIMARY
+from dirl.audit.titles import PRIMARY
 from dirl.audit.verdict import NEARLY_UNIFORM
 from dirl.report.html import signed
 from dirl.study.summary import TITLES

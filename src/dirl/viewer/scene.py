@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.audit.titles import PRIMARY, TITLES
 from dirl.errors import ConfigError, StoreError
 from dirl.slides.dicom import first_dicom
 from dirl.store.dataset import CellStore, TileStore
@@ -274,8 +275,6 @@ def _needed(store: TileStore | None, option: str) -> TileStore:
 
 
 def _describe_audit(audit: AuditMeasures) -> dict[str, Any]:
-    from dirl.audit.table import PRIMARY, TITLES
-
     there = [name for name in TITLES if name in audit.columns and name != "head_diversity"]
     measures = [{"name": name, "title": TITLES[name]} for name in there]
     return {"encoders": audit.encoders, "measures": measures, "primary": PRIMARY}
