@@ -1,6 +1,9 @@
 """Fixtures that several test files share."""
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +19,49 @@ from dirl.store.cells import cells_dir, merge_cells, write_cells
 # No test may fail because the machine is busy.
 hypothesis.settings.register_profile("dirl", deadline=None)
 hypothesis.settings.load_profile("dirl")
+
+# Seconds that a test may take on the slowest machine; a slow one. Then it fails, wherever it waits.
+LONGEST_S, LONGEST_SLOW_S = 900, 7200
+AGAIN_S = 5  # it is interrupted again, in case it waits for something else while it ends
+
+
+@contextmanager
+def bounded(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that waits for ever: for a process, a lock, a queue."""
+
+    def fail(number: int, frame: object) -> None:
+        pytest.fail(f"took more than {longest} seconds")  # no Exception: nothing swallows it
+
+    longest = LONGEST_S if item.get_closest_marker("slow") is None else LONGEST_SLOW_S
+    if not hasattr(signal, "setitimer"):  # not on Windows
+        yield
+        return
+    earlier = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, longest, AGAIN_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    with bounded(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    with bounded(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item):
+    with bounded(item):
+        return (yield)
+
 
 RECIPE = {
     "steps": 6,

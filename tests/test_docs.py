@@ -101,5 +101,5 @@ def test_pcam_becomes_tiles_and_a_split(tmp_path):
 
 def run_script(name, *arguments):
     command = [sys.executable, str(HOWTO / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -170,7 +170,7 @@ def test_other_processes_are_told_the_same(tiles, dense):
 def test_it_travels_to_spawned_workers(tiles):
     made = prior(tiles, control="shuffled")
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        assert np.array_equal(pool.submit(made.ids, 1).result(), made.ids(1))
+        assert np.array_equal(pool.submit(made.ids, 1).result(60), made.ids(1))
 
 
 NOISE = {"kind": "drop", "strength": 0.5}

@@ -184,9 +184,9 @@ def test_killed_and_resumed_by_the_same_command_ends_with_the_same_weights(
     while not (out / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=60)
     assert (out / "last.ckpt").exists()
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=600)
     assert same(weights(out), weights(finished.path))
 
 

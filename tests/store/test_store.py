@@ -104,7 +104,7 @@ def test_pickled_stores_read_in_other_processes(made):
     again = pickle.loads(pickle.dumps(made))
     assert np.array_equal(again.image(3), made.image(3))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        assert np.array_equal(pool.submit(made.image, 3).result(), made.image(3))
+        assert np.array_equal(pool.submit(made.image, 3).result(60), made.image(3))
 
 
 def test_two_workers_make_the_same_store(made, slides, tmp_path):

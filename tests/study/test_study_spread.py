@@ -113,6 +113,7 @@ def test_a_stop_reaches_the_processes(tmp_path: Path) -> None:
 
 
 def stop_when(begun: Path, process: int) -> None:
-    while not begun.exists():
+    end = time.monotonic() + 300
+    while not begun.exists() and time.monotonic() < end:
         time.sleep(0.05)
     os.kill(process, signal.SIGTERM)

@@ -315,11 +315,42 @@ def test_every_tile_has_an_entry(small_store):
     assert np.array_equal(np.sort(rows), np.arange(len(store)))
 
 
-def test_the_command_serves_until_it_is_interrupted(small_store):
+def heeding_ctrl_c():
+    """A program that is started in the background, as by ``nohup make test &``, ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_interrupted(small_store, number):
     command = [sys.executable, "-m", "dirl.cli.main", "view", str(small_store), "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        lines = [running.stdout.readline() for _ in range(3)]
-        running.send_signal(signal.SIGINT)
-        _, errors = running.communicate(timeout=30)
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, preexec_fn=heeding_ctrl_c, **how) as running:
+        try:
+            lines = [running.stdout.readline() for _ in range(3)]
+            running.send_signal(number)
+            _, errors = running.communicate(timeout=30)
+        finally:
+            running.kill()
     assert "http://127.0.0.1:" in lines[0] and "ssh -L" in lines[1] and "Ctrl-C" in lines[2]
     assert running.returncode == 0 and errors == ""
+
+
+def test_all_that_is_heavy_is_imported_before_the_first_request(small_store, maps, audit, features):
+    """Else the first reader waits for it, and so does everyone who comes meanwhile."""
+    code = """
+import sys
+from pathlib import Path
+from dirl.viewer.run import open_viewer
+store, one, audit, features = map(Path, sys.argv[1:])
+with open_viewer(store, maps=[one], audit=audit, features=features) as viewer:
+    assert "torch" not in sys.modules
+    known, scene = set(sys.modules), viewer.scene
+    scene.describe(), scene.describe_entry(0), scene.tissue(0), scene.nuclei(0, "hematoxylin", 0)
+    scene.describe_tile(0), scene.values(0, 0, 0, -1, "entropy"), scene.slide_tile(0, 8, 0, 0)
+    scene.maps[0].deep_zoom_tile(0, 6, 0, 0, "inferno", (0.0, 2.0))
+    late = {name.partition(".")[0] for name in set(sys.modules) - known} - {"PIL", "dirl"}
+    assert not late, late
+"""
+    command = [sys.executable, "-c", code, *map(str, (small_store, maps[0], audit, features))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr

@@ -69,7 +69,8 @@ def serving(*arguments, **options):
     finally:
         viewer.shutdown()
         viewer.server_close()
-        thread.join()
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def let_in(viewer):

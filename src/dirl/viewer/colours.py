@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+from matplotlib import colormaps
 from numpy.typing import NDArray
 
 NAMES = ("inferno", "viridis", "magma", "cividis", "turbo")
@@ -11,8 +12,6 @@ NAMES = ("inferno", "viridis", "magma", "cividis", "turbo")
 @cache
 def palette(name: str) -> NDArray[np.uint8]:
     """Colours of a map from its lowest to its highest value, uint8 (256, 3)."""
-    from matplotlib import colormaps
-
     return np.asarray(colormaps[name](np.arange(256), bytes=True)[:, :3], np.uint8)
 
 

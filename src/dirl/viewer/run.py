@@ -83,7 +83,7 @@ def view(
             if browser:
                 webbrowser.open(stack.enter_context(_doorway(viewer.url)))
             viewer.serve_forever()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # Ctrl-C, or another signal that asks it to end: see `dirl.signals`
             print()
 
 

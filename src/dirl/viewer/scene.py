@@ -114,16 +114,21 @@ class Scene:
         self._entry_of_row = np.full(0 if self.store is None else len(self.store), -1, np.int64)
         for number, entry in enumerate(self.entries):
             self._entry_of_row[entry.rows] = number
-        self._opening = threading.Lock()
+        self._opening, self._finding = threading.Lock(), threading.Lock()
         self._sight = lru_cache(OPEN_SLIDES)(_open)
         self._classes = lru_cache(OPEN_SLIDES)(nucleus_classes)
-        self.tissue = lru_cache(OPEN_SLIDES)(self._find_tissue)
+        self._tissue = lru_cache(OPEN_SLIDES)(self._find_tissue)
         self.slide_tile = lru_cache(CACHED_TILES)(self._slide_tile)
 
     def sight(self, number: int) -> Sight:
         """Open an entry; the few used last stay open, and an older one closes when nobody reads it."""
         with self._opening:
             return self._sight(self.entries[number])
+
+    def tissue(self, number: int) -> bytes | None:
+        """Tissue of a slide as PNG, None where there is no slide; readers who come at once share the work."""
+        with self._finding:
+            return self._tissue(number)
 
     def close(self) -> None:
         """Close the maps' files; slides close when nobody reads them any more."""
@@ -214,7 +219,6 @@ class Scene:
         return deep_zoom_tile(self.sight(number).picture, level, column, row)
 
     def _find_tissue(self, number: int) -> bytes | None:
-        """Tissue of a slide as PNG; None where there is no slide to look at."""
         slide = self.sight(number).slide
         return None if slide is None else tissue_png(slide)
 

@@ -74,6 +74,8 @@ class Viewer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    # How many connections wait to be taken: a browser opens six at once, and a class has many browsers.
+    request_queue_size = 128
 
     def __init__(self, scene: Scene, host: str = "127.0.0.1", port: int = 0) -> None:
         self.scene = scene
