@@ -1,12 +1,16 @@
 PYTHON ?= python3
 
-.PHONY: demo test lint clean .venv
+.PHONY: demo test test-lowest lint clean .venv .venv-lowest
 
 demo: .venv  ## the whole story on one slide, on a CPU, in minutes
 	.venv/bin/dirl demo --out demo
 
 test: .venv  ## the default tests; add ARGS="-m slow" for the long ones
 	.venv/bin/python -m pytest $(ARGS)
+
+# Old releases warn of a newer Python or torch, so warnings are no errors here.
+test-lowest: .venv-lowest  ## the default tests with the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest -W default $(ARGS)
 
 lint: .venv
 	.venv/bin/ruff check .
@@ -23,5 +27,16 @@ lint: .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
+.venv-lowest: .venv-lowest/made
+
+.venv-lowest/made: pyproject.toml tests/lowest.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
+	  { echo "old releases need Python 3.11 or 3.12; name one: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv --clear .venv-lowest
+	$(PYTHON) tests/lowest.py >.venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --requirement .venv-lowest/lowest.txt --editable '.[dev]'
+	touch $@
+
 clean:
-	rm -rf .venv build demo
+	rm -rf .venv .venv-lowest build demo

@@ -41,7 +41,10 @@ def bar(description: str, total: int | None, *, quiet: bool = False) -> Iterator
     callable
         ``advance(steps=1, note="")`` moves the bar on.
     """
-    with Progress(*COLUMNS, console=Console(stderr=True), disable=quiet) as progress:
+    if quiet:  # a disabled bar of older rich leaves an empty line
+        yield lambda steps=1, note=None: None
+        return
+    with Progress(*COLUMNS, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total, note="")
 
         def advance(steps: float = 1, note: str | None = None) -> None:

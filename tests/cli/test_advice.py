@@ -56,10 +56,11 @@ def plugins() -> dict[str, list[str]]:
     return {group: list(entries.values()) for group, entries in project["entry-points"].items()}
 
 
-def imported(tree):
-    """Names that imports below a node bind, each with the module and the name there."""
+@cache
+def imported(module):
+    """Names that imports anywhere in a module bind, each with the module and the name there."""
     names = {}
-    for node in ast.walk(tree):
+    for node in ast.walk(modules()[module]):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dirl"):
             for one in node.names:
                 names[one.asname or one.name] = (node.module, one.name)
@@ -70,7 +71,7 @@ def resolve(module, name):
     """The module and the name at its top level that an imported name is in the end."""
     if f"{module}.{name}" in modules():
         return f"{module}.{name}", None
-    found = imported(modules()[module]).get(name) if name not in tops(module) else None
+    found = imported(module).get(name) if name not in tops(module) else None
     return resolve(*found) if found else (module, name)
 
 
@@ -91,7 +92,7 @@ def tops(module):
 @cache
 def mentions(module, name):
     """What a function, class or constant names: (module, name) of each."""
-    known, found = imported(modules()[module]), set()
+    known, found = imported(module), set()
     for statement in tops(module).get(name, []):
         for node in ast.walk(statement):
             if isinstance(node, ast.Name):
