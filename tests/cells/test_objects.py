@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 shapely = pytest.importorskip("shapely")
 
 from dirl.cells.geojson import GeoJSON  # noqa: E402
-from dirl.cells.objects import class_of, kind_of, read_objects  # noqa: E402
+from dirl.cells.objects import class_of, kind_of, objects_of, read_content  # noqa: E402
+from dirl.cells.own_files import Grid  # noqa: E402
 from dirl.cells.shapes import polygon  # noqa: E402
 from dirl.errors import ConfigError, DirlError  # noqa: E402
 
@@ -123,6 +124,20 @@ def test_a_nucleus_in_two_close_parts_stays_one(tmp_path, gap_px, nuclei):
     assert len(found.ids) == nuclei and found.area_px.sum() == 288
 
 
+def test_crumbs_of_a_collection_stay_with_the_nucleus_beside_them(tmp_path):
+    many = [[ring(20 + 40 * i, 20)] for i in range(9)]
+    crumbs = [[ring(32, 32, 1)], [ring(72 + 4, 20, 2)], [ring(72 + 20, 20, 3)]]  # the last lies too far away
+    found = read(tmp_path, feature(*many[:5], *crumbs, *many[5:], geometry="MultiPolygon"))
+    assert found.area_px.tolist() == [145, 148, 144, 144, 144, 9, *[144] * 4]
+    assert found.cut(Grid(0, 0, 100))[32, 32] == found.cut(Grid(0, 0, 100))[25, 25] == 1
+    eight = [[[32, 20], [33, 21], [33, 20], [32, 21], [32, 20]]]
+    found = read(tmp_path, feature(*many, eight, geometry="MultiPolygon"))
+    assert len(found.ids) == 9 and found.notes["outlines that cross themselves, left out"] == 1
+    dust = [[ring(20 + 40 * i, 20, 2)] for i in range(9)]
+    with pytest.warns(UserWarning, match="which no nucleus has"):
+        assert len(read(tmp_path, feature(*dust, geometry="MultiPolygon")).ids) == 9
+
+
 def test_what_dirl_numbered_is_one_nucleus_whatever_its_parts(tmp_path):
     own = {"objectType": "detection", "measurements": {"dirl id": 5}}
     found = read(tmp_path, feature([ring(20, 20)], [ring(200, 20)], geometry="MultiPolygon", properties=own))
@@ -196,7 +211,7 @@ def test_objects_come_in_several_forms(tmp_path, shaped):
 def test_what_is_no_geojson_is_refused(tmp_path, text):
     (tmp_path / "a.geojson").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError, match="GeoJSON"):
-        read_objects(tmp_path / "a.geojson")
+        objects_of(read_content(tmp_path / "a.geojson"), tmp_path / "a.geojson")
 
 
 json_values = st.recursive(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dirl.boundary import parsing
 from dirl.cells.instanseg import around_nuclei
-from dirl.cells.shapes import around_many, mended, one_nucleus, polygon
+from dirl.cells.shapes import around_many, mended, nuclei_of, polygon
 from dirl.errors import ConfigError
 from dirl.qupath import marked_offset
 
@@ -128,7 +128,7 @@ def draw_nuclei(objects: Objects, mpp: float, file: Path) -> Drawn:
 
     Cells (their nucleus, where they have one) and detections are; annotations only where there is neither. A
     collection of polygons is split into its parts, unless they are parts of one nucleus; see
-    `dirl.cells.shapes.one_nucleus`. An outline around many others is none. What dirl exported is taken as it
+    `dirl.cells.shapes.nuclei_of`. An outline around many others is none. What dirl exported is taken as it
     is.
 
     Parameters
@@ -154,10 +154,9 @@ def draw_nuclei(objects: Objects, mpp: float, file: Path) -> Drawn:
         notes["objects without an area"] += not found
         notes["objects or parts with broken coordinates, left out"] += len(found) - len(parts)
         if len(parts) > 1:
-            if stated_id(properties_of(feature)) is not None or one_nucleus(parts, mpp):
-                parts = [shapely.multipolygons(parts)]
-            else:
-                notes["collections, split into their parts"] += 1
+            own = stated_id(properties_of(feature)) is not None
+            parts = [shapely.multipolygons(parts)] if own else nuclei_of(parts, mpp)
+            notes["collections, split into their parts"] += len(parts) > 1
         shapes += parts
         owner += [i] * len(parts)
     drawn, kept = _sound(np.array(shapes, object), notes)

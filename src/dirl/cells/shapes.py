@@ -18,6 +18,8 @@ MOST_PX = 2.0**31
 UNCLEAR = 0.1
 # Parts of one nucleus lie within this length, and with no wider gap between them.
 NUCLEUS_UM, GAP_UM = 30.0, 2.0
+# What is smaller is no nucleus, but a crumb of the one beside it.
+CRUMB_UM2 = 4.0
 # An outline around so many others, and so many times as large as their median, is no nucleus.
 MANY = 3
 
@@ -91,6 +93,40 @@ def one_nucleus(parts: Sequence[Any], mpp: float) -> bool:
         return False
     links = coo_matrix((np.ones(near.shape[1]), near), shape=(len(parts), len(parts)))
     return bool(connected_components(links)[0] == 1)
+
+
+def nuclei_of(parts: Sequence[Any], mpp: float) -> list[Any]:
+    """Nuclei that the polygons of one object are: one in parts, or a collection.
+
+    In a collection each part is a nucleus, but for crumbs, valid ones smaller than `CRUMB_UM2`: they belong
+    to the nearest larger part within `GAP_UM`, where there is one.
+
+    Parameters
+    ----------
+    parts
+        Polygons in pixels, which may cross themselves.
+    mpp
+        µm/px.
+
+    Returns
+    -------
+    list of shapely.Polygon and shapely.MultiPolygon
+        In the order of the parts.
+    """
+    if one_nucleus(parts, mpp):
+        return [shapely.multipolygons(parts)]
+    polygons = np.array(parts, object)
+    small = (shapely.area(polygons) * mpp**2 < CRUMB_UM2) & shapely.is_valid(polygons)
+    groups = {i: [polygons[i]] for i in np.flatnonzero(~small).tolist()}
+    crumbs, owner = np.flatnonzero(small), np.flatnonzero(~small)
+    joined, larger = shapely.STRtree(polygons[owner]).query_nearest(
+        polygons[crumbs], max_distance=GAP_UM / mpp, all_matches=False
+    )
+    for crumb, body in zip(crumbs[joined].tolist(), owner[larger].tolist(), strict=True):
+        groups[body].append(polygons[crumb])
+    alone = np.setdiff1d(crumbs, crumbs[joined]).tolist()
+    groups |= {i: [polygons[i]] for i in alone}
+    return [one[0] if len(one) == 1 else shapely.multipolygons(one) for _, one in sorted(groups.items())]
 
 
 def around_many(shapes: NDArray[Any]) -> NDArray[np.bool_]:
