@@ -219,6 +219,21 @@ def test_cellvit_plus_plus_brings_contours_back_itself(truth, tmp_path):
     assert set(found.classes) == set(PANNUKE.values())
 
 
+def test_boxes_that_cellvit_plus_plus_brought_back_and_places_that_say_nothing(truth, tmp_path):
+    content = cellvit(truth, base=20, magnification=40)
+    for cell in content["cells"]:
+        del cell["contour"], cell["offset_global"]
+        cell["bbox"] = (np.array(cell["bbox"]) / 2).tolist()
+    found = CellViTJSON(str(tmp_path)).read(saved(tmp_path, content), (SIDE // 2, SIDE // 2), 0.5)
+    middles = [(one.bbox[1] + one.bbox[3]) / 4 for one in regionprops(truth)]
+    assert np.allclose(found.x, middles)
+    content = cellvit(truth, base=20, magnification=40)
+    for cell in content["cells"]:
+        cell |= {"offset_global": [9000, 9000], "patch_coordinates": [0, 0]}
+    found = CellViTJSON(str(tmp_path)).read(saved(tmp_path, content), (SIDE // 2, SIDE // 2), 0.5)
+    assert np.abs(found.x - [(one.centroid[1] + 0.5) / 2 for one in regionprops(truth)]).max() < 0.3
+
+
 def test_cells_without_contours_are_ellipses_and_told(truth, tmp_path):
     content = cellvit(truth)
     for cell in content["cells"]:

@@ -23,6 +23,7 @@ REMEDY = "bring the cells.json that CellViT writes"
 PANNUKE = {"1": "Neoplastic", "2": "Inflammatory", "3": "Connective", "4": "Dead", "5": "Epithelial"}
 # A nucleus may reach a little beyond its patch.
 MARGIN_PX = 2.0
+IN_PATCHES = 0.9
 
 
 def is_cellvit(content: Any) -> bool:
@@ -59,16 +60,20 @@ def cellvit_nuclei(
     """
     cells = [one if isinstance(one, dict) else {} for one in content["cells"]]
     boxes_only = not any("contour" in one for one in cells)
-    raw, of = _ellipses(cells) if boxes_only else contour_polygons([one.get("contour") for one in cells])
+    raw, of = contour_polygons(
+        [_box_ring(one.get("bbox")) if boxes_only else one.get("contour") for one in cells]
+    )
     ratio = _ratio(content.get("wsi_metadata"))
     shift, scale, pixel = np.zeros((len(raw), 2)), 1.0, 1.0
     if file_mpp is not None:
         scale = file_mpp / mpp
-    elif ratio is not None and abs(ratio - 1) > SAME_MPP:
+    elif ratio is not None and abs(ratio - 1) > SAME_MPP and len(raw):
         shift, scale = _to_level0(
             content["wsi_metadata"], [cells[i] for i in of.tolist()], raw, ratio, size_px
         )
         pixel = ratio if scale == 1 else 1.0
+    if boxes_only:
+        raw = box_ellipses(shapely.bounds(raw).reshape(-1, 4))
     shapes, kept = surrounding(raw, shift, scale, pixel)
     if cells and not len(shapes):
         raise ConfigError(f"none of its {len(cells)} cells has a contour", where=file, remedy=REMEDY)
@@ -98,13 +103,8 @@ def _type_map(stated: Any) -> Mapping[str, str]:
     return {str(number): "" if name == "Background" else clean(name) for number, name in pairs}
 
 
-def _ellipses(cells: Sequence[Mapping[str, Any]]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Ellipses of boxes, which are rows and columns: ``[[top, left], [bottom, right]]``."""
-    corners, of = contour_polygons([_box_ring(one.get("bbox")) for one in cells])
-    return box_ellipses(shapely.bounds(corners).reshape(-1, 4)), of
-
-
 def _box_ring(box: Any) -> Any:
+    """Corners of a box, which is rows and columns: ``[[top, left], [bottom, right]]``."""
     try:
         (top, left), (bottom, right) = box
     except (TypeError, ValueError):
@@ -139,19 +139,28 @@ def _to_level0(
     unmoved = np.zeros((len(cells), 2))
     side, factor = _number(meta, "patch_size"), _number(meta, "downsampling")
     places = [_pair(one.get(name)) for one in cells for name in ("offset_global", "patch_coordinates")]
-    if side is None or not cells or None in places:
-        return unmoved, fitting_scale((ratio, 1.0), raw, size_px)
+    points = shapely.get_coordinates(raw)
+    if side is None or None in places:
+        # CellViT++ multiplies boxes, too, and does not round them.
+        whole = bool((points == np.round(points)).all())
+        return unmoved, fitting_scale((ratio, 1.0) if whole else (1.0,), raw, size_px)
     # Rows before columns, as in the file.
     offset, patch = np.array(places, np.float64).reshape(-1, 2, 2).transpose(1, 0, 2)
-    local = shapely.bounds(raw) - np.tile(offset[:, ::-1], 2)
-    if ((local >= -MARGIN_PX) & (local <= side + MARGIN_PX)).all(1).mean() < 0.9:
-        return unmoved, 1.0  # they no longer lie in their patches: they were brought to level 0
-    if factor is None:
-        return unmoved, ratio
+    written, brought_back = (_share_in_patches(raw, offset, side, by) for by in (1.0, ratio))
+    if max(written, brought_back) < IN_PATCHES:
+        return unmoved, fitting_scale((ratio, 1.0), raw, size_px)
+    if brought_back > written:
+        return unmoved, 1.0
     # CellViT multiplies the patches' places by the downsampling, and not the places in them.
     inner = (patch + 0.5) * (_number(meta, "patch_overlap") or 0.0)
-    mixed = np.abs(offset - (patch * side * factor - inner)).max() <= 1
+    mixed = factor is not None and np.abs(offset - (patch * side * factor - inner)).max() <= 1
     return ((patch * side - inner - offset)[:, ::-1] if mixed else unmoved), ratio
+
+
+def _share_in_patches(raw: NDArray[Any], offset: NDArray[np.float64], side: float, ratio: float) -> float:
+    """Share of cells that lie in patches at `offset`, rows before columns, in pixels so large."""
+    local = shapely.bounds(raw) / ratio - np.tile(offset[:, ::-1], 2)
+    return float(((local >= -MARGIN_PX) & (local <= side + MARGIN_PX)).all(1).mean())
 
 
 def _pair(values: Any) -> tuple[float, float] | None:

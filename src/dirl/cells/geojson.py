@@ -1,6 +1,5 @@
 """Nuclei as QuPath has them: ``geojson:DIR``, a file of objects for each slide or for each tile."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from dirl.card import digest
 from dirl.cells.frames import Frame, check_frame, choose_frame
 from dirl.cells.objects import class_of, draw_nuclei, objects_of, read_content, stated_id
 from dirl.cells.own_files import OwnNuclei, check_place, source_files
-from dirl.cells.placed import placed_nuclei
+from dirl.cells.placed import numbered, placed_nuclei
 from dirl.cells.polygons import Outlines, outlines
 from dirl.cells.tool_json import tool_placed, tool_reader
 from dirl.slides.slide import Box
@@ -74,7 +73,7 @@ class GeoJSON:
         frame = choose_frame(self.frame, objects.offset_px, objects.by_qupath, centres, size_px, bounds)
         return placed_nuclei(
             _moved(drawn.shapes, frame),
-            _ids(drawn.properties),
+            numbered([stated_id(values) for values in drawn.properties]),
             [class_of(values) for values in drawn.properties],
             drawn.notes,
             file,
@@ -102,7 +101,7 @@ def read_outlines(file: Path, mpp: float) -> Outlines:
     objects = objects_of(read_content(file), file)
     drawn = draw_nuclei(objects, mpp, file)
     frame = Frame("qupath", objects.offset_px or (0.0, 0.0), "stated")
-    return outlines(_ids(drawn.properties), _moved(drawn.shapes, frame))
+    return outlines(numbered([stated_id(values) for values in drawn.properties]), _moved(drawn.shapes, frame))
 
 
 def _moved(shapes: NDArray[Any], frame: Frame) -> NDArray[Any]:
@@ -110,17 +109,3 @@ def _moved(shapes: NDArray[Any], frame: Frame) -> NDArray[Any]:
     if not any(frame.offset_px) or not len(shapes):
         return shapes
     return np.asarray(shapely.transform(shapes, lambda at: at + frame.offset_px))
-
-
-def _ids(properties: Iterable[Mapping[str, Any]]) -> NDArray[np.int32]:
-    """Ids that dirl gave, where nothing else has the same; the others are numbered on from the largest."""
-    stated = [stated_id(values) for values in properties]
-    ids = np.zeros(len(stated), np.int32)
-    used: set[int] = set()
-    for i, number in enumerate(stated):
-        if number is not None and number not in used:
-            ids[i] = number
-            used.add(number)
-    new = np.flatnonzero(ids == 0)
-    ids[new] = max(used, default=0) + 1 + np.arange(len(new))
-    return ids

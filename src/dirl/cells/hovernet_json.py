@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from dirl.cells.contours import contour_polygons, fitting_scale, surrounding
-from dirl.cells.tool_nuclei import ToolNuclei, class_names, numbered, type_names
+from dirl.cells.placed import numbered
+from dirl.cells.tool_nuclei import ToolNuclei, class_names, type_names
 from dirl.errors import ConfigError
 
 # µm/px of an objective of 40, up to what scanners make of it.
@@ -69,8 +70,13 @@ def hovernet_nuclei(
     }
     return ToolNuclei(
         shapes,
-        numbered([number for number, _ in nuclei]),
+        numbered([_id(number) for number, _ in nuclei]),
         class_names([one.get("type") for _, one in nuclei], type_names(file) | {"0": ""}),
         {note: number for note, number in notes.items() if number},
         from_bounds=False,
     )
+
+
+def _id(name: str) -> int | None:
+    number = int(name) if name.isdecimal() and len(name) < 10 else 0
+    return number or None

@@ -1,7 +1,7 @@
 """Outlines in level-0 pixels as the nuclei of an image: those inside, and whether their sizes fit."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,19 @@ from dirl.errors import ConfigError
 
 # A median outside of these is no nucleus's: coordinates of another resolution, or other objects.
 NUCLEUS_UM2 = (8.0, 600.0)
+
+
+def numbered(stated: Sequence[int | None]) -> NDArray[np.int32]:
+    """Ids, shape (n,): those stated, where nothing else has the same; others follow on the largest."""
+    ids = np.zeros(len(stated), np.int32)
+    used: set[int] = set()
+    for i, number in enumerate(stated):
+        if number is not None and number not in used:
+            ids[i] = number
+            used.add(number)
+    new = np.flatnonzero(ids == 0)
+    ids[new] = max(used, default=0) + 1 + np.arange(len(new))
+    return ids
 
 
 def placed_nuclei(

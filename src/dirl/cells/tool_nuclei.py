@@ -89,20 +89,6 @@ def class_names(types: Sequence[Any], named: Mapping[str, str]) -> list[str | No
     return found
 
 
-def numbered(names: Sequence[str]) -> NDArray[np.int32]:
-    """Ids, shape (n,): the numbers that nuclei are called by; others are numbered on from the largest."""
-    stated = [int(name) if name.isdecimal() and len(name) < 10 else 0 for name in names]
-    ids = np.zeros(len(names), np.int32)
-    used: set[int] = {0}
-    for i, number in enumerate(stated):
-        if number not in used:
-            ids[i] = number
-            used.add(number)
-    new = np.flatnonzero(ids == 0)
-    ids[new] = max(used) + 1 + np.arange(len(new))
-    return ids
-
-
 def clean(name: Any) -> str:
     """Make a name of what JSON holds, which can be halves of surrogate pairs, which no file of ours can."""
     return str(name).encode(errors="replace").decode()
