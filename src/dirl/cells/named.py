@@ -14,8 +14,9 @@ from dirl.options import parse_options
 from dirl.plugins import names, resolve
 
 GROUP = "dirl.segmenters"
-# Networks whose own results can be read: NAME:PLACE, where PLACE is a folder or a JSON file, is the reader.
-RESULTS = {"cellvit": "cellvit-json", "hovernet": "hovernet-json"}
+# Networks whose own results can be read: by NAME:PLACE, where PLACE is a folder or one of these files.
+RESULTS = {"cellvit": "cellvit-json", "hovernet": "hovernet-json", "stardist": "imagej-rois"}
+RESULT_FILES = (".json", ".zip")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def parse_segmenter(spec: str) -> SegmenterName:
 
 
 def _is_result(place: Path) -> bool:
-    return place.is_dir() or place.suffix.lower() == ".json"
+    return place.is_dir() or place.suffix.lower() in RESULT_FILES
 
 
 def cells_name(config: CellsConfig) -> str:

@@ -74,7 +74,7 @@ class HoVerNetJSON:
 
     def __post_init__(self) -> None:
         check_place(self.place)
-        _check_mpp(self.mpp, f"hovernet-json:{self.place}")
+        check_mpp(self.mpp, f"hovernet-json:{self.place}")
 
     @property
     def digest(self) -> str:
@@ -117,7 +117,7 @@ class CellViTJSON:
 
     def __post_init__(self) -> None:
         check_place(self.place)
-        _check_mpp(self.mpp, f"cellvit-json:{self.place}")
+        check_mpp(self.mpp, f"cellvit-json:{self.place}")
         check_frame(self.frame, f"cellvit-json:{self.place}")
 
     @property
@@ -144,6 +144,13 @@ class CellViTJSON:
         return tool_placed(found, file, size_px, mpp, bounds, self.frame)
 
 
-def _check_mpp(mpp: Any, where: str) -> None:
+def check_mpp(mpp: Any, where: str) -> None:
+    """Refuse a stated resolution that is no number above 0.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
     if mpp is not None and not (isinstance(mpp, int | float) and mpp > 0):
         raise ConfigError(f"mpp {mpp!r} is no number above 0", where=where, remedy="mpp=0.25")

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 INSTANSEG = "_instanseg_prediction"
-# Behind the name of a slide, the better file first; the others are CellViT++'s.
-ENDINGS = (INSTANSEG, "_cells", "_cell_detection")
+# Behind the name of a slide: of InstanSeg, StarDist, and CellViT++, whose better file is first.
+ENDINGS = (INSTANSEG, "_rois", "_cells", "_cell_detection")
 # Names of CellViT's files, which lie in ``SLIDE/cell_detection/``.
 PLAIN = ("cells", "cell_detection")
 
 
 def tool_names(files: Iterable[Path]) -> dict[str, tuple[Path, ...]]:
-    """Files by the slides that they are of, by the habits of InstanSeg and CellViT.
+    """Files by the slides that they are of, by the habits of InstanSeg, StarDist and CellViT.
 
     Of several files of a tool for one slide only the best is given: the one with contours.
 

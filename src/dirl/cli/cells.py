@@ -15,7 +15,8 @@ def cells(
         typer.Option(
             help="Who finds the nuclei: NAME[,key=value…], as in hovernet,weights=FILE, or "
             "package.module:attribute; or your own: labels:DIR[,mpp=UM], "
-            "geojson:DIR[,frame=auto|qupath|level0], hovernet-json:DIR, cellvit-json:DIR. "
+            "geojson:DIR[,frame=auto|qupath|level0], hovernet-json:DIR, cellvit-json:DIR, "
+            "imagej-rois:DIR. "
             "`dirl doctor` lists the names."
         ),
     ] = "hematoxylin",
