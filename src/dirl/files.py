@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dirl.boundary import parsing, refuse_special
-from dirl.errors import NO_ROOM
+from dirl.errors import NO_ROOM, DirlError, StoreError
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "", socket.gethostname())[:20] or "host"
 _SUFFIX = r"\.[A-Za-z0-9-]+-\d+-[0-9a-f]{8}\.part"
@@ -92,26 +92,31 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, remedy: str = "run the command that made it again", what: str = "damaged") -> Any:
-    """Read a JSON file that a dirl command wrote.
+def read_json(
+    path: Path,
+    remedy: str = "run the command that made it again",
+    what: str = "damaged",
+    kind: type[DirlError] = StoreError,
+) -> Any:
+    """Read a JSON file, by default one that a dirl command wrote.
 
     Parameters
     ----------
     path
         The file.
-    remedy, what
-        What the error says where it is damaged; see `dirl.boundary.parsing`.
+    remedy, what, kind
+        What the error is where the file is damaged; see `dirl.boundary.parsing`.
 
     Raises
     ------
-    StoreError
-        If it is no JSON file.
+    DirlError
+        Of that kind, if it is no JSON file.
     OSError
         If the system refuses it, as a `FileNotFoundError` where there is none.
     """
     refuse_special(path)
     data = path.read_bytes()
-    with parsing(path, remedy=remedy, what=what):
+    with parsing(path, remedy=remedy, what=what, kind=kind):
         return json.loads(data.decode("utf-8"), parse_constant=_no_number)
 
 

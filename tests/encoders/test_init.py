@@ -185,6 +185,7 @@ KINDS = {
 HF = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 32, "patch_size": 8}
 
 
+@pytest.mark.filterwarnings("ignore:.*no preprocessor_config")
 @pytest.mark.parametrize("kind", KINDS)
 def test_hugging_face_models_with_transformers(tmp_path: Path, kind: str) -> None:
     transformers = pytest.importorskip("transformers")
@@ -222,6 +223,7 @@ def test_hugging_face_models_with_transformers(tmp_path: Path, kind: str) -> Non
         torch.testing.assert_close(features(encoder, images), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*no preprocessor_config")
 @pytest.mark.parametrize("kind", ["Dinov2", "Dinov2WithRegisters"])
 def test_hugging_face_models_with_swiglu(tmp_path: Path, kind: str) -> None:
     transformers = pytest.importorskip("transformers")

@@ -111,13 +111,14 @@ def take_encoder(
     whole: dict[str, Fitted] = {}
     parts: dict[str, Fitted] = {}
     reasons: dict[str, str] = {}
+    remedies: dict[str, str] = {}
     for prefix in order:
         if whole and (prefix not in votes or _rank(prefix) > min(map(_rank, whole))):
             break
         try:
             fitted = fit({name: weights[original] for name, original in _under(written, prefix).items()})
         except EncoderError as error:
-            reasons[prefix] = error.reason
+            reasons[prefix], remedies[prefix] = error.reason, error.remedy
             continue
         unplaced = [] if partial else [n for n in fitted.unexpected if _of_an_encoder(n, names, heads)]
         if fitted.missing or unplaced:
@@ -129,14 +130,14 @@ def take_encoder(
     if not whole and partial and parts:
         least = min(parts, key=lambda prefix: (_rank(prefix), len(parts[prefix].missing)))
         whole = {least: parts[least]}
-    if not whole and not votes:
-        names_here = f"none of its {len(weights)} weights, such as {next(iter(weights))}, has a name of it"
-        reason = f"does not fit the model: {names_here} ({reasons['']})"
-        raise EncoderError(reason, where=where, remedy=REMEDY)
     if not whole:
         best = max(order, key=lambda prefix: votes[prefix])
-        under = f"under {_as_written(written, best)!r}, " if best else ""
-        raise EncoderError(f"does not fit the model: {under}{reasons[best]}", where=where, remedy=REMEDY)
+        if votes:
+            place = f"under {_as_written(written, best)!r}, " if best else ""
+        else:
+            place = f"none of its {len(weights)} weights, such as {next(iter(weights))}, has a name of it; "
+        reason = f"does not fit the model: {place}{reasons[best]}"
+        raise EncoderError(reason, where=where, remedy=remedies.get(best) or REMEDY)
     (prefix, fitted), *others = whole.items()
     if other := [name for name, each in others if not _same(fitted, each)]:
         both = " and ".join(_as_written(written, name) or "the top level" for name in (prefix, *other))

@@ -80,7 +80,7 @@ def read_folder(folder: Path) -> TimmFolder:
     """
     path = folder / "config.json"
     with parsing(path, remedy="name a folder of timm's layout", kind=EncoderError):
-        config = read_json(path)
+        config = read_json(path, "name a folder of timm's layout", kind=EncoderError)
         given = config["pretrained_cfg"]
         normalisation = {name: channels(given[name]) for name in ("mean", "std")}
         normalisation["input_size"] = tuple(int(side) for side in given["input_size"])

@@ -146,7 +146,7 @@ def read_hf(name: str, *, weights: bool = True) -> HfModel:
     where = f"hf:{name}"
     file, remedy = _file(name, "config.json"), "name a folder that save_pretrained wrote"
     with parsing(where, remedy=remedy, kind=EncoderError, what="its config.json cannot be read"):
-        config = read_json(file)
+        config = read_json(file, remedy, kind=EncoderError)
         arguments = _arguments(config, where)
         side = int(config["image_size"])
     normalisation = _normalisation(name, config["model_type"])
@@ -188,7 +188,7 @@ def _normalisation(name: str, kind: str) -> tuple[tuple[float, ...], tuple[float
     file = _preprocessor(name)
     if file is not None:
         with parsing(file, remedy="mend or remove it", kind=EncoderError):
-            found = read_json(file)
+            found = read_json(file, "mend or remove it", kind=EncoderError)
             if "image_mean" in found and "image_std" in found:
                 return channels(found["image_mean"]), channels(found["image_std"])
     mean, std = HALF if kind == "vit" else IMAGENET

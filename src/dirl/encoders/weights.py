@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dirl.boundary import parsing
+from dirl.boundary import parsing, refuse_special
 from dirl.errors import EncoderError
 
 HEAD_BYTES = 1024
@@ -38,6 +38,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         If there is no such file, or it cannot be read as weights; a Git-LFS pointer, an HTML page and a
         pickle of other than tensors are named as such.
     """
+    refuse_special(path, kind=EncoderError)
     if not path.is_file():
         raise EncoderError("no such file", where=path, remedy="name a .safetensors or torch checkpoint")
     with parsing(path, remedy=REMEDY, kind=EncoderError, what="cannot be read as weights"):

@@ -117,8 +117,8 @@ def read_labels(tiles: Known, source: str, *, centres: bool = False) -> Labels:
             raise ConfigError(f"no tile has a {source}", where="labels", remedy="name a CSV file of labels")
         check_classes(columns[source].tolist(), f"labels {source}")
         return Labels(columns[source])
-    if path := labels_file(source):
-        return _from_csv(tiles, path, centres=centres)
+    if Path(source).exists():
+        return _from_csv(tiles, Path(source), centres=centres)
     there = ", ".join(name for name, values in columns.items() if (values != "").any())
     raise ConfigError(
         "no such column or file", where=f"labels {source}", remedy=f"name a CSV file, or one of: {there}"

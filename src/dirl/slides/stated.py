@@ -81,7 +81,10 @@ def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, State
     }
     taken = [
         found_in("slides", matched.column, matched.known),
-        *(found_in(what, name, [row[name] for row in matched.rows.values()]) for what, name in used.items()),
+        *(
+            found_in(what, name, [matched.rows[slide][name] for slide in matched.known])
+            for what, name in used.items()
+        ),
     ]
     return stated, account(table, matched, taken, used)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dirl.boundary import parsing
+from dirl.boundary import parsing, refuse_special
 from dirl.errors import ConfigError
 
 Row = dict[str, str]
@@ -93,6 +93,7 @@ def read_table(path: Path, where: object = None) -> Table:
         If it is no such file, two columns have one name, or a row has more fields than the header.
     """
     where = path if where is None else where
+    refuse_special(path, kind=ConfigError)
     if not path.is_file():
         reason = "a folder, not a file" if path.is_dir() else "no such file"
         raise ConfigError(reason, where=where, remedy="name a CSV file")
