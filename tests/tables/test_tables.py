@@ -185,3 +185,13 @@ def test_excel_and_pandas_habits(tmp_path):
     assert [row["slide"] for row in table.rows] == ["a", "b"]
     path.write_text("")
     assert read_table(path).columns == ()
+
+
+def test_classes_of_folders_are_told_apart_but_may_be_called_na():
+    class Folders(Tiles):
+        labels = np.array(["NA", "none"] * 4)
+
+    assert read_labels(Folders(), "label").classes.tolist() == ["NA", "none"] * 4
+    Folders.labels = np.array(["Tumor", "tumor"] * 4)
+    with pytest.raises(ConfigError, match="labels label: classes differ only in case or blanks"):
+        read_labels(Folders(), "label")

@@ -35,8 +35,8 @@ def load_weights(model: Any, path: Path) -> None:
         return _fit(weights, model, own, path)
 
     taken = take_encoder(read_weights(path), own, fit, path, heads=heads)
-    check_finite(taken.fitted.state, path)
     model.load_state_dict(taken.fitted.state)
+    check_finite(model.state_dict(), path)
     if said := taken.describe():
         print(f"{path}: {said}", file=sys.stderr)
 

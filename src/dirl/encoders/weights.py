@@ -40,7 +40,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     refuse_special(path, kind=EncoderError)
     if not path.is_file():
-        raise EncoderError("no such file", where=path, remedy="name a .safetensors or torch checkpoint")
+        reason = "a folder, not a file" if path.is_dir() else "no such file"
+        raise EncoderError(reason, where=path, remedy="name a .safetensors or torch checkpoint")
     with parsing(path, remedy=REMEDY, kind=EncoderError, what="cannot be read as weights"):
         with path.open("rb") as handle:
             head = handle.read(HEAD_BYTES)

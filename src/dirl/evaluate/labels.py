@@ -11,7 +11,7 @@ from dirl.card import digest
 from dirl.errors import ConfigError
 from dirl.tables.match import match_slides, match_tiles
 from dirl.tables.notes import account, found_in
-from dirl.tables.read import CENTRE, PATIENT, check_classes, read_table
+from dirl.tables.read import CENTRE, PATIENT, check_alike, check_classes, read_table
 
 Strings = NDArray[np.str_]
 
@@ -115,7 +115,8 @@ def read_labels(tiles: Known, source: str, *, centres: bool = False) -> Labels:
     if source in columns:
         if not (columns[source] != "").any():
             raise ConfigError(f"no tile has a {source}", where="labels", remedy="name a CSV file of labels")
-        check_classes(columns[source].tolist(), f"labels {source}")
+        if source == "label":  # by name of a folder, where NA is a name like others
+            check_alike(columns[source].tolist(), "labels label")
         return Labels(columns[source])
     if Path(source).exists():
         return _from_csv(tiles, Path(source), centres=centres)

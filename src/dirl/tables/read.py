@@ -131,8 +131,25 @@ def alike(values: Iterable[str]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
+def check_alike(classes: Iterable[str], where: object) -> None:
+    """Refuse class names that differ only in case or blanks.
+
+    Raises
+    ------
+    ConfigError
+        With the names.
+    """
+    if same := alike(classes):
+        listed = "; ".join(" and ".join(map(repr, group)) for group in same[:SHOWN])
+        raise ConfigError(
+            f"classes differ only in case or blanks: {listed}",
+            where=where,
+            remedy="write each class in one way",
+        )
+
+
 def check_classes(classes: Iterable[str], where: object) -> None:
-    """Refuse class names that differ only in case or blanks, or so from a missing value.
+    """Refuse a table's class names that differ only in case or blanks, or so from a missing value.
 
     Raises
     ------
@@ -140,13 +157,7 @@ def check_classes(classes: Iterable[str], where: object) -> None:
         With the names.
     """
     names = set(classes)
-    if same := alike(names):
-        listed = "; ".join(" and ".join(map(repr, group)) for group in same[:SHOWN])
-        raise ConfigError(
-            f"classes differ only in case or blanks: {listed}",
-            where=where,
-            remedy="write each class in one way",
-        )
+    check_alike(names, where)
     words = {_folded(word) for word in MISSING}
     if doubtful := sorted(name for name in names if _folded(name) in words):
         raise ConfigError(
