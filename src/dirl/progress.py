@@ -1,4 +1,4 @@
-"""Progress bars on standard error, one per stage."""
+"""Progress bars and remarks on standard error."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,3 +53,9 @@ def bar(description: str, total: int | None, *, quiet: bool = False) -> Iterator
                 progress.update(task, note=note)
 
         yield advance
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """Print a line about the inputs on standard error."""
+    if not quiet:
+        Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,10 +1,14 @@
 """What is found under the paths that a user names."""
 
+import os
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
 from dirl.errors import SlideError
 from dirl.slides.cohort import SlideInput, TilesInput, find_inputs
+from dirl.slides.slide import open_slide
 
 
 def image(path, side=8):
@@ -96,6 +100,47 @@ def test_two_files_of_one_name_in_one_folder_are_an_error(tmp_path):
         find_inputs([tmp_path])
 
 
+def test_a_slide_that_is_reached_twice_is_taken_once_and_that_is_said(tmp_path, monkeypatch):
+    path = touch(tmp_path / "in" / "a.svs")
+    touch(tmp_path / "in" / "b.svs")
+    (tmp_path / "in" / "link.svs").symlink_to(path)
+    (tmp_path / "in" / "hard.svs").hardlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    said = []
+    found = find_inputs(
+        [tmp_path / "in", path, Path("in/../in/a.svs"), tmp_path / "in" / "link.svs"], said.append
+    )
+    assert [item.slide_id for item in found] == ["a", "b"]
+    assert len(said) == 1
+    assert said[0].startswith("reached twice, taken once: 5 of the inputs, the first ")
+    said.clear()
+    assert len(find_inputs([path, tmp_path / "in" / "b.svs"], said.append)) == 2
+    assert not said
+
+
+def test_a_folder_linked_into_itself_is_searched_once(tmp_path):
+    touch(tmp_path / "in" / "sub" / "a.svs")
+    for name in ("in/loop", "in/sub/up", "in/0th"):
+        (tmp_path / name).symlink_to(tmp_path / "in", target_is_directory=True)
+    (tmp_path / "in" / "self").symlink_to(tmp_path / "in" / "self")
+    assert find_inputs([tmp_path / "in"]) == [SlideInput("a", tmp_path / "in" / "sub" / "a.svs")]
+
+
+@pytest.mark.parametrize("place", [b"caf\xe9.png", b"caf\xe9/a.png", b"set/x/caf\xe9.png"])
+def test_a_name_that_is_not_utf8_is_refused_by_its_name(tmp_path, place):
+    path = tmp_path / os.fsdecode(place)
+    try:
+        image(path)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    root = tmp_path / os.fsdecode(place.split(b"/")[0])
+    for inputs in ([root], [path]):
+        with pytest.raises(SlideError, match=r"caf\\xe9.*its name is not UTF-8 — rename it"):
+            find_inputs(inputs)
+    with pytest.raises(SlideError, match=r"caf\\xe9.*its name is not UTF-8"):
+        open_slide(path, 0.5)
+
+
 def test_nothing_and_nowhere_are_errors(tmp_path):
     with pytest.raises(SlideError, match="holds no slide and no image"):
         find_inputs([tmp_path])
@@ -108,3 +153,6 @@ def test_the_files_of_a_dicom_series_are_one_slide(data_dir):
     assert find_inputs([folder]) == [SlideInput("dicom-cmu-1-small-region", folder)]
     names = [item.slide_id for item in find_inputs([data_dir / "slides"])]
     assert len(names) == 4
+    said = []
+    assert len(find_inputs([next(folder.glob("*.dcm")), folder], said.append)) == 1
+    assert len(said) == 1

@@ -13,8 +13,9 @@ from dirl.cells.told import SHOWN_TILES, Item, Told
 from dirl.cells.windows import Boxes, Found, SlideLabels
 from dirl.config import CellsConfig
 from dirl.errors import SlideError
-from dirl.slides.slide import Slide, open_slide, read
+from dirl.slides.slide import Slide, read
 from dirl.slides.tissue import tissue_pixels
+from dirl.store.cut import reopen
 from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord
 
@@ -150,7 +151,7 @@ def _reopen(record: SlideRecord) -> Slide:
             where=record.path,
             remedy="put it back there, or tile it again from where it is now",
         )
-    slide = open_slide(record.path, record.mpp, record.slide_id)
+    slide = reopen(record)
     if slide.info.size_px != record.size_px:
         slide.close()
         raise SlideError(

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.errors import ConfigError, DirlError
-from dirl.slides.slide import Box, open_slide
+from dirl.slides.slide import Box
 from dirl.slides.tissue import tissue_pixels
+from dirl.store.cut import reopen
 from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord
 
@@ -65,7 +66,7 @@ def bounds_of(record: SlideRecord) -> Box | None:
     if record.bounds is not None or record.kind == "tiles":
         return record.bounds or (0, 0, *record.size_px)
     try:
-        slide = open_slide(record.path, record.mpp)
+        slide = reopen(record)
     except DirlError:
         return None
     slide.close()

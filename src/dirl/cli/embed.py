@@ -128,7 +128,7 @@ def embed(
     source: Path | SlideFiles
     if slides is not None:
         config = make(TileConfig, cut, where="dirl embed")
-        source = SlideFiles([*slides, *(more or [])], config, slides_table=slides_table)
+        source = SlideFiles([*slides, *(more or [])], config, slides_table=slides_table, quiet=quiet)
     elif store is not None:
         if cut or slides_table or more:
             given = ", ".join([*cut, *(["slides_table"] if slides_table else []), *map(str, more or [])])

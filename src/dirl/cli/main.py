@@ -1,5 +1,6 @@
 """The `dirl` program: registers the commands, and turns every error into one line and an exit code."""
 
+import io
 import sys
 import traceback
 import warnings
@@ -93,6 +94,9 @@ app.command("map")(guarded(map_slide))
 def main() -> None:
     """Run the program."""
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path need not be UTF-8
     app([argument for argument in sys.argv[1:] if argument != "--debug"])
 
 

@@ -37,6 +37,14 @@ def tile(
         bool, typer.Option("--allow-upsample", help="Enlarge slides that are coarser than --mpp.")
     ] = False,
     min_tissue: Annotated[float, typer.Option(help="Share of a tile that must be tissue.")] = 0.5,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Most pixels of a plain image, which is held in memory whole at 7 bytes each; "
+            "1,000 million if not given.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes, each with a slide of its own.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make a store anew that is there.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
@@ -60,6 +68,7 @@ def tile(
             "mpp_override": mpp_override,
             "allow_upsample": allow_upsample,
             "min_tissue": min_tissue,
+            "max_pixels": max_pixels,
         },
         where="dirl tile",
     )

@@ -12,7 +12,8 @@ class TileConfig(Settings):
 
     ``stride_px`` of None means the tile's own size; ``mpp_override`` states the mpp of ready-made tiles,
     or, without any, that of slides whose files name none or lie. ``max_tiles`` keeps, of each slide, those
-    around the middle of its tissue.
+    around the middle of its tissue. ``max_pixels`` limits plain images, which are held in memory whole; None
+    is 1,000 million. No result depends on it, so cards leave it out.
     """
 
     mpp: Positive = 0.5
@@ -23,6 +24,7 @@ class TileConfig(Settings):
     mpp_override: Positive | None = None
     allow_upsample: bool = False
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+    max_pixels: Annotated[Count | None, Field(exclude=True)] = None
 
 
 class CellsConfig(Settings):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from dirl.config import TileConfig
 from dirl.errors import SlideError
 from dirl.features.choice import choose_tiles
 from dirl.features.h5 import STRINGS
+from dirl.progress import say
 from dirl.slides.cohort import SlideInput, TilesInput, find_inputs, lay_over, source_digest
 from dirl.slides.tiling import TileSpec
 from dirl.store.cut import cut_slide
@@ -178,6 +180,8 @@ class SlideFiles:
         How to cut them.
     slides_table
         CSV file of what the files do not tell: see `dirl.slides.stated.read_slides_table`.
+    quiet
+        Do not print which slides are named twice.
 
     Raises
     ------
@@ -188,10 +192,15 @@ class SlideFiles:
     """
 
     def __init__(
-        self, paths: Sequence[Path], config: TileConfig | None = None, *, slides_table: Path | None = None
+        self,
+        paths: Sequence[Path],
+        config: TileConfig | None = None,
+        *,
+        slides_table: Path | None = None,
+        quiet: bool = False,
     ) -> None:
         self.config = config or TileConfig()
-        found = find_inputs(paths)
+        found = find_inputs(paths, partial(say, quiet=quiet))
         if slides_table is not None:
             found = lay_over(found, slides_table)
         self._slides: dict[str, SlideInput] = {}

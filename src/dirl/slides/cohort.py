@@ -4,13 +4,14 @@ import hashlib
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dirl.errors import ConfigError, SlideError
-from dirl.slides.dicom import series_of
+from dirl.slides.dicom import first_dicom, series_of
 from dirl.slides.openslide import is_openslide
+from dirl.slides.slide import check_name
 from dirl.slides.stated import UNSTATED, Stated, read_slides_table
 from dirl.slides.tiling import key
 
@@ -42,7 +43,9 @@ class TilesInput:
     stated: Stated = UNSTATED
 
 
-def find_inputs(paths: Sequence[Path]) -> list[SlideInput | TilesInput]:
+def find_inputs(
+    paths: Sequence[Path], say: Callable[[str], None] = lambda text: None
+) -> list[SlideInput | TilesInput]:
     """Find slides and classes of ready-made tiles.
 
     A file is a slide. A folder stands for all slides in it, at any depth: the files of a DICOM series
@@ -53,18 +56,27 @@ def find_inputs(paths: Sequence[Path]) -> list[SlideInput | TilesInput]:
 
     Slides of the same name in several folders are told apart by as many of their parents' names as it takes.
 
+    Parameters
+    ----------
+    paths
+        Files and folders.
+    say
+        Takes a line where a slide is reached more than once, as by a link: it is taken once.
+
     Returns
     -------
     list of SlideInput or TilesInput
-        Sorted within each path; a file named twice is taken once.
+        Sorted within each path.
 
     Raises
     ------
     SlideError
-        If a path does not exist or nothing is found under it.
+        If a path does not exist, nothing is found under it, or a name is not UTF-8.
     """
-    found: dict[Path, SlideInput | TilesInput] = {}
+    found: dict[tuple[object, ...], SlideInput | TilesInput] = {}
+    again: list[tuple[Path, Path]] = []
     for path in map(Path.absolute, paths):
+        check_name(path)
         if not path.exists():
             raise SlideError("no such file or folder", where=path, remedy="check the path")
         here = list(_in_folder(path)) if path.is_dir() else [SlideInput(path.stem, path)]
@@ -74,8 +86,19 @@ def find_inputs(paths: Sequence[Path]) -> list[SlideInput | TilesInput]:
                 where=path,
                 remedy=f"name a folder with files of {', '.join(sorted(SLIDES | TIFF | IMAGES))}",
             )
-        found |= {item.path: item for item in here}
-    return told_apart(list(found.values()))
+        for item in here:
+            first = found.setdefault(_slide_identity(item), item)
+            if first is not item:
+                again.append((item.path, first.path))
+    if again:
+        path, first_path = again[0]
+        same = "" if path == first_path else f", which is {first_path}"
+        say(f"reached twice, taken once: {len(again)} of the inputs, the first {path}{same}")
+    items = list(found.values())
+    for item in items:
+        for file in (item.path, *(item.files if isinstance(item, TilesInput) else ())):
+            check_name(file)
+    return told_apart(items)
 
 
 def lay_over(
@@ -136,7 +159,7 @@ def _in_folder(folder: Path) -> Iterator[SlideInput | TilesInput]:
     if classes:
         yield from classes
     else:
-        yield from _slides(folder)
+        yield from _slides(folder, set())
 
 
 def _classes(folder: Path) -> Iterator[TilesInput]:
@@ -159,16 +182,39 @@ def _classes(folder: Path) -> Iterator[TilesInput]:
     yield from classes
 
 
-def _slides(folder: Path) -> Iterator[SlideInput]:
+def _identity(path: Path) -> tuple[object, ...]:
+    """What links, relative paths and hard links to one file have in common."""
+    try:
+        status = path.stat()
+    except OSError:  # a link that leads nowhere
+        status = path.lstat()
+    return status.st_dev, status.st_ino
+
+
+def _slide_identity(item: SlideInput | TilesInput) -> tuple[object, ...]:
+    """Identity of a slide's file; of a DICOM slide that of its folder and series, whatever file is named."""
+    path = item.path
+    folder = path if path.is_dir() else path.parent
+    dicom = isinstance(item, SlideInput) and (path.is_dir() or path.suffix.lower() == ".dcm")
+    series = series_of(first_dicom(path) if path.is_dir() else path) if dicom else None
+    return _identity(path) if series is None else (*_identity(folder), series)
+
+
+def _slides(folder: Path, seen: set[tuple[object, ...]]) -> Iterator[SlideInput]:
+    """Slides of a folder at any depth; a folder that a link leads back to is not entered again."""
+    if _identity(folder) in seen:
+        return
+    seen.add(_identity(folder))
     files, folders = _listing(folder)
     yield from _dicom_slides(folder, [file for file in files if file.suffix.lower() == ".dcm"])
     for file in files:
         if _is_input(file) and file.suffix.lower() != ".dcm":
             yield SlideInput(file.stem, file)
     data = {file.stem for file in files if file.suffix.lower() == ".mrxs"}
-    for child in folders:
+    # Folders before links to them, so that a slide has the shorter path.
+    for child in sorted(folders, key=lambda child: (child.is_symlink(), child)):
         if child.name not in data:
-            yield from _slides(child)
+            yield from _slides(child, seen)
 
 
 def _dicom_slides(folder: Path, files: Iterable[Path]) -> Iterator[SlideInput]:

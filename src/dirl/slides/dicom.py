@@ -5,6 +5,10 @@ from pathlib import Path
 
 import openslide
 
+from dirl.boundary import parsing
+from dirl.errors import DirlError, SlideError
+from dirl.slides.tiff import UNREADABLE
+
 HEADER_BYTES = 16_384
 PHOTOMETRIC = b"\x28\x00\x04\x00CS"  # tag (0028,0004) with its type; two bytes of length follow
 PIXELS = b"\xe0\x7f\x10\x00"  # tag (7FE0,0010)
@@ -19,9 +23,12 @@ def first_dicom(folder: Path) -> Path:
 def series_of(file: Path) -> str | None:
     """UID of the series that a DICOM file belongs to; None when OpenSlide cannot read it."""
     try:
-        with openslide.OpenSlide(file) as slide:
+        with (
+            parsing(file, remedy=UNREADABLE, kind=SlideError, what="cannot be read"),
+            openslide.OpenSlide(file) as slide,
+        ):
             return str(slide.properties.get("dicom.SeriesInstanceUID", file))
-    except openslide.OpenSlideError:
+    except DirlError:
         return None
 
 

@@ -1,18 +1,15 @@
 """Plain images as slides: PNG, JPEG, and TIFF without a pyramid."""
 
-import warnings
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from dirl.errors import SlideError
-from dirl.slides.openslide import MPP_REMEDY, on_white
+from dirl.slides.openslide import MPP_REMEDY, checked_mpp
+from dirl.slides.pixels import Picture, open_picture
 from dirl.slides.slide import SlideInfo, fill_box, tcga_origin
-
-DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
 
 
 class ImageSlide:
@@ -25,7 +22,10 @@ class ImageSlide:
     slide_id
         Name of the slide.
     mpp_override
-        Resolution in µm/px. Required: what such files say of it (dots per inch) is seldom true.
+        Resolution in µm/px. Required, but for a tiled TIFF: what other plain images say of it (dots per inch)
+        is seldom true.
+    max_pixels
+        Most pixels that it may have; see `open_picture`.
 
     Raises
     ------
@@ -33,15 +33,13 @@ class ImageSlide:
         If the resolution is not stated, or the file is no 8-bit image or one too large to load whole.
     """
 
-    def __init__(self, path: Path, slide_id: str, mpp_override: float | None = None) -> None:
-        size, mode = _header(path)
-        if mode in DEEP_MODES:
-            remedy = "convert it to 8-bit RGB"
-            raise SlideError(f"not an 8-bit image (mode {mode})", where=path, remedy=remedy)
-        if mpp_override is None:
-            raise SlideError("a plain image names no resolution (mpp)", where=path, remedy=MPP_REMEDY)
+    def __init__(
+        self, path: Path, slide_id: str, mpp_override: float | None = None, max_pixels: int | None = None
+    ) -> None:
+        self._picture = open_picture(path, max_pixels)
+        mpp = mpp_override or _mpp(self._picture)
         patient_id, centre = tcga_origin(path.name)
-        self.info = SlideInfo(slide_id, path, patient_id, size, mpp_override, (1.0,), centre)
+        self.info = SlideInfo(slide_id, path, patient_id, self._picture.size_px, mpp, (1.0,), centre)
 
     def read_level(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.uint8]:
         """Read a box of the image; see `dirl.slides.slide.Slide`."""
@@ -55,32 +53,10 @@ class ImageSlide:
 
     @cached_property
     def _pixels(self) -> NDArray[np.uint8]:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                with Image.open(self.info.path) as image:
-                    return on_white(image)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise _unreadable(self.info.path, error) from error
+        return self._picture.pixels()
 
 
-def _header(path: Path) -> tuple[tuple[int, int], str]:
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns at half of the size that it refuses; only the refusal matters here.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return image.size, image.mode
-    except Image.DecompressionBombError as error:
-        remedy = "convert it to a tiled pyramidal TIFF, for example with `vips tiffsave --tile --pyramid`"
-        raise SlideError("a plain image too large to load whole", where=path, remedy=remedy) from error
-    except UnidentifiedImageError as error:
-        raise _unreadable(path, "neither OpenSlide nor Pillow knows the format") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, reason: object) -> SlideError:
-    return SlideError(
-        f"cannot be read ({reason})", where=path, remedy="copy or export the slide again, or leave it out"
-    )
+def _mpp(picture: Picture) -> float:
+    if picture.tiff is None or not picture.tiff.tiled:
+        raise SlideError("a plain image names no resolution (mpp)", where=picture.path, remedy=MPP_REMEDY)
+    return checked_mpp(picture.path, picture.tiff.resolution)

@@ -9,13 +9,20 @@ import openslide
 from numpy.typing import NDArray
 from PIL import Image
 
+from dirl.boundary import parsing
 from dirl.errors import SlideError
 from dirl.slides.dicom import is_mislabelled
+from dirl.slides.pixels import on_white
 from dirl.slides.slide import Box, SlideInfo, fill_box, tcga_origin
+from dirl.slides.tiff import UNREADABLE, largest_image
 
 MPP_REMEDY = (
     "state it in µm/px with --mpp-override UM (for one of several slides: `dirl tile --slides-table CSV`)"
 )
+# What a slide can have, in µm/px. Resolution tags of TIFF files beyond it, as 72 dots per inch, are defaults.
+FINEST_MPP, COARSEST_MPP = 0.05, 20.0
+UM_PER_INCH = 25_400.0
+LARGEST_TILE_PX = 1 << 26
 
 
 class OpenSlideSlide:
@@ -41,11 +48,10 @@ class OpenSlideSlide:
     """
 
     def __init__(self, file: Path, path: Path, slide_id: str, mpp_override: float | None = None) -> None:
-        try:
+        with parsing(path, remedy=UNREADABLE, kind=SlideError, what="cannot be read"):
             self._slide = openslide.OpenSlide(file)
-        except openslide.OpenSlideError as error:
-            raise _unreadable(path, error) from error
-        properties = self._slide.properties
+            properties = dict(self._slide.properties)
+        _check_tiles(path, properties)
         self._ycc = properties.get("openslide.vendor") == "dicom" and is_mislabelled(file)
         patient_id, centre = tcga_origin(file.name)
         self.info = SlideInfo(
@@ -53,7 +59,7 @@ class OpenSlideSlide:
             path=path,
             patient_id=patient_id or properties.get("dicom.PatientID") or None,
             size_px=self._slide.dimensions,
-            mpp=mpp_override or _mpp(path, properties),
+            mpp=mpp_override or checked_mpp(path, _stated(properties)),
             level_downsamples=self._slide.level_downsamples,
             centre=centre,
             stated_bounds=stated_bounds(properties, self._slide.dimensions),
@@ -69,32 +75,64 @@ class OpenSlideSlide:
 
     def _read(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.uint8]:
         scale = self.info.level_downsamples[level]
-        try:
+        with parsing(self.info.path, remedy=UNREADABLE, kind=SlideError, what="cannot be read"):
             region = self._slide.read_region((round(x * scale), round(y * scale)), level, (w, h))
-        except openslide.OpenSlideError as error:
-            raise _unreadable(self.info.path, error) from error
         if self._ycc:
             y_cb_cr = Image.merge("YCbCr", region.split()[:3])
             region = Image.merge("RGBA", (*y_cb_cr.convert("RGB").split(), region.getchannel("A")))
         return on_white(region)
 
 
+def _check_tiles(path: Path, properties: Mapping[str, str]) -> None:
+    """Refuse tiles that no scanner writes: where memory lacks for one, OpenSlide ends the process."""
+    for level in range(int(properties.get("openslide.level-count", 0))):
+        width, height = (
+            int(properties.get(f"openslide.level[{level}].tile-{side}", 0)) for side in ("width", "height")
+        )
+        if width * height > LARGEST_TILE_PX:
+            reason = f"cannot be read (tiles of {width}×{height} px)"
+            raise SlideError(reason, where=path, remedy=UNREADABLE)
+
+
 def is_openslide(file: Path) -> bool:
     """Whether OpenSlide knows the format, be the file sound or not."""
+    return _format(file) is not None
+
+
+def reads_rightly(file: Path) -> bool:
+    """Whether OpenSlide is the one to read a file.
+
+    Of a tiled TIFF that no scanner made it reads the first page, whatever the file holds beside it: channels
+    in pages of their own, or a larger page. Of 16 bits it takes the upper 8, though only 12 may be used.
+
+    Raises
+    ------
+    SlideError
+        If it is such a TIFF and damaged, or not in RGB.
+    """
+    vendor = _format(file)
+    if vendor != "generic-tiff":
+        return vendor is not None
+    image = largest_image(file)
+    return image.dtype != "uint16" and len(image.pages) == 1 and image.size_px == _size(file)
+
+
+def _format(file: Path) -> str | None:
+    """Format by OpenSlide's name; empty for a file that it knows and cannot read, None for any other."""
     try:
-        return openslide.OpenSlide.detect_format(file) is not None
+        vendor: str | None = openslide.OpenSlide.detect_format(file)
     except openslide.OpenSlideError:
-        return True
+        return ""
+    return vendor
 
 
-def on_white(image: Image.Image) -> NDArray[np.uint8]:
-    """RGB pixels of an image of any 8-bit mode, laid over white."""
-    if image.mode == "RGB":
-        return np.asarray(image)
-    image = image.convert("RGBA")
-    if image.getchannel("A").getextrema() != (255, 255):
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+def _size(file: Path) -> tuple[int, int]:
+    with (
+        parsing(file, remedy=UNREADABLE, kind=SlideError, what="cannot be read"),
+        openslide.OpenSlide(file) as slide,
+    ):
+        width, height = slide.dimensions
+    return width, height
 
 
 def stated_bounds(properties: Mapping[str, str], size_px: tuple[int, int]) -> Box | None:
@@ -123,14 +161,39 @@ def stated_bounds(properties: Mapping[str, str], size_px: tuple[int, int]) -> Bo
     return x, y, min(w, width - x), min(h, height - y)
 
 
-def _mpp(path: Path, properties: Mapping[str, str]) -> float:
-    values = [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
-    if any(value is None for value in values):
+def checked_mpp(path: Path, resolution: tuple[float, float] | None) -> float:
+    """Resolution of a slide by its file.
+
+    Parameters
+    ----------
+    path
+        The file, for the error.
+    resolution
+        Width and height of a pixel in µm, where the file states it.
+
+    Raises
+    ------
+    SlideError
+        If it is not stated, is none that a scanner has, or pixels are not square.
+    """
+    if resolution is None:
         raise SlideError("names no resolution (mpp)", where=path, remedy=MPP_REMEDY)
-    x, y = (value for value in values if value is not None)
+    x, y = resolution
+    if not (min(x, y) >= FINEST_MPP and max(x, y) <= COARSEST_MPP):
+        raise SlideError(
+            f"names no resolution (mpp): {UM_PER_INCH / x:.4g} dots per inch ({x:.4g} µm/px) is a default of "
+            "programs, not of a scanner",
+            where=path,
+            remedy=MPP_REMEDY,
+        )
     if max(x, y) > 1.05 * min(x, y):
         raise SlideError(f"pixels are not square ({x:g} × {y:g} µm)", where=path, remedy=MPP_REMEDY)
     return (x + y) / 2
+
+
+def _stated(properties: Mapping[str, str]) -> tuple[float, float] | None:
+    x, y = (_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy")
+    return None if x is None or y is None else (x, y)
 
 
 def _number(text: str | None) -> float | None:
@@ -139,8 +202,3 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if isfinite(value) and value > 0 else None
-
-
-def _unreadable(path: Path, error: Exception) -> SlideError:
-    reason = f"cannot be read ({' '.join(str(error).split())})"
-    return SlideError(reason, where=path, remedy="copy or export the slide again, or leave it out")

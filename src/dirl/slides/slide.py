@@ -1,5 +1,6 @@
 """A slide: what is known of it, the protocol that readers follow, and reading at any resolution."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,7 +90,13 @@ class Slide(Protocol):
         ...
 
 
-def open_slide(path: Path, mpp_override: float | None = None, slide_id: str | None = None) -> Slide:
+def open_slide(
+    path: Path,
+    mpp_override: float | None = None,
+    slide_id: str | None = None,
+    *,
+    max_pixels: int | None = None,
+) -> Slide:
     """Open a slide of any format that OpenSlide reads, or a plain image.
 
     Parameters
@@ -101,24 +108,44 @@ def open_slide(path: Path, mpp_override: float | None = None, slide_id: str | No
         says, so that a wrong resolution can be put right.
     slide_id
         Name of the slide; by default the file's name without its suffix, or the folder's name.
+    max_pixels
+        Most pixels of a plain image, which is held in memory whole; by default
+        `dirl.slides.pixels.MAX_PIXELS`.
 
     Raises
     ------
     SlideError
-        If the slide is missing, cannot be read, or has no resolution.
+        If the slide is missing, cannot be read, has no resolution, is too large to be held in memory, or if
+        its name is not UTF-8.
     """
     # Deferred: both adapters import this module.
     from dirl.slides.dicom import first_dicom
     from dirl.slides.image import ImageSlide
-    from dirl.slides.openslide import OpenSlideSlide, is_openslide
+    from dirl.slides.openslide import OpenSlideSlide, reads_rightly
 
+    check_name(path)
     name = slide_id or (path.name if path.is_dir() else path.stem)
     file = first_dicom(path) if path.is_dir() else path
     if not file.is_file():
         raise SlideError("no such file", where=path, remedy="check the path")
-    if is_openslide(file):
+    if reads_rightly(file):
         return OpenSlideSlide(file, path, name, mpp_override)
-    return ImageSlide(file, name, mpp_override)
+    return ImageSlide(file, name, mpp_override, max_pixels)
+
+
+def check_name(path: Path) -> None:
+    """Refuse a path that is not UTF-8: neither JSON nor Parquet can hold it.
+
+    Raises
+    ------
+    SlideError
+        If it is none.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise SlideError("its name is not UTF-8", where=shown, remedy="rename it") from None
 
 
 def tcga_origin(name: str) -> tuple[str | None, str | None]:

@@ -11,7 +11,7 @@ from dirl.errors import DirlError, PartlyFailedError, SlideError, StoreError, ex
 from dirl.files import no_room, read_json, remove, remove_parts, write_json
 from dirl.owner import MERGE_SECONDS, item_locked, locked, owning
 from dirl.parallel import each
-from dirl.progress import bar
+from dirl.progress import bar, say
 from dirl.slides.cohort import SlideInput, TilesInput, find_inputs, lay_over, source_digest, told_apart
 from dirl.slides.openslide import MPP_REMEDY
 from dirl.slides.slide import SAME_MPP
@@ -88,7 +88,7 @@ def tile(
         If the disk is full or read-only; what is finished is kept.
     """
     there = [] if overwrite else _records(out)
-    found = _as_there(find_inputs(inputs), there)
+    found = _as_there(find_inputs(inputs, partial(say, quiet=quiet)), there)
     if slides_table is not None:
         found = lay_over(found, slides_table, quiet=quiet)
     config = _resolve(config, found)
@@ -164,7 +164,7 @@ def _resolve(config: TileConfig, found: Sequence[SlideInput | TilesInput]) -> Ti
         raise SlideError(
             "ready-made tiles name no resolution (mpp)", where=classes[0].path.parent, remedy=MPP_REMEDY
         )
-    side, mpp = image_side(classes[0].files[0]), config.mpp_override
+    side, mpp = image_side(classes[0].files[0], config.max_pixels), config.mpp_override
     if len(classes) < len(found) and (side != config.size_px or abs(mpp / config.mpp - 1) > SAME_MPP):
         raise SlideError(
             f"ready-made tiles of {side} px at {mpp:g} µm/px beside slides to be cut into "

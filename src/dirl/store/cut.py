@@ -1,12 +1,14 @@
 """A slide that is open, and where it is cut into tiles."""
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dirl.config import TileConfig
 from dirl.slides.cohort import SlideInput, source_digest
+from dirl.slides.pixels import MAX_PIXELS
 from dirl.slides.slide import Slide, open_slide
 from dirl.slides.tiling import Tile, TileSpec, around_the_middle, plan_tiles, read_tile
 from dirl.slides.tissue import TissueMask, find_tissue
@@ -43,6 +45,18 @@ class CutSlide:
         self.slide.close()
 
 
+def reopen(record: SlideRecord) -> Slide:
+    """Open a slide that a store knows, by the resolution that it was tiled with, however large it was then.
+
+    Raises
+    ------
+    SlideError
+        If it is missing or cannot be read.
+    """
+    limit = max(MAX_PIXELS, prod(record.size_px))
+    return open_slide(record.path, record.mpp, record.slide_id, max_pixels=limit)
+
+
 def cut_slide(item: SlideInput, config: TileConfig) -> CutSlide:
     """Open a slide, find its tissue, and lay its tiles.
 
@@ -52,7 +66,8 @@ def cut_slide(item: SlideInput, config: TileConfig) -> CutSlide:
         If the slide cannot be read, has no resolution, is too coarse, or holds no tissue.
     """
     spec = TileSpec(config.size_px, config.mpp, config.stride_px or config.size_px, config.min_tissue)
-    slide = open_slide(item.path, item.stated.mpp or config.mpp_override, item.slide_id)
+    mpp = item.stated.mpp or config.mpp_override
+    slide = open_slide(item.path, mpp, item.slide_id, max_pixels=config.max_pixels)
     try:
         info = slide.info
         tissue = find_tissue(slide)

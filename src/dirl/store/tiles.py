@@ -1,6 +1,5 @@
 """Writing one slide, or one class of ready-made tiles, into a store."""
 
-import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from dirl.errors import SlideError
 from dirl.files import replacing, write_json
 from dirl.slides.cohort import SlideInput, TilesInput, source_digest
 from dirl.slides.glass import WHITE, Colour, tinted_glass
-from dirl.slides.openslide import on_white
+from dirl.slides.pixels import open_picture
 from dirl.slides.stated import Stated
 from dirl.slides.tiling import Tile, key
 from dirl.slides.tissue import MASK_MPP, tissue_pixels
@@ -73,15 +72,15 @@ def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
     SlideError
         If a file cannot be read, or the tiles are not all square and of the store's size.
     """
-    _check_sizes(item, config.size_px)
+    _check_sizes(item, config)
     stems = Counter(key(file.stem) for file in item.files)
     shown = np.linspace(0, len(item.files) - 1, SHEET_COLUMNS * SHEET_ROWS).astype(int)
     to_show, sheet, fractions = set(shown.tolist()), [], []
-    tinted = _tinted_glass([item.files[i] for i in sorted(to_show)], config.mpp)
+    tinted = _tinted_glass([item.files[i] for i in sorted(to_show)], config)
 
     def entries() -> Iterator[_Entry]:
         for i, file in enumerate(item.files):
-            rgb, jpeg = _load(file, config.jpeg_quality)
+            rgb, jpeg = _load(file, config)
             fractions.append(_tissue_share(rgb, config.mpp, tinted))
             if i in to_show:
                 sheet.append(rgb)
@@ -123,15 +122,15 @@ def restate(out: Path, record: SlideRecord, stated: Stated) -> None:
     write_json(out / "tiles" / f"{record.slide_id}.json", to_json(changed))
 
 
-def image_side(file: Path) -> int:
-    """Side of a square image.
+def image_side(file: Path, max_pixels: int | None) -> int:
+    """Side of a square image of at most so many pixels.
 
     Raises
     ------
     SlideError
         If it cannot be read or is not square.
     """
-    width, height = _size(file)
+    width, height = open_picture(file, max_pixels).size_px
     if width != height:
         raise SlideError(
             f"ready-made tiles must be square, got {width}×{height} px", where=file, remedy="crop them"
@@ -163,28 +162,24 @@ def _encode(rgb: NDArray[np.uint8], quality: int) -> bytes:
     )
 
 
-def _load(file: Path, quality: int) -> tuple[NDArray[np.uint8], bytes]:
+def _load(file: Path, config: TileConfig) -> tuple[NDArray[np.uint8], bytes]:
     """Pixels of a tile, and its JPEG."""
-    rgb, data = _decode(file)
-    return rgb, _encode(rgb, quality) if data is None else data
+    rgb, data = _decode(file, config.max_pixels)
+    return rgb, _encode(rgb, config.jpeg_quality) if data is None else data
 
 
-def _decode(file: Path) -> tuple[NDArray[np.uint8], bytes | None]:
+def _decode(file: Path, max_pixels: int | None) -> tuple[NDArray[np.uint8], bytes | None]:
     """Pixels of a tile, and its bytes where they are a baseline RGB JPEG."""
-    try:
-        data = file.read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
-            rgb = on_white(image)
-            baseline = image.format == "JPEG" and image.mode == "RGB" and "progressive" not in image.info
-    except (OSError, ValueError, SyntaxError) as error:
-        raise _unreadable(file, error) from error
-    return rgb, data if baseline else None
+    picture = open_picture(file, max_pixels)
+    # The brightest pixel of a single tile does not tell how many bits the scanner used.
+    return picture.pixels(guess=False), file.read_bytes() if picture.jpeg else None
 
 
-def _tinted_glass(files: Sequence[Path], mpp: float) -> Colour | None:
+def _tinted_glass(files: Sequence[Path], config: TileConfig) -> Colour | None:
     """Colour of the glass of ready-made tiles, where it is tinted or dim."""
-    factor = max(1, round(MASK_MPP / mpp))
-    small = [np.asarray(Image.fromarray(_decode(file)[0]).reduce(factor)) for file in files]
+    factor = max(1, round(MASK_MPP / config.mpp))
+    images = (_decode(file, config.max_pixels)[0] for file in files)
+    small = [np.asarray(Image.fromarray(rgb).reduce(factor)) for rgb in images]
     smooth = [ndimage.uniform_filter(rgb, (3, 3, 0), mode="nearest") for rgb in small]
     return tinted_glass(np.concatenate(smooth))
 
@@ -196,8 +191,9 @@ def _tissue_share(rgb: NDArray[np.uint8], mpp: float, white: Colour | None) -> f
     return float(tissue_pixels(small, mpp * factor, white).mean())
 
 
-def _check_sizes(item: TilesInput, side: int) -> None:
-    counts = Counter(_size(file) for file in item.files)
+def _check_sizes(item: TilesInput, config: TileConfig) -> None:
+    side = config.size_px
+    counts = Counter(open_picture(file, config.max_pixels).size_px for file in item.files)
     if set(counts) != {(side, side)}:
         sizes = ", ".join(f"{n} of {w}×{h}" for (w, h), n in counts.most_common(5))
         raise SlideError(
@@ -205,15 +201,3 @@ def _check_sizes(item: TilesInput, side: int) -> None:
             where=item.path,
             remedy="crop or resize the others, or make a store for each size",
         )
-
-
-def _size(file: Path) -> tuple[int, int]:
-    try:
-        with Image.open(file) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: Path, error: Exception) -> SlideError:
-    return SlideError(f"cannot be read ({error})", where=file, remedy="remove or replace it")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dirl.errors import SlideError
 from dirl.slides.slide import Slide, open_slide
+from dirl.store.cut import reopen
 from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord
 from dirl.viewer.pictures import Mosaic, Picture, SlidePicture
@@ -140,7 +141,7 @@ def _on_slide(store: TileStore, record: SlideRecord, rows: NDArray[np.int64]) ->
     x, y = (store.index[name].to_numpy()[rows] for name in ("x", "y"))
     side = store.spec.size_px * store.spec.mpp / record.mpp
     try:
-        slide = open_slide(record.path, record.mpp, record.slide_id)
+        slide = reopen(record)
         if slide.info.size_px == record.size_px:
             return Sight(SlidePicture(slide), x, y, side, slide)
         slide.close()

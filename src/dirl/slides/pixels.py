@@ -1,0 +1,165 @@
+"""Plain images: their size without decoding them, and their pixels within a limit."""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from dirl.boundary import parsing
+from dirl.errors import MachineError, SlideError
+from dirl.slides.tiff import AS_RGB, UNREADABLE, TiffImage, is_tiff, largest_image
+
+MAX_PIXELS = 1_000_000_000  # about 7 GB while it is decoded
+DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+# Pillow keeps the upper 8 bits of 16. Glass is bright, so a picture this dark used fewer bits.
+NEARLY_BLACK = 64
+PYRAMID = "convert it to a tiled pyramidal TIFF, for example with `vips tiffsave --tile --pyramid`"
+
+_PILLOWS_LIMIT = Image.MAX_IMAGE_PIXELS
+_opening = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A plain image whose header was read.
+
+    Attributes
+    ----------
+    path
+        The file.
+    size_px
+        Width and height.
+    jpeg
+        Whether it is a baseline RGB JPEG, as a store's tiles are.
+    deep
+        Whether its channels have 16 bits.
+    tiff
+        What is known of it where it is a TIFF.
+    """
+
+    path: Path
+    size_px: tuple[int, int]
+    jpeg: bool
+    deep: bool
+    tiff: TiffImage | None = None
+
+    def pixels(self, *, guess: bool = True) -> NDArray[np.uint8]:
+        """Decode it.
+
+        Parameters
+        ----------
+        guess
+            Where a TIFF of 16 bits a channel does not state how many are used, judge by its brightest pixel.
+
+        Returns
+        -------
+        ndarray of shape (h, w, 3), uint8
+            What is transparent lies over white.
+
+        Raises
+        ------
+        SlideError
+            If it is damaged, or nearly black for want of bits.
+        MachineError
+            If the memory does not suffice.
+        """
+        if self.tiff is not None and self.deep:
+            return self.tiff.deep_pixels(guess=guess)
+        if self.tiff is not None and len(self.tiff.pages) == 3:
+            return np.stack([_decoded(self.path, page)[..., 0] for page in self.tiff.pages], axis=-1)
+        rgb = _decoded(self.path, 0 if self.tiff is None else self.tiff.pages[0])
+        if self.deep and rgb.max() < NEARLY_BLACK:
+            reason = f"nearly black: 16 bits a channel, and none above {rgb.max()} of 255"
+            raise SlideError(reason, where=self.path, remedy=f"scale its values, and {AS_RGB}")
+        return rgb
+
+
+def open_picture(path: Path, max_pixels: int | None = None) -> Picture:
+    """Read the header of a plain image.
+
+    Parameters
+    ----------
+    path
+        PNG, JPEG, TIFF or whatever else Pillow knows.
+    max_pixels
+        Most pixels that it may have, since it is held in memory whole; None is `MAX_PIXELS`.
+
+    Raises
+    ------
+    SlideError
+        If it cannot be read, is too large, or has other than 8-bit channels.
+    """
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    with parsing(path, remedy=UNREADABLE, kind=SlideError, what="cannot be read"):
+        tiff = is_tiff(path)
+    if tiff:
+        image = largest_image(path)
+        _check_size(path, image.size_px, limit)
+        return Picture(path, image.size_px, False, image.dtype == "uint16", image)
+    with _opened(path) as picture:
+        size, mode, jpeg = picture.size, picture.mode, picture.format == "JPEG"
+        baseline = jpeg and mode == "RGB" and "progressive" not in picture.info
+        deep = any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+    _check_size(path, size, limit)
+    if mode in DEEP_MODES:
+        raise SlideError(f"not an 8-bit image (mode {mode})", where=path, remedy=AS_RGB)
+    return Picture(path, size, baseline, deep)
+
+
+def on_white(image: Image.Image) -> NDArray[np.uint8]:
+    """RGB pixels of an image of any 8-bit mode, laid over white."""
+    if image.mode == "RGB":
+        return np.asarray(image)
+    image = image.convert("RGBA")
+    if image.getchannel("A").getextrema() != (255, 255):
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _decoded(path: Path, page: int) -> NDArray[np.uint8]:
+    with _opened(path, page) as picture:
+        return on_white(picture)
+
+
+@contextmanager
+def _opened(path: Path, page: int = 0) -> Iterator[Image.Image]:
+    """Open an image with Pillow, without Pillow's own limit unless somebody set it."""
+    with parsing(path, remedy=UNREADABLE, kind=SlideError, what="cannot be read"):
+        try:
+            with _opening, warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                limit = Image.MAX_IMAGE_PIXELS
+                Image.MAX_IMAGE_PIXELS = None if limit == _PILLOWS_LIMIT else limit
+                try:
+                    image = Image.open(path)
+                    if page:
+                        image.seek(page)
+                finally:
+                    Image.MAX_IMAGE_PIXELS = limit
+            with image:
+                yield image
+        except UnidentifiedImageError as error:
+            reason = "cannot be read (neither OpenSlide nor Pillow knows the format)"
+            raise SlideError(reason, where=path, remedy=UNREADABLE) from error
+        except Image.DecompressionBombError as error:
+            reason = "too large to load whole, by Pillow's limit"
+            raise SlideError(reason, where=path, remedy=PYRAMID) from error
+        except MemoryError as error:
+            raise MachineError("not enough memory to hold it whole", where=path, remedy=PYRAMID) from error
+
+
+def _check_size(path: Path, size_px: tuple[int, int], max_pixels: int) -> None:
+    width, height = size_px
+    if width * height > max_pixels:
+        raise SlideError(
+            f"too large to load whole: {width}×{height} px are {width * height / 1e6:,.1f} million, "
+            f"the limit is {max_pixels / 1e6:,.1f} million",
+            where=path,
+            remedy=f"{PYRAMID}, or raise the limit with `dirl tile --max-pixels`",
+        )
