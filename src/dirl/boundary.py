@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from dirl.errors import NO_ROOM, DirlError, StoreError, first_line, from_system
+from dirl.errors import NO_ROOM, DirlError, SlideError, StoreError, first_line, from_system
 
 LONGEST_NAME = 255  # bytes; what file systems allow
 # Numbers that the system gives when it refuses a file; a parser does not.
@@ -113,6 +113,21 @@ def inside(root: Path, name: str, *, remedy: str = "the file is damaged, or was 
     if harmful:
         raise StoreError(f"the name {name!r} leads out of the folder", where=root, remedy=remedy)
     return root / name
+
+
+def check_name(path: Path) -> None:
+    """Refuse a path that is not UTF-8: neither JSON nor Parquet can hold it.
+
+    Raises
+    ------
+    SlideError
+        If it is none.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise SlideError("its name is not UTF-8", where=shown, remedy="rename it") from None
 
 
 def _nameable(name: str) -> bool:

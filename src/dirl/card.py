@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dirl
-from dirl.boundary import parsing
+from dirl.boundary import check_name, parsing
 from dirl.errors import StoreError
 from dirl.files import PART, read_json, remove, write_json
 from dirl.owner import MERGE_SECONDS, OURS, in_stage, locked, own, refuse_if_items_locked, remove_stale
@@ -163,6 +163,7 @@ def claim(
     InUseError
         If another process owns it.
     """
+    check_name(directory)
     earlier = allowed(directory, card, overwrite=overwrite)
     if earlier is not None and earlier.finished:
         return earlier

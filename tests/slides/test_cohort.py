@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dirl.card import claim, new_card
 from dirl.errors import SlideError
 from dirl.slides.cohort import SlideInput, TilesInput, find_inputs
 from dirl.slides.slide import open_slide
@@ -139,6 +140,8 @@ def test_a_name_that_is_not_utf8_is_refused_by_its_name(tmp_path, place):
             find_inputs(inputs)
     with pytest.raises(SlideError, match=r"caf\\xe9.*its name is not UTF-8"):
         open_slide(path, 0.5)
+    with pytest.raises(SlideError, match=r"caf\\xe9.*its name is not UTF-8"):
+        claim(path, new_card("tile", {}))
 
 
 def test_nothing_and_nowhere_are_errors(tmp_path):

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dirl.boundary import check_name
 from dirl.errors import ConfigError, SlideError
 from dirl.slides.dicom import first_dicom, series_of
 from dirl.slides.openslide import is_openslide
-from dirl.slides.slide import check_name
 from dirl.slides.stated import UNSTATED, Stated, read_slides_table
 from dirl.slides.tiling import key
 

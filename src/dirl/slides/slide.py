@@ -1,6 +1,5 @@
 """A slide: what is known of it, the protocol that readers follow, and reading at any resolution."""
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dirl.boundary import check_name
 from dirl.errors import SlideError
 
 # Two resolutions within 2 % are the same: 0.499 is what scanners write for 0.5.
@@ -131,21 +131,6 @@ def open_slide(
     if reads_rightly(file):
         return OpenSlideSlide(file, path, name, mpp_override)
     return ImageSlide(file, name, mpp_override, max_pixels)
-
-
-def check_name(path: Path) -> None:
-    """Refuse a path that is not UTF-8: neither JSON nor Parquet can hold it.
-
-    Raises
-    ------
-    SlideError
-        If it is none.
-    """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        raise SlideError("its name is not UTF-8", where=shown, remedy="rename it") from None
 
 
 def tcga_origin(name: str) -> tuple[str | None, str | None]:
