@@ -1,8 +1,8 @@
 """SIGINT, SIGTERM and SIGHUP stop every command in the same way, and no worker outlives its parent.
 
 While a command is at work, a handler raises `Stop` in the main thread, so that every ``finally`` on its way
-removes what is half-written. What does not end by itself within `GRACE_S` is ended. A signal that the parent
-ignores, as ``nohup`` does, stays ignored.
+removes what is half-written. A thread ends what does not end by itself within `GRACE_S`, also where the main
+thread waits in a library for ever. A signal that the parent ignores, as ``nohup`` does, stays ignored.
 """
 
 import os
@@ -37,6 +37,7 @@ FIRST_RANK = "DIRL_FIRST_RANK"
 _patience = 0
 _silent = False
 _worker = False
+_limited = False
 
 
 class Stop(KeyboardInterrupt):
@@ -89,6 +90,7 @@ def raising() -> Any:
 def leave_at_once() -> None:
     """Let a signal end this process: for a program that has nothing to clear away yet, or no more."""
     begin_rank()
+    _limit_time()
     for number in heeded():
         signal.signal(number, _leave)
 
@@ -130,6 +132,7 @@ def begin_worker() -> None:
     """Make this process one that ends with its parent, and that leaves all words to it."""
     global _worker
     _worker = True
+    _limit_time()
     parent = parent_process()
     end_with_parent(os.getppid() if parent is None or parent.pid is None else parent.pid)
 
@@ -190,14 +193,29 @@ def _stop(number: int, frame: FrameType | None) -> None:
         child.kill() if child.daemon else child.terminate()
     if _importing(frame):  # libraries swallow what is raised in an import, or print it
         _leave(number)
-    threading.Thread(target=_leave_late, args=(number,), daemon=True).start()
     raise Stop(number)
 
 
-def _leave_late(number: int) -> None:
-    time.sleep(GRACE_S)
-    while _patience:
+def _limit_time() -> None:
+    """End this process `GRACE_S` after a signal that stops it. Python's handlers wait for the main thread."""
+    global _limited
+    if _limited or not hasattr(os, "register_at_fork"):  # Windows takes no pipe for it
+        return
+    _limited = True
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a child's signals are its own
+    threading.Thread(target=_leave_late, args=(told,), name="limit of time", daemon=True).start()
+
+
+def _leave_late(told: int) -> None:
+    while (number := os.read(told, 1)[0]) not in STOPPING:
+        pass
+    left = GRACE_S
+    while left > 0:
         time.sleep(0.1)
+        left -= 0 if _patience else 0.1
     _leave(number)
 
 

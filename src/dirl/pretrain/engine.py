@@ -125,6 +125,10 @@ def train(
             if isinstance(left.__context__, KeyboardInterrupt):
                 raise left.__context__ from None
             raise
+        except RuntimeError as error:
+            if signals.came is None or where.ranks == 1:
+                raise
+            raise Interrupted(signals.came) from error  # another rank ended before it had begun to train
     if signals.came is not None:
         raise Interrupted(signals.came)
     return trainer

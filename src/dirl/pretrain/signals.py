@@ -1,6 +1,7 @@
 """When a signal comes while a run trains: the step is finished, the state saved, the run ended."""
 
 import signal
+from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from dirl.pretrain.module import PretrainModule
-from dirl.signals import TO_ALL, heeded
+from dirl.signals import TO_ALL, heeded, patient
 
 CAUGHT = TO_ALL  # SIGUSR1 is what SLURM can be asked to send before a job's time is up
 
@@ -25,6 +26,7 @@ class Signals(pl.Callback):
         self.agree_every = agree_every
         self.came: int | None = None
         self.earlier: dict[int, Any] = {}
+        self.patience = ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Listen, where this thread may."""
@@ -32,6 +34,7 @@ class Signals(pl.Callback):
             self.earlier = {number: signal.signal(number, self._note) for number in heeded(CAUGHT)}
         except ValueError:  # not the main thread: whoever runs it there stops it in his own way
             self.earlier = {}
+        self.patience.enter_context(patient())
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -57,6 +60,7 @@ class Signals(pl.Callback):
         self._forget()
 
     def _forget(self) -> None:
+        self.patience.close()
         for number, handler in self.earlier.items():
             signal.signal(number, handler)
         self.earlier = {}

@@ -1,5 +1,6 @@
 """`dirl study`: a matrix of runs, one after another or side by side, and one table of them all."""
 
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,28 +169,32 @@ def study(
                     told = "failed" if row["failed"] else f"entropy {number(row['measures']['entropy'])}"
                     Console(stderr=True).print(f"{finished}/{len(runs)} {job.run.name}: {told}", markup=False)
     except (KeyboardInterrupt, Interrupted):
-        if finished:  # a study takes a night: what there is by now can be read
-            _put_together(config, out, runs)
+        if finished:  # a study takes a night: what there is by now can be read; figures take time
+            _tabulate(config, out, runs)
         raise
-    summary = _put_together(config, out, runs)
+    summary = _tabulate(config, out, runs)
+    _illustrate(summary, out, runs)
     if failures:
         raise PartlyFailedError(failures, len(runs) - len(failures))
     finish(out, card, {"runs": len(runs)})
     return StudyResult(out, summary)
 
 
-def _put_together(config: StudyConfig, out: Path, runs: tuple[StudyRun, ...]) -> dict[str, Any]:
-    """Write the tables and figures of all rows that there are."""
+def _tabulate(config: StudyConfig, out: Path, runs: tuple[StudyRun, ...]) -> dict[str, Any]:
+    """Write the tables of all rows that there are."""
     rows = [path for run in runs if (path := _row_path(out, run)).exists()]
     summary = summarise(config, [read_json(path) for path in rows])
     write_json(out / "summary.json", summary)
     write_text(out / "table.csv", to_csv(summary))
     write_text(out / "table.md", to_markdown(summary))
+    return summary
+
+
+def _illustrate(summary: Mapping[str, Any], out: Path, runs: tuple[StudyRun, ...]) -> None:
     curves = {run.name: out / "runs" / run.name / "metrics.csv" for run in runs}
     for name, data in draw(summary, {name: path for name, path in curves.items() if path.exists()}).items():
         with replacing(out / "figures" / name) as temporary:
             temporary.write_bytes(data)
-    return summary
 
 
 def load_result(path: Path) -> StudyResult:
