@@ -29,7 +29,8 @@ from kill_stages import STAGES, make_inputs, outputs
 SIGNALS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}
 LINE = "error: interrupted — run the same command again to go on"
 ENDS_S = 5
-LONGEST_S = 300
+HANGS_S = 30
+LONGEST_S = 600
 TRIES = 5
 
 
@@ -107,7 +108,7 @@ def kill_once(
         number = getattr(signal, which)
         with_group = os.killpg if kill.to_group else os.kill
         with_group(process, number)
-        code, kill.seconds, log = finish(process, work / "log")
+        code, kill.seconds, log = finish(process, work / "log", HANGS_S)
         if code != 0 or "Traceback" in log:
             break
         seconds *= 0.75  # it had ended by then: the machine is less busy than before
@@ -176,13 +177,16 @@ def start(function: Callable[[], object], log: Path) -> int:
         os._exit(code)
 
 
-def finish(process: int, log: Path) -> tuple[int, float, str]:
-    """Wait for a process; return its exit code, negative for a signal, how long that took, what it said."""
+def finish(process: int, log: Path, longest_s: float = LONGEST_S) -> tuple[int, float, str]:
+    """Wait for a process; return its exit code, negative for a signal, how long that took, what it said.
+
+    One that takes longer than `longest_s` is killed.
+    """
     begun = time.monotonic()
     while not (ended := os.waitpid(process, os.WNOHANG))[0]:
-        if time.monotonic() - begun > LONGEST_S:
+        if time.monotonic() - begun > longest_s:
             os.killpg(process, signal.SIGKILL)
-        time.sleep(0.005)
+        time.sleep(0.02)
     return os.waitstatus_to_exitcode(ended[1]), time.monotonic() - begun, log.read_text()
 
 

@@ -134,7 +134,7 @@ def test_what_swallows_the_signal_is_ended_all_the_same(program) -> None:
 
 
 def test_so_is_what_waits_in_a_library_where_no_handler_runs(program) -> None:
-    body = 'import ctypes\nlibrary, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)\n'
+    body = "import ctypes\nlibrary, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)\n"
     body += 'library.pthread_mutex_lock(mutex)\n(folder / "begun").touch()\nlibrary.pthread_mutex_lock(mutex)'
     code, errors, seconds = end(program(body), signal.SIGINT)
     assert (code, errors) == (130, LINE) and seconds < 5 + 10
