@@ -74,6 +74,12 @@ RECIPE = {
 }
 
 
+def pytest_addoption(parser):
+    """Let `make test ARGS="tests/fuzz --fuzz 20000"` read more damaged files than the default tests do."""
+    parser.addoption("--fuzz", type=int, default=2000, help="how many damaged files tests/fuzz reads")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="what they are drawn from")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Folder of the real slides and tiles; the test is skipped where there is none."""

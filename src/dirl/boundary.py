@@ -111,7 +111,8 @@ def inside(root: Path, name: str, *, remedy: str = "the file is damaged, or was 
         or not _nameable(name)
     )
     if harmful:
-        raise StoreError(f"the name {name!r} leads out of the folder", where=root, remedy=remedy)
+        shown = name if len(name) <= LONGEST_NAME else f"{name[:40]}…"
+        raise StoreError(f"the name {shown!r} leads out of the folder", where=root, remedy=remedy)
     return root / name
 
 

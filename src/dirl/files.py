@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dirl.boundary import parsing, refuse_special
-from dirl.errors import NO_ROOM, DirlError, StoreError
+from dirl.errors import NO_ROOM, DirlError, StoreError, from_system
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "", socket.gethostname())[:20] or "host"
 _SUFFIX = r"\.[A-Za-z0-9-]+-\d+-[0-9a-f]{8}\.part"
@@ -105,17 +105,22 @@ def read_json(
     path
         The file.
     remedy, what, kind
-        What the error is where the file is damaged; see `dirl.boundary.parsing`.
+        What the error says where it is damaged; see `dirl.boundary.parsing`.
 
     Raises
     ------
+    FileNotFoundError
+        If there is none.
     DirlError
-        Of that kind, if it is no JSON file.
-    OSError
-        If the system refuses it, as a `FileNotFoundError` where there is none.
+        If it is no JSON file, or the system refuses it.
     """
-    refuse_special(path)
-    data = path.read_bytes()
+    refuse_special(path, kind=kind)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise from_system(error, path) from error
     with parsing(path, remedy=remedy, what=what, kind=kind):
         return json.loads(data.decode("utf-8"), parse_constant=_no_number)
 

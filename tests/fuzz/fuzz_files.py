@@ -218,7 +218,9 @@ def encoders(folder):
         "patch_size": 8,
     }
     (hf / "config.json").write_text(json.dumps(config))
-    (hf / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}))
+    (hf / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3})
+    )
     return run, folder / "weights.pth", hf
 
 
@@ -252,7 +254,9 @@ def mil(out):
     card = claim(out, new_card("mil", {}, {}))
     lines = ["model,slide_id,group,unit,fold,label,predicted"]
     for model in ("mean", "abmil"):
-        lines += [f"{model},s{i:03},p{i // 2},{i // 2},{i % 5},{'ab'[i % 2]},{'ab'[i % 3 % 2]}" for i in range(20)]
+        lines += [
+            f"{model},s{i:03},p{i // 2},{i // 2},{i % 5},{'ab'[i % 2]},{'ab'[i % 3 % 2]}" for i in range(20)
+        ]
     (out / "predictions.csv").write_text("\n".join(lines) + "\n")
     split = {"digest": "m" * 16, "scheme": "patients"}
     write_json(out / "summary.json", {"split": split, "interval": {"over": "patients"}})

@@ -106,7 +106,12 @@ def _tables(folder: Path) -> list[Kind]:
     return [
         Kind("slides table", made["slides"], lambda: read_slides_table(made["slides"], ["a", "b"]), "lines"),
         Kind("labels of tiles", made["labels"], lambda: read_labels(known, str(made["labels"])), "lines"),
-        Kind("labels of slides", made["mil"], lambda: read_slide_labels(made["mil"], bags, MilConfig()), "lines"),
+        Kind(
+            "labels of slides",
+            made["mil"],
+            lambda: read_slide_labels(made["mil"], bags, MilConfig()),
+            "lines",
+        ),
         Kind("weights of tiles, CSV", made["csv"], lambda: read_tile_weights(made["csv"], "a"), "lines"),
         Kind("weights of tiles, Parquet", made["pq"], lambda: read_tile_weights(made["pq"], "a")),
     ]
@@ -227,7 +232,9 @@ def _results(folder: Path) -> list[Kind]:
     def drawn() -> Any:
         found = SlideMap(whole)
         try:
-            sizes = [(level, channel) for level in range(found.levels) for channel in range(len(found.channels))]
+            sizes = [
+                (level, channel) for level in range(found.levels) for channel in range(len(found.channels))
+            ]
             boxes = [found.read(channel, 0, 0, *found.size_px, level) for level, channel in sizes]
             return found.facts, found.regions, found.channels, found.token_px, found.slide_id, boxes
         finally:
@@ -291,5 +298,3 @@ def _add(total: Any, value: Any) -> None:
         return
     else:
         total.update(ascii(value).encode())
-
-

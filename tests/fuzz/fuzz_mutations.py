@@ -24,7 +24,9 @@ def bits(data: bytes, rng: random.Random) -> bytes:
 def head_bits(data: bytes, rng: random.Random) -> bytes:
     """Flip bits of the beginning or the end, where most formats keep what they are made of."""
     size = min(len(data), 256)
-    return bits(data[:size], rng) + data[size:] if rng.random() < 0.5 else data[:-size] + bits(data[-size:], rng)
+    return (
+        bits(data[:size], rng) + data[size:] if rng.random() < 0.5 else data[:-size] + bits(data[-size:], rng)
+    )
 
 
 def truncated(data: bytes, rng: random.Random) -> bytes:

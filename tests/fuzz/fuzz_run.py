@@ -1,7 +1,7 @@
 """Read damaged files, each in a time and a memory that are bounded, and say what came of it.
 
-``python fuzz_run.py COUNT SEED`` prints a table by kind. The readers run in a child of this process, so that one
-that hangs or crashes the process is found, too: the system ends it, and another child goes on with the next.
+``python fuzz_run.py COUNT SEED`` prints a table by kind. The readers run in a child of this process: the
+system ends one that hangs or crashes, and another child goes on with the next file.
 """
 
 import argparse
@@ -102,18 +102,19 @@ def attempt(kind, expected, number: int, seed: int) -> Outcome:
 
 def judge(kind, expected: bytes) -> tuple[str, str]:
     """Read, and class what came of it."""
-    from dirl.errors import DirlError
+    from dirl.errors import DirlError, explained
 
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             found = digest_of(kind)
-    except DirlError as error:
+    except (DirlError, OSError) as raised:
+        error = explained(raised)  # as the command does
         cause = error.__cause__
-        if isinstance(cause, MemoryError) or "alloc" in str(cause):
+        if isinstance(cause, MemoryError) or "allocate memory" in str(cause):
             return "foreign", f"memory: {error}"
         if error.reason.startswith("unexpected") or not error.remedy:
-            return "foreign", f"no remedy: {error}"
+            return "foreign", f"unclear: {error}"
         return "error", str(error)
     except Exception as error:
         import traceback

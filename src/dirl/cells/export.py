@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.boundary import inside
 from dirl.card import claim, digest, finish, new_card
 from dirl.cells.frames import bounds_of
 from dirl.cells.own import first_pixel
@@ -144,7 +145,9 @@ def _write(
         pixels = [first_pixel(tiles, row) for row in group]
         runs = np.concatenate([_runs(cells.labels(row), *at) for row, at in zip(group, pixels, strict=True)])
         features = list(_features(runs, step, known, record.mpp, slide_id, corner))
-        write_text(out / file, _collection(features, mark(corner) if record.kind == "slide" else {}))
+        write_text(
+            inside(out, str(file)), _collection(features, mark(corner) if record.kind == "slide" else {})
+        )
         note["files"] += 1
         note["nuclei"] += len(features)
         note["pixels_that_differ"] += _differences(

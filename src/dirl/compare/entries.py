@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 
+from dirl.boundary import parsing, refuse_special
 from dirl.card import Card, read_card
 from dirl.errors import ConfigError, StoreError
 from dirl.files import read_json
+from dirl.store.index import read_table
 
 Strings = NDArray[np.str_]
 Floats = NDArray[np.float64]
@@ -178,16 +179,17 @@ def _read(path: Path) -> _Result:
         raise StoreError(f"made by `dirl {card.stage}`", where=path, remedy=remedy)
     if card.finished is None:
         raise StoreError("unfinished", where=path, remedy=f"run the same `dirl {card.stage}` again")
-    try:
-        summary = read_json(path / "summary.json")
+    remedy = f"make it again with `dirl {card.stage}`"
+    with parsing(path, remedy=remedy):
+        summary = read_json(path / "summary.json", remedy)
         columns, key, entries = READERS[card.stage](path)
-        over = summary["interval"]["over"]
+        split, over = summary["split"], str(summary["interval"]["over"])
         ids = np.array(columns[key], np.str_)
         return _Result(
             path=path,
             card=card,
-            split=summary["split"]["digest"],
-            scheme=summary["split"]["scheme"],
+            split=str(split["digest"]),
+            scheme=str(split["scheme"]),
             over=over,
             ids=ids,
             truth=np.array(columns["label"], np.str_),
@@ -195,13 +197,10 @@ def _read(path: Path) -> _Result:
             units=np.array(columns["unit"]).astype(np.str_),
             entries=entries,
         )
-    except (OSError, KeyError, ValueError, pyarrow.ArrowException) as error:
-        reason = f"damaged ({' '.join(str(error).split())})"
-        raise StoreError(reason, where=path, remedy=f"make it again with `dirl {card.stage}`") from error
 
 
 def _probe(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
-    table = pyarrow.parquet.read_table(path / "predictions.parquet").sort_by("tile_id")
+    table = read_table(path / "predictions.parquet", "make it again with `dirl probe`").sort_by("tile_id")
     columns = table.to_pydict()
     found: dict[str, dict[str, Strings]] = {}
     for name, values in columns.items():
@@ -238,6 +237,7 @@ def _by_model(path: Path, key: str) -> tuple[dict[str, list[Any]], dict[str, Str
     # Ids and classes may look like numbers; as they stand in the file, they are words.
     words = dict.fromkeys(("model", key, "label", "predicted", "group"), pa.string())
     options = pyarrow.csv.ConvertOptions(column_types=words, strings_can_be_null=False)
+    refuse_special(path / "predictions.csv")
     table = pyarrow.csv.read_csv(path / "predictions.csv", convert_options=options)
     columns: dict[str, list[Any]] = {}
     predicted: dict[str, Strings | Floats] = {}

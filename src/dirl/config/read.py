@@ -57,7 +57,9 @@ def read_settings(spec: str | Path, kind: Literal["recipes", "studies"]) -> dict
         text = _text(path, f"name a YAML file, or one of: {known}")
     values = parse_yaml(text, spec) or {}
     if not isinstance(values, dict):
-        raise ConfigError("settings are a mapping of keys to values", where=spec)
+        raise ConfigError(
+            "settings are a mapping of keys to values", where=spec, remedy="write lines of `key: value`"
+        )
     return values
 
 

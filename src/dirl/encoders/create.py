@@ -19,6 +19,8 @@ from dirl.options import parse_options
 
 # What timm wants as a class, by names that fit into a JSON file and on a command line.
 MLPS = ("GluMlp", "Mlp", "SwiGLU", "SwiGLUPacked")
+# Ten times those of the largest vision transformers; twelve weights are behind each of the first.
+MOST_WEIGHTS, MOST_TOKENS = 2e10, 1e6
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -79,8 +81,9 @@ def read_folder(folder: Path) -> TimmFolder:
         If it is not there or not timm's.
     """
     path = folder / "config.json"
-    with parsing(path, remedy="name a folder of timm's layout", kind=EncoderError):
-        config = read_json(path, "name a folder of timm's layout", kind=EncoderError)
+    remedy = "name a folder of timm's layout"
+    with parsing(path, remedy=remedy, kind=EncoderError):
+        config = read_json(path, remedy, kind=EncoderError)
         given = config["pretrained_cfg"]
         normalisation = {name: channels(given[name]) for name in ("mean", "std")}
         normalisation["input_size"] = tuple(int(side) for side in given["input_size"])
@@ -135,6 +138,7 @@ def create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
             )
         arguments["mlp_layer"] = getattr(layers, mlp)
     _known(architecture)
+    _check_size(architecture, arguments)
     with torch.random.fork_rng(devices=[]):
         # The CPU's generator alone: models are made there, and no other generator is disturbed.
         torch.default_generator.manual_seed(seed)
@@ -145,6 +149,19 @@ def create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
             remedy = "change the options, or install a timm that knows it"
             raise EncoderError(reason, where=f"timm:{architecture}", remedy=remedy) from error
     return model.eval()
+
+
+def _check_size(architecture: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse a model that would fill any memory, as a damaged config can name one."""
+    asked = {name: arguments.get(name, 1) for name in ("depth", "embed_dim", "img_size", "patch_size")}
+    if not all(isinstance(value, int) and value > 0 for value in asked.values()):
+        return  # timm says what is wrong, or knows of other forms
+    tokens = (asked["img_size"] / asked["patch_size"]) ** 2
+    if asked["depth"] * asked["embed_dim"] ** 2 > MOST_WEIGHTS or tokens > MOST_TOKENS:
+        named = ", ".join(f"{name}={value}" for name, value in asked.items() if name in arguments)
+        raise EncoderError(
+            f"larger than any model ({named[:200]})", where=architecture, remedy="correct its settings"
+        )
 
 
 def fetch(name: str, options: Mapping[str, Any]) -> Any:

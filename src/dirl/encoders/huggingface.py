@@ -4,6 +4,7 @@ Names and settings were read off the files of transformers 5.23 (``ViTModel``, `
 ``Dinov2WithRegistersModel``); the hub's older files have the same.
 """
 
+import operator
 import re
 import warnings
 from collections.abc import Mapping
@@ -145,10 +146,13 @@ def read_hf(name: str, *, weights: bool = True) -> HfModel:
     """
     where = f"hf:{name}"
     file, remedy = _file(name, "config.json"), "name a folder that save_pretrained wrote"
-    with parsing(where, remedy=remedy, kind=EncoderError, what="its config.json cannot be read"):
-        config = read_json(file, remedy, kind=EncoderError)
+    what = "its config.json cannot be read"
+    with parsing(where, remedy=remedy, kind=EncoderError, what=what):
+        config = read_json(file, remedy, what, EncoderError)
         arguments = _arguments(config, where)
-        side = int(config["image_size"])
+        side, patch = (operator.index(config[name]) for name in ("image_size", "patch_size"))
+        if not 0 < patch <= side:
+            raise ValueError(f"images of {side} px in patches of {patch} px")
     normalisation = _normalisation(name, config["model_type"])
     held = read_weights(_file(name, "model.safetensors")) if weights else {}
     architecture = "vit_giant_patch14_dinov2" if config.get("use_swiglu_ffn") else "vit_small_patch16_224"

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from dirl.boundary import inside
 from dirl.card import Card, claim, finish, new_card, reopen
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
 from dirl.encoders.device import choose_device, choose_precision
@@ -127,7 +128,7 @@ def embed(
     if card.finished:  # slides failed, and are tried again
         card = reopen(out, card)
 
-    files = {slide: out / ROWS_DIR / f"{slide}.h5" for slide in held.slide_ids}
+    files = {slide: inside(out / ROWS_DIR, f"{slide}.h5") for slide in held.slide_ids}
     failures: dict[str, DirlError] = {}
     cut: list[SlideRecord] = []
     with bar("Embedding tiles", held.count, quiet=quiet) as advance:

@@ -196,4 +196,7 @@ def read_rows(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, NDAr
     with opened(path, remedy) as file:
         if set(names_in(file)) != set(names):
             raise ValueError(f"it holds {', '.join(names_in(file)) or 'nothing'}, not {', '.join(names)}")
-        return {name: strings(file, name) if name in STRINGS else numbers(file, name) for name in names}
+        found = {name: strings(file, name) if name in STRINGS else numbers(file, name) for name in names}
+        if len({values.shape[:1] for values in found.values()}) != 1 or not all(map(np.ndim, found.values())):
+            raise ValueError(f"arrays of shapes {', '.join(str(values.shape) for values in found.values())}")
+        return found

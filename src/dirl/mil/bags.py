@@ -121,7 +121,7 @@ def read_bags(path: Path, *, quiet: bool = False) -> Bags:
     check_widths(files, [look.width for look in looks])
     return Bags(
         path=path,
-        encoder=str(card.config["encoder"]) if card else "",
+        encoder=str(card.config.get("encoder", "")) if card else "",
         digest=card.digest
         if card
         else digest([[f.stem, look.digest] for f, look in zip(files, looks, strict=True)]),

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from dirl.boundary import parsing
 from dirl.files import replacing
 
 
@@ -76,10 +77,19 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """Read `metrics.csv`: one mapping per row, without the metrics that were not logged at that step.
 
     There are no rows where there is no file, and a last row that a crash cut short is none.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged.
     """
     if not path.exists():  # nothing was logged yet
         return []
-    whole = [
-        line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
-    ]
-    return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(whole)]
+    with parsing(path, remedy="remove it; what comes next is logged in a new one"):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        header, *rows = csv.reader([line for line in lines if line.endswith("\n")], strict=True)
+        if header[:1] != ["step"] or len({*header}) < len(header):
+            raise ValueError(f"it begins with {','.join(header)[:80]}, and not with step")
+        return [
+            {name: float(value) for name, value in zip(header, row, strict=True) if value} for row in rows
+        ]

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dirl.boundary import inside
 from dirl.errors import StoreError
 from dirl.files import replacing
 from dirl.store.index import INDEX, check_shards, merge, read_table, write_table
@@ -96,7 +97,7 @@ def write_cells(
     folder = cells_dir(store, segmenter)
     rows = []
     shard = f"{slide_id}.tar"
-    with replacing(folder / shard) as temporary, ShardWriter(temporary) as tar:
+    with replacing(inside(folder, shard)) as temporary, ShardWriter(temporary) as tar:
         for tile_id, labels, regions in items:
             labels_at = tar.add(f"{tile_id}.labels", encode_labels(labels))
             regions_at = tar.add(f"{tile_id}.regions", encode_regions(regions))

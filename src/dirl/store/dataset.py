@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import simplejpeg
 from numpy.typing import NDArray
 
+from dirl.boundary import inside, parsing
 from dirl.card import Card, digest, read_card
 from dirl.errors import StoreError
 from dirl.files import read_json
@@ -55,13 +56,15 @@ class TileStore:
         self.path = Path(path)
         self.card: Card = read_card(self.path, "tile")
         self.index = _open_index(self.path, TILES_SCHEMA, "run the same `dirl tile` again")
-        try:
+        with parsing(self.path, remedy=REMEDY):
             config = self.card.config
             self.spec = TileSpec(**{k: config[k] for k in TileSpec.__dataclass_fields__})
-            records = map(to_record, read_json(self.path / SLIDES))
-            self.slides: Mapping[str, SlideRecord] = {record.slide_id: record for record in records}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"damaged ({error!r})", where=self.path, remedy=REMEDY) from error
+            records = [to_record(values) for values in read_json(self.path / SLIDES, REMEDY)]
+        # Names of files are made of these: here, once, they are checked for all who read the store.
+        self.slides: Mapping[str, SlideRecord] = {_named(self.path, one.slide_id): one for one in records}
+        if strangers := set(pc.unique(self.index["slide_id"]).to_pylist()) - set(self.slides):
+            reason = f"the index names a slide that {SLIDES} does not: {min(strangers)!r}"
+            raise StoreError(reason, where=self.path, remedy=REMEDY)
         self._images = _Members(self.path, "tile", self.index)
 
     @classmethod
@@ -121,9 +124,10 @@ class TileStore:
         StoreError
             If the shard is damaged.
         """
+        data = self.jpeg(i)
         try:
-            return simplejpeg.decode_jpeg(self.jpeg(i), colorspace="RGB")  # type: ignore[no-any-return]
-        except ValueError as error:
+            return simplejpeg.decode_jpeg(data, colorspace="RGB")  # type: ignore[no-any-return]
+        except Exception as error:  # its bytes are those that were written: it was damaged before
             where = f"{self.path / self.index['shard'][i].as_py()}, tile {self.index['tile_id'][i]}"
             raise StoreError(
                 f"damaged JPEG ({error})", where=where, remedy="make the store again: `dirl tile --overwrite`"
@@ -205,7 +209,7 @@ class CellStore:
 
     def nuclei(self, slide_id: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Nuclei of a slide, one per row; all or some columns of `dirl.store.cells.NUCLEI_SCHEMA`."""
-        return read_table(self.path / f"{slide_id}.nuclei.parquet", REMEDY, columns)
+        return read_table(inside(self.path, f"{slide_id}.nuclei.parquet"), REMEDY, columns)
 
 
 class _Members:
@@ -234,8 +238,17 @@ def _open_index(root: Path, schema: pa.Schema, remedy: str) -> pa.Table:
             index = index.append_column(field, pa.nulls(len(index), field.type))
     if set(index.column_names) != set(schema.names):
         raise StoreError("not an index of this version", where=root / INDEX, remedy=remedy)
+    with parsing(root / INDEX, remedy=remedy):
+        index = index.select(schema.names).cast(schema)
     check_shards(root, index)
-    return index.select(schema.names)
+    return index
+
+
+def _named(root: Path, slide_id: str) -> str:
+    inside(root, slide_id)
+    if "/" in slide_id:
+        raise StoreError(f"the name {slide_id!r} leads into a folder", where=root, remedy=REMEDY)
+    return slide_id
 
 
 def _reopen_cells(store: Path, segmenter: str) -> CellStore:

@@ -1,5 +1,6 @@
 """A store's index: a row per tile, a table per slide, and the merged table that readers open."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from dirl.boundary import inside, parsing
 from dirl.errors import StoreError
 from dirl.files import replacing
-from dirl.store.shards import check_size
+from dirl.store.shards import REMEDY, check_size
 
 INDEX = "index.parquet"
 SLIDES = "slides.json"
@@ -81,9 +82,31 @@ def to_json(record: SlideRecord) -> dict[str, Any]:
 
 
 def to_record(values: dict[str, Any]) -> SlideRecord:
-    """Make a record from its JSON."""
+    """Make a record from its JSON.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        If it is none.
+    """
+    if not isinstance(values, dict):
+        raise TypeError(f"{values!r} is no record of a slide")
     lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-    return SlideRecord(**(values | lists | {"path": Path(values["path"])}))
+    record = SlideRecord(**(values | lists | {"path": Path(values["path"])}))
+    named = [record.slide_id, record.source, record.patient_id or "", record.centre or "", str(record.path)]
+    whole = [*record.size_px, record.tiles]
+    numbers = [*record.level_downsamples, *record.white, record.tissue_fraction, record.mpp]
+    sound = (
+        record.kind in ("slide", "tiles")
+        and all(isinstance(each, str) and each.isprintable() for each in named)
+        and all(type(each) is int and each >= 0 for each in whole)
+        and all(isinstance(each, int | float) and math.isfinite(each) for each in numbers)
+        and (len(record.size_px), len(record.white)) == (2, 3)
+        and record.mpp > 0
+    )
+    if not sound:
+        raise ValueError(f"no sound record of the slide {record.slide_id!r}")
+    return record
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -141,7 +164,10 @@ def check_shards(root: Path, index: pa.Table) -> None:
     shards = index["shard"].combine_chunks().dictionary_encode()
     codes = shards.indices.to_numpy()
     offset, length = [name for name in index.column_names if name.endswith(("offset", "length"))][-2:]
+    starts, lengths = index[offset].to_numpy(), index[length].to_numpy()
+    if ((starts < 0) | (lengths < 0) | (starts + lengths < 0)).any():  # the sum of two too large is below 0
+        raise StoreError("an index of bytes that no file has", where=root, remedy=REMEDY)
     ends = np.zeros(len(shards.dictionary), np.int64)
-    np.maximum.at(ends, codes, index[offset].to_numpy() + index[length].to_numpy())
+    np.maximum.at(ends, codes, starts + lengths)
     for shard, end in zip(shards.dictionary.to_pylist(), ends.tolist(), strict=True):
         check_size(inside(root, shard), end)

@@ -6,11 +6,12 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.errors import StoreError
+from dirl.boundary import parsing
 
 LABELS_HEADER = struct.Struct("<HHI")  # height, width, number of ids
 REGIONS_HEADER = struct.Struct("<HH")  # height, width
 MAX_REGION = 3
+AGAIN = "make the cells again with `dirl cells`"
 # The four ids of each byte, as one number, so that a byte is unpacked by one look-up.
 _UNPACKED = (np.arange(256)[:, None] >> np.array([0, 2, 4, 6]) & 3).astype(np.uint8).view(np.uint32).ravel()
 
@@ -70,7 +71,7 @@ def decode_numbers(data: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     StoreError
         If the bytes are damaged.
     """
-    try:
+    with parsing(None, remedy=AGAIN, what="damaged labels"):
         height, width, count = LABELS_HEADER.unpack_from(data)
         body = zlib.decompress(memoryview(data)[LABELS_HEADER.size :])
         ids = np.concatenate([[0], np.frombuffer(body, "<i4", count)]).astype(np.int32)
@@ -78,8 +79,6 @@ def decode_numbers(data: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         if numbers.max(initial=0) > count:
             raise ValueError(f"number {numbers.max()} of {count}")
         return numbers.reshape(height, width).astype(np.int32), ids
-    except (struct.error, zlib.error, ValueError) as error:
-        raise _damaged("labels", error) from error
 
 
 def encode_regions(regions: NDArray[np.integer]) -> bytes:
@@ -110,14 +109,8 @@ def decode_regions(data: bytes) -> NDArray[np.uint8]:
     StoreError
         If the bytes are damaged.
     """
-    try:
+    with parsing(None, remedy=AGAIN, what="damaged regions"):
         height, width = REGIONS_HEADER.unpack_from(data)
         packed = np.frombuffer(data, np.uint8, -(-height * width // 4), REGIONS_HEADER.size)
         flat: NDArray[np.uint8] = _UNPACKED[packed].view(np.uint8)
         return flat[: height * width].reshape(height, width)
-    except (struct.error, ValueError) as error:
-        raise _damaged("regions", error) from error
-
-
-def _damaged(what: str, error: Exception) -> StoreError:
-    return StoreError(f"damaged {what} ({error})", remedy="make the cells again with `dirl cells`")

@@ -9,8 +9,8 @@ from threading import local
 from types import TracebackType
 from typing import Self
 
-from dirl.boundary import inside
-from dirl.errors import StoreError
+from dirl.boundary import inside, refuse_special
+from dirl.errors import StoreError, from_system
 
 MAX_OPEN = 64
 END = bytes(2 * tarfile.BLOCKSIZE)  # what a tar file ends with
@@ -119,6 +119,8 @@ class _File:
             self.descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
             raise StoreError("missing", where=path, remedy=REMEDY) from None
+        except OSError as error:
+            raise from_system(error, path) from error
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
@@ -134,10 +136,13 @@ def check_size(path: Path, end: int) -> None:
         If it is missing or has another length.
     """
     size = -(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE + len(END)
+    refuse_special(path)
     try:
         found = path.stat().st_size
     except FileNotFoundError:
         raise StoreError("missing", where=path, remedy=REMEDY) from None
+    except OSError as error:
+        raise from_system(error, path) from error
     if found != size:
         what = "truncated" if found < size else "changed"
         raise StoreError(f"{what}: {found} bytes, {size} were written", where=path, remedy=REMEDY)

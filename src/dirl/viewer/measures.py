@@ -1,5 +1,6 @@
 """Measures of tiles, as `dirl audit` wrote them."""
 
+import operator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dirl.boundary import parsing
 from dirl.card import read_card
 from dirl.errors import StoreError
 from dirl.files import read_json
@@ -56,14 +58,17 @@ class AuditMeasures:
                 remedy="name the store that it audited",
             )
         self.path = path
-        try:
-            keys = ("name", "kind", "blocks", "heads")
-            self.encoders = [
-                {key: one[key] for key in keys} for one in read_json(path / "summary.json")["encoders"]
+        with parsing(path, remedy=REMEDY):
+            found = read_json(path / "summary.json", REMEDY)["encoders"]
+            self.encoders: list[dict[str, Any]] = [
+                {"name": str(one["name"]), "kind": str(one["kind"])}
+                | {key: operator.index(one[key]) for key in ("blocks", "heads")}
+                for one in found
             ]
+            if not self.encoders:
+                raise ValueError("it names no encoders")
+        with parsing(path / FILE, remedy=REMEDY):
             self.columns = pq.read_schema(path / FILE).names
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise StoreError(f"damaged ({error!r})", where=path, remedy=REMEDY) from error
         self._tile_ids = store.tile_ids
         self._number = {tile_id: i for i, tile_id in enumerate(self._tile_ids.tolist())}
         # A page asks for the same column slide after slide.
@@ -135,7 +140,7 @@ class AuditMeasures:
             return (total / count).astype(np.float32)
 
     def _read(self, columns: list[str], where: pc.Expression) -> pa.Table:
-        try:
-            return pq.read_table(self.path / FILE, columns=columns, filters=where)
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"damaged ({error})", where=self.path / FILE, remedy=REMEDY) from error
+        with parsing(self.path / FILE, remedy=REMEDY):
+            table = pq.read_table(self.path / FILE, columns=columns, filters=where)
+            table.validate(full=True)
+            return table
