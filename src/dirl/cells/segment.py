@@ -224,7 +224,7 @@ def _finished(
     try:
         read = read_json(statistics_file(tiles.path, segmenter_name, slide_id))["source"]
         return bool(read == fingerprint(segmenter.files(tiles, slide_id)))
-    except (OSError, ValueError, KeyError, ConfigError):
+    except (FileNotFoundError, ValueError, KeyError, ConfigError):
         return False
 
 

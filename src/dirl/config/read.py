@@ -11,7 +11,7 @@ from dirl.boundary import parsing, refuse_special
 from dirl.config.pretrain import PretrainRecipe
 from dirl.config.settings import Settings, make
 from dirl.config.yaml_text import parse_yaml
-from dirl.errors import ConfigError
+from dirl.errors import ConfigError, from_system
 
 MOST_BYTES = 2**20
 
@@ -68,6 +68,8 @@ def _text(path: Path, remedy: str) -> str:
     try:
         size = path.stat().st_size
         data = path.read_bytes() if size <= MOST_BYTES else b""
+    except PermissionError as error:
+        raise from_system(error, path) from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"cannot read it ({reason})", where=path, remedy=remedy) from None

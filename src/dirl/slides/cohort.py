@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dirl.boundary import check_name
-from dirl.errors import ConfigError, SlideError
+from dirl.errors import ConfigError, SlideError, from_system
 from dirl.slides.dicom import first_dicom, series_of
 from dirl.slides.openslide import is_openslide
 from dirl.slides.stated import UNSTATED, Stated, read_slides_table
@@ -239,7 +239,7 @@ def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        raise SlideError(f"cannot be listed ({error.strerror})", where=folder) from error
+        raise from_system(error, folder) from error
     folders = [e for e in entries if e.is_dir() and not (e / "card.json").is_file()]
     return [e for e in entries if not e.is_dir()], folders
 

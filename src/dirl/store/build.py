@@ -143,7 +143,7 @@ def _made(out: Path, slide_id: str) -> SlideRecord | None:
     try:
         check_shards(out, read_table(index, "", schema=TILES_SCHEMA))
         return to_record(read_json(index.with_suffix(".json")))
-    except (OSError, ValueError, KeyError, TypeError, StoreError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, StoreError):
         return None
 
 
@@ -181,7 +181,7 @@ def _records(out: Path) -> list[SlideRecord]:
     for index in sorted((out / "tiles").glob("*.parquet")):
         try:
             records.append(to_record(read_json(index.with_suffix(".json"))))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             continue
     return records
 
