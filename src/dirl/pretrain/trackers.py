@@ -8,6 +8,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 
+from dirl.boundary import parsing
 from dirl.card import digest
 from dirl.errors import ConfigError
 
@@ -41,22 +42,37 @@ def make_tracker(name: str, out: Path, started: str) -> Logger:
         Directory of the run.
     started
         When it was begun, as its card says.
+
+    Raises
+    ------
+    ConfigError
+        If the tracker refuses the address or the login that its environment names, in its words.
     """
-    return TRACKERS[name](out, started)
+    with parsing(f"logger {name}", remedy=REMEDIES[name], kind=ConfigError, what=f"{name} refuses"):
+        tracker = TRACKERS[name](out, started)
+        _ = tracker.experiment  # connects, and not only at the first step
+        return tracker
 
 
-def _wandb(out: Path, started: str) -> Logger:
+def _wandb(out: Path, started: str) -> WandbLogger:
     # An id of its own: a run that is resumed goes on there, too, and one that replaces it does not.
     project = os.environ.get("WANDB_PROJECT", "dirl")
     name = digest(f"{out.resolve()} {started}")
     return WandbLogger(name=out.name, project=project, id=name, save_dir=out)
 
 
-def _mlflow(out: Path, started: str) -> Logger:
+def _mlflow(out: Path, started: str) -> MLFlowLogger:
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "dirl")
     # As MLflow itself has it by now; Lightning's own choice, a folder, is refused by its newer versions.
     place = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     return MLFlowLogger(experiment_name=experiment, run_name=out.name, tracking_uri=place)
 
 
-TRACKERS: Mapping[str, Callable[[Path, str], Logger]] = {"wandb": _wandb, "mlflow": _mlflow}
+REMEDIES = {
+    "wandb": "log in with `wandb login`, or set WANDB_MODE=offline",
+    "mlflow": "set MLFLOW_TRACKING_URI to a server or a database, such as sqlite:///mlflow.db",
+}
+TRACKERS: Mapping[str, Callable[[Path, str], WandbLogger | MLFlowLogger]] = {
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+}
