@@ -1,7 +1,9 @@
 """Small whole files of every kind, as dirl and other tools write them."""
 
 import json
+import struct
 import sys
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -110,7 +112,29 @@ def own_cells(folder):
     np.savez_compressed(folder / "arrays.npz", labels=labels, classes=np.array(list("ababa")))
     (folder / "map.json").write_text(json.dumps({"1": "a", "2": "b"}))
     (folder / "qupath.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    return [folder / name for name in ("map.png", "map.tif", "arrays.npz", "qupath.geojson")]
+    rings = [feature["geometry"]["coordinates"][0] for feature in features]
+    nuclei = [{"contour": ring[:-1], "centroid": ring[1], "type": i % 2 + 1} for i, ring in enumerate(rings)]
+    hovernet = {"mag": 20, "nuc": {str(i): one for i, one in enumerate(nuclei, 1)}}
+    (folder / "hovernet.json").write_text(json.dumps(hovernet))
+    (folder / "type_info.json").write_text(json.dumps({"1": ["a", [255, 0, 0]], "2": ["b", [0, 255, 0]]}))
+    meta = {"base_magnification": 20.0, "magnification": 20.0, "downsampling": 1, "patch_size": 256}
+    meta |= {"patch_overlap": 64, "base_mpp": 0.5, "target_patch_mpp": 0.5, "level": 0}
+    patch = {"patch_coordinates": [0, 0], "cell_status": 0, "offset_global": [-32, -32]}
+    cells = {"wsi_metadata": meta, "type_map": {"a": 1, "b": 2}, "cells": [one | patch for one in nuclei]}
+    (folder / "cellvit.json").write_text(json.dumps(cells))
+    with zipfile.ZipFile(folder / "imagej_rois.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for i, ring in enumerate(rings):
+            archive.writestr(f"001_{i:03d}.roi", _roi(np.array(ring[:-1])))
+    return folder
+
+
+def _roi(points):
+    """A polygon as ImageJ keeps it."""
+    (left, top), (right, bottom) = points.min(0), points.max(0)
+    head = bytearray(64)
+    head[:4] = b"Iout"
+    struct.pack_into(">hBxhhhhH", head, 4, 227, 0, top, left, bottom, right, len(points))
+    return bytes(head) + (points - (left, top)).T.astype(">i2").tobytes()
 
 
 def slides(folder):

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_files as files
 
 from dirl.cells.geojson import GeoJSON
+from dirl.cells.imagej_rois import ImageJRois
 from dirl.cells.labels import LabelMaps
 from dirl.cells.own_files import Grid
 from dirl.cells.statistics import slide_statistics
+from dirl.cells.tool_json import CellViTJSON, HoVerNetJSON
 from dirl.compare.entries import read_entries
 from dirl.config import MilConfig, load_recipe
 from dirl.encoders.checkpoint import load_encoder
@@ -122,15 +125,23 @@ def _own_cells(folder: Path) -> list[Kind]:
         found = source.read(file, (SIDE, SIDE), 0.5)
         return found, found.cut(Grid(0, 0, SIDE))
 
-    found = []
-    for file in files.own_cells(folder / "own"):
-        source = GeoJSON(str(file)) if file.suffix == ".geojson" else LabelMaps(str(file))
-        text = "json" if file.suffix == ".geojson" else ""
-        named = file.with_suffix(".json")
-        if named.is_file():
-            found.append(Kind("classes of labels", named, lambda s=source, f=file: read(s, f), "json"))
-        found.append(Kind(f"nuclei{file.suffix}", file, lambda s=source, f=file: read(s, f), text))
-    return found
+    place = files.own_cells(folder / "own")
+    sources = {
+        "map.png": LabelMaps,
+        "map.tif": LabelMaps,
+        "arrays.npz": LabelMaps,
+        "qupath.geojson": GeoJSON,
+        "hovernet.json": HoVerNetJSON,
+        "cellvit.json": CellViTJSON,
+        "imagej_rois.zip": ImageJRois,
+    }
+    readers = {
+        name: partial(read, source(str(place / name)), place / name) for name, source in sources.items()
+    }
+    texts = {name: "json" * name.endswith("json") for name in readers}
+    readers |= {"map.json": readers["map.png"], "type_info.json": readers["hovernet.json"]}
+    texts |= {"map.json": "json", "type_info.json": "json"}
+    return [Kind(f"nuclei, {name}", place / name, read, texts[name]) for name, read in readers.items()]
 
 
 def _slides(folder: Path) -> list[Kind]:

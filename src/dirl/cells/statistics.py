@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.boundary import inside
 from dirl.cells.plausible import implausible
 from dirl.cells.told import Item
 from dirl.files import read_json, write_json
@@ -98,7 +99,7 @@ class Statistics:
 
 def statistics_file(store: Path, segmenter: str, slide_id: str) -> Path:
     """Where a slide's numbers lie."""
-    return cells_dir(store, segmenter) / f"{slide_id}.statistics.json"
+    return inside(cells_dir(store, segmenter), f"{slide_id}.statistics.json")
 
 
 def write_statistics(store: Path, segmenter: str, slide_id: str, values: Mapping[str, Any]) -> None:
