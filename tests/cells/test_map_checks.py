@@ -35,6 +35,33 @@ def test_a_map_of_classes_is_refused(truth, classes, seed):
         check_instances(lookup[truth], HERE_FILE)
 
 
+@pytest.mark.parametrize("places", [[(20, 30), (60, 90)], [(20, 30), (60, 90), (90, 20)]])
+def test_a_map_of_classes_of_a_few_nuclei_is_refused(places):
+    """A tile has so few nuclei that each class has two or three."""
+    labels = np.zeros((128, 128), np.uint8)
+    for y, x in places:
+        labels[y : y + 14, x : x + 16] = 3
+        labels[y : y + 14, x + 16 : x + 20] = 5
+    with pytest.raises(ConfigError, match=r"lie apart: classes|a mask"):
+        check_instances(labels, HERE_FILE)
+
+
+def test_a_nucleus_that_the_border_cuts_in_two_passes():
+    labels = np.zeros((128, 128), np.uint8)
+    labels[10:18, 118:], labels[60:68, 118:] = 3, 3
+    assert np.array_equal(check_instances(labels, HERE_FILE), labels)
+
+
+def test_numbers_of_several_images_in_one_are_refused(truth):
+    """Where there are thousands, too."""
+    crop = truth[128:384, 128:384]
+    several = np.vstack([crop + k * truth.max() * (crop > 0) for k in range(60)])
+    assert len(np.unique(several)) > 1000
+    assert np.array_equal(check_instances(several, HERE_FILE), several)
+    with pytest.raises(ConfigError, match="numbers that were used twice"):
+        check_instances(np.hstack([several, np.roll(several, 128 * 30, 0)]), HERE_FILE)
+
+
 def test_numbers_that_ran_over_in_eight_bits_are_refused(truth):
     crop = truth[128:384, 128:384]
     several = np.vstack([crop + k * truth.max() * (crop > 0) for k in range(12)])
@@ -65,6 +92,18 @@ def test_a_background_with_a_number_is_refused(truth, number):
     labels[labels == 0] = number
     with pytest.raises(ConfigError, match=rf"id {number} covers \d+% .*: a background, .*labels == {number}"):
         check_instances(labels, HERE_FILE)
+
+
+def test_a_background_between_crowded_nuclei_and_a_frame_are_refused():
+    labels = np.repeat(np.repeat(np.arange(1, 37).reshape(6, 6), 20, 0), 20, 1)
+    crowded, framed = labels.copy(), labels.copy()
+    for line in (slice(None, None, 20), slice(1, None, 20), -1):
+        crowded[line], crowded[:, line] = 99, 99
+    framed[~np.pad(np.ones((104, 104), bool), 8)] = 99
+    assert (crowded == 99).mean() < 0.5 and (framed == 99).mean() < 0.5
+    for ids in (crowded, framed):
+        with pytest.raises(ConfigError, match=r"id 99 covers .* touches all four borders: a background"):
+            check_instances(ids, HERE_FILE)
 
 
 def test_a_nucleus_that_fills_a_small_tile_passes():

@@ -261,7 +261,7 @@ def test_bad_input_is_refused_before_anything_is_written(planted, tmp_path):
     attempt(EncoderError, "no such encoder", encoder="nonsense")
     attempt(EncoderError, "not a vision transformer", encoder="timm:resnet18,weights=random")
     attempt(ConfigError, r"--block 3: darkness has 1 blocks — choose 0 to 0", block=3)
-    attempt(ConfigError, "cannot be read.*name uniform, patch-mass", between="nowhere.csv")
+    attempt(ConfigError, "no such file.*name uniform, patch-mass", between="nowhere.csv")
 
 
 def test_attention_that_is_not_finite_is_an_error(planted, tmp_path):

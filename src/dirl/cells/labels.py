@@ -18,15 +18,20 @@ from PIL import Image
 
 from dirl.boundary import parsing
 from dirl.card import digest
+from dirl.cells.frames import check_frame
 from dirl.cells.map_checks import SAVE_IDS, check_instances
+from dirl.cells.map_places import place_map
 from dirl.cells.own_files import Grid, OwnNuclei, check_place, classes_file, source_files
+from dirl.cells.sizes import REGIONS, check_areas, regions_among
 from dirl.cells.tool_names import INSTANSEG
 from dirl.errors import ConfigError
-from dirl.slides.slide import SAME_MPP
+from dirl.slides.slide import Box
 from dirl.store.dataset import TileStore
 
 SUFFIXES = (".png", ".tif", ".tiff", ".npz")
 TIFF = (".tif", ".tiff")
+# Changes with what is read from the same file.
+RULES = 2
 # As int32 they take 4 GB; a map of a whole slide of 15 mm at 0.5 µm/px has fewer.
 LARGEST_PX = 1_000_000_000
 # What numpy.save writes of plain arrays; its third version is for names of fields.
@@ -46,13 +51,18 @@ class LabelMaps:
     mpp
         µm/px of the maps. By default a map covers its slide or tile, and its resolution follows from the
         sizes.
+    frame
+        What a map of a slide that QuPath crops covers: ``auto``, ``qupath`` or ``level0``, the whole slide;
+        see `dirl.cells.map_places.place_map`.
     """
 
     place: str
     mpp: float | None = None
+    frame: str = "auto"
 
     def __post_init__(self) -> None:
         check_place(self.place)
+        check_frame(self.frame, f"labels:{self.place}")
         if self.mpp is not None and not (isinstance(self.mpp, int | float) and self.mpp > 0):
             raise ConfigError(
                 f"mpp {self.mpp!r} is no number above 0", where=f"labels:{self.place}", remedy="mpp=0.25"
@@ -60,8 +70,8 @@ class LabelMaps:
 
     @property
     def digest(self) -> str:
-        """Changes with the stated resolution."""
-        return digest({"source": "labels", "mpp": self.mpp})
+        """Digest of the settings, and of the rules of reading."""
+        return digest({"source": "labels", "mpp": self.mpp, "frame": self.frame, "rules": RULES})
 
     def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
         """Find the maps of a slide; see `dirl.cells.own_files.CellSource`."""
@@ -69,21 +79,32 @@ class LabelMaps:
 
     def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> OwnNuclei:
         """Read a map; see `dirl.cells.own_files.CellSource`."""
+        return self.read_framed(file, size_px, mpp, (0, 0, *size_px))
+
+    def read_framed(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box) -> OwnNuclei:
+        """Read a map of a slide; see `dirl.cells.own_files.FramedSource`."""
         labels, names = read_map(file)
-        scale = _scale(labels, size_px, None if self.mpp is None else self.mpp / mpp, file)
+        height, width = labels.shape
+        stated = None if self.mpp is None else self.mpp / mpp
+        scale, frame = place_map((width, height), size_px, bounds, stated, self.frame, file)
+        labels, notes = _without_regions(labels, scale * mpp)
         inside = np.flatnonzero(labels)
         ids, which, areas = np.unique(labels.ravel()[inside], return_inverse=True, return_counts=True)
-        rows, columns = np.divmod(inside, labels.shape[1])
+        check_areas(areas * (scale * mpp) ** 2, mpp, file)
+        rows, columns = np.divmod(inside, width)
         y, x = (np.bincount(which, side, len(ids)) / areas + 0.5 for side in (rows, columns))
         edges = np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])
+        left, top = frame.offset_px
         return OwnNuclei(
             ids=ids.astype(np.int32),
-            x=x * scale,
-            y=y * scale,
+            x=x * scale + left,
+            y=y * scale + top,
             area_px=areas.astype(np.float64) * scale**2,
             touches_border=np.isin(ids, edges),
             classes=[names.get(i) for i in ids.tolist()],
-            cut=partial(_cut, labels, scale),
+            cut=partial(_cut, labels, scale, frame.offset_px),
+            notes=notes,
+            frame=frame,
         )
 
 
@@ -158,7 +179,10 @@ def _from_tiff(file: Path) -> NDArray[Any]:
     with _reading(file):
         try:
             with tifffile.TiffFile(file) as tiff:
-                _check_size(tiff.series[0].shape, file)
+                first, *others = (series.shape for series in tiff.series)
+                if first in others:
+                    raise ConfigError("holds several images", where=file, remedy=SAVE_IDS)
+                _check_size(first, file)
                 labels = np.asarray(tiff.asarray())
         except ValueError:
             # Compressions that tifffile leaves to another package.
@@ -191,29 +215,22 @@ def _from_json(file: Path) -> dict[int, str]:
         return {int(i): str(name) for i, name in named.items()}
 
 
-def _scale(labels: NDArray[np.int32], size_px: tuple[int, int], stated: float | None, file: Path) -> float:
-    """Pixels of the image per pixel of the map."""
-    height, width = labels.shape
-    sizes = ((size_px[0], width), (size_px[1], height))
-    scale = size_px[0] / max(width, 1) if stated is None else stated
-    whole = round(scale)
-    # A map made at an nth of the size may have lost the last, incomplete pixel of each line.
-    if stated is None and whole and all(abs(n - m * whole) < whole for n, m in sizes):
-        scale = float(whole)
-    if not all(abs(n - m * scale) <= max(scale, SAME_MPP * n) for n, m in sizes):
-        at = "" if stated is None else f" at {stated:g} times its pixels"
-        raise ConfigError(
-            f"{width}×{height} px{at} do not cover the image of {size_px[0]}×{size_px[1]} px",
-            where=file,
-            remedy="a map must cover the whole slide or tile; state its resolution with mpp= if it is known",
-        )
-    return scale
+def _without_regions(labels: NDArray[np.int32], mpp: float) -> tuple[NDArray[np.int32], dict[str, int]]:
+    """Leave out ids of regions, and count them."""
+    ids, areas = np.unique(labels[labels > 0], return_counts=True)
+    regions = ids[regions_among(areas * mpp**2)]
+    if not len(regions):
+        return labels, {}
+    return np.where(np.isin(labels, regions), np.int32(0), labels), {f"ids {REGIONS}": len(regions)}
 
 
-def _cut(labels: NDArray[np.int32], scale: float, grid: Grid) -> NDArray[np.int32]:
+def _cut(
+    labels: NDArray[np.int32], scale: float, corner: tuple[float, float], grid: Grid
+) -> NDArray[np.int32]:
+    left, top = corner
     rows, columns = (
-        np.floor((first + np.arange(grid.side) + 0.5) * (grid.step / scale)).astype(np.int64)
-        for first in (grid.row, grid.column)
+        np.floor(((first + np.arange(grid.side) + 0.5) * grid.step - begin) / scale).astype(np.int64)
+        for first, begin in ((grid.row, top), (grid.column, left))
     )
     height, width = labels.shape
     inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))

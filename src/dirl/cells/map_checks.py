@@ -19,9 +19,16 @@ FEW_IDS = 1000
 # people drew, at most 2 % of the labelled area belongs to ids whose parts do; in class maps nearly all.
 APART = 1.5
 APART_AREA = 0.2
-# A nucleus at the border of a tile can be cut into two or three parts: so few say nothing.
+# A nucleus at the border of a tile can be cut into two or three parts: so few say nothing, unless two of
+# them lie this many radii of the larger from each other, and one does not touch the border. Such ids have at
+# most 2 % of the area in those maps.
 FEW_PARTS = 5
+FAR, AS_LARGE = 3.0, 0.25
+# Where ids are many, each has a small share of the image: no nucleus spreads over so many of its radii.
+SPREAD = 3.0
+# A background covers most of an image, or this many times the median of the other ids.
 BACKGROUND_AREA = 0.5
+BACKGROUND_TIMES = 5
 
 
 def check_instances(labels: NDArray[Any], file: Path) -> NDArray[np.int32]:
@@ -68,15 +75,20 @@ def check_instances(labels: NDArray[Any], file: Path) -> NDArray[np.int32]:
             where=file,
             remedy="number its parts, for example with skimage.measure.label",
         )
-    if 1 < len(ids) <= FEW_IDS:
+    if 0 < len(ids) <= FEW_IDS:
         _check_parts(whole, ids, file)
+    elif len(ids):
+        _check_spread(whole, ids, areas, file)
     return whole
 
 
 def _check_background(
     labels: NDArray[np.int32], ids: NDArray[np.int32], areas: NDArray[np.int64], file: Path
 ) -> None:
-    for number in ids[areas > BACKGROUND_AREA * labels.size].tolist():
+    large = areas > BACKGROUND_AREA * labels.size
+    if len(ids) > FEW_PARTS:
+        large |= areas > BACKGROUND_TIMES * np.median(areas)
+    for number in ids[large].tolist():
         if all((edge == number).any() for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1])):
             share = areas[ids == number].item() / labels.size
             raise ConfigError(
@@ -97,20 +109,55 @@ def _check_parts(labels: NDArray[np.int32], ids: NDArray[np.int32], file: Path) 
     owner = np.zeros(count, np.int64)
     owner[part] = np.searchsorted(ids, labels.ravel()[at])
     area = np.bincount(part, minlength=count)
+    middle = np.stack([np.bincount(part, side, count) / area for side in np.divmod(at, labels.shape[1])], 1)
     total = np.bincount(owner, area)
-    variance = np.zeros(len(ids))
-    for side in np.divmod(at, labels.shape[1]):
-        middle = np.bincount(part, side, count) / area
-        mean = np.bincount(owner, area * middle) / total
-        variance += np.bincount(owner, area * (middle - mean[owner]) ** 2) / total
+    mean = np.stack([np.bincount(owner, area * side) / total for side in middle.T], 1)
+    variance = np.bincount(owner, area * ((middle - mean[owner]) ** 2).sum(1)) / total
     radius = np.sqrt(np.bincount(owner, area.astype(np.float64) ** 2) / total / np.pi)
     apart = np.sqrt(variance) > APART * radius
-    many = int(np.bincount(owner)[apart].sum())
-    if many > FEW_PARTS and total[apart].sum() > APART_AREA * total.sum():
-        raise ConfigError(
-            f"{int(apart.sum())} of {len(ids)} ids have {many} parts that lie apart: classes, or numbers "
-            "that were used twice, not instance ids",
-            where=file,
-            remedy="number every nucleus, for example with skimage.measure.label(labels); the classes go "
-            f"into {classes_file(file).name}, as in " + '{"1": "tumour", "2": "stroma"}',
-        )
+    if np.bincount(owner)[apart].sum() <= FEW_PARTS:
+        edges = np.concatenate([parts[[0, -1]].ravel(), parts[:, [0, -1]].ravel()])
+        apart = _far(owner, area, middle, np.isin(np.arange(1, count + 1), edges))
+    if total[apart].sum() > APART_AREA * total.sum():
+        _refuse_classes(int(apart.sum()), len(ids), file, f" {int(np.bincount(owner)[apart].sum())} parts")
+
+
+def _far(
+    owner: NDArray[np.int64],
+    area: NDArray[np.int64],
+    middle: NDArray[np.float64],
+    cut: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Which ids have a part far from their largest, that no border can have cut from it."""
+    largest = np.zeros(owner.max() + 1, np.int64)
+    by_area = np.argsort(area, kind="stable")
+    largest[owner[by_area]] = by_area
+    first = largest[owner]
+    away = np.hypot(*(middle - middle[first]).T) > FAR * np.sqrt(area[first] / np.pi)
+    far = away & (area >= AS_LARGE * area[first]) & ~(cut & cut[first])
+    return np.bincount(owner, far) > 0
+
+
+def _check_spread(
+    labels: NDArray[np.int32], ids: NDArray[np.int32], areas: NDArray[np.int64], file: Path
+) -> None:
+    """Refuse many ids that spread far over the image: numbers of several images that were put together."""
+    at = np.flatnonzero(labels)
+    owner = np.searchsorted(ids, labels.ravel()[at])
+    variance = np.zeros(len(ids))
+    for side in np.divmod(at, labels.shape[1]):
+        mean = np.bincount(owner, side) / areas
+        variance += np.bincount(owner, (side - mean[owner]) ** 2) / areas
+    apart = np.sqrt(variance) > SPREAD * np.sqrt(areas / np.pi)
+    if areas[apart].sum() > APART_AREA * areas.sum():
+        _refuse_classes(int(apart.sum()), len(ids), file, " parts")
+
+
+def _refuse_classes(apart: int, count: int, file: Path, parts: str) -> None:
+    raise ConfigError(
+        f"{apart} of {count} ids have{parts} that lie apart: classes, or numbers that were used twice, not "
+        "instance ids",
+        where=file,
+        remedy="number every nucleus, for example with skimage.measure.label(labels); the classes go "
+        f"into {classes_file(file).name}, as in " + '{"1": "tumour", "2": "stroma"}',
+    )

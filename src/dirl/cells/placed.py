@@ -1,6 +1,5 @@
 """Outlines in level-0 pixels as the nuclei of an image: those inside, and whether their sizes fit."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ from dirl.cells.frames import Frame
 from dirl.cells.objects import EXPORT
 from dirl.cells.own_files import OwnNuclei
 from dirl.cells.polygons import outlines
+from dirl.cells.sizes import NUCLEUS_UM2, check_areas
 from dirl.errors import ConfigError
-
-# A median outside of these is no nucleus's: coordinates of another resolution, or other objects.
-NUCLEUS_UM2 = (8.0, 600.0)
 
 
 def numbered(stated: Sequence[int | None]) -> NDArray[np.int32]:
@@ -97,7 +94,8 @@ def placed_nuclei(
 
 def _check_scale(shapes: NDArray[Any], size_px: tuple[int, int], mpp: float, file: Path) -> None:
     """Tell coordinates in µm, or of another resolution, from those of level 0."""
-    area = float(np.median(shapely.area(shapes)))
+    areas = shapely.area(shapes)
+    area = float(np.median(areas))
     least, most = NUCLEUS_UM2
     if least <= area * mpp**2 <= most:
         return
@@ -110,8 +108,4 @@ def _check_scale(shapes: NDArray[Any], size_px: tuple[int, int], mpp: float, fil
             where=file,
             remedy=f"coordinates are pixels of level 0, so divide them by {mpp:g}, or export them {EXPORT}",
         )
-    warnings.warn(
-        f"{file}: the median area is {area * mpp**2:.3g} µm², which no nucleus has — "
-        f"are the coordinates pixels of level 0, at {mpp:g} µm/px, and the objects nuclei?",
-        stacklevel=2,
-    )
+    check_areas(areas * mpp**2, mpp, file)

@@ -14,7 +14,7 @@ def cells(
         str,
         typer.Option(
             help="Who finds the nuclei: NAME[,key=value…], as in hovernet,weights=FILE, or "
-            "package.module:attribute; or your own: labels:DIR[,mpp=UM], "
+            "package.module:attribute; or your own: labels:DIR[,mpp=UM][,frame=…], "
             "geojson:DIR[,frame=auto|qupath|level0], hovernet-json:DIR, cellvit-json:DIR, "
             "imagej-rois:DIR. "
             "`dirl doctor` lists the names."
