@@ -90,7 +90,7 @@ class LabelMaps:
         labels, notes = _without_regions(labels, scale * mpp)
         inside = np.flatnonzero(labels)
         ids, which, areas = np.unique(labels.ravel()[inside], return_inverse=True, return_counts=True)
-        check_areas(areas * (scale * mpp) ** 2, mpp, file)
+        check_areas(areas.astype(np.float64) * (scale * mpp) ** 2, mpp, file)
         rows, columns = np.divmod(inside, width)
         y, x = (np.bincount(which, side, len(ids)) / areas + 0.5 for side in (rows, columns))
         edges = np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])
@@ -218,7 +218,7 @@ def _from_json(file: Path) -> dict[int, str]:
 def _without_regions(labels: NDArray[np.int32], mpp: float) -> tuple[NDArray[np.int32], dict[str, int]]:
     """Leave out ids of regions, and count them."""
     ids, areas = np.unique(labels[labels > 0], return_counts=True)
-    regions = ids[regions_among(areas * mpp**2)]
+    regions = ids[regions_among(areas.astype(np.float64) * mpp**2)]
     if not len(regions):
         return labels, {}
     return np.where(np.isin(labels, regions), np.int32(0), labels), {f"ids {REGIONS}": len(regions)}
