@@ -25,8 +25,8 @@ RECIPE = {
 # A demo of seconds: a drawn slide, small encoders, few steps.
 DEMO = ["steps=4", "batch=8", "encoder.depth=2", "encoder.width=32", "encoder.heads=2", "holdout=0.4"]
 DEMO_PX = (1024, 1024)
-# What differs between two uninterrupted runs: when they ran and for how long.
-TIMES = {"started", "finished", "seconds", "seconds_mean", "seconds_sd"}
+# What may differ between two uninterrupted runs: when they ran, for how long, and of which commit.
+TIMES = {"started", "git_commit", "finished", "seconds", "seconds_mean", "seconds_sd"}
 WHEN = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(\+\d\d:\d\d)?")
 
 

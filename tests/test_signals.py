@@ -149,6 +149,14 @@ def test_workers_of_a_killed_parent_end(program, tmp_path: Path) -> None:
     assert until(lambda: not alive(process.pid), 30)
 
 
+def test_a_rank_whose_first_rank_has_ended_ends() -> None:
+    command = [sys.executable, "-m", "dirl", "--version"]
+    for first, said in (("1", b""), (str(os.getpid()), b"dirl")):
+        environment = os.environ | {signals.FIRST_RANK: first}
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=60)
+        assert done.returncode == 0 and done.stdout.startswith(said) and bool(done.stdout) == bool(said)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
 def test_what_the_parent_ignores_stays_ignored(program, name: str) -> None:
     process = program(SLEEP, prefix=("sh", "-c", f'trap "" {name[3:]}; exec "$@"', "sh"))

@@ -139,8 +139,12 @@ def begin_worker() -> None:
 
 def begin_rank() -> None:
     """Do as `begin_worker` where this process is a rank that another one started; once is enough."""
-    if not _worker and os.environ.get(FIRST_RANK) == str(os.getppid()):
-        begin_worker()
+    first = os.environ.get(FIRST_RANK)
+    if _worker or first in (None, str(os.getpid())):
+        return
+    if first != str(os.getppid()):
+        os._exit(0)  # the first rank has ended before this one had begun
+    begin_worker()
 
 
 @contextmanager
