@@ -5,6 +5,7 @@ from dirl.cells.compare import cells_score
 from dirl.cells.export import cells_export
 from dirl.cells.report import cells_report
 from dirl.cells.segment import cells
+from dirl.check import check
 from dirl.compare.run import compare
 from dirl.config import (
     AuditConfig,
@@ -59,6 +60,7 @@ __all__ = [
     "cells_export",
     "cells_report",
     "cells_score",
+    "check",
     "compare",
     "demo",
     "doctor",

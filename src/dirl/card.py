@@ -13,6 +13,7 @@ from typing import Any
 
 import dirl
 from dirl.boundary import check_name, parsing
+from dirl.digests import Written, listing, take
 from dirl.errors import StoreError
 from dirl.files import PART, read_json, remove, write_json
 from dirl.owner import MERGE_SECONDS, OURS, in_stage, locked, own, refuse_if_items_locked, remove_stale
@@ -46,6 +47,8 @@ class Card:
         When the stage completed, in ISO 8601; None while it is unfinished.
     counts
         What it holds, in numbers.
+    files
+        Digests of its files, taken when the stage completed; see `dirl.digests`.
     """
 
     stage: str
@@ -58,6 +61,7 @@ class Card:
     git_commit: str | None = None
     python: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Written] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -224,15 +228,29 @@ def allowed(directory: Path, card: Card, *, overwrite: bool = False) -> Card | N
 
 
 def finish(directory: Path, card: Card, counts: Mapping[str, Any]) -> Card:
-    """Mark a stage's directory as complete."""
-    done = replace(card, finished=_now(), counts=dict(counts))
+    """Mark a stage's directory as complete, and take the digests of its files."""
+    files = listing(directory, read_card(directory).files)
+    done = replace(card, finished=_now(), counts=dict(counts), files=files)
     write_json(directory / "card.json", asdict(done))
     return done
+
+
+def note_change(directory: Path, *names: str) -> None:
+    """Note in a complete directory's card that files were added, or are not needed any more."""
+    card = read_card(directory)
+    files = {name: written for name, written in card.files.items() if name not in names}
+    files |= {name: take(directory / name) for name in names if (directory / name).exists()}
+    write_json(directory / "card.json", asdict(replace(card, files=files)))
 
 
 def reopen(directory: Path, card: Card) -> Card:
     """Own a complete directory and mark it as unfinished: some of its work is to be done again."""
     own(directory)
+    return unfinish(directory, card)
+
+
+def unfinish(directory: Path, card: Card) -> Card:
+    """Mark a directory as unfinished, before files are written that have digests in its card."""
     undone = replace(card, finished=None)
     write_json(directory / "card.json", asdict(undone))
     return undone

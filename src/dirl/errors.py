@@ -4,7 +4,8 @@
 
     DirlError                 exit code 1: a sound request that failed
     ├── TrainingError         NaN, collapse
-    ├── MachineError          disk full, file too large, input/output error
+    ├── MachineError          input/output error, too many open files
+    │   └── NoRoomError       disk or quota full, file too large
     ├── InUseError            another process owns the directory
     ├── Interrupted           SIGINT, SIGTERM or SIGHUP came; exit code 128 + the signal
     ├── PartlyFailedError     some slides failed, the others are done
@@ -87,7 +88,8 @@ _SYSTEM = {
     errno.EMFILE: ("too many open files", "raise the limit with `ulimit -n`, or use fewer workers"),
     errno.ELOOP: ("the link leads back to itself", "check the link"),
 }
-_OURS_TO_FIX = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OURS_TO_FIX = {errno.EIO, errno.EMFILE}
 
 
 def from_system(error: OSError, where: object = None) -> DirlError:
@@ -103,14 +105,18 @@ def from_system(error: OSError, where: object = None) -> DirlError:
     Returns
     -------
     DirlError
-        A `MachineError` (exit code 1) for a full disk and the like; a `SlideError` (exit code 2) for a path
-        that is missing or may not be used.
+        `NoRoomError` (exit code 1) for a full disk, `MachineError` for a failing one; `SlideError` (exit code
+        2) for a path that is missing or may not be used.
     """
     place = error.filename if error.filename is not None else where
     reason, remedy = _SYSTEM.get(
         error.errno or 0, (error.strerror or os.strerror(error.errno or 0), "check the path")
     )
-    kind = MachineError if error.errno in _OURS_TO_FIX else SlideError
+    kind: type[DirlError] = SlideError
+    if error.errno in _FULL:
+        kind = NoRoomError
+    elif error.errno in _OURS_TO_FIX:
+        kind = MachineError
     return kind(reason, where=place, remedy=remedy)
 
 
@@ -126,6 +132,10 @@ class TrainingError(DirlError):
 
 class MachineError(DirlError):
     """The machine cannot do it: a full disk, a file that is too large, an input/output error."""
+
+
+class NoRoomError(MachineError):
+    """The disk or the quota is full, or a file is too large: nothing else can be written either."""
 
 
 class InUseError(DirlError):

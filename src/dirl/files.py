@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dirl.boundary import parsing, refuse_special
-from dirl.errors import NO_ROOM, DirlError, StoreError, from_system
+from dirl.errors import NO_ROOM, DirlError, NoRoomError, StoreError, from_system
+from dirl.full_disk import writing
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "", socket.gethostname())[:20] or "host"
 _SUFFIX = r"\.[A-Za-z0-9-]+-\d+-[0-9a-f]{8}\.part"
@@ -23,7 +24,7 @@ PART = re.compile(r"\..+" + _SUFFIX)
 
 def no_room(error: Exception) -> bool:
     """Whether an error says that nothing else can be written either."""
-    return isinstance(error, OSError) and error.errno in NO_ROOM
+    return isinstance(error, NoRoomError) or (isinstance(error, OSError) and error.errno in NO_ROOM)
 
 
 @contextmanager
@@ -39,12 +40,18 @@ def replacing(path: Path) -> Iterator[Path]:
     ------
     Path
         Where to write. What an exception leaves behind is removed.
+
+    Raises
+    ------
+    NoRoomError, MachineError
+        If the disk refuses it, whatever the library that writes raises.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = part_of(path)
     try:
-        yield temporary
-        put_in_place(temporary, path)
+        with writing(path, temporary):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            put_in_place(temporary, path)
     finally:
         remove(temporary)
 
@@ -57,9 +64,10 @@ def part_of(path: Path) -> Path:
 
 def put_in_place(temporary: Path, path: Path) -> None:
     """Let a finished temporary file or directory take the place of `path`."""
-    if temporary.is_file():
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
+    for file in (temporary, *temporary.rglob("*")):
+        if file.is_file():
+            with file.open("rb+") as handle:
+                os.fsync(handle.fileno())
     if temporary.is_dir():
         remove(path)
     temporary.replace(path)

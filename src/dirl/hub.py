@@ -1,11 +1,14 @@
 """Fetching from the Hugging Face hub: what is fetched is said, and so is what to do where it cannot be."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from dirl.errors import UserError, first_line
+from dirl.full_disk import refusal
 
 
 @contextmanager
@@ -31,6 +34,9 @@ def fetching(
     try:
         yield
     except Exception as error:  # the hub's client raises whatever its transport does
+        cache = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+        if (full := refusal(error, cache)) is not None:
+            raise full from error
         raise kind(
             f"cannot fetch {file} ({first_line(error)})",
             where=where,

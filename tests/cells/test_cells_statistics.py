@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from dirl.card import note_change
 from dirl.cells.report import cells_report, standing_out
 from dirl.cells.statistics import Statistics, pooled, slide_statistics, statistics_file
 from dirl.errors import StoreError
@@ -126,6 +127,7 @@ def test_a_report_holds_everything_in_one_file(small_store, tmp_path):
     assert again == summary
     index = store / "cells" / "another<b>" / "index.parquet"
     pq.write_table(pq.read_table(index).slice(1), index)
+    note_change(index.parent, "index.parquet")
     part = cells_report(store, tmp_path / "part", quiet=True)
     assert list(part["cells"]) == ["hematoxylin"]
     assert (

@@ -25,6 +25,7 @@ EXCEPTIONS = {
     ("dirl.slides.openslide.MPP_REMEDY", "--mpp-override"): (
         "`dirl cells` and `dirl study` open slides with the resolution that the store holds"
     ),
+    ("dirl.checked.remedy", "--overwrite"): "an option of the command that made the output, which is named",
 }
 
 

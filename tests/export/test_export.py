@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 from typer.testing import CliRunner
 
+from dirl.card import note_change
 from dirl.cli.main import app
 from dirl.encoders.checkpoint import embed, load_encoder, preprocess
 from dirl.encoders.vit import build
@@ -122,6 +123,7 @@ def test_registers_without_layer_scale_and_with_positions(make_run: MakeRun, tmp
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
     to_hf.save_file(model.state_dict(), run / "encoder" / "model.safetensors")
+    note_change(run, "encoder/config.json", "encoder/model.safetensors")
     done = export(run, tmp_path / "out", to="hf")
     assert json.loads((done.path / "config.json").read_text())["num_register_tokens"] == 3
     assert max(done.differences.values()) < 1e-5

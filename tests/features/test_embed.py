@@ -13,6 +13,7 @@ import torch
 
 import dirl.features.embed
 import dirl.features.stream
+from dirl.card import note_change
 from dirl.encoders.checkpoint import load_encoder, preprocess
 from dirl.errors import ConfigError, EncoderError, StoreError
 from dirl.features.choice import choose_tiles
@@ -166,17 +167,21 @@ def test_damage_and_nonsense(
     shutil.copytree(made.path, broken)
     with h5py.File(broken / "h5_files" / "pink.h5", "a") as file:
         file.create_group("foreign")
+    with pytest.raises(StoreError, match=r"pink.h5: damaged: its SHA-256.*remove h5_files/pink.h5, and run"):
+        read_features(broken)
+    note_change(broken, "h5_files/pink.h5")
     with pytest.raises(StoreError, match=r"pink.h5: damaged .*foreign"):
         read_features(broken)
     with h5py.File(broken / "h5_files" / "pink.h5", "a") as file:
         del file["foreign"], file["index"]
+    note_change(broken, "h5_files/pink.h5")
     with pytest.raises(StoreError, match=r"pink.h5: damaged .*index"):
         read_features(broken)
     (broken / "h5_files" / "pink.h5").write_bytes(b"no HDF5")
     with pytest.raises(StoreError, match=r"pink.h5: damaged"):
         read_features(broken)
     (broken / "h5_files" / "pink.h5").unlink()
-    with pytest.raises(StoreError, match="files are missing"):
+    with pytest.raises(StoreError, match=r"pink.h5: missing — run the same `dirl embed` again"):
         read_features(broken)
     with pytest.raises(StoreError, match="no such directory"):
         read_features(tmp_path / "nowhere")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dirl.mil.bags
-from dirl.card import claim, finish, new_card
+from dirl.card import claim, finish, new_card, note_change
 from dirl.errors import StoreError
 from dirl.features.h5 import FLOORS, write_rows
 from dirl.mil.bags import read_bags
@@ -101,5 +101,6 @@ def test_no_features(tmp_path):
     with pytest.raises(StoreError, match=r"a\.h5: a part of what `dirl embed` made"):
         read_bags(root / "h5_files", quiet=True)
     write_rows(root / "floors" / "a.h5", {"untrained": np.ones((1, 2))})
+    note_change(root, "floors/a.h5")
     with pytest.raises(StoreError, match=r"1 rows for the 3 tiles of a\.h5"):
         read_bags(root, quiet=True).values(0, "untrained")

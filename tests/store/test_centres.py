@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from dirl.card import note_change
 from dirl.config import TileConfig
 from dirl.errors import ConfigError, SlideError, StoreError
 from dirl.files import read_json, write_json
@@ -123,6 +124,7 @@ def without_centres(store):
         write_json(path, {k: v for k, v in read_json(path).items() if k != "centre"})
     records = read_json(store.path / "slides.json")
     write_json(store.path / "slides.json", [{k: v for k, v in r.items() if k != "centre"} for r in records])
+    note_change(store.path, "index.parquet", "slides.json")
     return TileStore.open(store.path)
 
 
@@ -138,6 +140,7 @@ def test_a_store_written_before_there_were_centres_is_read_and_added_to(store, s
 def test_an_index_that_lacks_more_is_refused(store):
     path = store.path / "index.parquet"
     pq.write_table(pq.read_table(path).drop_columns("offset"), path)
+    note_change(store.path, "index.parquet")
     with pytest.raises(StoreError, match="not an index of this version"):
         TileStore.open(store.path)
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dirl.card import note_change
 from dirl.errors import StoreError
 from dirl.store.cells import cells_dir
 from dirl.store.dataset import TileStore
@@ -65,5 +66,6 @@ def test_an_index_without_checksums_is_of_an_earlier_version(small_store, tmp_pa
     folder = tmp_path / "store"
     shutil.copytree(small_store, folder)
     pq.write_table(table, folder / INDEX)
+    note_change(folder, INDEX)
     with pytest.raises(StoreError, match=r"not an index of this version.*`dirl tile` again"):
         TileStore.open(folder)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from viewer_cases import TOKEN_PX, map_values, measured, write_map
 
-from dirl.card import claim, finish, new_card
+from dirl.card import claim, finish, new_card, note_change
 from dirl.config import TileConfig
 from dirl.errors import ConfigError, SlideError, StoreError
 from dirl.features.h5 import write_rows
@@ -78,6 +78,7 @@ def test_a_slide_that_has_gone_is_drawn_from_its_tiles(small_store, tmp_path):
     shutil.copytree(small_store, tmp_path / "store")
     slides = tmp_path / "store" / "slides.json"
     slides.write_text(slides.read_text().replace("slide.tif", "gone.tif"))
+    note_change(tmp_path / "store", "slides.json")
     sight = Scene(tmp_path / "store", Options()).sight(0)
     assert "no such file" in sight.note and sight.slide is None and whole.note == ""
     assert sight.picture.size_px == whole.picture.size_px == (512, 512)
@@ -178,6 +179,7 @@ def test_nuclei_keep_their_classes(small_store, tmp_path):
     # Cells that lack a tile are left out, and named.
     (store.path / "cells" / "typed" / "slide.parquet").unlink()
     merge_cells(store.path, "typed")
+    note_change(cells_dir(store.path, "typed"), "index.parquet")
     with pytest.warns(UserWarning, match="no cells of typed for"):
         assert list(Scene(store.path, Options()).cells) == ["hematoxylin"]
 
@@ -274,7 +276,8 @@ def test_a_damaged_map_is_refused(maps, tmp_path, damage):
     else:
         summary["files"]["float"] = "../../../outside.tif"
     (folder / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(StoreError, match="make it again with `dirl map"):
+    note_change(folder, "summary.json", "regions.geojson")
+    with pytest.raises(StoreError, match=r"`dirl map.*--overwrite"):
         SlideMap(folder)
 
 

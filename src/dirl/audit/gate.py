@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dirl.card import read_card
+from dirl.checked import checked
 from dirl.config import PretrainRecipe, ViewsConfig, make
 from dirl.encoders.checkpoint import LoadedEncoder, embed
 from dirl.intervals import Units, interval, means
@@ -237,7 +238,7 @@ def _difference(ours: Floats, theirs: Floats, units: Units) -> Interval:
 def _loss(run: Path | None) -> tuple[float, float] | None:
     if run is None:
         return None
-    losses = [row["loss"] for row in read_metrics(run / "metrics.csv") if "loss" in row]
+    losses = [row["loss"] for row in read_metrics(checked(run, "metrics.csv")) if "loss" in row]
     if not losses:
         return None
     tenth = max(1, len(losses) // 10)

@@ -21,13 +21,14 @@ from dirl.audit.tiles import AuditTiles, TileBatch, batch_weights, draw_tiles, t
 from dirl.audit.titles import PRIMARY
 from dirl.audit.verdict import judge
 from dirl.card import claim, finish, new_card
+from dirl.checked import read_summary
 from dirl.config import AuditConfig
 from dirl.encoders.attention import AttentionRows, attention_rows
 from dirl.encoders.calls import CLS, MEAN_PATCH, POOLING, anatomy
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
 from dirl.encoders.device import choose_device
 from dirl.errors import ConfigError
-from dirl.files import read_json, replacing, write_json, write_text
+from dirl.files import replacing, write_json, write_text
 from dirl.intervals import choose_units
 from dirl.owner import owning
 from dirl.progress import bar
@@ -115,7 +116,7 @@ def audit(
     settings = config.model_dump(mode="json") | {"encoders": list(encoders)}
     card = claim(out, new_card("audit", settings, inputs), overwrite=overwrite)
     if card.finished:
-        return AuditResult(out, read_json(out / "summary.json"))
+        return AuditResult(out, read_summary(out))
 
     pairs = untrained(loaded, config.seed)
     subjects, controls = _subjects(pairs, tiles, config)
@@ -173,7 +174,7 @@ def audit(
     }
     write_text(out / "report.html", render(summary, done, inline))
     finish(out, card, done.counts)
-    return AuditResult(out, read_json(out / "summary.json"))
+    return AuditResult(out, read_summary(out))
 
 
 def _subjects(

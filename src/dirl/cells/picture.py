@@ -1,5 +1,6 @@
 """Pictures that show what a segmenter took for nuclei."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ def draw_nuclei(path: Path, images: Sequence[Image], labels: Sequence[NDArray[np
     outlined += [np.full_like(outlined[0], 255)] * (-len(outlined) % min(COLUMNS, len(outlined)))
     step = min(COLUMNS, len(outlined))
     rows = [np.hstack(outlined[i : i + step]) for i in range(0, len(outlined), step)]
+    data = io.BytesIO()
+    Pillow.fromarray(np.vstack(rows)).save(data, "PNG", compress_level=1)
     with replacing(path) as temporary:
-        Pillow.fromarray(np.vstack(rows)).save(temporary, "PNG", compress_level=1)
+        temporary.write_bytes(data.getvalue())
 
 
 def _outline(rgb: Image, labels: NDArray[np.int32]) -> Image:

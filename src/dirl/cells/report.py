@@ -1,6 +1,7 @@
 """A report on the cells of a store, to be looked at before anything is trained on them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,11 @@ def cells_report(
         examples.append((str(opened.tile_ids[row]), list(zip(["tile", *names], pictures, strict=True))))
     doubts = {name: one["resolution_warnings"] for name, one in summaries.items()}
     warned = {name: reasons for name, reasons in doubts.items() if reasons}
-    counts = {"slides": len(opened.slides), "tiles": len(opened), "cells": len(names)}
-    card = finish(out, card, counts | ({"resolution_warnings": warned} if warned else {}))
+    counts: dict[str, Any] = {"slides": len(opened.slides), "tiles": len(opened), "cells": len(names)}
+    counts |= {"resolution_warnings": warned} if warned else {}
     text = page(
         "cells.html",
-        card,
+        replace(card, counts=counts),
         figures,
         summaries=summaries,
         standing_out=far,
@@ -144,6 +145,7 @@ def cells_report(
     )
     write_json(out / "summary.json", summary)
     write_text(out / "report.html", text)
+    finish(out, card, counts)
     return summary
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from dirl.card import claim, finish, new_card, read_card
+from dirl.card import Card, claim, finish, new_card, read_card, unfinish
 from dirl.cells.found_tiles import found_tiles
 from dirl.cells.named import cells_name, load_segmenter
 from dirl.cells.nuclei import Segmenter
@@ -100,7 +100,7 @@ def cells(
     folder = cells_dir(store, segmenter_name)
     made = new_card("cells", settings, {"store": tiles.card.digest})
     card = claim(folder, made, overwrite=overwrite, shared=True)
-    todo = [name for name in tiles.slides if not _finished(tiles, segmenter, segmenter_name, name)]
+    todo = [name for name in tiles.slides if not _finished(tiles, segmenter, segmenter_name, card, name)]
     failures: dict[str, DirlError] = {}
     with bar("Finding nuclei", len(tiles), quiet=quiet) as advance:
         advance(int((~np.isin(tiles.slide_ids, todo)).sum()))
@@ -115,6 +115,7 @@ def cells(
     finished = [name for name in tiles.slides if name not in failures]
     frames = _frames(tiles, segmenter_name, finished)
     with locked(folder, MERGE_SECONDS):
+        unfinish(folder, read_card(folder))
         index = merge_cells(store, segmenter_name)
         summary = write_summary(tiles, segmenter_name, finished)
         found = sum(pq.read_metadata(folder / f"{name}.nuclei.parquet").num_rows for name in finished)
@@ -177,11 +178,12 @@ def _make(
 ) -> None:
     folder = cells_dir(tiles.path, cells_name(config))
     with item_locked(folder, slide_id):
-        if read_card(folder, "cells").digest != card_digest:
+        card = read_card(folder, "cells")
+        if card.digest != card_digest:
             remedy = "give these another name: `dirl cells --name NAME`"
             raise StoreError("another process made these cells anew", where=folder, remedy=remedy)
         segmenter = load_segmenter(config.segmenter, **how)
-        if _finished(tiles, segmenter, cells_name(config), slide_id):
+        if _finished(tiles, segmenter, cells_name(config), card, slide_id):
             return  # another process has made them since
         remove_parts(folder, slide_id)
         _segment(tiles, segmenter, config, tick, slide_id)
@@ -214,17 +216,17 @@ def _segment(
 
 
 def _finished(
-    tiles: TileStore, segmenter: Segmenter | CellSource, segmenter_name: str, slide_id: str
+    tiles: TileStore, segmenter: Segmenter | CellSource, segmenter_name: str, card: Card, slide_id: str
 ) -> bool:
     """Whether a slide's cells are there and, where the user's own, still those of the files."""
-    if not cells_finished(tiles.path, segmenter_name, slide_id):
+    if not cells_finished(tiles.path, segmenter_name, slide_id, card.files):
         return False
-    if not isinstance(segmenter, CellSource):
-        return True
-    try:
-        read = read_json(statistics_file(tiles.path, segmenter_name, slide_id))["source"]
-        return bool(read == fingerprint(segmenter.files(tiles, slide_id)))
-    except (FileNotFoundError, ValueError, KeyError, ConfigError):
+    try:  # the numbers come after the cells: a stop between leaves cells without them
+        numbers = read_json(statistics_file(tiles.path, segmenter_name, slide_id))
+        if not isinstance(segmenter, CellSource):
+            return True
+        return bool(numbers["source"] == fingerprint(segmenter.files(tiles, slide_id)))
+    except (FileNotFoundError, StoreError, KeyError, TypeError, ConfigError):
         return False
 
 

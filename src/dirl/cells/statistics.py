@@ -9,9 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.boundary import inside
+from dirl.card import note_change
 from dirl.cells.plausible import implausible
 from dirl.cells.told import Item
+from dirl.checked import read_checked
+from dirl.errors import StoreError
 from dirl.files import read_json, write_json
+from dirl.owner import MERGE_SECONDS, locked
 from dirl.store.cells import cells_dir
 from dirl.store.dataset import CellStore, TileStore
 
@@ -138,17 +142,21 @@ def resolution_warnings(tiles: TileStore, slides: Mapping[str, Mapping[str, Any]
 
 
 def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> dict[str, Any]:
-    """Read a slide's numbers; of cells that were made before they were saved, work them out and save them."""
-    file = statistics_file(tiles.path, cells.segmenter, slide_id)
-    if file.is_file():
-        found: dict[str, Any] = read_json(file)
+    """Read a slide's numbers; where they are missing or damaged, work them out and save them."""
+    name = statistics_file(tiles.path, cells.segmenter, slide_id).name
+    try:
+        found: dict[str, Any] = read_checked(cells.path, name, cells.card)
         return found
+    except StoreError:
+        pass
     made = Statistics(tiles.spec.mpp)
     for row in np.flatnonzero(tiles.slide_ids == slide_id).tolist():
         made.add(cells.labels(row), cells.regions(row))
     nuclei = cells.nuclei(slide_id, ["id", "area_um2", "touches_border", "class"])
     found = made.summary(nuclei.to_pydict())
-    write_statistics(tiles.path, cells.segmenter, slide_id, found)
+    with locked(cells.path, MERGE_SECONDS):
+        write_statistics(tiles.path, cells.segmenter, slide_id, found)
+        note_change(cells.path, name)
     return found
 
 

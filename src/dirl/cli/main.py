@@ -16,6 +16,7 @@ from dirl.cli.cells import cells
 from dirl.cli.cells_export import cells_export
 from dirl.cli.cells_report import cells_report
 from dirl.cli.cells_score import cells_score
+from dirl.cli.check import check
 from dirl.cli.compare import compare
 from dirl.cli.demo import demo
 from dirl.cli.doctor import doctor
@@ -83,7 +84,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 COMMANDS = (
-    *(demo, doctor, tile, cells, cells_report, cells_score, cells_export),
+    *(demo, doctor, check, tile, cells, cells_report, cells_score, cells_export),
     *(pretrain, study, embed, probe, finetune, mil, robust, compare, audit, export, view),
 )
 for command in COMMANDS:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from dirl.boundary import parsing, refuse_special
 from dirl.card import Card, read_card
+from dirl.checked import checked, read_summary
 from dirl.errors import ConfigError, StoreError
-from dirl.files import read_json
 from dirl.store.index import read_table
 
 Strings = NDArray[np.str_]
@@ -181,7 +181,7 @@ def _read(path: Path) -> _Result:
         raise StoreError("unfinished", where=path, remedy=f"run the same `dirl {card.stage}` again")
     remedy = f"make it again with `dirl {card.stage}`"
     with parsing(path, remedy=remedy):
-        summary = read_json(path / "summary.json", remedy)
+        summary = read_summary(path)
         columns, key, entries = READERS[card.stage](path)
         split, over = summary["split"], str(summary["interval"]["over"])
         ids = np.array(columns[key], np.str_)
@@ -200,7 +200,9 @@ def _read(path: Path) -> _Result:
 
 
 def _probe(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
-    table = read_table(path / "predictions.parquet", "make it again with `dirl probe`").sort_by("tile_id")
+    table = read_table(checked(path, "predictions.parquet"), "make it again with `dirl probe`").sort_by(
+        "tile_id"
+    )
     columns = table.to_pydict()
     found: dict[str, dict[str, Strings]] = {}
     for name, values in columns.items():
@@ -238,7 +240,7 @@ def _by_model(path: Path, key: str) -> tuple[dict[str, list[Any]], dict[str, Str
     words = dict.fromkeys(("model", key, "label", "predicted", "group"), pa.string())
     options = pyarrow.csv.ConvertOptions(column_types=words, strings_can_be_null=False)
     refuse_special(path / "predictions.csv")
-    table = pyarrow.csv.read_csv(path / "predictions.csv", convert_options=options)
+    table = pyarrow.csv.read_csv(checked(path, "predictions.csv"), convert_options=options)
     columns: dict[str, list[Any]] = {}
     predicted: dict[str, Strings | Floats] = {}
     for model in dict.fromkeys(table["model"].to_pylist()):

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from dirl.card import claim, finish, new_card
+from dirl.checked import read_summary
 from dirl.compare.entries import read_entries
 from dirl.compare.figure import ranking
 from dirl.compare.statistics import compare_all, measures_of, metrics_of
 from dirl.compare.tables import as_csv, as_html, as_latex, pairs_as_csv
 from dirl.errors import ConfigError
-from dirl.files import read_json, replacing, write_json
+from dirl.files import replacing, write_json
 from dirl.owner import owning
 from dirl.report.style import encode
 
@@ -67,7 +68,7 @@ def compare(results: Sequence[Path], out: Path, *, seed: int = 0, overwrite: boo
     settings = {"results": [str(path) for path in results], "seed": seed, "resamples": RESAMPLES}
     card = claim(out, new_card("compare", settings, compared.digests), overwrite=overwrite)
     if card.finished:
-        return Comparison(out, read_json(out / "summary.json"))
+        return Comparison(out, read_summary(out))
     summary: dict[str, Any] = {
         "of": compared.kind,
         "entries": [{"name": entry.name, "floor": entry.floor} for entry in compared.entries],
@@ -100,4 +101,4 @@ def compare(results: Sequence[Path], out: Path, *, seed: int = 0, overwrite: boo
             temporary.write_bytes(data)
     write_json(out / "summary.json", summary)
     finish(out, card, {"entries": len(compared.entries), "items": len(compared.ids)})
-    return Comparison(out, read_json(out / "summary.json"))
+    return Comparison(out, read_summary(out))

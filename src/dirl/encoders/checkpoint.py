@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from dirl.checked import checked
 from dirl.encoders.adapt import adapt
 from dirl.encoders.contained import take_encoder
 from dirl.encoders.create import create, fetch, parse_timm, read_folder, weights_in
@@ -187,6 +188,9 @@ def embed(encoder: LoadedEncoder, images: Tensor) -> Tensor:
 
 
 def _load_run(spec: str, run: Path) -> LoadedEncoder:
+    if (run / "card.json").exists():  # else nothing is known of what was written
+        for name in ("config.json", "model.safetensors"):
+            checked(run, f"encoder/{name}")
     found = read_folder(run / "encoder")
     arguments = {"dynamic_img_size": True, **found.arguments}
     model = create(found.architecture, arguments, seed=0)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dirl.card import claim, finish, new_card
+from dirl.checked import read_summary
 from dirl.config import ProbeConfig
 from dirl.evaluate.duplicates import Duplicates, across_folds
 from dirl.evaluate.fewshot import few_shot
@@ -24,7 +25,7 @@ from dirl.evaluate.scores import METRICS, Scored, score
 from dirl.evaluate.task import Task, describe, make_task
 from dirl.features.foreign import read_foreign
 from dirl.features.h5 import Features, read_features
-from dirl.files import read_json, write_json
+from dirl.files import write_json
 from dirl.owner import owning
 from dirl.progress import bar
 from dirl.store.index import write_table
@@ -118,7 +119,7 @@ def probe(
         overwrite=overwrite,
     )
     if card.finished:
-        return ProbeResult(out, read_json(out / "summary.json"))
+        return ProbeResult(out, read_summary(out))
 
     found: dict[str, dict[str, Scored]] = {}
     results: dict[str, dict[str, Any]] = {}
@@ -157,7 +158,7 @@ def probe(
     _write_predictions(out, ids, task, predictions)
     write_json(out / "summary.json", summary)
     finish(out, card, {"tiles": summary["tiles"], "classes": len(task.names)})
-    return ProbeResult(out, read_json(out / "summary.json"))
+    return ProbeResult(out, read_summary(out))
 
 
 def _beyond(values: Floats, task: Task, advance: Callable[..., None]) -> dict[str, Any]:

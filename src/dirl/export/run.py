@@ -14,6 +14,7 @@ from dirl.export import to_hf, to_onnx, to_timm
 from dirl.export.model_card import UNKNOWN, model_card
 from dirl.export.tokens import side_of, tokens
 from dirl.files import remove, write_text
+from dirl.full_disk import writing
 from dirl.owner import OURS, own, owning
 from dirl.pretrain.run import load_run
 
@@ -84,7 +85,8 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
     remove(work)
     work.mkdir()
     try:
-        form.write(encoder, work)
+        with writing(out):
+            form.write(encoder, work)
         differences = _check(encoder, form, work)
     except Exception:
         # The directory stays free for the format that a refusal names.

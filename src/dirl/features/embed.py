@@ -123,17 +123,18 @@ def embed(
     if isinstance(floors, Path):
         _check_floors(floors, card, loaded)
     card = claim(out, card, overwrite=overwrite)
-    if card.finished and not card.counts.get("failed"):
+    files = {slide: inside(out / ROWS_DIR, f"{slide}.h5") for slide in held.slide_ids}
+    missing = [slide for slide, file in files.items() if not _whole(file, bool(floors))]
+    if card.finished and not missing:
         return read_features(out)
-    if card.finished:  # slides failed, and are tried again
+    if card.finished:  # slides failed, or damaged files were removed: these are tried again
         card = reopen(out, card)
 
-    files = {slide: inside(out / ROWS_DIR, f"{slide}.h5") for slide in held.slide_ids}
     failures: dict[str, DirlError] = {}
     cut: list[SlideRecord] = []
     with bar("Embedding tiles", held.count, quiet=quiet) as advance:
-        advance(sum(count_rows(file, AGAIN) for file in files.values() if file.exists()))
-        missing = [slide for slide, file in files.items() if not file.exists()]
+        there = [file for slide, file in files.items() if slide not in missing]
+        advance(sum(count_rows(file, AGAIN) for file in there))
         for opened, rows in embed_slides(
             held, missing, encoders, forward, failures, batch=batch, threads=workers, advance=advance
         ):
@@ -157,6 +158,11 @@ def embed(
     if failures:
         raise PartlyFailedError(failures, len(done))
     return read_features(out)
+
+
+def _whole(file: Path, floors: bool) -> bool:
+    """Whether a slide's features are there, and what they are compared with."""
+    return file.exists() and (not floors or (file.parents[1] / FLOORS_DIR / file.name).exists())
 
 
 def _check_floors(path: Path, card: Card, encoder: LoadedEncoder) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.card import Card, read_card
+from dirl.checked import checked
 from dirl.errors import StoreError
 from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
 from dirl.files import replacing
@@ -120,7 +121,7 @@ def read_features(path: Path) -> Features:
     card = read_card(path, "embed")
     if card.finished is None:
         raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
-    files = sorted((path / ROWS_DIR).glob("*.h5"))
+    files = whole_files(path, card)
     floors = floors_of(card)
     parts = [read_rows(file, ROWS, AGAIN) for file in files]
     if floors:
@@ -148,6 +149,22 @@ def read_features(path: Path) -> Features:
     )
     check(features, AGAIN)
     return features
+
+
+def whole_files(path: Path, card: Card) -> tuple[Path, ...]:
+    """List the files of features that `dirl embed` made, by name, after a check of each and of its floors.
+
+    Raises
+    ------
+    StoreError
+        If one is missing or damaged, or was put there by someone else.
+    """
+    there = {f"{ROWS_DIR}/{file.name}" for file in (path / ROWS_DIR).glob("*.h5")}
+    names = sorted(there | {name for name in card.files if name.startswith(f"{ROWS_DIR}/")})
+    files = tuple(checked(path, name, card) for name in names)
+    for file in files if floors_of(card) else ():
+        checked(path, f"{FLOORS_DIR}/{file.name}", card)
+    return files
 
 
 def check(features: Features, remedy: str) -> None:

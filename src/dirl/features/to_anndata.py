@@ -1,10 +1,14 @@
 """Features as an AnnData file, as Scanpy and Squidpy read it."""
 
 import importlib.util
+import io
 import json
 from dataclasses import asdict
 from pathlib import Path
 
+import h5py
+
+from dirl.card import note_change
 from dirl.errors import ConfigError
 from dirl.features.h5 import Features, Strings
 from dirl.files import replacing
@@ -59,13 +63,19 @@ def write_anndata(features: Features) -> Path:
         },
         index=pandas.Index(features.tile_ids.astype(object), name="tile_id"),
     )
+    card = {name: value for name, value in asdict(features.card).items() if name != "files"}
     table = anndata.AnnData(
         X=features.values,
         obs=tiles,
         obsm={"spatial": features.coords},
-        uns={"encoder": features.card.config["encoder"], "card": json.dumps(asdict(features.card))},
+        uns={"encoder": features.card.config["encoder"], "card": json.dumps(card)},
     )
+    # In memory: a full disk while HDF5 holds the file open would crash the process.
+    data = io.BytesIO()
+    with h5py.File(data, "w") as file:
+        anndata.io.write_elem(file, "/", table)
     path = features.path / ANNDATA
     with replacing(path) as temporary:
-        table.write_h5ad(temporary)
+        temporary.write_bytes(data.getbuffer())
+    note_change(features.path, ANNDATA)
     return path

@@ -11,6 +11,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from dirl.card import claim, finish, new_card
+from dirl.checked import read_summary
 from dirl.config import FinetuneConfig
 from dirl.encoders.checkpoint import LoadedEncoder, embed, load_encoder
 from dirl.encoders.device import choose_device
@@ -22,10 +23,11 @@ from dirl.evaluate.leak import caveats, leakage
 from dirl.evaluate.scores import METRICS, score
 from dirl.evaluate.task import Task, describe
 from dirl.features.choice import choose_tiles
-from dirl.files import read_json, remove, replacing, write_json
+from dirl.files import remove, replacing, write_json
 from dirl.finetune.train import Material, held_out, reader
 from dirl.owner import owning
 from dirl.progress import bar
+from dirl.sealed import read_sealed, write_sealed
 from dirl.store.dataset import TileStore
 
 Floats = NDArray[np.float64]
@@ -115,7 +117,7 @@ def finetune(
     settings = config.model_dump(mode="json") | {"encoder": encoder, "labels": labels}
     card = claim(out, new_card("finetune", settings, inputs), overwrite=overwrite)
     if card.finished:
-        return FinetuneResult(out, read_json(out / "summary.json"))
+        return FinetuneResult(out, read_summary(out))
 
     # Random weights are their own control.
     twins = {FINETUNED: loaded} | ({} if loaded.random else {UNTRAINED: loaded.randomised(config.seed)})
@@ -155,7 +157,7 @@ def finetune(
     write_json(out / "summary.json", summary)
     finish(out, card, {"tiles": summary["tiles"], "classes": len(task.names)})
     remove(out / PARTS_DIR)
-    return FinetuneResult(out, read_json(out / "summary.json"))
+    return FinetuneResult(out, read_summary(out))
 
 
 def _frozen(
@@ -188,13 +190,13 @@ def _cross_validate(
     scores, chosen = np.zeros((len(task.classes), len(task.names))), []
     for fold in range(len(task.split)):
         part = parts / f"{name}-{fold}.json"
-        if part.exists():
-            done = read_json(part)
+        done = read_sealed(part)
+        if done is not None:
             advance((len(config.learning_rates) + 1) * config.epochs)
         else:
             given, rate, epochs = held_out(material, fold, advance)
             done = {"scores": given.tolist(), "chosen": {"learning_rate": rate, "epochs": epochs}}
-            write_json(part, done)
+            write_sealed(part, done)
         scores[task.split.folds == fold] = done["scores"]
         chosen.append(done["chosen"])
     return scores[task.held_out], chosen

@@ -10,10 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dirl.card import claim, digest, finish, new_card
+from dirl.checked import read_summary
 from dirl.config import MapConfig
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
 from dirl.encoders.device import choose_device
-from dirl.files import read_json, remove, replacing, write_json
+from dirl.files import remove, replacing, write_json
 from dirl.maps import picture
 from dirl.maps.attend import attend
 from dirl.maps.blend import blend, halve
@@ -120,7 +121,7 @@ def map_slide(
             settings["between"] = Path(config.between).name
         card = claim(out, new_card("map", settings, inputs), overwrite=overwrite)
         if card.finished:
-            return MapResult(out, read_json(out / "summary.json"))
+            return MapResult(out, read_summary(out))
         summary = _make(plan, out, inputs, batch, workers, quiet)
     finally:
         opened.close()

@@ -7,18 +7,25 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from dirl.full_disk import writing
+
 
 def array_on_disk(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.float32]]":
     """Make a float32 array of zeros in a ``.npy`` file, with all its space taken at once.
 
     Raises
     ------
-    OSError
+    NoRoomError
         If the disk has no room for it. Otherwise the system would kill the program at the first page that
         finds none.
     """
-    array = open_memmap(path, "w+", np.float32, shape)
-    if hasattr(os, "posix_fallocate"):  # not everywhere
-        with path.open("r+b") as handle:
-            os.posix_fallocate(handle.fileno(), 0, os.fstat(handle.fileno()).st_size)
+    with writing(path):
+        try:
+            array = open_memmap(path, "w+", np.float32, shape)
+            if hasattr(os, "posix_fallocate"):  # not everywhere
+                with path.open("r+b") as handle:
+                    os.posix_fallocate(handle.fileno(), 0, os.fstat(handle.fileno()).st_size)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     return array

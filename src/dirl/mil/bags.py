@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dirl.card import digest, read_card
 from dirl.errors import StoreError
 from dirl.features.foreign import check_widths, refuse_part, slide_files
-from dirl.features.h5 import FLOORS_DIR, floors_of
+from dirl.features.h5 import FLOORS_DIR, floors_of, whole_files
 from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
 from dirl.progress import bar
 from dirl.slides.slide import tcga_origin
@@ -109,7 +109,7 @@ def read_bags(path: Path, *, quiet: bool = False) -> Bags:
     card = read_card(path, "embed") if ours else None
     if card is not None and card.finished is None:
         raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
-    files = slide_files(path, REMEDY)
+    files = slide_files(path, REMEDY) if card is None else whole_files(path, card)
     looks = []
     with bar("Looking at features", len(files), quiet=quiet) as advance:
         for file in files:

@@ -11,11 +11,12 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from dirl.card import claim, digest, finish, new_card
+from dirl.checked import read_summary
 from dirl.config import MilConfig
 from dirl.encoders.device import choose_device
 from dirl.errors import ConfigError
 from dirl.evaluate.scores import METRICS, score
-from dirl.files import read_json, remove, replacing, write_json
+from dirl.files import remove, replacing, write_json
 from dirl.intervals import Units, choose_units
 from dirl.mil.bags import FEATURES, Bags, read_bags
 from dirl.mil.cox import concordance
@@ -25,6 +26,7 @@ from dirl.mil.nested import Folds, HeldOut, cross_validate, make_folds
 from dirl.mil.train import Task
 from dirl.owner import owning
 from dirl.progress import bar
+from dirl.sealed import read_sealed, write_sealed
 from dirl.store.index import write_table
 
 Interval = dict[str, float | None]
@@ -114,7 +116,7 @@ def mil(
     settings = config.model_dump(mode="json") | {"labels": str(labels), "models": names}
     card = claim(out, new_card("mil", settings, inputs), overwrite=overwrite)
     if card.finished:
-        return MilResult(out, read_json(out / "summary.json"))
+        return MilResult(out, read_summary(out))
 
     held = folds.outer.folds >= 0
     units = _units(given, held, config)
@@ -161,7 +163,7 @@ def mil(
     write_json(out / "summary.json", summary)
     finish(out, card, {"slides": summary["slides"], "tiles": summary["tiles"], "models": len(names)})
     remove(out / PARTS_DIR)
-    return MilResult(out, read_json(out / "summary.json"))
+    return MilResult(out, read_summary(out))
 
 
 def _models(config: MilConfig) -> list[str]:
@@ -188,15 +190,15 @@ def _one(
 ) -> tuple[NDArray[np.float64], list[dict[str, float]]]:
     """Scores of the held-out slides and what was chosen, computed or as an interrupted run left them."""
     part = out / PARTS_DIR / f"{task.features}-{name}.json"
-    if part.exists():
-        done = read_json(part)
+    done = read_sealed(part)
+    if done is not None:
         advance(len(folds.outer))
         return np.array(done["scores"]), done["chosen"]
     result = cross_validate(task, name, folds, config, advance)
     if task.features == FEATURES:
         write_table(out / ATTENTION_DIR / f"{name}.parquet", _attention(task, result))
     scores, chosen = result.scores[folds.outer.folds >= 0], list(result.chosen)
-    write_json(part, {"scores": scores.tolist(), "chosen": chosen})
+    write_sealed(part, {"scores": scores.tolist(), "chosen": chosen})
     return scores, chosen
 
 

@@ -11,16 +11,16 @@ from typing import Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dirl.config import PretrainRecipe
 from dirl.errors import ConfigError, Interrupted, TrainingError
-from dirl.pretrain.logs import MetricsCsv
+from dirl.pretrain.logs import EventFiles, MetricsCsv, quiet_writers
 from dirl.pretrain.looks import choose_looks
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.monitors import Bar, Checkpoint, Guard, Log, PriorWatch
+from dirl.pretrain.saved import read_checkpoint
 from dirl.pretrain.signals import Signals
 from dirl.signals import starting_ranks
 from dirl.store.dataset import TileStore
@@ -95,9 +95,15 @@ def train(
     """
     last = out / "last.ckpt"
     start = saved_step(last)
-    tensorboard = TensorBoardLogger(out, name="", version="tensorboard", purge_step=start or None)
+    tensorboard = EventFiles(out, name="", version="tensorboard", purge_step=start or None)
     signals = Signals(recipe.log_every_steps)
-    with _quiet_lightning(), _memory_explained(recipe, where.ranks), sdpa_kernel(ATTENTION), starting_ranks():
+    with (
+        _quiet_lightning(),
+        quiet_writers(),
+        _memory_explained(recipe, where.ranks),
+        sdpa_kernel(ATTENTION),
+        starting_ranks(),
+    ):
         trainer = pl.Trainer(
             accelerator="gpu" if where.gpu else "cpu",
             devices=where.each,
@@ -138,7 +144,7 @@ def saved_step(checkpoint: Path) -> int:
     """Steps that a run has behind it by its checkpoint; 0 where there is none."""
     if not checkpoint.exists():
         return 0
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    return int(read_checkpoint(checkpoint)["global_step"])
 
 
 def callbacks(

@@ -1,16 +1,21 @@
-"""`metrics.csv`: one row per logged step, kept through interruptions."""
+"""`metrics.csv`: one row per logged step, kept through interruptions; and TensorBoard's event files."""
 
 import csv
+import os
+import threading
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from dirl.boundary import parsing
 from dirl.files import replacing
+from dirl.full_disk import writing
 
 
 class MetricsCsv(Logger):
@@ -54,8 +59,10 @@ class MetricsCsv(Logger):
         row = {"step": float(step or 0)} | {k: float(v) for k, v in metrics.items() if k != "epoch"}
         if self._meet(row):
             self._rewrite(read_metrics(self.path))
-        with self.path.open("a", newline="") as handle:
+        with writing(self.path), self.path.open("a", newline="") as handle:
             csv.writer(handle).writerow(self._cells(row))
+            handle.flush()
+            os.fsync(handle.fileno())  # before the state that comes after it
 
     def _meet(self, row: Mapping[str, float]) -> bool:
         fresh = [name for name in row if name not in self.columns]
@@ -71,6 +78,42 @@ class MetricsCsv(Logger):
             writer = csv.writer(handle)
             writer.writerow(self.columns)
             writer.writerows(self._cells(row) for row in rows)
+
+
+class EventFiles(TensorBoardLogger):
+    """TensorBoard's event files, whose writing fails in our words."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Hand a step's metrics to the thread that writes; what it failed at before is raised here."""
+        with writing(Path(self.log_dir)):
+            super().log_metrics(metrics, step)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the files. After a failure theirs is no news, and would hide the one that counts."""
+        if status != "success":
+            with suppress(OSError):
+                super().finalize(status)
+            return
+        with writing(Path(self.log_dir)):
+            super().finalize(status)
+
+
+@contextmanager
+def quiet_writers() -> Iterator[None]:
+    """Keep quiet the traceback of TensorBoard's thread: what it fails at, its next call raises here."""
+    shown = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if type(failed.thread).__name__ != "_AsyncWriterThread":
+            shown(failed)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = shown
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

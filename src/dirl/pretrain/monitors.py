@@ -13,10 +13,12 @@ import torch
 import torch.distributed as dist
 
 from dirl.errors import TrainingError
-from dirl.files import part_of, put_in_place, remove
+from dirl.files import part_of, remove
+from dirl.full_disk import writing
 from dirl.objectives.norm import ranks
 from dirl.pretrain.looks import Look
 from dirl.pretrain.module import PretrainModule
+from dirl.pretrain.saved import put_checkpoint
 from dirl.progress import bar
 
 COLLAPSED_STD = 0.02
@@ -143,9 +145,10 @@ class Checkpoint(pl.Callback):
         if module.stepped and due:
             part = part_of(self.path)
             try:
-                trainer.save_checkpoint(part)
-                if trainer.is_global_zero:
-                    put_in_place(part, self.path)
+                with writing(self.path, part):
+                    trainer.save_checkpoint(part)
+                    if trainer.is_global_zero:
+                        put_checkpoint(part, self.path)
             finally:
                 remove(part)
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from dirl.card import Card, claim, finish, new_card, read_card
+from dirl.card import Card, claim, finish, new_card, read_card, reopen
+from dirl.checked import checked
 from dirl.config import ObjectiveConfig, PretrainRecipe, to_yaml
 from dirl.encoders.vit import ViT
 from dirl.encoders.weights import weights_digest
 from dirl.errors import Interrupted, StoreError, TrainingError
-from dirl.files import read_json, write_json, write_text
+from dirl.files import write_json, write_text
 from dirl.objectives.load import load_objective
 from dirl.owner import owning
 from dirl.pretrain.build import build
@@ -29,7 +29,9 @@ from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.prior import Prior, make_prior
 from dirl.pretrain.quality import know
+from dirl.pretrain.saved import read_checkpoint
 from dirl.pretrain.trackers import check_tracker, make_tracker
+from dirl.sealed import read_sealed, write_sealed
 from dirl.signals import begin_rank
 from dirl.store.dataset import TileStore
 from dirl.store.select import Selection, count_kept, select_tiles
@@ -147,8 +149,10 @@ def pretrain(
     few = kept[: sum(count_kept(count, share) for count in of_slides.tolist())]
     _loader(tiles, prior, few, recipe, workers, where.gpu, 0, 0, where.ranks)
     card = _claim(out, new_card("pretrain", recipe.model_dump(mode="json"), inputs), overwrite)
-    if card.finished:
+    if card.finished and (out / "encoder").exists():
         return _finished(out, recipe)
+    if card.finished:  # someone removed a damaged encoder, which the last state holds too
+        card = reopen(out, card)
     write_text(out / "recipe.yaml", to_yaml(recipe))
     if recipe.select is not None:
         selection = _selected(out, tiles, recipe.select, recipe.seed, kept, workers, quiet)
@@ -208,7 +212,7 @@ def _finished(out: Path, recipe: PretrainRecipe) -> Run:
 
 def _last_metrics(out: Path) -> dict[str, float]:
     merged: dict[str, float] = {}
-    for row in read_metrics(out / "metrics.csv"):
+    for row in read_metrics(checked(out, "metrics.csv")):
         merged |= row
     return merged
 
@@ -243,20 +247,20 @@ def _selected(
 ) -> Selection:
     """Select once for a run, since every tile is read for it; several processes select alike."""
     file = out / "selection.json"
-    if file.exists():
-        found = read_json(file)
+    found = read_sealed(file)
+    if found is not None:
         slides = {slide: (part, of) for slide, (part, of) in found["slides"].items()}
         return Selection(np.array(found["numbers"], np.int64), slides)
     hidden = quiet or get_rank() > 0
     chosen = select_tiles(tiles, share, seed, kept, workers=workers, quiet=hidden)
     if not get_rank():
-        write_json(file, {"numbers": chosen.numbers.tolist(), "slides": chosen.slides})
+        write_sealed(file, {"numbers": chosen.numbers.tolist(), "slides": chosen.slides})
     return chosen
 
 
 def _saved(recipe: PretrainRecipe, checkpoint: Path) -> ViT:
     """Return the encoder of a checkpoint: what is given away is what was saved."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    state = read_checkpoint(checkpoint)["state_dict"]
     weights = {
         key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")
     }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dirl.card import claim, finish, new_card
+from dirl.checked import read_summary
 from dirl.config import RobustConfig
 from dirl.encoders.checkpoint import load_encoder
 from dirl.encoders.device import choose_device
@@ -18,7 +19,7 @@ from dirl.evaluate.labels import read_labels
 from dirl.evaluate.leak import caveats
 from dirl.evaluate.task import describe
 from dirl.features.choice import choose_tiles
-from dirl.files import read_json, remove, replacing, write_json
+from dirl.files import remove, replacing, write_json
 from dirl.owner import owning
 from dirl.progress import bar
 from dirl.robust.centres import across_centres
@@ -113,7 +114,7 @@ def robust(
         settings["floors"] = False
     card = claim(out, new_card("robust", settings, inputs), overwrite=overwrite)
     if card.finished:
-        return RobustResult(out, read_json(out / "summary.json"))
+        return RobustResult(out, read_summary(out))
 
     asked = conditions(config)
     encoders = {FEATURES: loaded} | ({UNTRAINED: loaded.randomised(config.seed)} if floors else {})
@@ -162,7 +163,7 @@ def robust(
     write_json(out / "summary.json", summary)
     finish(out, card, {"tiles": len(tiles.numbers), "conditions": len(asked)})
     remove(out / PARTS_DIR)
-    return RobustResult(out, read_json(out / "summary.json"))
+    return RobustResult(out, read_summary(out))
 
 
 def _relative(scored: Mapping[str, Mapping[str, Any]], config: RobustConfig) -> dict[str, dict[str, float]]:

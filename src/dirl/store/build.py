@@ -1,12 +1,13 @@
 """Slides and folders of ready-made tiles into a tile store."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from dirl.card import claim, finish, new_card, read_card
+from dirl.card import claim, finish, new_card, read_card, unfinish
 from dirl.config import TileConfig
+from dirl.digests import Written, are_sound
 from dirl.errors import DirlError, PartlyFailedError, SlideError, StoreError, explained
 from dirl.files import no_room, read_json, remove, remove_parts, write_json
 from dirl.owner import MERGE_SECONDS, item_locked, locked, owning
@@ -93,7 +94,7 @@ def tile(
         found = lay_over(found, slides_table, quiet=quiet)
     config = _resolve(config, found)
     card = claim(out, new_card("tile", config.model_dump()), overwrite=overwrite, shared=True)
-    todo, failures = _sort_out(out, found, there)
+    todo, failures = _sort_out(out, found, there, card.files)
     make = partial(_make, out, card.digest, config, _of_slides(config, found, there))
     with bar("Tiling", len(found), quiet=quiet) as advance:
         advance(len(found) - len(todo))
@@ -104,6 +105,7 @@ def tile(
                 failures[item.slide_id] = explained(result, item.path)
             advance(note=item.slide_id)
     with locked(out, MERGE_SECONDS):
+        unfinish(out, read_card(out))
         files = sorted((out / "tiles").glob("*.parquet"))
         index = merge(files, out / INDEX, TILES_SCHEMA)
         records = [read_json(path.with_suffix(".json")) for path in files]
@@ -123,11 +125,12 @@ def _make(
     out: Path, card_digest: str, ready: TileConfig, slides: TileConfig, item: SlideInput | TilesInput
 ) -> None:
     with item_locked(out, item.slide_id):
-        if read_card(out, "tile").digest != card_digest:
+        card = read_card(out, "tile")
+        if card.digest != card_digest:
             raise StoreError(
                 "another process made the store anew", where=out, remedy="name another directory"
             )
-        if _made(out, item.slide_id) is not None:
+        if _made(out, item.slide_id, card.files) is not None:
             return  # another process has made it since
         remove(out / "tiles" / f"{item.slide_id}.parquet")
         remove_parts(out / "tiles", item.slide_id)
@@ -137,9 +140,12 @@ def _make(
             write_slide(out, slides, item)
 
 
-def _made(out: Path, slide_id: str) -> SlideRecord | None:
+def _made(out: Path, slide_id: str, files: Mapping[str, Written]) -> SlideRecord | None:
     """Read the record of a slide whose tiles are whole; None where they are missing or damaged."""
     index = out / "tiles" / f"{slide_id}.parquet"
+    names = (f"tiles/{slide_id}.parquet", f"tiles/{slide_id}.json", f"pictures/{slide_id}.jpg")
+    if not are_sound(out, names, files):
+        return None
     try:
         check_shards(out, read_table(index, "", schema=TILES_SCHEMA))
         return to_record(read_json(index.with_suffix(".json")))
@@ -195,7 +201,10 @@ def _as_there(
 
 
 def _sort_out(
-    out: Path, found: Sequence[SlideInput | TilesInput], there: Sequence[SlideRecord]
+    out: Path,
+    found: Sequence[SlideInput | TilesInput],
+    there: Sequence[SlideRecord],
+    files: Mapping[str, Written],
 ) -> tuple[list[SlideInput | TilesInput], dict[str, DirlError]]:
     """What is still to do, and what cannot be done since the name stands for something else already."""
     todo: list[SlideInput | TilesInput] = []
@@ -210,7 +219,7 @@ def _sort_out(
                 remedy="rename one of the two, or make the store anew with --overwrite",
             )
             continue
-        record = _made(out, item.slide_id)
+        record = _made(out, item.slide_id, files)
         if record is None:
             todo.append(item)
         elif record.source != source_digest(item):

@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dirl.boundary import inside
+from dirl.digests import Written, are_sound
 from dirl.errors import StoreError
 from dirl.files import replacing
 from dirl.store.index import INDEX, check_shards, merge, read_table, write_table
@@ -57,9 +58,14 @@ def cells_dir(store: Path, segmenter: str) -> Path:
     return store / "cells" / segmenter
 
 
-def cells_finished(store: Path, segmenter: str, slide_id: str) -> bool:
-    """Whether a slide's cells are written and whole."""
+def cells_finished(
+    store: Path, segmenter: str, slide_id: str, files: Mapping[str, Written] | None = None
+) -> bool:
+    """Whether a slide's cells are written and whole, as far as the digests in their card tell."""
     folder = cells_dir(store, segmenter)
+    made = [f"{slide_id}{end}" for end in (".parquet", ".nuclei.parquet", ".statistics.json")]
+    if not are_sound(folder, [*made, f"pictures/{slide_id}.png"], files or {}):
+        return False
     try:
         index = read_table(folder / f"{slide_id}.parquet", "", schema=CELLS_SCHEMA)
         check_shards(folder, index)

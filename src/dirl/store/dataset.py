@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from dirl.boundary import inside, parsing
 from dirl.card import Card, digest, read_card
+from dirl.checked import checked, read_checked
 from dirl.errors import StoreError
-from dirl.files import read_json
 from dirl.slides.tiling import TileSpec
 from dirl.store.cells import CELLS_SCHEMA, cells_dir
 from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, SlideRecord, check_shards, read_table, to_record
@@ -55,11 +55,12 @@ class TileStore:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.card: Card = read_card(self.path, "tile")
-        self.index = _open_index(self.path, TILES_SCHEMA, "run the same `dirl tile` again")
+        self.index = _open_index(self.path, self.card, TILES_SCHEMA, "run the same `dirl tile` again")
+        found = read_checked(self.path, SLIDES, self.card)
         with parsing(self.path, remedy=REMEDY):
             config = self.card.config
             self.spec = TileSpec(**{k: config[k] for k in TileSpec.__dataclass_fields__})
-            records = [to_record(values) for values in read_json(self.path / SLIDES, REMEDY)]
+            records = [to_record(values) for values in found]
         # Names of files are made of these: here, once, they are checked for all who read the store.
         self.slides: Mapping[str, SlideRecord] = {_named(self.path, one.slide_id): one for one in records}
         if strangers := set(pc.unique(self.index["slide_id"]).to_pylist()) - set(self.slides):
@@ -177,7 +178,7 @@ class CellStore:
             there = f"; there are cells of {', '.join(found)}" if found else ""
             raise StoreError(f"no cells of {segmenter}{there}", where=store.path, remedy=remedy)
         self.card: Card = read_card(self.path, "cells")
-        index = _open_index(self.path, CELLS_SCHEMA, remedy)
+        index = _open_index(self.path, self.card, CELLS_SCHEMA, remedy)
         rows = pc.index_in(store.index["tile_id"], index["tile_id"])
         if rows.null_count:
             raise StoreError(
@@ -209,7 +210,8 @@ class CellStore:
 
     def nuclei(self, slide_id: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Nuclei of a slide, one per row; all or some columns of `dirl.store.cells.NUCLEI_SCHEMA`."""
-        return read_table(inside(self.path, f"{slide_id}.nuclei.parquet"), REMEDY, columns)
+        path = checked(self.path, f"{slide_id}.nuclei.parquet", self.card)
+        return read_table(path, REMEDY, columns)
 
 
 class _Members:
@@ -230,8 +232,8 @@ class _Members:
         return self._reader.read(self._names[self._codes[i]], offset, length, crc32)
 
 
-def _open_index(root: Path, schema: pa.Schema, remedy: str) -> pa.Table:
-    index = read_table(root / INDEX, remedy)
+def _open_index(root: Path, card: Card, schema: pa.Schema, remedy: str) -> pa.Table:
+    index = read_table(checked(root, INDEX, card), remedy)
     # Columns came to be after stores were written: what may be null, and is not there, is null.
     for field in schema:
         if field.nullable and field.name not in index.column_names:

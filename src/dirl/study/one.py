@@ -11,12 +11,13 @@ from typing import Any
 from rich.console import Console
 
 from dirl.audit.run import audit
-from dirl.card import read_card
+from dirl.card import note_change, read_card
 from dirl.config import AuditConfig, PretrainRecipe, RobustConfig
 from dirl.evaluate.probe import probe
 from dirl.features.embed import embed
 from dirl.features.pooling import MEAN, MODEL
 from dirl.pretrain.run import pretrain
+from dirl.pretrain.saved import remove_checkpoint
 from dirl.robust.conditions import Condition, levels
 from dirl.robust.run import robust
 from dirl.study.matrix import StudyProbe, StudyRun
@@ -87,7 +88,9 @@ def carry_out(job: Job) -> dict[str, Any]:
         scored = _probe(job, job.probe)
         tokens = _probe(job, job.probe, MEAN) if job.probe.tokens else None
         damaged = _robust(job, job.probe, job.robust) if job.robust else None
-    (path / "last.ckpt").unlink(missing_ok=True)
+    if "last.ckpt" in read_card(path).files:
+        remove_checkpoint(path / "last.ckpt")
+        note_change(path, "last.ckpt", "last.ckpt.json")
     done = row(job.run, audited, run.metrics, scored, tokens, damaged)
     done["measures"]["seconds"] = seconds
     return done

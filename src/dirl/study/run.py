@@ -1,7 +1,7 @@
 """`dirl study`: a matrix of runs, one after another or side by side, and one table of them all."""
 
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from dirl.card import claim, digest, finish, new_card
+from dirl.checked import SUMMARY, checked, read_summary
 from dirl.config import load_recipe
 from dirl.errors import (
     ConfigError,
@@ -23,7 +24,7 @@ from dirl.errors import (
 from dirl.evaluate.drawn import pose
 from dirl.evaluate.labels import labels_file, read_labels
 from dirl.features.choice import choose_tiles
-from dirl.files import read_json, replacing, write_json, write_text
+from dirl.files import no_room, read_json, replacing, write_json, write_text
 from dirl.objectives.load import load_objective
 from dirl.owner import owning
 from dirl.parallel import each
@@ -159,6 +160,8 @@ def study(
                 ahead.remove(job.run.name)
                 finished += 1
                 if isinstance(outcome, Exception):
+                    if no_room(outcome):
+                        raise outcome
                     failures[job.run.name] = error = explained(outcome)
                     error.where = error.where or job.run.name
                     row = _failed(job.run, error)
@@ -191,8 +194,10 @@ def _tabulate(config: StudyConfig, out: Path, runs: tuple[StudyRun, ...]) -> dic
 
 
 def _illustrate(summary: Mapping[str, Any], out: Path, runs: tuple[StudyRun, ...]) -> None:
-    curves = {run.name: out / "runs" / run.name / "metrics.csv" for run in runs}
-    for name, data in draw(summary, {name: path for name, path in curves.items() if path.exists()}).items():
+    folders = {run.name: out / "runs" / run.name for run in runs}
+    there = {name: path for name, path in folders.items() if (path / "metrics.csv").exists()}
+    curves = {name: checked(path, "metrics.csv") for name, path in there.items()}
+    for name, data in draw(summary, curves).items():
         with replacing(out / "figures" / name) as temporary:
             temporary.write_bytes(data)
 
@@ -205,9 +210,10 @@ def load_result(path: Path) -> StudyResult:
     StoreError
         If it has none yet.
     """
-    with suppress(FileNotFoundError):
-        return StudyResult(path, read_json(path / "summary.json"))
-    raise StoreError("holds no summary.json", where=path, remedy="run the same `dirl study` to its end")
+    if not (path / SUMMARY).exists():
+        remedy = "run the same `dirl study` to its end"
+        raise StoreError("holds no summary.json", where=path, remedy=remedy)
+    return StudyResult(path, read_summary(path))
 
 
 def _carry_out(job: one.Job) -> dict[str, Any]:
@@ -265,7 +271,10 @@ def _row_path(out: Path, run: StudyRun) -> Path:
 
 
 def _done(path: Path) -> bool:
-    return path.exists() and not read_json(path)["failed"]
+    try:
+        return not read_json(path)["failed"]
+    except (FileNotFoundError, StoreError, TypeError, KeyError):  # damaged: read anew from what is done
+        return False
 
 
 def _failed(run: StudyRun, error: DirlError) -> dict[str, Any]:

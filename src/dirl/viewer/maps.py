@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dirl.boundary import parsing
 from dirl.card import read_card
+from dirl.checked import read_checked, read_summary
 from dirl.errors import StoreError
-from dirl.files import read_json
 from dirl.viewer.colours import colour
 from dirl.viewer.pictures import TILE_PX, top_level
 
@@ -77,7 +77,7 @@ class SlideMap:
         if read_card(path, "map").finished is None:
             raise StoreError("unfinished", where=path, remedy="run the same `dirl map` again")
         with parsing(path, remedy=REMEDY):
-            summary = read_json(path / "summary.json", REMEDY)
+            summary = read_summary(path)
             encoder, placed = summary["encoder"], summary["map"]
             self.encoder, self.block = str(encoder["name"]), int(summary["block"])
             self.name = f"{self.encoder}, block {self.block}"
@@ -98,7 +98,7 @@ class SlideMap:
             }
             # Only a name: what a summary says never leads out of its directory.
             self._file = path / Path(str(summary["files"]["float"])).name
-            regions = read_json(path / Path(str(summary["files"]["regions"])).name, REMEDY)
+            regions = read_checked(path, Path(str(summary["files"]["regions"])).name)
             self.regions = _rings(regions, self.offset_px)
         self._tiff, self._levels = _open(self._file, len(self.channels), self.size_px)
         self._lock = Lock()

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from dirl.boundary import parsing
 from dirl.card import read_card
+from dirl.checked import checked, read_summary
 from dirl.errors import StoreError
-from dirl.files import read_json
 from dirl.store.dataset import TileStore
 
 REMEDY = "make it again: `dirl audit --overwrite`"
@@ -59,7 +59,7 @@ class AuditMeasures:
             )
         self.path = path
         with parsing(path, remedy=REMEDY):
-            found = read_json(path / "summary.json", REMEDY)["encoders"]
+            found = read_summary(path)["encoders"]
             self.encoders: list[dict[str, Any]] = [
                 {"name": str(one["name"]), "kind": str(one["kind"])}
                 | {key: operator.index(one[key]) for key in ("blocks", "heads")}
@@ -68,7 +68,7 @@ class AuditMeasures:
             if not self.encoders:
                 raise ValueError("it names no encoders")
         with parsing(path / FILE, remedy=REMEDY):
-            self.columns = pq.read_schema(path / FILE).names
+            self.columns = pq.read_schema(checked(path, FILE, card)).names
         self._tile_ids = store.tile_ids
         self._number = {tile_id: i for i, tile_id in enumerate(self._tile_ids.tolist())}
         # A page asks for the same column slide after slide.

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.checked import checked
 from dirl.errors import StoreError
 from dirl.features.h5 import ROWS_DIR
 from dirl.features.hdf5 import names_in, numbers, opened, strings
@@ -74,6 +75,8 @@ def read_neighbours(path: Path, store: TileStore) -> Neighbours:
     numbers |= {key: i for i, key in enumerate(ids)}
     rows, parts = [], []
     for file in files:
+        if (path / "card.json").exists():
+            checked(path, f"{ROWS_DIR}/{file.name}")
         features, keys = _read(file)
         known = np.array([numbers.get(key, -1) for key in keys], np.int64)
         rows.append(known[known >= 0])

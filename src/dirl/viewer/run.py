@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from dirl.full_disk import writing
 from dirl.viewer.scene import Options, Scene
 from dirl.viewer.server import Viewer
 
@@ -94,8 +95,9 @@ def _doorway(url: str) -> Iterator[str]:
     The list of processes, which every account can read, then shows the page's name and not the token.
     """
     with NamedTemporaryFile("w", prefix="dirl-view-", suffix=".html") as page:
-        page.write(f'<meta http-equiv="refresh" content="0; url={url}">')
-        page.flush()
+        with writing(Path(page.name)):
+            page.write(f'<meta http-equiv="refresh" content="0; url={url}">')
+            page.flush()
         yield Path(page.name).as_uri()
 
 

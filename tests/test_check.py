@@ -1,0 +1,125 @@
+"""`dirl check`: every changed, lost or foreign byte of an output is found, and named with what mends it."""
+
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from dirl.api import check
+from dirl.card import claim, finish, new_card, note_change, read_card
+from dirl.checked import checked, read_summary
+from dirl.cli.main import app
+from dirl.digests import files_of, listing
+from dirl.errors import StoreError
+from dirl.files import write_json
+
+
+@pytest.fixture(scope="module")
+def store(small_store, tmp_path_factory) -> Path:
+    return shutil.copytree(small_store, tmp_path_factory.mktemp("check") / "store")
+
+
+def made(folder: Path, stage: str = "probe") -> Path:
+    card = claim(folder, new_card(stage, {}))
+    write_json(folder / "summary.json", {"score": 0.5})
+    (folder / "figures").mkdir()
+    (folder / "figures" / "a.png").write_bytes(b"picture")
+    finish(folder, card, {})
+    return folder
+
+
+def test_whole_outputs_are_counted(store, tmp_path):
+    found = check(store, quiet=True)
+    assert found.whole and found.findings == ()
+    assert found.outputs == 2  # the store and the cells in it
+    tiles = read_card(store).counts["tiles"]
+    assert found.members == 3 * tiles
+    assert CliRunner().invoke(app, ["check", str(made(tmp_path / "p"))]).exit_code == 0
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(which=st.randoms(use_true_random=False))
+def test_a_flipped_bit_of_any_file_is_found(store, which):
+    files = sorted(path for path in store.rglob("*") if path.is_file() and ".lock" not in str(path))
+    path = which.choice([path for path in files if path.name != "card.json"])
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    at = which.randrange(len(whole))
+    if path.suffix == ".tar":  # what lies between the members holds nothing
+        row = which.choice(members(path))
+        at = row[0] + which.randrange(row[1])
+    changed[at] ^= 1 << which.randrange(8)
+    path.write_bytes(changed)
+    try:
+        (finding,) = [one for one in check(store, quiet=True).findings if one.path == path]
+        assert finding.what == "damaged" and "run the same `dirl " in finding.remedy
+    finally:
+        path.write_bytes(whole)
+
+
+def members(tar: Path) -> list[tuple[int, int]]:
+    with tarfile.open(tar) as held:
+        return [(member.offset_data, member.size) for member in held if member.size]
+
+
+def test_missing_unknown_and_unfinished_parts_are_named(tmp_path):
+    folder = made(tmp_path / "probe")
+    (folder / "notes.txt").write_text("mine")
+    assert check(folder, quiet=True).whole
+    assert [one.what for one in check(folder, quiet=True).findings] == ["unknown"]
+    (folder / "figures" / "a.png").unlink()
+    outcome = CliRunner().invoke(app, ["check", str(folder)])
+    assert outcome.exit_code == 1
+    lost = f"missing: {folder / 'figures' / 'a.png'} — run the same `dirl probe` again with --overwrite"
+    assert lost in outcome.output.splitlines()
+    claim(tmp_path / "begun", new_card("audit", {}))
+    outcome = CliRunner().invoke(app, ["check", str(tmp_path / "begun")])
+    assert outcome.exit_code == 1 and "unfinished" in outcome.output
+    assert CliRunner().invoke(app, ["check", str(tmp_path)]).exit_code == 2
+
+
+def test_a_damaged_card_is_named(tmp_path):
+    folder = made(tmp_path / "probe")
+    (folder / "card.json").write_bytes(b"{")
+    (finding,) = check(folder, quiet=True).findings
+    assert (finding.what, finding.path) == ("damaged", folder / "card.json")
+
+
+def test_parts_of_a_study_and_of_a_demo_are_mended_by_it(tmp_path):
+    for stage, advice in (("study", "`dirl study` again with --overwrite"), ("demo", "remove ")):
+        root = made(tmp_path / stage, stage)
+        part = made(root / "runs" / "a", "pretrain")
+        (part / "summary.json").write_text("{}")
+        (finding,) = check(root, quiet=True).findings
+        assert finding.path == part / "summary.json" and advice in finding.remedy
+
+
+def test_a_reader_refuses_what_was_changed(tmp_path):
+    folder = made(tmp_path / "probe")
+    assert read_summary(folder) == {"score": 0.5}
+    (folder / "summary.json").write_text('{"score": 0.6}')
+    with pytest.raises(StoreError, match=r"summary.json: damaged: its SHA-256 .*`dirl probe` again"):
+        read_summary(folder)
+    note_change(folder, "summary.json")
+    assert read_summary(folder) == {"score": 0.6}
+    (folder / "new.json").write_text("1")
+    with pytest.raises(StoreError, match="has no digest of it"):
+        checked(folder, "new.json")
+
+
+def test_damage_since_the_last_listing_is_not_hidden_by_the_next(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"whole")
+    before = listing(tmp_path, {})
+    kept = path.stat()
+    path.write_bytes(b"whale")
+    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))  # as a disk damages it
+    assert listing(tmp_path, before) == before
+    path.write_bytes(b"other")
+    assert listing(tmp_path, before) != before
+    assert set(files_of(tmp_path)) == {"a.bin"}
