@@ -290,3 +290,19 @@ def test_the_keyboard_explains_itself(page):
     assert "two panes side by side" in dialog.text
     webdriver.ActionChains(browser).send_keys(Keys.ESCAPE).perform()
     until(lambda: not dialog.is_displayed())
+
+
+def test_the_legend_tells_its_ends_apart_and_is_whole(page):
+    browser = page("#slide=slide&by=map&of=0.0&range=0.9988,0.9996")
+
+    def legend(part):
+        return browser.find_element(By.CSS_SELECTOR, f"#pane-0 .bar {part}")
+
+    ends = [each.text for each in legend(".ends").find_elements(By.TAG_NAME, "span")]
+    assert ends == ["0.9988", "0.9996"]
+    browser = page("#slide=slide&by=measure&of=0&measure=components50,0,-2")
+    assert legend(".ends").text == "0.25 everywhere"  # all alike: no scale from 0.25 to 0.25
+    for part in (".unit", ".ends"):
+        width = "return [arguments[0].scrollWidth, arguments[0].clientWidth]"
+        needed, there = browser.execute_script(width, legend(part))
+        assert legend(part).text and needed <= there
