@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dirl.cells.nuclei import Finder, Segmenter
+from dirl.cells.nuclei import Finder, Image, Segmenter
 from dirl.cells.regions import region_ids
 from dirl.cells.stains import stain_groups
 from dirl.cells.told import SHOWN_TILES, Item, Told
 from dirl.cells.windows import Boxes, Found, SlideLabels
 from dirl.config import CellsConfig
 from dirl.errors import SlideError
+from dirl.slides.glass import Colour, balanced, is_tinted
 from dirl.slides.slide import Slide, read
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.cut import reopen
@@ -24,6 +25,7 @@ SLIDE_SAMPLES = 32
 TILE_SAMPLES = 64
 # Ready-made tiles are small beside windows: so many at a time.
 TILES_AT_ONCE = 64
+BALANCED = "slides or classes with tinted glass, white-balanced for the segmenter"
 
 
 def found_tiles(
@@ -74,7 +76,7 @@ def _slide_tiles(
         step = tiles.spec.mpp / mpp
         x, y = (tiles.index[name].to_numpy()[rows] / labels.scale for name in ("x", "y"))
         boxes = Boxes(x, y, tiles.spec.size_px * step)
-        find = _fit(segmenter, slide, mpp, boxes, labels.scale)
+        find = _fit(segmenter, _samples(slide, mpp, boxes, labels.scale), mpp, record.white, told)
         ids = tiles.index["tile_id"].take(rows).to_pylist()
         offsets = (np.arange(tiles.spec.size_px) + 0.5) * step
         waiting = np.argsort(y, kind="stable").tolist()
@@ -116,7 +118,7 @@ def _ready_tiles(
     for group in range(groups.max() + 1):
         alike = np.flatnonzero(groups == group)
         samples = [tiles.image(int(rows[k])) for k in _spread(alike, TILE_SAMPLES)]
-        find = segmenter.fit(samples, tiles.spec.mpp)
+        find = _fit(segmenter, samples, tiles.spec.mpp, record.white, told)
         for start in range(0, len(alike), TILES_AT_ONCE):
             chunk = alike[start : start + TILES_AT_ONCE].tolist()
             images = [tiles.image(int(rows[k])) for k in chunk]
@@ -162,12 +164,19 @@ def _reopen(record: SlideRecord) -> Slide:
     return slide
 
 
-def _fit(segmenter: Segmenter, slide: Slide, mpp: float, boxes: Boxes, scale: float) -> Finder:
+def _samples(slide: Slide, mpp: float, boxes: Boxes, scale: float) -> list[Image]:
     side = max(1, round(boxes.side))
     chosen = _spread(np.arange(len(boxes.x)), SLIDE_SAMPLES)
-    return segmenter.fit(
-        [read(slide, boxes.x[i] * scale, boxes.y[i] * scale, side, side, mpp) for i in chosen], mpp
-    )
+    return [read(slide, boxes.x[i] * scale, boxes.y[i] * scale, side, side, mpp) for i in chosen]
+
+
+def _fit(segmenter: Segmenter, samples: list[Image], mpp: float, white: Colour, told: Told) -> Finder:
+    """Fit a segmenter; where the glass is tinted it sees white-balanced pixels, as it expects."""
+    if not is_tinted(white):
+        return segmenter.fit(samples, mpp)
+    told.notes[BALANCED] = 1
+    find = segmenter.fit([balanced(rgb, white) for rgb in samples], mpp)
+    return lambda images: find([balanced(rgb, white) for rgb in images])
 
 
 def _note(told: Told, found: Found, labels: SlideLabels) -> None:

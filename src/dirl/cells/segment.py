@@ -205,13 +205,13 @@ def _segment(
     told = Told(nuclei.add, draw, tick or silent)
     about: dict[str, Any] = {"blobs_um": _sizes(tiles, slide_id)}
     if isinstance(segmenter, CellSource):
-        about |= {"source": fingerprint(segmenter.files(tiles, slide_id)), "notes": told.notes}
+        about |= {"source": fingerprint(segmenter.files(tiles, slide_id))}
         items = own_tiles(tiles, slide_id, segmenter, told)
     else:
         items = found_tiles(tiles, slide_id, segmenter, config, told)
     statistics = Statistics(tiles.spec.mpp)
     write_cells(tiles.path, cells_name(config), slide_id, statistics.watch(items), nuclei.columns)
-    about |= statistics.summary(nuclei.columns) | told.about
+    about |= {"notes": told.notes} | statistics.summary(nuclei.columns) | told.about
     write_statistics(tiles.path, cells_name(config), slide_id, about)
 
 

@@ -16,6 +16,7 @@ BRIGHTER_OD = 0.06
 # Eosin takes more green than red and blue. Glass may look so, too: the pinker, the more of it there must be.
 MOST_PINK_OD = 0.1
 FILLED = 254  # scanners fill with pure white what they did not scan
+USUAL_GLASS = 243.0
 MIN_GLASS, MOST_TINT = 210, 20  # each channel, and between them, of glass that needs no evenness
 
 
@@ -43,9 +44,19 @@ def glass_colour(rgb: NDArray[np.uint8]) -> Colour:
 def tinted_glass(rgb: NDArray[np.uint8]) -> Colour | None:
     """Colour of glass that is even and neither bright nor grey, as `glass_colour` finds it; else None."""
     colour = _even(rgb, rgb.min(-1) >= FILLED)
-    if colour is None or (min(colour) >= MIN_GLASS and max(colour) - min(colour) <= MOST_TINT):
-        return None
-    return colour
+    return colour if colour is not None and is_tinted(colour) else None
+
+
+def is_tinted(white: Colour) -> bool:
+    """Whether glass is dim or coloured."""
+    return min(white) < MIN_GLASS or max(white) - min(white) > MOST_TINT
+
+
+def balanced(rgb: NDArray[np.uint8], white: Colour) -> NDArray[np.uint8]:
+    """White-balance pixels (h, w, 3), so that glass of the colour `white` becomes as bright as usual."""
+    scaled = np.arange(256)[:, None] * (USUAL_GLASS / np.maximum(white, 1))
+    table = np.minimum(scaled + 0.5, 255).astype(np.uint8)
+    return np.stack([table[rgb[..., channel], channel] for channel in range(3)], axis=-1)
 
 
 def brightest(rgb: NDArray[np.float32]) -> Colour:
