@@ -38,7 +38,8 @@ def commands():
     template = re.sub(r'"\$SLURM\w+"', "2", template)
     recipes = [path.read_text() for path in (ROOT / "src/dirl/recipes").glob("*.yaml")]
     headers = re.findall(r"# Command:  (dirl [^(\[\n]*)", "\n".join(recipes))
-    found = {line.strip() for line in [*lines, *template.splitlines(), *headers]}
+    # What the shell does where a command fails is none of its words.
+    found = {line.partition("||")[0].strip() for line in [*lines, *template.splitlines(), *headers]}
     return sorted(line for line in found if line.startswith("dirl "))
 
 
