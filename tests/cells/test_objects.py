@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 shapely = pytest.importorskip("shapely")
 
 from dirl.cells.geojson import GeoJSON  # noqa: E402
-from dirl.cells.objects import class_of, kind_of, objects_of, read_content  # noqa: E402
+from dirl.cells.object_properties import class_of, kind_of  # noqa: E402
+from dirl.cells.objects import objects_of, read_content  # noqa: E402
 from dirl.cells.own_files import Grid  # noqa: E402
 from dirl.cells.shapes import polygon  # noqa: E402
 from dirl.errors import ConfigError, DirlError  # noqa: E402
@@ -259,5 +260,115 @@ def test_a_polygon_is_finite_or_none(rings):
 
 
 def test_a_file_without_any_outline_says_what_to_bring(tmp_path):
-    with pytest.raises(DirlError, match="none of its 2 objects is a polygon with an area — bring the file"):
+    with pytest.raises(
+        DirlError, match="none of its 2 objects is a polygon with an area: all are points — bring the file"
+    ):
         read(tmp_path, [feature([1, 1], [2, 2], geometry="MultiPoint") for _ in range(2)])
+
+
+@pytest.mark.parametrize(
+    ("properties", "name"),
+    [
+        # As GDAL, and so geopandas, writes what QuPath wrote.
+        ({"classification": '{ "name": "Tumor", "color": [ 200, 0, 0 ] }'}, "Tumor"),
+        ({"classification": '{"names":["A","B"],"color":[1,2,3]}'}, "A: B"),
+        ({"classification": "{no JSON"}, "{no JSON"),
+        ({"classification": ["Tumor"]}, "Tumor"),
+        ({"classification": {}}, None),
+        ({"classification": "Tumor", "type": 3}, "Tumor"),
+        # As TIAToolbox and scripts write them.
+        ({"prob": 0.9, "type": "Neoplastic"}, "Neoplastic"),
+        ({"type": 3}, "type 3"),
+        ({"class": 3.0}, "class 3"),
+        ({"class_name": "stroma", "type": "nucleus"}, "stroma"),
+        ({"type": "Polygon"}, None),
+        ({"type": "detection"}, None),
+        ({"class": True, "category": None, "cell_type": {"a": 1}}, None),
+    ],
+)
+def test_classes_are_found_where_tools_put_them(properties, name):
+    assert class_of(properties) == name
+
+
+def test_an_id_of_ours_comes_back_through_geopandas(tmp_path):
+    texts = [{"measurements": json.dumps({"dirl id": n}), "objectType": "detection"} for n in (7, 3)]
+    objects = [feature(ring(30 * n, 30), properties=p) for n, p in enumerate(texts, 1)]
+    assert read(tmp_path, objects).ids.tolist() == [7, 3]
+
+
+def test_collections_and_geometries_may_lie_in_a_list(tmp_path):
+    nine = grid(9)
+    for content in (
+        [{"type": "FeatureCollection", "features": nine[:4]}, {"features": nine[4:]}],
+        [one["geometry"] for one in nine],
+    ):
+        file = tmp_path / "listed.geojson"
+        file.write_text(json.dumps(content))
+        assert len(GeoJSON(str(file)).read(file, (1000, 1000), 0.5).ids) == 9
+
+
+def test_what_is_there_twice_is_taken_once(tmp_path):
+    """As after importing a file into QuPath for a second time."""
+    nine = grid(9, properties={"objectType": "detection", "classification": {"name": "a"}})
+    region = [feature(ring(0, 0, 300))]
+    found = read(tmp_path, [*nine, *region, *nine, *region])
+    assert len(found.ids) == 9 and set(found.classes) == {"a"}
+    assert found.notes["outlines that are there twice, left out"] == 9
+    assert read(tmp_path, [*region, *grid(9), *region]).notes == {
+        "outlines that are there twice, left out": 1,
+        "outlines around many others, left out": 1,
+    }
+
+
+def test_an_outline_too_large_for_a_nucleus_is_left_out(tmp_path):
+    """Beside nuclei, too, and around one or two of them."""
+    note = "outlines larger than any nucleus (over 5,000 µm²), left out"
+    for nuclei in (1, 2, 20):
+        found = read(tmp_path, [feature(ring(150, 150, 200)), *grid(nuclei), feature(ring(0, 0, 150))])
+        assert len(found.ids) == nuclei and set(found.area_px) == {144}
+        assert sum(found.notes.values()) == 2 and note in found.notes
+    with pytest.raises(ConfigError, match=r"22,500 µm² at 0.5 µm/px: regions, not nuclei"):
+        read(tmp_path, [feature(ring(0, 0, 300))])
+
+
+def test_detections_inside_of_cells_are_no_nuclei(tmp_path):
+    spot = {"properties": {"objectType": "detection", "classification": {"name": "Subcellular spot: DAB"}}}
+    cells = grid(9, **typed("cell", "0.4"))
+    spots = [feature(ring(20 + 2 * k, 20, 2), **spot) for k in range(5)]
+    found = read(tmp_path, [*cells, *spots])
+    assert len(found.ids) == 9 and found.notes["objects that are not nuclei"] == 5
+
+
+def test_every_part_of_a_class_is_a_nucleus_however_close(tmp_path):
+    """A file of CellViT may have two nuclei of a class, side by side."""
+    named = [{"classification": {"name": name}} for name in ("Dead", "Neoplastic")]
+    pairs = [[[ring(20, y)], [ring(34, y)]] for y in (20, 200)]
+    whole = [
+        feature(*pair, geometry="MultiPolygon", properties=one)
+        for pair, one in zip(pairs, named, strict=True)
+    ]
+    found = read(tmp_path, whole)
+    assert found.classes == ["Dead", "Dead", "Neoplastic", "Neoplastic"]
+    assert found.notes == {"collections, split into their parts": 2}
+    assert len(read(tmp_path, [*whole, feature(ring(300, 300))]).ids) == 3
+
+
+@pytest.mark.parametrize(
+    ("objects", "reason"),
+    [
+        (
+            [{"type": "MultiPoint", "coordinates": [[1, 2], [3, 4]]}],
+            "1 objects is .*: all are points.*cells.json",
+        ),
+        ([{"type": "Point", "coordinates": [1, 2]}, {"type": "Polygon", "coordinates": []}], "2 objects is"),
+    ],
+)
+def test_points_have_no_outlines_and_what_has_is_named(tmp_path, objects, reason):
+    with pytest.raises(ConfigError, match=reason):
+        read(tmp_path, [{"type": "Feature", "geometry": one, "properties": {}} for one in objects])
+
+
+def test_a_file_of_tiles_and_cores_holds_no_nuclei(tmp_path):
+    others = [*grid(4, **typed("tile", "0.4")), feature(ring(0, 0, 300), **typed("tmaCore", "0.4"))]
+    with pytest.raises(ConfigError, match="no cells, detections or annotations, but 4 tile, 1 tmacore"):
+        read(tmp_path, others)

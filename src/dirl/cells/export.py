@@ -216,7 +216,7 @@ def _feature(
     colours: Mapping[str, list[int]],
     corner: tuple[int, int],
 ) -> dict[str, Any]:
-    from dirl.cells.objects import ID
+    from dirl.cells.object_properties import ID
 
     name = nucleus["class"]
     classification = {"classification": {"name": name, "color": colours[name]}} if name else {}

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dirl.card import digest
 from dirl.cells.frames import Frame, check_frame, choose_frame
-from dirl.cells.objects import class_of, draw_nuclei, objects_of, read_content, stated_id
+from dirl.cells.object_properties import class_of, stated_id
+from dirl.cells.objects import draw_nuclei, objects_of, read_content
 from dirl.cells.own_files import OwnNuclei, check_place, source_files
 from dirl.cells.placed import numbered, placed_nuclei
 from dirl.cells.polygons import Outlines, outlines
@@ -20,7 +21,7 @@ from dirl.store.dataset import TileStore
 
 SUFFIXES = (".geojson", ".json")
 # Changes with what is read from the same file.
-RULES = 2
+RULES = 3
 
 
 @dataclass(frozen=True)

@@ -18,21 +18,29 @@ from numpy.typing import NDArray
 
 from dirl.boundary import parsing
 from dirl.cells.instanseg import around_nuclei
+from dirl.cells.object_properties import (
+    NUCLEI,
+    Feature,
+    by_qupath,
+    class_of,
+    kind_of,
+    properties_of,
+    stated_id,
+)
 from dirl.cells.shapes import around_many, mended, nuclei_of, polygon
+from dirl.cells.sizes import REGIONS, regions_among
 from dirl.errors import ConfigError
 from dirl.qupath import marked_offset
 
 EXPORT = "in QuPath: File, Export objects as GeoJSON"
-# Measurement that carries a nucleus's id through QuPath and back.
-ID = "dirl id"
-GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
-NUCLEI = ("cell", "detection")
-OTHERS = ("annotation", "tile", "tiledetection", "tmacore", "root")
-OLD_ID = re.compile(r"Path\w+|TMACoreObject")
-# Properties that QuPath writes and hardly anybody else.
-MARKS = ("objectType", "object_type", "isLocked", "measurements")
-
-Feature = Mapping[str, Any]
+OUTLINES = (
+    f"bring the file that holds outlines (CellViT's is cells.json or cells.geojson), or export them {EXPORT}"
+)
+AREAS = ("Polygon", "MultiPolygon", "GeometryCollection")
+POINTS = ("Point", "MultiPoint")
+GEOMETRIES = (*AREAS, *POINTS, "LineString", "MultiLineString")
+# QuPath's detections inside of cells.
+INSIDE_CELLS = "Subcellular "
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ def objects_of(content: Any, file: Path) -> Objects:
         entries = whole.get("features")
     elif whole.get("type") == "Feature":
         entries = [whole]
-    elif whole.get("type") in (*GEOMETRIES, "GeometryCollection"):
+    elif whole.get("type") in GEOMETRIES:
         entries = [{"geometry": whole}]
     if not isinstance(entries, list) or (entries and not any(isinstance(one, dict) for one in entries)):
         raise ConfigError("holds no GeoJSON features", where=file, remedy=EXPORT)
@@ -115,12 +123,17 @@ def objects_of(content: Any, file: Path) -> Objects:
         if not isinstance(one, dict):
             broken += 1
             continue
+        if isinstance(one.get("features"), list):
+            todo += one["features"][::-1]
+            continue
+        if one.get("type") in AREAS and "geometry" not in one:
+            one = {"geometry": one}
         features.append(one)
         properties = properties_of(one)
         children = properties.get("childObjects", properties.get("children"))
         if isinstance(children, list):
             todo += children[::-1]
-    return Objects(features, marked_offset(whole), any(map(_by_qupath, features)), broken)
+    return Objects(features, marked_offset(whole), any(map(by_qupath, features)), broken)
 
 
 def draw_nuclei(objects: Objects, mpp: float, file: Path) -> Drawn:
@@ -146,6 +159,7 @@ def draw_nuclei(objects: Objects, mpp: float, file: Path) -> Drawn:
         If there are objects, and none has a sound outline.
     """
     features, notes = _nuclei(objects)
+    collections = _of_classes(features)
     shapes: list[Any] = []
     owner: list[int] = []
     for i, feature in enumerate(features):
@@ -155,76 +169,53 @@ def draw_nuclei(objects: Objects, mpp: float, file: Path) -> Drawn:
         notes["objects or parts with broken coordinates, left out"] += len(found) - len(parts)
         if len(parts) > 1:
             own = stated_id(properties_of(feature)) is not None
-            parts = [shapely.multipolygons(parts)] if own else nuclei_of(parts, mpp)
+            parts = [shapely.multipolygons(parts)] if own else nuclei_of(parts, mpp, collections)
             notes["collections, split into their parts"] += len(parts) > 1
         shapes += parts
         owner += [i] * len(parts)
     drawn, kept = _sound(np.array(shapes, object), notes)
-    if features and not len(drawn):
-        raise ConfigError(
-            f"none of its {len(features)} objects is a polygon with an area",
-            where=file,
-            remedy=f"bring the file that holds outlines, or export them {EXPORT}",
-        )
+    if objects.features and not len(drawn):
+        raise ConfigError(_without_outlines(objects, features), where=file, remedy=OUTLINES)
     properties = [properties_of(features[owner[i]]) for i in kept.tolist()]
-    regions = around_many(drawn) & np.array([stated_id(values) is None for values in properties], bool)
+    others = np.array([stated_id(values) is None for values in properties], bool)
+    twice = _repeated(drawn) & others
+    regions = np.zeros(len(drawn), bool)
+    once = np.flatnonzero(~twice)
+    regions[once] = around_many(drawn[once]) & others[once]
+    large = regions_among(shapely.area(drawn) * mpp**2) & others & ~regions & ~twice
+    notes["outlines that are there twice, left out"] += int(twice.sum())
     notes["outlines around many others, left out"] += int(regions.sum())
-    properties = [values for values, left in zip(properties, regions, strict=True) if not left]
-    return Drawn(drawn[~regions], properties, {name: count for name, count in notes.items() if count})
+    notes[f"outlines {REGIONS}"] += int(large.sum())
+    kept = np.flatnonzero(~(twice | regions | large))
+    left = {name: count for name, count in notes.items() if count}
+    return Drawn(drawn[kept], [properties[i] for i in kept.tolist()], left)
 
 
-def properties_of(feature: Feature) -> Mapping[str, Any]:
-    """Properties of an object; none where they are null or something else."""
-    found = feature.get("properties")
-    return found if isinstance(found, dict) else {}
-
-
-def stated_id(properties: Mapping[str, Any]) -> int | None:
-    """Id that dirl gave to a nucleus."""
-    measured = properties.get("measurements")
-    if isinstance(measured, list):  # as QuPath wrote them before 0.4
-        measured = {str(each.get("name")): each.get("value") for each in measured if isinstance(each, dict)}
-    number = measured.get(ID) if isinstance(measured, dict) else None
-    if isinstance(number, int | float) and 0 < number < 2**30 and number == int(number):
-        return int(number)
-    return None
-
-
-def class_of(properties: Mapping[str, Any]) -> str | None:
-    """Name of an object's class."""
-    named = properties.get("classification")
-    if isinstance(named, dict):
-        names = named.get("names")
-        # Several names are what QuPath calls a derived class, written so.
-        named = named.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else None)
-    # JSON can hold halves of surrogate pairs, which no file that we write can.
-    return str(named).encode(errors="replace").decode() if named else None
-
-
-def kind_of(feature: Feature) -> str:
-    """What an object is: one of `NUCLEI` and `OTHERS`; as in QuPath an annotation where nothing says it."""
-    properties, old = properties_of(feature), feature.get("id")
-    for stated in (
-        properties.get("objectType"),
-        properties.get("object_type"),
-        old if isinstance(old, str) and OLD_ID.fullmatch(old) else None,
-        properties.get("type"),
-    ):
-        name = re.sub(r"[^a-z]|^path|object$", "", stated.lower()) if isinstance(stated, str) else None
-        if name in NUCLEI + OTHERS:
-            return name
-    return "annotation"
-
-
-def _by_qupath(feature: Feature) -> bool:
-    properties, old = properties_of(feature), feature.get("id")
-    named = properties.get("classification")
-    return (
-        any(name in properties for name in MARKS)
-        or "nucleusGeometry" in feature
-        or (isinstance(named, dict) and ("colorRGB" in named or "color" in named))
-        or (isinstance(old, str) and OLD_ID.fullmatch(old) is not None)
+def _without_outlines(objects: Objects, chosen: Sequence[Feature]) -> str:
+    """Say why a file of objects holds no outline of a nucleus."""
+    if not chosen:
+        kinds = Counter(kind_of(feature) for feature in objects.features)
+        others = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        return f"holds no cells, detections or annotations, but {others}"
+    geometries = [feature.get("geometry") for feature in chosen]
+    points = all(isinstance(one, dict) and one.get("type") in POINTS for one in geometries)
+    return f"none of its {len(chosen)} objects is a polygon with an area" + (
+        ": all are points" if points else ""
     )
+
+
+def _of_classes(features: Sequence[Feature]) -> bool:
+    """Whether each object of a file holds all nuclei of a class, as in CellViT's."""
+    classes = [class_of(properties_of(feature)) for feature in features]
+    geometries = [feature.get("geometry") for feature in features]
+    several = all(isinstance(one, dict) and one.get("type") == "MultiPolygon" for one in geometries)
+    return several and None not in classes and len(set(classes)) == len(classes)
+
+
+def _repeated(shapes: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which outlines, shape (n,), are the same as one before, to the last digit."""
+    _, first = np.unique(np.array(shapely.to_wkb(shapes), object), return_index=True)
+    return ~np.isin(np.arange(len(shapes)), first)
 
 
 def _nuclei(objects: Objects) -> tuple[list[Feature], Counter[str]]:
@@ -234,6 +225,7 @@ def _nuclei(objects: Objects) -> tuple[list[Feature], Counter[str]]:
     chosen = [feature for feature, kind in zip(objects.features, kinds, strict=True) if kind in wanted]
     cells = around_nuclei([class_of(properties_of(feature)) for feature in chosen])
     chosen = [feature for feature, cell in zip(chosen, cells, strict=True) if not cell]
+    chosen = [one for one in chosen if not (class_of(properties_of(one)) or "").startswith(INSIDE_CELLS)]
     whole = kinds.count("cell") - sum(bool(_nucleus(feature)) for feature in chosen)
     notes = Counter(
         {

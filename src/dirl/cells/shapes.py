@@ -95,7 +95,7 @@ def one_nucleus(parts: Sequence[Any], mpp: float) -> bool:
     return bool(connected_components(links)[0] == 1)
 
 
-def nuclei_of(parts: Sequence[Any], mpp: float) -> list[Any]:
+def nuclei_of(parts: Sequence[Any], mpp: float, collection: bool = False) -> list[Any]:
     """Nuclei that the polygons of one object are: one in parts, or a collection.
 
     In a collection each part is a nucleus, but for crumbs, valid ones smaller than `CRUMB_UM2`: they belong
@@ -107,13 +107,15 @@ def nuclei_of(parts: Sequence[Any], mpp: float) -> list[Any]:
         Polygons in pixels, which may cross themselves.
     mpp
         µm/px.
+    collection
+        Whether they are known to be one, however close the parts lie.
 
     Returns
     -------
     list of shapely.Polygon and shapely.MultiPolygon
         In the order of the parts.
     """
-    if one_nucleus(parts, mpp):
+    if not collection and one_nucleus(parts, mpp):
         return [shapely.multipolygons(parts)]
     polygons = np.array(parts, object)
     small = (shapely.area(polygons) * mpp**2 < CRUMB_UM2) & shapely.is_valid(polygons)
