@@ -91,6 +91,8 @@ def leave_at_once() -> None:
     """Let a signal end this process: for a program that has nothing to clear away yet, or no more."""
     begin_rank()
     _limit_time()
+    # multiprocessing's own process clears up after one that is ended, and would say so.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     for number in heeded():
         signal.signal(number, _leave)
 
