@@ -13,7 +13,7 @@ import pytest
 from dirl.card import claim, finish, new_card, read_card
 from dirl.errors import InUseError, StoreError
 from dirl.files import part_of
-from dirl.owner import LOCK, item_locked, locked, own, owning, refuse_if_items_locked
+from dirl.owner import ITEM_LOCKS, LOCK, item_locked, locked, own, owning, refuse_if_items_locked
 
 HOLD = """
 import sys, time
@@ -163,3 +163,11 @@ for _ in range(40):
     assert [process.wait(120) for process in processes] == [0] * 4
     assert (tmp_path / "count").read_text() == "160"
     assert {path.name for path in tmp_path.iterdir()} == {"count"}
+
+
+def test_an_item_takes_away_what_a_dead_owner_of_it_left(tmp_path: Path) -> None:
+    (tmp_path / ITEM_LOCKS).mkdir()
+    dead = part_of(tmp_path / ITEM_LOCKS / "a.json")
+    dead.touch()
+    with item_locked(tmp_path, "a"):
+        assert not dead.exists()

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from dirl.boundary import inside
 from dirl.errors import InUseError, from_system
-from dirl.files import PART, read_json, remove, write_json
+from dirl.files import PART, read_json, remove, remove_parts, write_json
 
 LOCK, OWNER, ITEM_LOCKS = ".lock", ".owner.json", ".locks"
 # What in a directory is no content of it.
@@ -163,6 +163,7 @@ def _lock(lock: Path, owner: Path, where: object, wait_s: float) -> Iterator[Non
     except OSError as error:
         raise from_system(error, lock) from error
     try:
+        remove_parts(owner.parent, owner.stem)  # of a dead owner
         me = {"host": socket.gethostname(), "pid": os.getpid(), "started": _now()}
         write_json(owner, me)
         yield

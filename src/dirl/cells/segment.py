@@ -185,7 +185,8 @@ def _make(
         segmenter = load_segmenter(config.segmenter, **how)
         if _finished(tiles, segmenter, cells_name(config), card, slide_id):
             return  # another process has made them since
-        remove_parts(folder, slide_id)
+        for place in (folder, folder / "pictures"):
+            remove_parts(place, slide_id)
         _segment(tiles, segmenter, config, tick, slide_id)
 
 

@@ -133,7 +133,8 @@ def _make(
         if _made(out, item.slide_id, card.files) is not None:
             return  # another process has made it since
         remove(out / "tiles" / f"{item.slide_id}.parquet")
-        remove_parts(out / "tiles", item.slide_id)
+        for folder in ("tiles", "pictures"):
+            remove_parts(out / folder, item.slide_id)
         if isinstance(item, TilesInput):
             write_ready(out, ready, item)
         else:
