@@ -1,6 +1,7 @@
 """Small whole files of every kind, as dirl and other tools write them."""
 
 import json
+import shutil
 import struct
 import sys
 import zipfile
@@ -23,6 +24,8 @@ from dirl.config import TileConfig
 from dirl.encoders.huggingface import to_hf
 from dirl.features.h5 import FLOORS, write_rows
 from dirl.files import write_json
+from dirl.pretrain.saved import put_checkpoint
+from dirl.sealed import write_sealed
 from dirl.store.build import tile
 from dirl.store.cells import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
@@ -223,13 +226,21 @@ def encoders(folder):
     arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
     torch.manual_seed(5)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True, **arguments)
-    run, hf = folder / "run", folder / "hf"
-    (run / "encoder").mkdir(parents=True)
+    run, hf, alone = folder / "run", folder / "hf", folder / "alone"
+    card = claim(run, new_card("pretrain", {}))
+    (run / "encoder").mkdir()
     hf.mkdir()
+    alone.mkdir()
     save_file(model.state_dict(), run / "encoder" / "model.safetensors")
     look = {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, 32, 32]}
     config = {"architecture": "vit_tiny_patch16_224", "model_args": arguments, "pretrained_cfg": look}
     (run / "encoder" / "config.json").write_text(json.dumps(config | {"num_features": 24}))
+    finish(run, card, {})
+    torch.save({"global_step": 3, "state_dict": model.state_dict()}, run / "part")
+    put_checkpoint(run / "part", run / "last.ckpt")
+    write_sealed(run / "selection.json", {"numbers": list(range(9)), "slides": {"a": [9, 30]}})
+    for name in ("model.safetensors", "config.json"):
+        shutil.copy(run / "encoder" / name, alone)
     torch.save({"state_dict": model.state_dict()}, folder / "weights.pth")
     save_file(to_hf(model.state_dict(), "vit"), hf / "model.safetensors")
     config = {
@@ -245,7 +256,7 @@ def encoders(folder):
     (hf / "preprocessor_config.json").write_text(
         json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3})
     )
-    return run, folder / "weights.pth", hf
+    return run, alone, folder / "weights.pth", hf
 
 
 def probes(folder):

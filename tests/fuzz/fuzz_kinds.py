@@ -32,7 +32,10 @@ from dirl.features.h5 import read_features
 from dirl.maps.scaling import read_weights as read_tile_weights
 from dirl.mil.bags import read_bags
 from dirl.mil.labels import read_slide_labels
+from dirl.errors import StoreError
 from dirl.pretrain.logs import read_metrics
+from dirl.pretrain.saved import read_checkpoint
+from dirl.sealed import read_sealed
 from dirl.slides.slide import open_slide
 from dirl.slides.stated import read_slides_table
 from dirl.slides.tissue import find_tissue
@@ -179,14 +182,14 @@ def _store(folder: Path) -> list[Kind]:
 
     return [
         Kind("tiles.tar", store / "tiles" / "slide.tar", read, checked=True),
-        Kind("tiles index", store / "index.parquet", read),
-        Kind("tiles slides.json", store / "slides.json", read, "json"),
-        Kind("tiles card.json", store / "card.json", read, "json"),
+        Kind("tiles index", store / "index.parquet", read, checked=True),
+        Kind("tiles slides.json", store / "slides.json", read, "json", checked=True),
+        Kind("tiles card.json", store / "card.json", read, "json", checked=True),
         Kind("cells.tar", cells / "slide.tar", read_cells, checked=True),
-        Kind("cells index", cells / "index.parquet", read_cells),
-        Kind("nuclei.parquet", cells / "slide.nuclei.parquet", read_cells),
-        Kind("cells statistics.json", cells / "slide.statistics.json", read_cells, "json"),
-        Kind("cells card.json", cells / "card.json", read_cells, "json"),
+        Kind("cells index", cells / "index.parquet", read_cells, checked=True),
+        Kind("nuclei.parquet", cells / "slide.nuclei.parquet", read_cells, checked=True),
+        Kind("cells statistics.json", cells / "slide.statistics.json", read_cells, "json", checked=True),
+        Kind("cells card.json", cells / "card.json", read_cells, "json", checked=True),
     ]
 
 
@@ -200,29 +203,43 @@ def _features(folder: Path) -> list[Kind]:
         values = [found.values(i, name) for i in range(len(found)) for name in found.sets]
         return found.slide_ids, found.patient_ids, values, [found.places(i) for i in range(len(found))]
 
+    def read() -> Any:
+        return read_features(ours), bags(ours), read_neighbours(ours, store)
+
     first = sorted((ours / "h5_files").glob("*.h5"))[0]
     return [
-        Kind("features, ours", first, lambda: (read_features(ours), bags(ours))),
-        Kind("features, ours, viewed", first, lambda: read_neighbours(first, store)),
-        Kind("features, floors", ours / "floors" / first.name, lambda: (read_features(ours), bags(ours))),
-        Kind("features card.json", ours / "card.json", lambda: (read_features(ours), bags(ours)), "json"),
+        Kind("features, ours", first, read, checked=True),
+        Kind("features, floors", ours / "floors" / first.name, read, checked=True),
+        Kind("features card.json", ours / "card.json", read, "json", checked=True),
+        Kind("features, one file viewed", first, lambda: read_neighbours(first, store)),
         Kind("features, CLAM", theirs / "a.h5", lambda: (read_foreign(theirs), bags(theirs))),
         Kind("features, strings in a heap", old / "a.h5", lambda: bags(old)),
     ]
 
 
 def _encoders(folder: Path) -> list[Kind]:
-    run, checkpoint, hf = files.encoders(folder / "encoders")
+    run, alone, checkpoint, hf = files.encoders(folder / "encoders")
 
     def load(spec: str) -> Any:
         found = load_encoder(spec)
         return found.digest, found.mean, found.std, found.patch_px, found.input_px
 
-    weights = run / "encoder" / "model.safetensors"
+    def kept() -> Any:
+        found = read_sealed(run / "selection.json")
+        if found is None:
+            raise StoreError("damaged, and so made anew", remedy="none is needed")
+        return found
+
+    own, foreign, last = run / "encoder", alone / "model.safetensors", run / "last.ckpt"
     return [
-        Kind("weights.safetensors", weights, lambda: read_weights(weights)),
-        Kind("encoder model.safetensors", weights, lambda: load(str(run))),
-        Kind("encoder config.json", run / "encoder" / "config.json", lambda: load(str(run)), "json"),
+        Kind("run model.safetensors", own / "model.safetensors", lambda: load(str(run)), checked=True),
+        Kind("run config.json", own / "config.json", lambda: load(str(run)), "json", checked=True),
+        Kind("run last.ckpt", last, lambda: read_checkpoint(last), checked=True),
+        Kind("run last.ckpt.json", run / "last.ckpt.json", lambda: read_checkpoint(last), "json", checked=True),
+        Kind("run selection.json", run / "selection.json", kept, "json", checked=True),
+        Kind("weights.safetensors", foreign, lambda: read_weights(foreign)),
+        Kind("timm model.safetensors", foreign, lambda: load(f"timm:{alone}")),
+        Kind("timm config.json", alone / "config.json", lambda: load(f"timm:{alone}"), "json"),
         Kind("weights.pth", checkpoint, lambda: read_weights(checkpoint)),
         Kind("hf config.json", hf / "config.json", lambda: load(f"hf:{hf}"), "json"),
         Kind("hf preprocessor", hf / "preprocessor_config.json", lambda: load(f"hf:{hf}"), "json"),
@@ -252,19 +269,19 @@ def _results(folder: Path) -> list[Kind]:
             found.close()
 
     compared = [
-        Kind(f"probe {name}", probes[0] / name, lambda: read_entries(probes), text)
+        Kind(f"probe {name}", probes[0] / name, lambda: read_entries(probes), text, checked=True)
         for name, text in (("predictions.parquet", ""), ("summary.json", "json"), ("card.json", "json"))
     ]
     trained = [
-        Kind(f"mil {name}", mil / name, lambda: read_entries([mil]), text)
+        Kind(f"mil {name}", mil / name, lambda: read_entries([mil]), text, checked=True)
         for name, text in (("predictions.csv", "lines"), ("summary.json", "json"))
     ]
     audited = [
-        Kind(f"audit {name}", audit / name, measures, text)
+        Kind(f"audit {name}", audit / name, measures, text, checked=True)
         for name, text in (("measures.parquet", ""), ("summary.json", "json"), ("card.json", "json"))
     ]
     mapped = [
-        Kind(f"map {name}", whole / name, drawn, text)
+        Kind(f"map {name}", whole / name, drawn, text, checked=True)
         for name, text in (
             *(("attention.ome.tif", ""), ("regions.geojson", "json")),
             *(("summary.json", "json"), ("card.json", "json")),
