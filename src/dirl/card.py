@@ -18,6 +18,7 @@ from dirl.errors import StoreError
 from dirl.files import PART, read_json, remove, write_json
 from dirl.owner import MERGE_SECONDS, OURS, in_stage, locked, own, refuse_if_items_locked, remove_stale
 
+SEAL = "digest_of_card"
 PACKAGES = (
     "numpy",
     "torch",
@@ -108,6 +109,9 @@ def read_card(directory: Path, stage: str | None = None) -> Card:
         remedy = f"make it with `dirl {stage}`" if stage else "name a directory that a dirl command made"
         raise StoreError(what, where=directory, remedy=remedy) from None
     with parsing(path, remedy=again, what="damaged card"):
+        # Cards of earlier versions have no digest.
+        if values.pop(SEAL, None) not in (None, digest(values)):
+            raise ValueError(f"its {SEAL} is not that of its content")
         card = Card(**values)
         _check_types(card)
     if stage is not None and card.stage != stage:
@@ -124,6 +128,15 @@ def _check_types(card: Card) -> None:
         raise TypeError("stage, started and finished are words")
     if not all(isinstance(value, dict) for value in (card.config, card.inputs, card.counts, card.versions)):
         raise TypeError("config, inputs, counts and versions are mappings")
+    for name, written in card.files.items():
+        if written.keys() != Written.__annotations__.keys():
+            raise TypeError(f"no digest of {name}")
+
+
+def _write(directory: Path, card: Card) -> None:
+    """Write a card with a digest of its own."""
+    values = json.loads(json.dumps(asdict(card), default=str))
+    write_json(directory / "card.json", values | {SEAL: digest(values)})
 
 
 def claim(
@@ -187,7 +200,7 @@ def _take(directory: Path, card: Card, overwrite: bool, spare: Path | None) -> C
     if (directory / "card.json").exists():
         refuse_if_items_locked(directory)
         _empty(directory, read_card(directory), spare)
-    write_json(directory / "card.json", asdict(card))
+    _write(directory, card)
     return card
 
 
@@ -231,7 +244,7 @@ def finish(directory: Path, card: Card, counts: Mapping[str, Any]) -> Card:
     """Mark a stage's directory as complete, and take the digests of its files."""
     files = listing(directory, read_card(directory).files)
     done = replace(card, finished=_now(), counts=dict(counts), files=files)
-    write_json(directory / "card.json", asdict(done))
+    _write(directory, done)
     return done
 
 
@@ -240,7 +253,7 @@ def note_change(directory: Path, *names: str) -> None:
     card = read_card(directory)
     files = {name: written for name, written in card.files.items() if name not in names}
     files |= {name: take(directory / name) for name in names if (directory / name).exists()}
-    write_json(directory / "card.json", asdict(replace(card, files=files)))
+    _write(directory, replace(card, files=files))
 
 
 def reopen(directory: Path, card: Card) -> Card:
@@ -252,7 +265,7 @@ def reopen(directory: Path, card: Card) -> Card:
 def unfinish(directory: Path, card: Card) -> Card:
     """Mark a directory as unfinished, before files are written that have digests in its card."""
     undone = replace(card, finished=None)
-    write_json(directory / "card.json", asdict(undone))
+    _write(directory, undone)
     return undone
 
 
@@ -261,7 +274,7 @@ def _empty(directory: Path, card: Card, spare: Path | None = None) -> None:
 
     So an interruption leaves a directory that is ours still, is no result, and may be overwritten.
     """
-    write_json(directory / "card.json", asdict(replace(card, config={}, inputs={}, finished=None)))
+    _write(directory, replace(card, config={}, inputs={}, finished=None))
     for path in directory.iterdir():
         if path.name not in OURS | {"card.json"} and path != spare:
             remove(path)

@@ -114,7 +114,7 @@ def test_only_the_slides_that_are_missing_are_done(
     shutil.copytree(made.path, out)
     (out / "h5_files" / "violet.h5").unlink()
     card = json.loads((out / "card.json").read_text())
-    (out / "card.json").write_text(json.dumps(card | {"finished": None}))
+    (out / "card.json").write_text(json.dumps(card | {"finished": None, "digest_of_card": None}))
     with pytest.raises(StoreError, match=r"unfinished.*dirl embed"):
         read_features(out)
     done = []

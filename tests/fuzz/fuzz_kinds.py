@@ -26,13 +26,13 @@ from dirl.compare.entries import read_entries
 from dirl.config import MilConfig, load_recipe
 from dirl.encoders.checkpoint import load_encoder
 from dirl.encoders.weights import read_weights, weights_digest
+from dirl.errors import StoreError
 from dirl.evaluate.labels import read_labels
 from dirl.features.foreign import read_foreign
 from dirl.features.h5 import read_features
 from dirl.maps.scaling import read_weights as read_tile_weights
 from dirl.mil.bags import read_bags
 from dirl.mil.labels import read_slide_labels
-from dirl.errors import StoreError
 from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.saved import read_checkpoint
 from dirl.sealed import read_sealed
@@ -235,7 +235,9 @@ def _encoders(folder: Path) -> list[Kind]:
         Kind("run model.safetensors", own / "model.safetensors", lambda: load(str(run)), checked=True),
         Kind("run config.json", own / "config.json", lambda: load(str(run)), "json", checked=True),
         Kind("run last.ckpt", last, lambda: read_checkpoint(last), checked=True),
-        Kind("run last.ckpt.json", run / "last.ckpt.json", lambda: read_checkpoint(last), "json", checked=True),
+        Kind(
+            "run last.ckpt.json", run / "last.ckpt.json", lambda: read_checkpoint(last), "json", checked=True
+        ),
         Kind("run selection.json", run / "selection.json", kept, "json", checked=True),
         Kind("weights.safetensors", foreign, lambda: read_weights(foreign)),
         Kind("timm model.safetensors", foreign, lambda: load(f"timm:{alone}")),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dirl.boundary import parsing
 from dirl.card import read_card
-from dirl.checked import read_checked, read_summary
+from dirl.checked import checked, read_checked, read_summary
 from dirl.errors import StoreError
 from dirl.viewer.colours import colour
 from dirl.viewer.pictures import TILE_PX, top_level
@@ -74,7 +74,8 @@ class SlideMap:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if read_card(path, "map").finished is None:
+        card = read_card(path, "map")
+        if card.finished is None:
             raise StoreError("unfinished", where=path, remedy="run the same `dirl map` again")
         with parsing(path, remedy=REMEDY):
             summary = read_summary(path)
@@ -97,7 +98,7 @@ class SlideMap:
                 "token": f"{float(placed['mpp']):g} µm",
             }
             # Only a name: what a summary says never leads out of its directory.
-            self._file = path / Path(str(summary["files"]["float"])).name
+            self._file = checked(path, Path(str(summary["files"]["float"])).name, card)
             regions = read_checked(path, Path(str(summary["files"]["regions"])).name)
             self.regions = _rings(regions, self.offset_px)
         self._tiff, self._levels = _open(self._file, len(self.channels), self.size_px)
