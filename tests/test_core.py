@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import os
 import pickle
 import subprocess
@@ -175,6 +176,18 @@ def test_a_damaged_card_is_an_error_not_a_crash(tmp_path, text):
     (tmp_path / "card.json").write_text(text)
     with pytest.raises(StoreError, match="damaged card"):
         read_card(tmp_path)
+
+
+def test_a_card_that_was_changed_is_damaged_and_one_without_a_digest_is_read(tmp_path):
+    claim(tmp_path / "out", new_card("tile", {"mpp": 0.5}))
+    path = tmp_path / "out" / "card.json"
+    values = json.loads(path.read_text())
+    path.write_text(path.read_text().replace("0.5", "0.25"))
+    with pytest.raises(StoreError, match="damaged card"):
+        read_card(tmp_path / "out")
+    del values["digest_of_card"]  # as earlier versions wrote it
+    path.write_text(json.dumps(values))
+    assert read_card(tmp_path / "out").config == {"mpp": 0.5}
 
 
 def test_cards_of_another_stage_or_none(tmp_path):

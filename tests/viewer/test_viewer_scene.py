@@ -282,9 +282,9 @@ def test_a_damaged_map_is_refused(maps, tmp_path, damage):
 
 
 def test_an_audit_of_other_tiles_is_refused(audit, small_store, tmp_path):
-    shutil.copytree(audit, tmp_path / "audit")
-    card = tmp_path / "audit" / "card.json"
-    card.write_text(card.read_text().replace(TileStore(small_store).digest, "0" * 16))
+    card = claim(tmp_path / "audit", new_card("audit", {}, {"store": "0" * 16}))
+    shutil.copytree(audit, tmp_path / "audit", ignore=lambda *_: ["card.json"], dirs_exist_ok=True)
+    finish(tmp_path / "audit", card, {})
     with pytest.raises(StoreError, match="other tiles"):
         AuditMeasures(tmp_path / "audit", TileStore(small_store))
 
