@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dirl.boundary import inside, parsing
+from dirl.boundary import check_name, inside, parsing
 from dirl.errors import (
     ConfigError,
     DirlError,
@@ -104,3 +104,31 @@ def test_a_name_leads_inside_or_is_refused(name):
         return
     assert path.is_relative_to(root) and ".." not in path.parts
     assert "\0" not in str(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "a Git-LFS pointer"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE HTML>", "a web page"),
+        (b"<!-- saved --><html>", "a web page"),
+    ],
+)
+@pytest.mark.parametrize("raised", [ValueError("x"), OSError("y"), SlideError("z")])
+def test_what_downloads_leave_in_place_of_a_file_is_named_by_every_reader(tmp_path, data, message, raised):
+    (tmp_path / "f").write_bytes(data)
+    with pytest.raises(DirlError, match=f"f: {message}"), parsing(tmp_path / "f", remedy="r"):
+        raise raised
+
+
+@pytest.mark.parametrize("name", ["a\nb", "tab\t", "bell\x07", "del\x7f"])
+def test_names_with_control_characters_are_refused(name):
+    with pytest.raises(SlideError, match="control character"):
+        check_name(Path("/data") / name / "a.svs")
+
+
+@pytest.mark.parametrize(
+    "name", ["a\u202fb", "a\xa0b", "切片", "e\u0301", "%s", "-a", "#1", "a..", "\U0001f52c"]
+)
+def test_other_names_are_taken(name):
+    check_name(Path("/data") / name)

@@ -3,12 +3,15 @@
 import errno
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from dirl.errors import NO_ROOM, DirlError, SlideError, StoreError, first_line, from_system
 
+HEAD_BYTES = 1024
+UNNAMEABLE = ("Cc", "Cs", "Co", "Cn")  # Unicode's control characters, surrogates and unassigned ones
 LONGEST_NAME = 255  # bytes; what file systems allow
 # Numbers that the system gives when it refuses a file; a parser does not.
 _SYSTEMS_OWN = NO_ROOM | {
@@ -43,12 +46,15 @@ def parsing(
     DirlError
         Of class `kind`, with the parser's message, or if a file of the folder `where` is missing; of
         `from_system` where the system refused the file. A `DirlError` that the block raises passes unchanged.
+        Whatever was raised, a Git-LFS pointer or a web page in place of the file is named as such.
     """
     if isinstance(where, Path):
         refuse_special(where, kind=kind)
     try:
         yield
     except DirlError:
+        if isinstance(where, Path):
+            _refuse_substitute(where, kind)
         raise
     except OSError as error:
         if error.errno == errno.ENOENT and isinstance(where, Path) and where.is_dir():
@@ -56,9 +62,44 @@ def parsing(
         # Parsers raise OSError for bytes, too; those of the system carry a number that it knows.
         if error.errno in _SYSTEMS_OWN:
             raise from_system(error, where) from error
+        if isinstance(where, Path):
+            _refuse_substitute(where, kind)
         raise kind(_reason(what, error), where=where, remedy=remedy) from error
     except Exception as error:
+        if isinstance(where, Path):
+            _refuse_substitute(where, kind)
         raise kind(_reason(what, error), where=where, remedy=remedy) from error
+
+
+def check_substitute(head: bytes, where: object, *, kind: type[DirlError] = StoreError) -> None:
+    """Refuse what downloads leave in place of a file: a Git-LFS pointer, or a web page.
+
+    Parameters
+    ----------
+    head
+        The file's first bytes.
+
+    Raises
+    ------
+    DirlError
+        Of class `kind`.
+    """
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
+        remedy = "run `git lfs pull` there, or download the file"
+        raise kind("a Git-LFS pointer, not the file itself", where=where, remedy=remedy)
+    if text.startswith((b"<!doctype html", b"<html")) or (text.startswith(b"<!--") and b"<html" in text):
+        remedy = "download the file itself; the page may ask for a login"
+        raise kind("a web page (HTML), not the file itself", where=where, remedy=remedy)
+
+
+def _refuse_substitute(path: Path, kind: type[DirlError]) -> None:
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(HEAD_BYTES)
+    except OSError:  # a folder, or a file that cannot be read: the error in hand says more
+        return
+    check_substitute(head, path, kind=kind)
 
 
 def refuse_special(path: Path, *, kind: type[DirlError] = StoreError) -> None:
@@ -116,8 +157,13 @@ def inside(root: Path, name: str, *, remedy: str = "the file is damaged, or was 
     return root / name
 
 
+def is_nameable(text: str) -> bool:
+    """Whether a text holds no control character, such as a line break, and nothing that Unicode lacks."""
+    return not any(unicodedata.category(sign) in UNNAMEABLE for sign in text)
+
+
 def check_name(path: Path) -> None:
-    """Refuse a path that is not UTF-8: neither JSON nor Parquet can hold it.
+    """Refuse a path that is not UTF-8, which neither JSON nor Parquet can hold, or has control characters.
 
     Raises
     ------
@@ -129,6 +175,9 @@ def check_name(path: Path) -> None:
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         raise SlideError("its name is not UTF-8", where=shown, remedy="rename it") from None
+    if not is_nameable(str(path)):
+        reason = "its name, or that of its folder, holds a line break or another control character"
+        raise SlideError(reason, where=repr(str(path)), remedy="rename it")
 
 
 def _nameable(name: str) -> bool:

@@ -68,6 +68,9 @@ def adapt(
     _same_architecture(weights, own, heads, vit.blocks[0].attn.num_heads, where)
     state = {key: value.detach().to(own[KERNEL].dtype) for key, value in weights.items()}
     scales = _layer_scale(state, own)
+    for bias in (name for name in own if name.endswith(".attn.qkv.bias")):
+        if f"{bias.removesuffix('bias')}weight" in state:
+            state.setdefault(bias, torch.zeros_like(own[bias]))  # trained without one
     changed = [*_kernel(state, own, where), *scales]
     if "pos_embed" in state and "pos_embed" in own:
         changed += _positions(state, vit, embedded, where)

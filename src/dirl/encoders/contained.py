@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dirl.encoders.adapt import Fitted
+from dirl.encoders.adapt import KERNEL, Fitted
+from dirl.encoders.weights import check_plain
 from dirl.errors import EncoderError
 
 # Names that wrappers of torch put into those of the weights.
@@ -34,6 +35,7 @@ PARTS = frozenset(
 )
 REMEDY = "name the file of this model, or the options of the model that it is of"
 SHOWN = 6
+RESAMPLED = ("pos_embed", KERNEL)
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,14 @@ class Taken:
     beside: tuple[str, ...]
 
     def describe(self) -> str:
-        """Say which prefix was taken and what was left out; nothing where there is neither."""
-        if not self.prefix and not self.beside:
+        """Say which prefix was taken, and what was resampled or left out; nothing where there is none."""
+        if not self.prefix and not self.beside and not set(RESAMPLED) & set(self.fitted.changed):
             return ""
         more = f", … ({len(self.beside)} in all)" if len(self.beside) > SHOWN else ""
         left = f"; left out: {', '.join(self.beside[:SHOWN])}{more}" if self.beside else ""
-        return f"weights from {self.prefix or 'the top level'} ({len(self.fitted.state)}){left}"
+        changed = [name for name in self.fitted.changed if name in RESAMPLED]
+        anew = f"; resampled to this model's grid: {', '.join(changed)}" if changed else ""
+        return f"weights from {self.prefix or 'the top level'} ({len(self.fitted.state)}){anew}{left}"
 
 
 def take_encoder(
@@ -115,8 +119,10 @@ def take_encoder(
     for prefix in order:
         if whole and (prefix not in votes or _rank(prefix) > min(map(_rank, whole))):
             break
+        found = {name: weights[original] for name, original in _under(written, prefix).items()}
         try:
-            fitted = fit({name: weights[original] for name, original in _under(written, prefix).items()})
+            check_plain({name: v for name, v in found.items() if _of_an_encoder(name, names, heads)}, where)
+            fitted = fit(found)
         except EncoderError as error:
             reasons[prefix], remedies[prefix] = error.reason, error.remedy
             continue
@@ -148,10 +154,10 @@ def take_encoder(
 
 def _unwrapped(weights: Collection[str]) -> dict[str, str]:
     """Names without those of wrappers and of DINOv2's chunks of blocks, with the names as written."""
-    plain: dict[str, str] = {}
-    for written in weights:
-        name = ".".join(part for part in written.split(".") if part not in WRAPPERS)
-        plain[written if name in plain else name] = written
+    short = {each: ".".join(part for part in each.split(".") if part not in WRAPPERS) for each in weights}
+    times = Counter(short.values())
+    # Two that would have one name keep their own: they are two encoders.
+    plain = {name if times[name] == 1 else written: written for written, name in short.items()}
     numbers: dict[str, list[tuple[int, int]]] = {}
     found = {name: match for name in plain if (match := CHUNK.fullmatch(name))}
     for match in found.values():
@@ -188,7 +194,7 @@ def _votes(written: Collection[str], names: Collection[str]) -> Counter[str]:
 def _rank(prefix: str) -> int:
     if prefix == OURS:
         return -1
-    words = set(re.split(r"[._]", prefix.lower()))
+    words = {word.lower() for word in re.split(r"[._]|(?<=[a-z])(?=[A-Z])", prefix)}
     return next((rank for rank, kind in ((0, AVERAGED), (2, TRAINED), (3, KEYS)) if words & set(kind)), 1)
 
 
@@ -208,8 +214,10 @@ def _first_parts(names: Collection[str]) -> set[str]:
 def _as_written(written: Mapping[str, str], prefix: str) -> str:
     """Return a prefix as the file has it."""
     ahead = f"{prefix}." if prefix else ""
-    first = next(each for name, each in written.items() if name.startswith(ahead))
-    return _lead(first, len(prefix.split(".")) if prefix else 0)
+    behind = [(name, each) for name, each in written.items() if name.startswith(ahead)]
+    if any(name == each for name, each in behind):
+        return prefix
+    return _lead(behind[0][1], len(prefix.split(".")) if prefix else 0)
 
 
 def _lead(written: str, count: int) -> str:

@@ -105,6 +105,11 @@ def from_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def layer_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename layer scales of DeiT III, ``blocks.0.gamma_1``, to timm's ``blocks.0.ls1.gamma``."""
+    return {re.sub(r"^(blocks\.\d+)\.gamma_([12])$", r"\1.ls\2.gamma", n): v for n, v in state.items()}
+
+
 def to_hf(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
     """Rename weights of a plain timm ViT to transformers' names; the inverse of `from_hf`.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from dirl.encoders.adapt import Fitted, adapt
 from dirl.encoders.checkpoint import load_encoder
 from dirl.encoders.contained import take_encoder
-from dirl.encoders.huggingface import NAMES, from_hf
+from dirl.encoders.huggingface import NAMES, from_hf, layer_scales
 from dirl.encoders.vit import ViT
 from dirl.encoders.weights import check_finite, read_weights
 from dirl.errors import EncoderError
@@ -71,6 +71,7 @@ def initialise(encoder: ViT, spec: str) -> InitReport:
             spec,
             partial=True,
         )
+        _check_blocks(taken.fitted, spec)
         check_finite(taken.fitted.state, spec)
         if said := taken.describe():
             print(f"{spec}: {said}", file=sys.stderr)
@@ -91,10 +92,28 @@ def initialise(encoder: ViT, spec: str) -> InitReport:
 
 
 def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    state = from_hf(weights)
+    state = layer_scales(from_hf(weights))
     if "register_tokens" in state:
         state["reg_token"] = state.pop("register_tokens")
     return state
+
+
+def _check_blocks(fitted: Fitted, spec: str) -> None:
+    """Refuse blocks that lack a weight or have one too many: they would compute something else.
+
+    Raises
+    ------
+    EncoderError
+        With the first.
+    """
+    strange = [name for name in (*fitted.unexpected, *fitted.missing) if name.startswith("blocks.")]
+    if strange:
+        reason = (
+            f"its blocks are not those of a plain ViT: {len(strange)} weights differ (such as {strange[0]})"
+        )
+        raise EncoderError(
+            reason, where=spec, remedy="name weights of a ViT of plain blocks, or another start"
+        )
 
 
 def _load(

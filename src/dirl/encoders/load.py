@@ -11,6 +11,7 @@ from torch import Tensor
 from dirl.boundary import parsing
 from dirl.encoders.adapt import Fitted
 from dirl.encoders.contained import take_encoder
+from dirl.encoders.huggingface import NAMES, from_hf, layer_scales
 from dirl.encoders.weights import check_finite, read_weights
 from dirl.errors import EncoderError
 
@@ -34,7 +35,7 @@ def load_weights(model: Any, path: Path) -> None:
     def fit(weights: dict[str, Tensor]) -> Fitted:
         return _fit(weights, model, own, path)
 
-    taken = take_encoder(read_weights(path), own, fit, path, heads=heads)
+    taken = take_encoder(read_weights(path), [*own, *NAMES], fit, path, heads=heads)
     model.load_state_dict(taken.fitted.state)
     check_finite(model.state_dict(), path)
     if said := taken.describe():
@@ -43,7 +44,7 @@ def load_weights(model: Any, path: Path) -> None:
 
 def _fit(weights: dict[str, Tensor], model: Any, own: Mapping[str, Tensor], path: Path) -> Fitted:
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    state = dict(weights)
+    state = _renamed(weights, own)
     if "register_tokens" in state or "blocks.0.mlp.w12.weight" in state:
         state.setdefault("mask_token", torch.empty(0))  # by which timm knows DINOv2's names
     try:  # a filter meets whatever a stranger's file holds
@@ -61,7 +62,13 @@ def _fit(weights: dict[str, Tensor], model: Any, own: Mapping[str, Tensor], path
             raise EncoderError(f"{name} is {there} there, {here} here", where=path)
     return Fitted(
         state={name: state[name] for name in shared},
-        changed=(),
+        changed=tuple(n for n in shared if n in weights and weights[n].shape != state[n].shape),
         missing=tuple(name for name in own if name not in state),
         unexpected=tuple(name for name in state if name not in own),
     )
+
+
+def _renamed(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename weights that have transformers' names, or a layer scale's name of DeiT III, to timm's."""
+    state = from_hf(weights) if any(name.startswith("embeddings.") for name in weights) else dict(weights)
+    return layer_scales(state) if any(".ls1." in name for name in own) else state

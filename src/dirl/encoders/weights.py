@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,10 +12,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dirl.boundary import parsing, refuse_special
+from dirl.boundary import HEAD_BYTES, check_substitute, parsing, refuse_special
 from dirl.errors import EncoderError
 
-HEAD_BYTES = 1024
+FOREIGN = {
+    b"\x93NUMPY": "a NumPy file",
+    b"\x89HDF": "an HDF5 file",
+    b"\x1f\x8b": "a gzip archive",
+    b"{": "a text file (JSON)",
+    b"<?xml": "a text file (XML)",
+}
 DEEPEST = 16
 PLAIN = (
     "if you trust the file, open it with torch.load(FILE, weights_only=False), and save model.state_dict(), "
@@ -29,7 +36,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Returns
     -------
     dict
-        By name; what lies in nested dictionaries has their keys before its name, as in
+        By name; what lies in nested dictionaries and lists has their keys before its name, as in
         ``teacher.backbone.cls_token``.
 
     Raises
@@ -47,13 +54,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             head = handle.read(HEAD_BYTES)
         if path.stat().st_size == 0:
             raise EncoderError("the file is empty", where=path, remedy="fetch it again")
-        _refuse_text(head, path)
-        zipped = head.startswith(b"PK")
-        held = load_file(path) if _is_safetensors(head, path) and not zipped else _load_torch(path)
+        _refuse_foreign(head, path)
+        named, zipped = path.suffix == ".safetensors", head.startswith(b"PK")
+        safe = _is_safetensors(head, path) or (named and not zipped)
+        held = load_file(path) if safe else _load_torch(path)
     found = dict(_tensors(held, "", 0))
     if not found:
         raise EncoderError("holds no weights", where=path, remedy=REMEDY)
     return found
+
+
+def check_plain(state: Mapping[str, Tensor], where: object) -> None:
+    """Refuse weights that are no plain numbers, such as quantised ones: their scale lies elsewhere.
+
+    Raises
+    ------
+    EncoderError
+        With the name of the first.
+    """
+    for name, value in state.items():
+        plain = value.layout == torch.strided and not (value.is_quantized or value.is_meta)
+        if not plain or value.is_complex() or value.dtype.itemsize == 1:
+            kind = "without data" if value.is_meta else f"of type {value.dtype}, {value.layout}"
+            reason = f"weights that are no plain floating-point numbers, first {name} ({kind})"
+            raise EncoderError(
+                reason, where=where, remedy="save them as float32, and not quantised or sparse"
+            )
 
 
 def check_finite(state: Mapping[str, Tensor], where: object) -> None:
@@ -83,24 +109,33 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def _is_safetensors(head: bytes, path: Path) -> bool:
-    """Whether a file begins as safetensors do, or is called so."""
-    length = int.from_bytes(head[:8], "little")
-    return path.suffix == ".safetensors" or (head[8:9] == b"{" and length < path.stat().st_size)
+    """Whether a file begins as safetensors do: the length of a header, and the header."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
-def _refuse_text(head: bytes, path: Path) -> None:
-    text = head.lstrip().lower()
-    if text.startswith(b"version https://git-lfs"):
-        reason = "a Git-LFS pointer, not the weights themselves"
-        raise EncoderError(reason, where=path, remedy="run `git lfs pull` there, or download the file")
-    if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
-        remedy = "download the file itself; the page may ask for a login"
-        raise EncoderError("a web page (HTML), not weights", where=path, remedy=remedy)
+def _refuse_foreign(head: bytes, path: Path) -> None:
+    """Name what a file is, where its first bytes say that it holds no weights of torch."""
+    check_substitute(head, path, kind=EncoderError)
+    if _is_safetensors(head, path):  # the length may begin as another format does
+        return
+    kind = next((kind for start, kind in FOREIGN.items() if head.startswith(start)), None)
+    if head.startswith(b"PK"):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith("constants.pkl") for name in names):
+            kind = "a TorchScript archive"
+        elif not any(name.endswith("data.pkl") for name in names):
+            numpy = bool(names) and all(name.endswith(".npy") for name in names)
+            kind = "a NumPy file" if numpy else "a zip archive that torch did not write"
+    if kind is not None:
+        raise EncoderError(f"{kind}, not weights of torch", where=path, remedy=REMEDY)
 
 
 def _load_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # By its bytes: by its name torch would take any .safetensors for one.
+        with path.open("rb") as handle:
+            return torch.load(handle, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         named = re.search(r"(?:GLOBAL|class) ([\w.]+\.[\w.]+)", str(error))
         if named is None:  # torch's own text advises to read it without the check
@@ -113,6 +148,8 @@ def _load_torch(path: Path) -> Any:
 def _tensors(held: Any, name: str, depth: int) -> list[tuple[str, Tensor]]:
     if isinstance(held, Tensor):
         return [(name, held)]
+    if isinstance(held, list | tuple):
+        held = dict(enumerate(held))
     if not isinstance(held, Mapping) or depth > DEEPEST:
         return []
     ahead = f"{name}." if name else ""
