@@ -49,6 +49,9 @@ from dirl.owner import content
 POINTS, CUTS = 20, 5
 ROOMY_MIB = 256
 LIMIT_S = 180
+# Cards and names of event files hold times; a state holds how often it was gone on from. The weights are in
+# model.safetensors.
+VARYING = ("card.json", "events.out", "last.ckpt")
 REMEDY = ("free some space", "ulimit -f")
 PRETRAIN = {
     "steps": 6, "batch": 8, "checkpoint_every_steps": 2, "log_every_steps": 1, "views": {"size_px": 32},
@@ -116,8 +119,7 @@ def _stages(inputs: Path) -> dict[str, Stage]:
         sys.exit(f"the inputs cannot be made: {made.errors}")
 
     def cells(out: Path) -> object:
-        if not (out / "card.json").exists():  # the store is on the small disk, and is no part of the output
-            shutil.copytree(store, out, ignore=shutil.ignore_patterns("cells"))
+        _bring_store(inputs, out)
         return api.cells(out, CellsConfig(), **quiet)
 
     labels = str(inputs / "tiles.csv")
@@ -229,14 +231,17 @@ def _disturbed(stage: Stage, out: Path, disk: Path, how: str, size: int) -> Outc
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
         return stage(out)
 
-    if how == "full" and out.name == "cells":  # its store has to be there first
-        _forked(lambda: shutil.copytree(disk.parent / "inputs" / "store", out, ignore=_cells))
+    if out.name == "cells":
+        _bring_store(disk.parent / "inputs", out)
     if how == "full":
         _resize(disk, max(4096, size))
     return _forked(limited)
 
 
-_cells = shutil.ignore_patterns("cells")
+def _bring_store(inputs: Path, out: Path) -> None:
+    """Copy the store in which cells are found: it is on the small disk, and is no part of the output."""
+    if not out.exists():
+        shutil.copytree(inputs / "store", out, ignore=shutil.ignore_patterns("cells"))
 
 
 def _forked(function: Callable[[], object]) -> Outcome:
@@ -269,8 +274,8 @@ def _forked(function: Callable[[], object]) -> Outcome:
 
 
 def _content(out: Path) -> dict[str, str]:
-    """Digests of all files of an output and of those that lie in it, but for cards, which hold times."""
-    files = [path for path in content(out) if path.name != "card.json"]
+    """Digests of all files of an output and of those that lie in it, but for what varies."""
+    files = [path for path in content(out) if not path.name.startswith(VARYING)]
     return {str(path.relative_to(out)): sha256(path) for path in files}
 
 

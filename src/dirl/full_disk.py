@@ -78,7 +78,8 @@ def _behind(error: BaseException | None) -> tuple[int | None, str | None]:
     """Number of the system, and its file, behind an exception or behind what it was raised from."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FATAL:
-            return error.errno, None if error.filename is None else str(error.filename)
+            place = error.filename2 or error.filename  # of a copy: where it was to go
+            return error.errno, None if place is None else str(place)
         text = str(error).lower()
         for words, number in _WORDS.items():
             if words in text:

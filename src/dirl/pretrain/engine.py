@@ -20,7 +20,7 @@ from dirl.pretrain.logs import EventFiles, MetricsCsv, quiet_writers
 from dirl.pretrain.looks import choose_looks
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.monitors import Bar, Checkpoint, Guard, Log, PriorWatch
-from dirl.pretrain.saved import read_checkpoint
+from dirl.pretrain.saved import PlainFiles, read_checkpoint
 from dirl.pretrain.signals import Signals
 from dirl.signals import starting_ranks
 from dirl.store.dataset import TileStore
@@ -118,6 +118,7 @@ def train(
             log_every_n_steps=1,  # nothing goes through it: see monitors.Log
             use_distributed_sampler=False,
             enable_checkpointing=False,
+            plugins=[PlainFiles()],
             enable_progress_bar=False,
             enable_model_summary=False,
         )

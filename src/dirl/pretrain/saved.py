@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from dirl.boundary import parsing
 from dirl.digests import sha256
@@ -17,6 +18,15 @@ KEPT = 3  # digests of earlier states, of which a stop between two writes can le
 def digests_file(checkpoint: Path) -> Path:
     """Where the digests of a checkpoint lie."""
     return checkpoint.with_name(f"{checkpoint.name}.json")
+
+
+class PlainFiles(TorchCheckpointIO):
+    """Write a state to the place that is named; Lightning's own way is by a copy in the system's folder."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a state."""
+        with Path(path).open("wb") as handle:
+            torch.save(checkpoint, handle)
 
 
 def put_checkpoint(part: Path, checkpoint: Path) -> None:
