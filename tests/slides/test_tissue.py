@@ -1,11 +1,14 @@
 """Tissue is found on the synthetic slide; glass, ink and black are not tissue."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
-from dirl.slides.slide import open_slide
+from dirl.errors import SlideError
+from dirl.slides.slide import SlideInfo, open_slide
 from dirl.slides.tissue import find_tissue, glass_colour, low_power, tissue_pixels
 from dirl.synthetic import draw
 
@@ -113,3 +116,11 @@ def test_a_resolution_changes_little(rgb):
     coarse = tissue_pixels(np.asarray(Image.fromarray(rgb).reduce(2)), 1.0)
     assert fine.mean() == pytest.approx(coarse.mean(), abs=0.02)
     assert fine.shape == rgb.shape[:2]
+
+
+def test_a_slide_larger_than_any_glass_is_refused_before_memory_is_taken():
+    class Claimed:
+        info = SlideInfo("a", Path("a.tif"), None, (2**31, 2**31), 0.5, (1.0,))
+
+    with pytest.raises(SlideError, match=r"a\.tif: measures 1,073,742×1,073,742 mm.*--mpp-override"):
+        find_tissue(Claimed())

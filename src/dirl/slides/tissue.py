@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from dirl.errors import SlideError
 from dirl.slides.glass import WHITE, Colour, brightest, density, glass_colour
 from dirl.slides.slide import Slide, level_for, read
 
 MASK_MPP = 8.0
 BLOCK_PX = 512  # of the mask, read at a time
+MOST_LOW_POWER_PX = 1 << 28  # a damaged header may claim any size
 READ_PX = 8192  # of a level, at most, so that a slide of one level is never held whole
 
 # Optical density over the glass. H&E absorbs green most: hematoxylin takes about as much red and half the
@@ -126,8 +128,20 @@ def low_power(slide: Slide, mpp: float) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray of shape (h, w, 3), uint8
+
+    Raises
+    ------
+    SlideError
+        If the slide is larger than any glass, or damaged.
     """
     width, height = (int(np.ceil(side * slide.info.mpp / mpp)) for side in slide.info.size_px)
+    if width * height > MOST_LOW_POWER_PX:
+        size = "×".join(f"{side * slide.info.mpp / 1000:,.0f}" for side in slide.info.size_px)
+        raise SlideError(
+            f"measures {size} mm, which no glass does: it is damaged, or its resolution (mpp) is wrong",
+            where=slide.info.path,
+            remedy="copy or export it again, or correct it: `dirl tile --mpp-override UM`",
+        )
     image = np.empty((height, width, 3), np.uint8)
     scale = mpp / slide.info.mpp
     step = scale / slide.info.level_downsamples[level_for(slide.info, mpp)]

@@ -9,7 +9,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from dirl.errors import StoreError
+from dirl.boundary import parsing
 from dirl.slides.slide import SAME_MPP, Slide, read
 from dirl.store.dataset import TileStore
 
@@ -116,13 +116,9 @@ class Mosaic:
         return np.asarray(picture)
 
     def _decode(self, i: int, side: int) -> NDArray[np.uint8]:
-        try:
-            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-                self.store.jpeg(i), "RGB", min_height=side, min_width=side
-            )
-        except ValueError as error:
-            where, remedy = self.store.path, "make the store again: `dirl tile --overwrite`"
-            raise StoreError(f"damaged JPEG of tile {i} ({error})", where=where, remedy=remedy) from error
+        data, remedy = self.store.jpeg(i), "make the store again: `dirl tile --overwrite`"
+        with parsing(self.store.path, remedy=remedy, what=f"damaged JPEG of tile {i}"):
+            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", min_height=side, min_width=side)
         return pixels
 
 
