@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dirl
-from dirl.boundary import check_name, parsing
+from dirl.boundary import check_name, parsing, refuse_special
 from dirl.digests import Written, listing, take
 from dirl.errors import StoreError
 from dirl.files import PART, read_json, remove, write_json
@@ -73,6 +73,7 @@ class Card:
 def digest(value: Any) -> str:
     """Sixteen hex digits of the SHA-256 of a JSON-like value, of bytes, or of a file's content."""
     if isinstance(value, Path):
+        refuse_special(value)
         with value.open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
     data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, default=str).encode()

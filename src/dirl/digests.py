@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypedDict
 
+from dirl.boundary import refuse_special
 from dirl.files import PART
 from dirl.owner import OURS
 
@@ -23,6 +24,7 @@ class Written(TypedDict):
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's content, in 64 hex digits."""
+    refuse_special(path)
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

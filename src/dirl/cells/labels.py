@@ -34,6 +34,8 @@ TIFF = (".tif", ".tiff")
 RULES = 2
 # As int32 they take 4 GB; a map of a whole slide of 15 mm at 0.5 µm/px has fewer.
 LARGEST_PX = 1_000_000_000
+# Bytes of pixels in a byte of a file: Deflate packs a map without nuclei by 1,000, Zstd by 10,000.
+MOST_PACKED = 20_000
 # What numpy.save writes of plain arrays; its third version is for names of fields.
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -132,13 +134,21 @@ def _reading(file: Path) -> AbstractContextManager[None]:
 
 
 def _check_size(shape: Sequence[int], file: Path) -> None:
-    """Refuse what would fill the memory, before any is taken."""
+    """Refuse what would fill the memory, before any is taken, and what holds nothing."""
+    if not math.prod(shape):
+        raise ConfigError("holds no pixels", where=file, remedy=SAVE_IDS)
     if math.prod(shape) > LARGEST_PX:
         raise ConfigError(
             f"claims {'×'.join(map(str, shape))} pixels; a map may have {LARGEST_PX:,}",
             where=file,
             remedy="save the map at a coarser resolution, or a map for each tile",
         )
+
+
+def _check_packing(claimed: int, file: Path) -> None:
+    """Refuse a file that cannot hold what it claims, however it is packed."""
+    if claimed > MOST_PACKED * file.stat().st_size:
+        raise ConfigError(f"claims {claimed} bytes of pixels", where=file, remedy=SAVE_IDS)
 
 
 def _from_npz(file: Path) -> tuple[NDArray[Any], dict[int, str]]:
@@ -183,6 +193,7 @@ def _from_tiff(file: Path) -> NDArray[Any]:
                 if first in others:
                     raise ConfigError("holds several images", where=file, remedy=SAVE_IDS)
                 _check_size(first, file)
+                _check_packing(math.prod(first) * tiff.series[0].dtype.itemsize, file)
                 labels = np.asarray(tiff.asarray())
         except ValueError:
             # Compressions that tifffile leaves to another package.

@@ -157,7 +157,9 @@ def _check_size(architecture: str, arguments: Mapping[str, Any]) -> None:
     if not all(isinstance(value, int) and value > 0 for value in asked.values()):
         return  # timm says what is wrong, or knows of other forms
     tokens = (asked["img_size"] / asked["patch_size"]) ** 2
-    if asked["depth"] * asked["embed_dim"] ** 2 > MOST_WEIGHTS or tokens > MOST_TOKENS:
+    wider = arguments.get("mlp_ratio", 1)
+    weights = asked["depth"] * asked["embed_dim"] ** 2 * (wider if isinstance(wider, int | float) else 1)
+    if weights > MOST_WEIGHTS or tokens > MOST_TOKENS:
         named = ", ".join(f"{name}={value}" for name, value in asked.items() if name in arguments)
         raise EncoderError(
             f"larger than any model ({named[:200]})", where=architecture, remedy="correct its settings"
