@@ -19,7 +19,7 @@ from dirl.files import replacing
 from dirl.owner import own, owning
 from dirl.pretrain.data import held_out
 from dirl.pretrain.run import pretrain
-from dirl.progress import bar
+from dirl.progress import bar, printer
 from dirl.report.html import number, signed
 from dirl.slides.slide import open_slide
 from dirl.store.build import tile
@@ -159,7 +159,7 @@ def find_sample(out: Path, *, quiet: bool = False) -> tuple[Path, str]:
 
 def show(done: Demo, console: Console | None = None) -> None:
     """Print the demo's table of six lines, its verdict and where the report is."""
-    console = console or Console()
+    console = console or printer()
     summary = done.audit.summary
     subjects = {one["name"]: one for one in summary["encoders"] if one["kind"] == "encoder"}
     table = Table(box=None, pad_edge=False, header_style="bold")

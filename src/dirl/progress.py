@@ -22,6 +22,14 @@ COLUMNS = (
     TextColumn("{task.fields[note]}"),
 )
 
+WIDE = 240
+
+
+def printer() -> Console:
+    """Return a console of standard output, wide where that is a file or a pipe: no column is cut there."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
+
 
 @contextmanager
 def bar(description: str, total: int | None, *, quiet: bool = False) -> Iterator[Callable[..., None]]:

@@ -103,3 +103,16 @@ def test_doctor_finds_this_environment_sound(monkeypatch, capsys):
     assert findings["torch"].fine and findings["OpenSlide library"].fine
     assert "simclr" in findings["objectives"].detail
     assert not any(finding.fine is False for finding in findings.values())
+
+
+def test_a_table_that_goes_into_a_file_is_not_cut(capsys, monkeypatch):
+    from rich.table import Table
+
+    from dirl.progress import printer
+
+    monkeypatch.setenv("COLUMNS", "80")
+    table = Table(*(f"column{i}" for i in range(12)), box=None)
+    table.add_row(*(f"0.{i:02}–0.99" for i in range(12)))
+    printer().print(table)
+    out = capsys.readouterr().out
+    assert all(f"column{i}" in out and f"0.{i:02}–0.99" in out for i in range(12))

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl.audit.run import AuditResult
+from dirl.progress import printer
 from dirl.report.html import number, signed
 
 COLUMNS = ("entropy", "effective_share", "gini", "components50")
@@ -11,7 +12,7 @@ COLUMNS = ("entropy", "effective_share", "gini", "components50")
 
 def show(result: AuditResult, console: Console | None = None) -> None:
     """Print the leaderboard with the last block's measures, the verdict, and the report's path."""
-    console = console or Console()
+    console = console or printer()
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("last block, per head", overflow="fold")
     for title in ("entropy", "tokens used", "Gini", "nuclei seen", "nuclei log2"):

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from dirl.cells.compare import COVERAGE, TOKENS_UM, ScoreTable, summary
 from dirl.cells.scores import SCORES
+from dirl.progress import printer
 
 SHOWN_IMAGES = 40
 COMPARED = ("dice", "f1", "pq", "aji", "coverage_r_8um")
@@ -20,7 +21,7 @@ Values = Mapping[str, Mapping[str, float | None]]
 
 def show(table: ScoreTable, out: Path | None = None, console: Console | None = None) -> None:
     """Print the images of a single prediction where they are few, then means, classes and differences."""
-    console = console or Console()
+    console = console or printer()
     found = summary(table)
     at = "" if table.mpp is None else f" at {table.mpp:.3g} µm/px"
     over = found["interval"]

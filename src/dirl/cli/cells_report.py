@@ -24,10 +24,10 @@ def cells_report(
 
     Cells of several segmenters stand side by side.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from dirl.cells.report import cells_report as report
+    from dirl.progress import printer
 
     made = report(
         store, out, segmenters=cells or (), tiles=tiles, seed=seed, overwrite=overwrite, quiet=quiet
@@ -48,7 +48,7 @@ def cells_report(
             _number(one["median_um2"], "{:.0f}"),
             contrast,
         )
-    console = Console()
+    console = printer()
     console.print(table)
     for name, one in made["cells"].items():
         for slide, why in one["resolution_warnings"].items():

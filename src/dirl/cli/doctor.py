@@ -5,16 +5,16 @@ import typer
 
 def doctor() -> None:
     """Say what is installed, what devices there are, what is missing and how to get it."""
-    from rich.console import Console
     from rich.table import Table
 
     from dirl.doctor import examine
+    from dirl.progress import printer
 
     table = Table(show_header=False, box=None, pad_edge=False)
     findings = examine()
     marks = {True: "[green]ok[/]", False: "[red]missing[/]", None: "[yellow]absent[/]"}
     for finding in findings:
         table.add_row(marks[finding.fine], finding.name, finding.detail)
-    Console().print(table)
+    printer().print(table)
     if any(finding.fine is False for finding in findings):
         raise typer.Exit(1)

@@ -9,11 +9,12 @@ from rich.table import Table
 from dirl.compare.run import Comparison
 from dirl.compare.statistics import LEVEL
 from dirl.compare.tables import rows_of
+from dirl.progress import printer
 
 
 def show(result: Comparison, console: Console | None = None) -> None:
     """Print the scores of all entries, best first; a star where one differs from the first that was named."""
-    console = console or Console()
+    console = console or printer()
     summary = result.summary
     first = summary["entries"][0]["name"]
     table = Table(box=None, pad_edge=False, header_style="bold")

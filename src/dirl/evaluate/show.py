@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl.evaluate.probe import ProbeResult
+from dirl.progress import printer
 
 TITLES = {
     "features": "features",
@@ -17,7 +18,7 @@ TITLES = {
 
 def show(result: ProbeResult, console: Console | None = None) -> None:
     """Print the scores of the features and of every floor, the gate, the notes, and where the rest is."""
-    console = console or Console()
+    console = console or printer()
     summary = result.summary
     first, *others = summary["neighbours"]
     split = summary["split"]

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from dirl.evaluate.show import number, with_interval
 from dirl.finetune.run import FINETUNED, FROZEN, UNTRAINED, FinetuneResult
+from dirl.progress import printer
 
 TITLES = {
     FINETUNED: "fine-tuned",
@@ -17,7 +18,7 @@ TITLES = {
 
 def show(result: FinetuneResult, console: Console | None = None) -> None:
     """Print the scores of the fine-tuned encoder and of what it is compared with, differences and notes."""
-    console = console or Console()
+    console = console or printer()
     summary = result.summary
     split, results = summary["split"], summary["results"]
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -6,6 +6,7 @@ from rich.table import Table
 from dirl.evaluate.show import TITLES, number, with_interval
 from dirl.mil.bags import FEATURES
 from dirl.mil.run import MilResult
+from dirl.progress import printer
 
 MODELS = {
     "mean": "mean pooling",
@@ -24,7 +25,7 @@ METRICS = {
 
 def show(result: MilResult, console: Console | None = None) -> None:
     """Print each model's scores, beside what it makes of every floor, the notes, and where the rest is."""
-    console = console or Console()
+    console = console or printer()
     summary = result.summary
     split, metrics = summary["split"], [name for name in METRICS if name in summary["metrics"]]
     floors = [name for name in summary["results"] if name != FEATURES]

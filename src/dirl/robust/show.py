@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl.evaluate.show import number
+from dirl.progress import printer
 from dirl.robust.conditions import CLEAN, ROTATION, Condition
 from dirl.robust.run import RobustResult
 
@@ -14,7 +15,7 @@ KEPT = {"features": "kept", "untrained": "untr.", "colour_histogram": "hist."}
 
 def show(result: RobustResult, console: Console | None = None) -> None:
     """Print by corruption what is kept of the score, how far features drift, the centres, and the notes."""
-    console = console or Console()
+    console = console or printer()
     summary = result.summary
     ours = summary["results"]["features"]["conditions"]
     sets = [name for name in KEPT if name in summary["results"]]

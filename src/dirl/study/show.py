@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl.audit.titles import PRIMARY
+from dirl.progress import printer
 from dirl.report.html import number, signed
 from dirl.study.run import StudyResult
 from dirl.study.summary import TITLES
@@ -16,7 +17,7 @@ COLUMNS = ("gini", "components50", "knn", "linear")
 
 def show(result: StudyResult, console: Console | None = None) -> None:
     """Print a line per objective and arm, a sentence per planned contrast, and the table's path."""
-    console = console or Console()
+    console = console or printer()
     arms = result.summary["arms"]
     shown = [name for name in COLUMNS if any(one["measures"][name]["n"] for one in arms)]
     table = Table(box=None, pad_edge=False, header_style="bold")
