@@ -27,7 +27,7 @@ DEMO = ["steps=4", "batch=8", "encoder.depth=2", "encoder.width=32", "encoder.he
 DEMO_PX = (1024, 1024)
 # What may differ between two uninterrupted runs: when they ran, for how long, and of which commit.
 TIMES = {"started", "git_commit", "finished", "seconds", "seconds_mean", "seconds_sd"}
-TIMES |= {"mtime_ns", "bytes", "sha256"}  # of files in a card; each file is compared itself
+TIMES |= {"files"}  # what a card knows of its files, TensorBoard's too; each file is compared itself
 WHEN = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(\+\d\d:\d\d)?")
 
 
