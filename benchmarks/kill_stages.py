@@ -27,7 +27,8 @@ DEMO = ["steps=4", "batch=8", "encoder.depth=2", "encoder.width=32", "encoder.he
 DEMO_PX = (1024, 1024)
 # What may differ between two uninterrupted runs: when they ran, for how long, and of which commit.
 TIMES = {"started", "git_commit", "finished", "seconds", "seconds_mean", "seconds_sd"}
-TIMES |= {"files"}  # what a card knows of its files, TensorBoard's too; each file is compared itself
+# Digests of files that hold such times; each file is compared itself.
+TIMES |= {"files", "digest_of_card", "sha256"}
 WHEN = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(\+\d\d:\d\d)?")
 
 
