@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.cells.contrast import Contrast
 from dirl.cells.frames import bounds_of, doubt_by_tissue
 from dirl.cells.own_files import CellSource, FramedSource, Grid, OwnNuclei
 from dirl.cells.regions import region_ids
@@ -33,6 +34,7 @@ def own_tiles(tiles: TileStore, slide_id: str, source: CellSource, told: Told) -
     rows = np.flatnonzero(tiles.slide_ids == slide_id).tolist()
     show = set(rows[:: max(1, len(rows) // SHOWN_TILES)][:SHOWN_TILES])
     shown = []
+    contrast = Contrast()
     files = source.files(tiles, slide_id)
     cut = _from_slide if None in files else _from_tiles
     for row, labels in cut(tiles, slide_id, source, files, rows, told):
@@ -40,7 +42,10 @@ def own_tiles(tiles: TileStore, slide_id: str, source: CellSource, told: Told) -
         if row in show:
             shown.append((rgb, labels))
         tissue = tissue_pixels(rgb, tiles.spec.mpp, record.white)
+        contrast.add(rgb, labels, tissue)
         yield str(tiles.index["tile_id"][row]), labels, region_ids(labels, tissue)
+    if doubt := contrast.doubt():
+        told.about["misplaced"] = doubt
     told.draw(*zip(*shown, strict=True))
 
 

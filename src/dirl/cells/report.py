@@ -226,6 +226,8 @@ def _remarks(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
             frame = slide.get("frame") or {"doubt": None}
             if frame["doubt"]:
                 remarks.append(f"{name}, {slide_id}: {frame['taken']} was taken, but {frame['doubt']}.")
+            if slide.get("misplaced"):
+                remarks.append(f"{name}, {slide_id}: {slide['misplaced']}.")
             notes = slide.get("notes", {})
             remarks += [f"{name}, {slide_id}: {count} {what}." for what, count in notes.items()]
     more = len(remarks) - NOTES

@@ -129,9 +129,18 @@ def cells(
             "failed": len(failures),
         }
         doubts = summary["resolution_warnings"]
-        told = {"notes": summary["all"].get("notes"), "resolution_warnings": doubts, "frames": frames}
+        misplaced = {
+            name: one["misplaced"] for name, one in summary["slides"].items() if one.get("misplaced")
+        }
+        told = {
+            "notes": summary["all"].get("notes"),
+            "resolution_warnings": doubts,
+            "frames": frames,
+            "misplaced": misplaced,
+        }
         finish(folder, card, counts | {name: value for name, value in told.items() if value})
     _warn_of(doubts)
+    _warn_of(misplaced)
     if len(tiles.slides) == 1 and failures:
         raise next(iter(failures.values()))
     if failures:
