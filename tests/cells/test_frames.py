@@ -15,6 +15,7 @@ from scn_cases import write_scn
 pytest.importorskip("shapely")
 
 from dirl import synthetic
+from dirl.card import note_change
 from dirl.cells.export import cells_export
 from dirl.cells.frames import Frame, bounds_of, choose_frame
 from dirl.cells.named import load_segmenter
@@ -148,6 +149,7 @@ def test_a_store_without_bounds_opens_and_says_what_it_cannot_know(scanned, tmp_
             del one["bounds"]
             one["path"] = str(tmp_path / "gone.scn")
         write_json(file, values)
+    note_change(old, "slides.json", "tiles/slide.json")
     file = write(tmp_path / "slide.geojson", boxes(labels, (0, 0)), True)
     with pytest.warns(UserWarning, match="too old to know whether QuPath crops"):
         taken(old, file, "marked")
