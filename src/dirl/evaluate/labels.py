@@ -130,7 +130,10 @@ def _from_csv(tiles: Known, path: Path, *, centres: bool) -> Labels:
     table = read_table(path)
     tile, label = table.find(("tile_id",)), table.find(("label",))
     stated = {"folds": table.find(("fold",)), "groups": table.find(("group",))}
-    stated |= {"patients": table.find(PATIENT), "centres": table.find(CENTRE) if centres else None}
+    stated |= {
+        "patients": table.find_filled(PATIENT),
+        "centres": table.find_filled(CENTRE) if centres else None,
+    }
     used = {what: column for what, column in stated.items() if column is not None}
     read = [*used.values(), *([label] if label else [])]
     matched = (

@@ -17,7 +17,7 @@ from dirl.boundary import parsing
 from dirl.errors import ConfigError
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.tables.match import forms
-from dirl.tables.read import SLIDE, Row, read_table
+from dirl.tables.read import SLIDE, Row, number, read_table
 
 UNITS = {
     "softmax": "attention × patch tokens",
@@ -117,7 +117,7 @@ def _from_csv(path: Path, slide_id: str, where: str) -> list[NDArray[np.float64]
     if unused := table.unused([name for name in (*names.values(), *slides[:1]) if name]):
         print(f"{path}: columns that are not used: {', '.join(unused)}", file=sys.stderr)
     with parsing(where, remedy=REMEDY, kind=ConfigError, what="not a table of numbers"):
-        return [np.array([row[name] or "nan" for row in rows], np.float64) for name in names.values() if name]
+        return [np.array([number(row[name] or "nan") for row in rows]) for name in names.values() if name]
 
 
 def weights_of(

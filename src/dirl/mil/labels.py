@@ -1,5 +1,6 @@
 """What is known of slides: a class, or when an event happened, from a CSV file."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -14,7 +15,7 @@ from dirl.evaluate.splits import Sources
 from dirl.mil.bags import Bags
 from dirl.tables.match import match_slides
 from dirl.tables.notes import account, found_in
-from dirl.tables.read import PATIENT, Table, check_classes, missing_words, read_table
+from dirl.tables.read import PATIENT, Table, check_classes, missing_words, number, read_table
 
 Strings = NDArray[np.str_]
 
@@ -93,7 +94,7 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
     table = read_table(path, path if path.exists() else f"--labels {path}")
     wanted = ("time", "event") if config.survival else ("label",)
     stated = {
-        "patients": table.find(PATIENT),
+        "patients": table.find_filled(PATIENT),
         "folds": table.find(("fold",)),
         "groups": table.find(("group",)),
     }
@@ -217,8 +218,8 @@ def _survival(
     for i, row in enumerate(rows):
         time, event = (row[name] for name in columns)
         try:
-            times[i] = float(time)
-            happened[i] = EVENTS[event.removesuffix(".0").lower()]
+            times[i] = number(time)
+            happened[i] = EVENTS[re.sub(r"[.,]0+$", "", event).lower()]
             if not isfinite(times[i]) or times[i] < 0:
                 raise ValueError
         except (ValueError, KeyError):

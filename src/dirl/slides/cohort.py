@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dirl.boundary import check_name
-from dirl.errors import ConfigError, SlideError, from_system
+from dirl.boundary import check_name, inside
+from dirl.errors import ConfigError, SlideError, StoreError, from_system
 from dirl.slides.dicom import first_dicom, series_of
 from dirl.slides.openslide import is_openslide
 from dirl.slides.stated import UNSTATED, Stated, read_slides_table
@@ -98,7 +98,14 @@ def find_inputs(
     for item in items:
         for file in (item.path, *(item.files if isinstance(item, TilesInput) else ())):
             check_name(file)
-    return told_apart(items)
+    items = told_apart(items)
+    for item in items:
+        try:
+            inside(Path("store"), item.slide_id)
+        except StoreError as error:
+            reason = f"{item.slide_id!r} is no name for a slide: it would lead out of the store"
+            raise SlideError(reason, where=item.path, remedy="rename it") from error
+    return items
 
 
 def lay_over(

@@ -15,6 +15,8 @@ SAME_OD = 0.05
 BRIGHTER_OD = 0.06
 # Eosin takes more green than red and blue. Glass may look so, too: the pinker, the more of it there must be.
 MOST_PINK_OD = 0.1
+# Of a lamp that is on, some light always comes through glass; scanners also fill with black.
+UNLIT = 16
 FILLED = 254  # scanners fill with pure white what they did not scan
 USUAL_GLASS = 243.0
 MIN_GLASS, MOST_TINT = 210, 20  # each channel, and between them, of glass that needs no evenness
@@ -24,8 +26,8 @@ def glass_colour(rgb: NDArray[np.uint8]) -> Colour:
     """Find the colour of the bare glass.
 
     It is the brightest colour that evenly covers some part of the image; yellow, blue and dim glass counts as
-    well as white. Where nothing is even, it is the median of what is bright and grey. Pure white does not
-    count: scanners fill with it what they did not scan.
+    well as white. Where nothing is even, it is the median of what is bright and grey. Pure white and
+    black do not count: scanners fill with them what they did not scan.
 
     Parameters
     ----------
@@ -37,13 +39,13 @@ def glass_colour(rgb: NDArray[np.uint8]) -> Colour:
     tuple of float
         Red, green and blue, 0 to 255; `WHITE` where there is no glass.
     """
-    filled = rgb.min(-1) >= FILLED
+    filled = _filled(rgb)
     return _even(rgb, filled) or _grey(rgb, filled) or WHITE
 
 
 def tinted_glass(rgb: NDArray[np.uint8]) -> Colour | None:
     """Colour of glass that is even and neither bright nor grey, as `glass_colour` finds it; else None."""
-    colour = _even(rgb, rgb.min(-1) >= FILLED)
+    colour = _even(rgb, _filled(rgb))
     return colour if colour is not None and is_tinted(colour) else None
 
 
@@ -70,6 +72,10 @@ def density(rgb: NDArray[np.generic], white: Colour) -> NDArray[np.float32]:
     """Optical density (natural logarithm) over glass of the colour `white`; 0 where it is brighter."""
     ratio = (rgb.astype(np.float32) + 1) / (np.asarray(white, np.float32) + 1)
     return np.asarray(-np.log(np.minimum(ratio, 1)), np.float32)
+
+
+def _filled(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    return np.asarray((rgb.min(-1) >= FILLED) | (rgb.max(-1) <= UNLIT))
 
 
 def _even(rgb: NDArray[np.uint8], filled: NDArray[np.bool_]) -> Colour | None:

@@ -22,8 +22,8 @@ class ImageSlide:
     slide_id
         Name of the slide.
     mpp_override
-        Resolution in µm/px. Required, but for a tiled TIFF: what other plain images say of it (dots per inch)
-        is seldom true.
+        Resolution in µm/px. Required, but for OME-TIFF and tiled TIFF: what other plain images
+        say of it (dots per inch) is seldom true.
     max_pixels
         Most pixels that it may have; see `open_picture`.
 
@@ -57,6 +57,8 @@ class ImageSlide:
 
 
 def _mpp(picture: Picture) -> float:
+    if picture.tiff is not None and picture.tiff.ome_resolution is not None:
+        return checked_mpp(picture.path, picture.tiff.ome_resolution)
     if picture.tiff is None or not picture.tiff.tiled:
         raise SlideError("a plain image names no resolution (mpp)", where=picture.path, remedy=MPP_REMEDY)
     return checked_mpp(picture.path, picture.tiff.resolution)

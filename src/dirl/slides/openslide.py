@@ -14,7 +14,7 @@ from dirl.errors import SlideError
 from dirl.slides.dicom import is_mislabelled
 from dirl.slides.pixels import on_white
 from dirl.slides.slide import Box, SlideInfo, fill_box, tcga_origin
-from dirl.slides.tiff import UNREADABLE, largest_image
+from dirl.slides.tiff import UNREADABLE, largest_image, ome_resolution
 
 MPP_REMEDY = (
     "state it in µm/px with --mpp-override UM (for one of several slides: `dirl tile --slides-table CSV`)"
@@ -59,7 +59,7 @@ class OpenSlideSlide:
             path=path,
             patient_id=patient_id or properties.get("dicom.PatientID") or None,
             size_px=self._slide.dimensions,
-            mpp=mpp_override or checked_mpp(path, _stated(properties)),
+            mpp=mpp_override or checked_mpp(path, _stated(properties, self._slide.dimensions)),
             level_downsamples=self._slide.level_downsamples,
             centre=centre,
             stated_bounds=stated_bounds(properties, self._slide.dimensions),
@@ -104,6 +104,7 @@ def reads_rightly(file: Path) -> bool:
 
     Of a tiled TIFF that no scanner made it reads the first page, whatever the file holds beside it: channels
     in pages of their own, or a larger page. Of 16 bits it takes the upper 8, though only 12 may be used.
+    Where viewers turn the image, it mirrors every tile by itself.
 
     Raises
     ------
@@ -114,7 +115,8 @@ def reads_rightly(file: Path) -> bool:
     if vendor != "generic-tiff":
         return vendor is not None
     image = largest_image(file)
-    return image.dtype != "uint16" and len(image.pages) == 1 and image.size_px == _size(file)
+    upright = image.orientation in (0, 1)
+    return upright and image.dtype != "uint16" and len(image.pages) == 1 and image.size_px == _size(file)
 
 
 def _format(file: Path) -> str | None:
@@ -191,7 +193,9 @@ def checked_mpp(path: Path, resolution: tuple[float, float] | None) -> float:
     return (x + y) / 2
 
 
-def _stated(properties: Mapping[str, str]) -> tuple[float, float] | None:
+def _stated(properties: Mapping[str, str], size_px: tuple[int, int]) -> tuple[float, float] | None:
+    if said := ome_resolution(properties.get("tiff.ImageDescription", ""), size_px):
+        return said
     x, y = (_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy")
     return None if x is None or y is None else (x, y)
 

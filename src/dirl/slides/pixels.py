@@ -3,7 +3,7 @@
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,25 @@ from PIL import Image, UnidentifiedImageError
 
 from dirl.boundary import parsing
 from dirl.errors import MachineError, SlideError
-from dirl.slides.tiff import AS_RGB, UNREADABLE, TiffImage, is_tiff, largest_image
+from dirl.slides.tiff import AS_RGB, UNREADABLE, TiffImage, is_tiff, largest_image, warn_of_turn
 
 MAX_PIXELS = 1_000_000_000  # about 7 GB while it is decoded
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 # Pillow keeps the upper 8 bits of 16. Glass is bright, so a picture this dark used fewer bits.
 NEARLY_BLACK = 64
 PYRAMID = "convert it to a tiled pyramidal TIFF, for example with `vips tiffsave --tile --pyramid`"
+
+# From what viewers show to what is stored, by EXIF's numbers.
+STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+ORIENTATION = 0x0112
 
 _PILLOWS_LIMIT = Image.MAX_IMAGE_PIXELS
 _opening = threading.Lock()
@@ -74,6 +86,8 @@ class Picture:
         if self.tiff is not None and len(self.tiff.pages) == 3:
             return np.stack([_decoded(self.path, page)[..., 0] for page in self.tiff.pages], axis=-1)
         rgb = _decoded(self.path, 0 if self.tiff is None else self.tiff.pages[0])
+        if self.tiff is not None and self.tiff.orientation in STORED:  # Pillow turns TIFFs, and only those
+            rgb = np.asarray(Image.fromarray(rgb).transpose(STORED[self.tiff.orientation]))
         if self.deep and rgb.max() < NEARLY_BLACK:
             reason = f"nearly black: 16 bits a channel, and none above {rgb.max()} of 255"
             raise SlideError(reason, where=self.path, remedy=f"scale its values, and {AS_RGB}")
@@ -106,10 +120,20 @@ def open_picture(path: Path, max_pixels: int | None = None) -> Picture:
         size, mode, jpeg = picture.size, picture.mode, picture.format == "JPEG"
         baseline = jpeg and mode == "RGB" and "progressive" not in picture.info
         deep = any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+        orientation = _orientation(picture)
     _check_size(path, size, limit)
+    warn_of_turn(path, orientation)
     if mode in DEEP_MODES:
         raise SlideError(f"not an 8-bit image (mode {mode})", where=path, remedy=AS_RGB)
     return Picture(path, size, baseline, deep)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's number of how viewers turn it; a damaged EXIF states nothing."""
+    with suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return int(picture.getexif().get(ORIENTATION, 1))
+    return 1
 
 
 def on_white(image: Image.Image) -> NDArray[np.uint8]:

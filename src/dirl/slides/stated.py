@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
+from dirl.boundary import is_nameable
 from dirl.errors import ConfigError
 from dirl.tables.match import match_slides
 from dirl.tables.notes import account, found_in
-from dirl.tables.read import CENTRE, PATIENT, Row, read_table
+from dirl.tables.read import CENTRE, PATIENT, Row, number, read_table
 
 COLUMNS = ("patient_id", "centre", "mpp")
 
@@ -61,7 +62,11 @@ def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, State
     """
     remedy = f"a header with slide_id and any of {', '.join(COLUMNS)}, then a line per slide"
     table = read_table(path)
-    found = {"patients": table.find(PATIENT), "centres": table.find(CENTRE), "mpp": table.find(("mpp",))}
+    found = {
+        "patients": table.find_filled(PATIENT),
+        "centres": table.find_filled(CENTRE),
+        "mpp": table.find(("mpp",)),
+    }
     used = {what: column for what, column in found.items() if column is not None}
     matched = match_slides(table, known, list(used.values()), path) if used else None
     if matched is None:
@@ -70,6 +75,11 @@ def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, State
 
     def value(row: Row, what: str) -> str:
         return row[used[what]] if what in used else ""
+
+    for what, column in used.items():
+        if strange := [row[column] for row in matched.rows.values() if not is_nameable(row[column])]:
+            reason = f"{what} {strange[0]!r} holds a line break or another control character"
+            raise ConfigError(reason, where=path, remedy="write it in one line")
 
     stated = {
         slide: Stated(
@@ -93,7 +103,7 @@ def _mpp(text: str, where: str) -> float | None:
     if not text:
         return None
     try:
-        value = float(text)
+        value = number(text)
     except ValueError:
         value = 0.0
     if not (isfinite(value) and value > 0):

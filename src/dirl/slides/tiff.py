@@ -1,5 +1,6 @@
 """What a TIFF file holds: which of its images is the slide, how its channels lie, how deep they are."""
 
+import html
 import logging
 import re
 import warnings
@@ -21,6 +22,9 @@ MAXIMUM_TAGS = ("MaxSampleValue", "SMaxSampleValue")
 # What tifffile says of damage would be printed beside our error.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre
+# Of an OME description; Unicode has two signs for micro.
+UM_PER_OME_UNIT = {"\u00b5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
+COLOURS = ("RGB", "YCBCR", "MINISBLACK", "MINISWHITE", "PALETTE", "SEPARATED")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,10 @@ class TiffImage:
         Whether it is stored in tiles, as slides are.
     resolution
         Width and height of a pixel in µm, where the file's tags state it.
+    ome_resolution
+        The same by the file's OME description.
+    orientation
+        How viewers turn it, by EXIF's numbers; 1 is not at all. It is read as it is stored.
     """
 
     path: Path
@@ -52,6 +60,8 @@ class TiffImage:
     bits: int | None
     tiled: bool
     resolution: tuple[float, float] | None
+    ome_resolution: tuple[float, float] | None = None
+    orientation: int = 1
 
     def deep_pixels(self, *, guess: bool) -> NDArray[np.uint8]:
         """Pixels of an image of 16 bits a channel, brought to 8 by the bits that it uses.
@@ -150,22 +160,55 @@ def largest_image(path: Path) -> TiffImage:
         raise SlideError("holds several grey images of one size, not RGB", where=path, remedy=AS_RGB)
     elif several:
         warnings.warn(f"{path}: holds several images of one size; the first is taken", stacklevel=2)
+    if image.photometric not in COLOURS:
+        raise SlideError(f"colours of type {image.photometric}, not RGB", where=path, remedy=AS_RGB)
     _check_depth(path, image, samples if len(pages) == 1 else 3)
+    size = image.sizes["X"], image.sizes["Y"]
+    orientation = int(image.tags.get("Orientation", 1))  # type: ignore[call-overload]
+    warn_of_turn(path, orientation)
     return TiffImage(
         path,
-        (image.sizes["X"], image.sizes["Y"]),
+        size,
         pages,
         image.dtype,
         _stated_bits(image.tags, description),
         image.tiled,
         _resolution(image.tags),
+        ome_resolution(description, size),
+        orientation,
     )
+
+
+def warn_of_turn(path: Path, orientation: int) -> None:
+    """Warn of an image that viewers turn or mirror, by EXIF's number: here it lies as it is stored."""
+    if orientation not in (0, 1):
+        warnings.warn(
+            f"{path}: viewers turn or mirror it (orientation {orientation}); it is read as it is stored",
+            stacklevel=3,
+        )
+
+
+def ome_resolution(description: str, size_px: tuple[int, int]) -> tuple[float, float] | None:
+    """Width and height of a pixel in µm, by the OME description of the image of this size."""
+    for pixels in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", description):
+        said = {name: html.unescape(value) for name, value in re.findall(r'(\w+)="([^"]*)"', pixels)}
+        if (said.get("SizeX"), said.get("SizeY")) != tuple(map(str, size_px)):
+            continue
+        try:
+            x, y = (
+                float(said[name]) * UM_PER_OME_UNIT[said.get(f"{name}Unit", "um")]
+                for name in ("PhysicalSizeX", "PhysicalSizeY")
+            )
+        except (KeyError, ValueError):  # not stated, or in a unit such as pixels
+            return None
+        return (x, y) if np.isfinite([x, y]).all() and min(x, y) > 0 else None
+    return None
 
 
 def _series(one: tifffile.TiffPageSeries) -> _Series:
     key = one.keyframe
     sizes = dict(zip(one.axes, one.shape, strict=True))
-    wanted = (*MAXIMUM_TAGS, "XResolution", "YResolution", "ResolutionUnit")
+    wanted = (*MAXIMUM_TAGS, "Orientation", "XResolution", "YResolution", "ResolutionUnit")
     tags = {name: key.tags[name].value for name in wanted if name in key.tags}
     pages = tuple(page.index for page in one.pages if page is not None)
     return _Series(

@@ -1,5 +1,6 @@
 """Slides and folders of ready-made tiles into a tile store."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -197,8 +198,9 @@ def _as_there(
     found: Sequence[SlideInput | TilesInput], there: Sequence[SlideRecord]
 ) -> list[SlideInput | TilesInput]:
     """Call a slide as the store does: beside others of its name it is found by another than alone."""
-    names = {one.path.resolve(): one.slide_id for one in there}
-    return told_apart([replace(one, slide_id=names.get(one.path.resolve(), one.slide_id)) for one in found])
+    names = {os.path.realpath(one.path): one.slide_id for one in there}
+    called = [names.get(os.path.realpath(one.path), one.slide_id) for one in found]
+    return told_apart([replace(one, slide_id=name) for one, name in zip(found, called, strict=True)])
 
 
 def _sort_out(

@@ -125,9 +125,11 @@ def _match(
             rows[key] = row
             unknown += [] if found else [name]
         elif different := [each for each in used if rows[key][each] != row[each]]:
+            one, other = (
+                repr(each) if each else "no value" for each in (rows[key][different[0]], row[different[0]])
+            )
             raise ConfigError(
-                f"two rows name {column} {name}, with different {different[0]}: "
-                f"{rows[key][different[0]] or 'none'!r} and {row[different[0]] or 'none'!r}",
+                f"two rows name {column} {name}, with different {different[0]}: {one} and {other}",
                 where=where,
                 remedy="keep one of them",
             )

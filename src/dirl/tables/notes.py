@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from dirl.tables.match import Matched
-from dirl.tables.read import SHOWN, Table, alike, missing_words
+from dirl.tables.read import SHOWN, Table, alike, check_known, missing_words
 
 
 def found_in(what: str, column: str, values: Sequence[str]) -> str:
@@ -32,6 +32,11 @@ def account(
     Returns
     -------
     list of str
+
+    Raises
+    ------
+    ConfigError
+        If a patient or a centre may be a missing value, such as unknown.
     """
     name = table.path.name
     notes = [f"{name}: {', '.join(found)}."] if found else []
@@ -46,9 +51,16 @@ def account(
     if matched.repeated:
         notes.append(f"{name}: rows that repeat another one, counted once: {matched.repeated}.")
     for what, column in used.items():
+        if (lacking := table.missing(column).total()) and column not in label:
+            notes.append(f"{name}: rows without {column}: {lacking} of {len(table.rows)}.")
+        if what in ("patients", "centres"):
+            check_known((row[column] for row in table.rows), what.removesuffix("s"), name)
         if same := alike(row[column] for row in table.rows):
             listed = "; ".join(" and ".join(map(repr, group)) for group in same[:SHOWN])
-            notes.append(f"{name}: {what} differ only in case or blanks, and count as different: {listed}.")
+            notes.append(
+                f"{name}: {what} differ only in case, blanks or the form of a number, and count as "
+                f"different: {listed}."
+            )
     if unused := table.unused((matched.column, *used.values(), *label)):
         notes.append(f"{name}: columns that are not used: {', '.join(unused)}.")
     return notes

@@ -7,16 +7,32 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from dirl.boundary import parsing, refuse_special
+from dirl.boundary import HEAD_BYTES, check_substitute, parsing, refuse_special
 from dirl.errors import ConfigError
 
 Row = dict[str, str]
+NUMBER = re.compile(r"\d+(\.\d+)?")
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 # Those that pandas reads as missing, too. A lower-case "none" or "na" may be a class.
-MISSING = ("NA", "N/A", "n/a", "<NA>", "#N/A", "nan", "NaN", "NAN", "null", "Null", "NULL", "None")
+MISSING_WORDS = ("NA", "N/A", "n/a", "<NA>", "#N/A", "nan", "NaN", "NAN", "null", "Null", "NULL", "None")
+# Those of TCGA's and GDC's tables.
+MISSING_TCGA = ("[Not Available]", "[Not Applicable]", "[Not Evaluated]", "[Unknown]", "'--")
+MISSING = (*MISSING_WORDS, *MISSING_TCGA)
+# A class or a patient of such a name may be a missing value.
+DOUBTFUL = (
+    "unknown",
+    "missing",
+    "not available",
+    "not applicable",
+    "not reported",
+    "not evaluated",
+    "unk",
+    "tbd",
+)
 PATIENT = (
     *("patient_id", "patient", "case_id", "case", "submitter_id", "case_submitter_id", "cases.submitter_id"),
     *("bcr_patient_barcode", "patient_barcode", "subject_id", "subject"),
@@ -28,6 +44,7 @@ SLIDE = (
 )
 REMEDY = "save it as CSV in UTF-8, with a header and one row a line"
 SHOWN = 5
+SAMPLE = 50  # rows by which the delimiter is found
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,31 @@ class Table:
     def find(self, names: Sequence[str]) -> str | None:
         """Find the first of some names among the columns, whatever its case, blanks and marks."""
         there = {_plain(name): name for name in reversed(self.columns)}
-        return next((there[_plain(name)] for name in names if _plain(name) in there), None)
+        there |= {name: name for name in self.columns}  # as it is, where two differ in marks only
+        found = (there.get(name, there.get(_plain(name))) for name in names)
+        return next((name for name in found if name is not None), None)
+
+    def find_filled(self, names: Sequence[str]) -> str | None:
+        """Find the first of some names whose column has a value, else the first that is there.
+
+        Raises
+        ------
+        ConfigError
+            If values are spread over two columns: one lacks some that the other has.
+        """
+        columns = self.find_all(names)
+        filled = [name for name in columns if any(row[name] for row in self.rows)]
+        if not filled:
+            return columns[0] if columns else None
+        first, *others = filled
+        for other in others:
+            if gaps := sum(not row[first] and bool(row[other]) for row in self.rows):
+                raise ConfigError(
+                    f"{gaps} rows have no {first} and a {other}",
+                    where=self.path,
+                    remedy=f"fill in {first} in every row, or remove one of the two columns",
+                )
+        return first
 
     def find_all(self, names: Sequence[str]) -> list[str]:
         """Find every column that has one of some names, in the order of the names."""
@@ -110,21 +151,46 @@ def read_table(path: Path, where: object = None) -> Table:
             raise ConfigError(
                 f"row {number} has {len(fields)} fields, the header {len(columns)}",
                 where=where,
-                remedy="put fields that hold a comma into double quotes",
+                remedy="begin the file with the header, and put fields that hold a comma into double quotes",
             )
         fields = [*fields, *[""] * (len(columns) - len(fields))]
         written.append(dict(zip(columns, map(_stripped, fields), strict=False)))
-    rows = tuple({name: known(value) for name, value in row.items()} for row in written)
+    pairs = {name: {"+"} & {row[name][:1] for row in written} for name in columns}
+    rows = tuple(
+        {name: known(value, signs=bool(pairs[name])) for name, value in row.items()} for row in written
+    )
     return Table(path, tuple(columns), rows, tuple(written), tuple(notes))
 
 
-def known(value: str) -> str:
-    """Return a value, or nothing if it is one of those that mean a missing one."""
-    return "" if value in MISSING else value
+def known(value: str, *, signs: bool = False) -> str:
+    """Return a value, or nothing if it means a missing one: a known word, or no letter, digit or sign at all.
+
+    Parameters
+    ----------
+    signs
+        Whether ``-`` is a value, since ``+`` is one.
+    """
+    blank = not any(sign.isalnum() for sign in value) and not (signs and set(value) <= {"+", "-"})
+    return "" if blank or value in MISSING else value
+
+
+def number(text: str) -> float:
+    """Read a number with a decimal point or a decimal comma.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or a comma may part thousands, as in 1,234.
+    """
+    if re.fullmatch(r"[-+]?\d+,\d+", text) and not re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", text):
+        text = text.replace(",", ".")
+    if "_" in text:
+        raise ValueError(f"no number: {text}")
+    return float(text)
 
 
 def alike(values: Iterable[str]) -> list[list[str]]:
-    """Return the groups of values that differ only in case or blanks."""
+    """Return the groups of values that differ only in case, blanks or the form of a number, as 7 and 7.0."""
     groups: dict[str, list[str]] = {}
     for value in sorted(set(values) - {""}):
         groups.setdefault(_folded(value), []).append(value)
@@ -132,7 +198,7 @@ def alike(values: Iterable[str]) -> list[list[str]]:
 
 
 def check_alike(classes: Iterable[str], where: object) -> None:
-    """Refuse class names that differ only in case or blanks.
+    """Refuse class names that differ only in case, blanks or the form of a number.
 
     Raises
     ------
@@ -142,14 +208,14 @@ def check_alike(classes: Iterable[str], where: object) -> None:
     if same := alike(classes):
         listed = "; ".join(" and ".join(map(repr, group)) for group in same[:SHOWN])
         raise ConfigError(
-            f"classes differ only in case or blanks: {listed}",
+            f"classes differ only in case or blanks, or in the form of a number: {listed}",
             where=where,
             remedy="write each class in one way",
         )
 
 
 def check_classes(classes: Iterable[str], where: object) -> None:
-    """Refuse a table's class names that differ only in case or blanks, or so from a missing value.
+    """Refuse a table's class names that are alike, or may mean a missing value.
 
     Raises
     ------
@@ -158,23 +224,35 @@ def check_classes(classes: Iterable[str], where: object) -> None:
     """
     names = set(classes)
     check_alike(names, where)
-    words = {_folded(word) for word in MISSING}
-    if doubtful := sorted(name for name in names if _folded(name) in words):
+    check_known(names, "class", where)
+
+
+def check_known(values: Iterable[str], what: str, where: object) -> None:
+    """Refuse values that may mean a missing one, such as unknown.
+
+    Raises
+    ------
+    ConfigError
+        With the first.
+    """
+    words = {_folded(word) for word in (*MISSING, *DOUBTFUL)}
+    if doubtful := sorted(name for name in values if name and _folded(name).strip("[]()") in words):
         raise ConfigError(
-            f"the class {doubtful[0]!r} may be a missing value",
+            f"the {what} {doubtful[0]!r} may be a missing value",
             where=where,
-            remedy=f"leave the field empty, or rename the class; missing are {missing_words()}",
+            remedy=f"leave the field empty, or rename the {what}; missing are {missing_words()}",
         )
 
 
 def missing_words() -> str:
     """Return the values that count as missing, for a message."""
-    return f"an empty field, {', '.join(MISSING)}"
+    return f"an empty field, {', '.join(MISSING_WORDS)}, words as of TCGA and signs such as - and ?"
 
 
 def _decode(data: bytes, where: object) -> tuple[str, list[str]]:
     if data.startswith(b"PK\x03\x04"):
         raise ConfigError("an Excel workbook or an archive, not CSV", where=where, remedy=REMEDY)
+    check_substitute(data[:HEAD_BYTES], where, kind=ConfigError)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         with parsing(where, remedy=REMEDY, kind=ConfigError, what="cannot be read as CSV"):
             return data.decode("utf-16"), []
@@ -197,12 +275,24 @@ def _split(text: str) -> list[list[str]]:
         return _lines(rest, stated[1])
     header = next((line for line in text.splitlines() if line.strip()), "")
     counts = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in DELIMITERS}
-    return _lines(text, max(counts, key=lambda mark: counts[mark]))
+    fits = {mark: _fits(text, mark) for mark in DELIMITERS}
+    return _lines(text, max(counts, key=lambda mark: (counts[mark] > 1 and fits[mark], counts[mark])))
+
+
+def _fits(text: str, delimiter: str) -> bool:
+    """Whether the first rows have as many fields as the header."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows = [fields for fields in islice(reader, SAMPLE) if any(map(_stripped, fields))]
+    return len({len(fields) for fields in rows}) == 1
 
 
 def _lines(text: str, delimiter: str) -> list[list[str]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    return [fields for fields in reader if any(map(_stripped, fields))]
+    # Strict: a quote that is never closed would make one field of all rows behind it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        return [fields for fields in reader if any(map(_stripped, fields))]
+    except csv.Error as error:
+        raise csv.Error(f"line {reader.line_num}: {error}; see to the double quotes") from error
 
 
 def _columns(header: Sequence[str], body: Sequence[Sequence[str]], where: object) -> list[str]:
@@ -225,4 +315,5 @@ def _plain(name: str) -> str:
 
 
 def _folded(value: str) -> str:
-    return "".join(unicodedata.normalize("NFKC", value).casefold().split())
+    text = "".join(unicodedata.normalize("NFKC", value).casefold().split())
+    return text if not NUMBER.fullmatch(text) else f"{float(text):.12g}" if len(text) < 16 else text
