@@ -194,6 +194,8 @@ def _from_tiff(file: Path) -> NDArray[Any]:
                     raise ConfigError("holds several images", where=file, remedy=SAVE_IDS)
                 _check_size(first, file)
                 _check_packing(math.prod(first) * tiff.series[0].dtype.itemsize, file)
+                if sum(tiff.pages.first.databytecounts) > file.stat().st_size:
+                    raise ConfigError("claims more bytes than it has", where=file, remedy=SAVE_IDS)
                 labels = np.asarray(tiff.asarray())
         except ValueError:
             # Compressions that tifffile leaves to another package.

@@ -156,10 +156,12 @@ def _check_size(architecture: str, arguments: Mapping[str, Any]) -> None:
     asked = {name: arguments.get(name, 1) for name in ("depth", "embed_dim", "img_size", "patch_size")}
     if not all(isinstance(value, int) and value > 0 for value in asked.values()):
         return  # timm says what is wrong, or knows of other forms
-    tokens = (asked["img_size"] / asked["patch_size"]) ** 2
+    tokens = max(*asked.values(), (asked["img_size"] // asked["patch_size"]) ** 2)
     wider = arguments.get("mlp_ratio", 1)
-    weights = asked["depth"] * asked["embed_dim"] ** 2 * (wider if isinstance(wider, int | float) else 1)
-    if weights > MOST_WEIGHTS or tokens > MOST_TOKENS:
+    if isinstance(wider, float) and math.isfinite(wider):
+        wider = math.ceil(wider)  # whole numbers alone are multiplied without an overflow
+    weights = asked["depth"] * asked["embed_dim"] ** 2 * (wider if isinstance(wider, int) else 1)
+    if tokens > MOST_TOKENS or weights > MOST_WEIGHTS:
         named = ", ".join(f"{name}={value}" for name, value in asked.items() if name in arguments)
         raise EncoderError(
             f"larger than any model ({named[:200]})", where=architecture, remedy="correct its settings"
