@@ -149,6 +149,17 @@ def test_hovernet_of_a_slide_is_brought_to_level_0_by_its_magnification(truth, t
         assert found.notes == brought
 
 
+@pytest.mark.parametrize("mag", ["40", "40x", 40.0])
+def test_a_magnification_may_be_text_and_contours_packed_as_opencv_has_them(truth, tmp_path, mag):
+    content = hovernet(truth, mag)
+    for one in content["nuc"].values():
+        one["contour"] = [[point] for point in one["contour"]]
+    file = saved(tmp_path, content)
+    found = HoVerNetJSON(str(file)).read(file, (SIDE // 2, SIDE // 2), 0.5)
+    check(found, truth, 0.5, {k: f"type {k}" for k in NAMES})
+    assert found.notes == {"nuclei brought to level 0 by a factor of 0.5": len(found.ids)}
+
+
 def test_hovernet_of_an_image_has_pixels_of_the_image(truth, tmp_path):
     found = HoVerNetJSON(str(tmp_path)).read(saved(tmp_path, hovernet(truth, None)), (SIDE, SIDE), 0.5)
     check(found, truth, 1, {k: f"type {k}" for k in NAMES})

@@ -27,8 +27,16 @@ def contour_polygons(contours: Sequence[Any]) -> tuple[NDArray[Any], NDArray[np.
     ndarray of shape (m,), int64
         Which contour each is of; the others are no rings of finite numbers.
     """
-    drawn = [(i, one) for i, ring in enumerate(contours) if (one := polygon([ring])) is not None]
+    rings = [_flat(ring) for ring in contours]
+    drawn = [(i, one) for i, ring in enumerate(rings) if (one := polygon([ring])) is not None]
     return np.array([one for _, one in drawn], object), np.array([i for i, _ in drawn], np.int64)
+
+
+def _flat(ring: Any) -> Any:
+    """Points of a contour; OpenCV packs each into a list of its own."""
+    if isinstance(ring, list) and all(isinstance(one, list) and len(one) == 1 for one in ring):
+        return [one[0] for one in ring]
+    return ring
 
 
 def surrounding(

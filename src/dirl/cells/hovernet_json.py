@@ -49,8 +49,8 @@ def hovernet_nuclei(
     """
     entries = [(number, one) for number, one in content["nuc"].items() if isinstance(one, dict)]
     raw, of = contour_polygons([one.get("contour") for _, one in entries])
-    mag = content.get("mag")
-    stated = isinstance(mag, int | float) and not isinstance(mag, bool) and 0 < mag < 1000
+    mag = _number(content.get("mag"))
+    stated = 0 < mag < 1000
     scale = 1.0
     if file_mpp is not None:
         scale = file_mpp / mpp
@@ -80,3 +80,12 @@ def hovernet_nuclei(
 def _id(name: str) -> int | None:
     number = int(name) if name.isdecimal() and len(name) < 10 else 0
     return number or None
+
+
+def _number(stated: Any) -> float:
+    """Take a number, or its text, as ``"40"`` or ``"40x"``; NaN where it is none."""
+    try:
+        text = str(stated).lower().removesuffix("x")
+        return np.nan if isinstance(stated, bool) else float(text)
+    except ValueError:
+        return np.nan
