@@ -191,7 +191,7 @@ def test_what_is_shown(make_features: Maker, tmp_path: Path, capsys: pytest.Capt
         ("tile_id,label\nt0,\x00\n", "holds binary data"),
         (
             "tile_id,label\nt0,Tumor\nt1,tumor \n",
-            "only in case or blanks: .Tumor. and .tumor.",
+            "only in case, blanks or .*: .Tumor. and .tumor.",
         ),
         ("tile_id,label\nt0,a,b\n", "row 1 has 3 fields, the header 2"),
         ("tile_id,label,Label\nt0,a,b\n", "has two columns label"),

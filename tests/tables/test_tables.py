@@ -116,7 +116,7 @@ def test_classes_that_differ_only_in_case_or_blanks_are_named(tmp_path, pair):
     assert alike(pair) == [sorted(pair)]
     path = tmp_path / "l.csv"
     path.write_text(f"slide_id,label\na,{pair[0]}\nb,{pair[1]}\nc,z\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="classes differ only in case or blanks"):
+    with pytest.raises(ConfigError, match="classes differ only in case, blanks or"):
         read_slide_labels(path, bags(["a", "b", "c"], tmp_path), MilConfig())
 
 
@@ -193,5 +193,5 @@ def test_classes_of_folders_are_told_apart_but_may_be_called_na():
 
     assert read_labels(Folders(), "label").classes.tolist() == ["NA", "none"] * 4
     Folders.labels = np.array(["Tumor", "tumor"] * 4)
-    with pytest.raises(ConfigError, match="labels label: classes differ only in case or blanks"):
+    with pytest.raises(ConfigError, match="labels label: classes differ only in case, blanks or"):
         read_labels(Folders(), "label")

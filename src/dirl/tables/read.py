@@ -208,7 +208,7 @@ def check_alike(classes: Iterable[str], where: object) -> None:
     if same := alike(classes):
         listed = "; ".join(" and ".join(map(repr, group)) for group in same[:SHOWN])
         raise ConfigError(
-            f"classes differ only in case or blanks, or in the form of a number: {listed}",
+            f"classes differ only in case, blanks or the form of a number: {listed}",
             where=where,
             remedy="write each class in one way",
         )
