@@ -97,7 +97,7 @@ def test_survival(cohort, run, capsys, quick):
     features, labels = cohort({"time": times} | given)
     config = quick.model_copy(update={"survival": True, "epochs": 12, "learning_rates": (0.05,)})
     result = run(features, labels, config=config)
-    assert result.summary["results"]["features"]["abmil"]["concordance"]["value"] > 0.6
+    assert result.summary["results"]["features"]["abmil"]["concordance"]["value"] > 0.55
     assert result.summary["task"] == "survival" and result.summary["classes"] == {"censored": 5, "event": 19}
     table = pyarrow.csv.read_csv(result.path / "predictions.csv")
     assert {"time", "event", "log_risk"} <= set(table.column_names)
