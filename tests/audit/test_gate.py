@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dirl.audit.gate import GateTiles, colour_statistics, gate_tiles, gates, retrieved
+from dirl.card import claim, finish, new_card
 from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
 from dirl.pretrain.data import held_out
 from dirl.store.dataset import TileStore
@@ -91,12 +92,18 @@ def test_a_control_that_several_share_is_embedded_once(store: Path, runs: tuple[
     assert isinstance(shared.model, Oracle) and shared.model.calls == 2 * tiles.repeats  # two views each
 
 
+def _finished_run(folder: Path, metrics: str) -> None:
+    card = claim(folder, new_card("pretrain", {}))
+    (folder / "metrics.csv").write_text(metrics)
+    finish(folder, card, {"steps": 2})
+
+
 def test_a_loss_that_does_not_fall_fails(
     store: Path, runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dirl.audit.gate.TRIALS", 24)
     tiles, encoders = views(store, runs)
-    (tmp_path / "metrics.csv").write_text("step,loss,lr\n0,1.0,1\n1,,1\n2,2.0,1\n")
+    _finished_run(tmp_path, "step,loss,lr\n0,1.0,1\n1,,1\n2,2.0,1\n")
     oracle = replace(encoders[0], model=Oracle(24), digest="oracle", run=tmp_path)
     found = gates([(oracle, encoders[0].randomised(0))], tiles, 50)["vanilla"]
     assert found.reasons == ("the loss did not fall (1.000 to 2.000)",)
@@ -107,7 +114,7 @@ def test_a_run_that_logged_no_loss_fails(
 ) -> None:
     monkeypatch.setattr("dirl.audit.gate.TRIALS", 24)
     tiles, encoders = views(store, runs)
-    (tmp_path / "metrics.csv").write_text("step,lr\n1,1\n")
+    _finished_run(tmp_path, "step,lr\n1,1\n")
     oracle = replace(encoders[0], model=Oracle(24), digest="oracle", run=tmp_path)
     found = gates([(oracle, encoders[0].randomised(0))], tiles, 50)["vanilla"]
     assert found.loss is None and found.reasons == ("the run logged no loss",)

@@ -49,8 +49,10 @@ def test_a_shape_that_colour_does_not_tell_is_learnt(run, encoder, write_labels,
         each["epochs"] for name in ("finetuned", "untrained") for each in summary["results"][name]["chosen"]
     ]
     last = trained.count(12)
+    taken, *found = summary["notes"]
+    assert taken.startswith("labels.csv: tiles from column tile_id (64)")
     notes = [f"In {last} of 4 trainings the last epoch was the best: more --epochs may score higher."]
-    assert summary["notes"] == (notes if last else [])
+    assert found == (notes if last else [])
     for name, one in summary["results"].items():
         rows = np.array(table["model"]) == name
         truth, guess, chance = (np.array(table[key])[rows] for key in ("label", "predicted", "p_wide"))
@@ -157,7 +159,10 @@ def test_augmentation_turns_and_flips_and_is_counted(monkeypatch):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"tile_id": [f"x{i}" for i in range(64)]}, r"names no tile_id of these tiles \(such as x0\)"),
+        (
+            {"tile_id": [f"x{i}" for i in range(64)]},
+            r"names no tile of these tiles \(such as x0\)",
+        ),
         ({"label": ["wide"] * 64}, "all 64 labelled tiles are of the class wide"),
         ({"label": [""] * 64}, "no labels"),
         ({"group": ["g0"] * 64}, r"the class thin comes from 1 group .*too few for 2 folds"),

@@ -16,6 +16,7 @@ from PIL import Image
 from viewer_cases import ask, ask_json, let_in, map_values, serving, write_map
 
 import dirl.viewer
+from dirl.card import note_change
 from dirl.errors import ConfigError
 from dirl.store.dataset import TileStore
 from dirl.viewer.run import how_to_reach, open_viewer, view
@@ -237,6 +238,7 @@ def test_a_damaged_file_is_told_and_the_rest_is_served(small_store, tmp_path):
     shutil.copytree(small_store, tmp_path / "store")
     slides = tmp_path / "store" / "slides.json"
     slides.write_text(slides.read_text().replace("slide.tif", "gone.tif"))
+    note_change(tmp_path / "store", "slides.json")
     store = TileStore(tmp_path / "store")
     offset, length = (store.index[name][0].as_py() for name in ("offset", "length"))
     with (store.path / store.index["shard"][0].as_py()).open("rb+") as shard:

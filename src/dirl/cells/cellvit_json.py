@@ -153,7 +153,8 @@ def _to_level0(
         return unmoved, 1.0
     # CellViT multiplies the patches' places by the downsampling, and not the places in them.
     inner = (patch + 0.5) * (_number(meta, "patch_overlap") or 0.0)
-    mixed = factor is not None and np.abs(offset - (patch * side * factor - inner)).max() <= 1
+    with np.errstate(over="ignore", invalid="ignore"):  # a place of any size may be written
+        mixed = factor is not None and np.abs(offset - (patch * side * factor - inner)).max() <= 1
     return ((patch * side - inner - offset)[:, ::-1] if mixed else unmoved), ratio
 
 
