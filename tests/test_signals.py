@@ -108,6 +108,18 @@ def test_so_it_is_while_modules_are_imported(program, tmp_path: Path) -> None:
     assert end(process, signal.SIGTERM)[:2] == (143, LINE)
 
 
+def test_what_is_half_written_goes_even_where_a_module_is_imported_meanwhile(program, tmp_path: Path) -> None:
+    slow = f"from pathlib import Path\nimport time\nfolder = Path({str(tmp_path)!r})\n"
+    slow += '(folder / "begun").touch()\ntime.sleep(1)'
+    (tmp_path / "slow.py").write_text(slow)
+    body = 'with replacing(folder / "a") as part:\n    part.write_text("half")\n    import slow\n'
+    body += "    time.sleep(600)"
+    process = program(body, imports=f"sys.path[:0] = [{str(tmp_path)!r}]\nfrom dirl.files import replacing")
+    code, said, seconds = end(process, signal.SIGINT)
+    assert (code, said) == (130, LINE) and seconds < 5
+    assert parts(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("number", "code", "group"),
     [(signal.SIGINT, 130, True), (signal.SIGTERM, 143, False)],

@@ -30,6 +30,7 @@ TO_ALL = STOPPING if SIGUSR1 is None else (*STOPPING, SIGUSR1)
 
 GRACE_S = 3.0
 WATCH_S = 0.5
+AGAIN_S = 0.02  # until it is seen again whether an import has ended
 
 FIRST_RANK = "DIRL_FIRST_RANK"
 """Environment variable: the process that starts further ranks of a pretraining run."""
@@ -197,9 +198,17 @@ def _stop(number: int, frame: FrameType | None) -> None:
     for child in active_children():
         # Daemons only read, for torch; others may have something to clear away.
         child.kill() if child.daemon else child.terminate()
-    if _importing(frame):  # libraries swallow what is raised in an import, or print it
+    _raise_outside_imports(number, frame)
+
+
+def _raise_outside_imports(number: int, frame: FrameType | None) -> None:
+    """Raise `Stop`; after an import that runs, since libraries swallow or print what is raised in one."""
+    if not _importing(frame):
+        raise Stop(number)
+    if not hasattr(signal, "setitimer"):  # Windows
         _leave(number)
-    raise Stop(number)
+    signal.signal(signal.SIGALRM, lambda _, later: _raise_outside_imports(number, later))
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
 
 
 def _limit_time() -> None:
