@@ -145,6 +145,13 @@ def test_what_swallows_the_signal_is_ended_all_the_same(program) -> None:
     assert (code, errors) == (143, LINE) and seconds < 5 + 10
 
 
+def test_a_signal_that_comes_while_an_object_is_cleared_away_is_not_lost(program) -> None:
+    body = 'class Slow:\n    def __del__(self):\n        (folder / "begun").touch(); time.sleep(600)\n'
+    body += "Slow()\ntime.sleep(600)"
+    code, errors, seconds = end(program(body), signal.SIGINT)
+    assert (code, errors) == (130, LINE) and seconds < signals.GRACE_S
+
+
 def test_so_is_what_waits_in_a_library_where_no_handler_runs(program) -> None:
     body = "import ctypes\nlibrary, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)\n"
     body += 'library.pthread_mutex_lock(mutex)\n(folder / "begun").touch()\nlibrary.pthread_mutex_lock(mutex)'

@@ -30,7 +30,7 @@ TO_ALL = STOPPING if SIGUSR1 is None else (*STOPPING, SIGUSR1)
 
 GRACE_S = 3.0
 WATCH_S = 0.5
-AGAIN_S = 0.02  # until it is seen again whether an import has ended
+AGAIN_S = 0.02  # until a signal is raised again that could not be, or was lost
 
 FIRST_RANK = "DIRL_FIRST_RANK"
 """Environment variable: the process that starts further ranks of a pretraining run."""
@@ -39,6 +39,7 @@ _patience = 0
 _silent = False
 _worker = False
 _limited = False
+_taken = 0
 
 
 class Stop(KeyboardInterrupt):
@@ -78,9 +79,26 @@ def handling(handler: Any, numbers: Iterable[int] = STOPPING) -> Iterator[None]:
             signal.signal(number, before)
 
 
-def stopping() -> Any:
+@contextmanager
+def stopping() -> Iterator[None]:
     """Let a signal stop the command that runs in this block; see `Stop`."""
-    return handling(_stop)
+    before = sys.unraisablehook
+
+    def hook(swallowed: "sys.UnraisableHookArgs") -> None:
+        # What is raised while Python clears an object away is lost.
+        if isinstance(swallowed.exc_value, Stop):
+            _raise_later(swallowed.exc_value.number)
+        else:
+            before(swallowed)
+
+    sys.unraisablehook = hook
+    try:
+        with handling(_stop):
+            yield
+    finally:
+        sys.unraisablehook = before
+        if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is _raise_now:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def raising() -> Any:
@@ -205,10 +223,20 @@ def _raise_outside_imports(number: int, frame: FrameType | None) -> None:
     """Raise `Stop`; after an import that runs, since libraries swallow or print what is raised in one."""
     if not _importing(frame):
         raise Stop(number)
+    _raise_later(number)
+
+
+def _raise_later(number: int) -> None:
+    global _taken
+    _taken = number
     if not hasattr(signal, "setitimer"):  # Windows
         _leave(number)
-    signal.signal(signal.SIGALRM, lambda _, later: _raise_outside_imports(number, later))
+    signal.signal(signal.SIGALRM, _raise_now)
     signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+
+
+def _raise_now(alarm: int, frame: FrameType | None) -> None:
+    _raise_outside_imports(_taken, frame)
 
 
 def _limit_time() -> None:
