@@ -63,6 +63,8 @@ def main() -> int:
         done = list(kill_all(Path(folder), given.stages, given.kills, random.Random(given.seed)))
     print_table(done)
     if not given.no_results:
+        for kill in done:  # logs may name places of this machine
+            kill.problems = [problem.splitlines()[0] for problem in kill.problems]
         write("kills", {"kills": len(done), "by_stage": table(done), "each": [asdict(kill) for kill in done]})
     return int(any(kill.problems for kill in done))
 
@@ -123,10 +125,10 @@ def kill_once(
         if parts := list((work / "now").rglob(".*.part")):
             kill.problems.append(f"left {parts[0].relative_to(work)}")
         if [line for line in log.splitlines() if not line.startswith("warning")] != [LINE]:
-            kill.problems.append(f"said {log!r}")
+            kill.problems.append(f"said more than its line:\n{log}")
     code, _, log = finish(start(lambda: call(work, name), work / "log"), work / "log")
     if code:
-        kill.problems.append(f"run again: exit code {code}: {log}")
+        kill.problems.append(f"run again: exit code {code}\n{log}")
     elif differ := {place for place, _ in whole.items() ^ outputs(work / "now").items()}:
         kill.problems.append(f"run again: other outputs: {', '.join(sorted(differ))}")
     if parts := list((work / "now").rglob(".*.part")):
