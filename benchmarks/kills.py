@@ -101,7 +101,7 @@ def kill_once(
     chance: random.Random,
     whole: dict[str, str],
 ) -> Kill:
-    """Interrupt a stage in one of so many equal parts of its time, and run it again."""
+    """Interrupt a stage at a random moment of one part of its time, and run it again."""
     for _ in range(TRIES):
         kill = Kill(name, which, chance.random() < 0.5, (part[0] + chance.random()) / part[1])
         prepare(work, name)
