@@ -1,6 +1,5 @@
 """`dirl doctor`: what is installed, what devices there are, what is missing and how to get it."""
 
-import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 from packaging.requirements import Requirement
 
 import dirl
+from dirl.parallel import available_cores
 from dirl.plugins import names
 
 
@@ -43,11 +43,7 @@ def _system() -> list[Finding]:
     return [
         Finding("dirl", dirl.__version__, True),
         Finding("python", sys.version.split()[0], True),
-        Finding(
-            "processors",
-            str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-            True,
-        ),
+        Finding("processors", str(available_cores()), True),
         Finding("disk", f"{free:.0f} GiB free here", free > 1),
     ]
 

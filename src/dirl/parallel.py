@@ -18,6 +18,11 @@ Result = TypeVar("Result")
 CLEARING_S = 1.5  # for a process to remove what it has half-written
 
 
+def available_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def each(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int = 1
 ) -> Generator[tuple[Item, Result | Exception], None, None]:

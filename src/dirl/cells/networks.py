@@ -1,6 +1,5 @@
 """What networks that find nuclei share: batches of equal windows, nuclei on other cores, classes by vote."""
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from dirl.cells.nuclei import Image, NucleiMask
 from dirl.cells.resample import to_mpp, to_shape
 from dirl.errors import ConfigError
+from dirl.parallel import available_cores
 
 # By default a batch holds as many windows as have together so many pixels.
 BATCH_PX = {"cpu": 1_000_000, "cuda": 4_000_000}
@@ -64,7 +64,7 @@ def find_nuclei(windows: Sequence[Image], *, network: Network, mpp: float) -> li
     """
     resampled = [to_mpp(window, mpp, network.mpp) for window in windows]
     found: dict[int, Future[Any]] = {}
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         try:
             for batch in equal_batches(resampled, network.batch_size, network.device):
                 maps = network.predict(np.stack([resampled[k] for k in batch]))
@@ -86,11 +86,6 @@ def equal_batches(windows: Sequence[Image], batch_size: int | None, device: str)
         size = batch_size or max(1, BATCH_PX.get(device, BATCH_PX["cuda"]) // (height * width))
         for start in range(0, len(numbers), size):
             yield numbers[start : start + size]
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require(module: str, segmenter: str, how: str) -> None:

@@ -1,7 +1,6 @@
 """Lightning, set up for one run: devices, precision, what watches it, what it says."""
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dirl.config import PretrainRecipe
 from dirl.errors import ConfigError, Interrupted, TrainingError
+from dirl.parallel import available_cores
 from dirl.pretrain.logs import EventFiles, MetricsCsv, quiet_writers
 from dirl.pretrain.looks import choose_looks
 from dirl.pretrain.module import PretrainModule
@@ -186,8 +186,7 @@ def choose_workers(asked: int | None, device: str, share: int | None = None) -> 
         return asked
     if not on_gpu(device):
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(READERS, cores // (share or torch.cuda.device_count()))
+    return min(READERS, available_cores() // (share or torch.cuda.device_count()))
 
 
 def on_gpu(device: str) -> bool:

@@ -101,17 +101,31 @@ def _map_regions(scene: Scene, query: Query, which: str) -> Answer:
     return _json(scene.maps[int(which)].regions)
 
 
+def _in_turn(answer: Callable[..., Answer | None]) -> Callable[..., Answer | None]:
+    """Let no more readers compute at once than there are cores.
+
+    Python runs one thread at a time. A thread that reads or decodes gives up its turn, and among many
+    threads each return takes long: the longest answers would wait for seconds.
+    """
+
+    def wait(scene: Scene, query: Query, *parts: str) -> Answer | None:
+        with scene.turns:
+            return answer(scene, query, *parts)
+
+    return wait
+
+
 ROUTES: tuple[tuple[str, Callable[..., Answer | None]], ...] = (
     (r"/api/scene", _scene),
     (r"/api/entries/(\d{1,9})", _entry),
     (r"/api/entries/(\d{1,9})/tissue\.png", _tissue),
-    (r"/api/entries/(\d{1,9})/(\d{1,2})/(\d{1,9})_(\d{1,9})\.jpg", _slide_tile),
-    (r"/api/entries/(\d{1,9})/nuclei/(\d{1,9})/(\d{1,9})", _nuclei),
-    (r"/api/entries/(\d{1,9})/measures/(\d{1,9})/(\d{1,4})/(-[12]|\d{1,4})", _values),
-    (r"/api/tiles/(\d{1,9})", _tile),
+    (r"/api/entries/(\d{1,9})/(\d{1,2})/(\d{1,9})_(\d{1,9})\.jpg", _in_turn(_slide_tile)),
+    (r"/api/entries/(\d{1,9})/nuclei/(\d{1,9})/(\d{1,9})", _in_turn(_nuclei)),
+    (r"/api/entries/(\d{1,9})/measures/(\d{1,9})/(\d{1,4})/(-[12]|\d{1,4})", _in_turn(_values)),
+    (r"/api/tiles/(\d{1,9})", _in_turn(_tile)),
     (r"/api/tiles/(\d{1,9})\.jpg", _tile_image),
-    (r"/api/maps/(\d{1,9})/(\d{1,4})/(\d{1,2})/(\d{1,9})_(\d{1,9})\.png", _map_tile),
-    (r"/api/maps/(\d{1,9})/(\d{1,4})/piece\.png", _map_piece),
+    (r"/api/maps/(\d{1,9})/(\d{1,4})/(\d{1,2})/(\d{1,9})_(\d{1,9})\.png", _in_turn(_map_tile)),
+    (r"/api/maps/(\d{1,9})/(\d{1,4})/piece\.png", _in_turn(_map_piece)),
     (r"/api/maps/(\d{1,9})/regions", _map_regions),
 )
 

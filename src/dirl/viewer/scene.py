@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dirl.audit.titles import PRIMARY, TITLES
 from dirl.errors import ConfigError, StoreError
+from dirl.parallel import available_cores
 from dirl.slides.dicom import first_dicom
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import INDEX
@@ -24,6 +25,7 @@ from dirl.viewer.measures import AuditMeasures
 from dirl.viewer.neighbours import Neighbours, read_neighbours
 from dirl.viewer.overlays import nucleus_classes, tile_nuclei, tissue_png
 from dirl.viewer.pictures import deep_zoom_tile
+from dirl.viewer.shared import shared
 
 OPEN_SLIDES = 16
 CACHED_TILES = 1024
@@ -73,6 +75,8 @@ class Scene:
         By segmenter, the cells of the store.
     maps, audit, neighbours
         What was asked for.
+    turns
+        As many as there are cores. A reader takes one while an answer is computed.
 
     Raises
     ------
@@ -114,21 +118,19 @@ class Scene:
         self._entry_of_row = np.full(0 if self.store is None else len(self.store), -1, np.int64)
         for number, entry in enumerate(self.entries):
             self._entry_of_row[entry.rows] = number
-        self._opening, self._finding = threading.Lock(), threading.Lock()
-        self._sight = lru_cache(OPEN_SLIDES)(_open)
-        self._classes = lru_cache(OPEN_SLIDES)(nucleus_classes)
-        self._tissue = lru_cache(OPEN_SLIDES)(self._find_tissue)
+        self.turns = threading.Semaphore(available_cores())
+        self._sight = shared(_open, OPEN_SLIDES)
+        self._classes = shared(nucleus_classes, OPEN_SLIDES)
+        self._tissue = shared(self._find_tissue, OPEN_SLIDES)
         self.slide_tile = lru_cache(CACHED_TILES)(self._slide_tile)
 
     def sight(self, number: int) -> Sight:
         """Open an entry; the few used last stay open, and an older one closes when nobody reads it."""
-        with self._opening:
-            return self._sight(self.entries[number])
+        return self._sight(self.entries[number])
 
     def tissue(self, number: int) -> bytes | None:
-        """Tissue of a slide as PNG, None where there is no slide; readers who come at once share the work."""
-        with self._finding:
-            return self._tissue(number)
+        """Tissue of a slide as PNG, None where there is no slide."""
+        return self._tissue(number)
 
     def close(self) -> None:
         """Close the maps' files; slides close when nobody reads them any more."""
