@@ -22,8 +22,8 @@ from harness import compare, write
 from dirl.audit.table import measure
 from dirl.audit.tiles import nucleus_weights
 from dirl.encoders.attention import AttentionRows, attention_rows
+from dirl.prior.coverage import coverage
 from dirl.synthetic import draw
-from dirl.views.coverage import coverage
 
 CASES = {
     "ViT-B/16 at 512 px, 1024 tokens": ("vit_base_patch16_224", 512, 1),

@@ -13,10 +13,10 @@ import simplejpeg
 from harness import compare, write
 
 from dirl.config import TileConfig
-from dirl.features.h5 import write_rows
+from dirl.features.feature_files import write_rows
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
-from dirl.store.labels import decode_labels, encode_labels
+from dirl.store.label_codec import decode_labels, encode_labels
 from dirl.synthetic import write as draw
 
 TILES = 64

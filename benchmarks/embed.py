@@ -32,8 +32,8 @@ from harness import compare, write
 from torchvision import transforms
 
 from dirl.config import TileConfig
-from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
 from dirl.encoders.device import BF16, FP32, choose_device, choose_precision
+from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.features.embed import THREADS
 from dirl.features.pooling import pooled
 from dirl.features.sources import SlideFiles, SlideTiles

@@ -27,7 +27,7 @@ import torch
 from harness import write
 
 import dirl.api as api
-import dirl.evaluate.linear
+import dirl.evaluate.probe.linear
 from dirl import synthetic
 from dirl.cli.main import guarded
 from dirl.config import (
@@ -42,9 +42,9 @@ from dirl.config import (
     TileConfig,
     make,
 )
-from dirl.digests import sha256
-from dirl.features.h5 import write_rows
-from dirl.owner import content
+from dirl.core.digests import sha256
+from dirl.core.owner import content
+from dirl.features.feature_files import write_rows
 
 POINTS, CUTS = 20, 5
 ROOMY_MIB = 256
@@ -82,7 +82,7 @@ def main() -> None:
     options.add_argument("--cuts", type=int, default=CUTS)
     asked = options.parse_args()
     torch.set_num_threads(1)
-    dirl.evaluate.linear.COSTS = np.array([0.01, 1.0])
+    dirl.evaluate.probe.linear.COSTS = np.array([0.01, 1.0])
     with tempfile.TemporaryDirectory() as folder, _tmpfs(Path(folder) / "small") as disk:
         inputs = Path(folder) / "inputs"
         stages = _stages(inputs)

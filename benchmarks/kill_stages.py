@@ -82,7 +82,7 @@ def _tile(folder: Path, name: str = "out", workers: int = 1) -> None:
 
 
 def _cells(folder: Path, name: str = "tiled", workers: int = 1) -> None:
-    from dirl.cells.segment import cells
+    from dirl.cells.run import cells
     from dirl.config import CellsConfig
 
     cells(folder / name, CellsConfig(), workers=workers, quiet=True)
@@ -151,7 +151,7 @@ def _audit(folder: Path) -> None:
 
 def _mil(folder: Path) -> None:
     from dirl.config import MilConfig
-    from dirl.mil.run import mil
+    from dirl.evaluate.mil.run import mil
 
     config = MilConfig(
         folds=3, inner_folds=2, models=("mean", "abmil"), width=8, epochs=8, learning_rates=(0.02,)
@@ -191,11 +191,11 @@ def _write_bags(folder: Path) -> None:
 
 
 LEARNS = ("dirl.pretrain.run", "lightning.pytorch", "torch.utils.tensorboard")
-AUDITS = ("dirl.audit.run", "dirl.report.figures", "sklearn.linear_model", "matplotlib.pyplot")
+AUDITS = ("dirl.audit.run", "dirl.audit.figures", "sklearn.linear_model", "matplotlib.pyplot")
 STAGES = {
     "tile": Stage(_tile, ("slides",), ("dirl.store.build",)),
     "tile, 2 workers": Stage(lambda folder: _tile(folder, workers=2), ("slides",), (), 0.4),
-    "cells": Stage(_cells, ("slides", "tiled"), ("dirl.cells.segment", "dirl.cells.hematoxylin")),
+    "cells": Stage(_cells, ("slides", "tiled"), ("dirl.cells.run", "dirl.cells.segmenters.hematoxylin")),
     "cells, 2 workers": Stage(lambda folder: _cells(folder, workers=2), ("slides", "tiled"), (), 0.3),
     "pretrain": Stage(_pretrain, ("store",), LEARNS, 1.3),
     "pretrain, 2 processes": Stage(_pretrain_by_two, ("store",), LEARNS, 0.5),
@@ -203,14 +203,14 @@ STAGES = {
     "embed": Stage(_embed, ("store", "run"), ("dirl.features.embed",)),
     "map": Stage(_map, ("slides", "run"), ("dirl.maps.run",)),
     "audit": Stage(_audit, ("store", "run"), AUDITS, 0.8),
-    "mil": Stage(_mil, ("bags",), ("dirl.mil.run",)),
+    "mil": Stage(_mil, ("bags",), ("dirl.evaluate.mil.run",)),
     "demo": Stage(_demo, (), ("dirl.demo", *LEARNS, *AUDITS), 0.8),
 }
 
 
 def outputs(folder: Path) -> dict[str, str]:
     """Digest of each file of a folder, without times, locks and TensorBoard's logs, by its place in it."""
-    from dirl.owner import content
+    from dirl.core.owner import content
 
     found = {}
     for path in content(folder):

@@ -165,7 +165,7 @@ def start(function: Callable[[], object], log: Path) -> int:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        from dirl.signals import leave_at_once
+        from dirl.core.signals import leave_at_once
 
         leave_at_once()
         os.close(begun)

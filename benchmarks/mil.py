@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from sklearn.metrics import roc_auc_score
 
 from dirl.api import MilConfig, mil, read_features
-from dirl.evaluate.splits import stain_clusters
-from dirl.files import read_json, remove, write_json
-from dirl.mil.show import MODELS
+from dirl.core.files import read_json, remove, write_json
+from dirl.evaluate.common.splits import stain_clusters
+from dirl.evaluate.mil.show import MODELS
 from dirl.report.style import COLOURS, STYLE, encode, new_figure
 
 SOURCES, SMALLEST, LARGEST = 5, 50, 500

@@ -34,10 +34,10 @@ from harness import write
 from PIL import Image
 from safetensors.torch import save_model
 
-from dirl.cells import cellseg
-from dirl.cells.named import load_segmenter
-from dirl.cells.scores import TOKEN_UM, coverage_correlation, score
-from dirl.errors import ConfigError
+from dirl.cells.scoring.metrics import TOKEN_UM, coverage_correlation, score
+from dirl.cells.segmenters import cellseg
+from dirl.cells.segmenters.registry import load_segmenter
+from dirl.core.errors import ConfigError
 
 NATIVE_MPP, USUAL_MPP = 0.25, 0.5
 SIDE, CROP, BATCH = 256, 128, 4

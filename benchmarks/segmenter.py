@@ -23,9 +23,9 @@ from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_objects
 from skimage.segmentation import watershed
 
-from dirl.cells.hematoxylin import Hematoxylin
-from dirl.cells.outlines import Outlining
-from dirl.cells.scores import TOKEN_UM, coverage_correlation, score
+from dirl.cells.scoring.metrics import TOKEN_UM, coverage_correlation, score
+from dirl.cells.segmenters.hematoxylin import Hematoxylin
+from dirl.cells.segmenters.outlines import Outlining
 from dirl.synthetic import draw
 
 try:

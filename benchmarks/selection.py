@@ -17,12 +17,12 @@ import numpy as np
 from harness import write
 
 from dirl.api import ProbeConfig, read_features
-from dirl.evaluate.knn import knn_scores
-from dirl.evaluate.labels import read_labels
-from dirl.evaluate.linear import linear_scores
-from dirl.evaluate.scores import score
-from dirl.evaluate.splits import validation_part
-from dirl.evaluate.task import make_task
+from dirl.evaluate.common.labels import read_labels
+from dirl.evaluate.common.scores import score
+from dirl.evaluate.common.splits import validation_part
+from dirl.evaluate.common.task import make_task
+from dirl.evaluate.probe.knn import knn_scores
+from dirl.evaluate.probe.linear import linear_scores
 from dirl.store.select import select
 
 NEIGHBOURS = 20

@@ -10,9 +10,9 @@ from harness import compare, write
 
 from dirl.config import TileConfig
 from dirl.store.build import tile
-from dirl.store.cells import cells_dir, merge_cells, write_cells
+from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import CellStore, TileStore
-from dirl.store.labels import decode_labels, decode_regions, encode_labels, encode_regions
+from dirl.store.label_codec import decode_labels, decode_regions, encode_labels, encode_regions
 from dirl.synthetic import SyntheticSlide
 from dirl.synthetic import write as draw
 

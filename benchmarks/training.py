@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dirl.cells.segment import cells
+from dirl.cells.run import cells
 from dirl.config import CellsConfig, PretrainRecipe, TileConfig
-from dirl.objectives.load import load_objective
+from dirl.objectives.registry import load_objective
 from dirl.pretrain.build import build
 from dirl.pretrain.data import CountedOrder, TileBatches, make_loader
 from dirl.pretrain.module import PretrainModule
-from dirl.pretrain.prior import make_prior
-from dirl.pretrain.quality import know
+from dirl.prior.metrics import know
+from dirl.prior.source import make_prior
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write as draw

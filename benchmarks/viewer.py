@@ -65,7 +65,7 @@ def main() -> None:
 
 def draw_store(folder: Path) -> Path:
     """A store of one drawn slide, with cells."""
-    from dirl.cells.segment import cells
+    from dirl.cells.run import cells
     from dirl.store.build import tile
     from dirl.synthetic import write as draw
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dirl import api
-from dirl.evaluate.splits import make_split
+from dirl.evaluate.common.splits import make_split
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("tiles", type=Path)

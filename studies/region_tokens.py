@@ -20,9 +20,9 @@ from sklearn.preprocessing import StandardScaler
 
 from dirl import api
 from dirl.audit.tiles import draw_tiles, token_coverage
-from dirl.encoders.checkpoint import LoadedEncoder, preprocess
+from dirl.core.files import write_text
+from dirl.encoders.loading import LoadedEncoder, preprocess
 from dirl.encoders.vit import block_with_regions
-from dirl.files import write_text
 
 
 @torch.inference_mode()

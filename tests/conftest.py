@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from dirl import synthetic
-from dirl.card import claim, finish, new_card
 from dirl.config import PretrainRecipe, TileConfig, make
+from dirl.core.provenance import claim, finish, new_card
 from dirl.store.build import tile
-from dirl.store.cells import cells_dir, merge_cells, write_cells
+from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 
 # No test may fail because the machine is busy.
 hypothesis.settings.register_profile("dirl", deadline=None)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dirl.boundary import check_name, inside, parsing
-from dirl.errors import (
+from dirl.core.boundary import check_name, inside, parsing
+from dirl.core.errors import (
     ConfigError,
     DirlError,
     Interrupted,

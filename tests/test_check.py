@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dirl.api import check
-from dirl.card import claim, finish, new_card, note_change, read_card
-from dirl.checked import checked, read_summary
 from dirl.cli.main import app
-from dirl.digests import files_of, listing
-from dirl.errors import StoreError
-from dirl.files import write_json
+from dirl.core.checked import checked, read_summary
+from dirl.core.digests import files_of, listing
+from dirl.core.errors import StoreError
+from dirl.core.files import write_json
+from dirl.core.provenance import claim, finish, new_card, note_change, read_card
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 import dirl
-from dirl import plugins
-from dirl.card import claim, digest, finish, new_card, read_card
 from dirl.config import PretrainRecipe, TileConfig, load_recipe, make, to_yaml
-from dirl.errors import (
+from dirl.core import plugins
+from dirl.core.errors import (
     ConfigError,
     DirlError,
     PartlyFailedError,
@@ -24,9 +23,10 @@ from dirl.errors import (
     TrainingError,
     UserError,
 )
-from dirl.files import PART, part_of, read_json, remove_parts, replacing, write_json
-from dirl.owner import OURS
-from dirl.parallel import each
+from dirl.core.files import PART, part_of, read_json, remove_parts, replacing, write_json
+from dirl.core.owner import OURS
+from dirl.core.parallel import each
+from dirl.core.provenance import claim, digest, finish, new_card, read_card
 
 SOURCE = Path(dirl.__file__).parent
 
@@ -63,7 +63,7 @@ def test_the_direction_of_imports():
 
 
 def test_slides_and_cells_really_work_without_torch():
-    code = "import sys, dirl.store.build, dirl.cells.segment; assert 'torch' not in sys.modules"
+    code = "import sys, dirl.store.build, dirl.cells.run; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
@@ -144,7 +144,7 @@ def test_an_overwriting_that_is_interrupted_can_be_done_again(tmp_path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("dirl.card.remove", interrupted)
+        patched.setattr("dirl.core.provenance.remove", interrupted)
         with pytest.raises(KeyboardInterrupt):
             claim(out, new_card("tile", {"mpp": 1.0}), overwrite=True)
     left = {path.name for path in out.iterdir()} - OURS

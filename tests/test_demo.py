@@ -11,8 +11,8 @@ from rich.console import Console
 from dirl import demo as module
 from dirl import synthetic
 from dirl.config import load_recipe
+from dirl.core.errors import Interrupted, SlideError, StoreError
 from dirl.demo import demo, find_sample, show
-from dirl.errors import Interrupted, SlideError, StoreError
 from dirl.pretrain.data import held_out
 from dirl.store.dataset import TileStore
 

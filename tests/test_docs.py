@@ -16,7 +16,7 @@ from PIL import Image
 
 from dirl.cli.main import app
 from dirl.config import TileConfig, load_recipe, make
-from dirl.objectives.load import load_objective
+from dirl.objectives.registry import load_objective
 from dirl.pretrain.run import pretrain
 from dirl.store.build import tile
 from dirl.study.matrix import StudyConfig, expand

@@ -18,11 +18,11 @@ import tifffile
 import torch
 from safetensors.torch import save_file
 
-from dirl import full_disk
 from dirl.cells.picture import draw_nuclei
-from dirl.errors import MachineError, NoRoomError, StoreError
-from dirl.features.h5 import write_rows
-from dirl.files import no_room, replacing, write_json
+from dirl.core import full_disk
+from dirl.core.errors import MachineError, NoRoomError, StoreError
+from dirl.core.files import no_room, replacing, write_json
+from dirl.features.feature_files import write_rows
 from dirl.maps.scratch import array_on_disk
 from dirl.pretrain.logs import MetricsCsv
 from dirl.store.index import write_table

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dirl.intervals import choose_units, interval, means, ratios
+from dirl.core.intervals import choose_units, interval, means, ratios
 
 
 def units(count: int, resamples: int = 2000, seed: int = 0) -> object:

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dirl.card import claim, finish, new_card
-from dirl.cells.export import cells_export
-from dirl.cells.statistics import statistics_file
+from dirl.cells.files.export import cells_export
+from dirl.cells.report.statistics import statistics_file
 from dirl.config import TileConfig
-from dirl.errors import DirlError, StoreError
+from dirl.core.errors import DirlError, StoreError
+from dirl.core.provenance import claim, finish, new_card
 from dirl.store.build import tile
-from dirl.store.cells import cells_dir, merge_cells, write_cells
+from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 from dirl.store.index import check_shards
 from dirl.store.shards import ShardReader

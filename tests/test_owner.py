@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from dirl.card import claim, finish, new_card, read_card
-from dirl.errors import InUseError, StoreError
-from dirl.files import part_of
-from dirl.owner import ITEM_LOCKS, LOCK, item_locked, locked, own, owning, refuse_if_items_locked
+from dirl.core.errors import InUseError, StoreError
+from dirl.core.files import part_of
+from dirl.core.owner import ITEM_LOCKS, LOCK, item_locked, locked, own, owning, refuse_if_items_locked
+from dirl.core.provenance import claim, finish, new_card, read_card
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from dirl.owner import item_locked, locked
+from dirl.core.owner import item_locked, locked
 with {what}:
     Path(sys.argv[2]).touch()
     time.sleep(60)
@@ -151,7 +151,7 @@ def test_many_processes_and_one_owner_at_a_time(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from dirl.owner import locked
+from dirl.core.owner import locked
 count = Path(sys.argv[1]) / "count"
 for _ in range(40):
     with locked(Path(sys.argv[1]), 60):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dirl.parallel import read_ahead
+from dirl.core.parallel import read_ahead
 
 
 @given(st.integers(0, 40), st.integers(1, 4), st.integers(0, 9))

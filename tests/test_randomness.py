@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dirl.randomness import derangement, hashes, permute, uniforms
+from dirl.core.randomness import derangement, hashes, permute, uniforms
 
 seeds = st.integers(0, 2**40)
 

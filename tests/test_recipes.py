@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from dirl.config import load_recipe
-from dirl.objectives.load import load_objective
+from dirl.objectives.registry import load_objective
 from dirl.pretrain.build import build
 from dirl.pretrain.checks import check
-from dirl.pretrain.prior import _check as check_dense
+from dirl.prior.source import _check as check_dense
 from dirl.study.matrix import expand, load_study
 
 STUDIES = Path(__file__).parents[1] / "studies"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dirl.config import load_recipe
 from dirl.config.yaml_text import MOST_VALUES, parse_yaml
-from dirl.errors import ConfigError, DirlError
+from dirl.core.errors import ConfigError, DirlError
 from dirl.study.matrix import MOST_RUNS, load_study
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from dirl import signals
-from dirl.errors import Interrupted
-from dirl.files import replacing
-from dirl.parallel import each, read_ahead
+from dirl.core import signals
+from dirl.core.errors import Interrupted
+from dirl.core.files import replacing
+from dirl.core.parallel import each, read_ahead
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
 
@@ -24,7 +24,7 @@ import sys, time
 from pathlib import Path
 sys.path[:0] = [{here!r}]
 folder = Path({folder!r})
-from dirl.signals import leave_at_once
+from dirl.core.signals import leave_at_once
 leave_at_once()
 {imports}
 from dirl.cli.main import guarded
@@ -114,7 +114,9 @@ def test_what_is_half_written_goes_even_where_a_module_is_imported_meanwhile(pro
     (tmp_path / "slow.py").write_text(slow)
     body = 'with replacing(folder / "a") as part:\n    part.write_text("half")\n    import slow\n'
     body += "    time.sleep(600)"
-    process = program(body, imports=f"sys.path[:0] = [{str(tmp_path)!r}]\nfrom dirl.files import replacing")
+    process = program(
+        body, imports=f"sys.path[:0] = [{str(tmp_path)!r}]\nfrom dirl.core.files import replacing"
+    )
     code, said, seconds = end(process, signal.SIGINT)
     assert (code, said) == (130, LINE) and seconds < 5
     assert parts(tmp_path) == []
@@ -126,7 +128,7 @@ def test_what_is_half_written_goes_even_where_a_module_is_imported_meanwhile(pro
     ids=["terminal", "alone"],
 )
 def test_workers_end_at_once_and_remove_their_parts(program, tmp_path: Path, number, code, group) -> None:
-    body = "from test_signals import write_for_ever\nfrom dirl.parallel import each\n"
+    body = "from test_signals import write_for_ever\nfrom dirl.core.parallel import each\n"
     body += 'list(each(write_for_ever, [folder / "a", folder / "b"], 2))'
     process = program(body, wait="a.begun")
     assert until((tmp_path / "b.begun").exists)
@@ -160,7 +162,7 @@ def test_so_is_what_waits_in_a_library_where_no_handler_runs(program) -> None:
 
 
 def test_workers_of_a_killed_parent_end(program, tmp_path: Path) -> None:
-    body = "from test_signals import write_for_ever\nfrom dirl.parallel import each\n"
+    body = "from test_signals import write_for_ever\nfrom dirl.core.parallel import each\n"
     body += 'list(each(write_for_ever, [folder / "a", folder / "b"], 2))'
     process = program(body, wait="a.begun")
     os.kill(process.pid, signal.SIGKILL)

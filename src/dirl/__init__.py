@@ -3,7 +3,7 @@
 Every command of ``dirl --help`` is also a function in `dirl.api`.
 """
 
-from dirl.errors import DirlError
+from dirl.core.errors import DirlError
 
 __all__ = ["DirlError", "__version__"]
 

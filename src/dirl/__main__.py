@@ -1,6 +1,6 @@
 """The `dirl` program. Signals are heeded from here on: what follows takes time to import."""
 
-from dirl.signals import leave_at_once
+from dirl.core.signals import leave_at_once
 
 
 def main() -> None:

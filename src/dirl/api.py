@@ -1,12 +1,11 @@
 """Every command as a function of the same name (`dirl map`: `map_slide`), on objects instead of words."""
 
 from dirl.audit.run import audit
-from dirl.cells.compare import cells_score
-from dirl.cells.export import cells_export
-from dirl.cells.report import cells_report
-from dirl.cells.segment import cells
+from dirl.cells.files.export import cells_export
+from dirl.cells.report.run import cells_report
+from dirl.cells.run import cells
+from dirl.cells.scoring.run import cells_score
 from dirl.check import check
-from dirl.compare.run import compare
 from dirl.config import (
     AuditConfig,
     CellsConfig,
@@ -21,19 +20,20 @@ from dirl.config import (
 )
 from dirl.demo import demo
 from dirl.doctor import examine as doctor
-from dirl.encoders.checkpoint import load_encoder
-from dirl.evaluate.probe import probe
+from dirl.encoders.loading import load_encoder
+from dirl.evaluate.compare.run import compare
+from dirl.evaluate.finetune.run import finetune
+from dirl.evaluate.mil.run import mil
+from dirl.evaluate.probe.run import probe
+from dirl.evaluate.robust.run import robust
 from dirl.export.run import export
 from dirl.features.embed import embed
-from dirl.features.foreign import read_foreign
-from dirl.features.h5 import Features, read_features
+from dirl.features.external import read_foreign
+from dirl.features.feature_files import Features, read_features
 from dirl.features.sources import SlideFiles
 from dirl.features.to_anndata import write_anndata
-from dirl.finetune.run import finetune
 from dirl.maps.run import map_slide
-from dirl.mil.run import mil
 from dirl.pretrain.run import load_run, pretrain
-from dirl.robust.run import robust
 from dirl.store.build import tile
 from dirl.store.dataset import CellStore, TileStore
 from dirl.study.matrix import StudyConfig, load_study

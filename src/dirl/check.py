@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dirl.boundary import inside, parsing
-from dirl.card import Card, read_card
-from dirl.checked import remedy
-from dirl.digests import CARD, files_of, is_whole
-from dirl.errors import StoreError
-from dirl.owner import OURS
-from dirl.progress import bar
-from dirl.store.cells import CELLS_SCHEMA
+from dirl.core.boundary import inside, parsing
+from dirl.core.checked import remedy
+from dirl.core.digests import CARD, files_of, is_whole
+from dirl.core.errors import StoreError
+from dirl.core.owner import OURS
+from dirl.core.progress import bar
+from dirl.core.provenance import Card, read_card
+from dirl.store.cells_writer import CELLS_SCHEMA
 from dirl.store.index import INDEX, TILES_SCHEMA, check_shards, read_table
 
 DAMAGED, MISSING, UNKNOWN, UNFINISHED = "damaged", "missing", "unknown", "unfinished"

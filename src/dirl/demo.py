@@ -11,15 +11,15 @@ from rich.table import Table
 
 from dirl import synthetic
 from dirl.audit.run import AuditResult, audit
-from dirl.card import claim, finish, new_card
-from dirl.cells.segment import cells
+from dirl.cells.run import cells
 from dirl.config import AuditConfig, CellsConfig, TileConfig, load_recipe
-from dirl.errors import StoreError
-from dirl.files import replacing
-from dirl.owner import own, owning
+from dirl.core.errors import StoreError
+from dirl.core.files import replacing
+from dirl.core.owner import own, owning
+from dirl.core.progress import bar, printer
+from dirl.core.provenance import claim, finish, new_card
 from dirl.pretrain.data import held_out
 from dirl.pretrain.run import pretrain
-from dirl.progress import bar, printer
 from dirl.report.html import number, signed
 from dirl.slides.slide import open_slide
 from dirl.store.build import tile

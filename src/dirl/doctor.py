@@ -10,8 +10,8 @@ import torch
 from packaging.requirements import Requirement
 
 import dirl
-from dirl.parallel import available_cores
-from dirl.plugins import names
+from dirl.core.parallel import available_cores
+from dirl.core.plugins import names
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from dirl.card import claim, finish, new_card
 from dirl.config import CellsConfig, PretrainRecipe, TileConfig, ViewsConfig
+from dirl.core.provenance import claim, finish, new_card
 from dirl.store.build import tile
-from dirl.store.cells import cells_dir, merge_cells, write_cells
+from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write
 

@@ -14,8 +14,8 @@ import pytest
 from dirl.audit.run import AuditResult, _named, audit
 from dirl.audit.table import COLUMNS
 from dirl.config import AuditConfig
-from dirl.encoders.checkpoint import load_encoder
-from dirl.errors import ConfigError, EncoderError, StoreError
+from dirl.core.errors import ConfigError, EncoderError, StoreError
+from dirl.encoders.loading import load_encoder
 
 CONFIG = AuditConfig(tiles=24, cells="truth", bootstrap=200, figures=3)
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from dirl.audit import confounder as c
 from dirl.audit.tiles import draw_tiles
+from dirl.core.errors import ConfigError
 from dirl.encoders.attention import AttentionRows
-from dirl.encoders.checkpoint import load_encoder
-from dirl.errors import ConfigError
+from dirl.encoders.loading import load_encoder
 from dirl.store.dataset import TileStore
 
 

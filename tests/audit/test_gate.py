@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from dirl.audit.gate import GateTiles, colour_statistics, gate_tiles, gates, retrieved
-from dirl.card import claim, finish, new_card
-from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
+from dirl.core.provenance import claim, finish, new_card
+from dirl.encoders.loading import LoadedEncoder, load_encoder
 from dirl.pretrain.data import held_out
 from dirl.store.dataset import TileStore
 

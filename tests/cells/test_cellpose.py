@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from dirl.cells import cellpose
-from dirl.cells.named import load_segmenter
-from dirl.cells.scores import score
-from dirl.errors import ConfigError
+from dirl.cells.scoring.metrics import score
+from dirl.cells.segmenters import cellpose
+from dirl.cells.segmenters.registry import load_segmenter
+from dirl.core.errors import ConfigError
 
 pytestmark = [
     pytest.mark.skipif(find_spec("cellpose") is None, reason="needs cellpose: the extra dirl[cellpose]"),

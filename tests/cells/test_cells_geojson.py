@@ -9,13 +9,13 @@ from PIL import Image
 shapely = pytest.importorskip("shapely")
 
 from dirl import synthetic  # noqa: E402
-from dirl.cells.export import cells_export  # noqa: E402
-from dirl.cells.geojson import GeoJSON  # noqa: E402
-from dirl.cells.own_files import Grid  # noqa: E402
-from dirl.cells.segment import cells  # noqa: E402
+from dirl.cells.files.export import cells_export  # noqa: E402
+from dirl.cells.files.geojson import GeoJSON  # noqa: E402
+from dirl.cells.files.matching import Grid  # noqa: E402
+from dirl.cells.run import cells  # noqa: E402
 from dirl.config import CellsConfig, TileConfig  # noqa: E402
-from dirl.errors import ConfigError, StoreError  # noqa: E402
-from dirl.files import read_json  # noqa: E402
+from dirl.core.errors import ConfigError, StoreError  # noqa: E402
+from dirl.core.files import read_json  # noqa: E402
 from dirl.store.build import tile  # noqa: E402
 from dirl.store.dataset import TileStore  # noqa: E402
 

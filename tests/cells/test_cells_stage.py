@@ -10,19 +10,19 @@ import pyarrow.compute as pc
 import pytest
 from PIL import Image
 
-from dirl.cells import segment
-from dirl.cells.hematoxylin import Hematoxylin
-from dirl.cells.named import cells_name, load_segmenter
-from dirl.cells.nuclei import NucleiMask
-from dirl.cells.scores import score
-from dirl.cells.segment import cells
+from dirl.cells import run
+from dirl.cells.base import NucleiMask
+from dirl.cells.run import cells
+from dirl.cells.scoring.metrics import score
+from dirl.cells.segmenters.hematoxylin import Hematoxylin
+from dirl.cells.segmenters.registry import cells_name, load_segmenter
 from dirl.cells.windows import Boxes, SlideLabels
 from dirl.config import CellsConfig, TileConfig
-from dirl.errors import ConfigError, PartlyFailedError, SlideError, StoreError
+from dirl.core.errors import ConfigError, PartlyFailedError, SlideError, StoreError
 from dirl.slides.slide import open_slide, read
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.build import tile
-from dirl.store.cells import cells_finished
+from dirl.store.cells_writer import cells_finished
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write
 
@@ -197,7 +197,7 @@ def test_progress_is_told_in_tiles_within_a_slide(store, monkeypatch):
         told.append(-total)
         yield lambda steps=1, note="": told.append(steps)
 
-    monkeypatch.setattr("dirl.cells.segment.bar", bar)
+    monkeypatch.setattr("dirl.cells.run.bar", bar)
     cells(store.path, NOTED, quiet=True)
     assert sum(told) == pytest.approx(0, abs=1e-6)
     assert sum(steps > 0 for steps in told) > 2 * len(store.slides)
@@ -225,14 +225,14 @@ def test_a_slide_that_is_gone_is_named_and_the_others_are_done(slides, tmp_path)
 def test_a_file_that_cannot_be_read_stops_its_slide_and_a_full_disk_all(store, monkeypatch, number):
     for name in ("one", "two"):
         (store.path / "cells" / "hematoxylin" / f"{name}.parquet").unlink()
-    written = segment.write_cells
+    written = run.write_cells
 
     def failing(root, cells, slide_id, *given):
         if slide_id == "one":
             raise OSError(number, "no", "file")
         return written(root, cells, slide_id, *given)
 
-    monkeypatch.setattr(segment, "write_cells", failing)
+    monkeypatch.setattr(run, "write_cells", failing)
     with pytest.raises(OSError if number == errno.ENOSPC else PartlyFailedError):
         cells(store.path, CONFIG, quiet=True)
     assert cells_finished(store.path, "hematoxylin", "two") == (number != errno.ENOSPC)

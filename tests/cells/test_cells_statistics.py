@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dirl.card import note_change
-from dirl.cells.report import cells_report, standing_out
-from dirl.cells.statistics import Statistics, pooled, slide_statistics, statistics_file
-from dirl.errors import StoreError
-from dirl.files import read_json
+from dirl.cells.report.run import cells_report, standing_out
+from dirl.cells.report.statistics import Statistics, pooled, slide_statistics, statistics_file
+from dirl.core.errors import StoreError
+from dirl.core.files import read_json
+from dirl.core.provenance import note_change
+from dirl.prior.coverage import pixel_share, prior_contrast
 from dirl.store.dataset import TileStore
-from dirl.views.coverage import pixel_share, prior_contrast
 
 
 def table(labels, mpp, classes=None):

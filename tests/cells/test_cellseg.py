@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from dirl.cells import cellseg
-from dirl.cells.named import load_segmenter
-from dirl.cells.scores import score
-from dirl.cells.segment import cells
+from dirl.cells.run import cells
+from dirl.cells.scoring.metrics import score
+from dirl.cells.segmenters import cellseg
+from dirl.cells.segmenters.registry import load_segmenter
 from dirl.config import CellsConfig
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
 
 pytestmark = [
     pytest.mark.skipif(
@@ -240,7 +240,7 @@ def test_an_mpp_is_a_number(mpp):
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
-    monkeypatch.setattr("dirl.cells.networks.find_spec", lambda name: None)
+    monkeypatch.setattr("dirl.cells.segmenters.network.find_spec", lambda name: None)
     for name, how in (
         ("hovernet", r"pip install 'dirl\[cells\]'"),
         ("cellpose", r"pip install 'dirl\[cellpose\]'"),

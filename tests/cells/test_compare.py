@@ -12,12 +12,12 @@ from PIL import Image
 from rich.console import Console
 
 from dirl import synthetic
-from dirl.card import claim, finish, new_card, read_card
-from dirl.cells.compare import cells_score, summary
-from dirl.cells.scores import Scores, score
-from dirl.cells.show import show
-from dirl.errors import ConfigError, StoreError
-from dirl.store.cells import cells_dir, merge_cells, write_cells
+from dirl.cells.scoring.metrics import Scores, score
+from dirl.cells.scoring.run import cells_score, summary
+from dirl.cells.scoring.show import show
+from dirl.core.errors import ConfigError, StoreError
+from dirl.core.provenance import claim, finish, new_card, read_card
+from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 
 MEASURES = ("dice", "f1", "sq", "pq", "aji")

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl import synthetic
-from dirl.cells.contrast import FEW_PX, Contrast
-from dirl.cells.report import cells_report
-from dirl.cells.segment import cells
+from dirl.cells.files.contrast_check import FEW_PX, Contrast
+from dirl.cells.report.run import cells_report
+from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
-from dirl.files import read_json
+from dirl.core.files import read_json
 from dirl.store.build import tile
 
 SIDE = 512
@@ -29,7 +29,7 @@ def drawn(tmp_path_factory):
 
 
 def outlines(labels, scale=1.0):
-    from dirl.cells.polygons import along_pixels
+    from dirl.cells.files.polygons import along_pixels
 
     whole = [along_pixels(labels == i, 0, 0) for i in np.unique(labels[labels > 0])]
     shapes = [shapely.transform(one, lambda at: at * scale) for one in whole]

@@ -15,17 +15,17 @@ from scn_cases import write_scn
 pytest.importorskip("shapely")
 
 from dirl import synthetic
-from dirl.card import note_change
-from dirl.cells.export import cells_export
-from dirl.cells.frames import Frame, bounds_of, choose_frame
-from dirl.cells.named import load_segmenter
-from dirl.cells.report import cells_report
-from dirl.cells.segment import cells
+from dirl.cells.files.export import cells_export
+from dirl.cells.files.frames import Frame, bounds_of, choose_frame
+from dirl.cells.report.run import cells_report
+from dirl.cells.run import cells
+from dirl.cells.segmenters.registry import load_segmenter
 from dirl.config import CellsConfig, TileConfig
-from dirl.errors import ConfigError
-from dirl.files import read_json, write_json
-from dirl.qupath import mark, marked_offset
+from dirl.core.errors import ConfigError
+from dirl.core.files import read_json, write_json
+from dirl.core.provenance import note_change
 from dirl.slides.openslide import stated_bounds
+from dirl.slides.qupath_frame import mark, marked_offset
 from dirl.slides.slide import SlideInfo
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore

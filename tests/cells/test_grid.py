@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dirl.cells.grid import on_one_grid
-from dirl.cells.sources import LabelImage
-from dirl.errors import ConfigError
+from dirl.cells.scoring.alignment import on_one_grid
+from dirl.cells.scoring.sources import LabelImage
+from dirl.core.errors import ConfigError
 
 
 def drawn(height=12, width=20, seed=0):

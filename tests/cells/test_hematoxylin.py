@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from dirl.cells.hematoxylin import Hematoxylin, Stain
-from dirl.cells.regions import region_ids
-from dirl.cells.scores import score
+from dirl.cells.scoring.metrics import score
+from dirl.cells.segmenters.hematoxylin import Hematoxylin, Stain
+from dirl.prior.regions import region_ids
 from dirl.synthetic import draw
 
 EIGHT = np.ones((3, 3))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dirl import synthetic
-from dirl.cells.named import load_segmenter
-from dirl.cells.scores import score
-from dirl.errors import ConfigError
+from dirl.cells.scoring.metrics import score
+from dirl.cells.segmenters.registry import load_segmenter
+from dirl.core.errors import ConfigError
 
 pytestmark = [
     pytest.mark.skipif(find_spec("histomicstk") is None, reason="needs HistomicsTK: docs/howto/cells.md"),

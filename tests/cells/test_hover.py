@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dirl.cells.hover import part_by_jumps
-from dirl.cells.scores import score
+from dirl.cells.scoring.metrics import score
+from dirl.cells.segmenters.hover import part_by_jumps
 
 
 def drawn(mpp):

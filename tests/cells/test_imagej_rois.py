@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 pytest.importorskip("shapely")
 
-from dirl.cells.imagej_rois import ImageJRois
-from dirl.cells.named import load_segmenter
-from dirl.cells.own_files import Grid
-from dirl.errors import ConfigError, DirlError
+from dirl.cells.files.imagej_rois import ImageJRois
+from dirl.cells.files.matching import Grid
+from dirl.cells.segmenters.registry import load_segmenter
+from dirl.core.errors import ConfigError, DirlError
 
 
 def roi(points, *, subpixel=True, kind=0):
@@ -94,7 +94,7 @@ def test_a_zip_of_something_else_and_one_that_claims_too_much_are_refused(tmp_pa
         archive.writestr("a.txt", "nothing")
     with pytest.raises(ConfigError, match="holds no ROIs"):
         ImageJRois(str(tmp_path)).read(tmp_path / "a.zip", (9, 9), 0.5)
-    monkeypatch.setattr("dirl.cells.imagej_rois.MOST_BYTES", 100)
+    monkeypatch.setattr("dirl.cells.files.imagej_rois.MOST_BYTES", 100)
     with pytest.raises(ConfigError, match="claims more than"):
         ImageJRois(str(tmp_path)).read(zipped(tmp_path, roi(star(20, 20, 6))), (99, 99), 0.5)
 

@@ -8,12 +8,12 @@ import tifffile
 
 pytest.importorskip("shapely")
 
-from dirl.cells.geojson import GeoJSON
-from dirl.cells.labels import read_map
-from dirl.cells.own_files import Grid
-from dirl.cells.segment import cells
+from dirl.cells.files.geojson import GeoJSON
+from dirl.cells.files.label_maps import read_map
+from dirl.cells.files.matching import Grid
+from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dirl.cells.labels import LARGEST_PX, read_map
-from dirl.cells.map_checks import check_instances
-from dirl.errors import ConfigError, DirlError
+from dirl.cells.files.label_map_checks import check_instances
+from dirl.cells.files.label_maps import LARGEST_PX, read_map
+from dirl.core.errors import ConfigError, DirlError
 from dirl.synthetic.slide import draw
 
 HERE_FILE = Path("a.png")

@@ -11,12 +11,12 @@ from PIL import Image
 from scn_cases import write_scn
 
 from dirl import synthetic
-from dirl.cells.labels import LabelMaps
-from dirl.cells.map_places import place_map
-from dirl.cells.segment import cells
-from dirl.cells.sizes import check_areas, regions_among
+from dirl.cells.files.area_check import check_areas, regions_among
+from dirl.cells.files.label_map_places import place_map
+from dirl.cells.files.label_maps import LabelMaps
+from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
 from dirl.store.build import tile
 
 HERE_FILE = Path("a.png")

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from dirl.cells.hematoxylin import Hematoxylin
-from dirl.cells.named import SegmenterName, cells_name, load_segmenter, parse_segmenter
+from dirl.cells.segmenters.hematoxylin import Hematoxylin
+from dirl.cells.segmenters.registry import SegmenterName, cells_name, load_segmenter, parse_segmenter
 from dirl.config import CellsConfig, make
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
 
 PLUGIN = f"{__name__}:Fast"
 

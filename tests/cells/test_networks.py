@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from dirl.cells.networks import Network, equal_batches, find_nuclei, vote
-from dirl.cells.resample import to_mpp, to_shape
-from dirl.cells.scores import score
+from dirl.cells.scoring.metrics import score
+from dirl.cells.segmenters.network import Network, equal_batches, find_nuclei, vote
+from dirl.cells.segmenters.resample import to_mpp, to_shape
 
 SEEN: list[tuple[int, ...]] = []
 

@@ -8,8 +8,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.segmentation import expand_labels
 
-from dirl.cells.noise import dilate, drop, erode, shift, shuffled
-from dirl.randomness import derangement
+from dirl.core.randomness import derangement
+from dirl.prior.noise import dilate, drop, erode, shift, shuffled
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=20)
 LABELS = hnp.arrays(np.int32, SHAPES, elements=st.sampled_from([0, 0, 0, 1, 2, 3, 9]))

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 shapely = pytest.importorskip("shapely")
 
-from dirl.cells.geojson import GeoJSON  # noqa: E402
-from dirl.cells.object_properties import class_of, kind_of  # noqa: E402
-from dirl.cells.objects import objects_of, read_content  # noqa: E402
-from dirl.cells.own_files import Grid  # noqa: E402
-from dirl.cells.shapes import polygon  # noqa: E402
-from dirl.errors import ConfigError, DirlError  # noqa: E402
+from dirl.cells.files.geojson import GeoJSON  # noqa: E402
+from dirl.cells.files.matching import Grid  # noqa: E402
+from dirl.cells.files.object_properties import class_of, kind_of  # noqa: E402
+from dirl.cells.files.objects import objects_of, read_content  # noqa: E402
+from dirl.cells.files.shapes import polygon  # noqa: E402
+from dirl.core.errors import ConfigError, DirlError  # noqa: E402
 
 NAN = float("nan")
 

@@ -5,13 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
-from dirl.card import read_card
-from dirl.cells import segment
-from dirl.cells.export import cells_export
-from dirl.cells.report import cells_report
-from dirl.cells.segment import cells
+from dirl.cells import run
+from dirl.cells.files.export import cells_export
+from dirl.cells.report.run import cells_report
+from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
-from dirl.files import read_json
+from dirl.core.files import read_json
+from dirl.core.provenance import read_card
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write
@@ -50,7 +50,7 @@ def test_every_output_has_the_same_number_of_nuclei(store, tmp_path):
 
 
 def test_a_doubtful_resolution_is_in_every_output(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(segment, "blob_sizes", lambda images, mpp: [9.0])
+    monkeypatch.setattr(run, "blob_sizes", lambda images, mpp: [9.0])
     with pytest.warns(
         UserWarning, match=r"slide: what looks like nuclei .* if the stated 0\.5 µm/px is wrong"
     ):

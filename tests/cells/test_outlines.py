@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dirl.cells.morphology import depth, grown, largest_parts, opened, running, smaller
-from dirl.cells.outlines import Outlining, outline
+from dirl.cells.segmenters.outlines import Outlining, outline
 
 MPP = 0.5
 

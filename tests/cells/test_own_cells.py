@@ -9,13 +9,13 @@ import tifffile
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from dirl.cells.labels import LabelMaps, read_map
-from dirl.cells.named import load_segmenter
-from dirl.cells.segment import cells
+from dirl.cells.files.label_maps import LabelMaps, read_map
+from dirl.cells.run import cells
+from dirl.cells.segmenters.registry import load_segmenter
 from dirl.config import CellsConfig, TileConfig
-from dirl.errors import ConfigError, PartlyFailedError, StoreError
-from dirl.files import read_json
-from dirl.pretrain.prior import make_prior
+from dirl.core.errors import ConfigError, PartlyFailedError, StoreError
+from dirl.core.files import read_json
+from dirl.prior.source import make_prior
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dirl.cells.plausible import blob_sizes, implausible
-from dirl.cells.segment import cells
+from dirl.cells.report.size_check import blob_sizes, implausible
+from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
 from dirl.store.build import tile
 from dirl.synthetic import draw

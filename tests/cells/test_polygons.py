@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dirl.cells.own_files import Grid
+from dirl.cells.files.matching import Grid
 
 shapely = pytest.importorskip("shapely")
-from dirl.cells.polygons import along_pixels, outlines  # noqa: E402
+from dirl.cells.files.polygons import along_pixels, outlines  # noqa: E402
 
 SIDE = 12
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from dirl.cells.regions import class_ids, grid_ids, grid_shape, region_ids, ring_ids, within
+from dirl.prior.regions import class_ids, grid_ids, grid_shape, region_ids, ring_ids, within
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 

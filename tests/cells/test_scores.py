@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from dirl.cells.scores import Scores, coverage_correlation, score, typed_pq
-from dirl.errors import ConfigError
+from dirl.cells.scoring.metrics import Scores, coverage_correlation, score, typed_pq
+from dirl.core.errors import ConfigError
 
 
 def blobs(seed, size=80, threshold=0.25):

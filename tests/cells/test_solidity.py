@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.measure import label, regionprops
 
-from dirl.cells.hematoxylin import Hematoxylin
-from dirl.cells.solidity import around, solidity
+from dirl.cells.segmenters.hematoxylin import Hematoxylin
+from dirl.cells.segmenters.solidity import around, solidity
 
 
 def of(labels):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dirl.cells.segment import cells
+from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
 from dirl.slides.glass import balanced
 from dirl.store.build import tile

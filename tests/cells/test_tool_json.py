@@ -12,14 +12,14 @@ from skimage.measure import label, regionprops
 
 pytest.importorskip("shapely")
 
-from dirl.cells.geojson import GeoJSON
-from dirl.cells.named import cells_name, load_segmenter
-from dirl.cells.own_files import Grid
-from dirl.cells.segment import cells
-from dirl.cells.tool_json import CellViTJSON, HoVerNetJSON
+from dirl.cells.files.geojson import GeoJSON
+from dirl.cells.files.matching import Grid
+from dirl.cells.files.tool_json import CellViTJSON, HoVerNetJSON
+from dirl.cells.run import cells
+from dirl.cells.segmenters.registry import cells_name, load_segmenter
 from dirl.config import CellsConfig, TileConfig
-from dirl.errors import ConfigError, DirlError, PartlyFailedError
-from dirl.files import read_json
+from dirl.core.errors import ConfigError, DirlError, PartlyFailedError
+from dirl.core.files import read_json
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import draw, write

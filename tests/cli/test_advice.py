@@ -25,7 +25,10 @@ EXCEPTIONS = {
     ("dirl.slides.openslide.MPP_REMEDY", "--mpp-override"): (
         "`dirl cells` and `dirl study` open slides with the resolution that the store holds"
     ),
-    ("dirl.checked.remedy", "--overwrite"): "an option of the command that made the output, which is named",
+    (
+        "dirl.core.checked.remedy",
+        "--overwrite",
+    ): "an option of the command that made the output",
 }
 
 
@@ -179,7 +182,7 @@ def test_quoted_commands_exist_and_have_the_options():
 
 def test_the_names_are_followed_through_imports_classes_constants_and_plugins():
     assert ("dirl.slides.openslide", "MPP_REMEDY") in reach("tile")
-    assert ("dirl.cells.geojson", "GeoJSON") in reach("cells")  # through its entry point
+    assert ("dirl.cells.files.geojson", "GeoJSON") in reach("cells")  # through its entry point
     assert ("dirl.objectives.simclr", "SimCLR") in reach("pretrain")
     assert ("dirl.viewer.server", "Handler") in reach("view")
-    assert ("dirl.mil.run", "mil") not in reach("tile")
+    assert ("dirl.evaluate.mil.run", "mil") not in reach("tile")

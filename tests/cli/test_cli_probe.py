@@ -8,15 +8,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import dirl.evaluate.probe
-import dirl.evaluate.show
+import dirl.evaluate.probe.run
+import dirl.evaluate.probe.show
 import dirl.features.embed
 import dirl.features.to_anndata
-from dirl.card import new_card
 from dirl.cli.embed import embed
 from dirl.cli.probe import probe
 from dirl.config import ProbeConfig, TileConfig
-from dirl.errors import UserError
+from dirl.core.errors import UserError
+from dirl.core.provenance import new_card
 
 
 class Made:
@@ -68,8 +68,8 @@ def test_probe_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def fake(features, labels, out, config, **options):
         called.update(features=features, labels=labels, out=out, config=config, **options)
 
-    monkeypatch.setattr(dirl.evaluate.probe, "probe", fake)
-    monkeypatch.setattr(dirl.evaluate.show, "show", lambda result: None)
+    monkeypatch.setattr(dirl.evaluate.probe.run, "probe", fake)
+    monkeypatch.setattr(dirl.evaluate.probe.show, "show", lambda result: None)
     run(probe, "f", "--labels", "l.csv", "--out", "o", "--folds", "3", "--groups", "stain", "--seed", "2")
     assert called == {
         "features": Path("f"), "labels": "l.csv", "out": Path("o"),

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from dirl.cli import main as program
-from dirl.errors import Interrupted, TrainingError
-from dirl.signals import Stop
+from dirl.core.errors import Interrupted, TrainingError
+from dirl.core.signals import Stop
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_doctor_finds_this_environment_sound(monkeypatch, capsys):
 def test_a_table_that_goes_into_a_file_is_not_cut(capsys, monkeypatch):
     from rich.table import Table
 
-    from dirl.progress import printer
+    from dirl.core.progress import printer
 
     monkeypatch.setenv("COLUMNS", "80")
     table = Table(*(f"column{i}" for i in range(12)), box=None)

@@ -15,7 +15,7 @@ from PIL import Image
 from dirl import synthetic
 from dirl.cli import main as program
 from dirl.config import load_recipe
-from dirl.errors import DirlError
+from dirl.core.errors import DirlError
 
 NOBODY = 65534
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no users of this kind here")

@@ -10,13 +10,13 @@ import pytest
 from lifelines.utils import concordance_index
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from dirl.card import claim, finish, new_card
-from dirl.compare.run import compare
-from dirl.compare.show import show
-from dirl.compare.statistics import cliques, cohens_h, two_sided
-from dirl.errors import ConfigError, StoreError
-from dirl.files import write_json
-from dirl.owner import content
+from dirl.core.errors import ConfigError, StoreError
+from dirl.core.files import write_json
+from dirl.core.owner import content
+from dirl.core.provenance import claim, finish, new_card
+from dirl.evaluate.compare.run import compare
+from dirl.evaluate.compare.show import show
+from dirl.evaluate.compare.statistics import cliques, cohens_h, two_sided
 from dirl.store.index import write_table
 
 COUNT = 120

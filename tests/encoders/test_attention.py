@@ -9,8 +9,8 @@ import torch
 from timm.layers import SwiGLUPacked
 from torch import Tensor, nn
 
+from dirl.core.errors import EncoderError
 from dirl.encoders.attention import AttentionRows, attention_rows
-from dirl.errors import EncoderError
 
 # Name, and what makes it small; patch sizes, prefix tokens and pooling are each family's own.
 SWIGLU = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU, "mlp_ratio": 5.33334}
@@ -126,7 +126,7 @@ def test_the_mean_patch_row_does_not_depend_on_the_chunks(
 ) -> None:
     model = small("vit_relpos_base_patch16_224", img_size=64)
     whole = attention_rows(model, images(model, 64)).patches
-    monkeypatch.setattr("dirl.encoders.calls.CHUNK", chunk)
+    monkeypatch.setattr("dirl.encoders.attention_capture.CHUNK", chunk)
     torch.testing.assert_close(attention_rows(model, images(model, 64)).patches, whole)
 
 

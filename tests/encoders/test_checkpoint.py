@@ -8,8 +8,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from dirl.encoders.checkpoint import embed, fit, load_encoder, preprocess
-from dirl.errors import EncoderError, UserError
+from dirl.core.errors import EncoderError, UserError
+from dirl.encoders.loading import embed, fit, load_encoder, preprocess
 
 ARGUMENTS = {"img_size": 64, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 TINY = "vit_tiny_patch16_224"
@@ -215,6 +215,6 @@ def test_an_unreachable_hub_says_which_file_to_put_where(monkeypatch: pytest.Mon
     def unreachable(*_: object, **__: object) -> None:
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr("dirl.encoders.create.timm.create_model", unreachable)
+    monkeypatch.setattr("dirl.encoders.timm_models.timm.create_model", unreachable)
     with pytest.raises(EncoderError, match=r"no route.*download .*timm/vit_tiny_patch16_224\S+.*weights="):
         load_encoder(f"timm:{TINY}")

@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dirl.config import EncoderConfig
-from dirl.encoders.checkpoint import load_encoder
+from dirl.core.errors import EncoderError
 from dirl.encoders.huggingface import to_hf
-from dirl.encoders.init import initialise
+from dirl.encoders.loading import load_encoder
+from dirl.encoders.pretrained import initialise
 from dirl.encoders.vit import ViT
-from dirl.errors import EncoderError
 
 TINY = "vit_tiny_patch16_224"
 SMALL: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 3}

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from test_contained import OPTIONS, OTHER, SMALL, STATE, TINY, is_state, load, under
 
 from dirl.config import EncoderConfig
+from dirl.core.errors import EncoderError
 from dirl.encoders.huggingface import to_hf
-from dirl.encoders.init import initialise
+from dirl.encoders.pretrained import initialise
 from dirl.encoders.vit import ViT
-from dirl.errors import EncoderError
 
 
 def zipped(path: Path, *names: str) -> None:

@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dirl.config import EncoderConfig
-from dirl.encoders.checkpoint import embed, load_encoder
+from dirl.core.errors import EncoderError
 from dirl.encoders.huggingface import to_hf
-from dirl.encoders.init import initialise
+from dirl.encoders.loading import embed, load_encoder
+from dirl.encoders.pretrained import initialise
 from dirl.encoders.vit import ViT
-from dirl.errors import EncoderError
 
 TINY = "vit_tiny_patch16_224"
 SMALL = {"embed_dim": 48, "depth": 2, "num_heads": 3, "patch_size": 8}

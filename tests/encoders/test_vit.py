@@ -5,9 +5,9 @@ import torch
 from torch.nn.attention import sdpa_kernel
 
 from dirl.config import EncoderConfig
+from dirl.core.errors import EncoderError
 from dirl.encoders.vit import ViT, block_with_regions
-from dirl.errors import EncoderError
-from dirl.pretrain.engine import ATTENTION
+from dirl.pretrain.trainer import ATTENTION
 
 SMALL = EncoderConfig(name="vit_tiny_patch16_224", patch_px=8, width=48, depth=2, heads=3)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dirl.card import claim, finish, new_card
-from dirl.features.h5 import write_rows
+from dirl.core.provenance import claim, finish, new_card
+from dirl.features.feature_files import write_rows
 
 Maker = Callable[..., Path]
 

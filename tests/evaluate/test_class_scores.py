@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
-from dirl.evaluate.scores import score
-from dirl.intervals import Units
+from dirl.core.intervals import Units
+from dirl.evaluate.common.scores import score
 
 
 def reference(truth, scores, weights=None):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dirl.evaluate.duplicates import across_folds
+from dirl.evaluate.common.duplicates import across_folds
 from dirl.features.colour import colour_histogram
-from dirl.features.hash import perceptual_hash
+from dirl.features.perceptual_hash import perceptual_hash
 
 
 def texture(seed: int, side: int = 96) -> np.ndarray:
@@ -67,7 +67,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     folds = generator.integers(0, 3, 40)
     whole = across_folds(hashes, colours, folds)
     assert 0 < len(whole) <= 10
-    monkeypatch.setattr("dirl.evaluate.duplicates.PAIRS", 280)
+    monkeypatch.setattr("dirl.evaluate.common.duplicates.PAIRS", 280)
     parts = across_folds(hashes, colours, folds)
     np.testing.assert_array_equal(parts.first, whole.first)
     np.testing.assert_array_equal(parts.second, whole.second)

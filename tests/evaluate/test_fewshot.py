@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from dirl.evaluate.fewshot import few_shot
+from dirl.evaluate.probe.fewshot import few_shot
 
 
 def _made(count: int = 120, kinds: int = 3, apart: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

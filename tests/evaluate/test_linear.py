@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from dirl.evaluate.linear import COSTS, linear_scores
+from dirl.evaluate.probe.linear import COSTS, linear_scores
 
 
 def data(seed=0, classes=3):

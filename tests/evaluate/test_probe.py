@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dirl.config import ProbeConfig
-from dirl.errors import ConfigError, StoreError
-from dirl.evaluate.probe import probe
-from dirl.evaluate.show import show
+from dirl.core.errors import ConfigError, StoreError
+from dirl.evaluate.probe.run import probe
+from dirl.evaluate.probe.show import show
 
 Maker = Callable[..., Path]
 CONFIG = ProbeConfig(bootstrap=100)
@@ -23,7 +23,7 @@ CLASSES = np.repeat(["a", "b", "c"], 60)
 @pytest.fixture(autouse=True)
 def few_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole path over C is tested with the linear probe itself."""
-    monkeypatch.setattr("dirl.evaluate.linear.COSTS", np.array([0.01, 1.0, 100.0]))
+    monkeypatch.setattr("dirl.evaluate.probe.linear.COSTS", np.array([0.01, 1.0, 100.0]))
 
 
 def signal(seed=0, strength=1.0):

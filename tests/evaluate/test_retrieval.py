@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from dirl.evaluate import retrieval as r
-from dirl.intervals import Units
+from dirl.core.intervals import Units
+from dirl.evaluate.probe import retrieval as r
 
 
 def test_ranks_are_those_of_scikit_learn_and_of_counting() -> None:

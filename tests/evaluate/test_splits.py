@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl.config import ProbeConfig
-from dirl.errors import ConfigError
-from dirl.evaluate.splits import deal, find_sources, make_split, stain_clusters, validation_part
+from dirl.core.errors import ConfigError
+from dirl.evaluate.common.splits import deal, find_sources, make_split, stain_clusters, validation_part
 
 NAMES = ("a", "b", "c")
 

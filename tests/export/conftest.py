@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from dirl.card import claim, finish, new_card
 from dirl.config import PretrainRecipe, make
+from dirl.core.provenance import claim, finish, new_card
 from dirl.encoders.vit import ViT
 from dirl.pretrain.export import export_encoder
 

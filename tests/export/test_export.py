@@ -13,16 +13,16 @@ import yaml
 from torch import nn
 from typer.testing import CliRunner
 
-from dirl.card import note_change
 from dirl.cli.main import app
-from dirl.encoders.checkpoint import embed, load_encoder, preprocess
+from dirl.core.errors import ConfigError, DirlError, EncoderError, StoreError
+from dirl.core.owner import content
+from dirl.core.provenance import note_change
+from dirl.encoders.loading import embed, load_encoder, preprocess
 from dirl.encoders.vit import build
-from dirl.errors import ConfigError, DirlError, EncoderError, StoreError
 from dirl.export import to_hf, to_timm
 from dirl.export.model_card import arm
 from dirl.export.run import export
 from dirl.export.tokens import tokens
-from dirl.owner import content
 
 DINOV2 = {"name": "vit_small_patch14_dinov2"}
 REGISTERS = {"name": "vit_small_patch14_reg4_dinov2"}

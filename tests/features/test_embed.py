@@ -13,14 +13,14 @@ import torch
 
 import dirl.features.embed
 import dirl.features.stream
-from dirl.card import note_change
-from dirl.encoders.checkpoint import load_encoder, preprocess
-from dirl.errors import ConfigError, EncoderError, StoreError
-from dirl.features.choice import choose_tiles
+from dirl.core.errors import ConfigError, EncoderError, StoreError
+from dirl.core.provenance import note_change
+from dirl.encoders.loading import load_encoder, preprocess
 from dirl.features.colour import colour_histogram, colour_statistics
 from dirl.features.embed import embed
-from dirl.features.h5 import Features, read_features
+from dirl.features.feature_files import Features, read_features
 from dirl.features.sources import SlideTiles
+from dirl.features.subsample import choose_tiles
 from dirl.store.dataset import TileStore
 
 
@@ -189,6 +189,6 @@ def test_damage_and_nonsense(
     def nothing(encoder: object, images: torch.Tensor) -> torch.Tensor:
         return torch.full((len(images), 24), torch.nan)
 
-    monkeypatch.setattr("dirl.encoders.checkpoint.embed", nothing)
+    monkeypatch.setattr("dirl.encoders.loading.embed", nothing)
     with pytest.raises(EncoderError, match="not finite"):
         embed(str(encoder_run), tile_store, tmp_path / "nan", device="cpu", quiet=True)

@@ -12,13 +12,13 @@ from PIL import Image
 
 from dirl import synthetic
 from dirl.config import TileConfig
-from dirl.encoders.checkpoint import load_encoder, preprocess
-from dirl.errors import ConfigError, DirlError, PartlyFailedError, SlideError, StoreError
-from dirl.evaluate.probe import probe
+from dirl.core.errors import ConfigError, DirlError, PartlyFailedError, SlideError, StoreError
+from dirl.encoders.loading import load_encoder, preprocess
+from dirl.evaluate.mil.bags import read_bags
+from dirl.evaluate.probe.run import probe
 from dirl.features.embed import embed
-from dirl.features.h5 import Features, read_features
+from dirl.features.feature_files import Features, read_features
 from dirl.features.sources import SlideFiles
-from dirl.mil.bags import read_bags
 from dirl.slides.slide import open_slide
 from dirl.slides.tiling import TileSpec, plan_tiles, read_tile
 from dirl.slides.tissue import find_tissue

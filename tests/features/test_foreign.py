@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from dirl.errors import StoreError
-from dirl.features.foreign import read_foreign
+from dirl.core.errors import StoreError
+from dirl.features.external import read_foreign
 
 
 def write(folder: Path, slide: str, **arrays: np.ndarray) -> None:

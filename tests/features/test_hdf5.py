@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dirl.errors import StoreError
-from dirl.features.foreign import read_foreign
+from dirl.core.errors import StoreError
+from dirl.evaluate.mil.bags import read_bags
+from dirl.features.external import read_foreign
 from dirl.features.hdf5 import numbers, opened, strings
-from dirl.mil.bags import read_bags
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from dirl.encoders.checkpoint import load_encoder, preprocess
+from dirl.core.errors import ConfigError, EncoderError, StoreError
 from dirl.encoders.device import choose_precision
-from dirl.errors import ConfigError, EncoderError, StoreError
+from dirl.encoders.loading import load_encoder, preprocess
 from dirl.features.embed import embed
 from dirl.features.pooling import pooled
 from dirl.store.dataset import TileStore

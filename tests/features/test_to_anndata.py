@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
 from dirl.features.embed import embed
-from dirl.features.h5 import Features, read_features
+from dirl.features.feature_files import Features, read_features
 from dirl.features.to_anndata import write_anndata
 
 

@@ -37,7 +37,7 @@ def encoder(tmp_path):
     """A tiny transformer whose weights are a file's, and so not known to be random."""
     from safetensors.torch import save_file
 
-    from dirl.encoders.checkpoint import load_encoder
+    from dirl.encoders.loading import load_encoder
 
     model = load_encoder(ENCODER.format("random")).model
     save_file({name: value + 0.01 for name, value in model.state_dict().items()}, tmp_path / "w.safetensors")
@@ -65,7 +65,7 @@ def write_labels(tmp_path, shapes):
 @pytest.fixture
 def quick(monkeypatch):
     """Few epochs, and few costs of the linear probe."""
-    monkeypatch.setattr("dirl.evaluate.linear.COSTS", np.array([0.01, 1.0]))
+    monkeypatch.setattr("dirl.evaluate.probe.linear.COSTS", np.array([0.01, 1.0]))
     return FinetuneConfig(
         folds=2, epochs=12, batch=8, learning_rates=(1e-2,), neighbours=(5,), bootstrap=50, groups="given"
     )

@@ -10,17 +10,17 @@ import typer
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from typer.testing import CliRunner
 
-import dirl.finetune.run
-import dirl.finetune.show
+import dirl.evaluate.finetune.run
+import dirl.evaluate.finetune.show
 from dirl.cli.finetune import finetune as command
-from dirl.compare.run import compare
 from dirl.config import FinetuneConfig, ProbeConfig, ViewsConfig
-from dirl.errors import ConfigError, StoreError, TrainingError
-from dirl.evaluate.probe import probe
+from dirl.core.errors import ConfigError, StoreError, TrainingError
+from dirl.evaluate.compare.run import compare
+from dirl.evaluate.finetune.run import finetune
+from dirl.evaluate.finetune.show import show
+from dirl.evaluate.finetune.train import augment
+from dirl.evaluate.probe.run import probe
 from dirl.features.embed import embed
-from dirl.finetune.run import finetune
-from dirl.finetune.show import show
-from dirl.finetune.train import augment
 from dirl.store.dataset import TileStore
 
 GROUPS = [f"g{i // 2 % 8}" for i in range(64)]
@@ -93,7 +93,7 @@ def test_folds_are_those_of_a_probe_and_both_stand_in_one_table(run, encoder, sh
 def test_interrupted_work_goes_on_and_ends_alike(run, encoder, write_labels, quick, monkeypatch, tmp_path):
     labels, short = write_labels(group=GROUPS), quick.model_copy(update={"epochs": 2})
     whole = run(encoder, labels, "whole", short)
-    calls, original = [], dirl.finetune.run.held_out
+    calls, original = [], dirl.evaluate.finetune.run.held_out
 
     def failing(material, fold, advance):
         calls.append(fold)
@@ -101,7 +101,7 @@ def test_interrupted_work_goes_on_and_ends_alike(run, encoder, write_labels, qui
             raise KeyboardInterrupt
         return original(material, fold, advance)
 
-    monkeypatch.setattr(dirl.finetune.run, "held_out", failing)
+    monkeypatch.setattr(dirl.evaluate.finetune.run, "held_out", failing)
     with pytest.raises(KeyboardInterrupt):
         run(encoder, labels, config=short)
     assert not (tmp_path / "out" / "summary.json").exists()
@@ -147,7 +147,9 @@ def test_augmentation_turns_and_flips_and_is_counted(monkeypatch):
     stained = augment(image.expand(60, -1, -1, -1), samples, seed=1)
     assert torch.equal(augment(image, samples[7:8], seed=1), stained[7:8])
     assert float(stained.min()) >= 0 and float(stained.max()) <= 1
-    monkeypatch.setattr("dirl.finetune.train.VIEWS", ViewsConfig(crop_area=(1, 1), crop_aspect=(1, 1)))
+    monkeypatch.setattr(
+        "dirl.evaluate.finetune.train.VIEWS", ViewsConfig(crop_area=(1, 1), crop_aspect=(1, 1))
+    )
     plain = augment(image.expand(60, -1, -1, -1), samples, seed=1)
     whole = image.float() / 255
     symmetries = [torch.rot90(each, k, (2, 3)) for each in (whole, whole.flip(3)) for k in range(4)]
@@ -192,8 +194,8 @@ def test_the_command_passes_its_options_on(monkeypatch):
     def fake(*arguments, **options):
         called.update(arguments=[str(each) for each in arguments[:4]], config=arguments[4], **options)
 
-    monkeypatch.setattr(dirl.finetune.run, "finetune", fake)
-    monkeypatch.setattr(dirl.finetune.show, "show", lambda result: None)
+    monkeypatch.setattr(dirl.evaluate.finetune.run, "finetune", fake)
+    monkeypatch.setattr(dirl.evaluate.finetune.show, "show", lambda result: None)
     app = typer.Typer()
     app.command()(command)
     arguments = "e --store s --labels l.csv --out o --tiles 9 --folds 3 --groups patient --epochs 4 --batch 2"

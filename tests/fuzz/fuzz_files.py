@@ -18,16 +18,16 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dirl import synthetic
-from dirl.card import claim, finish, new_card
-from dirl.cells.statistics import Statistics, write_statistics
+from dirl.cells.report.statistics import Statistics, write_statistics
 from dirl.config import TileConfig
+from dirl.core.files import write_json
+from dirl.core.provenance import claim, finish, new_card
+from dirl.core.sealed import write_sealed
 from dirl.encoders.huggingface import to_hf
-from dirl.features.h5 import FLOORS, write_rows
-from dirl.files import write_json
-from dirl.pretrain.saved import put_checkpoint
-from dirl.sealed import write_sealed
+from dirl.features.feature_files import FLOORS, write_rows
+from dirl.pretrain.last_checkpoint import put_checkpoint
 from dirl.store.build import tile
-from dirl.store.cells import cells_dir, merge_cells, write_cells
+from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 from dirl.store.index import write_table
 

@@ -16,28 +16,28 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import fuzz_files as files
 
-from dirl.cells.geojson import GeoJSON
-from dirl.cells.imagej_rois import ImageJRois
-from dirl.cells.labels import LabelMaps
-from dirl.cells.own_files import Grid
-from dirl.cells.statistics import slide_statistics
-from dirl.cells.tool_json import CellViTJSON, HoVerNetJSON
-from dirl.compare.entries import read_entries
+from dirl.cells.files.geojson import GeoJSON
+from dirl.cells.files.imagej_rois import ImageJRois
+from dirl.cells.files.label_maps import LabelMaps
+from dirl.cells.files.matching import Grid
+from dirl.cells.files.tool_json import CellViTJSON, HoVerNetJSON
+from dirl.cells.report.statistics import slide_statistics
 from dirl.config import MilConfig, load_recipe
-from dirl.encoders.checkpoint import load_encoder
+from dirl.core.errors import StoreError
+from dirl.core.sealed import read_sealed
+from dirl.encoders.loading import load_encoder
 from dirl.encoders.weights import read_weights, weights_digest
-from dirl.errors import StoreError
-from dirl.evaluate.labels import read_labels
-from dirl.features.foreign import read_foreign
-from dirl.features.h5 import read_features
+from dirl.evaluate.common.labels import read_labels
+from dirl.evaluate.compare.entries import read_entries
+from dirl.evaluate.mil.bags import read_bags
+from dirl.evaluate.mil.labels import read_slide_labels
+from dirl.features.external import read_foreign
+from dirl.features.feature_files import read_features
 from dirl.maps.scaling import read_weights as read_tile_weights
-from dirl.mil.bags import read_bags
-from dirl.mil.labels import read_slide_labels
+from dirl.pretrain.last_checkpoint import read_checkpoint
 from dirl.pretrain.logs import read_metrics
-from dirl.pretrain.saved import read_checkpoint
-from dirl.sealed import read_sealed
 from dirl.slides.slide import open_slide
-from dirl.slides.stated import read_slides_table
+from dirl.slides.slides_table import read_slides_table
 from dirl.slides.tissue import find_tissue
 from dirl.store.dataset import TileStore
 from dirl.study.matrix import expand, load_study

@@ -102,7 +102,7 @@ def attempt(kind, expected, number: int, seed: int) -> Outcome:
 
 def judge(kind, expected: bytes) -> tuple[str, str]:
     """Read, and class what came of it."""
-    from dirl.errors import DirlError, explained
+    from dirl.core.errors import DirlError, explained
 
     try:
         with warnings.catch_warnings(record=True) as told:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, scaled_dot_product_attention
 
-from dirl.encoders.checkpoint import LoadedEncoder
+from dirl.encoders.loading import LoadedEncoder
 
 PATCH_PX = 16
 SQUARE = (403, 297, 96)  # x, y and side in level-0 pixels, on no token's border

@@ -14,12 +14,12 @@ import tifffile
 from maps_cases import SQUARE, darkness_encoder, planted_rgb, write_tiff
 from scn_cases import write_scn
 
-from dirl.card import read_card
 from dirl.config import MapConfig
-from dirl.errors import ConfigError, EncoderError, SlideError, StoreError
+from dirl.core.errors import ConfigError, EncoderError, SlideError, StoreError
+from dirl.core.owner import content
+from dirl.core.provenance import read_card
 from dirl.maps.run import map_slide
 from dirl.maps.tiffs import _identifier
-from dirl.owner import content
 from dirl.slides.slide import open_slide, read
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dirl.errors import SlideError
+from dirl.core.errors import SlideError
 from dirl.maps.grid import MapGrid, make_grid, plan_map, starts, tissue_tokens
 from dirl.slides.slide import SlideInfo
 from dirl.slides.tissue import TissueMask

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.maps.scaling import UNITS, read_weights, weights_of, within_tile
 

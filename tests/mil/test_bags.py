@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-import dirl.mil.bags
-from dirl.card import claim, finish, new_card, note_change
-from dirl.errors import StoreError
-from dirl.features.h5 import FLOORS, write_rows
-from dirl.mil.bags import read_bags
+import dirl.evaluate.mil.bags
+from dirl.core.errors import StoreError
+from dirl.core.provenance import claim, finish, new_card, note_change
+from dirl.evaluate.mil.bags import read_bags
+from dirl.features.feature_files import FLOORS, write_rows
 
 
 def embedded(root, done=True):
@@ -61,7 +61,7 @@ def test_files_of_other_tools(write_bag, tmp_path, folder):
 def test_bags_beyond_the_memory_are_read_again(write_bag, monkeypatch):
     folder = write_bag("x", np.ones((4, 3)))
     write_bag("y", np.zeros((4, 3)))
-    monkeypatch.setattr(dirl.mil.bags, "HELD_BYTES", 48)
+    monkeypatch.setattr(dirl.evaluate.mil.bags, "HELD_BYTES", 48)
     bags = read_bags(folder, quiet=True)
     assert bags.values(0) is bags.values(0)
     assert bags.values(1) is not bags.values(1) and (bags.values(1) == 0).all()

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dirl.intervals import Units
-from dirl.mil.cox import concordance, cox_loss
+from dirl.core.intervals import Units
+from dirl.evaluate.mil.cox import concordance, cox_loss
 
 
 def cohort(seed, count=40, ties=False):

@@ -11,17 +11,17 @@ import typer
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from typer.testing import CliRunner
 
-import dirl.mil.run
-import dirl.mil.show
-from dirl.card import claim, finish, new_card
+import dirl.evaluate.mil.run
+import dirl.evaluate.mil.show
 from dirl.cli.mil import mil as command
 from dirl.config import MilConfig
-from dirl.errors import ConfigError, StoreError
-from dirl.features.h5 import write_rows
+from dirl.core.errors import ConfigError, StoreError
+from dirl.core.provenance import claim, finish, new_card
+from dirl.evaluate.mil.run import mil
+from dirl.evaluate.mil.show import show
+from dirl.features.feature_files import write_rows
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.maps.scaling import read_weights, weights_of
-from dirl.mil.run import mil
-from dirl.mil.show import show
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_interrupted_work_goes_on_and_the_same_comes_again(cohort, run, quick, m
     features, labels = cohort()
     short = quick.model_copy(update={"epochs": 2})
     whole = run(features, labels, "whole", short)
-    calls, original = [], dirl.mil.run.cross_validate
+    calls, original = [], dirl.evaluate.mil.run.cross_validate
 
     def failing(task, name, *rest):
         calls.append(name)
@@ -127,7 +127,7 @@ def test_interrupted_work_goes_on_and_the_same_comes_again(cohort, run, quick, m
             raise KeyboardInterrupt
         return original(task, name, *rest)
 
-    monkeypatch.setattr(dirl.mil.run, "cross_validate", failing)
+    monkeypatch.setattr(dirl.evaluate.mil.run, "cross_validate", failing)
     with pytest.raises(KeyboardInterrupt):
         run(features, labels, config=short)
     assert not (tmp_path / "out" / "summary.json").exists()
@@ -175,8 +175,8 @@ def test_the_command_passes_its_options_on(monkeypatch, tmp_path):
     def fake(features, labels, out, config, **options):
         called.update(features=features, labels=labels, out=out, config=config, **options)
 
-    monkeypatch.setattr(dirl.mil.run, "mil", fake)
-    monkeypatch.setattr(dirl.mil.show, "show", lambda result: None)
+    monkeypatch.setattr(dirl.evaluate.mil.run, "mil", fake)
+    monkeypatch.setattr(dirl.evaluate.mil.show, "show", lambda result: None)
     app = typer.Typer()
     app.command()(command)
     arguments = "f --labels l.csv --out o --groups patient --survival --model abmil --model mean --folds 4"

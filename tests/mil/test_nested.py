@@ -5,14 +5,14 @@ import pytest
 import torch
 from sklearn.preprocessing import StandardScaler
 
-import dirl.mil.nested
+import dirl.evaluate.mil.nested
 from dirl.config import MilConfig
-from dirl.errors import ConfigError
-from dirl.evaluate.splits import Sources
-from dirl.mil.bags import read_bags
-from dirl.mil.labels import SlideLabels, read_slide_labels
-from dirl.mil.nested import choose, cross_validate, make_folds
-from dirl.mil.train import Task, learn
+from dirl.core.errors import ConfigError
+from dirl.evaluate.common.splits import Sources
+from dirl.evaluate.mil.bags import read_bags
+from dirl.evaluate.mil.labels import SlideLabels, read_slide_labels
+from dirl.evaluate.mil.nested import choose, cross_validate, make_folds
+from dirl.evaluate.mil.train import Task, learn
 
 
 @pytest.fixture
@@ -103,8 +103,10 @@ def test_labels_of_the_outer_fold_change_nothing_of_its_scores(task, quick):
 
 def test_the_lowest_loss_on_the_inner_folds_is_taken(task, quick, monkeypatch):
     given = {0.1: [3.0, 1, 2], 0.2: [4.0, 2, 0.5], 0.3: [9.0, 9, 9]}
-    monkeypatch.setattr(dirl.mil.nested, "losses", lambda task, learners, slides, epochs: np.array(learners))
-    monkeypatch.setattr(dirl.mil.nested, "learn", lambda *_, rate, **__: given[rate])
+    monkeypatch.setattr(
+        dirl.evaluate.mil.nested, "losses", lambda task, learners, slides, epochs: np.array(learners)
+    )
+    monkeypatch.setattr(dirl.evaluate.mil.nested, "learn", lambda *_, rate, **__: given[rate])
     config = quick.model_copy(update={"learning_rates": (0.1, 0.2, 0.3), "epochs": 3})
     assert choose(task, "abmil", folds_of(task, quick).inner[0], config) == (0.2, 3)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from dirl.config import MilConfig
-from dirl.errors import ConfigError
-from dirl.mil.bags import read_bags
-from dirl.mil.labels import read_slide_labels
+from dirl.core.errors import ConfigError
+from dirl.evaluate.mil.bags import read_bags
+from dirl.evaluate.mil.labels import read_slide_labels
 
 CLASSES, SURVIVAL = MilConfig(), MilConfig(survival=True)
 

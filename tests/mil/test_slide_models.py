@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
-from dirl.mil.clam import smooth_svm
-from dirl.mil.models import MODELS
-from dirl.mil.transmil import HEADS, NystromAttention, Places, pseudo_inverse
+from dirl.evaluate.mil.clam import smooth_svm
+from dirl.evaluate.mil.models import MODELS
+from dirl.evaluate.mil.transmil import HEADS, NystromAttention, Places, pseudo_inverse
 
 WIDTH, INPUTS = 8, 5
 
@@ -153,7 +153,7 @@ def test_nystrom_attention(monkeypatch):
     layer = NystromAttention(WIDTH, landmarks=4).double()
     x = np.random.default_rng(3).normal(size=(24, WIDTH))
     monkeypatch.setattr(
-        "dirl.mil.transmil.pseudo_inverse", lambda matrices: pseudo_inverse(matrices, steps=40)
+        "dirl.evaluate.mil.transmil.pseudo_inverse", lambda matrices: pseudo_inverse(matrices, steps=40)
     )
     assert np.allclose(layer(torch.from_numpy(x)).detach(), nystrom(weights(layer), x, 4), atol=1e-6)
 

@@ -6,10 +6,10 @@ import torch
 import torch.distributed as dist
 
 from dirl.config import ObjectiveConfig
-from dirl.encoders.encoder import EncoderOutput
-from dirl.objectives.load import load_objective
-from dirl.objectives.objective import Teacher
-from dirl.objectives.regions import RegionTokens
+from dirl.encoders.base import EncoderOutput
+from dirl.objectives.base import Teacher
+from dirl.objectives.registry import load_objective
+from dirl.prior.tokens import RegionTokens
 
 WIDTH, BATCH, REGIONS = 12, 6, 2
 SMALL = {

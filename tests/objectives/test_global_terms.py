@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from objective_cases import BATCH, SMALL, build, teacher_of, views
 
-from dirl.encoders.encoder import EncoderOutput
+from dirl.encoders.base import EncoderOutput
 
 OBJECTIVES = sorted(SMALL)
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from dirl.encoders.encoder import EncoderOutput
-from dirl.objectives.regions import Disentangle, as_one_region, extract, pool
+from dirl.encoders.base import EncoderOutput
+from dirl.prior.tokens import Disentangle, as_one_region, extract, pool
 
 
 def test_pool_is_the_weighted_mean():

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dirl.errors import StoreError
+from dirl.core.errors import StoreError
 from dirl.pretrain.data import CountedOrder, TileBatches, held_out
-from dirl.pretrain.prior import make_prior
+from dirl.prior.source import make_prior
 from dirl.store.dataset import TileStore
 
 

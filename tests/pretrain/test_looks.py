@@ -5,7 +5,7 @@ import torch
 
 from dirl.config import EncoderConfig
 from dirl.encoders.vit import ViT
-from dirl.pretrain.looks import NeighbourLook, choose_looks
+from dirl.pretrain.snapshots import NeighbourLook, choose_looks
 from dirl.store.dataset import TileStore
 
 

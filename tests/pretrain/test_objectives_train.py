@@ -4,10 +4,10 @@ import pytest
 import torch
 from test_run import CONTROLS, OBJECTIVES, same, weights, with_
 
-from dirl.errors import ConfigError, EncoderError, TrainingError
+from dirl.core.errors import ConfigError, EncoderError, TrainingError
+from dirl.pretrain.callbacks import Checkpoint
 from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.module import PretrainModule
-from dirl.pretrain.monitors import Checkpoint
 from dirl.pretrain.run import pretrain
 
 

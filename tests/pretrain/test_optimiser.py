@@ -11,8 +11,8 @@ from timm.optim import param_groups_weight_decay
 from torch import nn
 
 from dirl.config import EncoderConfig, OptimiserConfig
+from dirl.core.errors import ConfigError
 from dirl.encoders.vit import ViT
-from dirl.errors import ConfigError
 from dirl.pretrain.optimiser import (
     freeze,
     lr_factor,

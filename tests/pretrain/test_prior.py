@@ -8,12 +8,12 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from dirl.card import claim, finish, new_card
-from dirl.cells.regions import region_ids, ring_ids
 from dirl.config import PretrainRecipe, make
-from dirl.errors import ConfigError, StoreError
-from dirl.pretrain.prior import make_prior, shuffled_partners
-from dirl.store.cells import cells_dir, merge_cells, write_cells
+from dirl.core.errors import ConfigError, StoreError
+from dirl.core.provenance import claim, finish, new_card
+from dirl.prior.regions import region_ids, ring_ids
+from dirl.prior.source import make_prior, shuffled_partners
+from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 
 CLASSES = ("immune", "tumour", None)

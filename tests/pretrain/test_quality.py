@@ -8,13 +8,13 @@ import pytest
 import torch
 from test_run import with_
 
-from dirl.card import claim, finish, new_card
 from dirl.config import PretrainRecipe, ViewsConfig, make
+from dirl.core.provenance import claim, finish, new_card
 from dirl.pretrain.logs import read_metrics
-from dirl.pretrain.prior import make_prior
-from dirl.pretrain.quality import Known, know, prior_metrics
 from dirl.pretrain.run import pretrain
-from dirl.store.cells import cells_dir, merge_cells, write_cells
+from dirl.prior.metrics import Known, know, prior_metrics
+from dirl.prior.source import make_prior
+from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 from dirl.views.batch import make_views
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
 from dirl.pretrain.run import pretrain
 from dirl.pretrain.trackers import check_tracker, make_tracker
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dirl.report.charts import depth_figure
-from dirl.report.figures import OUTLINE, AttentionMap, Example, comparison_figure, heads_figure, outlined
+from dirl.audit.charts import depth_figure
+from dirl.audit.figures import OUTLINE, AttentionMap, Example, comparison_figure, heads_figure, outlined
 from dirl.report.style import encode
 
 

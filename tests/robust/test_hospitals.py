@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from dirl.config import RobustConfig
-from dirl.errors import ConfigError
-from dirl.evaluate.drawn import DrawnTiles
-from dirl.evaluate.labels import Labels
-from dirl.robust.centres import across_centres, balanced, robustness_index
+from dirl.core.errors import ConfigError
+from dirl.evaluate.common.labelled_tiles import DrawnTiles
+from dirl.evaluate.common.labels import Labels
+from dirl.evaluate.robust.centres import across_centres, balanced, robustness_index
 
 CONFIG = RobustConfig(bootstrap=50, neighbours=(5,), folds=3)
 
@@ -15,7 +15,7 @@ CONFIG = RobustConfig(bootstrap=50, neighbours=(5,), folds=3)
 @pytest.fixture(autouse=True)
 def few_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole path over C is tested with the linear probe itself."""
-    monkeypatch.setattr("dirl.evaluate.linear.COSTS", np.array([0.01, 1.0]))
+    monkeypatch.setattr("dirl.evaluate.probe.linear.COSTS", np.array([0.01, 1.0]))
 
 
 def tiles(count_each: int = 12) -> DrawnTiles:

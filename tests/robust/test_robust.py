@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from dirl.config import RobustConfig, make
-from dirl.encoders import checkpoint
-from dirl.errors import ConfigError, StoreError
-from dirl.robust import run as whole
-from dirl.robust.conditions import Condition
-from dirl.robust.run import robust
-from dirl.robust.score import spread
-from dirl.robust.show import show
+from dirl.core.errors import ConfigError, StoreError
+from dirl.encoders import loading
+from dirl.evaluate.robust import run as whole
+from dirl.evaluate.robust.conditions import Condition
+from dirl.evaluate.robust.run import robust
+from dirl.evaluate.robust.score import spread
+from dirl.evaluate.robust.show import show
 from dirl.store.dataset import TileStore
 
 ENCODER = "timm:vit_tiny_patch16_224,weights=random,embed_dim=24,depth=1,num_heads=2,img_size=64"
@@ -27,9 +27,9 @@ FEW = (*FEW, Condition("rotation", 0), Condition("rotation", 90))
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few angles and costs: each is tested by itself."""
-    monkeypatch.setattr("dirl.evaluate.linear.COSTS", np.array([1.0]))
+    monkeypatch.setattr("dirl.evaluate.probe.linear.COSTS", np.array([1.0]))
     for module in ("conditions", "figures"):
-        monkeypatch.setattr(f"dirl.robust.{module}.ANGLES", (0, 90))
+        monkeypatch.setattr(f"dirl.evaluate.robust.{module}.ANGLES", (0, 90))
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_without_floors_the_encoder_measures_the_same(small_store, labels, tmp_p
 
 
 def test_interrupted_work_goes_on(small_store, labels, tmp_path, monkeypatch) -> None:
-    forward, calls = checkpoint.embed, []
+    forward, calls = loading.embed, []
 
     def counted(*args):
         calls.append(1)
@@ -112,17 +112,17 @@ def test_interrupted_work_goes_on(small_store, labels, tmp_path, monkeypatch) ->
             raise KeyboardInterrupt
         return counted(*args)
 
-    monkeypatch.setattr("dirl.robust.damaged.forward", counted)
+    monkeypatch.setattr("dirl.evaluate.robust.damaged.forward", counted)
     expected = robust(ENCODER, small_store, labels, tmp_path / "a", CONFIG, device="cpu", quiet=True)
     whole_work, again = len(calls), tmp_path / "b"
     calls.clear()
-    monkeypatch.setattr("dirl.robust.damaged.forward", failing)
+    monkeypatch.setattr("dirl.evaluate.robust.damaged.forward", failing)
     with pytest.raises(KeyboardInterrupt):
         robust(ENCODER, small_store, labels, again, CONFIG, device="cpu", quiet=True)
     kept = len([*(again / "unfinished").iterdir()])
     assert 0 < kept < len(FEW)
     calls.clear()
-    monkeypatch.setattr("dirl.robust.damaged.forward", counted)
+    monkeypatch.setattr("dirl.evaluate.robust.damaged.forward", counted)
     found = robust(ENCODER, small_store, labels, again, CONFIG, device="cpu", quiet=True)
     assert found.summary == expected.summary
     assert len(calls) == whole_work - kept * whole_work // len(FEW)

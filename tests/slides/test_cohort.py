@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dirl.card import claim, new_card
-from dirl.errors import SlideError
-from dirl.slides.cohort import SlideInput, TilesInput, find_inputs
+from dirl.core.errors import SlideError
+from dirl.core.provenance import claim, new_card
+from dirl.slides.discovery import SlideInput, TilesInput, find_inputs
 from dirl.slides.slide import open_slide
 
 

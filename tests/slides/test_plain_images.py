@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dirl.config import TileConfig
-from dirl.errors import DirlError, PartlyFailedError, SlideError
+from dirl.core.errors import DirlError, PartlyFailedError, SlideError
 from dirl.slides.openslide import OpenSlideSlide
 from dirl.slides.pixels import open_picture
 from dirl.slides.slide import open_slide

@@ -2,9 +2,9 @@
 
 import pytest
 
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
 from dirl.slides.slide import tcga_origin
-from dirl.slides.stated import Stated, read_slides_table
+from dirl.slides.slides_table import Stated, read_slides_table
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from PIL import Image
 from test_glass import ArraySlide, overlap
 
 from dirl.config import TileConfig
-from dirl.errors import ConfigError, PartlyFailedError, SlideError
-from dirl.slides.cohort import find_inputs
+from dirl.core.errors import ConfigError, PartlyFailedError, SlideError
+from dirl.slides.discovery import find_inputs
 from dirl.slides.slide import open_slide
-from dirl.slides.stated import read_slides_table
+from dirl.slides.slides_table import read_slides_table
 from dirl.slides.tiff import ome_resolution
 from dirl.slides.tissue import find_tissue
 from dirl.store.build import tile

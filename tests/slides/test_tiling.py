@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dirl.errors import SlideError
+from dirl.core.errors import SlideError
 from dirl.slides.slide import SlideInfo
 from dirl.slides.tiling import Tile, TileSpec, around_the_middle, plan_tiles
 from dirl.slides.tissue import TissueMask

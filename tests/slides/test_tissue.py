@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from dirl.errors import SlideError
+from dirl.core.errors import SlideError
 from dirl.slides.slide import SlideInfo, open_slide
 from dirl.slides.tissue import find_tissue, glass_colour, low_power, tissue_pixels
 from dirl.synthetic import draw

@@ -6,10 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dirl.card import note_change
 from dirl.config import TileConfig
-from dirl.errors import ConfigError, SlideError, StoreError
-from dirl.files import read_json, write_json
+from dirl.core.errors import ConfigError, SlideError, StoreError
+from dirl.core.files import read_json, write_json
+from dirl.core.provenance import note_change
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write
@@ -85,7 +85,7 @@ def test_a_statement_that_was_interrupted_is_made_good(store, slides, table, mon
     path = table("plain,p7,Leeds,")
     for name in ("write_table", "write_json"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"dirl.store.tiles.{name}", interrupt)
+            patch.setattr(f"dirl.store.tiles_writer.{name}", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 tile([slides], store.path, CONFIG, slides_table=path, quiet=True)
     again = tile([slides], store.path, CONFIG, slides_table=path, quiet=True)

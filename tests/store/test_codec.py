@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dirl.errors import StoreError
+from dirl.core.errors import StoreError
 from dirl.store import shards
-from dirl.store.labels import (
+from dirl.store.label_codec import (
     decode_labels,
     decode_numbers,
     decode_regions,

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dirl.card import read_card
 from dirl.config import TileConfig, make
-from dirl.errors import ConfigError, StoreError
+from dirl.core.errors import ConfigError, StoreError
+from dirl.core.provenance import read_card
 from dirl.features.embed import embed
-from dirl.pretrain.monitors import Checkpoint
+from dirl.pretrain.callbacks import Checkpoint
 from dirl.pretrain.run import pretrain
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dirl.card import new_card
 from dirl.config import TileConfig
-from dirl.errors import ConfigError, NoRoomError, PartlyFailedError, SlideError, StoreError
-from dirl.files import read_json, write_json
-from dirl.owner import content
+from dirl.core.errors import ConfigError, NoRoomError, PartlyFailedError, SlideError, StoreError
+from dirl.core.files import read_json, write_json
+from dirl.core.owner import content
+from dirl.core.provenance import new_card
 from dirl.slides.slide import open_slide, read
-from dirl.store import tiles as writing
+from dirl.store import tiles_writer as writing
 from dirl.store.build import tile
-from dirl.store.cells import cells_dir, cells_finished, merge_cells, write_cells
+from dirl.store.cells_writer import cells_dir, cells_finished, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 from dirl.store.index import TILES_SCHEMA, merge, read_table
 from dirl.synthetic import write

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from dirl.config import TileConfig
-from dirl.errors import InUseError
-from dirl.owner import content, item_locked
+from dirl.core.errors import InUseError
+from dirl.core.owner import content, item_locked
 from dirl.store.build import tile
 from dirl.synthetic import write
 

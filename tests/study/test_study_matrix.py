@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from dirl.config import load_recipe
-from dirl.errors import ConfigError
-from dirl.objectives.load import load_objective
+from dirl.core.errors import ConfigError
+from dirl.objectives.registry import load_objective
 from dirl.pretrain.checks import check
 from dirl.study.matrix import StudyConfig, expand, load_study
 

@@ -8,15 +8,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from dirl.audit.run import AuditResult
-from dirl.card import claim, finish, new_card
 from dirl.cli.main import app
 from dirl.config import AuditConfig, RobustConfig, TileConfig
-from dirl.errors import ConfigError, Interrupted, PartlyFailedError, StoreError, TrainingError
-from dirl.owner import OURS
+from dirl.core.errors import ConfigError, Interrupted, PartlyFailedError, StoreError, TrainingError
+from dirl.core.owner import OURS
+from dirl.core.provenance import claim, finish, new_card
 from dirl.pretrain.run import Run
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
-from dirl.study import one
+from dirl.study import run_arm
 from dirl.study.matrix import StudyConfig, StudyProbe
 from dirl.study.run import load_result, study
 from dirl.synthetic import draw
@@ -80,8 +80,8 @@ def stages(monkeypatch):
             return AuditResult(out, audited())
 
     fake = Stages()
-    monkeypatch.setattr(one, "pretrain", fake.pretrain)
-    monkeypatch.setattr(one, "audit", fake.audit)
+    monkeypatch.setattr(run_arm, "pretrain", fake.pretrain)
+    monkeypatch.setattr(run_arm, "audit", fake.audit)
     return fake
 
 
@@ -128,7 +128,7 @@ def test_arms_go_on_from_the_start_of_their_seed(
         begun["/".join(path.parts[-3:])] = recipe.encoder.init
         return pretrain(recipe, store, path, **options)
 
-    monkeypatch.setattr(one, "pretrain", noted)
+    monkeypatch.setattr(run_arm, "pretrain", noted)
     starts = [f"simclr/start/seed-{seed}" for seed in (0, 1)]
     stages.broken = {starts[1]: TrainingError("the loss is nan", where="run")}
     with_start = tiny.model_copy(update={"start": {"dense.weight": 0}, "contrasts": (("pool", "start"),)})
@@ -222,7 +222,7 @@ def test_labels_are_checked_before_the_first_run(tiny, small_store: Path, tmp_pa
 def test_other_labels_in_the_same_file_are_another_study(
     tiny, small_store: Path, tmp_path: Path, stages, monkeypatch
 ) -> None:
-    monkeypatch.setattr(one, "_probe", lambda *_: None)
+    monkeypatch.setattr(run_arm, "_probe", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     for spelled in (tmp_path / "labels.csv", Path("labels.csv")):
         mine = labelled(tiny, small_store, spelled, "ab")
@@ -237,7 +237,7 @@ def test_folders_are_named_alike_however_the_study_is_spelled(
     tiny, small_store: Path, tmp_path: Path, stages, monkeypatch
 ) -> None:
     seen: list[Path] = []
-    monkeypatch.setattr(one, "carry_out", lambda job: seen.append(job.out) or failing())
+    monkeypatch.setattr(run_arm, "carry_out", lambda job: seen.append(job.out) or failing())
 
     def failing() -> None:
         raise RuntimeError("no")
@@ -259,7 +259,7 @@ def test_a_run_without_an_entropy_is_told_as_such(
         part["last_block"] = {
             view: {name: {"value": None} for name in names} for view, names in part["last_block"].items()
         }
-    monkeypatch.setattr(one, "audit", lambda encoders, store, out, *_, **__: AuditResult(out, nothing))
+    monkeypatch.setattr(run_arm, "audit", lambda encoders, store, out, *_, **__: AuditResult(out, nothing))
     study(tiny, small_store, tmp_path / "study", device="cpu")
     assert f"4/4 {NAMES[3]}: entropy –" in capsys.readouterr().err
 

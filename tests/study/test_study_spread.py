@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from threadpoolctl import threadpool_info
 
-from dirl.errors import DirlError, PartlyFailedError, TrainingError
-from dirl.study.spread import Slot, slots, spread
+from dirl.core.errors import DirlError, PartlyFailedError, TrainingError
+from dirl.study.scheduler import Slot, slots, spread
 
 
 def threads_or_death(item: int) -> tuple[str | None, int]:

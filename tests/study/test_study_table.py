@@ -7,9 +7,9 @@ import statistics
 import pytest
 from scipy.stats import ttest_rel
 
+from dirl.study.contrasts import holm
 from dirl.study.figures import curves_figure, draw
 from dirl.study.matrix import StudyConfig
-from dirl.study.stats import holm
 from dirl.study.summary import TITLES, summarise
 from dirl.study.table import to_csv, to_markdown
 from dirl.study.verdict import judge

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from test_tables import Tiles, bags
 
 from dirl.config import MilConfig
-from dirl.errors import ConfigError
-from dirl.evaluate.labels import read_labels
-from dirl.mil.labels import read_slide_labels
-from dirl.slides.stated import Stated, read_slides_table
+from dirl.core.errors import ConfigError
+from dirl.evaluate.common.labels import read_labels
+from dirl.evaluate.mil.labels import read_slide_labels
+from dirl.slides.slides_table import Stated, read_slides_table
 from dirl.tables.read import number, read_table
 
 SLIDES = ["a", "b", "c", "d"]

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dirl.config import MilConfig
-from dirl.errors import ConfigError
-from dirl.evaluate.labels import Labels, read_labels
-from dirl.mil.bags import Bags
-from dirl.mil.labels import read_slide_labels
-from dirl.slides.stated import Stated, read_slides_table
+from dirl.core.errors import ConfigError
+from dirl.evaluate.common.labels import Labels, read_labels
+from dirl.evaluate.mil.bags import Bags
+from dirl.evaluate.mil.labels import read_slide_labels
+from dirl.slides.slides_table import Stated, read_slides_table
 from dirl.tables.match import forms, match_slides
 from dirl.tables.read import CENTRE, MISSING, PATIENT, SLIDE, alike, read_table
 

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 from viewer_cases import map_values, measured, serving, write_map
 
-from dirl.card import claim, finish, new_card
-from dirl.features.h5 import ROWS_DIR, write_rows
-from dirl.files import write_json
+from dirl.core.files import write_json
+from dirl.core.provenance import claim, finish, new_card
+from dirl.features.feature_files import ROWS_DIR, write_rows
 from dirl.store.dataset import TileStore
 
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from viewer_cases import TOKEN_PX, map_values, measured, write_map
 
-from dirl.card import claim, finish, new_card, note_change
 from dirl.config import TileConfig
-from dirl.errors import ConfigError, SlideError, StoreError
-from dirl.features.h5 import write_rows
+from dirl.core.errors import ConfigError, SlideError, StoreError
+from dirl.core.provenance import claim, finish, new_card, note_change
+from dirl.features.feature_files import write_rows
 from dirl.store.build import tile
-from dirl.store.cells import cells_dir, merge_cells, write_cells
+from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 from dirl.viewer.entries import entries_of_store
 from dirl.viewer.maps import SlideMap

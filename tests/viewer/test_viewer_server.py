@@ -16,8 +16,8 @@ from PIL import Image
 from viewer_cases import ask, ask_json, let_in, map_values, serving, write_map
 
 import dirl.viewer
-from dirl.card import note_change
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
+from dirl.core.provenance import note_change
 from dirl.store.dataset import TileStore
 from dirl.viewer.run import how_to_reach, open_viewer, view
 from dirl.viewer.server import is_allowed_host, read_assets

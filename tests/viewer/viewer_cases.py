@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import numpy as np
 import tifffile
 
-from dirl.card import claim, finish, new_card
-from dirl.files import write_json
+from dirl.core.files import write_json
+from dirl.core.provenance import claim, finish, new_card
 from dirl.viewer.run import open_viewer
 
 TOKEN_PX = 8.0  # of the maps, in level-0 pixels

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl.config import ViewsConfig
+from dirl.prior.coverage import coverage
+from dirl.prior.instances import choose, shown
 from dirl.views import geometry
 from dirl.views.batch import make_views
-from dirl.views.coverage import coverage
-from dirl.views.instances import choose, shown
 
 CONFIG = ViewsConfig(size_px=48, local_count=2, local_size_px=24, rotation="any", crop_area=(0.2, 0.9))
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
 from dirl.views.masking import block_masks
 
 

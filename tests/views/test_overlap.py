@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl.config import ViewsConfig
+from dirl.prior.overlap import share_in_others
 from dirl.views.batch import make_views
-from dirl.views.overlap import share_in_others
 
 
 def brute_force(affine, others, size_px, other_px, patch_px):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl.config import ViewsConfig
-from dirl.randomness import uniforms
+from dirl.core.randomness import uniforms
 from dirl.views import geometry
 from dirl.views.batch import make_views
 

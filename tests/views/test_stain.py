@@ -6,7 +6,7 @@ import torch
 from skimage.color import rgb_from_hed
 
 from dirl.config import ViewsConfig
-from dirl.randomness import uniforms
+from dirl.core.randomness import uniforms
 from dirl.views import stain
 from dirl.views.batch import make_views
 

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl.config import ViewsConfig
-from dirl.randomness import uniforms
+from dirl.core.randomness import uniforms
+from dirl.prior.coverage import coverage, prior_contrast
 from dirl.views import geometry
 from dirl.views.batch import make_views
 from dirl.views.colour import augment, gaussian_blur
-from dirl.views.coverage import coverage, prior_contrast
 
 PLAIN = {"p_colour": 0.0, "p_grayscale": 0.0, "p_blur": 0.0}
 seeds = st.integers(0, 2**31)

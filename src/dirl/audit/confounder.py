@@ -19,15 +19,15 @@ from torch import Tensor
 
 from dirl.audit import measures as m
 from dirl.audit.tiles import AuditTiles
+from dirl.core.errors import ConfigError
+from dirl.core.intervals import Units, choose_units, interval, means, ratios
+from dirl.core.randomness import permute, uniforms
 from dirl.encoders.attention import attention_rows
-from dirl.encoders.checkpoint import LoadedEncoder, embed, fit, preprocess
-from dirl.errors import ConfigError
-from dirl.evaluate.linear import linear_scores
-from dirl.evaluate.scores import score
-from dirl.evaluate.splits import validation_part
-from dirl.intervals import Units, choose_units, interval, means, ratios
-from dirl.randomness import permute, uniforms
-from dirl.views.coverage import coverage
+from dirl.encoders.loading import LoadedEncoder, embed, fit, preprocess
+from dirl.evaluate.common.scores import score
+from dirl.evaluate.common.splits import validation_part
+from dirl.evaluate.probe.linear import linear_scores
+from dirl.prior.coverage import coverage
 
 Floats = NDArray[np.floating]
 

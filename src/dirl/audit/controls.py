@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from dirl.encoders.attention import AttentionRows
-from dirl.encoders.checkpoint import LoadedEncoder
+from dirl.encoders.loading import LoadedEncoder
 
 
 def uniform_rows(tiles: int, grid: tuple[int, int]) -> AttentionRows:

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.card import read_card
-from dirl.checked import checked
 from dirl.config import PretrainRecipe, ViewsConfig, make
-from dirl.encoders.checkpoint import LoadedEncoder, embed
-from dirl.intervals import Units, interval, means
+from dirl.core.checked import checked
+from dirl.core.intervals import Units, interval, means
+from dirl.core.provenance import read_card
+from dirl.encoders.loading import LoadedEncoder, embed
 from dirl.pretrain.data import held_out
 from dirl.pretrain.logs import read_metrics
 from dirl.store.dataset import TileStore

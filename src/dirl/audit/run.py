@@ -20,18 +20,18 @@ from dirl.audit.table import SCHEMA, measure, to_arrow
 from dirl.audit.tiles import AuditTiles, TileBatch, batch_weights, draw_tiles, token_coverage
 from dirl.audit.titles import PRIMARY
 from dirl.audit.verdict import judge
-from dirl.card import claim, finish, new_card
-from dirl.checked import read_summary
 from dirl.config import AuditConfig
+from dirl.core.checked import read_summary
+from dirl.core.errors import ConfigError
+from dirl.core.files import replacing, write_json, write_text
+from dirl.core.intervals import choose_units
+from dirl.core.owner import owning
+from dirl.core.progress import bar
+from dirl.core.provenance import claim, finish, new_card
 from dirl.encoders.attention import AttentionRows, attention_rows
-from dirl.encoders.calls import CLS, MEAN_PATCH, POOLING, anatomy
-from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
+from dirl.encoders.attention_capture import CLS, MEAN_PATCH, POOLING, anatomy
 from dirl.encoders.device import choose_device
-from dirl.errors import ConfigError
-from dirl.files import replacing, write_json, write_text
-from dirl.intervals import choose_units
-from dirl.owner import owning
-from dirl.progress import bar
+from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.report.html import render
 from dirl.store.dataset import TileStore
 

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl.audit.run import AuditResult
-from dirl.progress import printer
+from dirl.core.progress import printer
 from dirl.report.html import number, signed
 
 COLUMNS = ("entropy", "effective_share", "gini", "components50")

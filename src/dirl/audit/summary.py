@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dirl.audit.table import ATTENTION, COLUMNS, MEASURES
 from dirl.audit.tiles import REGIONS
 from dirl.audit.titles import PRIMARY
-from dirl.intervals import Units, interval, means, ratios
+from dirl.core.intervals import Units, interval, means, ratios
 
 Floats = NDArray[np.floating]
 

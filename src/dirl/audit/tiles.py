@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.encoders.checkpoint import LoadedEncoder, fit
+from dirl.encoders.loading import LoadedEncoder, fit
+from dirl.prior.coverage import coverage
 from dirl.store.dataset import CellStore, TileStore
-from dirl.views.coverage import coverage
 
 REGIONS = ("nuclei", "rest", "glass")
 BATCH = 16

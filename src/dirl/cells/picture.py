@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from dirl.cells.nuclei import Image
-from dirl.files import replacing
+from dirl.cells.base import Image
+from dirl.core.files import replacing
 
 ENLARGE = 2
 SIDE_PX = 640

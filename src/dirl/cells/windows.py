@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dirl.cells.nuclei import Finder, Image, NucleiMask
+from dirl.cells.base import Finder, Image, NucleiMask
 from dirl.slides.slide import Slide, read
 
 # Windows are handed to the segmenter so many at a time.

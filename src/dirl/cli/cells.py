@@ -41,7 +41,7 @@ def cells(
     """
     from rich.console import Console
 
-    from dirl.cells.segment import cells as segment
+    from dirl.cells.run import cells as segment
     from dirl.config import CellsConfig, make
 
     config = make(CellsConfig, {"segmenter": segmenter, "name": name}, where="dirl cells")

@@ -26,8 +26,8 @@ def cells_report(
     """
     from rich.table import Table
 
-    from dirl.cells.report import cells_report as report
-    from dirl.progress import printer
+    from dirl.cells.report.run import cells_report as report
+    from dirl.core.progress import printer
 
     made = report(
         store, out, segmenters=cells or (), tiles=tiles, seed=seed, overwrite=overwrite, quiet=quiet

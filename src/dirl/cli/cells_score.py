@@ -39,7 +39,7 @@ def cells_score(
     Matches are one to one at IoU > 0.5. Images are matched by name: files that are called like tiles or like
     slides of the store. Where both sides have classes, PQ of each and mPQ are added.
     """
-    from dirl.cells.compare import cells_score as compare
-    from dirl.cells.show import show
+    from dirl.cells.scoring.run import cells_score as compare
+    from dirl.cells.scoring.show import show
 
     show(compare(predicted, truth, mpp, out=out, overwrite=overwrite, quiet=quiet), out)

@@ -18,7 +18,7 @@ def compare(
     overwrite: Annotated[bool, typer.Option(help="Replace another comparison.")] = False,
 ) -> None:
     """Put results of one split into one table, with paired differences: CSV, LaTeX, HTML, figures."""
-    from dirl.compare.run import compare as run
-    from dirl.compare.show import show
+    from dirl.evaluate.compare.run import compare as run
+    from dirl.evaluate.compare.show import show
 
     show(run(results, out, seed=seed, overwrite=overwrite))

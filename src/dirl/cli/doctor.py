@@ -7,8 +7,8 @@ def doctor() -> None:
     """Say what is installed, what devices there are, what is missing and how to get it."""
     from rich.table import Table
 
+    from dirl.core.progress import printer
     from dirl.doctor import examine
-    from dirl.progress import printer
 
     table = Table(show_header=False, box=None, pad_edge=False)
     findings = examine()

@@ -107,7 +107,7 @@ def embed(
     from rich.markup import escape
 
     from dirl.config import TileConfig, make
-    from dirl.errors import ConfigError
+    from dirl.core.errors import ConfigError
     from dirl.features.embed import embed as run
     from dirl.features.sources import SlideFiles
     from dirl.features.to_anndata import require_anndata, write_anndata

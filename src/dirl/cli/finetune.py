@@ -36,8 +36,8 @@ def finetune(
 ) -> None:
     """Train an encoder end to end on the folds of a probe, beside its untrained twin and itself frozen."""
     from dirl.config import FinetuneConfig
-    from dirl.finetune.run import finetune as run
-    from dirl.finetune.show import show
+    from dirl.evaluate.finetune.run import finetune as run
+    from dirl.evaluate.finetune.show import show
 
     config = FinetuneConfig(tiles=tiles, folds=folds, groups=groups, epochs=epochs, batch=batch, seed=seed)
     show(

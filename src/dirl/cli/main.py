@@ -31,8 +31,8 @@ from dirl.cli.robust import robust
 from dirl.cli.study import study
 from dirl.cli.tile import tile
 from dirl.cli.view import view
-from dirl.errors import DirlError, Interrupted, from_system
-from dirl.signals import leave_at_once, number_of, stopping, take_the_word
+from dirl.core.errors import DirlError, Interrupted, from_system
+from dirl.core.signals import leave_at_once, number_of, stopping, take_the_word
 
 app = typer.Typer(
     name="dirl",

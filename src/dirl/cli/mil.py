@@ -58,8 +58,8 @@ def mil(
 ) -> None:
     """Classify slides, or learn survival, from their tiles' features, with attention for `dirl map`."""
     from dirl.config import MilConfig, make
-    from dirl.mil.run import mil as run
-    from dirl.mil.show import show
+    from dirl.evaluate.mil.run import mil as run
+    from dirl.evaluate.mil.show import show
 
     config = make(
         MilConfig,

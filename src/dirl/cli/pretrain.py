@@ -33,13 +33,13 @@ def pretrain(
     from rich import print as show
     from rich.markup import escape
 
-    from dirl.card import read_card
     from dirl.config import load_recipe
-    from dirl.errors import Interrupted
-    from dirl.pretrain.engine import choose_workers
+    from dirl.core.errors import Interrupted
+    from dirl.core.provenance import read_card
+    from dirl.core.signals import SIGUSR1
     from dirl.pretrain.run import get_rank
     from dirl.pretrain.run import pretrain as run
-    from dirl.signals import SIGUSR1
+    from dirl.pretrain.trainer import choose_workers
     from dirl.store.select import describe
 
     overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]

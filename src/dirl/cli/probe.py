@@ -28,8 +28,8 @@ def probe(
 ) -> None:
     """Score features by nearest neighbours and a linear probe, beside floors, on folds that do not leak."""
     from dirl.config import ProbeConfig
-    from dirl.evaluate.probe import probe as run
-    from dirl.evaluate.show import show
+    from dirl.evaluate.probe.run import probe as run
+    from dirl.evaluate.probe.show import show
 
     config = ProbeConfig(folds=folds, groups=groups, seed=seed)
     show(run(features, labels, out, config, overwrite=overwrite, quiet=quiet))

@@ -46,8 +46,8 @@ def robust(
 ) -> None:
     """Measure what corruptions, turning and other hospitals do to an encoder's features and scores."""
     from dirl.config import RobustConfig, make
-    from dirl.robust.run import robust as run
-    from dirl.robust.show import show
+    from dirl.evaluate.robust.run import robust as run
+    from dirl.evaluate.robust.show import show
 
     asked = {"damage": damage, "severities": severity}
     values = {"tiles": tiles, "folds": folds, "groups": groups, "seed": seed}

@@ -23,8 +23,8 @@ def study(
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
     """Train, audit and score a matrix of runs; the same command goes on where it stopped."""
-    from dirl.errors import PartlyFailedError
-    from dirl.pretrain.engine import choose_workers
+    from dirl.core.errors import PartlyFailedError
+    from dirl.pretrain.trainer import choose_workers
     from dirl.study.run import load_result
     from dirl.study.run import study as run
     from dirl.study.show import show

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import yaml
 
-from dirl.boundary import parsing, refuse_special
 from dirl.config.pretrain import PretrainRecipe
 from dirl.config.settings import Settings, make
 from dirl.config.yaml_text import parse_yaml
-from dirl.errors import ConfigError, from_system
+from dirl.core.boundary import parsing, refuse_special
+from dirl.core.errors import ConfigError, from_system
 
 MOST_BYTES = 2**20
 

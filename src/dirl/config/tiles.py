@@ -30,8 +30,8 @@ class TileConfig(Settings):
 class CellsConfig(Settings):
     """How nuclei are found (`dirl cells`): in windows of the slide, each read with a halo around it.
 
-    ``segmenter`` is as `dirl.cells.named.load_segmenter` takes it; ``name`` is under which its cells lie in
-    the store, by default the segmenter's own.
+    ``segmenter`` is a name that `dirl.cells.segmenters.registry.load_segmenter` takes. ``name`` names
+    its cells in the store; by default the segmenter's own.
     """
 
     segmenter: str = "hematoxylin"

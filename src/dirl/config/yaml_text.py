@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from dirl.boundary import parsing
-from dirl.errors import ConfigError, first_line
+from dirl.core.boundary import parsing
+from dirl.core.errors import ConfigError, first_line
 
 # By the ends of YAML's tags. A merge key (``<<``) is taken apart before.
 PLAIN = ("null", "bool", "int", "float", "str")

@@ -10,7 +10,7 @@ import torch
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
-from dirl.errors import EncoderError
+from dirl.core.errors import EncoderError
 
 KERNEL = "patch_embed.proj.weight"
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from dirl.encoders.calls import CLS, MEAN_PATCH, Call, anatomy, catch
+from dirl.encoders.attention_capture import CLS, MEAN_PATCH, Call, anatomy, catch
 
 
 @dataclass(frozen=True)

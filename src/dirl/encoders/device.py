@@ -2,7 +2,7 @@
 
 import torch
 
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
 
 FP32, BF16 = "fp32", "bf16"
 PRECISIONS = ("auto", FP32, BF16)

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dirl.boundary import parsing
-from dirl.encoders.create import channels
+from dirl.core.boundary import parsing
+from dirl.core.errors import EncoderError
+from dirl.core.files import read_json
+from dirl.core.hub import fetching
+from dirl.encoders.timm_models import channels
 from dirl.encoders.weights import read_weights
-from dirl.errors import EncoderError
-from dirl.files import read_json
-from dirl.hub import fetching
 
 PREPROCESSOR = "preprocessor_config.json"
 KINDS = ("vit", "dinov2", "dinov2_with_registers")

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dirl.config import EncoderConfig
-from dirl.encoders.encoder import EncoderOutput, at_kept, log_coverage
-from dirl.errors import EncoderError
+from dirl.core.errors import EncoderError
+from dirl.encoders.base import EncoderOutput, at_kept, log_coverage
 
 
 class ViT(nn.Module):

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dirl.boundary import HEAD_BYTES, check_substitute, parsing, refuse_special
-from dirl.errors import EncoderError
+from dirl.core.boundary import HEAD_BYTES, check_substitute, parsing, refuse_special
+from dirl.core.errors import EncoderError
 
 FOREIGN = {
     b"\x93NUMPY": "a NumPy file",

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from dirl.card import Card
-from dirl.encoders.checkpoint import LoadedEncoder
+from dirl.core.provenance import Card
+from dirl.encoders.loading import LoadedEncoder
 from dirl.export.tokens import side_of
 
 UNKNOWN = "unknown"

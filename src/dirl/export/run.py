@@ -7,15 +7,15 @@ from types import ModuleType
 
 import torch
 
-from dirl.card import allowed, claim, finish, new_card, read_card
-from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
-from dirl.errors import ConfigError, DirlError
+from dirl.core.errors import ConfigError, DirlError
+from dirl.core.files import remove, write_text
+from dirl.core.full_disk import writing
+from dirl.core.owner import OURS, own, owning
+from dirl.core.provenance import allowed, claim, finish, new_card, read_card
+from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.export import to_hf, to_onnx, to_timm
 from dirl.export.model_card import UNKNOWN, model_card
 from dirl.export.tokens import side_of, tokens
-from dirl.files import remove, write_text
-from dirl.full_disk import writing
-from dirl.owner import OURS, own, owning
 from dirl.pretrain.run import load_run
 
 FORMATS: Mapping[str, ModuleType] = {"timm": to_timm, "hf": to_hf, "onnx": to_onnx}

@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dirl.core.errors import EncoderError
+from dirl.core.files import read_json, write_json
 from dirl.encoders.adapt import adapt
-from dirl.encoders.checkpoint import LoadedEncoder, load_encoder, preprocess
 from dirl.encoders.huggingface import to_hf
-from dirl.errors import EncoderError
+from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.export.tokens import side_of, tokens, twin, without_registers
-from dirl.files import read_json, write_json
 
 CLASSES = {"vit": "ViTModel", "dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
 LIBRARY = "transformers"

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dirl.encoders.checkpoint import LoadedEncoder
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
+from dirl.core.files import write_json
+from dirl.encoders.loading import LoadedEncoder
 from dirl.export.tokens import side_of, twin
-from dirl.files import write_json
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 LIBRARY = "onnx"

@@ -6,7 +6,7 @@ from pathlib import Path
 import timm
 from torch import Tensor
 
-from dirl.encoders.checkpoint import LoadedEncoder, preprocess
+from dirl.encoders.loading import LoadedEncoder, preprocess
 from dirl.export.tokens import tokens
 
 FILES = ("config.json", "model.safetensors")

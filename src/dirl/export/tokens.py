@@ -6,7 +6,7 @@ import timm
 import torch
 from torch import Tensor
 
-from dirl.encoders.checkpoint import LoadedEncoder
+from dirl.encoders.loading import LoadedEncoder
 
 
 def side_of(encoder: LoadedEncoder) -> int:

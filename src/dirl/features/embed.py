@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 
-from dirl.boundary import inside
-from dirl.card import Card, claim, finish, new_card, reopen
-from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
+from dirl.core.boundary import inside
+from dirl.core.errors import ConfigError, DirlError, PartlyFailedError
+from dirl.core.owner import owning
+from dirl.core.progress import bar
+from dirl.core.provenance import Card, claim, finish, new_card, reopen
 from dirl.encoders.device import choose_device, choose_precision
-from dirl.errors import ConfigError, DirlError, PartlyFailedError
-from dirl.features.h5 import (
+from dirl.encoders.loading import LoadedEncoder, load_encoder
+from dirl.features.feature_files import (
     AGAIN,
     FLOORS,
     FLOORS_DIR,
@@ -25,8 +27,6 @@ from dirl.features.h5 import (
 from dirl.features.pooling import MODEL, POOLS, REGIONS, patch_tokens, pooled
 from dirl.features.sources import SlideFiles, SlideTiles, StoreTiles, TileSource
 from dirl.features.stream import embed_slides
-from dirl.owner import owning
-from dirl.progress import bar
 from dirl.slides.tissue import warn_all_tissue
 from dirl.store.index import SlideRecord
 

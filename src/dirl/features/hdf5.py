@@ -2,7 +2,7 @@
 
 HDF5 lets a file take its data from other files, claim more than it holds, and keep strings in a heap on which
 the library's own reader can loop for ever. So every array is checked before it is read, only those that are
-asked for are touched, and strings of variable length are read by `dirl.features.heap`.
+asked for are touched, and strings of variable length are read by `dirl.features.hdf5_heap`.
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.boundary import parsing
-from dirl.features.heap import read_strings
+from dirl.core.boundary import parsing
+from dirl.features.hdf5_heap import read_strings
 
 # Deflate packs at most 1,032 bytes into one; smaller claims cost nothing and are not checked.
 LARGEST_RATIO = 1100
@@ -31,7 +31,7 @@ def opened(path: Path, remedy: str, what: str = "damaged") -> Iterator[h5py.File
     Raises
     ------
     StoreError
-        If it is damaged; `what` and `remedy` as in `dirl.boundary.parsing`.
+        If it is damaged; `what` and `remedy` as in `dirl.core.boundary.parsing`.
     """
     with parsing(path, remedy=remedy, what=what), h5py.File(path, "r") as file:
         yield file

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from dirl.audit.tiles import token_coverage
-from dirl.encoders import checkpoint
-from dirl.encoders.calls import token_grid
-from dirl.encoders.checkpoint import LoadedEncoder, preprocess
+from dirl.core.errors import EncoderError
+from dirl.encoders import loading
+from dirl.encoders.attention_capture import token_grid
 from dirl.encoders.device import BF16, FP32
-from dirl.errors import EncoderError
-from dirl.objectives.regions import pool as pool_tokens
+from dirl.encoders.loading import LoadedEncoder, preprocess
+from dirl.prior.tokens import pool as pool_tokens
 
 POOLS = ("model", "mean", "regions")
 MODEL, MEAN, REGIONS = POOLS
@@ -54,7 +54,7 @@ def pooled(
     """
     with torch.autocast(encoder.device.type, torch.bfloat16, enabled=precision == BF16):
         if pool == MODEL:
-            return checkpoint.embed(encoder, images)
+            return loading.embed(encoder, images)
         tokens = patch_tokens(encoder, images)
     if pool == REGIONS:
         assert regions is not None

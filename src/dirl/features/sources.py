@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.card import digest
 from dirl.config import TileConfig
-from dirl.errors import SlideError
-from dirl.features.choice import choose_tiles
-from dirl.features.h5 import STRINGS
-from dirl.progress import say
-from dirl.slides.cohort import SlideInput, TilesInput, find_inputs, lay_over, source_digest
+from dirl.core.errors import SlideError
+from dirl.core.progress import say
+from dirl.core.provenance import digest
+from dirl.features.feature_files import STRINGS
+from dirl.features.subsample import choose_tiles
+from dirl.slides.discovery import SlideInput, TilesInput, find_inputs, lay_over, source_digest
 from dirl.slides.tiling import TileSpec
 from dirl.store.cut import cut_slide
 from dirl.store.dataset import TileStore
@@ -175,11 +175,11 @@ class SlideFiles:
     Parameters
     ----------
     paths
-        Slides, or folders of slides: see `dirl.slides.cohort.find_inputs`.
+        Slides, or folders of slides: see `dirl.slides.discovery.find_inputs`.
     config
         How to cut them.
     slides_table
-        CSV file of what the files do not tell: see `dirl.slides.stated.read_slides_table`.
+        CSV file of what the files do not tell: see `dirl.slides.slides_table.read_slides_table`.
     quiet
         Do not print which slides are named twice.
 

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.encoders.checkpoint import LoadedEncoder
-from dirl.errors import DirlError, EncoderError, StoreError, explained
+from dirl.core.errors import DirlError, EncoderError, StoreError, explained
+from dirl.core.parallel import read_ahead
+from dirl.encoders.loading import LoadedEncoder
 from dirl.features.colour import colour_histogram, colour_statistics
-from dirl.features.hash import perceptual_hash
+from dirl.features.perceptual_hash import perceptual_hash
 from dirl.features.sources import Rows, SlideTiles, TileSource
-from dirl.parallel import read_ahead
 
 Forward = Callable[[LoadedEncoder, Tensor, Tensor | None], Tensor]
 BATCHES_AHEAD = 2

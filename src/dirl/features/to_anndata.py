@@ -8,10 +8,10 @@ from pathlib import Path
 
 import h5py
 
-from dirl.card import note_change
-from dirl.errors import ConfigError
-from dirl.features.h5 import Features, Strings
-from dirl.files import replacing
+from dirl.core.errors import ConfigError
+from dirl.core.files import replacing
+from dirl.core.provenance import note_change
+from dirl.features.feature_files import Features, Strings
 
 ANNDATA = "features.h5ad"
 

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dirl.config import MapConfig
+from dirl.core.errors import ConfigError, EncoderError
+from dirl.core.files import read_json, write_json
+from dirl.core.parallel import read_ahead
 from dirl.encoders.attention import attention_rows
-from dirl.encoders.checkpoint import LoadedEncoder, preprocess
-from dirl.errors import ConfigError, EncoderError
-from dirl.files import read_json, write_json
+from dirl.encoders.loading import LoadedEncoder, preprocess
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.maps.scaling import within_tile
 from dirl.maps.scratch import array_on_disk
-from dirl.parallel import read_ahead
 from dirl.slides.slide import Slide, read
 
 Floats = NDArray[np.float32]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.errors import SlideError
+from dirl.core.errors import SlideError
 from dirl.slides.slide import SlideInfo
 from dirl.slides.tiling import tissue_fractions
 from dirl.slides.tissue import TissueMask

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.config import MapConfig
-from dirl.encoders.checkpoint import LoadedEncoder
-from dirl.errors import EncoderError
+from dirl.core.errors import EncoderError
+from dirl.encoders.loading import LoadedEncoder
 from dirl.maps.attend import Probe, TileReader, probe
 from dirl.maps.grid import make_grid, plan_map, tissue_tokens
 from dirl.maps.scaling import PATCH_MASS, UNIFORM, read_weights, weights_of

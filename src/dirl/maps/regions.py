@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.measure import find_contours
 
 from dirl.maps.grid import MapGrid
-from dirl.qupath import mark
+from dirl.slides.qupath_frame import mark
 
 Floats = NDArray[np.float32]
 

@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dirl.card import claim, digest, finish, new_card
-from dirl.checked import read_summary
 from dirl.config import MapConfig
-from dirl.encoders.checkpoint import LoadedEncoder, load_encoder
+from dirl.core.checked import read_summary
+from dirl.core.files import remove, replacing, write_json
+from dirl.core.owner import owning
+from dirl.core.progress import bar
+from dirl.core.provenance import claim, digest, finish, new_card
 from dirl.encoders.device import choose_device
-from dirl.files import remove, replacing, write_json
+from dirl.encoders.loading import LoadedEncoder, load_encoder
 from dirl.maps import picture
 from dirl.maps.attend import attend
 from dirl.maps.blend import blend, halve
@@ -22,10 +24,8 @@ from dirl.maps.plan import Plan, make_plan
 from dirl.maps.regions import RULE, Region, to_geojson, top_regions
 from dirl.maps.scaling import PATCH_MASS, UNIFORM, UNITS
 from dirl.maps.tiffs import write_bytes, write_floats
-from dirl.owner import owning
-from dirl.progress import bar
 from dirl.report.style import encode
-from dirl.slides.cohort import SlideInput, source_digest
+from dirl.slides.discovery import SlideInput, source_digest
 from dirl.slides.slide import open_slide
 from dirl.store.index import write_table
 

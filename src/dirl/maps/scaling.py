@@ -13,8 +13,8 @@ from scipy import stats
 from scipy.spatial import cKDTree
 from torch import Tensor, from_numpy
 
-from dirl.boundary import parsing
-from dirl.errors import ConfigError
+from dirl.core.boundary import parsing
+from dirl.core.errors import ConfigError
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.tables.match import forms
 from dirl.tables.read import SLIDE, Row, number, read_table

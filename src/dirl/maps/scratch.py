@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from dirl.full_disk import writing
+from dirl.core.full_disk import writing
 
 
 def array_on_disk(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.float32]]":

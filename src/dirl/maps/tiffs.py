@@ -15,7 +15,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from dirl.files import replacing
+from dirl.core.files import replacing
 from dirl.maps.grid import MapGrid
 
 Floats = NDArray[np.float32]

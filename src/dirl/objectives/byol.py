@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from dirl.config import Count, Settings, Share
-from dirl.encoders.encoder import EncoderOutput
-from dirl.objectives.objective import Objective, Teacher, Terms
+from dirl.encoders.base import EncoderOutput
+from dirl.objectives.base import Objective, Teacher, Terms
 
 
 class BYOLConfig(Settings):

@@ -9,10 +9,10 @@ from lightly.loss import DINOLoss
 from torch import Tensor
 
 from dirl.config import Share
-from dirl.encoders.encoder import EncoderOutput
+from dirl.encoders.base import EncoderOutput
+from dirl.objectives.base import Objective, Teacher, Terms
 from dirl.objectives.distillation import DistillationConfig, cross_entropy_rows, prototype_head
-from dirl.objectives.norm import all_sum, full_precision
-from dirl.objectives.objective import Objective, Teacher, Terms
+from dirl.objectives.distributed import all_sum, full_precision
 
 
 class DINOConfig(DistillationConfig):

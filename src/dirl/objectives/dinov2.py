@@ -9,12 +9,12 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from dirl.config import Positive, Share
-from dirl.encoders.encoder import EncoderOutput
-from dirl.objectives.dense import gather_padded
+from dirl.encoders.base import EncoderOutput
+from dirl.objectives.base import Objective, Teacher, Terms
 from dirl.objectives.dino import freeze_last_layers
 from dirl.objectives.distillation import DistillationConfig, cross_entropy_rows, prototype_head, sinkhorn
-from dirl.objectives.norm import full_precision
-from dirl.objectives.objective import Objective, Teacher, Terms
+from dirl.objectives.distributed import full_precision
+from dirl.prior.dense import gather_padded
 
 
 class DINOv2Config(DistillationConfig):

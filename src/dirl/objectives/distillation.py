@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from dirl.config import Count, Positive, Settings, Share
-from dirl.objectives.norm import all_sum
+from dirl.objectives.distributed import all_sum
 
 
 class DistillationConfig(Settings):

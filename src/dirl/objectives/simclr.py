@@ -11,10 +11,10 @@ from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import Tensor
 
 from dirl.config import Count, Positive, Settings
-from dirl.encoders.encoder import EncoderOutput
-from dirl.objectives.dense import gather_padded
-from dirl.objectives.norm import full_precision
-from dirl.objectives.objective import Objective, Teacher, Terms
+from dirl.encoders.base import EncoderOutput
+from dirl.objectives.base import Objective, Teacher, Terms
+from dirl.objectives.distributed import full_precision
+from dirl.prior.dense import gather_padded
 
 
 class SimCLRConfig(Settings):

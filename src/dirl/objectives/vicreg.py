@@ -10,10 +10,10 @@ from lightly.models.modules.heads import VICRegProjectionHead
 from torch import Tensor
 
 from dirl.config import Count, Positive, Settings
-from dirl.encoders.encoder import EncoderOutput
-from dirl.objectives.dense import gather_padded
-from dirl.objectives.norm import full_precision
-from dirl.objectives.objective import Objective, Teacher, Terms
+from dirl.encoders.base import EncoderOutput
+from dirl.objectives.base import Objective, Teacher, Terms
+from dirl.objectives.distributed import full_precision
+from dirl.prior.dense import gather_padded
 
 VARIANCE_EPSILON = 1e-4
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from dirl.config import PretrainRecipe, Settings
-from dirl.encoders.init import InitReport, initialise
+from dirl.encoders.pretrained import InitReport, initialise
 from dirl.encoders.vit import ViT
-from dirl.objectives.objective import Objective
-from dirl.objectives.regions import Disentangle
+from dirl.objectives.base import Objective
 from dirl.pretrain.optimiser import freeze
+from dirl.prior.tokens import Disentangle
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def build(recipe: PretrainRecipe, kind: type[Objective], settings: Settings, reg
     recipe
         The run's.
     kind, settings
-        Its objective, from `dirl.objectives.load.load_objective`.
+        Its objective, from `dirl.objectives.registry.load_objective`.
     regions
         Regions that the prior tells apart; 0 without one.
 

@@ -6,10 +6,10 @@ import warnings
 import numpy as np
 
 from dirl.config import PretrainRecipe
-from dirl.encoders.init import InitReport
+from dirl.core.errors import ConfigError
+from dirl.encoders.pretrained import InitReport
 from dirl.encoders.vit import ViT
-from dirl.errors import ConfigError
-from dirl.objectives.objective import Objective
+from dirl.objectives.base import Objective
 from dirl.store.dataset import TileStore
 
 COARSE_UM = 8.0

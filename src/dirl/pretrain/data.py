@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dirl.errors import StoreError
-from dirl.pretrain.prior import Prior
-from dirl.randomness import hashes, permute
-from dirl.signals import TO_ALL, begin_reader, starting
+from dirl.core.errors import StoreError
+from dirl.core.randomness import hashes, permute
+from dirl.core.signals import TO_ALL, begin_reader, starting
+from dirl.prior.source import Prior
 from dirl.store.dataset import TileStore
 
 Batch = tuple[Tensor, Tensor | None, Tensor]

@@ -5,8 +5,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from dirl.config import EncoderConfig
+from dirl.core.files import replacing, write_json
 from dirl.encoders.vit import ViT
-from dirl.files import replacing, write_json
 
 
 def export_encoder(encoder: ViT, config: EncoderConfig, folder: Path) -> None:

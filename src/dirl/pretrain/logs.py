@@ -13,9 +13,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from dirl.boundary import parsing
-from dirl.files import replacing
-from dirl.full_disk import writing
+from dirl.core.boundary import parsing
+from dirl.core.files import replacing
+from dirl.core.full_disk import writing
 
 
 class MetricsCsv(Logger):

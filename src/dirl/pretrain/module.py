@@ -13,14 +13,14 @@ from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 
 from dirl.config import PretrainRecipe
-from dirl.encoders.encoder import EncoderOutput
+from dirl.encoders.base import EncoderOutput
 from dirl.encoders.vit import ViT
-from dirl.objectives.norm import full_precision
-from dirl.objectives.objective import Objective, Teacher
-from dirl.objectives.regions import Disentangle, RegionTokens, as_one_region, extract
+from dirl.objectives.base import Objective, Teacher
+from dirl.objectives.distributed import full_precision
 from dirl.pretrain.data import Batch, CountedLoader
 from dirl.pretrain.optimiser import make_optimiser, set_weight_decay, weight_decay_at
-from dirl.pretrain.quality import Known, prior_metrics
+from dirl.prior.metrics import Known, prior_metrics
+from dirl.prior.tokens import Disentangle, RegionTokens, as_one_region, extract
 from dirl.views.batch import ViewBatch, make_views
 from dirl.views.geometry import view_mpp
 from dirl.views.masking import block_masks

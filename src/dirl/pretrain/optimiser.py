@@ -13,8 +13,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from dirl.config import OptimiserConfig
+from dirl.core.errors import ConfigError
 from dirl.encoders.vit import ViT
-from dirl.errors import ConfigError
 
 STEM = ("patch_embed", "norm_pre")
 STEM_TOKENS = ("cls_token", "reg_token", "pos_embed")

@@ -11,28 +11,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.card import Card, claim, finish, new_card, read_card, reopen
-from dirl.checked import checked
 from dirl.config import ObjectiveConfig, PretrainRecipe, to_yaml
+from dirl.core.checked import checked
+from dirl.core.errors import Interrupted, StoreError, TrainingError
+from dirl.core.files import write_json, write_text
+from dirl.core.owner import owning
+from dirl.core.provenance import Card, claim, finish, new_card, read_card, reopen
+from dirl.core.sealed import read_sealed, write_sealed
+from dirl.core.signals import begin_rank
 from dirl.encoders.vit import ViT
 from dirl.encoders.weights import weights_digest
-from dirl.errors import Interrupted, StoreError, TrainingError
-from dirl.files import write_json, write_text
-from dirl.objectives.load import load_objective
-from dirl.owner import owning
+from dirl.objectives.registry import load_objective
 from dirl.pretrain.build import build
 from dirl.pretrain.checks import check, check_local_views, warn_if_coarse, warn_of_start
 from dirl.pretrain.data import CountedLoader, CountedOrder, TileBatches, held_out, make_loader
-from dirl.pretrain.engine import choose_devices, saved_step, train
 from dirl.pretrain.export import export_encoder
+from dirl.pretrain.last_checkpoint import read_checkpoint
 from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.module import PretrainModule
-from dirl.pretrain.prior import Prior, make_prior
-from dirl.pretrain.quality import know
-from dirl.pretrain.saved import read_checkpoint
 from dirl.pretrain.trackers import check_tracker, make_tracker
-from dirl.sealed import read_sealed, write_sealed
-from dirl.signals import begin_rank
+from dirl.pretrain.trainer import choose_devices, saved_step, train
+from dirl.prior.metrics import know
+from dirl.prior.source import Prior, make_prior
 from dirl.store.dataset import TileStore
 from dirl.store.select import Selection, count_kept, select_tiles
 

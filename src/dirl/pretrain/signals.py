@@ -9,8 +9,8 @@ import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
 
+from dirl.core.signals import TO_ALL, heeded, patient
 from dirl.pretrain.module import PretrainModule
-from dirl.signals import TO_ALL, heeded, patient
 
 CAUGHT = TO_ALL  # SIGUSR1 is what SLURM can be asked to send before a job's time is up
 

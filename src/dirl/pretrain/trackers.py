@@ -8,9 +8,9 @@ from pathlib import Path
 from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 
-from dirl.boundary import parsing
-from dirl.card import digest
-from dirl.errors import ConfigError
+from dirl.core.boundary import parsing
+from dirl.core.errors import ConfigError
+from dirl.core.provenance import digest
 
 
 def check_tracker(name: str) -> None:

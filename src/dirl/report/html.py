@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from dirl.audit.titles import PRIMARY, TITLES
-from dirl.card import Card
+from dirl.core.provenance import Card
 
 # In the summary's table, in this order; the others stand in the table of all measures.
 HEADLINE = ("entropy", "effective_share", "gini", "top10_mass", "components50", "patch_mass")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import openslide
 
-from dirl.boundary import parsing
-from dirl.errors import DirlError, SlideError
+from dirl.core.boundary import parsing
+from dirl.core.errors import DirlError, SlideError
 from dirl.slides.tiff import UNREADABLE
 
 HEADER_BYTES = 16_384

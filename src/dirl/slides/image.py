@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.errors import SlideError
+from dirl.core.errors import SlideError
 from dirl.slides.openslide import MPP_REMEDY, checked_mpp
 from dirl.slides.pixels import Picture, open_picture
 from dirl.slides.slide import SlideInfo, fill_box, tcga_origin

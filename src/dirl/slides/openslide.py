@@ -9,8 +9,8 @@ import openslide
 from numpy.typing import NDArray
 from PIL import Image
 
-from dirl.boundary import parsing
-from dirl.errors import SlideError
+from dirl.core.boundary import parsing
+from dirl.core.errors import SlideError
 from dirl.slides.dicom import is_mislabelled
 from dirl.slides.pixels import on_white
 from dirl.slides.slide import Box, SlideInfo, fill_box, tcga_origin

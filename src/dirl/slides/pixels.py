@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from dirl.boundary import parsing
-from dirl.errors import MachineError, SlideError
+from dirl.core.boundary import parsing
+from dirl.core.errors import MachineError, SlideError
 from dirl.slides.tiff import AS_RGB, UNREADABLE, TiffImage, is_tiff, largest_image, warn_of_turn
 
 MAX_PIXELS = 1_000_000_000  # about 7 GB while it is decoded

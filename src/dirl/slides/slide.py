@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dirl.boundary import check_name
-from dirl.errors import SlideError
+from dirl.core.boundary import check_name
+from dirl.core.errors import SlideError
 
 # Two resolutions within 2 % are the same: 0.499 is what scanners write for 0.5.
 SAME_MPP = 0.02

@@ -11,8 +11,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from dirl.boundary import parsing
-from dirl.errors import SlideError
+from dirl.core.boundary import parsing
+from dirl.core.errors import SlideError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 UNREADABLE = "copy or export the slide again, or leave it out"

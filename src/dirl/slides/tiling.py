@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.errors import SlideError
+from dirl.core.errors import SlideError
 from dirl.slides.slide import Slide, check_resolution, read
 from dirl.slides.tissue import TissueMask
 

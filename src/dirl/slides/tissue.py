@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dirl.errors import SlideError
+from dirl.core.errors import SlideError
 from dirl.slides.glass import WHITE, Colour, brightest, density, glass_colour
 from dirl.slides.slide import Slide, level_for, read
 

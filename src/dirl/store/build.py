@@ -6,15 +6,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from dirl.card import claim, finish, new_card, read_card, unfinish
 from dirl.config import TileConfig
-from dirl.digests import Written, are_sound
-from dirl.errors import DirlError, PartlyFailedError, SlideError, StoreError, explained
-from dirl.files import no_room, read_json, remove, remove_parts, write_json
-from dirl.owner import MERGE_SECONDS, item_locked, locked, owning
-from dirl.parallel import each
-from dirl.progress import bar, say
-from dirl.slides.cohort import SlideInput, TilesInput, find_inputs, lay_over, source_digest, told_apart
+from dirl.core.digests import Written, are_sound
+from dirl.core.errors import DirlError, PartlyFailedError, SlideError, StoreError, explained
+from dirl.core.files import no_room, read_json, remove, remove_parts, write_json
+from dirl.core.owner import MERGE_SECONDS, item_locked, locked, owning
+from dirl.core.parallel import each
+from dirl.core.progress import bar, say
+from dirl.core.provenance import claim, finish, new_card, read_card, unfinish
+from dirl.slides.discovery import SlideInput, TilesInput, find_inputs, lay_over, source_digest, told_apart
 from dirl.slides.openslide import MPP_REMEDY
 from dirl.slides.slide import SAME_MPP
 from dirl.slides.tiling import key
@@ -30,7 +30,7 @@ from dirl.store.index import (
     read_table,
     to_record,
 )
-from dirl.store.tiles import image_side, restate, write_ready, write_slide
+from dirl.store.tiles_writer import image_side, restate, write_ready, write_slide
 
 
 @owning
@@ -56,15 +56,15 @@ def tile(
     ----------
     inputs
         Slides, folders of slides, folders of classes of ready-made tiles; see
-        `dirl.slides.cohort.find_inputs`.
+        `dirl.slides.discovery.find_inputs`.
     out
         Directory of the store.
     config
         How to tile.
     slides_table
         CSV file that states patient, centre or mpp of slides, by the slide_id that the store has or will
-        have; see `dirl.slides.stated.read_slides_table`. Patient and centre are put into slides that are
-        there already, too.
+        have; see `dirl.slides.slides_table.read_slides_table`. Slides that the store already holds get
+        their patient and centre, too.
     workers
         Processes, each with a slide of its own.
     overwrite

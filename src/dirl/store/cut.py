@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.config import TileConfig
-from dirl.slides.cohort import SlideInput, source_digest
+from dirl.slides.discovery import SlideInput, source_digest
 from dirl.slides.pixels import MAX_PIXELS
 from dirl.slides.slide import Slide, open_slide
 from dirl.slides.tiling import Tile, TileSpec, around_the_middle, plan_tiles, read_tile

@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 import simplejpeg
 from numpy.typing import NDArray
 
-from dirl.boundary import inside, parsing
-from dirl.card import Card, digest, read_card
-from dirl.checked import checked, read_checked
-from dirl.errors import StoreError
+from dirl.core.boundary import inside, parsing
+from dirl.core.checked import checked, read_checked
+from dirl.core.errors import StoreError
+from dirl.core.provenance import Card, digest, read_card
 from dirl.slides.tiling import TileSpec
-from dirl.store.cells import CELLS_SCHEMA, cells_dir
+from dirl.store.cells_writer import CELLS_SCHEMA, cells_dir
 from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, SlideRecord, check_shards, read_table, to_record
-from dirl.store.labels import decode_labels, decode_numbers, decode_regions
+from dirl.store.label_codec import decode_labels, decode_numbers, decode_regions
 from dirl.store.shards import REMEDY, ShardReader
 
 
@@ -209,7 +209,7 @@ class CellStore:
         return decode_regions(self._regions.read(i))
 
     def nuclei(self, slide_id: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Nuclei of a slide, one per row; all or some columns of `dirl.store.cells.NUCLEI_SCHEMA`."""
+        """Nuclei of a slide, one per row; all or some columns of `dirl.store.cells_writer.NUCLEI_SCHEMA`."""
         path = checked(self.path, f"{slide_id}.nuclei.parquet", self.card)
         return read_table(path, REMEDY, columns)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dirl.boundary import inside, is_nameable, parsing
-from dirl.errors import StoreError
-from dirl.files import replacing
+from dirl.core.boundary import inside, is_nameable, parsing
+from dirl.core.errors import StoreError
+from dirl.core.files import replacing
 from dirl.store.shards import REMEDY, check_size
 
 INDEX = "index.parquet"

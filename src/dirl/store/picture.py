@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from dirl.files import replacing
+from dirl.core.files import replacing
 from dirl.slides.slide import Slide
 from dirl.slides.tiling import Tile, TileSpec
 from dirl.slides.tissue import TissueMask, low_power

@@ -12,10 +12,10 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
+from dirl.core.parallel import each
+from dirl.core.progress import bar
 from dirl.features.colour import colour_histogram
-from dirl.parallel import each
-from dirl.progress import bar
 from dirl.store.dataset import TileStore
 
 Ints = NDArray[np.int64]

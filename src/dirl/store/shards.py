@@ -9,8 +9,8 @@ from threading import local
 from types import TracebackType
 from typing import Self
 
-from dirl.boundary import inside, refuse_special
-from dirl.errors import StoreError, from_system
+from dirl.core.boundary import inside, refuse_special
+from dirl.core.errors import StoreError, from_system
 
 MAX_OPEN = 64
 END = bytes(2 * tarfile.BLOCKSIZE)  # what a tar file ends with

@@ -20,8 +20,8 @@ from dirl.config import (
     make,
     read_settings,
 )
-from dirl.errors import ConfigError
-from dirl.evaluate.labels import COLUMNS
+from dirl.core.errors import ConfigError
+from dirl.evaluate.common.labels import COLUMNS
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Kind = Literal["vanilla", "dirl", "control", "noise", "start"]

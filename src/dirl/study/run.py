@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from dirl.card import claim, digest, finish, new_card
-from dirl.checked import SUMMARY, checked, read_summary
 from dirl.config import load_recipe
-from dirl.errors import (
+from dirl.core.checked import SUMMARY, checked, read_summary
+from dirl.core.errors import (
     ConfigError,
     DirlError,
     Interrupted,
@@ -21,21 +20,22 @@ from dirl.errors import (
     TrainingError,
     explained,
 )
-from dirl.evaluate.drawn import pose
-from dirl.evaluate.labels import labels_file, read_labels
-from dirl.features.choice import choose_tiles
-from dirl.files import no_room, read_json, replacing, write_json, write_text
-from dirl.objectives.load import load_objective
-from dirl.owner import owning
-from dirl.parallel import each
+from dirl.core.files import no_room, read_json, replacing, write_json, write_text
+from dirl.core.owner import owning
+from dirl.core.parallel import each
+from dirl.core.provenance import claim, digest, finish, new_card
+from dirl.evaluate.common.labelled_tiles import pose
+from dirl.evaluate.common.labels import labels_file, read_labels
+from dirl.features.subsample import choose_tiles
+from dirl.objectives.registry import load_objective
 from dirl.pretrain.checks import check
-from dirl.pretrain.prior import make_prior
+from dirl.prior.source import make_prior
 from dirl.report.html import number
 from dirl.store.dataset import TileStore
-from dirl.study import one
+from dirl.study import run_arm
 from dirl.study.figures import draw
 from dirl.study.matrix import StudyConfig, StudyRun, expand, load_study
-from dirl.study.spread import slots, spread
+from dirl.study.scheduler import slots, spread
 from dirl.study.summary import summarise
 from dirl.study.table import to_csv, to_markdown
 
@@ -131,7 +131,7 @@ def study(
     places = slots(device, parallel)
     together = len(places) > 1
     pending = [
-        one.Job(
+        run_arm.Job(
             run,
             store,
             out,
@@ -150,7 +150,7 @@ def study(
     failures: dict[str, DirlError] = {}
     ahead = {job.run.name for job in pending}
 
-    def begins(job: one.Job) -> bool:
+    def begins(job: run_arm.Job) -> bool:
         return job.run.start is None or job.run.start.name not in ahead
 
     carried = spread(_carry_out, pending, places, begins) if together else each(_carry_out, pending)
@@ -216,13 +216,13 @@ def load_result(path: Path) -> StudyResult:
     return StudyResult(path, read_summary(path))
 
 
-def _carry_out(job: one.Job) -> dict[str, Any]:
+def _carry_out(job: run_arm.Job) -> dict[str, Any]:
     start = job.run.start
     if start is not None and not _done(_row_path(job.out, start)):
         raise TrainingError(
             f"{start.name}, which it begins with, failed", where=job.run.name, remedy="run the study again"
         )
-    return one.carry_out(job)
+    return run_arm.carry_out(job)
 
 
 def _alike(run: StudyRun, runs: tuple[StudyRun, ...]) -> StudyRun:

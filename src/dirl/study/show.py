@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl.audit.titles import PRIMARY
-from dirl.progress import printer
+from dirl.core.progress import printer
 from dirl.report.html import number, signed
 from dirl.study.run import StudyResult
 from dirl.study.summary import TITLES

@@ -9,8 +9,8 @@ import numpy as np
 
 from dirl.audit.titles import PRIMARY
 from dirl.config import RobustConfig
+from dirl.study.contrasts import SEEDS_OF_A_CLAIM, holm, paired
 from dirl.study.matrix import StudyConfig
-from dirl.study.stats import SEEDS_OF_A_CLAIM, holm, paired
 
 Row = Mapping[str, Any]
 

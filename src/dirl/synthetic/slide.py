@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from dirl.files import replacing
+from dirl.core.files import replacing
 from dirl.synthetic.canvas import Canvas, Field, Point
 
 GLASS_MARGIN_UM = 70.0

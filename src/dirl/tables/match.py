@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
 
-from dirl.errors import ConfigError
+from dirl.core.errors import ConfigError
 from dirl.tables.read import SLIDE, Row, Table
 
 ENDINGS = frozenset(

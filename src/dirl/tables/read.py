@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from dirl.boundary import HEAD_BYTES, check_substitute, parsing, refuse_special
-from dirl.errors import ConfigError
+from dirl.core.boundary import HEAD_BYTES, check_substitute, parsing, refuse_special
+from dirl.core.errors import ConfigError
 
 Row = dict[str, str]
 NUMBER = re.compile(r"\d+(\.\d+)?")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.errors import SlideError
+from dirl.core.errors import SlideError
 from dirl.slides.slide import Slide, open_slide
 from dirl.store.cut import reopen
 from dirl.store.dataset import TileStore

@@ -13,10 +13,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from dirl.boundary import parsing
-from dirl.card import read_card
-from dirl.checked import checked, read_checked, read_summary
-from dirl.errors import StoreError
+from dirl.core.boundary import parsing
+from dirl.core.checked import checked, read_checked, read_summary
+from dirl.core.errors import StoreError
+from dirl.core.provenance import read_card
 from dirl.viewer.colours import colour
 from dirl.viewer.pictures import TILE_PX, top_level
 

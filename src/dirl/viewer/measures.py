@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dirl.boundary import parsing
-from dirl.card import read_card
-from dirl.checked import checked, read_summary
-from dirl.errors import StoreError
+from dirl.core.boundary import parsing
+from dirl.core.checked import checked, read_summary
+from dirl.core.errors import StoreError
+from dirl.core.provenance import read_card
 from dirl.store.dataset import TileStore
 
 REMEDY = "make it again: `dirl audit --overwrite`"

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.checked import checked
-from dirl.errors import StoreError
-from dirl.features.h5 import ROWS_DIR
+from dirl.core.checked import checked
+from dirl.core.errors import StoreError
+from dirl.features.feature_files import ROWS_DIR
 from dirl.features.hdf5 import names_in, numbers, opened, strings
 from dirl.store.dataset import TileStore
 

@@ -9,7 +9,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from dirl.boundary import parsing
+from dirl.core.boundary import parsing
 from dirl.slides.slide import SAME_MPP, Slide, read
 from dirl.store.dataset import TileStore
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from dirl.full_disk import writing
+from dirl.core.full_disk import writing
 from dirl.viewer.scene import Options, Scene
 from dirl.viewer.server import Viewer
 
@@ -84,7 +84,7 @@ def view(
             if browser:
                 webbrowser.open(stack.enter_context(_doorway(viewer.url)))
             viewer.serve_forever()
-        except KeyboardInterrupt:  # Ctrl-C, or another signal that asks it to end: see `dirl.signals`
+        except KeyboardInterrupt:  # Ctrl-C, or another signal that asks it to end: see `dirl.core.signals`
             print()
 
 

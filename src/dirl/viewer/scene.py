@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.audit.titles import PRIMARY, TITLES
-from dirl.errors import ConfigError, StoreError
-from dirl.parallel import available_cores
+from dirl.core.errors import ConfigError, StoreError
+from dirl.core.parallel import available_cores
 from dirl.slides.dicom import first_dicom
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import INDEX

@@ -19,7 +19,7 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from dirl.errors import ConfigError, DirlError
+from dirl.core.errors import ConfigError, DirlError
 from dirl.viewer.routes import Answer, respond
 from dirl.viewer.scene import Scene
 

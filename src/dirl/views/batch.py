@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dirl.config import ViewsConfig
-from dirl.randomness import hashes, uniforms
+from dirl.core.randomness import hashes, uniforms
+from dirl.prior.coverage import coverage, pixel_share
+from dirl.prior.instances import LEAST_SHOWN, choose, shown
+from dirl.prior.overlap import share_in_others
 from dirl.views import colour, geometry, stain
-from dirl.views.coverage import coverage, pixel_share
-from dirl.views.instances import LEAST_SHOWN, choose, shown
-from dirl.views.overlap import share_in_others
 
 # Columns of a view's random numbers. A new quantity goes behind the others, so that they stay what they were.
 _PLACE, _COLOUR, _STAIN = [*range(6), 15], slice(6, 15), slice(16, 16 + stain.DRAWS)

@@ -5,8 +5,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from dirl.errors import ConfigError
-from dirl.randomness import hashes, uniforms
+from dirl.core.errors import ConfigError
+from dirl.core.randomness import hashes, uniforms
 
 BLOCKS = 24
 SMALLEST_BLOCK = 4

@@ -1,0 +1,281 @@
+"""A store's cells as QuPath objects: a GeoJSON file for each slide, or for each ready-made tile."""
+
+import json
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.cells.files.frames import bounds_of
+from dirl.cells.files.matching import Grid
+from dirl.cells.from_files import first_pixel
+from dirl.core.boundary import inside
+from dirl.core.errors import ConfigError, DirlError, PartlyFailedError, explained
+from dirl.core.files import no_room, read_json, write_json, write_text
+from dirl.core.owner import own, owning
+from dirl.core.parallel import each
+from dirl.core.progress import bar
+from dirl.core.provenance import claim, digest, finish, new_card
+from dirl.report.style import COLOURS
+from dirl.slides.qupath_frame import mark
+from dirl.store.dataset import CellStore, TileStore
+from dirl.store.index import INDEX
+
+NAMESPACE = uuid.UUID("5a2f6c58-4a76-4d0c-9e0b-6f1d1c6f0d11")
+# Pixels of one line: id, row, from a column, up to before another.
+Runs = NDArray[np.int64]
+
+
+@owning
+def cells_export(
+    store: Path,
+    out: Path,
+    *,
+    segmenter: str = "hematoxylin",
+    to: str = "geojson",
+    workers: int = 1,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Write a store's cells so that QuPath, and `dirl cells --segmenter geojson:DIR`, read them.
+
+    ``SLIDE.geojson`` for each slide, in pixels of level 0 from the corner of what QuPath shows of it; for
+    ready-made tiles ``CLASS/TILE.geojson``, in pixels of the tile. The file's member ``dirl`` says where that
+    corner lies on the slide. Every nucleus is a detection with its class, its area and centroid in µm, and
+    its id. Outlines run along the edges of the tiles' pixels, with holes and parts. Every file is read back
+    and compared with the store. It holds what lies in tiles: a nucleus that reaches beyond them is cut off,
+    one outside of them is left out.
+
+    Parameters
+    ----------
+    store
+        Tile store.
+    out
+        Directory to write to.
+    segmenter
+        Name of the cells in the store.
+    to
+        ``geojson``.
+    workers
+        Processes, each with a slide of its own.
+    overwrite
+        Replace an export with other settings.
+    quiet
+        Show no progress.
+
+    Returns
+    -------
+    dict
+        What ``summary.json`` holds: nuclei, files, and pixels that differ when read back, by slide. They
+        differ where tiles overlap, do not lie on one grid of pixels, and have other labels there.
+
+    Raises
+    ------
+    ConfigError
+        If `to` is another format, or shapely is missing.
+    StoreError
+        If there are no such cells.
+    PartlyFailedError
+        If some slides failed; the others are written.
+    """
+    if to != "geojson":
+        raise ConfigError(f"cannot write {to!r}", where="dirl cells-export --to", remedy="write geojson")
+    _require_shapely()
+    tiles = TileStore.open(store)
+    cells = tiles.cells(segmenter)
+    settings = {"to": to, "cells": segmenter, "frame": "qupath"}
+    inputs = {"store": tiles.digest, "cells": digest(cells.path / INDEX)}
+    card = claim(out, new_card("cells-export", settings, inputs), overwrite=overwrite)
+    own(out)  # a finished export is completed where slides failed
+    todo = [name for name in tiles.slides if not _note(out, name).is_file()]
+    corners = {name: _corner(tiles, name) for name in todo}
+    failures: dict[str, DirlError] = {}
+    with bar("Writing outlines", len(tiles.slides), quiet=quiet) as advance:
+        advance(len(tiles.slides) - len(todo))
+        for name, result in each(partial(_write, cells, tiles, out, corners), todo, workers):
+            if isinstance(result, Exception):
+                if no_room(result):
+                    raise result
+                failures[name] = explained(result)
+            advance(note=name)
+    slides = {name: read_json(_note(out, name)) for name in tiles.slides if name not in failures}
+    total = {
+        name: sum(slide[name] for slide in slides.values())
+        for name in ("files", "nuclei", "pixels_that_differ")
+    }
+    summary = {"all": total, "slides": slides}
+    write_json(out / "summary.json", summary)
+    finish(out, card, {"slides": len(slides), **total, "failed": len(failures)})
+    if failures:
+        raise PartlyFailedError(failures, len(slides))
+    return summary
+
+
+def _corner(tiles: TileStore, slide_id: str) -> tuple[int, int]:
+    """Where on a slide QuPath's coordinates begin, in level-0 pixels."""
+    bounds = bounds_of(tiles.slides[slide_id])
+    if bounds is None:
+        warnings.warn(
+            f"{slide_id}: the store is too old to know whether QuPath crops the slide, and the slide is "
+            "gone. If QuPath does, outlines are shifted there: make the store anew with `dirl tile`",
+            stacklevel=3,
+        )
+        return 0, 0
+    return bounds[:2]
+
+
+def _write(
+    cells: CellStore, tiles: TileStore, out: Path, corners: Mapping[str, tuple[int, int]], slide_id: str
+) -> None:
+    """Write a slide's files, and last the note that they are whole."""
+    record = tiles.slides[slide_id]
+    rows = np.flatnonzero(tiles.slide_ids == slide_id).tolist()
+    table = cells.nuclei(slide_id).to_pydict()
+    known = {
+        number: {name: values[i] for name, values in table.items()} for i, number in enumerate(table["id"])
+    }
+    step, corner = tiles.spec.mpp / record.mpp, corners[slide_id]
+    note = {"files": 0, "nuclei": 0, "pixels_that_differ": 0}
+    for file, group in _files(tiles, slide_id, rows):
+        pixels = [first_pixel(tiles, row) for row in group]
+        runs = np.concatenate([_runs(cells.labels(row), *at) for row, at in zip(group, pixels, strict=True)])
+        features = list(_features(runs, step, known, record.mpp, slide_id, corner))
+        write_text(
+            inside(out, str(file)), _collection(features, mark(corner) if record.kind == "slide" else {})
+        )
+        note["files"] += 1
+        note["nuclei"] += len(features)
+        note["pixels_that_differ"] += _differences(
+            cells, out / file, group, pixels, step, tiles.spec.size_px, record.mpp
+        )
+    write_json(_note(out, slide_id), note)
+
+
+def _note(out: Path, slide_id: str) -> Path:
+    return out / ".finished" / f"{slide_id}.json"
+
+
+def _files(tiles: TileStore, slide_id: str, rows: Sequence[int]) -> Iterator[tuple[Path, Sequence[int]]]:
+    """Names of the files of a slide, and the tiles that each is of."""
+    if tiles.slides[slide_id].kind == "slide":
+        yield Path(f"{slide_id}.geojson"), rows
+        return
+    for row in rows:
+        yield Path(f"{tiles.index['tile_id'][row].as_py()}.geojson"), [row]
+
+
+def _runs(labels: NDArray[np.int32], top: int, left: int) -> Runs:
+    """Runs of equal ids in a tile's lines, shape (runs, 4): id, row, first column, one after the last."""
+    padded = np.pad(labels, ((0, 0), (1, 1)))
+    row, column = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    # Between two changes of a line there is one id.
+    same = row[1:] == row[:-1]
+    ids = labels[row[:-1][same], column[:-1][same]]
+    runs = np.stack([ids, row[:-1][same] + top, column[:-1][same] + left, column[1:][same] + left], 1)
+    return np.asarray(runs[ids > 0], np.int64)
+
+
+def _features(
+    runs: Runs,
+    step: float,
+    known: Mapping[int, Mapping[str, Any]],
+    mpp: float,
+    slide_id: str,
+    corner: tuple[int, int],
+) -> Iterator[dict[str, Any]]:
+    import shapely
+
+    from dirl.cells.files.polygons import along_pixels
+
+    if not len(runs):
+        return
+    runs = runs[np.argsort(runs[:, 0], kind="stable")]
+    ids, first = np.unique(runs[:, 0], return_index=True)
+    colours = _colours({nucleus["class"] for nucleus in known.values()})
+    for number, mine in zip(ids.tolist(), np.split(runs[:, 1:], first[1:]), strict=True):
+        top, left, right = mine[:, 0].min(), mine[:, 1].min(), mine[:, 2].max()
+        mask = np.zeros((mine[:, 0].max() - top + 1, right - left), bool)
+        for row, start, end in mine - (top, left, left):
+            mask[row, start:end] = True
+        outline = along_pixels(mask, int(top), int(left))
+        geometry = json.loads(shapely.to_geojson(shapely.transform(outline, lambda at: at * step - corner)))
+        yield _feature(number, geometry, known[number], mpp, slide_id, colours, corner)
+
+
+def _feature(
+    number: int,
+    geometry: dict[str, Any],
+    nucleus: Mapping[str, Any],
+    mpp: float,
+    slide_id: str,
+    colours: Mapping[str, list[int]],
+    corner: tuple[int, int],
+) -> dict[str, Any]:
+    from dirl.cells.files.object_properties import ID
+
+    name = nucleus["class"]
+    classification = {"classification": {"name": name, "color": colours[name]}} if name else {}
+    return {
+        "type": "Feature",
+        # QuPath wants an identifier of this form; the same nucleus always has the same.
+        "id": str(uuid.uuid5(NAMESPACE, f"{slide_id} {number}")),
+        "geometry": geometry,
+        "properties": {
+            "objectType": "detection",
+            **classification,
+            "measurements": {
+                ID: number,
+                "Area µm^2": round(nucleus["area_um2"], 3),
+                "Centroid X µm": round((nucleus["x"] - corner[0]) * mpp, 3),
+                "Centroid Y µm": round((nucleus["y"] - corner[1]) * mpp, 3),
+            },
+        },
+    }
+
+
+def _colours(classes: set[str | None]) -> dict[str, list[int]]:
+    return {
+        name: [int(COLOURS[i % len(COLOURS)][k : k + 2], 16) for k in (1, 3, 5)]
+        for i, name in enumerate(sorted(name for name in classes if name))
+    }
+
+
+def _collection(features: Sequence[dict[str, Any]], about: Mapping[str, Any]) -> str:
+    """One feature a line: it can be read, and compared, line by line."""
+    lines = ",\n".join(json.dumps(feature, ensure_ascii=False, separators=(",", ":")) for feature in features)
+    first = json.dumps({"type": "FeatureCollection", **about}, separators=(",", ":"))
+    return first[:-1] + ',"features":[\n' + lines + "\n]}\n"
+
+
+def _differences(
+    cells: CellStore,
+    file: Path,
+    rows: Sequence[int],
+    pixels: Sequence[tuple[int, int]],
+    step: float,
+    side: int,
+    mpp: float,
+) -> int:
+    """Count pixels of tiles whose labels differ when the file is read back."""
+    from dirl.cells.files.geojson import read_outlines
+
+    outlines = read_outlines(file, mpp)
+    differ = 0
+    for row, (top, left) in zip(rows, pixels, strict=True):
+        back = outlines.cut(Grid(top, left, side, step))
+        differ += int((back != cells.labels(row)).sum())
+    return differ
+
+
+def _require_shapely() -> None:
+    try:
+        import shapely  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "GeoJSON needs shapely", where="dirl cells-export", remedy="pip install 'dirl[geojson]'"
+        ) from None

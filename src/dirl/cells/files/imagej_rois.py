@@ -1,0 +1,118 @@
+"""Nuclei as ImageJ keeps them: ``imagej-rois:DIR``, a zip of ROIs, as StarDist and the ROI Manager write it.
+
+A ROI is a header of 64 bytes, big-endian, and then x and y of its points as 16-bit numbers from its corner.
+With subpixel resolution the same follow as 32-bit floats from the image's corner.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from dirl.cells.files.matching import OwnNuclei, check_place, source_files
+from dirl.cells.files.placed import placed_nuclei
+from dirl.cells.files.shapes import mended, polygon
+from dirl.cells.files.tool_json import check_mpp
+from dirl.core.boundary import parsing
+from dirl.core.errors import ConfigError
+from dirl.core.provenance import digest
+from dirl.store.dataset import TileStore
+
+SUFFIXES = (".zip",)
+REMEDY = "bring the zip that StarDist's export_imagej_rois or ImageJ's ROI Manager writes"
+HEADER = 64
+# What a zip may unpack to: two million nuclei of StarDist.
+MOST_BYTES = 1 << 30
+# Types whose points are an outline: polygon, freehand, traced.
+OUTLINES = (0, 7, 8)
+SUBPIXEL, SUBPIXEL_VERSION = 128, 222
+
+
+@dataclass(frozen=True)
+class ImageJRois:
+    """ROIs in a folder, in zips named as slides or tiles; see `dirl.cells.files.matching.source_files`.
+
+    Attributes
+    ----------
+    place
+        Folder, or the one file of a store of one slide.
+    mpp
+        µm/px of the coordinates. By default they are pixels of level 0, of ready-made tiles pixels of the
+        tile.
+    """
+
+    place: str
+    mpp: float | None = None
+
+    def __post_init__(self) -> None:
+        check_place(self.place)
+        check_mpp(self.mpp, f"imagej-rois:{self.place}")
+
+    @property
+    def digest(self) -> str:
+        """Changes with the stated resolution."""
+        return digest({"source": "imagej-rois", "mpp": self.mpp})
+
+    def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
+        """Find the files of a slide; see `dirl.cells.files.matching.CellSource`."""
+        return source_files(check_place(self.place), SUFFIXES, tiles, slide_id)
+
+    def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> OwnNuclei:
+        """Read a file; see `dirl.cells.files.matching.CellSource`."""
+        rois = _unpacked(file)
+        drawn = [(i, one) for i, roi in enumerate(rois, 1) if (one := _outline(roi)) is not None]
+        if rois and not drawn:
+            raise ConfigError(f"none of its {len(rois)} entries is a polygon", where=file, remedy=REMEDY)
+        shapes = np.array([one for _, one in drawn], object)
+        if self.mpp is not None and drawn:
+            shapes = np.asarray(shapely.transform(shapes, lambda at: at * (self.mpp / mpp)))
+        left = len(rois) - len(drawn)
+        return placed_nuclei(
+            shapes,
+            np.array([i for i, _ in drawn], np.int32),
+            [None] * len(drawn),
+            {"ROIs that are no polygons, left out": left} if left else {},
+            file,
+            size_px,
+            mpp,
+        )
+
+
+def _unpacked(file: Path) -> list[bytes]:
+    reading = parsing(file, remedy=REMEDY, kind=ConfigError, what="cannot be read as a zip of ROIs")
+    with reading, zipfile.ZipFile(file) as archive:
+        entries = [one for one in archive.infolist() if one.filename.lower().endswith(".roi")]
+        if sum(one.file_size for one in entries) > MOST_BYTES:
+            size = f"claims more than {MOST_BYTES >> 20} MiB of ROIs"
+            raise ConfigError(size, where=file, remedy="bring a file for each tile")
+        if not entries and archive.infolist():
+            raise ConfigError("holds no ROIs", where=file, remedy=REMEDY)
+        return [archive.read(one) for one in entries]
+
+
+def _outline(roi: bytes) -> Any | None:
+    """Valid polygon of a ROI; None where it is something else, or has no area."""
+    if len(roi) < HEADER or roi[:4] != b"Iout" or roi[6] not in OUTLINES:
+        return None
+    version, top, left, points, options = (
+        int(_numbers(roi, at, 1, kind)[0])
+        for at, kind in ((4, ">i2"), (8, ">i2"), (10, ">i2"), (16, ">u2"), (50, ">u2"))
+    )
+    if options & SUBPIXEL and version >= SUBPIXEL_VERSION and len(roi) >= HEADER + 12 * points:
+        x, y = _numbers(roi, HEADER + 4 * points, 2 * points, ">f4").reshape(2, -1)
+    elif len(roi) >= HEADER + 4 * points:
+        x, y = _numbers(roi, HEADER, 2 * points, ">i2").reshape(2, -1)
+        x, y = x + left, y + top
+    else:
+        return None
+    drawn = polygon([np.stack([x, y], 1)])
+    whole = drawn if drawn is None or drawn.is_valid else mended(drawn)
+    return whole if whole is not None and whole.area > 0 else None
+
+
+def _numbers(roi: bytes, at: int, count: int, kind: str) -> NDArray[np.float64]:
+    return np.frombuffer(roi, kind, count, at).astype(np.float64)

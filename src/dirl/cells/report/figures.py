@@ -1,0 +1,135 @@
+"""The pictures of a report on cells: outlines on tiles, and charts of their statistics."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
+from skimage.segmentation import find_boundaries
+
+from dirl.cells.report.statistics import AREA_STEP_UM2, COVERAGE_STEPS
+from dirl.report.style import COLOURS, STYLE, new_figure
+
+GRID = "#e3e6ea"
+ENLARGE = 2
+# Bright enough on hematoxylin and on eosin; a nucleus without a class has the first.
+OUTLINES = ("#ffe600", "#00e5ff", "#39ff14", "#ff7b00", "#ffffff", "#ff4dd2")
+DASHES = ("-", "--", ":", "-.")
+MOST_NAMED = 40
+
+
+def outlined(
+    image: NDArray[np.uint8], labels: NDArray[np.int32], classes: Mapping[int, int]
+) -> NDArray[np.uint8]:
+    """Enlarge a tile and outline its nuclei.
+
+    Parameters
+    ----------
+    image, labels
+        Tile (h, w, 3) and its labels (h, w).
+    classes
+        For an id the number of its colour; 0 where it is not named.
+    """
+    large = image.repeat(ENLARGE, 0).repeat(ENLARGE, 1)
+    ids = labels.repeat(ENLARGE, 0).repeat(ENLARGE, 1)
+    edges = find_boundaries(ids, mode="thick")  # type: ignore[no-untyped-call]
+    # A line is drawn on both sides of a border; outside it takes the colour of the nucleus beside it.
+    beside = maximum_filter(ids, 3)
+    number, which = np.unique(beside[edges], return_inverse=True)
+    colours = np.array([_rgb(OUTLINES[classes.get(i, 0) % len(OUTLINES)]) for i in number.tolist()], np.uint8)
+    large[edges] = colours.reshape(-1, 3)[which]
+    return large
+
+
+def class_colours(classes: Sequence[str]) -> dict[str, str]:
+    """Return the outline's colour of every class, and of none; with many classes colours repeat."""
+    names = ["no class", *classes]
+    return {name: OUTLINES[i % len(OUTLINES)] for i, name in enumerate(names)}
+
+
+def slides_figure(summaries: Mapping[str, Mapping[str, Any]], standing_out: set[str]) -> Figure:
+    """Density, size, coverage and empty tiles of every slide, by segmenter; names where slides stand out."""
+    panels = (
+        ("nuclei_per_mm2", "nuclei per mm² of tissue"),
+        ("median_um2", "median area, µm²"),
+        ("coverage", "share of the tissue covered, %"),
+        ("empty", "tiles without nuclei, %"),
+    )
+    slides = list(next(iter(summaries.values()))["slides"])
+    named = slides if len(slides) <= MOST_NAMED else [s for s in slides if s in standing_out]
+    with mpl.rc_context(STYLE):
+        figure = new_figure((10.2, max(2.4, 1.3 + 0.2 * min(len(slides), MOST_NAMED))))
+        axes = figure.subplots(1, len(panels), sharey=True)
+        for axis, (name, title) in zip(axes, panels, strict=True):
+            for k, (segmenter, summary) in enumerate(summaries.items()):
+                values = [slide_value(summary["slides"][slide], name) for slide in slides]
+                places = np.arange(len(slides)) + 0.5 * (k - (len(summaries) - 1) / 2) / len(summaries)
+                found = [(v, y) for v, y in zip(values, places, strict=True) if v is not None]
+                colour = COLOURS[k % len(COLOURS)]
+                axis.plot(*zip(*found, strict=True) if found else ([], []), "o", color=colour, markersize=4,
+                          label=segmenter, clip_on=False)  # fmt: skip
+            axis.set_title(title, loc="left")
+            axis.set_xlim(0, max(10, axis.get_xlim()[1]))
+            axis.grid(color=GRID, linewidth=0.7)
+            axis.set_axisbelow(True)
+        axes[0].set_yticks([slides.index(slide) for slide in named], [_short(slide) for slide in named])
+        axes[0].set_ylim(len(slides) - 0.4, -0.6)
+        for tick, slide in zip(axes[0].get_yticklabels(), named, strict=True):
+            if slide in standing_out:
+                tick.set_color(COLOURS[1])
+                tick.set_fontweight("bold")
+        _legend(figure, axes[0], summaries)
+    return figure
+
+
+def histograms_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Areas of nuclei and coverage of tiles over the whole store, as shares, by segmenter."""
+    panels = (
+        ("area_histogram", AREA_STEP_UM2, "area of a nucleus, µm² (the last: and above)", "of nuclei"),
+        ("coverage_histogram", 100 / COVERAGE_STEPS, "share of a tile's tissue covered, %", "of tiles"),
+    )
+    with mpl.rc_context(STYLE):
+        figure = new_figure((10.2, 3.1))
+        axes = figure.subplots(1, 2)
+        for axis, (name, step, label, of_what) in zip(axes, panels, strict=True):
+            for k, (segmenter, summary) in enumerate(summaries.items()):
+                counts = np.array(summary["all"][name], float)
+                shares = 100 * counts / max(counts.sum(), 1)
+                edges = np.arange(len(shares) + 1) * step
+                colour, dashes = COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]
+                axis.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.8, label=segmenter)
+            axis.set_xlim(0)
+            axis.set_ylim(0)
+            axis.set_xlabel(label)
+            axis.set_title(f"% {of_what}", loc="left")
+            axis.grid(axis="y", color=GRID, linewidth=0.7)
+        _legend(figure, axes[0], summaries)
+    return figure
+
+
+def slide_value(slide: Mapping[str, Any], name: str) -> float | None:
+    """Return one of the numbers by which slides are compared, shares in percent."""
+    if name == "median_um2":
+        return slide["area_um2"]["p50"]  # type: ignore[no-any-return]
+    if name == "empty":
+        return 100 * slide["tiles_without_nuclei"] / slide["tiles"] if slide["tiles"] else None
+    value: float | None = slide[name]
+    return 100 * value if name == "coverage" and value is not None else value
+
+
+def _legend(figure: Figure, axis: Axes, summaries: Mapping[str, Any]) -> None:
+    if len(summaries) > 1:
+        handles, labels = axis.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(summaries), frameon=False)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}"
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[k : k + 2], 16) for k in (1, 3, 5))

@@ -1,0 +1,211 @@
+"""What a slide's cells amount to, so that a bad segmentation is seen before it trains anything."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.cells.report.size_check import implausible
+from dirl.cells.sink import Item
+from dirl.core.boundary import inside
+from dirl.core.checked import read_checked
+from dirl.core.errors import StoreError
+from dirl.core.files import read_json, write_json
+from dirl.core.owner import MERGE_SECONDS, locked
+from dirl.core.provenance import note_change
+from dirl.store.cells_writer import cells_dir
+from dirl.store.dataset import CellStore, TileStore
+
+TOKENS_UM = (4, 8, 16)
+AREA_STEP_UM2, AREA_STEPS = 10, 30
+COVERAGE_STEPS = 20
+QUANTILES = (5, 25, 50, 75, 95)
+
+
+class Statistics:
+    """Adds up the tiles of a slide, one by one.
+
+    Parameters
+    ----------
+    mpp
+        µm/px of the tiles.
+    """
+
+    def __init__(self, mpp: float) -> None:
+        self.mpp = mpp
+        self.tiles = self.empty = 0
+        self.nuclei_px = self.tissue_px = 0
+        self._seen: list[tuple[NDArray[np.int32], NDArray[np.int64]]] = []
+        self._shares: list[float] = []
+        # Tokens, and sums of their coverage and of its square, by token size.
+        self._tokens = {um: np.zeros(3) for um in TOKENS_UM}
+
+    def add(self, labels: NDArray[np.int32], regions: NDArray[np.uint8]) -> None:
+        """Add a tile: labels (h, w), and regions (h, w) as in `dirl.prior.regions.region_ids`."""
+        nuclei = labels > 0
+        covered, tissue = int(nuclei.sum()), int((regions > 0).sum())
+        ids, pixels = np.unique(labels[nuclei], return_counts=True)
+        self.tiles += 1
+        self.empty += not covered
+        self.nuclei_px += covered
+        self.tissue_px += tissue
+        self._seen.append((ids, pixels))
+        if tissue:
+            self._shares.append(covered / tissue)
+        for um, sums in self._tokens.items():
+            share = _coverage(nuclei, max(1, round(um / self.mpp)))
+            sums += (share.size, share.sum(), np.square(share).sum())
+
+    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Add tiles as they pass by."""
+        for item in items:
+            self.add(*item[1:])
+            yield item
+
+    def summary(self, nuclei: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """Return the numbers, given the columns of the slide's table of nuclei.
+
+        A nucleus counts by the share of its area that lies in a tile: so it counts once where tiles lie side
+        by side, and where they overlap as often as the tissue does.
+        """
+        seen = np.concatenate([ids for ids, _ in self._seen] or [np.zeros(0, int)])
+        pixels = np.concatenate([pixels for _, pixels in self._seen] or [np.zeros(0, int)])
+        known, area = np.asarray(nuclei["id"], int), np.asarray(nuclei["area_um2"], float)
+        whole = np.zeros(max(known.max(initial=0), seen.max(initial=0)) + 1)
+        whole[known] = area
+        shares = np.minimum(pixels * self.mpp**2 / np.maximum(whole[seen], 1e-9), 1)
+        here = np.isin(known, seen)
+        typical = area[here & ~np.asarray(nuclei["touches_border"], bool)]
+        tissue_mm2 = self.tissue_px * self.mpp**2 / 1e6
+        named = zip(nuclei["class"], here.tolist(), strict=True)
+        names = Counter(name for name, inside in named if name and inside)
+        return {
+            "tiles": self.tiles,
+            "tiles_without_nuclei": self.empty,
+            "nuclei": int(here.sum()),
+            "classes": dict(sorted(names.items())),
+            "tissue_mm2": tissue_mm2,
+            "nuclei_mm2": self.nuclei_px * self.mpp**2 / 1e6,
+            "nuclei_per_mm2": float(shares.sum()) / tissue_mm2 if tissue_mm2 else None,
+            "coverage": self.nuclei_px / self.tissue_px if self.tissue_px else None,
+            "area_um2": {
+                f"p{q}": float(np.percentile(typical, q)) if len(typical) else None for q in QUANTILES
+            },
+            "prior_contrast": {str(um): _contrast(sums) for um, sums in self._tokens.items()},
+            "tokens": {str(um): sums.tolist() for um, sums in self._tokens.items()},
+            "area_histogram": _histogram(typical / AREA_STEP_UM2, AREA_STEPS),
+            "coverage_histogram": _histogram(np.array(self._shares) * COVERAGE_STEPS, COVERAGE_STEPS),
+        }
+
+
+def statistics_file(store: Path, segmenter: str, slide_id: str) -> Path:
+    """Where a slide's numbers lie."""
+    return inside(cells_dir(store, segmenter), f"{slide_id}.statistics.json")
+
+
+def write_statistics(store: Path, segmenter: str, slide_id: str, values: Mapping[str, Any]) -> None:
+    """Save a slide's numbers."""
+    write_json(statistics_file(store, segmenter, slide_id), values)
+
+
+def write_summary(tiles: TileStore, segmenter: str, slide_ids: Sequence[str]) -> dict[str, Any]:
+    """Write and return the ``summary.json`` of cells: numbers of each slide and of all, and warnings."""
+    files = {name: statistics_file(tiles.path, segmenter, name) for name in slide_ids}
+    slides = {name: read_json(file) for name, file in files.items() if file.is_file()}
+    summary = {
+        "all": pooled(list(slides.values())) if slides else {},
+        "resolution_warnings": resolution_warnings(tiles, slides),
+        "slides": slides,
+    }
+    write_json(cells_dir(tiles.path, segmenter) / "summary.json", summary)
+    return summary
+
+
+def resolution_warnings(tiles: TileStore, slides: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Say by slide, of those whose nuclei have no usual size, that the stated resolution may be wrong.
+
+    Parameters
+    ----------
+    tiles
+        The store.
+    slides
+        Numbers by slide; those of older cells do not hold the sizes.
+    """
+    found = {}
+    for name, one in slides.items():
+        if reason := implausible(one.get("blobs_um", []), tiles.slides[name].mpp):
+            found[name] = reason
+    return found
+
+
+def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> dict[str, Any]:
+    """Read a slide's numbers; where they are missing or damaged, work them out and save them."""
+    name = statistics_file(tiles.path, cells.segmenter, slide_id).name
+    try:
+        found: dict[str, Any] = read_checked(cells.path, name, cells.card)
+        return found
+    except StoreError:
+        pass
+    made = Statistics(tiles.spec.mpp)
+    for row in np.flatnonzero(tiles.slide_ids == slide_id).tolist():
+        made.add(cells.labels(row), cells.regions(row))
+    nuclei = cells.nuclei(slide_id, ["id", "area_um2", "touches_border", "class"])
+    found = made.summary(nuclei.to_pydict())
+    with locked(cells.path, MERGE_SECONDS):
+        write_statistics(tiles.path, cells.segmenter, slide_id, found)
+        note_change(cells.path, name)
+    return found
+
+
+def pooled(slides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the numbers of several slides together: sums, histograms and, from them, shares."""
+    total: dict[str, Any] = {
+        name: sum(slide[name] for slide in slides)
+        for name in ("tiles", "tiles_without_nuclei", "nuclei", "tissue_mm2", "nuclei_mm2")
+    }
+    tissue = total["tissue_mm2"]
+    counted = sum((s["nuclei_per_mm2"] or 0) * s["tissue_mm2"] for s in slides)
+    tokens = {um: np.sum([slide["tokens"][um] for slide in slides], axis=0) for um in map(str, TOKENS_UM)}
+    classes, notes = (
+        sum((Counter(slide.get(name, {})) for slide in slides), Counter[str]())
+        for name in ("classes", "notes")
+    )
+    return (
+        total
+        | {
+            "classes": dict(sorted(classes.items())),
+            "notes": dict(sorted(notes.items())),
+            "nuclei_per_mm2": counted / tissue if tissue else None,
+            "coverage": total["nuclei_mm2"] / tissue if tissue else None,
+            "prior_contrast": {um: _contrast(sums) for um, sums in tokens.items()},
+        }
+        | {
+            name: np.sum([slide[name] for slide in slides], axis=0).tolist()
+            for name in ("area_histogram", "coverage_histogram")
+        }
+    )
+
+
+def _coverage(mask: NDArray[np.bool_], token_px: int) -> NDArray[np.float64]:
+    """Share of each token that nuclei cover; what fills none at the right and the bottom is left out."""
+    h, w = (side // token_px for side in mask.shape)
+    lines = mask[: h * token_px, : w * token_px].view(np.uint8).reshape(h, token_px, -1)
+    # Down first, where whole lines are added: several times faster than a mean over both.
+    columns = lines.sum(1, dtype=np.uint16).reshape(h, w, token_px)
+    return np.asarray(columns.sum(2, dtype=np.int64) / token_px**2)
+
+
+def _contrast(sums: NDArray[np.float64]) -> float | None:
+    """``Var(c) / (c̄ (1 − c̄))`` of the coverage c of tokens, None where all or nothing is covered."""
+    count, first, second = sums
+    mean = first / count if count else 0.0
+    return float((second / count - mean**2) / (mean * (1 - mean))) if 0 < mean < 1 else None
+
+
+def _histogram(values: NDArray[np.float64], steps: int) -> list[int]:
+    """Count values by whole steps; what lies beyond the last counts as in it."""
+    counts: list[int] = np.bincount(values.astype(int).clip(0, steps - 1), minlength=steps).tolist()
+    return counts

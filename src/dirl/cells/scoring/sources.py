@@ -1,0 +1,249 @@
+"""Where labels that are compared come from: files of label images, or the cells of a store."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from dirl.cells.files.label_maps import SUFFIXES, read_map
+from dirl.core.errors import ConfigError, StoreError
+from dirl.core.provenance import digest, read_card
+from dirl.slides.tiling import key
+from dirl.store.dataset import CellStore, TileStore
+from dirl.store.index import INDEX
+
+Labels = NDArray[np.int32]
+CACHED_SLIDES = 16
+
+
+@dataclass(frozen=True)
+class LabelImage:
+    """The nuclei of one image.
+
+    Attributes
+    ----------
+    labels
+        Instance labels, int32 of shape (h, w); 0 is no nucleus.
+    mpp
+        µm/px; None where nobody says.
+    seen
+        Where the labels are known, bool (h, w); None is everywhere.
+    class_ids
+        For each class the ids of its nuclei, here or elsewhere in the slide; empty without classes.
+    """
+
+    labels: Labels
+    mpp: float | None = None
+    seen: NDArray[np.bool_] | None = None
+    class_ids: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Label images by name.
+
+    Attributes
+    ----------
+    title
+        Name for a table.
+    place
+        File or directory.
+    names
+        Its images.
+    classes
+        Names of the classes that its nuclei have.
+    digest
+        Sixteen hex digits that change with the labels.
+    """
+
+    @property
+    def title(self) -> str: ...  # noqa: D102
+    @property
+    def place(self) -> Path: ...  # noqa: D102
+    @property
+    def names(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def classes(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def slide(self, name: str) -> str:
+        """Return the slide that an image is of: its own name where that is not known."""
+        ...
+
+    def read(self, name: str) -> LabelImage:
+        """Read one image."""
+        ...
+
+
+class FileLabels:
+    """Label files: one, or all of a folder at any depth; where there are ``NAME.labels.*``, only those.
+
+    An image's name is its path in the folder without suffixes.
+
+    Raises
+    ------
+    ConfigError
+        If there are none, or two of one name.
+    """
+
+    classes: Sequence[str] = ()
+
+    def __init__(self, place: Path) -> None:
+        self.place, self.title = place, place.stem if place.is_file() else place.name
+        self.names: list[str] = []
+        self._files: dict[str, Path] = {}
+        for file in _label_files(place):
+            folder = place.parent if place.is_file() else place
+            name = file.relative_to(folder).with_name(file.stem.removesuffix(".labels")).as_posix()
+            if key(name) in self._files:
+                raise ConfigError(f"two label files for {name}", where=place, remedy="keep one of them")
+            self._files[key(name)] = file
+            self.names.append(name)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of all files."""
+        return digest({name: digest(file) for name, file in self._files.items()})
+
+    def __contains__(self, name: str) -> bool:
+        return key(name) in self._files
+
+    def slide(self, name: str) -> str:
+        """Return the name: a file tells of no slide."""
+        return name
+
+    def read(self, name: str) -> LabelImage:
+        """Read one image; its resolution is not known."""
+        return LabelImage(read_map(self._files[key(name)])[0])
+
+
+class CellLabels:
+    """Cells of a store: by tile id, by a ready-made tile's own name, or whole slides by slide_id.
+
+    A slide is put together from its tiles; what no tile covers is not seen.
+    """
+
+    def __init__(self, store: TileStore, segmenter: str) -> None:
+        self._store, self._cells = store, store.cells(segmenter)
+        self.place, self.title = self._cells.path, segmenter
+        self.names: list[str] = store.tile_ids.tolist()
+        self._slide_of = store.slide_ids
+        self._tiles = {key(name): row for row, name in enumerate(self.names)}
+        stems = Counter(name.rpartition("/")[2] for name in self._tiles)
+        self._tiles |= {
+            stem: row for name, row in self._tiles.items() if stems[stem := name.rpartition("/")[2]] == 1
+        }
+        self._slides = {key(r.slide_id): r for r in store.slides.values() if r.kind == "slide"}
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the cells: of their settings and their index."""
+        return digest([self._cells.card.digest, digest(self.place / INDEX)])
+
+    @cached_property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, sorted."""
+        columns = (self._cells.nuclei(slide, ["class"])["class"] for slide in self._store.slides)
+        return sorted(set().union(*(column.unique().to_pylist() for column in columns)) - {None})
+
+    def __contains__(self, name: str) -> bool:
+        return key(name) in self._slides or key(name) in self._tiles
+
+    def slide(self, name: str) -> str:
+        """Return the slide that a tile is of; of ready-made tiles none is known."""
+        if key(name) in self._slides:
+            return name
+        slide_id = str(self._slide_of[self._tiles[key(name)]])
+        return slide_id if self._store.slides[slide_id].kind == "slide" else name
+
+    def read(self, name: str) -> LabelImage:
+        """Read a tile, or put a slide together."""
+        mpp = self._store.spec.mpp
+        if key(name) in self._slides:
+            slide_id = self._slides[key(name)].slide_id
+            labels, seen = self._put_together(slide_id)
+            return LabelImage(labels, mpp, seen, _ids_by_class(self._cells, slide_id))
+        row = self._tiles[key(name)]
+        class_ids = _ids_by_class(self._cells, str(self._slide_of[row]))
+        return LabelImage(self._cells.labels(row), mpp, class_ids=class_ids)
+
+    def _put_together(self, slide_id: str) -> tuple[Labels, NDArray[np.bool_]]:
+        record = self._store.slides[slide_id]
+        scale = record.mpp / self._store.spec.mpp
+        width, height = (max(1, round(side * scale)) for side in record.size_px)
+        labels, seen = np.zeros((height, width), np.int32), np.zeros((height, width), bool)
+        for row in np.flatnonzero(self._slide_of == slide_id).tolist():
+            x, y = (round(self._store.index[name][row].as_py() * scale) for name in ("x", "y"))
+            tile = self._cells.labels(row)
+            box = slice(y, y + tile.shape[0]), slice(x, x + tile.shape[1])
+            labels[box] = tile[: height - y, : width - x]
+            seen[box] = True
+        return labels, seen
+
+
+def open_sources(place: Path) -> list[Source]:
+    """Open what a path names: label files, ``STORE/cells/NAME``, or all cells of a ``STORE``.
+
+    Raises
+    ------
+    ConfigError
+        If there are no labels.
+    StoreError
+        If a store has no such cells, or not for all of its tiles.
+    """
+    here = place.resolve()
+    if here.name == "cells" and _is_store(here.parent):
+        here = here.parent
+    if _is_store(here):
+        found = sorted(file.parent.name for file in (here / "cells").glob(f"*/{INDEX}"))
+        if not found:
+            raise StoreError("holds no cells", where=place, remedy=f"run `dirl cells {place}`")
+        store = TileStore.open(here)
+        return [CellLabels(store, name) for name in found]
+    if here.parent.name == "cells" and _is_store(here.parent.parent):
+        return [CellLabels(TileStore.open(here.parent.parent), here.name)]
+    return [FileLabels(place)]
+
+
+def _is_store(place: Path) -> bool:
+    return (place / "card.json").is_file() and read_card(place).stage == "tile"
+
+
+def _label_files(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise ConfigError("no such file or folder", where=place, remedy="check the path")
+    files = sorted(
+        file
+        for file in place.rglob("*")
+        if file.suffix.lower() in SUFFIXES
+        and not any(p.startswith(".") for p in file.relative_to(place).parts)
+    )
+    # Images may lie beside their labels.
+    files = [file for file in files if file.stem.endswith(".labels")] or files
+    if not files:
+        raise ConfigError(
+            f"holds no label files ({', '.join(SUFFIXES)})",
+            where=place,
+            remedy="name a folder of label images, a store, or STORE/cells/NAME",
+        )
+    return files
+
+
+@lru_cache(CACHED_SLIDES)
+def _ids_by_class(cells: CellStore, slide_id: str) -> Mapping[str, NDArray[np.integer]]:
+    nuclei = cells.nuclei(slide_id, ["id", "class"])
+    return {
+        name: nuclei.filter(pc.equal(nuclei["class"], name))["id"].to_numpy()
+        for name in nuclei["class"].unique().to_pylist()
+        if name is not None
+    }

@@ -1,0 +1,148 @@
+"""Cellpose-SAM, as the official package implements it."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.cells.base import Finder, Image
+from dirl.cells.segmenters.network import Network, check_mpp, find_nuclei, on_device, require
+from dirl.cells.segmenters.weights import Weights, find_weights
+from dirl.core.errors import ConfigError, first_line
+from dirl.core.provenance import digest
+
+MODEL = "cpsam_v2"
+HOME = "huggingface.co/mouseland/cellpose-sam"
+# It cuts what it is given into tiles of this side, with this overlap.
+TILE_PX, OVERLAP = 256, 0.1
+
+
+@dataclass(frozen=True)
+class Cellpose:
+    """Pixels whose predicted flow ends in one place are one nucleus (Stringer et al., 2021).
+
+    It was trained on cells of 7.5 to 120 px, 30 on average; at 0.5 µm/px nuclei have 12 to 24. Pixels are
+    scaled by the 1st and 99th percentile of the slide's samples, where the package takes those of each image.
+    It tells no classes apart.
+
+    Parameters
+    ----------
+    weights
+        File of weights; by default the package's own ``cpsam_v2``, fetched on first use.
+    mpp
+        µm/px that windows are shrunk to.
+    device
+        Where to compute: ``auto``, ``cpu``, ``cuda``…
+    batch_size
+        Tiles of 256 px at a time.
+    """
+
+    weights: str | None = None
+    mpp: float = 0.5
+    device: str = "auto"
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without loading anything."""
+        require("cellpose", "cellpose", "pip install 'dirl[cellpose]'")
+        check_mpp("cellpose", self.mpp)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the weights and the mpp."""
+        weights = self._found.digest
+        return digest({"segmenter": "cellpose", "version": 1, "mpp": self.mpp, "weights": weights})
+
+    def fit(self, samples: Sequence[Image], mpp: float) -> Finder:
+        """Load the network, and take the range of pixel values; see `Segmenter.fit`."""
+        from dirl.encoders.device import choose_device
+
+        model = _load(self._found.path, str(choose_device(self.device)))
+        tiles = self.batch_size or 8
+        network = Network(
+            mpp=self.mpp,
+            predict=partial(_predict, model, scale=_scale(samples), tiles=tiles),
+            separate=partial(_separate, device=model.device),
+            class_names=(),
+            digest=self.digest,
+            device=model.device.type,
+        )
+        return partial(find_nuclei, network=network, mpp=mpp)
+
+    @property
+    def _found(self) -> Weights:
+        return find_weights("cellpose", self.weights or str(_own()), {})
+
+
+def _own() -> Path:
+    """Return the package's own weights; fetch them where they are not yet."""
+    from cellpose.models import MODEL_DIR, cache_model_path
+
+    path = Path(MODEL_DIR) / MODEL
+    if not path.is_file():
+        print(f"cellpose: fetching its weights (1.2 GB) from {HOME}", file=sys.stderr)
+        try:
+            cache_model_path(MODEL)
+        except Exception as error:  # whatever the transport raises
+            raise ConfigError(
+                f"cannot fetch {MODEL} ({first_line(error)})",
+                where="segmenter 'cellpose'",
+                remedy=f"download {MODEL} of {HOME} elsewhere, and pass cellpose,weights=FILE",
+            ) from error
+    return path
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, device: str) -> Any:
+    import torch
+    from cellpose.models import CellposeModel
+
+    try:
+        # Half precision is slow on most processors.
+        half = not device.startswith("cpu")
+        return CellposeModel(pretrained_model=str(path), device=torch.device(device), use_bfloat16=half)
+    except Exception as error:  # whatever a stranger's file leads to
+        raise ConfigError(
+            f"is not the weights of Cellpose 4 ({first_line(error)})",
+            where=path,
+            remedy=f"name {MODEL}, or a file that Cellpose 4 trained",
+        ) from error
+
+
+def _scale(samples: Sequence[Image]) -> list[list[float]]:
+    """Low and high value of each channel."""
+    if not samples:
+        return [[0.0, 255.0]] * 3
+    pixels = np.concatenate([sample.reshape(-1, 3)[::7] for sample in samples])
+    low, high = np.percentile(pixels, (1, 99), axis=0)
+    return np.stack([low, np.maximum(high, low + 1)], axis=1).tolist()  # type: ignore[no-any-return]
+
+
+def _predict(
+    model: Any, windows: NDArray[np.uint8], scale: list[list[float]], tiles: int
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    _, (_, flows, closeness), _ = on_device(
+        lambda: model.eval(
+            windows.astype(np.float32),
+            batch_size=tiles,
+            channel_axis=3,
+            normalize={"lowhigh": scale, "norm3D": False},
+            compute_masks=False,
+        )
+    )
+    # It drops the first axis of a single window.
+    flows, closeness = flows.reshape(2, *windows.shape[:3]), closeness.reshape(windows.shape[:3])
+    return [(flows[:, k], closeness[k]) for k in range(len(windows))]
+
+
+def _separate(
+    maps: tuple[NDArray[np.float32], NDArray[np.float32]], device: Any
+) -> tuple[NDArray[np.int32], None]:
+    from cellpose.dynamics import resize_and_compute_masks
+
+    return np.asarray(resize_and_compute_masks(*maps, device=device), np.int32), None

@@ -1,0 +1,264 @@
+"""HoVer-Net, StarDist, InstanSeg and CellViT, as cellseg-models-pytorch implements them."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.cells.base import Finder, Image
+from dirl.cells.segmenters.hover import part_by_jumps
+from dirl.cells.segmenters.network import Network, check_mpp, find_nuclei, on_device, require
+from dirl.cells.segmenters.weights import HubFile, Weights, find_weights
+from dirl.core.errors import ConfigError, first_line
+from dirl.core.provenance import digest
+
+if TYPE_CHECKING:
+    import torch
+
+HGSC = ("neoplastic", "inflammatory", "connective", "dead", "macrophage_cell", "macrophage_nuc")
+# The networks halve the window five times.
+MULTIPLE_PX = 32
+# No nucleus is wider; InstanSeg looks at so much around the seed of each.
+NUCLEUS_UM = 32.0
+# StarDist's candidates: closer than this to the middle of a nucleus, and not at the window's very border.
+LEAST_SCORE = 0.4
+INSIDE = (slice(2, -2), slice(2, -2))
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a network says of one window.
+
+    Attributes
+    ----------
+    types
+        Class of each pixel (h, w), 0 for background.
+    parting
+        Maps that part nuclei from each other (channels, h, w), of a kind that depends on the network.
+    foreground
+        Closeness to the middle of a nucleus (h, w), 0 to 1, where the network has such a map.
+    """
+
+    types: NDArray[np.uint8]
+    parting: NDArray[np.float32]
+    foreground: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class CellsegNetwork(ABC):
+    """A network of cellseg-models-pytorch; its encoder and number of classes are read from its weights.
+
+    Pixels are scaled by the least and greatest value of the slide's samples, as the library's own weights
+    want it window by window: by the slide, a window's nuclei do not depend on what else is in it.
+
+    Parameters
+    ----------
+    weights
+        File that the library or ``torch.save`` of its state wrote, or a name on the hub; by default the first
+        name that the library knows. See `dirl.cells.segmenters.weights.find_weights`.
+    mpp
+        µm/px that the weights were trained at. Those on the hub were at 0.5.
+    device
+        Where to compute: ``auto``, ``cpu``, ``cuda``…
+    batch_size
+        Windows at a time; by default what suits the device.
+    """
+
+    weights: str | None = None
+    mpp: float = 0.5
+    device: str = "auto"
+    batch_size: int | None = None
+
+    name: ClassVar[str]
+    model: ClassVar[str]
+    version: ClassVar[int] = 1
+    hub: ClassVar[dict[str, HubFile]] = {}
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without loading anything."""
+        require("cellseg_models_pytorch", self.name, "pip install 'dirl[cells]'")
+        check_mpp(self.name, self.mpp)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the network, its weights and its mpp."""
+        return digest(
+            {"segmenter": self.name, "version": self.version, "mpp": self.mpp, "weights": self._found.digest}
+        )
+
+    def fit(self, samples: Sequence[Image], mpp: float) -> Finder:
+        """Load the network, and take the range of pixel values; see `Segmenter.fit`."""
+        from dirl.encoders.device import choose_device
+
+        found, device = self._found, choose_device(self.device)
+        settings = json.dumps(dict(found.settings), sort_keys=True)
+        model = _load(self.name, self.model, found.path, settings, str(device))
+        low = min((int(sample.min()) for sample in samples), default=0)
+        high = max((int(sample.max()) for sample in samples), default=255)
+        network = Network(
+            mpp=self.mpp,
+            predict=partial(_predict, model, low=low, high=max(high, low + 1)),
+            separate=partial(self._separate, model=model),
+            class_names=_class_names(model, found),
+            digest=self.digest,
+            batch_size=self.batch_size,
+            device=device.type,
+        )
+        return partial(find_nuclei, network=network, mpp=mpp)
+
+    @property
+    def _found(self) -> Weights:
+        return find_weights(self.name, self.weights, self.hub)
+
+    def _separate(self, maps: Maps, model: Any) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        return np.asarray(self._nuclei(maps, model), np.int32), maps.types
+
+    @abstractmethod
+    def _nuclei(self, maps: Maps, model: Any) -> NDArray[np.int32]:
+        """Part the nuclei of a window (h, w)."""
+
+
+class HoVerNet(CellsegNetwork):
+    """Nuclei are parted where the distance from their centre jumps (Graham et al., 2019)."""
+
+    name = "hovernet"
+    model = "hovernet.HoverNet"
+    version = 2
+    hub: ClassVar = {
+        "hgsc_v1_efficientnet_b5": HubFile(
+            "csmp-hub/hovernet-histo-hgsc-nuc-v1", "hovernet_hgsc_v1_efficientnet_b5.safetensors", HGSC
+        )
+    }
+
+    def _nuclei(self, maps: Maps, model: Any) -> NDArray[np.int32]:
+        return part_by_jumps(maps.types > 0, maps.parting, self.mpp)
+
+
+class CellViT(CellsegNetwork):
+    """HoVer-Net's maps from the vision transformer of SAM (Hörst et al., 2024)."""
+
+    name = "cellvit"
+    model = "cellvit.CellVit"
+    version = 2
+    hub: ClassVar = {
+        "hgsc_v1_samvit_base_patch16": HubFile(
+            "csmp-hub/cellvit-histo-hgsc-nuc-v1", "cellvit_hgsc_v1_efficientnet_b5.safetensors", HGSC
+        )
+    }
+
+    def _nuclei(self, maps: Maps, model: Any) -> NDArray[np.int32]:
+        return part_by_jumps(maps.types > 0, maps.parting, self.mpp)
+
+
+class StarDist(CellsegNetwork):
+    """Nuclei are star-shaped polygons around their middle (Schmidt et al., 2018)."""
+
+    name = "stardist"
+    model = "stardist.StarDist"
+    hub: ClassVar = {
+        "hgsc_v1_efficientnet_b5": HubFile(
+            "csmp-hub/stardist-histo-hgsc-nuc-v1", "stardist_hgsc_v1_efficientnet_b5.safetensors", HGSC
+        )
+    }
+
+    def _nuclei(self, maps: Maps, model: Any) -> NDArray[np.int32]:
+        from cellseg_models_pytorch.postproc import POSTPROC_LOOKUP
+
+        assert maps.foreground is not None
+        foreground = maps.foreground.clip(0, 1)
+        if foreground[INSIDE].max(initial=0) <= LEAST_SCORE:
+            return np.zeros(foreground.shape, np.int32)
+        # The library would stretch each window to 0..1: on a window without nuclei, noise.
+        find = POSTPROC_LOOKUP["stardist"]
+        return np.asarray(find(foreground, maps.parting, score_thresh=LEAST_SCORE, normalize=False))
+
+
+class InstanSeg(CellsegNetwork):
+    """A small classifier says which pixels around a seed are its nucleus (Goldsborough et al., 2024)."""
+
+    name = "instanseg"
+    model = "instanseg.InstanSeg"
+
+    def _nuclei(self, maps: Maps, model: Any) -> NDArray[np.int32]:
+        from cellseg_models_pytorch.postproc import POSTPROC_LOOKUP
+
+        found = POSTPROC_LOOKUP["instanseg"](
+            maps.types,
+            maps.parting,
+            pixel_classifier=model.probability_net,
+            window_size=2 * round(NUCLEUS_UM / self.mpp / 2),
+            # Above its own limit of 2000 it returns no nuclei at all.
+            max_seeds=maps.types.size,
+        )
+        return np.asarray(found)
+
+
+@lru_cache(maxsize=1)
+def _load(name: str, model: str, path: Path, settings: str, device: str) -> Any:
+    import torch
+
+    module, family = model.split(".")
+    try:
+        library = getattr(import_module(f"cellseg_models_pytorch.models.{module}"), family)
+        loaded = library.from_pretrained(path, torch.device("cpu"), model_kwargs=json.loads(settings))
+    except Exception as error:  # whatever a stranger's file leads to
+        raise ConfigError(
+            f"is not the weights of a {name} network ({first_line(error)})",
+            where=path,
+            remedy="name a file that cellseg-models-pytorch wrote, with its network's settings beside it",
+        ) from error
+    return loaded.model.to(device).eval()
+
+
+def _class_names(model: Any, weights: Weights) -> tuple[str, ...]:
+    heads = {head: channels for branch in model.heads.values() for head, channels in branch.items()}
+    count = heads["nuc_type"] - 1
+    if len(weights.classes) == count:
+        return weights.classes
+    beside = weights.path.with_suffix(".json")
+    if weights.classes and beside.is_file():
+        raise ConfigError(
+            f"names {len(weights.classes)} classes, and the network tells {count} apart",
+            where=beside,
+            remedy="name each of them, background left out",
+        )
+    # A network of one class tells none apart.
+    return tuple(f"class {k + 1}" for k in range(count)) if count > 1 else ()
+
+
+def _predict(model: Any, windows: NDArray[np.uint8], low: int, high: int) -> list[Maps]:
+    import torch
+    import torch.nn.functional as F
+
+    device = next(model.parameters()).device
+    height, width = windows.shape[1:3]
+    below, right = (-side % MULTIPLE_PX for side in (height, width))
+
+    def run() -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]":
+        images = torch.from_numpy(windows).to(device).permute(0, 3, 1, 2).float()
+        how = "reflect" if below < height and right < width else "replicate"
+        images = F.pad((images - low) / (high - low), (0, right, 0, below), mode=how)
+        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+            out = model(images)["nuc"]
+        binary = None if out.binary_map is None else fitted(out.binary_map[:, 0])
+        return fitted(out.type_map.argmax(1)), fitted(out.aux_map), binary
+
+    def fitted(maps: "torch.Tensor") -> "torch.Tensor":
+        return maps[..., :height, :width].float().cpu()
+
+    types, parting, foreground = on_device(run)
+    return [
+        Maps(
+            types[k].numpy().astype(np.uint8),
+            parting[k].numpy(),
+            None if foreground is None else foreground[k].numpy(),
+        )
+        for k in range(len(windows))
+    ]

@@ -1,0 +1,112 @@
+"""From what a user names to a segmenter: ``NAME[:ARGUMENT][,key=value…]`` or ``package.module:attribute``."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dirl.cells.base import Segmenter
+from dirl.cells.files.matching import CellSource
+from dirl.config import CellsConfig
+from dirl.core.errors import ConfigError
+from dirl.core.plugins import names, resolve
+from dirl.core.spec import parse_options
+
+GROUP = "dirl.segmenters"
+# Networks whose own results can be read: by NAME:PLACE, where PLACE is a folder or one of these files.
+RESULTS = {"cellvit": "cellvit-json", "hovernet": "hovernet-json", "stardist": "imagej-rois"}
+RESULT_FILES = (".json", ".zip")
+
+
+@dataclass(frozen=True)
+class SegmenterName:
+    """What the words of ``--segmenter`` say.
+
+    Attributes
+    ----------
+    target
+        A declared name, or ``package.module:attribute``.
+    argument
+        What stands behind the colon of a declared name, as in ``labels:DIR``; None where nothing does.
+    options
+        The ``key=value`` pairs.
+    """
+
+    target: str
+    argument: str | None
+    options: Mapping[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """Name under which its cells lie in a store, unless the user states another."""
+        return self.target.replace(":", ".")
+
+
+def parse_segmenter(spec: str) -> SegmenterName:
+    """Take the words of ``--segmenter`` apart.
+
+    Raises
+    ------
+    ConfigError
+        If an option is not of the form key=value.
+    """
+    named, options = parse_options(spec)
+    target, colon, argument = named.partition(":")
+    if colon and target in names(GROUP):
+        if target in RESULTS and _is_result(Path(argument).expanduser()):
+            target = RESULTS[target]
+        return SegmenterName(target, argument, options)
+    return SegmenterName(named, None, options)
+
+
+def _is_result(place: Path) -> bool:
+    return place.is_dir() or place.suffix.lower() in RESULT_FILES
+
+
+def cells_name(config: CellsConfig) -> str:
+    """Name under which the cells of a stage lie in the store."""
+    return config.name or parse_segmenter(config.segmenter).folder
+
+
+def load_segmenter(spec: str, **how: Any) -> Segmenter | CellSource:
+    """Make what the words of ``--segmenter`` stand for: a segmenter, or a source of the user's own nuclei.
+
+    Parameters
+    ----------
+    spec
+        A declared name, with an argument and options where it takes them, or ``package.module:attribute``.
+    how
+        What bears on speed and not on labels, such as ``device`` and ``batch_size``: handed on to a
+        segmenter that takes it, and left out for one that does not.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, it does not take the argument or an option, or it is no segmenter.
+    """
+    name = parse_segmenter(spec)
+    where = f"segmenter {spec!r}"
+    made = resolve(GROUP, name.target)
+    if isinstance(made, type):
+        taken = inspect.signature(made).parameters
+        if unknown := sorted(name.options.keys() - taken.keys()):
+            remedy = f"there are: {', '.join(sorted(taken.keys() - how.keys())) or 'none'}"
+            raise ConfigError(f"takes no option {', '.join(unknown)}", where=where, remedy=remedy)
+        arguments = [] if name.argument is None else [name.argument]
+        fitting = {key: value for key, value in how.items() if key in taken}
+        try:
+            segmenter = made(*arguments, **{**fitting, **name.options})
+        except TypeError as error:
+            remedy = f"{name.target}:DIR_OR_FILE" if name.argument is None else "see `dirl cells --help`"
+            raise ConfigError(f"cannot be made ({error})", where=where, remedy=remedy) from error
+    elif name.options or name.argument is not None:
+        raise ConfigError("is ready-made, and takes no options", where=where, remedy="leave them out")
+    else:
+        segmenter = made
+    if isinstance(segmenter, CellSource):
+        return segmenter
+    if not all(hasattr(segmenter, part) for part in ("fit", "mpp", "digest")):
+        raise ConfigError("has no fit, mpp and digest", where=where, remedy="see dirl.cells.base.Segmenter")
+    found: Segmenter = segmenter
+    return found

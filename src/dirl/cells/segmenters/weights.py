@@ -1,0 +1,118 @@
+"""Weights of a segmentation network: a local file, or the one that its library names on the hub."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from dirl.core.errors import ConfigError
+from dirl.core.files import read_json
+from dirl.core.hub import fetching
+from dirl.core.provenance import digest
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of weights on the Hugging Face hub, and the classes of nuclei that it tells apart."""
+
+    repository: str
+    file: str
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights, and what is known of the network that they belong to.
+
+    Attributes
+    ----------
+    path
+        The file.
+    classes
+        Names of the classes of nuclei, background left out; empty where they are not known.
+    settings
+        Arguments of the network that differ from its library's defaults.
+    """
+
+    path: Path
+    classes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the file and of what is known of the network."""
+        status = self.path.stat()
+        content = _digest(self.path, status.st_size, status.st_mtime_ns)
+        return digest({"weights": content, "classes": self.classes, "network": dict(self.settings)})
+
+
+def find_weights(segmenter: str, weights: str | None, hub: Mapping[str, HubFile]) -> Weights:
+    """Find the weights that a user names; what has to be fetched is said on standard error.
+
+    Beside ``FILE.safetensors`` or ``FILE.pt`` there may be a ``FILE.json``, which holds ``classes``, a list
+    of names without background, and ``network``, arguments of the network other than the defaults.
+
+    Parameters
+    ----------
+    segmenter
+        Its name, for messages.
+    weights
+        A file, a name on the hub, or None for the first of those.
+    hub
+        What its library knows on the hub, by name.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file or name, or the hub cannot be reached.
+    """
+    where = f"segmenter {segmenter!r}"
+    path = Path(weights) if weights else None
+    if path is not None and path.is_file():
+        return _described(path)
+    known = next(iter(hub), "") if weights is None else weights
+    if known not in hub:
+        names = f", or a name: {', '.join(hub)}" if hub else ""
+        reason = "needs weights" if weights is None else f"no file of weights {weights}"
+        raise ConfigError(reason, where=where, remedy=f"{segmenter},weights=FILE.safetensors{names}")
+    return _fetched(segmenter, hub[known])
+
+
+@lru_cache(maxsize=8)
+def _fetched(segmenter: str, source: HubFile) -> Weights:
+    from huggingface_hub import hf_hub_download
+
+    where, instead = f"segmenter {segmenter!r}", f"{segmenter},weights=FILE"
+    with fetching(segmenter, source.file, source.repository, instead, where=where, kind=ConfigError):
+        return Weights(Path(hf_hub_download(source.repository, source.file)), source.classes)
+
+
+def _described(path: Path) -> Weights:
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        return Weights(path)
+    try:
+        known = read_json(beside)
+    except ValueError:
+        known = None
+    if not _describes(known):
+        raise ConfigError(
+            "does not describe weights",
+            where=beside,
+            remedy='write {"classes": [names without background], "network": {arguments}}, both optional',
+        )
+    return Weights(path, tuple(known.get("classes", ())), known.get("network", {}))
+
+
+def _describes(known: Any) -> bool:
+    if not isinstance(known, dict) or not known.keys() <= {"classes", "network"}:
+        return False
+    classes = known.get("classes", [])
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    return named and isinstance(known.get("network", {}), dict)
+
+
+@lru_cache(maxsize=8)
+def _digest(path: Path, size: int, changed: int) -> str:
+    return digest(path)

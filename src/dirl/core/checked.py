@@ -1,0 +1,78 @@
+"""Reading the files of an output with a check against the digests in its card."""
+
+from pathlib import Path
+from typing import Any
+
+from dirl.core.boundary import inside
+from dirl.core.digests import is_whole
+from dirl.core.errors import StoreError
+from dirl.core.files import read_json
+from dirl.core.provenance import Card, read_card
+
+SUMMARY = "summary.json"
+# Stages that make what is missing or damaged when they run again.
+MENDING = frozenset({"tile", "cells"})
+
+
+def remedy(stage: str, name: str = "", *, missing: bool = False) -> str:
+    """What mends an output of a stage: all of it, or one file."""
+    again = f"run the same `dirl {stage}` again"
+    if stage in MENDING:
+        return again
+    part = {"embed": name, "pretrain": "encoder" if name.startswith("encoder/") else ""}.get(stage, "")
+    if not part:
+        return f"{again} with --overwrite"
+    return again if missing and part == name else f"remove {part}, and {again}"
+
+
+def checked(directory: Path, name: str, card: Card | None = None) -> Path:
+    """Check a file of a finished output against its digest, and return its path.
+
+    Parameters
+    ----------
+    directory
+        The output. While it is unfinished, nothing is known of its files, and nothing is checked.
+    name
+        The file, as its card names it.
+    card
+        The output's card, if it is read already.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing, is not the one that was written, or is unknown to the card.
+    """
+    path = inside(directory, name)
+    card = card or read_card(directory)
+    if not path.exists():
+        raise StoreError("missing", where=path, remedy=remedy(card.stage, name, missing=True))
+    if card.finished is None or _right(path, card, name):
+        return path
+    again = read_card(directory)  # another process may have finished it once more meanwhile
+    if again.finished is None or _right(path, again, name):
+        return path
+    known = name in again.files
+    reason = "damaged: its SHA-256 is not that in card.json" if known else "card.json has no digest of it"
+    raise StoreError(reason, where=path, remedy=remedy(card.stage, name))
+
+
+def read_checked(directory: Path, name: str, card: Card | None = None) -> Any:
+    """Read a JSON file of an output; see `checked`.
+
+    Raises
+    ------
+    StoreError
+        As `checked` does, or if it is no JSON.
+    """
+    card = card or read_card(directory)
+    return read_json(checked(directory, name, card), remedy(card.stage, name))
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """Read the ``summary.json`` of an output; see `read_checked`."""
+    summary: dict[str, Any] = read_checked(directory, SUMMARY)
+    return summary
+
+
+def _right(path: Path, card: Card, name: str) -> bool:
+    return name in card.files and is_whole(path, card.files[name])

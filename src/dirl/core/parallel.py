@@ -1,0 +1,151 @@
+"""The one place where independent items fan out: slides over processes, reading over threads."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from dirl.core.errors import DirlError, Interrupted
+from dirl.core.signals import begin_worker, starting, stopping
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CLEARING_S = 1.5  # for a process to remove what it has half-written
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def each(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int = 1
+) -> Generator[tuple[Item, Result | Exception], None, None]:
+    """Apply `function` to every item, and yield each with its result or its exception as it completes.
+
+    Parameters
+    ----------
+    function
+        A picklable function of one item.
+    items
+        Picklable items; taken up lazily, so they may be many.
+    workers
+        Processes. With 1 everything runs here, in order.
+
+    Yields
+    ------
+    tuple
+        The item, and what the function returned or raised.
+
+    Raises
+    ------
+    DirlError
+        If the system killed a process, as it does when memory runs out.
+    KeyboardInterrupt, Interrupted
+        If a signal came. The processes end at once, not after the items at hand.
+    """
+    if workers <= 1:
+        for item in items:
+            yield item, _attempt(function, item)
+        return
+    pending: dict[Future[Result], Item] = {}
+    # spawn: forking a process that has threads (BLAS, OpenSlide) can deadlock.
+    with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
+        try:
+            for item in items:
+                with starting():
+                    pending[pool.submit(_carry_out, function, item)] = item
+                while len(pending) >= 2 * workers:
+                    yield from _completed(pending)
+            while pending:
+                yield from _completed(pending)
+        except BrokenProcessPool:
+            reason = "the system killed a process, most likely for want of memory"
+            remedy = "run the same command again with fewer workers; what is finished is kept"
+            raise DirlError(reason, where=f"{workers} workers", remedy=remedy) from None
+        except BaseException:
+            _end(pool)
+            raise
+
+
+def read_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
+) -> Generator[tuple[Item, Result | Exception], None, None]:
+    """Apply `function` to items in threads, some items ahead of what is asked for, and yield them in order.
+
+    Parameters
+    ----------
+    function
+        A function of one item that mostly lets go of the interpreter, as reading and decoding do.
+    items
+        Taken up lazily, in the caller's thread.
+    threads
+        How many.
+    ahead
+        How many items are at work, or done and waiting, while the caller is busy.
+
+    Yields
+    ------
+    tuple
+        The item, and what the function returned or raised.
+    """
+    pending: deque[tuple[Item, Future[Result | Exception]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                pending.append((item, pool.submit(_attempt, function, item)))
+                if len(pending) > ahead:
+                    first, future = pending.popleft()
+                    yield first, future.result()
+            for first, future in pending:
+                yield first, future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _completed(pending: dict[Future[Result], Item]) -> Iterator[tuple[Item, Result | Exception]]:
+    done, _ = wait(pending, return_when=FIRST_COMPLETED)
+    for future in done:
+        item = pending.pop(future)
+        error = future.exception()
+        if error is None:
+            yield item, future.result()
+        elif isinstance(error, Exception) and not isinstance(error, BrokenProcessPool | Interrupted):
+            yield item, error
+        else:
+            raise error
+
+
+def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Exception:
+    try:
+        return function(item)
+    except Interrupted:  # an interrupted part never lets the whole go on
+        raise
+    except Exception as error:
+        return error
+
+
+def _carry_out(function: Callable[[Item], Result], item: Item) -> Result:
+    """Apply a function in a process of a pool, which ends when it is asked to."""
+    try:
+        with stopping():
+            return function(item)
+    except KeyboardInterrupt:  # the pool would take it for a result, and go on
+        os._exit(1)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End a pool's processes, which `shutdown` would let finish their items."""
+    processes = list((pool._processes or {}).values())  # from Python 3.14 on: pool.terminate_workers()
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    late = time.monotonic() + CLEARING_S
+    for process in processes:
+        process.join(max(0.0, late - time.monotonic()))
+        process.kill()

@@ -1,0 +1,50 @@
+"""From a name to an object: built-ins and third parties are found the same way, by entry point."""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from dirl.core.errors import ConfigError
+
+
+def names(group: str) -> list[str]:
+    """Names declared under an entry-point group, sorted."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
+def resolve(group: str, spec: str) -> Any:
+    """Return the object that `spec` names.
+
+    Parameters
+    ----------
+    group
+        Entry-point group, for example ``dirl.segmenters``.
+    spec
+        A declared name, or ``package.module:attribute``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such name or it cannot be imported. The message lists the names there are.
+    """
+    kind = group.removeprefix("dirl.").removesuffix("s")
+    if ":" in spec:
+        module, _, attribute = spec.partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"cannot import it ({error})", where=f"{kind} {spec!r}") from error
+    for point in entry_points(group=group):
+        if point.name == spec:
+            try:
+                return point.load()
+            except ImportError as error:
+                remedy = "install what it needs; `dirl doctor` lists the extras"
+                raise ConfigError(
+                    f"cannot import it ({error})", where=f"{kind} {spec!r}", remedy=remedy
+                ) from error
+    raise ConfigError(
+        f"no such {kind}",
+        where=repr(spec),
+        remedy=f"there are: {', '.join(names(group)) or 'none'}; or package.module:attribute",
+    )

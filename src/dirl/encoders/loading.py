@@ -1,0 +1,275 @@
+"""From what a user names to an encoder that is ready to look at tiles."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from dirl.core.checked import checked
+from dirl.core.errors import EncoderError
+from dirl.encoders.adapt import adapt
+from dirl.encoders.checkpoint_layouts import take_encoder
+from dirl.encoders.huggingface import NAMES, from_hf, read_hf
+from dirl.encoders.load_weights import load_weights
+from dirl.encoders.timm_models import create, fetch, parse_timm, read_folder, weights_in
+from dirl.encoders.weights import check_finite, weights_digest
+
+SUPPORTED = "a run's directory, timm:NAME[,weights=FILE] (weights=random: untrained), hf:NAME_OR_DIR"
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """A timm model in evaluation mode, without a classifier, and what its images must look like.
+
+    Attributes
+    ----------
+    name
+        Short name for tables and figures.
+    spec
+        What it was loaded from.
+    digest
+        Digest of its weights.
+    model
+        Maps normalised images (b, 3, h, w) to embeddings (b, d).
+    patch_px
+        Side of a patch token in the model's pixels.
+    input_px
+        Side of the images it takes; None where any multiple of `patch_px` will do.
+    mean, std
+        What images in 0..1 are normalised with, by channel.
+    run
+        The pretraining run that it comes from, if any.
+    architecture, arguments
+        What `timm.create_model` made it from.
+    random
+        Whether its weights are random, as asked for: nothing was learned, and it is its own control.
+    """
+
+    name: str
+    spec: str
+    digest: str
+    model: nn.Module = field(repr=False)
+    patch_px: int
+    input_px: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    run: Path | None
+    architecture: str
+    arguments: Mapping[str, Any]
+    random: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.model.parameters()).device
+
+    def randomised(self, seed: int) -> "LoadedEncoder":
+        """Return the same architecture, freshly initialised: the control of what training changed."""
+        model = create(self.architecture, self.arguments, seed).to(self.device)
+        name = f"{self.name}, untrained"
+        return replace(self, name=name, model=model, digest=weights_digest(model), run=None, random=True)
+
+    def token_grid(self, tile_px: int) -> tuple[int, int]:
+        """Rows and columns of patch tokens on a tile of this side."""
+        side = (self.input_px or tile_px) // self.patch_px
+        return side, side
+
+    def token_um(self, tile_px: int, mpp: float) -> float:
+        """Side of a patch token on a tile, in µm."""
+        return self.patch_px * mpp * (1 if self.input_px is None else tile_px / self.input_px)
+
+
+def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEncoder:
+    """Load an encoder by name.
+
+    Parameters
+    ----------
+    spec
+        A run's directory; ``timm:NAME``, with the weights of its hub; ``timm:NAME,weights=FILE`` with
+        local ones (safetensors, or a plain torch checkpoint); ``timm:NAME,weights=random`` untrained;
+        ``timm:DIR``, a folder with timm's config.json and weights, as models on the hub are. Any further
+        ``,key=value`` goes to ``timm.create_model``, as in ``dynamic_img_size=true`` or
+        ``mlp_layer=SwiGLUPacked``. ``hf:NAME_OR_DIR``, a ViT or DINOv2 of the Hugging Face hub or a folder
+        of its layout, also with ``,weights=random``.
+    device
+        Where to put it.
+
+    Raises
+    ------
+    ConfigError
+        If an option is not of the form key=value.
+    EncoderError
+        If there is no such model or run, if it is not a vision transformer, or if its weights cannot be
+        had, do not fit or are not finite.
+    """
+    scheme, colon, rest = spec.partition(":")
+    if colon and scheme == "timm":
+        encoder = _load_timm(spec, rest)
+    elif colon and scheme == "hf":
+        encoder = _load_hf(spec, rest)
+    elif (Path(spec) / "encoder" / "config.json").is_file():
+        encoder = _load_run(spec, Path(spec))
+    elif Path(spec).is_dir():
+        reason = "holds no encoder (no encoder/config.json)"
+        raise EncoderError(reason, where=spec, remedy="name a directory that `dirl pretrain` finished")
+    else:
+        where = spec if colon else f"{spec!r}"
+        raise EncoderError("no such encoder", where=where, remedy=f"there are: {SUPPORTED}")
+    encoder.model.to(device)
+    return encoder
+
+
+def fit(encoder: LoadedEncoder, pixels: Tensor) -> Tensor:
+    """Bring images or label maps to a size that the encoder takes.
+
+    Fixed-size encoders: resized, images by an anti-aliased bilinear filter, integer labels by nearest
+    neighbour. Others: cropped about the centre to whole patches.
+
+    Parameters
+    ----------
+    pixels : Tensor of shape (b, 3, h, w), float, or (b, h, w), integer
+        Images, or region ids or nucleus labels.
+    """
+    height, width = pixels.shape[-2:]
+    if encoder.input_px is None:
+        top, left = height % encoder.patch_px // 2, width % encoder.patch_px // 2
+        high, wide = (side // encoder.patch_px * encoder.patch_px for side in (height, width))
+        if not high or not wide:
+            reason = f"a tile of {width} × {height} px is smaller than a patch of {encoder.patch_px} px"
+            raise EncoderError(reason, where=encoder.name, remedy="make larger tiles")
+        return pixels[..., top : top + high, left : left + wide]
+    size = (encoder.input_px, encoder.input_px)
+    if (height, width) == size:
+        return pixels
+    if pixels.is_floating_point():
+        return interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
+    # By index and not by `interpolate`: that goes through float, where large nucleus ids lose digits.
+    rows, columns = (
+        ((torch.arange(new, device=pixels.device) + 0.5) * (old / new)).long()
+        for new, old in zip(size, (height, width), strict=True)
+    )
+    return pixels[..., rows[:, None], columns]
+
+
+def preprocess(encoder: LoadedEncoder, images: Tensor) -> Tensor:
+    """Fit and normalise images for the encoder, on its device.
+
+    Parameters
+    ----------
+    images : Tensor of shape (b, 3, h, w)
+        uint8, or float in 0..1.
+    """
+    images = images.to(encoder.device)
+    values = images if images.is_floating_point() else images.float() / 255
+    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (encoder.mean, encoder.std))
+    return (fit(encoder, values) - mean) / std
+
+
+@torch.inference_mode()
+def embed(encoder: LoadedEncoder, images: Tensor) -> Tensor:
+    """Embed images, with the model's own pooling.
+
+    Parameters
+    ----------
+    images : Tensor of shape (b, 3, h, w)
+        uint8, or float in 0..1.
+
+    Returns
+    -------
+    Tensor of shape (b, d)
+    """
+    embeddings: Tensor = encoder.model(preprocess(encoder, images))
+    return embeddings.float()
+
+
+def _load_run(spec: str, run: Path) -> LoadedEncoder:
+    if (run / "card.json").exists():  # else nothing is known of what was written
+        for name in ("config.json", "model.safetensors"):
+            checked(run, f"encoder/{name}")
+    found = read_folder(run / "encoder")
+    arguments = {"dynamic_img_size": True, **found.arguments}
+    model = create(found.architecture, arguments, seed=0)
+    load_weights(model, run / "encoder" / "model.safetensors")
+    return _loaded(run.resolve().name, spec, model, found.architecture, arguments, found.normalisation, run)
+
+
+def _load_timm(spec: str, rest: str) -> LoadedEncoder:
+    named = parse_timm(rest)
+    architecture, arguments, normalisation, short = named.name, named.options, None, named.name
+    weights = named.weights
+    if Path(named.name).is_dir():
+        found = read_folder(Path(named.name))
+        architecture, arguments = found.architecture, {**found.arguments, **named.options}
+        normalisation, short = found.normalisation, Path(named.name).resolve().name
+        weights = weights or str(weights_in(Path(named.name)))
+    model = create(architecture, arguments, seed=0) if weights else fetch(architecture, arguments)
+    if weights not in ("", "random"):
+        load_weights(model, Path(weights))
+    if named.weights:
+        short = f"{short} ({'random' if named.weights == 'random' else Path(named.weights).stem})"
+    normalisation = normalisation or model.pretrained_cfg
+    loaded = _loaded(short, spec, model, architecture, arguments, normalisation, None)
+    return replace(loaded, random=weights == "random")
+
+
+def _load_hf(spec: str, rest: str) -> LoadedEncoder:
+    name, comma, option = rest.partition(",")
+    if comma and option != "weights=random":
+        remedy = "weights=random is the one option"
+        raise EncoderError(f"unknown option {option!r}", where=spec, remedy=remedy)
+    found = read_hf(name, weights=not comma)
+    model = create(found.architecture, found.arguments, seed=0)
+    if not comma:
+        taken = take_encoder(
+            found.weights,
+            [*model.state_dict(), *NAMES],
+            lambda weights: adapt(from_hf(weights), model, spec),
+            spec,
+        )
+        model.load_state_dict(taken.fitted.state)
+        if said := taken.describe():
+            print(f"{spec}: {said}", file=sys.stderr)
+    normalisation = {"mean": found.mean, "std": found.std, "input_size": (3, found.side, found.side)}
+    short = Path(name).name + (" (random)" if comma else "")
+    loaded = _loaded(short, spec, model, found.architecture, found.arguments, normalisation, None)
+    return replace(loaded, random=bool(comma))
+
+
+def _loaded(
+    name: str,
+    spec: str,
+    model: Any,
+    architecture: str,
+    arguments: Mapping[str, Any],
+    normalisation: Mapping[str, Any],
+    run: Path | None,
+) -> LoadedEncoder:
+    ratio = getattr(getattr(model, "patch_embed", None), "feat_ratio", None)
+    patch: tuple[int, ...] = ratio(as_scalar=False) if ratio is not None else ()
+    if len(set(patch)) != 1:
+        reason = f"{type(model).__name__} is not a vision transformer with square patches"
+        raise EncoderError(reason, where=spec, remedy="choose one such as timm:vit_small_patch16_224")
+    if getattr(model, "global_pool", None) == "":
+        reason = "it returns tokens and no embedding (global_pool is empty)"
+        raise EncoderError(reason, where=spec, remedy="add ,global_pool=token or ,global_pool=avg")
+    check_finite(model.state_dict(), spec)
+    any_size = bool(getattr(model, "dynamic_img_size", False))
+    side = int((getattr(model.patch_embed, "img_size", None) or normalisation["input_size"])[-1])
+    return LoadedEncoder(
+        name=name,
+        spec=spec,
+        digest=weights_digest(model),
+        model=model.eval().requires_grad_(False),
+        patch_px=int(patch[0]),
+        input_px=None if any_size else side,
+        mean=tuple(normalisation["mean"]),
+        std=tuple(normalisation["std"]),
+        run=run,
+        architecture=architecture,
+        arguments=arguments,
+    )

@@ -1,0 +1,197 @@
+"""timm models by name and options, by a folder's config, or from the hub."""
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm import layers
+
+from dirl.core.boundary import parsing
+from dirl.core.errors import EncoderError, first_line
+from dirl.core.files import read_json
+from dirl.core.hub import fetching
+from dirl.core.spec import parse_options
+
+# What timm wants as a class, by names that fit into a JSON file and on a command line.
+MLPS = ("GluMlp", "Mlp", "SwiGLU", "SwiGLUPacked")
+# Ten times those of the largest vision transformers; twelve weights are behind each of the first.
+MOST_WEIGHTS, MOST_TOKENS = 2e10, 1e6
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class TimmName:
+    """What the words behind ``timm:`` say.
+
+    Attributes
+    ----------
+    name
+        A timm model, or a folder.
+    weights
+        A file, ``random``, or nothing: the hub's, or those of the folder.
+    options
+        The other ``key=value`` pairs, for ``timm.create_model``.
+    """
+
+    name: str
+    weights: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TimmFolder:
+    """A ``config.json`` of timm's layout, as a run's ``encoder/`` and models on the hub have it.
+
+    Attributes
+    ----------
+    architecture, arguments
+        For ``timm.create_model``.
+    normalisation
+        Mean, standard deviation and input size of its images.
+    """
+
+    architecture: str
+    arguments: Mapping[str, Any]
+    normalisation: Mapping[str, Any]
+
+
+def parse_timm(rest: str) -> TimmName:
+    """Take ``NAME[,weights=FILE|random][,key=value…]`` apart.
+
+    Raises
+    ------
+    ConfigError
+        If an option is not of the form key=value.
+    """
+    name, options = parse_options(rest)
+    return TimmName(name, str(options.pop("weights", "")), options)
+
+
+def read_folder(folder: Path) -> TimmFolder:
+    """Read the ``config.json`` of a folder.
+
+    Raises
+    ------
+    EncoderError
+        If it is not there or not timm's.
+    """
+    path = folder / "config.json"
+    remedy = "name a folder of timm's layout"
+    with parsing(path, remedy=remedy, kind=EncoderError):
+        config = read_json(path, remedy, kind=EncoderError)
+        given = config["pretrained_cfg"]
+        normalisation = {name: channels(given[name]) for name in ("mean", "std")}
+        normalisation["input_size"] = tuple(int(side) for side in given["input_size"])
+        return TimmFolder(
+            str(config["architecture"]), {**(config.get("model_args") or {})}, {**given, **normalisation}
+        )
+
+
+def channels(values: Sequence[Any]) -> tuple[float, ...]:
+    """Read one finite number for each of three channels.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are others.
+    """
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"not three numbers: {values}")
+    return numbers
+
+
+def weights_in(folder: Path) -> Path:
+    """Return the file of weights that a folder holds.
+
+    Raises
+    ------
+    EncoderError
+        If there is none.
+    """
+    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if found is None:
+        remedy = f"put {' or '.join(WEIGHTS)} there"
+        raise EncoderError("holds no weights", where=folder, remedy=remedy)
+    return found
+
+
+def create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
+    """Make a timm model without a classifier, freshly initialised from a seed, in evaluation mode.
+
+    Raises
+    ------
+    EncoderError
+        If timm has no such model, or cannot make it so.
+    """
+    arguments = {**arguments, "num_classes": 0}
+    mlp = arguments.get("mlp_layer")
+    if isinstance(mlp, str):
+        if mlp not in MLPS:
+            raise EncoderError(
+                f"no mlp_layer {mlp!r}", where=architecture, remedy=f"one of {', '.join(MLPS)}"
+            )
+        arguments["mlp_layer"] = getattr(layers, mlp)
+    _known(architecture)
+    _check_size(architecture, arguments)
+    with torch.random.fork_rng(devices=[]):
+        # The CPU's generator alone: models are made there, and no other generator is disturbed.
+        torch.default_generator.manual_seed(seed)
+        try:
+            model = timm.create_model(architecture, pretrained=False, **arguments)
+        except Exception as error:  # whatever a stranger's argument makes timm do
+            reason = f"timm cannot make it so ({first_line(error)})"
+            remedy = "change the options, or install a timm that knows it"
+            raise EncoderError(reason, where=f"timm:{architecture}", remedy=remedy) from error
+    return model.eval()
+
+
+def _check_size(architecture: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse a model that would fill any memory, as a damaged config can name one."""
+    asked = {name: arguments.get(name, 1) for name in ("depth", "embed_dim", "img_size", "patch_size")}
+    if not all(isinstance(value, int) and value > 0 for value in asked.values()):
+        return  # timm says what is wrong, or knows of other forms
+    tokens = max(*asked.values(), (asked["img_size"] // asked["patch_size"]) ** 2)
+    wider = arguments.get("mlp_ratio", 1)
+    if isinstance(wider, float) and math.isfinite(wider):
+        wider = math.ceil(wider)  # whole numbers alone are multiplied without an overflow
+    weights = asked["depth"] * asked["embed_dim"] ** 2 * (wider if isinstance(wider, int) else 1)
+    if tokens > MOST_TOKENS or weights > MOST_WEIGHTS:
+        named = ", ".join(f"{name}={value}" for name, value in asked.items() if name in arguments)
+        raise EncoderError(
+            f"larger than any model ({named[:200]})", where=architecture, remedy="correct its settings"
+        )
+
+
+def fetch(name: str, options: Mapping[str, Any]) -> Any:
+    """Make a timm model with the weights of its hub.
+
+    Raises
+    ------
+    EncoderError
+        If there are none, or they cannot be fetched.
+    """
+    _known(name)
+    architecture, _, tag = name.partition(".")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if not tags or (tag and tag not in tags):
+        reason = f"timm has no pretrained weights{f' {tag!r}' if tag else ''} of it"
+        remedy = f"there are: {', '.join(tags) or 'none'}; or pass timm:{name},weights=FILE|random"
+        raise EncoderError(reason, where=f"timm:{name}", remedy=remedy)
+    where, source = f"timm:{name}", getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None)
+    instead = f"{where},weights=model.safetensors"
+    with fetching(name, "model.safetensors", source, instead, where=where, kind=EncoderError):
+        return timm.create_model(name, pretrained=True, **{**options, "num_classes": 0})
+
+
+def _known(name: str) -> None:
+    if not timm.is_model(name):
+        known = timm.list_models()
+        close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
+        remedy = f"did you mean {', '.join(close or known[:4])}?"
+        raise EncoderError("timm has no such model", where=f"timm:{name}", remedy=remedy)

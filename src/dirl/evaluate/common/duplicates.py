@@ -1,0 +1,60 @@
+"""Near-duplicates across a split: tiles that a probe is trained on, and asked about, all but the same."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BITS = 4
+ALIKE = 0.95
+# Pairs compared at once: few enough that memory does not grow with the number of tiles.
+PAIRS = 2**22
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Pairs of near-duplicates that stand in different folds.
+
+    Attributes
+    ----------
+    first, second : ndarray of shape (n,)
+        Numbers of tiles, the smaller one first.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def across_folds(
+    hashes: NDArray[np.uint64], colours: NDArray[np.floating], folds: NDArray[np.int64]
+) -> Duplicates:
+    """Find pairs of tiles in different folds that look the same.
+
+    Two tiles do where at most 4 of the 64 bits of their hashes differ, and their colours overlap by .95 or
+    more: hashes of smooth tiles may agree by chance, their colours seldom do too.
+
+    Parameters
+    ----------
+    hashes : ndarray of shape (t,)
+        See `dirl.features.perceptual_hash.perceptual_hash`.
+    colours : ndarray of shape (t, k)
+        Square roots of colour shares, whose product is the overlap (Bhattacharyya's coefficient).
+    folds : ndarray of shape (t,)
+        The fold in which each tile is held out; -1 if it is only trained on.
+    """
+    found: list[NDArray[np.int64]] = []
+    size = max(1, PAIRS // max(1, len(hashes)))
+    for start in range(0, len(hashes), size):
+        rows = np.arange(start, min(start + size, len(hashes)))
+        near = np.bitwise_count(hashes[rows, None] ^ hashes[None, start:]) <= BITS
+        near &= folds[rows, None] != folds[None, start:]
+        one, other = np.nonzero(near)
+        pairs = np.stack([rows[one], other + start], axis=1)
+        pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+        overlap = np.einsum("nk,nk->n", colours[pairs[:, 0]], colours[pairs[:, 1]])
+        found.append(pairs[overlap >= ALIKE])
+    pairs = np.concatenate(found) if found else np.empty((0, 2), np.int64)
+    return Duplicates(pairs[:, 0], pairs[:, 1])

@@ -1,0 +1,175 @@
+"""Which class each tile is of, from a column of the store or from a CSV file."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.core.errors import ConfigError
+from dirl.core.provenance import digest
+from dirl.tables.match import match_slides, match_tiles
+from dirl.tables.notes import account, found_in
+from dirl.tables.read import CENTRE, PATIENT, check_alike, check_classes, read_table
+
+Strings = NDArray[np.str_]
+
+COLUMNS = ("label", "slide_id", "patient_id")
+
+
+class Known(Protocol):
+    """Tiles of a store or of features: arrays of shape (t,), str, empty where nothing is known."""
+
+    @property
+    def tile_ids(self) -> Strings:
+        """Every tile's id."""
+
+    @property
+    def slide_ids(self) -> Strings:
+        """Every tile's slide."""
+
+    @property
+    def patient_ids(self) -> Strings:
+        """Every tile's patient."""
+
+    @property
+    def labels(self) -> Strings:
+        """Every tile's class."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of tiles, all in their order.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (t,), str
+        Empty where a tile has none.
+    folds, groups, patients, centres : ndarray of shape (t,), str, or None
+        Columns of the CSV; None where it has none.
+    unknown
+        How many rows of the CSV name a tile or slide that there is not.
+    notes
+        What was taken from which column, and what was left out.
+    """
+
+    classes: Strings
+    folds: Strings | None = None
+    groups: Strings | None = None
+    patients: Strings | None = None
+    centres: Strings | None = None
+    unknown: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Of classes, groups, patients and centres; the folds are in the digest of a split."""
+        stated = [each for each in (self.patients, self.centres) if each is not None]
+        return digest(
+            [None if each is None else each.tolist() for each in (self.classes, self.groups, *stated)]
+        )
+
+    def take(self, numbers: NDArray[np.int64]) -> "Labels":
+        """Take the labels of some tiles, in the order of their numbers."""
+        folds, groups, patients, centres = (
+            None if each is None else each[numbers]
+            for each in (self.folds, self.groups, self.patients, self.centres)
+        )
+        return replace(
+            self,
+            classes=self.classes[numbers],
+            folds=folds,
+            groups=groups,
+            patients=patients,
+            centres=centres,
+        )
+
+
+def labels_file(source: str) -> Path | None:
+    """Return the CSV file that a source of labels names; None if it is a column, or no file."""
+    return None if source in COLUMNS or not Path(source).is_file() else Path(source)
+
+
+def read_labels(tiles: Known, source: str, *, centres: bool = False) -> Labels:
+    """Read labels.
+
+    Parameters
+    ----------
+    tiles
+        Which tiles are labelled.
+    source
+        A column (``label``, ``slide_id`` or ``patient_id``), or a CSV file with the columns ``tile_id`` or
+        ``slide_id``, ``label``, and, if wanted, ``fold``, ``group`` and ``patient_id``; slides, patients and
+        centres may have any of the usual names (see `dirl.tables.read`).
+    centres
+        Read the column of centres, too.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such column or file, if a column is missing, if rows of the same tile or slide do not
+        agree, if a row's is empty, if no row names any of these, or if classes differ only in case or blanks.
+    """
+    columns = dict(zip(COLUMNS, (tiles.labels, tiles.slide_ids, tiles.patient_ids), strict=True))
+    if source in columns:
+        if not (columns[source] != "").any():
+            raise ConfigError(f"no tile has a {source}", where="labels", remedy="name a CSV file of labels")
+        if source == "label":  # by name of a folder, where NA is a name like others
+            check_alike(columns[source].tolist(), "labels label")
+        return Labels(columns[source])
+    if Path(source).exists():
+        return _from_csv(tiles, Path(source), centres=centres)
+    there = ", ".join(name for name, values in columns.items() if (values != "").any())
+    raise ConfigError(
+        "no such column or file", where=f"labels {source}", remedy=f"name a CSV file, or one of: {there}"
+    )
+
+
+def _from_csv(tiles: Known, path: Path, *, centres: bool) -> Labels:
+    table = read_table(path)
+    tile, label = table.find(("tile_id",)), table.find(("label",))
+    stated = {"folds": table.find(("fold",)), "groups": table.find(("group",))}
+    stated |= {
+        "patients": table.find_filled(PATIENT),
+        "centres": table.find_filled(CENTRE) if centres else None,
+    }
+    used = {what: column for what, column in stated.items() if column is not None}
+    read = [*used.values(), *([label] if label else [])]
+    matched = (
+        match_slides(table, np.unique(tiles.slide_ids).tolist(), read, path)
+        if tile is None
+        else match_tiles(table, tile, tiles.tile_ids.tolist(), read, path)
+    )
+    if matched is None or label is None:
+        there = ", ".join(table.columns) or "none"
+        raise ConfigError(
+            f"lacks {'the column label' if matched else 'a column tile_id or slide_id'} (there are: {there})",
+            where=path,
+            remedy="name its columns tile_id (or slide_id), label and, if wanted, fold, group and patient_id",
+        )
+    ids = (tiles.slide_ids if tile is None else tiles.tile_ids).tolist()
+    if len(matched.unknown) == len(matched.rows):
+        example = f" (such as {matched.unknown[0]})" if matched.unknown else ""
+        key = "slide" if tile is None else "tile"
+        raise ConfigError(
+            f"column {matched.column} names no {key} of these tiles{example}",
+            where=path,
+            remedy=f"theirs are such as {ids[0]}",
+        )
+
+    def column(name: str) -> Strings:
+        return np.array([matched.rows[i][name] if i in matched.rows else "" for i in ids], np.str_)
+
+    columns = {what: column(name) for what, name in used.items()}
+    classes = column(label)
+    check_classes(classes[classes != ""].tolist(), path)
+    if (patients := columns.get("patients")) is not None:
+        columns["patients"] = np.where(patients == "", tiles.patient_ids, patients)
+    found = [
+        found_in("slides" if tile is None else "tiles", matched.column, matched.known),
+        *(found_in(what, name, columns[what].tolist()) for what, name in used.items()),
+        found_in("classes", label, classes.tolist()),
+    ]
+    notes = account(table, matched, found, used, [label])
+    return Labels(classes, **columns, unknown=len(matched.unknown), notes=tuple(notes))

@@ -1,0 +1,117 @@
+"""Scores of a classifier, each with its bootstrap, so that two on the same tiles can be paired."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from dirl.core.intervals import Units, interval
+
+Floats = NDArray[np.float64]
+Interval = dict[str, float | None]
+
+METRICS = ("balanced_accuracy", "macro_f1", "macro_auroc")
+# Weights of tiles held at once: few enough for the processor's cache.
+CHUNK = 2**18
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of one classifier.
+
+    Attributes
+    ----------
+    values : ndarray of shape (3,)
+        In the order of `METRICS`.
+    resampled : ndarray of shape (resamples, 3)
+        The same on resampled units.
+    """
+
+    values: Floats
+    resampled: Floats
+
+    @property
+    def first(self) -> tuple[float, Floats]:
+        """Balanced accuracy, and the same on resampled units (resamples,)."""
+        return float(self.values[0]), self.resampled[:, 0]
+
+    def intervals(self) -> dict[str, Interval]:
+        """Each metric with its 95 % percentile interval."""
+        return {name: interval(self.values[i], self.resampled[:, i]) for i, name in enumerate(METRICS)}
+
+    def minus(self, other: "Scored") -> Interval:
+        """Difference in balanced accuracy, paired by resample."""
+        return interval(self.values[0] - other.values[0], self.resampled[:, 0] - other.resampled[:, 0])
+
+
+def score(truth: NDArray[np.int64], scores: Floats, units: Units) -> Scored:
+    """Score predictions, and again on units drawn with replacement.
+
+    Balanced accuracy is the mean recall of the classes, macro F1 and macro one-vs-rest AUROC are means over
+    the classes too; over those that occur, so that a resample may lack one.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (t,)
+        Classes from 0.
+    scores : ndarray of shape (t, classes)
+        The prediction is the class of the highest score.
+    units
+        What is drawn; the same units give the same draws, so results can be paired.
+    """
+    classes = scores.shape[1]
+    pairs = truth * classes + scores.argmax(axis=1)
+    cells = csr_array((np.ones(len(truth)), (np.arange(len(truth)), pairs)), shape=(len(truth), classes**2))
+    rankings = [_Ranking.of(truth == c, scores[:, c]) for c in range(classes)]
+
+    def measure(weights: Floats) -> Floats:
+        confusion = np.asarray(weights @ cells).reshape(len(weights), classes, classes)
+        right = np.diagonal(confusion, axis1=1, axis2=2)
+        actual, guessed = confusion.sum(axis=2), confusion.sum(axis=1)
+        recall = right / actual
+        f1 = 2 * right / (actual + guessed)
+        auroc = np.stack([ranking.auroc(weights) for ranking in rankings], axis=1)
+        return np.stack([_mean(values) for values in (recall, f1, auroc)], axis=1)
+
+    generator = np.random.default_rng(units.seed)
+    count, size = len(units), max(1, CHUNK // len(truth))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = measure(np.ones((1, len(truth))))[0]
+        resampled = [np.empty((0, len(METRICS)))]
+        for start in range(0, units.resamples, size):
+            rows = min(size, units.resamples - start)
+            times = generator.multinomial(count, np.full(count, 1 / count), size=rows)
+            resampled.append(measure(times[:, units.of_tile].astype(np.float64)))
+    return Scored(values, np.concatenate(resampled))
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """Tiles by ascending score of one class; those of equal score stand together from each of `starts` on."""
+
+    order: NDArray[np.int64]
+    positive: NDArray[np.bool_]
+    starts: NDArray[np.int64]
+
+    @staticmethod
+    def of(positive: NDArray[np.bool_], scores: Floats) -> "_Ranking":
+        order = np.argsort(scores, kind="stable")
+        changes = np.diff(scores[order], prepend=-np.inf) != 0
+        return _Ranking(order, positive[order], np.flatnonzero(changes))
+
+    def auroc(self, weights: Floats) -> Floats:
+        """Probability that a positive outranks a negative, equals counted half; weights (b, t) to (b,)."""
+        sorted_ = weights[:, self.order]
+        above = np.add.reduceat(sorted_ * self.positive, self.starts, axis=1)
+        below = np.add.reduceat(sorted_ * ~self.positive, self.starts, axis=1)
+        outranked = np.cumsum(below, axis=1) - below / 2
+        area: Floats = (above * outranked).sum(axis=1) / (above.sum(axis=1) * below.sum(axis=1))
+        return area
+
+
+def _mean(values: Floats) -> Floats:
+    """Mean over the classes (b, classes), without those that do not occur."""
+    known = ~np.isnan(values)
+    mean: Floats = np.where(known, values, 0).sum(axis=1) / known.sum(axis=1)
+    return mean

@@ -1,0 +1,291 @@
+"""Folds in which no two tiles of one patient, slide or stain stand on both sides."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedGroupKFold
+
+from dirl.config import ProbeConfig
+from dirl.core.errors import ConfigError
+from dirl.core.provenance import digest
+
+Ints = NDArray[np.int64]
+Strings = NDArray[np.str_]
+
+CLUSTERS = 10
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Folds for cross-validation.
+
+    Attributes
+    ----------
+    scheme
+        What was kept together: ``folds`` and ``groups`` as given, ``patients``, ``slides``, or ``stain``:
+        clusters of colour within each class.
+    folds : ndarray of shape (t,)
+        The fold in which a tile is held out, from 0; -1 if it is only ever trained on.
+    groups : ndarray of shape (t,)
+        What is kept together.
+    digest
+        Of the tiles' ids and folds, in whatever order.
+    """
+
+    scheme: str
+    folds: Ints
+    groups: Ints
+    digest: str
+
+    def __len__(self) -> int:
+        return int(self.folds.max()) + 1
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where tiles come from: `kind` is ``groups``, ``patients`` or ``slides``, `ids` names one per tile."""
+
+    kind: str
+    ids: Strings
+
+
+def find_sources(
+    groups: Strings | None, patients: Strings, slides: Strings, ready_made: NDArray[np.bool_]
+) -> Sources | None:
+    """Say what tiles must be kept together: given groups, else patients, else slides.
+
+    A slide whose patient is unknown stands for itself.
+
+    Returns
+    -------
+    Sources or None
+        None where all tiles are ready-made and of no known patient: the slides of such tiles are unknown.
+
+    Raises
+    ------
+    ConfigError
+        If groups are given, but not of every tile, or if the source of some tiles is known and of others not.
+    """
+    if groups is not None:
+        if (groups == "").any():
+            raise ConfigError(
+                f"{(groups == '').sum()} labelled tiles have no group",
+                where="labels",
+                remedy="name one for each, or leave their labels empty",
+            )
+        return Sources("groups", groups)
+    unknown = ready_made & (patients == "")
+    if unknown.all():
+        return None
+    if unknown.any():
+        raise ConfigError(
+            f"{unknown.sum()} of {len(unknown)} labelled tiles are ready-made and of no known patient, the "
+            "source of the others is known",
+            where="labels",
+            remedy="name the source of every tile in a CSV's column group, or leave the labels of some empty",
+        )
+    known = patients != ""
+    ids = np.where(known, np.char.add("patient ", patients), np.char.add("slide ", slides))
+    return Sources("patients" if known.any() else "slides", ids)
+
+
+def make_split(
+    tile_ids: Strings,
+    classes: Ints,
+    names: tuple[str, ...],
+    config: ProbeConfig,
+    *,
+    sources: Sources | None,
+    given: Strings | None,
+    colours: NDArray[np.floating] | None,
+) -> Split:
+    """Deal tiles to folds.
+
+    Parameters
+    ----------
+    tile_ids : ndarray of shape (t,)
+    classes : ndarray of shape (t,)
+        Numbers of their classes.
+    names
+        Names of the classes.
+    config
+        ``groups`` says what is kept together: ``auto`` is what is given, else patients or slides, else stain.
+    sources
+        From `find_sources`.
+    given : ndarray of shape (t,), or None
+        Fold of each tile as the user gives it. If one is named ``train``, it is trained on and all others
+        are held out, once.
+    colours : ndarray of shape (t, k), or None
+        What stain is clustered by.
+
+    Raises
+    ------
+    ConfigError
+        If what is to be kept together is unknown or stands in several of the given folds, or a class has too
+        few groups or tiles for the folds.
+    """
+    wanted = config.groups
+    if wanted == "given" and given is None and (sources is None or sources.kind != "groups"):
+        raise ConfigError(
+            "no folds or groups are given",
+            where="groups given",
+            remedy="give the CSV a column fold or group, or take the groups auto",
+        )
+    if wanted == "patient" and sources is None:
+        raise ConfigError(
+            "patients and slides are unknown",
+            where="groups patient",
+            remedy="name them in the CSV's column group and take the groups given, or take the groups stain",
+        )
+    used = given if wanted in ("auto", "given") else None
+    if sources is None and colours is None and used is not None:
+        # Nothing is known of the tiles but their folds, which need no more.
+        groups = np.arange(len(classes))
+    elif sources is None or wanted == "stain":
+        if colours is None:
+            raise ConfigError(
+                "colours of the tiles are unknown",
+                where="groups stain",
+                remedy="name groups in the labels, or use features of `dirl embed` with floors",
+            )
+        scheme, groups = "stain", stain_clusters(colours, classes, config.seed)
+    else:
+        scheme, groups = sources.kind, np.unique(sources.ids, return_inverse=True)[1].astype(np.int64)
+    if used is not None:
+        scheme, folds = "folds", _as_given(used)
+        if sources is not None:
+            _check_parted(folds, sources)
+    else:
+        folds = deal(classes, groups, names, config.folds, config.seed)
+    _check(classes, folds, names)
+    listed = sorted(zip(tile_ids.tolist(), folds.tolist(), strict=True))
+    return Split(scheme, folds, groups, digest(listed))
+
+
+def stain_clusters(colours: NDArray[np.floating], classes: Ints, seed: int) -> Ints:
+    """Cluster the tiles of each class by colour into ten, by k-means.
+
+    Tiles of one slide are stained alike, so most of them end up in one cluster of their class: not as good
+    as knowing the slides, and better than nothing.
+
+    Returns
+    -------
+    ndarray of shape (t,)
+        Number of each tile's cluster; no two classes share one.
+    """
+    groups = np.zeros(len(classes), np.int64)
+    for c in np.unique(classes).tolist():
+        members = np.flatnonzero(classes == c)
+        means = KMeans(min(CLUSTERS, len(members)), n_init=4, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer colours than clusters
+            groups[members] = c * CLUSTERS + means.fit(colours[members]).labels_
+    return groups
+
+
+def deal(classes: Ints, groups: Ints, names: tuple[str, ...], folds: int, seed: int) -> Ints:
+    """Deal groups to folds so that each fold has about the same share of every class.
+
+    Returns
+    -------
+    ndarray of shape (t,)
+        Fold of each tile.
+
+    Raises
+    ------
+    ConfigError
+        If a class has fewer groups than there are folds.
+    """
+    for c, name in enumerate(names):
+        count = len(np.unique(groups[classes == c]))
+        if count < folds:
+            raise ConfigError(
+                f"the class {name} comes from {count} group{'s' * (count != 1)} (patients, slides or "
+                f"clusters of stain), too few for {folds} folds",
+                where="folds",
+                remedy="ask for fewer folds, label more, or leave the class out",
+            )
+    dealt = np.zeros(len(classes), np.int64)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for fold, (_, held_out) in enumerate(splitter.split(classes, classes, groups)):
+        dealt[held_out] = fold
+    return dealt
+
+
+def validation_part(classes: Ints, groups: Ints, seed: int, share: float = 0.1) -> NDArray[np.bool_]:
+    """Set whole groups aside, in random order, until they hold a share of each class.
+
+    No class loses its last group; where every class has but one, tiles are set aside instead.
+
+    Parameters
+    ----------
+    classes, groups : ndarray of shape (n,)
+        Of the training part.
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
+    """
+    kinds, of_class = np.unique(classes, return_inverse=True)
+    names, of_group = np.unique(groups, return_inverse=True)
+    table = np.zeros((len(names), len(kinds)))
+    np.add.at(table, (of_group, of_class), 1)
+    total, chosen = table.sum(axis=0), np.zeros(len(names), dtype=bool)
+    order = np.random.default_rng(seed).permutation(len(names))
+    for c in range(len(kinds)):
+        for group in order[table[order, c] > 0].tolist():
+            if table[chosen, c].sum() >= share * total[c]:
+                break
+            left = total - table[chosen].sum(axis=0) - table[group]
+            chosen[group] |= bool((left > 0).all())
+    if not chosen.any() and len(names) < len(classes):
+        return validation_part(classes, np.arange(len(classes)), seed, share)
+    mask: NDArray[np.bool_] = chosen[of_group]
+    return mask
+
+
+def _as_given(given: Strings) -> Ints:
+    if (given == "").any():
+        raise ConfigError(
+            f"{(given == '').sum()} labelled tiles have no fold",
+            where="labels",
+            remedy="name one for each, or leave their labels empty",
+        )
+    train = np.char.lower(given) == TRAIN
+    if train.any() and not train.all():
+        return np.where(train, -1, 0)
+    names, folds = np.unique(given, return_inverse=True)
+    if len(names) < 2:
+        raise ConfigError(
+            f"there is but one fold, {names[0]}", where="labels", remedy="name at least two folds"
+        )
+    return np.asarray(folds, np.int64)
+
+
+def _check_parted(folds: Ints, sources: Sources) -> None:
+    names, groups = np.unique(sources.ids, return_inverse=True)
+    pairs = np.unique(np.stack([groups, folds]), axis=1)
+    parted = names[np.bincount(pairs[0]) > 1]
+    if len(parted):
+        raise ConfigError(
+            f"the folds part {len(parted)} of {len(names)} {sources.kind}, first {parted[0]}",
+            where="labels",
+            remedy="correct the folds: all tiles of one source belong into the same one",
+        )
+
+
+def _check(classes: Ints, folds: Ints, names: tuple[str, ...]) -> None:
+    for fold in range(int(folds.max()) + 1):
+        left = np.bincount(classes[folds != fold], minlength=len(names))
+        if (left < 2).any():
+            least = int(left.argmin())
+            raise ConfigError(
+                f"without fold {fold + 1}, the class {names[least]} is left with {left[least]} tiles",
+                where="folds",
+                remedy="spread the class over the folds, label more of it, or leave it out",
+            )

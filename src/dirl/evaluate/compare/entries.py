@@ -1,0 +1,282 @@
+"""What is compared: predictions of probes, fine-tunings and slide models, on one and the same split."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from dirl.core.boundary import parsing, refuse_special
+from dirl.core.checked import checked, read_summary
+from dirl.core.errors import ConfigError, StoreError
+from dirl.core.provenance import Card, read_card
+from dirl.store.index import read_table
+
+Strings = NDArray[np.str_]
+Floats = NDArray[np.float64]
+
+# What each command scores: results of those that score the same may stand in one table.
+STAGES = {"probe": "tiles", "finetune": "tiles", "mil": "slides"}
+# The head of a fine-tuned encoder is linear, as the probe of a frozen one is.
+LINEAR = "linear"
+FINETUNED = {"finetuned": "fine-tuned", "untrained": "untrained, fine-tuned"}
+FLOORS = {
+    "untrained": "untrained",
+    "colour_statistics": "colour mean, sd",
+    "colour_histogram": "colour histogram",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the comparison.
+
+    Attributes
+    ----------
+    name
+        What it is called in tables and figures.
+    floor
+        It is a floor, and stands there for comparison alone.
+    predicted
+        By measure, the class of each item as predicted, ``(t,)`` of str; of survival, its log risk.
+    """
+
+    name: str
+    floor: bool
+    predicted: Mapping[str, Strings | Floats]
+
+
+@dataclass(frozen=True)
+class Survival:
+    """What happened to slides, each in the fold that it was held out in; all of shape (t,)."""
+
+    times: Floats
+    events: NDArray[np.bool_]
+    folds: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Comparable:
+    """Entries on the same items.
+
+    Attributes
+    ----------
+    kind
+        ``tiles`` or ``slides``.
+    split
+        Digest of the split that all were scored on.
+    scheme
+        What it keeps together.
+    ids, truth : ndarray of shape (t,), str
+        Tiles or slides that were held out, ascending, and their classes; of survival, times and events.
+    survival
+        The same as numbers; None of classes.
+    units : ndarray of shape (t,), str
+        What is drawn again for intervals: the group of each, or the item itself.
+    over
+        What the units are.
+    entries
+        Results in the order that they were named, then the floors.
+    digests
+        Of each result's card, by its directory.
+    """
+
+    kind: str
+    split: str
+    scheme: str
+    ids: Strings
+    truth: Strings
+    survival: Survival | None
+    units: Strings
+    over: str
+    entries: tuple[Entry, ...]
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Result:
+    path: Path
+    card: Card
+    split: str
+    scheme: str
+    over: str
+    ids: Strings
+    truth: Strings
+    survival: Survival | None
+    units: Strings
+    entries: tuple[Entry, ...]
+
+
+def read_entries(results: Sequence[Path]) -> Comparable:
+    """Read the predictions of results.
+
+    Parameters
+    ----------
+    results
+        Directories that `dirl probe`, `dirl finetune` or `dirl mil` made.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two lines to compare, if some are of tiles and others of slides, of different
+        splits or labels, or two have the same name.
+    StoreError
+        If one is unfinished, damaged, or of another command.
+    """
+    read = [_read(path) for path in results]
+    first = read[0]
+    for other in read[1:]:
+        if STAGES[other.card.stage] != STAGES[first.card.stage]:
+            raise ConfigError(
+                f"a result of `dirl {other.card.stage}` beside one of `dirl {first.card.stage}`",
+                where=other.path,
+                remedy="compare tiles with tiles, slides with slides",
+            )
+        if other.split != first.split:
+            raise ConfigError(
+                f"scored on another split ({other.split[:12]}) than {first.path} ({first.split[:12]})",
+                where=other.path,
+                remedy="score both on the same tiles, labels, folds and seed",
+            )
+        if not np.array_equal(other.ids, first.ids) or not np.array_equal(other.truth, first.truth):
+            raise ConfigError(
+                f"has other labels than {first.path}",
+                where=other.path,
+                remedy="score both with the same labels",
+            )
+    entries = [entry for result in read for entry in result.entries if not entry.floor]
+    entries += _distinct([entry for result in read for entry in result.entries if entry.floor])
+    names = [entry.name for entry in entries]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(
+            f"two results are called {twice}", where="RESULT", remedy="give their directories other names"
+        )
+    if len(entries) < 2:
+        raise ConfigError("there is nothing to compare with", where=first.path, remedy="name two results")
+    return Comparable(
+        kind=STAGES[first.card.stage],
+        split=first.split,
+        scheme=first.scheme,
+        ids=first.ids,
+        truth=first.truth,
+        survival=first.survival,
+        units=first.units,
+        over=first.over,
+        entries=tuple(entries),
+        digests={str(result.path): result.card.digest for result in read},
+    )
+
+
+def _read(path: Path) -> _Result:
+    card = read_card(path)
+    if card.stage not in STAGES:
+        remedy = "name directories of `dirl probe`, `dirl finetune` or `dirl mil`"
+        raise StoreError(f"made by `dirl {card.stage}`", where=path, remedy=remedy)
+    if card.finished is None:
+        raise StoreError("unfinished", where=path, remedy=f"run the same `dirl {card.stage}` again")
+    remedy = f"make it again with `dirl {card.stage}`"
+    with parsing(path, remedy=remedy):
+        summary = read_summary(path)
+        columns, key, entries = READERS[card.stage](path)
+        split, over = summary["split"], str(summary["interval"]["over"])
+        ids = np.array(columns[key], np.str_)
+        return _Result(
+            path=path,
+            card=card,
+            split=str(split["digest"]),
+            scheme=str(split["scheme"]),
+            over=over,
+            ids=ids,
+            truth=np.array(columns["label"], np.str_),
+            survival=_survival(columns) if "event" in columns else None,
+            units=np.array(columns["unit"]).astype(np.str_),
+            entries=entries,
+        )
+
+
+def _probe(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
+    table = read_table(checked(path, "predictions.parquet"), "make it again with `dirl probe`").sort_by(
+        "tile_id"
+    )
+    columns = table.to_pydict()
+    found: dict[str, dict[str, Strings]] = {}
+    for name, values in columns.items():
+        if name not in ("tile_id", "label", "fold", "group", "unit"):
+            floor, slash, how = name.rpartition("/")
+            found.setdefault(floor if slash else "", {})[how] = np.array(values, np.str_)
+    own = path.resolve().name
+    entries = [Entry(own, False, found.pop(""))]
+    for floor, predicted in found.items():
+        # The untrained twin differs with the architecture, colours are the same for all.
+        title = f"{own}, {FLOORS[floor]}" if floor == "untrained" else FLOORS[floor]
+        entries.append(Entry(title, True, predicted))
+    return columns, "tile_id", tuple(entries)
+
+
+def _finetune(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
+    own, (columns, predicted) = path.resolve().name, _by_model(path, "tile_id")
+    entries = [
+        Entry(f"{own}, {title}", model == "untrained", {LINEAR: predicted[model]})
+        for model, title in FINETUNED.items()
+        if model in predicted
+    ]
+    return columns, "tile_id", tuple(entries)
+
+
+def _mil(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
+    own, (columns, predicted) = path.resolve().name, _by_model(path, "slide_id")
+    entries = [Entry(f"{own}/{model}", False, {"slide": each}) for model, each in predicted.items()]
+    return columns, "slide_id", tuple(entries)
+
+
+def _by_model(path: Path, key: str) -> tuple[dict[str, list[Any]], dict[str, Strings | Floats]]:
+    """Items, labels and groups, and by model what it predicts, by ascending id."""
+    # Ids and classes may look like numbers; as they stand in the file, they are words.
+    words = dict.fromkeys(("model", key, "label", "predicted", "group"), pa.string())
+    options = pyarrow.csv.ConvertOptions(column_types=words, strings_can_be_null=False)
+    refuse_special(path / "predictions.csv")
+    table = pyarrow.csv.read_csv(checked(path, "predictions.csv"), convert_options=options)
+    columns: dict[str, list[Any]] = {}
+    predicted: dict[str, Strings | Floats] = {}
+    for model in dict.fromkeys(table["model"].to_pylist()):
+        rows = table.filter(pc.field("model") == model).sort_by(key)
+        columns = rows.to_pydict()
+        if "log_risk" in columns:
+            predicted[model] = np.array(columns["log_risk"], np.float64)
+            happened = zip(columns["time"], columns["event"], strict=True)
+            columns["label"] = [f"{time:g} {event}" for time, event in happened]
+        else:
+            predicted[model] = np.array(columns["predicted"], np.str_)
+    return columns, predicted
+
+
+def _survival(columns: Mapping[str, Sequence[Any]]) -> Survival:
+    return Survival(
+        times=np.array(columns["time"], np.float64),
+        events=np.array(columns["event"], np.bool_),
+        folds=np.array(columns["fold"], np.int64),
+    )
+
+
+def _distinct(floors: Sequence[Entry]) -> list[Entry]:
+    """Each floor once: colours are the same in every result, untrained twins those of one architecture."""
+    kept: list[Entry] = []
+    for floor in floors:
+        if not any(_alike(floor, other) for other in kept):
+            kept.append(floor)
+    return kept
+
+
+def _alike(one: Entry, other: Entry) -> bool:
+    measures = one.predicted.keys()
+    return measures == other.predicted.keys() and all(
+        np.array_equal(one.predicted[how], other.predicted[how]) for how in measures
+    )
+
+
+READERS = {"probe": _probe, "finetune": _finetune, "mil": _mil}

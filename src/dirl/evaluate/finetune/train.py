@@ -1,0 +1,239 @@
+"""How an encoder and a linear head learn classes together, and what they say of tiles."""
+
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dirl.config import FinetuneConfig, OptimiserConfig, ViewsConfig
+from dirl.core.errors import TrainingError
+from dirl.core.randomness import uniforms
+from dirl.encoders.loading import LoadedEncoder, preprocess
+from dirl.evaluate.common.splits import validation_part
+from dirl.evaluate.common.task import Task
+from dirl.pretrain.data import Batch, CountedOrder, TileBatches, make_loader
+from dirl.pretrain.optimiser import make_optimiser
+from dirl.store.dataset import TileStore
+from dirl.views import geometry, stain
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+# Whole tiles, since a crop may miss what the label says; turned, flipped and lightly stained otherwise.
+VIEWS = ViewsConfig(crop_area=(1, 1), crop_aspect=(1, 1), rotation="quarter", stain_jitter=0.1)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is learnt, and by whom: all that training needs, but for which tiles and at what rate.
+
+    Attributes
+    ----------
+    encoder
+        As it is before; it is never changed.
+    width
+        Of its embeddings.
+    store, numbers : TileStore, ndarray of shape (t,)
+        Where the task's tiles are, ascending.
+    task
+        Their classes and folds.
+    config
+        How it is learnt.
+    workers
+        Processes that read tiles.
+    """
+
+    encoder: LoadedEncoder
+    width: int
+    store: TileStore
+    numbers: Ints
+    task: Task
+    config: FinetuneConfig
+    workers: int
+
+    def targets(self, numbers: list[int]) -> Tensor:
+        """Classes of tiles by their numbers in the store."""
+        rows = np.searchsorted(self.numbers, numbers)
+        return torch.from_numpy(self.task.classes[rows]).to(self.encoder.device)
+
+    def read(self, rows: Ints) -> Iterable[Batch]:
+        """Batches of the task's tiles in these rows."""
+        return reader(self.store, self.numbers[rows], self.config.batch, self.workers)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """An encoder and its head at one epoch of their training."""
+
+    encoder: LoadedEncoder
+    head: nn.Linear
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (b, classes) of images (b, 3, h, w), uint8 or float in 0..1."""
+        given: Tensor = self.head(self.encoder.model(preprocess(self.encoder, images)))
+        return given
+
+
+def augment(images: Tensor, samples: Tensor, seed: int) -> Tensor:
+    """Turn, flip and stain tiles otherwise, each a function of (seed, sample) alone.
+
+    Parameters
+    ----------
+    images : Tensor of shape (b, 3, h, h), uint8
+    samples : Tensor of shape (b,)
+        Their places in the training.
+    seed
+        Key of the draws.
+
+    Returns
+    -------
+    Tensor
+        Float in 0..1, of the same shape.
+    """
+    side = images.shape[-1]
+    draws = uniforms(seed, samples.numpy(), geometry.DRAWS + stain.DRAWS)
+    where = geometry.draw_affines(
+        draws[:, : geometry.DRAWS], (side, side), VIEWS, crop_area=VIEWS.crop_area, size_px=side
+    )
+    turned = geometry.sample_images(images.float() / 255, where, side)
+    return stain.restain(turned, draws[:, geometry.DRAWS :], VIEWS, None)
+
+
+def learn(material: Material, rows: Ints, rate: float) -> Iterator[Learner]:
+    """Train a copy of the encoder with a linear head, and yield them after every epoch.
+
+    AdamW, the rate after a warm-up on half a cosine over all epochs, lower for each block further from the
+    head; the head starts at zero. The model stays in evaluation mode, without dropout: what is drawn,
+    order and augmentation, is counted from the seed.
+
+    Parameters
+    ----------
+    material
+        What is learnt.
+    rows : ndarray of int64
+        Those of the task's tiles that are trained on. An epoch leaves out the last, incomplete batch.
+    rate
+        Learning rate of the head and the last block.
+    """
+    config, device = material.config, material.encoder.device
+    encoder = replace(material.encoder, model=deepcopy(material.encoder.model).requires_grad_(True))
+    head = nn.Linear(material.width, len(material.task.names)).to(device)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    learner = Learner(encoder, head)
+    batch = min(config.batch, len(rows))
+    per_epoch = len(rows) // batch
+    # As given, whatever the batch: pretraining's rates are those at 256.
+    settings = OptimiserConfig(
+        lr=rate * 256 / batch, layer_decay=config.layer_decay, weight_decay=config.weight_decay
+    )
+    optimiser, schedule = make_optimiser(
+        {"encoder": encoder.model, "head": head}, settings, batch, per_epoch * config.epochs
+    )
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    order = CountedOrder(material.numbers[rows], batch, per_epoch * config.epochs, config.seed)
+    loader = make_loader(
+        TileBatches(material.store, None), order, material.workers, pin=device.type == "cuda"
+    )
+    for step, (keys, (images, _, samples)) in enumerate(zip(order, loader, strict=True), start=1):
+        logits = learner.logits(augment(images.to(device), samples, config.seed))
+        loss = F.cross_entropy(logits, material.targets([number for _, number in keys]))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trained, settings.clip_norm or float("inf"))
+        optimiser.step()
+        schedule.step()
+        if step % per_epoch == 0:
+            yield learner
+
+
+def reader(store: TileStore, numbers: Ints, batch: int, workers: int) -> Iterable[Batch]:
+    """Batches of tiles by their numbers in the store, which may be read again and again."""
+    keys = [(0, number) for number in numbers.tolist()]
+    batches = [keys[i : i + batch] for i in range(0, len(keys), batch)]
+    return make_loader(TileBatches(store, None), batches, workers, pin=False)
+
+
+@torch.no_grad()
+def look(learner: Learner, tiles: Iterable[Batch]) -> Tensor:
+    """Logits of tiles (n, classes), in float64."""
+    return torch.cat([learner.logits(images).double().cpu() for images, _, _ in tiles])
+
+
+def choose(material: Material, rows: Ints, advance: Callable[..., None]) -> tuple[float, int]:
+    """Learning rate and number of epochs with the lowest loss on a part of these rows, trained on the rest.
+
+    Whole groups are set aside, as for the linear probe.
+
+    Raises
+    ------
+    TrainingError
+        If no rate gives a finite loss.
+    """
+    task, config = material.task, material.config
+    mask = validation_part(task.classes[rows], task.split.groups[rows], config.seed, config.aside)
+    aside, truth = material.read(rows[mask]), torch.from_numpy(task.classes[rows[mask]])
+    found = np.full((len(config.learning_rates), config.epochs), np.inf)
+    for i, rate in enumerate(config.learning_rates):
+        for epoch, learner in enumerate(learn(material, rows[~mask], rate)):
+            loss = float(F.cross_entropy(look(learner, aside), truth))
+            found[i, epoch] = loss if np.isfinite(loss) else np.inf
+            advance(note=f"rate {rate:g}: loss {loss:.3f}")
+    if not np.isfinite(found).any():
+        raise TrainingError(
+            "the loss is not finite at any learning rate",
+            where=material.encoder.name,
+            remedy="set lower learning_rates",
+        )
+    best, last = np.unravel_index(found.argmin(), found.shape)
+    return config.learning_rates[int(best)], int(last) + 1
+
+
+def held_out(material: Material, fold: int, advance: Callable[..., None]) -> tuple[Floats, float, int]:
+    """Fine-tune without a fold, and look at the fold.
+
+    What is chosen is chosen within the training part; then the encoder learns, from its own weights again,
+    on all of it.
+
+    Parameters
+    ----------
+    material
+        What is learnt.
+    fold
+        Which one is held out.
+    advance
+        Called once an epoch.
+
+    Returns
+    -------
+    scores : ndarray of shape (n, classes)
+        Probabilities of the fold's tiles, in their order.
+    rate, epochs
+        What was chosen.
+
+    Raises
+    ------
+    TrainingError
+        If it does not stay finite.
+    """
+    folds = material.task.split.folds
+    train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    rate, epochs = choose(material, train, advance)
+    learners = learn(material, train, rate)
+    for _ in range(epochs):
+        learner = next(learners)
+        advance(note="the whole training part")
+    advance(material.config.epochs - epochs)
+    scores = look(learner, material.read(test)).softmax(dim=1).numpy()
+    if not np.isfinite(scores).all():
+        raise TrainingError(
+            f"trained without fold {fold + 1}, the encoder gives numbers that are not finite",
+            where=material.encoder.name,
+            remedy="set lower learning_rates",
+        )
+    return scores, rate, epochs

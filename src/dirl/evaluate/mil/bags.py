@@ -1,0 +1,172 @@
+"""Bags: the features of a slide's tiles, read from one HDF5 file per slide."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.core.errors import StoreError
+from dirl.core.progress import bar
+from dirl.core.provenance import digest, read_card
+from dirl.features.external import check_widths, refuse_part, slide_files
+from dirl.features.feature_files import FLOORS_DIR, floors_of, whole_files
+from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
+from dirl.slides.slide import tcga_origin
+
+Floats = NDArray[np.float32]
+Strings = NDArray[np.str_]
+
+FEATURES = "features"
+HELD_BYTES = 2**31
+REMEDY = "features are HDF5 files, one a slide, with `features` (n, d) and, if known, `coords` (n, 2)"
+
+
+@dataclass(frozen=True)
+class Bags:
+    """The slides of which there are features.
+
+    Attributes
+    ----------
+    path
+        Where they were read from.
+    encoder
+        What made them; empty where nobody says.
+    digest
+        Of what was read.
+    sets
+        ``features``, and the floors where there are any.
+    slide_ids, patient_ids : ndarray of shape (s,), str
+        Patient is that of the file, else of a TCGA barcode in the slide's name, else empty.
+    sizes : ndarray of shape (s,), int64
+        Tiles of each slide.
+    finite : ndarray of shape (s,), bool
+        All of a slide's features are finite numbers.
+    files
+        One for each slide.
+    """
+
+    path: Path
+    encoder: str
+    digest: str
+    sets: tuple[str, ...]
+    slide_ids: Strings
+    patient_ids: Strings
+    sizes: NDArray[np.int64]
+    finite: NDArray[np.bool_]
+    files: tuple[Path, ...]
+    _held: dict[tuple[int, str], Floats] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def values(self, number: int, name: str = FEATURES) -> Floats:
+        """Features (n, d) of a slide, or a floor; those read first stay in memory while there is room."""
+        key = (number, name)
+        if key not in self._held:
+            file = self.files[number]
+            path = file if name == FEATURES else self.path / FLOORS_DIR / file.name
+            with opened(path, REMEDY) as handle:
+                found: Floats = numbers(handle, name).astype(np.float32)
+            if len(found) != self.sizes[number]:
+                reason = f"{len(found)} rows for the {self.sizes[number]} tiles of {file.name}"
+                raise StoreError(reason, where=path, remedy="make them again: `dirl embed --overwrite`")
+            if sum(each.nbytes for each in self._held.values()) + found.nbytes > HELD_BYTES:
+                return found
+            self._held[key] = found
+        return self._held[key]
+
+    def places(self, number: int) -> dict[str, NDArray[Any]]:
+        """``tile_id``, ``x`` and ``y`` of a slide's tiles, as far as the file has them."""
+        found: dict[str, NDArray[Any]] = {}
+        with opened(self.files[number], REMEDY) as handle:
+            if "tile_id" in names_in(handle):
+                found["tile_id"] = strings(handle, "tile_id")
+            if "coords" in names_in(handle):
+                found |= dict(zip("xy", numbers(handle, "coords").T, strict=True))
+        return found
+
+
+def read_bags(path: Path, *, quiet: bool = False) -> Bags:
+    """Look through the features of slides.
+
+    Parameters
+    ----------
+    path
+        A directory that `dirl embed` made, or a folder of HDF5 files as CLAM's and TRIDENT's readers take
+        them, themselves or in ``h5_files``: one a slide and called after it.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    StoreError
+        If there are none, `dirl embed` has not finished, a file is damaged, or they are not equally wide.
+    """
+    ours = (path / "card.json").exists()
+    card = read_card(path, "embed") if ours else None
+    if card is not None and card.finished is None:
+        raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
+    files = slide_files(path, REMEDY) if card is None else whole_files(path, card)
+    looks = []
+    with bar("Looking at features", len(files), quiet=quiet) as advance:
+        for file in files:
+            with opened(file, REMEDY) as handle:
+                if card is None:
+                    refuse_part(handle, file)
+                looks.append(_look(handle, hashed=card is None))
+            advance()
+    check_widths(files, [look.width for look in looks])
+    return Bags(
+        path=path,
+        encoder=str(card.config.get("encoder", "")) if card else "",
+        digest=card.digest
+        if card
+        else digest([[f.stem, look.digest] for f, look in zip(files, looks, strict=True)]),
+        sets=(FEATURES, *(floors_of(card) if card else ())),
+        slide_ids=np.array([file.stem for file in files]),
+        patient_ids=np.array(
+            [
+                look.patient or tcga_origin(file.stem)[0] or ""
+                for file, look in zip(files, looks, strict=True)
+            ],
+            np.str_,
+        ),
+        sizes=np.array([look.size for look in looks]),
+        finite=np.array([look.finite for look in looks]),
+        files=files,
+    )
+
+
+@dataclass(frozen=True)
+class _Look:
+    size: int
+    width: int
+    finite: bool
+    patient: str
+    digest: str
+
+
+def _look(handle: h5py.File, *, hashed: bool) -> _Look:
+    there = names_in(handle)
+    values = numbers(handle, FEATURES)
+    if values.ndim != 2:
+        raise ValueError(f"features of shape {values.shape}, not (n, d)")
+    if "coords" in there and (shape := array_of(handle, "coords").shape) != (len(values), 2):
+        raise ValueError(f"coords of shape {shape} for {len(values)} tiles, not (n, 2)")
+    if "tile_id" in there:
+        ids = strings(handle, "tile_id").tolist()
+        if len(ids) != len(values) or len(set(ids)) < len(ids):
+            raise ValueError(f"{len(set(ids))} different tile_id for {len(values)} tiles")
+    patients = set(strings(handle, "patient_id").tolist()) if "patient_id" in there else set()
+    if len(patients) > 1:
+        raise ValueError(f"its tiles are of {len(patients)} patients")
+    return _Look(
+        size=len(values),
+        width=values.shape[1],
+        finite=bool(np.isfinite(values).all()),
+        patient=patients.pop() if patients else "",
+        digest=digest(values.tobytes()) if hashed else "",
+    )

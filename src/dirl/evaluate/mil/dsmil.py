@@ -1,0 +1,46 @@
+"""DSMIL: one stream finds the tile that speaks most for a class, the other pools by likeness to it."""
+
+import torch
+from torch import Tensor, nn
+
+from dirl.evaluate.mil.pooled import Pooled
+
+
+class DSMIL(nn.Module):
+    """Dual-stream pooling (Li, Li and Eliceiri 2021, arXiv 2011.08939).
+
+    The first stream scores tiles, and a bag by its highest tile of each class. The second pools the tiles by
+    the softmax of ``q_i · q_m / √width`` with the query q_m of that tile, and scores all classes' bags
+    together. The attention reported is that of the class which the bag is given; of a positive bag that is
+    taken for a negative one, it is likeness to the tile that speaks most for "negative".
+
+    Differs from the paper: classes exclude each other (softmax, not a sigmoid each), no multi-scale features
+    and no dropout.
+
+    Parameters
+    ----------
+    inputs
+        Width of the features.
+    outputs
+        Classes, or 1 for a risk.
+    width
+        Of queries and values.
+    """
+
+    def __init__(self, inputs: int, outputs: int, width: int = 128) -> None:
+        super().__init__()
+        self.tile_head = nn.Linear(inputs, outputs)
+        self.query = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.Tanh())
+        self.value = nn.Linear(inputs, width)
+        self.head = nn.Linear(outputs * width, outputs)
+
+    def forward(self, tiles: Tensor, label: int | None = None) -> Pooled:
+        """Look at one bag, as in `SlideModel`."""
+        scores = self.tile_head(tiles)
+        highest, critical = scores.max(dim=0)
+        queries = self.query(tiles)
+        attention = (queries @ queries[critical].T / queries.shape[1] ** 0.5).softmax(dim=0)
+        bags = attention.T @ self.value(tiles)
+        streams = torch.stack([self.head(bags.flatten()), highest])
+        given = streams.mean(dim=0).argmax()
+        return Pooled(streams, attention[:, given], tiles.new_zeros(()))

@@ -1,0 +1,260 @@
+"""What is known of slides: a class, or when an event happened, from a CSV file."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.config import MilConfig
+from dirl.core.errors import ConfigError
+from dirl.evaluate.common.splits import Sources
+from dirl.evaluate.mil.bags import Bags
+from dirl.tables.match import match_slides
+from dirl.tables.notes import account, found_in
+from dirl.tables.read import PATIENT, Table, check_classes, missing_words, number, read_table
+
+Strings = NDArray[np.str_]
+
+CENSORED, EVENT = "censored", "event"
+EVENTS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class SlideLabels:
+    """The slides that are labelled and have features, in the order of the features.
+
+    Attributes
+    ----------
+    bags : ndarray of shape (s,), int64
+        Their numbers among the bags.
+    names
+        Of the classes; of survival ``censored`` and ``event``, as far as they occur.
+    classes : ndarray of shape (s,), int64
+    times : ndarray of shape (s,), float64, or None
+        Until the event, or the last look; None where classes are asked for.
+    folds : ndarray of shape (s,), str, or None
+        As given.
+    sources
+        What is kept together.
+    patients : ndarray of shape (s,), str
+        Empty where unknown.
+    unlabelled
+        Slides with features of which the file says nothing.
+    left_out
+        Slides that were left out, by the reason.
+    notes
+        What was taken from which column, and what was left out.
+    """
+
+    bags: NDArray[np.int64]
+    names: tuple[str, ...]
+    classes: NDArray[np.int64]
+    times: NDArray[np.float64] | None
+    folds: Strings | None
+    sources: Sources
+    patients: Strings
+    unlabelled: int
+    left_out: Mapping[str, list[str]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """Width of a model's output: the classes, or one risk."""
+        return len(self.names) if self.times is None else 1
+
+
+def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
+    """Read labels of slides, and settle which of them are used.
+
+    Parameters
+    ----------
+    path
+        CSV file with ``slide_id`` and ``label``, or, for survival, ``time`` and ``event`` (1: it happened
+        then, 0: it had not by then); if wanted ``fold``, ``group`` and ``patient_id``. Slides and patients
+        may have any of the usual names (see `dirl.tables.read`). A row without a label, or without a time or
+        an event, is left out and counted.
+    bags
+        The slides of which there are features.
+    config
+        ``survival``, ``groups`` and ``leave_out``.
+
+    Raises
+    ------
+    ConfigError
+        If the file or a column is missing, rows of a slide do not agree, a value makes no sense, there are
+        fewer than two classes or no event, classes differ only in case or blanks, or a group or fold is
+        missing; and, unless they are left out, if labels
+        name slides without features, or slides have no tiles or features that are not finite.
+    """
+    table = read_table(path, path if path.exists() else f"--labels {path}")
+    wanted = ("time", "event") if config.survival else ("label",)
+    stated = {
+        "patients": table.find_filled(PATIENT),
+        "folds": table.find(("fold",)),
+        "groups": table.find(("group",)),
+    }
+    if config.groups not in ("auto", "patient"):
+        stated["groups"] = _asked(table, config.groups)
+    elif config.groups == "patient":
+        del stated["groups"]
+    used = {what: column for what, column in stated.items() if column is not None}
+    columns = {name: table.find((name,)) for name in wanted}
+    read = [name for name in columns.values() if name is not None]
+    matched = match_slides(table, bags.slide_ids.tolist(), [*used.values(), *read], path)
+    if matched is None or len(read) < len(wanted):
+        lacking = [*([] if matched else ["slide_id"]), *(name for name in wanted if columns[name] is None)]
+        raise _lacks(table, lacking, config)
+    labelled = {slide: row for slide, row in matched.rows.items() if all(row[name] for name in read)}
+    if not labelled:
+        reason = f"no row has a {' and '.join(read)}"
+        raise ConfigError(reason, where=path, remedy=f"fill it in; missing are {missing_words()}")
+    used_bags, left_out = _usable(labelled, bags, path, leave_out=config.leave_out)
+    found = [labelled[slide] for slide in bags.slide_ids[used_bags].tolist()]
+
+    def column(name: str) -> Strings:
+        return np.array([row[name] for row in found], np.str_)
+
+    times = None
+    if config.survival:
+        times, happened = _survival(found, bags.slide_ids[used_bags], read, path)
+        kinds = np.where(happened, EVENT, CENSORED)
+    else:
+        kinds = column(read[0])
+        check_classes(kinds.tolist(), path)
+    names, classes = np.unique(kinds, return_inverse=True)
+    if times is None and len(names) < 2:
+        only = f"all {len(found)} labelled slides are of the class {names[0]}" if len(names) else "no labels"
+        raise ConfigError(only, where=path, remedy="name labels of at least two classes")
+    if times is not None and EVENT not in names:
+        raise ConfigError("no event happened", where=path, remedy="survival needs slides of both kinds")
+    patients = bags.patient_ids[used_bags]
+    if "patients" in used:
+        own = column(used["patients"])
+        patients = np.where(own == "", patients, own)
+    folds = column(used["folds"]) if "folds" in used else None
+    if folds is not None:
+        _check_full(folds, "fold", path)
+    taken = [
+        found_in("slides", matched.column, bags.slide_ids[used_bags].tolist()),
+        *(found_in(what, name, column(name).tolist()) for what, name in used.items()),
+        *(f"{name}s from column {columns[name]}" for name in wanted),
+    ]
+    return SlideLabels(
+        bags=used_bags,
+        names=tuple(names.tolist()),
+        classes=classes.astype(np.int64),
+        times=times,
+        folds=folds,
+        sources=_sources(config.groups, used, column, bags.slide_ids[used_bags], patients, path),
+        patients=patients,
+        unlabelled=len(bags) - len(set(labelled) & set(bags.slide_ids.tolist())),
+        left_out=left_out,
+        notes=tuple(account(table, matched, taken, used, read)),
+    )
+
+
+def _asked(table: Table, name: str) -> str:
+    column = table.find((name,))
+    if column is None:
+        raise ConfigError(
+            f"no such column in {table.path.name}",
+            where=f"--groups {name}",
+            remedy=f"name auto, patient or one of: {', '.join(table.columns)}",
+        )
+    return column
+
+
+def _lacks(table: Table, missing: Sequence[str], config: MilConfig) -> ConfigError:
+    remedy = "name its columns slide_id, label and, if wanted, fold, group and patient_id"
+    if config.survival:
+        remedy = "survival needs slide_id, time and event (1 or 0)"
+    elif missing == ["label"] and table.find(("time",)) and table.find(("event",)):
+        remedy = "for survival pass --survival"
+    there = ", ".join(table.columns) or "none"
+    reason = f"lacks the column {', '.join(missing)} (there are: {there})"
+    return ConfigError(reason, where=table.path, remedy=remedy)
+
+
+def _usable(
+    labelled: Mapping[str, object], bags: Bags, path: Path, *, leave_out: bool
+) -> tuple[NDArray[np.int64], dict[str, list[str]]]:
+    """Numbers of the labelled bags that can be used, and the slides that cannot, by the reason."""
+    ids = bags.slide_ids.tolist()
+    known = np.array([slide in labelled for slide in ids])
+    empty, broken = known & (bags.sizes == 0), known & ~bags.finite
+    problems = {
+        "without features": sorted(set(labelled) - set(ids)),
+        "without tiles": bags.slide_ids[empty].tolist(),
+        "with features that are not finite": bags.slide_ids[broken].tolist(),
+    }
+    problems = {reason: slides for reason, slides in problems.items() if slides}
+    if problems and not leave_out:
+        told = "; ".join(
+            f"{len(slides)} {reason}: {', '.join(slides[:SHOWN])}{', …' * (len(slides) > SHOWN)}"
+            for reason, slides in problems.items()
+        )
+        raise ConfigError(
+            f"of {len(labelled)} labelled slides, {told}",
+            where=path,
+            remedy=f"correct it (features are such as {ids[0]}), or leave them out with --leave-out",
+        )
+    used = np.flatnonzero(known & ~empty & ~broken)
+    if not len(used):
+        raise ConfigError(
+            "no labelled slide has features", where=path, remedy=f"features are of such as {ids[0]}"
+        )
+    return used, problems
+
+
+def _survival(
+    rows: Sequence[Mapping[str, str]], slides: Strings, columns: Sequence[str], path: Path
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    times, happened = np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
+    for i, row in enumerate(rows):
+        time, event = (row[name] for name in columns)
+        try:
+            times[i] = number(time)
+            happened[i] = EVENTS[re.sub(r"[.,]0+$", "", event).lower()]
+            if not isfinite(times[i]) or times[i] < 0:
+                raise ValueError
+        except (ValueError, KeyError):
+            raise ConfigError(
+                f"slide {slides[i]} has the time {time!r} and the event {event!r}",
+                where=path,
+                remedy="a time is a number from 0 on, an event 1 or 0",
+            ) from None
+    return times, happened
+
+
+def _sources(
+    wanted: str,
+    used: Mapping[str, str],
+    column: Callable[[str], Strings],
+    slides: Strings,
+    patients: Strings,
+    path: Path,
+) -> Sources:
+    if wanted == "patient":
+        _check_full(patients, "patient", path)
+        return Sources("patients", patients)
+    if "groups" in used:
+        groups = column(used["groups"])
+        _check_full(groups, used["groups"], path)
+        return Sources("groups", groups)
+    known = patients != ""
+    ids = np.where(known, np.char.add("patient ", patients), np.char.add("slide ", slides))
+    return Sources("patients" if known.any() else "slides", ids)
+
+
+def _check_full(values: Strings, name: str, path: Path) -> None:
+    if missing := int((values == "").sum()):
+        raise ConfigError(
+            f"{missing} labelled slides have no {name}",
+            where=path,
+            remedy="name one for each, or leave their labels empty",
+        )

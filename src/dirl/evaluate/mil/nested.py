@@ -1,0 +1,180 @@
+"""Nested cross-validation: what is chosen is chosen within the training part of each fold."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.config import MilConfig, ProbeConfig
+from dirl.core.errors import ConfigError
+from dirl.evaluate.common.splits import Split, deal, make_split
+from dirl.evaluate.mil.labels import SlideLabels
+from dirl.evaluate.mil.train import Learner, Task, learn, look, losses
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Folds:
+    """The outer split, and a split of each outer fold's training part.
+
+    Attributes
+    ----------
+    outer
+        Of the labelled slides.
+    inner : sequence of ndarray of shape (s,)
+        For each outer fold, the inner fold of each slide; -1 where it is held out by the outer one.
+    """
+
+    outer: Split
+    inner: tuple[Ints, ...]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What one model says of the slides, each by the model of the fold that holds it out.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (s, k)
+        Probabilities of the classes, or a log risk; NaN for slides that no fold holds out.
+    attention
+        Shares of the tiles of each slide; None for such slides.
+    chosen
+        Learning rate and epochs of each fold.
+    """
+
+    scores: Floats
+    attention: tuple[NDArray[np.float32] | None, ...]
+    chosen: tuple[dict[str, float], ...]
+
+
+def make_folds(labels: SlideLabels, slide_ids: NDArray[np.str_], config: MilConfig) -> Folds:
+    """Deal slides to folds, grouped and stratified by class (of survival: by whether the event happened).
+
+    Parameters
+    ----------
+    labels
+        The labelled slides.
+    slide_ids : ndarray of shape (s,)
+        Theirs.
+    config
+        How many folds, and the seed.
+
+    Raises
+    ------
+    ConfigError
+        If a class has too few groups, or a group or a patient stands in two folds.
+    """
+    outer = make_split(
+        slide_ids,
+        labels.classes,
+        labels.names,
+        ProbeConfig(folds=config.folds, seed=config.seed),
+        sources=labels.sources,
+        given=labels.folds,
+        colours=np.zeros((len(slide_ids), 1)),
+    )
+    _check_patients(outer, labels.patients)
+    inner = []
+    for fold in range(len(outer)):
+        train = np.flatnonzero(outer.folds != fold)
+        groups = [
+            np.unique(outer.groups[train][labels.classes[train] == c]) for c in range(len(labels.names))
+        ]
+        least = min(map(len, groups))
+        if least < 2:
+            name = labels.names[min(range(len(groups)), key=lambda c: len(groups[c]))]
+            raise ConfigError(
+                f"without fold {fold + 1}, the class {name} comes from one group, too few to choose on",
+                where="--folds",
+                remedy="label more patients of it, or leave it out",
+            )
+        dealt = np.full(len(slide_ids), -1)
+        dealt[train] = deal(
+            labels.classes[train],
+            outer.groups[train],
+            labels.names,
+            min(config.inner_folds, least),
+            config.seed,
+        )
+        inner.append(dealt)
+    return Folds(outer, tuple(inner))
+
+
+def cross_validate(
+    task: Task, name: str, folds: Folds, config: MilConfig, advance: Callable[..., None]
+) -> HeldOut:
+    """Train a slide model without each fold in turn, and look at that fold with it.
+
+    The learning rate and the number of epochs with the lowest loss, on average over the inner folds, are
+    taken; then the model is trained with them on the whole training part.
+
+    Parameters
+    ----------
+    task
+        What is learnt.
+    name
+        Of the model.
+    folds
+        From `make_folds`.
+    config
+        What is chosen among, width, tiles, seed.
+    advance
+        Called once a fold.
+    """
+    count = len(task.labels.classes)
+    scores = np.full((count, task.labels.outputs), np.nan)
+    attention: list[NDArray[np.float32] | None] = [None] * count
+    chosen = []
+    for fold in range(len(folds.outer)):
+        test = np.flatnonzero(folds.outer.folds == fold)
+        rate, epochs = choose(task, name, folds.inner[fold], config)
+        train = np.flatnonzero(folds.outer.folds != fold)
+        learners = _learners(task, name, train, rate, config)
+        learner = [next(learners) for _ in range(epochs)][-1]
+        for slide, pooled in zip(test.tolist(), look(task, learner, test), strict=True):
+            mean = pooled.streams.mean(dim=0)
+            given = mean.softmax(dim=0) if task.labels.times is None else mean
+            scores[slide] = given.double().cpu().numpy()
+            attention[slide] = pooled.attention.cpu().numpy()
+        chosen.append({"learning_rate": rate, "epochs": epochs})
+        advance()
+    return HeldOut(scores, tuple(attention), tuple(chosen))
+
+
+def choose(task: Task, name: str, inner: Ints, config: MilConfig) -> tuple[float, int]:
+    """Learning rate and number of epochs with the lowest loss on the inner folds.
+
+    Parameters
+    ----------
+    inner : ndarray of shape (s,)
+        Inner fold of each slide; those of -1 are not looked at.
+    """
+    found = np.zeros((len(config.learning_rates), config.epochs))
+    for part in range(int(inner.max()) + 1):
+        train, aside = np.flatnonzero((inner >= 0) & (inner != part)), np.flatnonzero(inner == part)
+        for i, rate in enumerate(config.learning_rates):
+            learners = _learners(task, name, train, rate, config)
+            found[i] += len(aside) * losses(task, learners, aside, config.epochs)
+    best, epoch = np.unravel_index(found.argmin(), found.shape)
+    return config.learning_rates[int(best)], int(epoch) + 1
+
+
+def _learners(task: Task, name: str, slides: Ints, rate: float, config: MilConfig) -> Iterator[Learner]:
+    return learn(task, name, slides, width=config.width, rate=rate, tiles=config.tiles, seed=config.seed)
+
+
+def _check_patients(split: Split, patients: NDArray[np.str_]) -> None:
+    known = patients != ""
+    pairs = np.unique(np.stack([patients[known], split.folds[known].astype(np.str_)]), axis=1)
+    names, counts = np.unique(pairs[0], return_counts=True)
+    parted = names[counts > 1]
+    if len(parted):
+        raise ConfigError(
+            f"the folds part {len(parted)} of {len(names)} patients, first {parted[0]}",
+            where="--labels",
+            remedy="correct the folds or groups: all slides of one patient belong into the same one",
+        )

@@ -1,0 +1,199 @@
+"""How a slide model learns, and what it says of slides."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dirl.evaluate.mil.bags import Bags
+from dirl.evaluate.mil.cox import cox_loss
+from dirl.evaluate.mil.labels import SlideLabels
+from dirl.evaluate.mil.models import MODELS
+from dirl.evaluate.mil.pooled import Pooled
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+# Slides in a step. The partial likelihood compares those within one, so it needs more.
+SLIDES, SLIDES_OF_COX = 8, 16
+WEIGHT_DECAY = 1e-2
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Shift and scale that give each feature, over the tiles of some slides, mean 0 and deviation 1."""
+
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over the tiles of each slide, from which the scaling of any of them follows.
+
+    Attributes
+    ----------
+    counts : ndarray of shape (s,)
+    sums, squares : ndarray of shape (s, d)
+    """
+
+    counts: Floats
+    sums: Floats
+    squares: Floats
+
+    def scaling(self, slides: Ints) -> Scaling:
+        """Fit to these slides alone; a constant feature is only shifted."""
+        count = self.counts[slides].sum()
+        mean = self.sums[slides].sum(axis=0) / count
+        variance = np.maximum(self.squares[slides].sum(axis=0) / count - mean**2, 0)
+        # What is left of a constant by rounding is no deviation.
+        constant = variance <= 1e-10 * np.maximum(mean**2, 1e-30)
+        deviation = np.where(constant, 1, np.sqrt(variance))
+        return Scaling(mean.astype(np.float32), deviation.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Task:
+    """Labelled slides and one set of their features: all that training needs, but for which slides.
+
+    Attributes
+    ----------
+    bags, labels
+        The slides; their numbers everywhere are those of the labels.
+    features
+        ``features``, or a floor.
+    width
+        Of the features.
+    moments
+        Of the features.
+    device
+        Where to compute.
+    """
+
+    bags: Bags
+    labels: SlideLabels
+    features: str
+    width: int
+    moments: Moments
+    device: torch.device
+
+    @staticmethod
+    def of(bags: Bags, labels: SlideLabels, features: str, device: torch.device) -> "Task":
+        """Look through the features once."""
+        counts, sums, squares = [], [], []
+        for number in labels.bags.tolist():
+            values = bags.values(number, features).astype(np.float64)
+            counts.append(len(values))
+            sums.append(values.sum(axis=0))
+            squares.append((values**2).sum(axis=0))
+        moments = Moments(np.array(counts, np.float64), np.stack(sums), np.stack(squares))
+        return Task(bags, labels, features, sums[0].size, moments, device)
+
+    def tiles(self, slide: int, scaling: Scaling, chosen: Tensor | None = None) -> Tensor:
+        """Scaled features of a slide's tiles, or of some of them."""
+        values = torch.from_numpy(self.bags.values(int(self.labels.bags[slide]), self.features))
+        values = values if chosen is None else values[chosen]
+        scaled = (values - torch.from_numpy(scaling.mean)) / torch.from_numpy(scaling.deviation)
+        return scaled.to(self.device)
+
+    def loss(self, pooled: list[Pooled], slides: Ints, weights: Tensor) -> Tensor:
+        """Mean loss over slides and streams, with what the models add."""
+        streams = torch.stack([one.streams for one in pooled])
+        classes = torch.from_numpy(self.labels.classes[slides]).to(self.device)
+        if self.labels.times is None:
+            spread = classes[:, None].expand(-1, streams.shape[1])
+            each = F.cross_entropy(streams.flatten(0, 1), spread.flatten(), reduction="none")
+            loss = (each * weights[spread.flatten()]).mean()
+        else:
+            times = torch.from_numpy(self.labels.times[slides]).to(self.device)
+            happened = classes == len(self.labels.names) - 1
+            parts = [cox_loss(stream, times, happened) for stream in streams[..., 0].T]
+            loss = torch.stack(parts).mean()
+        return loss + torch.stack([one.auxiliary for one in pooled]).mean()
+
+    def weights(self, slides: Ints) -> Tensor:
+        """Weight of each class, by which all of these slides' classes count the same."""
+        counts = np.bincount(self.labels.classes[slides], minlength=len(self.labels.names))
+        weights = len(slides) / np.maximum(counts, 1) / (counts > 0).sum()
+        return torch.from_numpy(weights.astype(np.float32)).to(self.device)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A slide model at one epoch of its training."""
+
+    model: nn.Module
+    scaling: Scaling
+    weights: Tensor
+
+
+def learn(
+    task: Task, name: str, slides: Ints, *, width: int, rate: float, tiles: int, seed: int
+) -> Iterator[Learner]:
+    """Train a slide model, and yield it after every epoch, without end.
+
+    AdamW at a constant rate; classes count the same however many slides each has. Scaling and weights come
+    from these slides alone.
+
+    Parameters
+    ----------
+    task
+        What is learnt.
+    name
+        One of `MODELS`.
+    slides : ndarray of int64
+        Those that are trained on.
+    width
+        Of the model.
+    rate
+        Learning rate.
+    tiles
+        At most so many of a slide's tiles in one step, drawn anew each time.
+    seed
+        Of the weights, the order and the draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = MODELS[name](task.width, task.labels.outputs, width).to(task.device)
+    learner = Learner(model, task.moments.scaling(slides), task.weights(slides))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
+    steps = -(-len(slides) // (SLIDES if task.labels.times is None else SLIDES_OF_COX))
+    while True:
+        order = torch.randperm(len(slides), generator=generator).numpy()
+        for part in np.array_split(slides[order], steps):
+            pooled = []
+            for slide in part.tolist():
+                chosen = _draw(int(task.moments.counts[slide]), tiles, generator)
+                label = None if task.labels.times is not None else int(task.labels.classes[slide])
+                pooled.append(model(task.tiles(slide, learner.scaling, chosen), label))
+            optimiser.zero_grad()
+            task.loss(pooled, part, learner.weights).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        yield learner
+
+
+@torch.no_grad()
+def look(task: Task, learner: Learner, slides: Ints) -> list[Pooled]:
+    """What a model gives for slides, all of their tiles."""
+    return [learner.model(task.tiles(slide, learner.scaling)) for slide in slides.tolist()]
+
+
+def losses(task: Task, learners: Iterator[Learner], slides: Ints, epochs: int) -> Floats:
+    """Loss on slides that are not trained on, after each epoch."""
+    found = [
+        float(task.loss(look(task, learner, slides), slides, learner.weights))
+        for learner, _ in zip(learners, range(epochs), strict=False)
+    ]
+    return np.array(found)
+
+
+def _draw(count: int, most: int, generator: torch.Generator) -> Tensor | None:
+    """Which tiles to train on, in their order; None is all."""
+    if count <= most:
+        return None
+    return torch.randperm(count, generator=generator)[:most].sort().values

@@ -1,0 +1,101 @@
+"""Scores of the held-out tiles, fold by fold, each by what was fitted without its fold."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.evaluate.common.scores import score
+from dirl.evaluate.common.splits import validation_part
+from dirl.evaluate.common.task import Task
+from dirl.evaluate.probe.knn import neighbours, standardise, vote
+from dirl.evaluate.probe.linear import linear_scores
+
+Floats = NDArray[np.floating]
+Scores = NDArray[np.float64]
+
+RAW, STANDARDISED = "raw", "standardised"
+
+
+def knn_name(k: int) -> str:
+    """What `k` neighbours are called among the measures."""
+    return f"knn{k}"
+
+
+def by_neighbours(
+    values: Floats, task: Task, ks: tuple[int, ...], advance: Callable[..., None]
+) -> dict[str, Scores]:
+    """Votes of the neighbours in the training part.
+
+    Parameters
+    ----------
+    values : ndarray of shape (t, d)
+        Features of the task's tiles.
+    task
+        Classes and folds.
+    ks
+        Numbers of neighbours.
+    advance
+        Called once a fold.
+
+    Returns
+    -------
+    dict
+        For each of `ks`, by `knn_name`, scores of the held-out tiles ``(n, classes)``.
+    """
+    classes = len(task.names)
+    scores = {knn_name(k): np.zeros((len(values), classes)) for k in ks}
+    for fold in range(len(task.split)):
+        test = task.split.folds == fold
+        similarity, index = neighbours(values[~test], values[test], max(ks))
+        labels = task.classes[~test][index]
+        for k in ks:
+            scores[knn_name(k)][test] = vote(similarity[:, :k], labels[:, :k], classes)
+        advance()
+    return {name: each[task.held_out] for name, each in scores.items()}
+
+
+def by_linear(values: Floats, task: Task, advance: Callable[..., None]) -> tuple[Scores, list[float]]:
+    """Probabilities by the linear probe; parameters as for `by_neighbours`.
+
+    Returns
+    -------
+    scores : ndarray of shape (n, classes)
+        Of the held-out tiles.
+    costs
+        The C that was chosen in each fold.
+    """
+    scores, costs = np.zeros((len(values), len(task.names))), []
+    for fold in range(len(task.split)):
+        test = task.split.folds == fold
+        labels = task.classes[~test]
+        aside = validation_part(labels, task.split.groups[~test], task.config.seed)
+        scores[test], cost = linear_scores(values[~test], labels, values[test], aside, len(task.names))
+        costs.append(cost)
+        advance()
+    return scores[task.held_out], costs
+
+
+def better_form(
+    raw: Floats, scores: dict[str, Scores], task: Task, advance: Callable[..., None]
+) -> tuple[str, Floats, dict[str, Scores]]:
+    """The form of a floor, raw or standardised, whose neighbours score higher; its values and scores.
+
+    Cosines of raw colours, and of an untrained encoder, are all near 1: either form may be the lower one.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (t, d)
+        The floor as it is.
+    scores
+        What `by_neighbours` gives for it.
+    task, advance
+        As for `by_neighbours`.
+    """
+    standardised = standardise(raw)
+    others = by_neighbours(standardised, task, task.config.neighbours, advance)
+    truth, first = task.classes[task.held_out], knn_name(task.config.neighbours[0])
+    once = replace(task.units, resamples=0)
+    as_it_is, otherwise = (score(truth, each[first], once).values[0] for each in (scores, others))
+    return (STANDARDISED, standardised, others) if otherwise > as_it_is else (RAW, raw, scores)

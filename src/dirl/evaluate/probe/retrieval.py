@@ -1,0 +1,62 @@
+"""Search: whether the tiles most alike are of the same class, none of them from the query's own fold."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.core.intervals import Units, interval, means
+
+Floats = NDArray[np.floating]
+
+RANKS = (1, 5, 10)
+MOST_QUERIES, CHUNK = 2000, 256
+
+
+def retrieval(values: Floats, classes: NDArray[np.int64], folds: NDArray[np.int64], seed: int) -> Floats:
+    """Rank, for held-out tiles, all tiles outside their fold by cosine.
+
+    At most 2,000 of them, drawn at random, are queries: each ranks all other tiles.
+
+    Parameters
+    ----------
+    values : ndarray of shape (t, d)
+    classes : ndarray of shape (t,)
+    folds : ndarray of shape (t,)
+        In which each tile is held out; -1 if in none.
+    seed
+        Of the draw of queries.
+
+    Returns
+    -------
+    ndarray of shape (held out, ranks + 1)
+        Recall at 1, 5 and 10: 1 where a tile of the query's class is among so many nearest ones, else 0; and
+        the query's average precision over all ranks. NaN for tiles that are no queries.
+    """
+    asked = np.flatnonzero(folds >= 0)
+    if len(asked) > MOST_QUERIES:
+        asked = np.random.default_rng(seed).choice(asked, MOST_QUERIES, replace=False)
+    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.finfo(values.dtype).tiny)
+    found = np.full((len(values), len(RANKS) + 1), np.nan)
+    for fold in range(int(folds.max()) + 1):
+        queries, keys = asked[folds[asked] == fold], np.flatnonzero(folds != fold)
+        gallery, labels = unit[keys].T, classes[keys]
+        for start in range(0, len(queries), CHUNK):
+            chunk = queries[start : start + CHUNK]
+            order = np.argsort(-(unit[chunk] @ gallery), axis=1, kind="stable")
+            found[chunk] = _ranked(labels[order] == classes[chunk, None])
+    return found[folds >= 0]
+
+
+def describe(found: Floats, units: Units) -> dict[str, dict[str, float | None]]:
+    """Means over queries of what `retrieval` found, with intervals over units of the held-out tiles."""
+    value, resampled = means(found, units)
+    names = [*(f"recall@{k}" for k in RANKS), "map"]
+    return {name: interval(value[i], resampled[:, i]) for i, name in enumerate(names)}
+
+
+def _ranked(same: NDArray[np.bool_]) -> Floats:
+    """Recalls and average precision of queries, from whether each rank is of their class (q, keys)."""
+    hits = same.cumsum(axis=1)
+    precision = hits / np.arange(1, same.shape[1] + 1)
+    total = np.maximum(hits[:, -1], 1)
+    average = (precision * same).sum(axis=1) / total
+    return np.column_stack([*(same[:, :k].any(axis=1) for k in RANKS), average])

@@ -1,0 +1,63 @@
+"""The conditions under which tiles are embedded: clean, corruptions by severity, angles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.config import RobustConfig
+from dirl.core.randomness import hashes
+from dirl.evaluate.robust.corruptions import corrupt
+from dirl.evaluate.robust.rotation import ANGLES, rotate
+
+Image = NDArray[np.uint8]
+
+CLEAN, ROTATION = "clean", "rotation"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is done to a tile.
+
+    Attributes
+    ----------
+    kind
+        ``clean``, a corruption, or ``rotation``.
+    level
+        Severity, or angle in degrees; 0 for what others are compared with.
+    """
+
+    kind: str
+    level: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.level}"
+
+    @property
+    def base(self) -> "Condition":
+        """What it is compared with: the clean tile, or the disc of it at 0°."""
+        return Condition(ROTATION if self.kind == ROTATION else CLEAN)
+
+    def apply(self, image: Image, tile_id: str, seed: int) -> Image:
+        """Return the tile ``(h, w, 3)`` under this condition; draws are keyed by kind, tile, seed."""
+        if self.kind == CLEAN:
+            return image
+        if self.kind == ROTATION:
+            return rotate(image, self.level)
+        generator = np.random.default_rng(hashes(seed, [f"{self.kind} {tile_id}"]))
+        return corrupt(image, self.kind, self.level, generator)
+
+
+def levels(kind: str, severities: Sequence[int]) -> Sequence[int]:
+    """Return what a kind of damage is measured at: severities, or all angles but 0°."""
+    return ANGLES[1:] if kind == ROTATION else severities
+
+
+def conditions(config: RobustConfig) -> tuple[Condition, ...]:
+    """List the clean tile, every corruption that is asked for at every severity, and every angle."""
+    return (
+        Condition(CLEAN),
+        *(Condition(kind, level) for kind in config.corruptions for level in config.severities),
+        *(Condition(ROTATION, angle) for angle in ANGLES if ROTATION in config.damage),
+    )

@@ -1,0 +1,116 @@
+"""Features that other tools made: HDF5 files as CLAM's and TRIDENT's readers take them, one a slide."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.core.errors import StoreError
+from dirl.core.provenance import Card, digest
+from dirl.features.feature_files import ROWS_DIR, Features, check
+from dirl.features.hdf5 import names_in, numbers, opened
+from dirl.slides.slide import tcga_origin
+
+REMEDY = "features are HDF5 files, one a slide, with `features` (n, d) and `coords` (n, 2) in level-0 pixels"
+
+
+def read_foreign(path: Path) -> Features:
+    """Read the features of slides that another tool embedded, in the order of the slides' names.
+
+    Slides are called after their files, tiles ``SLIDE/x_y``. There are neither floors nor hashes, and labels
+    are unknown. Patients are those of TCGA's barcodes, as `dirl tile` reads them, else unknown.
+
+    Parameters
+    ----------
+    path
+        A folder of HDF5 files, itself or in ``h5_files``.
+
+    Raises
+    ------
+    StoreError
+        If there are none, one is damaged, they are not equally wide, a tile stands in them twice, or
+        features are not finite.
+    """
+    files = slide_files(path, REMEDY)
+    parts = [_read(file) for file in files]
+    check_widths(files, [values.shape[1] for values, _ in parts])
+    each = [
+        [file.stem, digest(values.tobytes()), digest(coords.tobytes())]
+        for file, (values, coords) in zip(files, parts, strict=True)
+    ]
+    values, coords = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    slides = np.repeat([file.stem for file in files], [len(part[0]) for part in parts])
+    ids = [f"{slide}/{x}_{y}" for slide, (x, y) in zip(slides.tolist(), coords.tolist(), strict=True)]
+    unknown = np.full(len(values), "", np.str_)
+    patients = np.array([tcga_origin(slide)[0] or "" for slide in slides.tolist()], np.str_)
+    features = Features(
+        path=path,
+        card=Card("foreign", {"encoder": ""}, {"encoder": "", "features": digest(each)}),
+        values=values,
+        floors={},
+        tile_ids=np.array(ids, np.str_),
+        slide_ids=slides,
+        patient_ids=patients,
+        labels=unknown,
+        coords=coords,
+        ready_made=np.zeros(len(values), bool),
+        hashes=None,
+    )
+    check(features, "embed again, or leave them out")
+    return features
+
+
+def slide_files(path: Path, remedy: str) -> tuple[Path, ...]:
+    """List the HDF5 files of a folder, or of ``h5_files`` in it, by name.
+
+    Raises
+    ------
+    StoreError
+        If there are none; `remedy` says what is expected.
+    """
+    folder = path / ROWS_DIR if (path / ROWS_DIR).is_dir() else path
+    files = tuple(sorted(folder.glob("*.h5")))
+    if not files:
+        raise StoreError("no features here" if path.exists() else "no such folder", where=path, remedy=remedy)
+    return files
+
+
+def check_widths(files: Sequence[Path], widths: Sequence[int]) -> None:
+    """Check that the features of all slides are equally wide.
+
+    Raises
+    ------
+    StoreError
+        If not so, naming the first that is not as the first of all.
+    """
+    for file, width in zip(files, widths, strict=True):
+        if width != widths[0]:
+            reason = f"features of width {width}, those of {files[0].name} are {widths[0]} wide"
+            raise StoreError(reason, where=file, remedy="keep the features of one encoder in a folder")
+
+
+def refuse_part(file: h5py.File, path: Path) -> None:
+    """Refuse a file that `dirl embed` wrote, taken without its card: encoder and floors would be lost.
+
+    Raises
+    ------
+    StoreError
+        If it is one.
+    """
+    if "ready_made" in names_in(file):
+        reason, remedy = "a part of what `dirl embed` made", "name the directory that has its card.json"
+        raise StoreError(reason, where=path, remedy=remedy)
+
+
+def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Features (n, d) and coords (n, 2) of a slide."""
+    with opened(path, REMEDY) as file:
+        refuse_part(file, path)
+        values = numbers(file, "features").astype(np.float32)
+        coords = numbers(file, "coords").astype(np.int64)
+    if values.ndim != 2 or coords.shape != (len(values), 2):
+        reason = f"features of shape {values.shape} and coords of shape {coords.shape}"
+        raise StoreError(reason, where=path, remedy=REMEDY)
+    return values, coords

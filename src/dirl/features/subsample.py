@@ -1,0 +1,45 @@
+"""Which tiles of a store are looked at, where not all are."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dirl.core.errors import ConfigError
+from dirl.core.randomness import hashes
+from dirl.store.dataset import TileStore
+
+
+def choose_tiles(
+    store: TileStore, count: int | None, seed: int, among: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Choose tiles of a store, of each slide in proportion to what it has.
+
+    Parameters
+    ----------
+    store
+        The store.
+    count
+        How many; all where there are no more, or if None.
+    seed
+        Key of the choice, which else depends on the tiles' ids alone.
+    among
+        Numbers of the tiles to choose from, ascending; None is all.
+
+    Returns
+    -------
+    ndarray of shape (t,)
+        Their numbers, ascending.
+    """
+    among = np.arange(len(store)) if among is None else among
+    if count is None or count >= len(among):
+        return among
+    if count < 1:
+        raise ConfigError(f"cannot embed {count} tiles", where="tiles", remedy="ask for at least 1")
+    keys = hashes(seed, store.tile_ids[among].tolist())
+    slide = np.unique(store.slide_ids[among], return_inverse=True)[1]
+    order = np.lexsort((keys, slide))
+    sizes = np.bincount(slide)
+    first = np.cumsum(sizes) - sizes
+    # How far down its slide's shuffled list a tile stands: the smallest so many are a share of each slide.
+    depth = np.empty(len(among))
+    depth[order] = (np.arange(len(among)) - first[slide[order]] + 0.5) / sizes[slide[order]]
+    return among[np.sort(np.lexsort((keys, depth))[:count])]

@@ -1,0 +1,21 @@
+"""From an objective's name to its class and its checked settings."""
+
+from dirl.config import ObjectiveConfig, Settings, make
+from dirl.core.errors import ConfigError
+from dirl.core.plugins import resolve
+from dirl.objectives.base import Objective
+
+
+def load_objective(config: ObjectiveConfig) -> tuple[type[Objective], Settings]:
+    """Find an objective by its name, and check its settings.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name, or it has no such setting.
+    """
+    kind = resolve("dirl.objectives", config.name)
+    if not (isinstance(kind, type) and issubclass(kind, Objective)):
+        remedy = "derive it from dirl.objectives.base.Objective"
+        raise ConfigError("is no objective", where=f"objective {config.name!r}", remedy=remedy)
+    return kind, make(kind.Config, config.options, where=f"objective {config.name}")

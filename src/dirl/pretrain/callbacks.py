@@ -1,0 +1,218 @@
+"""What watches a run: divergence and collapse, the attention on fixed tiles, checkpoints, the bar."""
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.distributed as dist
+
+from dirl.core.errors import TrainingError
+from dirl.core.files import part_of, remove
+from dirl.core.full_disk import writing
+from dirl.core.progress import bar
+from dirl.objectives.distributed import ranks
+from dirl.pretrain.last_checkpoint import put_checkpoint
+from dirl.pretrain.module import PretrainModule
+from dirl.pretrain.snapshots import Look
+
+COLLAPSED_STD = 0.02
+PATIENCE = 5
+TOO_MUCH = 0.9
+WINDOW, LEAST = 20, 3
+# What is worth a warning when it is nearly everywhere, and why.
+WORRIES = {
+    "prior/absent/nuclei": "{share:.0%} of the views show no nuclei, so the dense term has little to match: "
+    "look at the pictures of the cells {cells!r}, take another segmenter or a larger views.crop_area, or "
+    "lower dense.min_area",
+    "prior/area": "nuclei cover {share:.0%} of the views, so the prior tells nothing apart: look at the "
+    "pictures of the cells {cells!r}; the segmenter or the mpp of the slides may be wrong",
+}
+
+
+def agreed(module: PretrainModule, name: str) -> float:
+    """Return a metric of the last step, its mean over ranks, all of which must ask."""
+    value = torch.as_tensor(module.metrics[name], dtype=torch.float64, device="cpu")
+    if ranks() > 1:
+        on_device = value.float().to(module.device)
+        dist.all_reduce(on_device)
+        return float(on_device) / ranks()
+    return float(value)
+
+
+class Guard(pl.Callback):
+    """Stop a run whose loss is not finite or whose embeddings have collapsed, and say what to try.
+
+    Looks when metrics are logged and before every checkpoint, so that no checkpoint holds a broken state.
+    Collapse: the embeddings' standard deviation (see `spread_metrics`) is below 0.02 at five logged steps in
+    a row after the warm-up.
+    """
+
+    def __init__(self, warmup_steps: int, log_every: int, save_every: int, last: Path) -> None:
+        self.warmup_steps, self.log_every, self.save_every = warmup_steps, log_every, save_every
+        self.last = last
+        self.collapsed = 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the step that has just been made."""
+        step = trainer.global_step
+        assert isinstance(module, PretrainModule)
+        logged = step % self.log_every == 0
+        saved = step % self.save_every == 0 or step == trainer.max_steps or trainer.should_stop
+        if not module.stepped or not (logged or saved):
+            return
+        loss = agreed(module, "loss")
+        # A finite loss may have had gradients that are not.
+        whole = all(bool(torch.isfinite(p).all()) for p in module.parameters() if p.requires_grad)
+        if not (math.isfinite(loss) and whole):
+            what = f"the loss is {loss}" if not math.isfinite(loss) else "weights are not finite"
+            raise TrainingError(
+                f"{what} at step {step}",
+                where=self.last.parent,
+                remedy="lower optimiser.lr or optimiser.clip_norm, lengthen optimiser.warmup_share, or set "
+                "precision=32-true, and run again with --overwrite; "
+                f"the last good state is in {self.last.name}",
+            )
+        if not logged:
+            return
+        std = agreed(module, "embedding/std")
+        self.collapsed = self.collapsed + 1 if step > self.warmup_steps and std < COLLAPSED_STD else 0
+        if self.collapsed >= PATIENCE:
+            raise TrainingError(
+                f"the embeddings have collapsed: their standard deviation is {std:.3g} at step {step} "
+                "(1 when spread evenly, 0 for a single point)",
+                where=self.last.parent,
+                remedy="lower optimiser.lr, lengthen optimiser.warmup_share, raise batch or the objective's "
+                "temperature, and run again with --overwrite",
+            )
+
+
+class PriorWatch(pl.Callback):
+    """Warn, once of each, of a prior without nuclei and of one that is nothing but nuclei.
+
+    More than 90 % of the views, or of their area, on average over the last 20 logged steps; looked at from
+    the third on.
+
+    Parameters
+    ----------
+    cells
+        Whose cells the prior is made of.
+    every_steps
+        How often is logged.
+    """
+
+    def __init__(self, cells: str, every_steps: int) -> None:
+        self.cells, self.every_steps = cells, every_steps
+        self.seen: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in WORRIES}
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the logged steps."""
+        assert isinstance(module, PretrainModule)
+        if not module.stepped or trainer.global_step % self.every_steps:
+            return
+        for name in [name for name in self.seen if name in module.metrics]:
+            values = self.seen[name]
+            values.append(agreed(module, name))
+            share = sum(values) / len(values)
+            if len(values) >= LEAST and share > TOO_MUCH:
+                del self.seen[name]
+                if trainer.is_global_zero:
+                    warnings.warn(WORRIES[name].format(share=share, cells=self.cells), stacklevel=2)
+
+
+class Checkpoint(pl.Callback):
+    """Keep `last.ckpt` whole at every moment: written beside it, then renamed."""
+
+    def __init__(self, path: Path, every_steps: int) -> None:
+        self.path, self.every_steps = path, every_steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where a checkpoint is due, and before a run stops."""
+        assert isinstance(module, PretrainModule)
+        due = trainer.global_step % self.every_steps == 0 or trainer.global_step == trainer.max_steps
+        due = due or trainer.should_stop
+        if module.stepped and due:
+            part = part_of(self.path)
+            try:
+                with writing(self.path, part):
+                    trainer.save_checkpoint(part)
+                    if trainer.is_global_zero:
+                        put_checkpoint(part, self.path)
+            finally:
+                remove(part)
+
+
+class Log(pl.Callback):
+    """Write a step's metrics to the loggers, and now and then what is seen on fixed tiles.
+
+    Parameters
+    ----------
+    every_steps
+        How often to write.
+    looks
+        From `dirl.pretrain.snapshots.choose_looks`.
+    look_every_steps
+        How often to look.
+    """
+
+    def __init__(self, every_steps: int, looks: Sequence[Look], look_every_steps: int) -> None:
+        self.every_steps, self.looks, self.look_every_steps = every_steps, looks, look_every_steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write where it is due; rows are numbered by the steps that have been made."""
+        assert isinstance(module, PretrainModule)
+        step, row = trainer.global_step, {}
+        if not module.stepped:
+            return
+        if step % self.every_steps == 0:
+            row = {name: agreed(module, name) for name in module.metrics}
+            # That of heads and last block: with layer decay those below have less.
+            row["lr"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+        if step % self.look_every_steps == 0 and trainer.is_global_zero:
+            module.encoder.eval()
+            with torch.no_grad():
+                for look in self.looks:
+                    row |= look(module.encoder)
+            module.encoder.train()
+        for logger in trainer.loggers if row else []:
+            logger.log_metrics(row, step=step)
+
+
+class Bar(pl.Callback):
+    """Show the run's progress and its loss."""
+
+    def __init__(self, description: str, quiet: bool) -> None:
+        self.description, self.quiet = description, quiet
+        self.stack = ExitStack()
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Begin at the step that training begins at."""
+        hidden = self.quiet or not trainer.is_global_zero
+        self.advance = self.stack.enter_context(bar(self.description, int(trainer.max_steps), quiet=hidden))
+        self.advance(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move on; the loss is read off only now and then, since reading it waits for the device."""
+        assert isinstance(module, PretrainModule)
+        due = trainer.global_step % module.recipe.log_every_steps == 0
+        if module.stepped:
+            self.advance(1, note=f"loss {float(module.metrics['loss']):.3f}" if due else None)
+
+    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        """Close the bar."""
+        self.stack.close()

@@ -1,0 +1,108 @@
+"""What a run looks at now and then, on the same tiles each time: its attention, and its neighbours."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dirl.audit.measures import normalised_entropy, renormalise
+from dirl.config import PretrainRecipe
+from dirl.encoders.attention import attention_rows
+from dirl.encoders.vit import ViT
+from dirl.evaluate.probe.knn import knn_predict
+from dirl.pretrain.data import held_out
+from dirl.store.dataset import TileStore
+
+Look = Callable[[ViT], dict[str, float]]
+
+ATTENTION_TILES = 64
+TRAIN_TILES, TEST_TILES = 512, 256
+NEIGHBOURS = 20
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class AttentionLook:
+    """The audit's primary measure on held-out tiles, uint8 ``(t, 3, h, w)`` with sides of whole patches."""
+
+    images: Tensor
+
+    def __call__(self, encoder: ViT) -> dict[str, float]:
+        """Return it per head and of the head-averaged attention."""
+        entropies = []
+        for images in torch.split(self.images, BATCH):
+            pixels = (images.to(encoder.mean.device).float() / 255 - encoder.mean) / encoder.std
+            last = attention_rows(encoder.vit, pixels).patches[:, -1].flatten(2)
+            _, heads = renormalise(last)
+            _, together = renormalise(last.mean(dim=1))
+            entropies.append((normalised_entropy(heads).mean(dim=1), normalised_entropy(together)))
+        per_head, averaged = (torch.cat(list(part)).mean().item() for part in zip(*entropies, strict=True))
+        return {"attention/entropy": per_head, "attention/entropy_of_mean": averaged}
+
+
+@dataclass(frozen=True)
+class NeighbourLook:
+    """Accuracy of 20 nearest neighbours: held-out tiles among training tiles, by their labels.
+
+    A trend within a run and no result: tiles of one slide may stand on both sides, see `dirl probe`.
+    """
+
+    train: Tensor
+    train_labels: NDArray[np.int64]
+    test: Tensor
+    test_labels: NDArray[np.int64]
+
+    def __call__(self, encoder: ViT) -> dict[str, float]:
+        """Return the balanced accuracy."""
+        found = knn_predict(
+            _class_tokens(encoder, self.train),
+            self.train_labels,
+            _class_tokens(encoder, self.test),
+            NEIGHBOURS,
+        )
+        right = [(found == label)[self.test_labels == label].mean() for label in np.unique(self.test_labels)]
+        return {"neighbours/accuracy": float(np.mean(right))}
+
+
+def choose_looks(recipe: PretrainRecipe, tiles: TileStore, patch_px: int) -> list[Look]:
+    """Choose what a run can look at: there may be no held-out tiles, and no labels."""
+    out = held_out(list(tiles.tile_ids), recipe.holdout, recipe.seed)
+    free, trained = np.flatnonzero(out), np.flatnonzero(~out)
+    looks: list[Look] = []
+    if len(free):
+        looks.append(AttentionLook(_middles(tiles, free[:ATTENTION_TILES], tiles.spec.size_px, patch_px)))
+    codes = np.unique(tiles.labels, return_inverse=True)[1]
+    labelled = tiles.labels != ""
+    draw = np.random.default_rng(recipe.seed).permutation
+    test, train = (draw(rows[labelled[rows]]) for rows in (free, trained))
+    test, train = test[:TEST_TILES], train[:TRAIN_TILES]
+    if len(np.unique(codes[train])) > 1 and len(test):
+        # The middle of a tile, as large as a view: the resolution that the encoder is trained on, or near it.
+        side = min(recipe.views.size_px, tiles.spec.size_px)
+        looks.append(
+            NeighbourLook(
+                _middles(tiles, train, side, patch_px),
+                codes[train],
+                _middles(tiles, test, side, patch_px),
+                codes[test],
+            )
+        )
+    return looks
+
+
+def _middles(tiles: TileStore, rows: NDArray[np.int64], side: int, patch_px: int) -> Tensor:
+    whole = side // patch_px * patch_px
+    start = (tiles.spec.size_px - whole) // 2
+    part = slice(start, start + whole)
+    return torch.from_numpy(np.stack([tiles.image(int(i))[part, part] for i in rows])).permute(0, 3, 1, 2)
+
+
+def _class_tokens(encoder: ViT, images: Tensor) -> NDArray[np.float32]:
+    parts = [
+        encoder(batch.to(encoder.mean.device).float() / 255).cls.float().cpu().numpy()
+        for batch in torch.split(images, BATCH)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,90 @@
+"""What every dense loss shares: only present rows reach a head, and ranks with different rows agree."""
+
+import torch
+import torch.distributed as dist
+from lightly.utils.dist import gather
+from torch import Tensor, nn
+
+from dirl.objectives.distributed import all_sum, ranks
+
+
+def project_present(head: nn.Module, width: int, tokens: Tensor, present: Tensor) -> Tensor:
+    """Send the present rows, and no others, through a head.
+
+    Batch norm in a head would let absent rows leak into present ones, so they are left out before it.
+
+    Parameters
+    ----------
+    head
+        Maps ``(m, d)`` to ``(m, p)``.
+    width
+        ``p``.
+    tokens
+        Region tokens ``(v, b, r, d)``.
+    present
+        Bool ``(v, b, r)``.
+
+    Returns
+    -------
+    Tensor
+        ``(v, b, r, p)``, zero where absent. With fewer than two rows in all it is zero everywhere but
+        still depends on every parameter of the head, so that no rank waits for a gradient.
+    """
+    rows: Tensor = tokens[present]
+    # Batch norm needs two rows; over several ranks it takes any number, and all of them must call it.
+    if len(rows) < 2 and ranks() == 1:
+        parameters = [p.sum() for p in head.parameters()]
+        nothing: Tensor = tokens.sum() * 0 + (torch.stack(parameters).sum() * 0 if parameters else 0)
+        return nothing.expand(*present.shape, width)
+    projected: Tensor = head(rows)
+    out = projected.new_zeros(*present.shape, width)
+    out[present] = projected
+    return out
+
+
+def gather_padded(rows: Tensor, present: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Collect every rank's rows, absent ones included, with the mask that tells them apart.
+
+    Parameters
+    ----------
+    rows
+        ``(b, ...)``, the same shape on every rank.
+    present
+        Bool ``(b, ...)``.
+
+    Returns
+    -------
+    rows : Tensor
+        ``(ranks * b, ...)``; gradients flow back to the rank that they came from.
+    present : Tensor
+        Likewise.
+    offset : int
+        Where this rank's rows begin.
+    """
+    if ranks() == 1:
+        return rows, present, 0
+    everyone = torch.cat(gather(rows.contiguous()), dim=0)
+    masks = [torch.empty_like(present) for _ in range(ranks())]
+    dist.all_gather(masks, present.contiguous())
+    return everyone, torch.cat(masks, dim=0), dist.get_rank() * len(rows)
+
+
+def mean_over_present(values: Tensor, present: Tensor) -> Tensor:
+    """Average over a region's present rows, then over the regions that are present.
+
+    Parameters
+    ----------
+    values
+        One loss per row and region on this rank, ``(m, r)``.
+    present
+        Bool ``(m, r)`` on this rank.
+
+    Returns
+    -------
+    Tensor
+        Scalar. Its mean over ranks, which is what data-parallel training takes, is the mean over all rows
+        of all ranks, however unequally they are spread. Zero, with a graph, when nothing is present.
+    """
+    counts = all_sum(present.sum(dim=0).float())
+    per_region = torch.where(present, values, 0).sum(dim=0) / counts.clamp(min=1)
+    return ranks() * per_region.sum() / (counts > 0).sum().clamp(min=1)

@@ -1,0 +1,276 @@
+"""What there is to tile under the paths that a user names: slides, and folders of ready-made tiles."""
+
+import hashlib
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dirl.core.boundary import check_name, inside
+from dirl.core.errors import ConfigError, SlideError, StoreError, from_system
+from dirl.slides.dicom import first_dicom, series_of
+from dirl.slides.openslide import is_openslide
+from dirl.slides.slides_table import UNSTATED, Stated, read_slides_table
+from dirl.slides.tiling import key
+
+# In a folder the suffix decides, since opening every file of a large cohort takes hours; a file that the
+# user names is tried whatever it is called.
+TIFF = frozenset({".tif", ".tiff"})
+SLIDES = frozenset({".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide", ".czi", ".dcm"})
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
+LABELS = ".labels.png"
+FINGERPRINT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class SlideInput:
+    """A slide to tile; `path` is its file, or the folder of its DICOM series."""
+
+    slide_id: str
+    path: Path
+    stated: Stated = UNSTATED
+
+
+@dataclass(frozen=True)
+class TilesInput:
+    """A folder of ready-made tiles; its name is their class, and stands in for the slide's."""
+
+    slide_id: str
+    path: Path
+    files: tuple[Path, ...]
+    stated: Stated = UNSTATED
+
+
+def find_inputs(
+    paths: Sequence[Path], say: Callable[[str], None] = lambda text: None
+) -> list[SlideInput | TilesInput]:
+    """Find slides and classes of ready-made tiles.
+
+    A file is a slide. A folder stands for all slides in it, at any depth: the files of a DICOM series
+    (``.dcm``) are one slide, the data folder of an MRXS is not looked into, hidden files and
+    ``NAME.labels.png`` (labels that lie beside an image) are passed over. But a folder with no image of its
+    own, and at least one sub-folder, whose sub-folders hold plain images and nothing deeper, is a set of
+    ready-made tiles, each sub-folder a class.
+
+    Slides of the same name in several folders are told apart by as many of their parents' names as it takes.
+
+    Parameters
+    ----------
+    paths
+        Files and folders.
+    say
+        Takes a line where a slide is reached more than once, as by a link: it is taken once.
+
+    Returns
+    -------
+    list of SlideInput or TilesInput
+        Sorted within each path.
+
+    Raises
+    ------
+    SlideError
+        If a path does not exist, nothing is found under it, or a name is not UTF-8.
+    """
+    found: dict[tuple[object, ...], SlideInput | TilesInput] = {}
+    again: list[tuple[Path, Path]] = []
+    for path in map(Path.absolute, paths):
+        check_name(path)
+        if not path.exists():
+            raise SlideError("no such file or folder", where=path, remedy="check the path")
+        here = list(_in_folder(path)) if path.is_dir() else [SlideInput(path.stem, path)]
+        if not here:
+            raise SlideError(
+                "holds no slide and no image",
+                where=path,
+                remedy=f"name a folder with files of {', '.join(sorted(SLIDES | TIFF | IMAGES))}",
+            )
+        for item in here:
+            first = found.setdefault(_slide_identity(item), item)
+            if first is not item:
+                again.append((item.path, first.path))
+    if again:
+        path, first_path = again[0]
+        same = "" if path == first_path else f", which is {first_path}"
+        say(f"reached twice, taken once: {len(again)} of the inputs, the first {path}{same}")
+    items = list(found.values())
+    for item in items:
+        for file in (item.path, *(item.files if isinstance(item, TilesInput) else ())):
+            check_name(file)
+    items = told_apart(items)
+    for item in items:
+        try:
+            inside(Path("store"), item.slide_id)
+        except StoreError as error:
+            reason = f"{item.slide_id!r} is no name for a slide: it would lead out of the store"
+            raise SlideError(reason, where=item.path, remedy="rename it") from error
+    return items
+
+
+def lay_over(
+    found: Sequence[SlideInput | TilesInput], path: Path, *, quiet: bool = False
+) -> list[SlideInput | TilesInput]:
+    """Lay what a table states over what was found, and print what was read; see `read_slides_table`.
+
+    Raises
+    ------
+    ConfigError
+        If it is no such table, names none of these, or states the mpp of ready-made tiles.
+    """
+    table, notes = read_slides_table(path, [item.slide_id for item in found])
+    if not quiet:
+        print(*notes, sep="\n", file=sys.stderr)
+    if not any(item.slide_id in table for item in found):
+        names = ", ".join(item.slide_id for item in found[:3])
+        raise ConfigError(
+            f"names none of the {len(found)} slides here ({names}{', …' if len(found) > 3 else ''})",
+            where=path,
+            remedy="slide_id is the file's name without its suffix",
+        )
+    known = {item.slide_id for item in found}
+    unmatched = [name for name in table if name not in known]
+    if unmatched:
+        warnings.warn(
+            f"{path}: {len(unmatched)} rows name no slide here, first {unmatched[0]!r}; "
+            f"{len(known - set(table))} of {len(known)} slides have no row",
+            stacklevel=2,
+        )
+    stated = [replace(item, stated=table.get(item.slide_id, item.stated)) for item in found]
+    ready = next((item for item in stated if isinstance(item, TilesInput) and item.stated.mpp), None)
+    if ready is not None:
+        raise ConfigError(
+            f"states the mpp of {ready.slide_id}, but ready-made tiles of a store share one",
+            where=path,
+            remedy="leave it out there, and state one for all: `dirl tile --mpp-override UM`",
+        )
+    return stated
+
+
+def source_digest(item: SlideInput | TilesInput) -> str:
+    """Digest of what a slide is made from: its file's size and first megabyte, or its folder's listing."""
+    made = hashlib.sha256()
+    if item.path.is_file():
+        made.update(str(item.path.stat().st_size).encode())
+        with item.path.open("rb") as handle:
+            made.update(handle.read(FINGERPRINT_BYTES))
+    else:
+        files = item.files if isinstance(item, TilesInput) else sorted(item.path.glob("*.dcm"))
+        for file in files:
+            made.update(f"{file.name} {file.stat().st_size}\n".encode())
+    return made.hexdigest()[:16]
+
+
+def _in_folder(folder: Path) -> Iterator[SlideInput | TilesInput]:
+    classes = list(_classes(folder))
+    if classes:
+        yield from classes
+    else:
+        yield from _slides(folder, set())
+
+
+def _classes(folder: Path) -> Iterator[TilesInput]:
+    """Classes of ready-made tiles; none when the folder holds anything else."""
+    files, folders = _listing(folder)
+    if any(_is_input(file) for file in files):
+        return
+    classes = []
+    for child in folders:
+        files, deeper = _listing(child)
+        tiles = [file for file in files if _is_input(file)]
+        if not tiles:
+            continue
+        # The first TIFF speaks for all: tiles may be TIFFs too, without a pyramid.
+        tiff = next((file for file in tiles if file.suffix.lower() in TIFF), None)
+        plain = all(file.suffix.lower() in IMAGES | TIFF for file in tiles)
+        if deeper or not plain or (tiff is not None and is_openslide(tiff)):
+            return
+        classes.append(TilesInput(child.name, child, tuple(tiles)))
+    yield from classes
+
+
+def _identity(path: Path) -> tuple[object, ...]:
+    """What links, relative paths and hard links to one file have in common."""
+    try:
+        status = path.stat()
+    except OSError:  # a link that leads nowhere
+        status = path.lstat()
+    return status.st_dev, status.st_ino
+
+
+def _slide_identity(item: SlideInput | TilesInput) -> tuple[object, ...]:
+    """Identity of a slide's file; of a DICOM slide that of its folder and series, whatever file is named."""
+    path = item.path
+    folder = path if path.is_dir() else path.parent
+    dicom = isinstance(item, SlideInput) and (path.is_dir() or path.suffix.lower() == ".dcm")
+    series = series_of(first_dicom(path) if path.is_dir() else path) if dicom else None
+    return _identity(path) if series is None else (*_identity(folder), series)
+
+
+def _slides(folder: Path, seen: set[tuple[object, ...]]) -> Iterator[SlideInput]:
+    """Slides of a folder at any depth; a folder that a link leads back to is not entered again."""
+    if _identity(folder) in seen:
+        return
+    seen.add(_identity(folder))
+    files, folders = _listing(folder)
+    yield from _dicom_slides(folder, [file for file in files if file.suffix.lower() == ".dcm"])
+    for file in files:
+        if _is_input(file) and file.suffix.lower() != ".dcm":
+            yield SlideInput(file.stem, file)
+    data = {file.stem for file in files if file.suffix.lower() == ".mrxs"}
+    # Folders before links to them, so that a slide has the shorter path.
+    for child in sorted(folders, key=lambda child: (child.is_symlink(), child)):
+        if child.name not in data:
+            yield from _slides(child, seen)
+
+
+def _dicom_slides(folder: Path, files: Iterable[Path]) -> Iterator[SlideInput]:
+    """One slide per series; the folder is its path and name when it is the only one there."""
+    files = list(files)
+    first: dict[str, Path] = {}
+    for file in files:
+        series = series_of(file)
+        if series is not None:
+            first.setdefault(series, file)
+    if files and len(first) <= 1:
+        yield SlideInput(folder.name, folder)
+    else:
+        yield from (SlideInput(f"{folder.name}_{file.stem}", file) for file in first.values())
+
+
+def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Files and folders of a folder, sorted, without hidden ones and those that a dirl command made.
+
+    A link that leads nowhere counts as a file, so that it is told and not passed over.
+    """
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise from_system(error, folder) from error
+    folders = [e for e in entries if e.is_dir() and not (e / "card.json").is_file()]
+    return [e for e in entries if not e.is_dir()], folders
+
+
+def _is_input(file: Path) -> bool:
+    return file.suffix.lower() in SLIDES | TIFF | IMAGES and not file.name.endswith(LABELS)
+
+
+def told_apart(items: list[SlideInput | TilesInput]) -> list[SlideInput | TilesInput]:
+    """Put parents' names before names that occur more than once."""
+    for depth in range(min(len(item.path.parents) for item in items)):
+        count = Counter(key(item.slide_id) for item in items)
+        if max(count.values()) == 1:
+            return items
+        items = [
+            replace(item, slide_id=f"{item.path.parents[depth].name}_{item.slide_id}")
+            if count[key(item.slide_id)] > 1
+            else item
+            for item in items
+        ]
+    name, _ = Counter(key(item.slide_id) for item in items).most_common(1)[0]
+    same = [item.path for item in items if key(item.slide_id) == name]
+    raise SlideError(
+        "several slides would have the same name",
+        where=", ".join(map(str, same)),
+        remedy="rename all but one",
+    )

@@ -1,0 +1,151 @@
+"""Runs side by side: each in a process of its own, on a GPU of its own or on its share of the cores."""
+
+import os
+import pickle
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, TypeVar
+
+from dirl.core.errors import DirlError, Interrupted, explained
+from dirl.core.signals import begin_worker, number_of, patient, raising, starting, stopping
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one run at a time: the GPU that it sees, None for what there is, and its threads."""
+
+    gpu: str | None
+    threads: int
+
+
+def slots(device: str, parallel: int | None) -> list[Slot]:
+    """Divide what there is.
+
+    Parameters
+    ----------
+    device
+        ``cpu``, or else the GPUs that are visible.
+    parallel
+        Runs at a time; None is one for each GPU, or one. More runs than GPUs share them in turn.
+    """
+    import torch
+
+    gpus: list[str] = []
+    if device != "cpu" and torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        named = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+        gpus = named.split(",")[:count]
+    number = parallel or max(1, len(gpus))
+    threads = max(1, torch.get_num_threads() // number)
+    return [Slot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(number)]
+
+
+def spread(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    places: Sequence[Slot],
+    ready: Callable[[Item], bool] = lambda item: True,
+) -> Generator[tuple[Item, Result | Exception], None, None]:
+    """Apply `function` to every item in a fresh process, and yield each with its result or its exception.
+
+    A process of its own for every item, unlike in `dirl.core.parallel`: what it sees of the GPUs is fixed
+    when it starts, and one that the system kills takes no other with it. If this process is told to stop, so
+    are they, and a `KeyboardInterrupt` or `Interrupted` is raised. Any other end of a process fails its item
+    alone; what a function raises comes as a `DirlError`, since not every exception can be pickled.
+
+    Parameters
+    ----------
+    function
+        A picklable function of one item.
+    items
+        Picklable items, taken in order.
+    places
+        Where items run, one at a time in each.
+    ready
+        Whether an item may run by now; one that may not must wait for what others yield.
+    """
+    waiting, free = list(items), list(places)
+    running: dict[Connection, tuple[Item, Slot, SpawnProcess]] = {}
+    with raising():
+        try:
+            while waiting or running:
+                while free and (able := [item for item in waiting if ready(item)]):
+                    waiting.remove(able[0])
+                    item, place = able[0], free.pop(0)
+                    receiver, process = _start(function, item, place)
+                    running[receiver] = item, place, process
+                heard = wait(list(running))
+                for receiver in [each for each in running if each in heard]:
+                    item, place, process = running.pop(receiver)
+                    outcome = _outcome(receiver, process)
+                    free.append(place)
+                    yield item, outcome
+        finally:
+            for _, _, process in running.values():
+                process.terminate()
+            with patient():  # with the training step that a process ends and saves
+                for _, _, process in running.values():
+                    process.join()
+
+
+def _start(function: Callable[[Item], Any], item: Item, place: Slot) -> tuple[Connection, SpawnProcess]:
+    # spawn: a forked process cannot use CUDA. Pickled here, so that it is unpickled in its place.
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(place, sender, pickle.dumps((function, item))))
+    with starting():
+        process.start()
+    sender.close()
+    return receiver, process
+
+
+def _outcome(receiver: Connection, process: SpawnProcess) -> Any:
+    with receiver:
+        try:
+            outcome = receiver.recv()
+        except Exception:  # nothing came, or nothing that can be read
+            process.join()
+            return DirlError(
+                f"its process ended without a result, with exit code {process.exitcode}: −9 is most likely "
+                "want of memory",
+                remedy="run the same command again, with a smaller --parallel",
+            )
+    process.join()
+    if isinstance(outcome, Interrupted):
+        raise outcome
+    return outcome
+
+
+def _work(place: Slot, sender: Connection, task: bytes) -> None:
+    begin_worker()
+    # Before anything asks for a GPU: what a process sees is fixed by its first look.
+    if place.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(place.threads)
+    try:
+        with stopping():
+            function, item = pickle.loads(task)
+            with threadpool_limits(place.threads):  # of the libraries that the function has just loaded
+                outcome = function(item)
+    except KeyboardInterrupt as stop:
+        outcome = Interrupted(number_of(stop))
+    except BaseException as error:  # SystemExit as well
+        outcome = _portable(explained(error))
+    sender.send(outcome)
+
+
+def _portable(error: DirlError) -> DirlError:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # a subclass made otherwise, or of a place that cannot be pickled
+        return DirlError(str(error))
+    return error
