@@ -4,9 +4,9 @@ All embed the same tiles of one slide, at its own resolution, with the same mode
 in one process. Before the clock starts tissue is found, tiles are laid, and the model is loaded.
 
 - ``bare``: the model alone on normalised float tensors that lie in memory.
-- ``ours``, ``ours_default``: what `dirl embed --no-floors` does of a slide, in fp32, and in the precision
-  that it takes by itself where that is another. The others compute no floors, so this is equal work.
-- ``ours_with_floors``: what it does by default, an untrained encoder's forward pass included; beside it
+- ``ours``, ``ours_default``: what `dirl embed --no-baselines` does of a slide, in fp32, and in the precision
+  that it takes by itself where that is another. The others compute no baselines, so this is equal work.
+- ``ours_with_baselines``: what it does by default, an untrained encoder's forward pass included; beside it
   stands the bare one twice.
 - ``plain``: OpenSlide, PIL, torchvision's transforms and timm in a loop.
 - ``lazyslide_N``: `lazyslide.tl.feature_extraction` with N loader processes; the faster one counts.
@@ -151,7 +151,7 @@ def measure(model: str, laid: Laid, slide: Path, mpp: float, batch: int, rounds:
     }
     if auto != FP32:
         ways["ours_default"] = lambda: ours(laid, {"features": encoder}, auto, batch)
-    ways["ours_with_floors"] = lambda: ours(laid, both, FP32, batch)
+    ways["ours_with_baselines"] = lambda: ours(laid, both, FP32, batch)
     ways["plain"] = lambda: plain(slide, coords, encoder, batch)
     missing = None
     try:
@@ -184,7 +184,7 @@ def measure(model: str, laid: Laid, slide: Path, mpp: float, batch: int, rounds:
         "least_cosine_with_bare": agree,
         "throughput_by_bare": {name: seconds["bare"] / seconds[name] for name in ways},
         "cpu_seconds_by_those_of_bare": {name: cpu[name] / cpu["bare"] for name in alone},
-        "ours_with_floors_by_two_bare": 2 * seconds["bare"] / seconds["ours_with_floors"],
+        "ours_with_baselines_by_two_bare": 2 * seconds["bare"] / seconds["ours_with_baselines"],
         "ours_by_plain": seconds["plain"] / seconds["ours"],
         "ours_by_lazyslide": min(theirs) / seconds["ours"] if theirs else None,
         "ours_default_by_lazyslide": min(theirs) / default if theirs else None,

@@ -6,7 +6,7 @@ one), a negative one none; sizes are drawn log-uniformly from 50 to 500 tiles.
 
 No tile, and no tile stained like it, stands on both sides of a fold: the tiles of each class are clustered by
 colour into ten, clusters are dealt to five sources, and a bag draws all of its tiles from one source, which
-is its group. The same bags are made of the features and of their floors. Writes ``bags.json`` and
+is its group. The same bags are made of the features and of their baselines. Writes ``bags.json`` and
 ``bags.png``; the bags themselves, as HDF5 files that any MIL library reads, and each result of `dirl mil` lie
 beside them. Interrupted, the same command goes on.
 """
@@ -45,7 +45,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     features = read_features(given.features)
-    sets = {"features": features.values, **features.floors}
+    sets = {"features": features.values, **features.baselines}
     positive = features.labels == given.positive
     sources = deal_sources(features, given.seed)
     config = MilConfig(
@@ -81,7 +81,7 @@ def main():
 def deal_sources(features, seed):
     """Source of each tile: each class's clusters of stain, the largest first, go to the smallest source."""
     classes = np.unique(features.labels, return_inverse=True)[1]
-    clusters = stain_clusters(features.floors["colour_histogram"], classes, seed)
+    clusters = stain_clusters(features.baselines["colour_histogram"], classes, seed)
     sources = np.zeros(len(classes), np.int64)
     for c in range(classes.max() + 1):
         held = np.zeros(SOURCES, np.int64)

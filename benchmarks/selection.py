@@ -40,7 +40,7 @@ def main():
     given = parser.parse_args()
     features = read_features(given.features)
     labels = read_labels(features, given.labels)
-    colours = features.floors["colour_histogram"]
+    colours = features.baselines["colour_histogram"]
     config = ProbeConfig(folds=given.folds)
     task = make_task(features, labels, features.ready_made, colours, config)
     rows = np.flatnonzero(labels.classes != "")

@@ -30,7 +30,7 @@ split = make_split(
     api.ProbeConfig(),
     sources=None,
     given=None,
-    colours=features.floors["colour_histogram"],
+    colours=features.baselines["colour_histogram"],
 )
 given.out.mkdir(parents=True, exist_ok=True)
 columns = {"tune.csv": np.where(split.folds == 0, "tune", "train"), "confirm.csv": split.folds.astype(str)}

@@ -46,7 +46,7 @@ def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert called == {
         "encoder": "timm:b", "source": Path("s"), "out": Path("f"), "tiles": 9, "batch": 2, "seed": 3,
         "pool": "regions", "cells": "hovernet", "precision": "bf16", "device": "cpu", "workers": 1,
-        "floors": True, "overwrite": True, "quiet": True, "select": 0.5,
+        "baselines": True, "overwrite": True, "quiet": True, "select": 0.5,
     }  # fmt: skip
     assert output == "f: 7 tiles, 3 features each\n"
 
@@ -81,16 +81,16 @@ def test_embed_takes_slides_as_shells_list_them(monkeypatch: pytest.MonkeyPatch,
     called = {}
 
     def fake(encoder, source, out, **options):
-        called.update(encoder=encoder, source=source, floors=options["floors"])
+        called.update(encoder=encoder, source=source, baselines=options["baselines"])
         return Made()
 
     monkeypatch.setattr(dirl.features.embed, "embed", fake)
     for name in ("a.svs", "b.svs"):
         (tmp_path / name).touch()
     listed = [str(tmp_path / name) for name in ("a.svs", "b.svs")]
-    run(embed, "timm:b", "--slides", *listed, "--out", "f", "--mpp", "1", "--size", "96", "--no-floors")
+    run(embed, "timm:b", "--slides", *listed, "--out", "f", "--mpp", "1", "--size", "96", "--no-baselines")
     source = called["source"]
-    assert called["encoder"] == "timm:b" and not called["floors"] and source.slide_ids == ("a", "b")
+    assert called["encoder"] == "timm:b" and not called["baselines"] and source.slide_ids == ("a", "b")
     assert source.config == TileConfig(mpp=1, size_px=96)
 
 

@@ -43,9 +43,9 @@ def make_features(tmp_path: Path) -> Maker:
             "label": labels,
             "hash": np.random.default_rng(5).integers(0, 2**63, count).astype(np.uint64),
         }
-        floors = {"untrained": noise, "colour_statistics": noise, "colour_histogram": histogram}
+        baselines = {"untrained": noise, "colour_statistics": noise, "colour_histogram": histogram}
         card = claim(out, new_card("embed", {"encoder": "mine"}, {"store": "s", "encoder": name}))
-        write_rows(out / "floors" / "all.h5", {k: v.astype(np.float32) for k, v in floors.items()})
+        write_rows(out / "baselines" / "all.h5", {k: v.astype(np.float32) for k, v in baselines.items()})
         write_rows(out / "h5_files" / "all.h5", rows)
         finish(out, card, {"tiles": count, "slides": 1})
         return out

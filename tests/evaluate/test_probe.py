@@ -47,9 +47,9 @@ def test_good_features_pass_the_gate(make_features: Maker, tmp_path: Path) -> No
     summary = result.summary
     assert json.loads((result.path / "summary.json").read_text()) == summary
     assert list(summary["results"]) == ["features", "untrained", "colour_statistics", "colour_histogram"]
-    ours, floor = (summary["results"][n] for n in ("features", "colour_histogram"))
+    ours, baseline = (summary["results"][n] for n in ("features", "colour_histogram"))
     for how in ("knn20", "knn5", "knn10", "linear"):
-        assert ours[how]["balanced_accuracy"]["low"] > 0.8 > 0.6 > floor[how]["balanced_accuracy"]["high"]
+        assert ours[how]["balanced_accuracy"]["low"] > 0.8 > 0.6 > baseline[how]["balanced_accuracy"]["high"]
         assert set(ours[how]) == {"balanced_accuracy", "macro_f1", "macro_auroc"}
     assert len(ours["costs"]) == 5 and ours["width"] == 8
     assert summary["split"]["scheme"] == "patients" and summary["split"]["groups"] == 15
@@ -129,15 +129,15 @@ def test_patients_are_kept_together_where_they_are_asked_for(make_features: Make
         assert done.summary["split"]["scheme"] == scheme
 
 
-def test_floors_are_given_their_better_form(make_features: Maker, tmp_path: Path) -> None:
+def test_baselines_are_given_their_better_form(make_features: Maker, tmp_path: Path) -> None:
     # One wide channel of noise hides the classes from cosines, until all are equally wide.
     noise = 100 * np.random.default_rng(3).normal(size=(180, 1))
     hidden = np.concatenate([signal(), noise], axis=1)
     features = make_features(hidden, hidden, CLASSES, patients=patients())
     found = probe(features, "label", tmp_path / "out", CONFIG, quiet=True).summary["results"]
-    ours, floor = found["features"], found["colour_histogram"]
-    assert (ours["form"], floor["form"]) == ("raw", "standardised")
-    assert ours["knn20"]["balanced_accuracy"]["high"] < floor["knn20"]["balanced_accuracy"]["low"]
+    ours, baseline = found["features"], found["colour_histogram"]
+    assert (ours["form"], baseline["form"]) == ("raw", "standardised")
+    assert ours["knn20"]["balanced_accuracy"]["high"] < baseline["knn20"]["balanced_accuracy"]["low"]
 
 
 def test_the_same_again_and_other_settings(make_features: Maker, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_features_of_other_tools_score_alike_and_come_without_a_gate(
     assert summary["gate"]["passed"] is summary["leak"] is summary["duplicates"] is None
     assert probe(tmp_path / "foreign", str(csv), tmp_path / "out", CONFIG, quiet=True).summary == summary
     show(result)
-    assert "The gate cannot be judged, since these features come without floors" in capsys.readouterr().out
+    assert "The gate cannot be judged, since these features come without baselines" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"groups stain: colours of the tiles are unknown"):
         stain = CONFIG.model_copy(update={"groups": "stain"})
         probe(tmp_path / "foreign", str(csv), tmp_path / "stain", stain, quiet=True)

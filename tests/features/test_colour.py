@@ -1,4 +1,4 @@
-"""The colour floors against numbers worked out by hand."""
+"""The colour baselines against numbers worked out by hand."""
 
 import numpy as np
 import pytest

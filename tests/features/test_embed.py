@@ -37,13 +37,13 @@ def test_equal_to_a_direct_forward(made: Features, tile_store: Path, encoder_run
         ready = preprocess(encoder, torch.from_numpy(images).permute(0, 3, 1, 2))
         np.testing.assert_allclose(made.values, encoder.model(ready), atol=1e-5)
         untrained = encoder.randomised(0).model(ready)
-    np.testing.assert_allclose(made.floors["untrained"], untrained, atol=1e-5)
+    np.testing.assert_allclose(made.baselines["untrained"], untrained, atol=1e-5)
     assert np.abs(made.values - untrained.numpy()).max() > 0.1
     np.testing.assert_array_equal(
-        made.floors["colour_statistics"], np.stack([colour_statistics(one) for one in images])
+        made.baselines["colour_statistics"], np.stack([colour_statistics(one) for one in images])
     )
     np.testing.assert_array_equal(
-        made.floors["colour_histogram"], np.stack([colour_histogram(one) for one in images])
+        made.baselines["colour_histogram"], np.stack([colour_histogram(one) for one in images])
     )
 
 
@@ -88,7 +88,7 @@ def test_a_second_run_does_nothing_and_another_is_refused(
         embed(str(encoder_run), tile_store, made.path, seed=1, quiet=True)
 
 
-def test_floors_of_the_same_tiles_and_architecture_are_copied(
+def test_baselines_of_the_same_tiles_and_architecture_are_copied(
     made: Features, tile_store: Path, encoder_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     narrower = tmp_path / "narrower"
@@ -98,13 +98,15 @@ def test_floors_of_the_same_tiles_and_architecture_are_copied(
     (narrower / "encoder" / "config.json").write_text(json.dumps(config))
     for run, more in ((narrower, {}), (encoder_run, {"tiles": 7}), (encoder_run, {"seed": 1})):
         with pytest.raises(ConfigError, match="other tiles, or of an encoder of another architecture"):
-            embed(str(run), tile_store, tmp_path / "no", floors=made.path, quiet=True, **more)
+            embed(str(run), tile_store, tmp_path / "no", baselines=made.path, quiet=True, **more)
     assert not (tmp_path / "no").exists()
     monkeypatch.setattr(dirl.features.stream, "colour_histogram", lambda image: pytest.fail("computed"))
-    again = embed(str(encoder_run), tile_store, tmp_path / "out", floors=made.path, device="cpu", quiet=True)
+    again = embed(
+        str(encoder_run), tile_store, tmp_path / "out", baselines=made.path, device="cpu", quiet=True
+    )
     np.testing.assert_allclose(again.values, made.values, atol=1e-5)
-    for name, values in made.floors.items():
-        np.testing.assert_array_equal(again.floors[name], values)
+    for name, values in made.baselines.items():
+        np.testing.assert_array_equal(again.baselines[name], values)
 
 
 def test_only_the_slides_that_are_missing_are_done(
@@ -135,7 +137,7 @@ def test_workers_change_nothing(made: Features, tile_store: Path, encoder_run: P
         str(encoder_run), tile_store, tmp_path / "out", batch=4, workers=7, device="cpu", quiet=True
     )
     np.testing.assert_array_equal(other.values, made.values)
-    np.testing.assert_array_equal(other.floors["colour_histogram"], made.floors["colour_histogram"])
+    np.testing.assert_array_equal(other.baselines["colour_histogram"], made.baselines["colour_histogram"])
 
 
 def test_a_choice_takes_of_each_slide_in_proportion(tile_store: Path) -> None:

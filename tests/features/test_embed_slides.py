@@ -72,7 +72,7 @@ def test_equal_to_those_of_a_store_but_for_jpeg(
     assert np.bitwise_count(made.hashes ^ other.hashes).max() <= 4  # type: ignore[operator]
     for values, others in (
         (made.values, other.values),
-        *((made.floors[name], other.floors[name]) for name in ("untrained", "colour_statistics")),
+        *((made.baselines[name], other.baselines[name]) for name in ("untrained", "colour_statistics")),
     ):
         cosine = (values * others).sum(1) / np.linalg.norm(values, axis=1) / np.linalg.norm(others, axis=1)
         assert cosine.min() > 0.999
@@ -88,7 +88,7 @@ def test_nothing_of_the_tiles_is_written(made: Features) -> None:
     names = {path.relative_to(made.path).as_posix() for path in made.path.rglob("*") if path.is_file()}
     assert names == {
         "card.json",
-        *(f"{part}/{s}.h5" for part in ("h5_files", "floors") for s in ("a.x", "b")),
+        *(f"{part}/{s}.h5" for part in ("h5_files", "baselines") for s in ("a.x", "b")),
     }
 
 
@@ -165,7 +165,7 @@ def test_failed_slides_tried_again_and_interrupted_are_no_result_until_done(
 def test_what_a_table_states_reaches_the_features(slides: Path, encoder_run: Path, tmp_path: Path) -> None:
     (tmp_path / "slides.csv").write_text("slide_id,patient_id,mpp\nb,p7,0.6\n")
     source = SlideFiles([slides], CONFIG, slides_table=tmp_path / "slides.csv")
-    found = embed(str(encoder_run), source, tmp_path / "out", floors=False, **SMALL)
+    found = embed(str(encoder_run), source, tmp_path / "out", baselines=False, **SMALL)
     assert set(zip(found.slide_ids.tolist(), found.patient_ids.tolist(), strict=True)) == {
         ("a.x", ""),
         ("b", "p7"),
@@ -196,11 +196,11 @@ def test_ready_made_tiles_are_no_slides(tile_store: Path) -> None:
         SlideFiles([tile_store.parent / "tiles"])
 
 
-def test_without_floors_those_who_judge_by_them_say_so(
+def test_without_baselines_those_who_judge_by_them_say_so(
     tile_store: Path, encoder_run: Path, tmp_path: Path
 ) -> None:
-    features = embed(str(encoder_run), tile_store, tmp_path / "out", floors=False, **SMALL)
-    assert features.floors == {} and not (tmp_path / "out" / "floors").exists()
+    features = embed(str(encoder_run), tile_store, tmp_path / "out", baselines=False, **SMALL)
+    assert features.baselines == {} and not (tmp_path / "out" / "baselines").exists()
     assert read_bags(tmp_path / "out", quiet=True).sets == ("features",)
     names = TileStore.open(tile_store).tile_ids.tolist()
     rows = [f"{name},{name.split('/')[0]},{i % 4},{i % 4}" for i, name in enumerate(names)]
@@ -211,9 +211,9 @@ def test_without_floors_those_who_judge_by_them_say_so(
     (tmp_path / "folds.csv").write_text(f"tile_id,label,fold\n{bare}\n")
     given = probe(tmp_path / "out", str(tmp_path / "folds.csv"), tmp_path / "given", quiet=True).summary
     assert given["split"]["scheme"] == "folds" and given["interval"]["over"] == "tiles"
-    with pytest.raises(DirlError, match="with floors"):
+    with pytest.raises(DirlError, match="with baselines"):
         probe(tmp_path / "out", "label", tmp_path / "stain", quiet=True)
-    with pytest.raises(StoreError, match=r"other settings .*floors False"):
+    with pytest.raises(StoreError, match=r"other settings .*baselines False"):
         embed(str(encoder_run), tile_store, tmp_path / "out", **SMALL)
 
 

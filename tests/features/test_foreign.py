@@ -26,7 +26,7 @@ def test_slides_by_name_tiles_by_place(folder: str, tmp_path: Path) -> None:
     assert found.slide_ids.tolist() == ["a", "a", "b"]
     assert found.values.tolist() == [[0] * 3, [0] * 3, [1] * 3] and found.values.dtype == np.float32
     assert (found.patient_ids == "").all() and (found.labels == "").all() and not found.ready_made.any()
-    assert not found.floors and found.hashes is None
+    assert not found.baselines and found.hashes is None
     before = found.card.digest
     write(tmp_path / folder, "b", features=np.full((1, 3), 2.0), coords=np.array([[512, 0]]))
     assert read_foreign(tmp_path / "f").card.digest != before

@@ -56,7 +56,7 @@ def test_models_without_a_token_for_each_patch_are_refused(tmp_path: Path, small
 
 
 @pytest.mark.parametrize("pool", ["mean", "regions"])
-def test_embedded_in_the_order_of_the_store_and_the_floor_alike(
+def test_embedded_in_the_order_of_the_store_and_the_baseline_alike(
     pool: str, small_store: Path, encoder_run: Path, tmp_path: Path
 ) -> None:
     made = embed(str(encoder_run), small_store, tmp_path / "o", pool=pool, batch=3, device="cpu", quiet=True)
@@ -66,8 +66,8 @@ def test_embedded_in_the_order_of_the_store_and_the_floor_alike(
     cells = store.cells("hematoxylin")
     regions = torch.from_numpy(np.stack([cells.regions(i) for i in tiles])) if pool == "regions" else None
     np.testing.assert_allclose(made.values, pooled(encoder, pixels, regions, pool=pool), atol=1e-5)
-    floor = pooled(encoder.randomised(0), pixels, regions, pool=pool)
-    np.testing.assert_allclose(made.floors["untrained"], floor, atol=1e-5)
+    baseline = pooled(encoder.randomised(0), pixels, regions, pool=pool)
+    np.testing.assert_allclose(made.baselines["untrained"], baseline, atol=1e-5)
     assert made.values.shape[1] == (48 if pool == "regions" else 24)
     assert made.card.config["pool"] == pool
     assert ("cells" in made.card.inputs) == (pool == "regions") == ("cells" in made.card.config)
@@ -87,7 +87,7 @@ def test_bf16_points_where_fp32_does(pool: str, small_store: Path, tmp_path: Pat
         for precision in ("fp32", "bf16")
     )
     assert coarse.values.dtype == np.float32 and not np.array_equal(fine.values, coarse.values)
-    sets = (fine.values, coarse.values), (fine.floors["untrained"], coarse.floors["untrained"])
+    sets = (fine.values, coarse.values), (fine.baselines["untrained"], coarse.baselines["untrained"])
     for one, other in sets:
         cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
         assert cosines.mean() > 0.999

@@ -24,7 +24,7 @@ from dirl.core.files import write_json
 from dirl.core.provenance import claim, finish, new_card
 from dirl.core.sealed import write_sealed
 from dirl.encoders.huggingface import to_hf
-from dirl.features.feature_files import FLOORS, write_rows
+from dirl.features.feature_files import BASELINES, write_rows
 from dirl.pretrain.last_checkpoint import put_checkpoint
 from dirl.store.build import tile
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
@@ -188,7 +188,7 @@ def store(path):
 
 def features(path, of):
     tiles = TileStore(of)
-    card = claim(path, new_card("embed", {"encoder": "timm:x", "floors": True}, {"store": tiles.digest}))
+    card = claim(path, new_card("embed", {"encoder": "timm:x", "baselines": True}, {"store": tiles.digest}))
     rng, count = np.random.default_rng(0), len(tiles)
     rows = {
         "features": rng.normal(size=(count, 6)).astype(np.float32),
@@ -202,8 +202,8 @@ def features(path, of):
         "label": np.full(count, "", np.str_),
     }
     write_rows(path / "h5_files" / "slide.h5", rows, {"patch_size": 64})
-    beside = {name: rng.normal(size=(count, 4)).astype(np.float32) for name in FLOORS}
-    write_rows(path / "floors" / "slide.h5", beside)
+    beside = {name: rng.normal(size=(count, 4)).astype(np.float32) for name in BASELINES}
+    write_rows(path / "baselines" / "slide.h5", beside)
     finish(path, card, {"tiles": count})
     return path
 

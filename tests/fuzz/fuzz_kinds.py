@@ -209,7 +209,7 @@ def _features(folder: Path) -> list[Kind]:
     first = sorted((ours / "h5_files").glob("*.h5"))[0]
     return [
         Kind("features, ours", first, read, checked=True),
-        Kind("features, floors", ours / "floors" / first.name, read, checked=True),
+        Kind("features, baselines", ours / "baselines" / first.name, read, checked=True),
         Kind("features card.json", ours / "card.json", read, "json", checked=True),
         Kind("features, one file viewed", first, lambda: read_neighbours(first, store)),
         Kind("features, CLAM", theirs / "a.h5", lambda: (read_foreign(theirs), bags(theirs))),

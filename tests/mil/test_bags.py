@@ -7,7 +7,7 @@ import dirl.evaluate.mil.bags
 from dirl.core.errors import StoreError
 from dirl.core.provenance import claim, finish, new_card, note_change
 from dirl.evaluate.mil.bags import read_bags
-from dirl.features.feature_files import FLOORS, write_rows
+from dirl.features.feature_files import BASELINES, write_rows
 
 
 def embedded(root, done=True):
@@ -15,8 +15,8 @@ def embedded(root, done=True):
     card = claim(root, new_card("embed", {"encoder": "mine"}, {"store": "s"}))
     for slide, count in (("a", 3), ("b", 2)):
         values = np.arange(4.0 * count).reshape(count, 4).astype(np.float32)
-        floors = dict.fromkeys(FLOORS, values[:, :2])
-        write_rows(root / "floors" / f"{slide}.h5", floors)
+        baselines = dict.fromkeys(BASELINES, values[:, :2])
+        write_rows(root / "baselines" / f"{slide}.h5", baselines)
         rows = {
             "features": values,
             "coords": np.arange(2 * count).reshape(count, 2),
@@ -100,7 +100,7 @@ def test_no_features(tmp_path):
     root = embedded(tmp_path / "g")
     with pytest.raises(StoreError, match=r"a\.h5: a part of what `dirl embed` made"):
         read_bags(root / "h5_files", quiet=True)
-    write_rows(root / "floors" / "a.h5", {"untrained": np.ones((1, 2))})
-    note_change(root, "floors/a.h5")
+    write_rows(root / "baselines" / "a.h5", {"untrained": np.ones((1, 2))})
+    note_change(root, "baselines/a.h5")
     with pytest.raises(StoreError, match=r"1 rows for the 3 tiles of a\.h5"):
         read_bags(root, quiet=True).values(0, "untrained")

@@ -48,7 +48,7 @@ def test_planted_tiles_are_found_by_slides_and_by_attention(cohort, run, capsys)
     assert summary["split"]["scheme"] == "patients" and summary["split"]["groups"] == 12
     assert summary["split"]["inner_folds"] == [2, 2, 2]
     assert summary["interval"]["over"] == "patients" and summary["interval"]["units"] == 12
-    assert summary["notes"][1].startswith("No floors")
+    assert summary["notes"][1].startswith("No baselines")
     assert "patients from column patient_id (12)" in summary["notes"][0]
     found = summary["results"]["features"]["abmil"]
     assert found["macro_auroc"]["value"] > 0.9 and len(found["chosen"]) == 3
@@ -72,7 +72,15 @@ def test_planted_tiles_are_found_by_slides_and_by_attention(cohort, run, capsys)
         assert weights[slides == slide].mean() == pytest.approx(1)
     show(result)
     shown = capsys.readouterr().out
-    for text in ("ABMIL", "mean pooling", "AUROC", "12 patients", "24 slides", "No floors", "summary.json"):
+    for text in (
+        "ABMIL",
+        "mean pooling",
+        "AUROC",
+        "12 patients",
+        "24 slides",
+        "No baselines",
+        "summary.json",
+    ):
         assert text in shown
 
 
@@ -139,22 +147,22 @@ def test_interrupted_work_goes_on_and_the_same_comes_again(cohort, run, quick, m
         run(features, labels, config=quick.model_copy(update={"epochs": 1}))
 
 
-def test_floors_stand_beside_features(cohort, run, quick, tmp_path, capsys):
+def test_baselines_stand_beside_features(cohort, run, quick, tmp_path, capsys):
     folder, labels = cohort()
     card = claim(tmp_path / "f", new_card("embed", {"encoder": "mine"}, {"store": "s"}))
     for file in folder.glob("*.h5"):
         with h5py.File(file) as handle:
             values, coords = handle["features"][:], handle["coords"][:]
         write_rows(tmp_path / "f" / "h5_files" / file.name, {"features": values, "coords": coords})
-        # One floor is as good as the features, the others are the same for every slide.
-        floors = dict.fromkeys(("untrained", "colour_statistics"), 0 * values[:, :2])
-        write_rows(tmp_path / "f" / "floors" / file.name, floors | {"colour_histogram": values})
+        # One baseline is as good as the features, the others are the same for every slide.
+        baselines = dict.fromkeys(("untrained", "colour_statistics"), 0 * values[:, :2])
+        write_rows(tmp_path / "f" / "baselines" / file.name, baselines | {"colour_histogram": values})
     finish(tmp_path / "f", card, {})
     result = run(tmp_path / "f", labels, config=quick.model_copy(update={"models": ("abmil",), "epochs": 3}))
-    ours, *floors = (one["abmil"] for one in result.summary["results"].values())
-    assert result.summary["encoder"] == "mine" and len(floors) == 3
-    assert floors[0]["macro_auroc"]["value"] < 0.8 and floors[2] == ours
-    assert not any("floors" in note for note in result.summary["notes"])
+    ours, *baselines = (one["abmil"] for one in result.summary["results"].values())
+    assert result.summary["encoder"] == "mine" and len(baselines) == 3
+    assert baselines[0]["macro_auroc"]["value"] < 0.8 and baselines[2] == ours
+    assert not any("baselines" in note for note in result.summary["notes"])
     show(result)
     assert "(untrained" in capsys.readouterr().out
 

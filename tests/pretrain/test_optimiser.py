@@ -54,8 +54,8 @@ def test_the_default_is_adamw_with_timms_groups(modules: dict[str, nn.Module]) -
     for step in range(5):
         for group in expected.param_groups:
             warm = (step + 1) / 3 if step < 2 else 0.5 * (1 + math.cos(math.pi * (step - 2) / 18))
-            floor = 1e-6 / 2.5e-4
-            group["lr"] = 2.5e-4 * (warm if step < 2 else floor + (1 - floor) * warm)
+            baseline = 1e-6 / 2.5e-4
+            group["lr"] = 2.5e-4 * (warm if step < 2 else baseline + (1 - baseline) * warm)
         for one, which in ((modules, optimiser), (reference, expected)):
             which.zero_grad()
             loss(one, images).backward()

@@ -86,12 +86,14 @@ def test_what_is_not_asked_for_is_left_out(
     assert ("stain" in told) == ("stain" in damage) and ("Turned" in told) == ("rotation" in damage)
 
 
-def test_without_floors_the_encoder_measures_the_same(small_store, labels, tmp_path, capsys) -> None:
+def test_without_baselines_the_encoder_measures_the_same(small_store, labels, tmp_path, capsys) -> None:
     results = {}
-    for floors in (True, False):
-        out = tmp_path / f"floors-{floors}"
-        result = robust(ENCODER, small_store, labels, out, CONFIG, floors=floors, device="cpu", quiet=True)
-        results[floors] = result.summary["results"]
+    for baselines in (True, False):
+        out = tmp_path / f"baselines-{baselines}"
+        result = robust(
+            ENCODER, small_store, labels, out, CONFIG, baselines=baselines, device="cpu", quiet=True
+        )
+        results[baselines] = result.summary["results"]
     assert results[False] == {"features": results[True]["features"]}
     show(result)
     assert "untrained" not in capsys.readouterr().out

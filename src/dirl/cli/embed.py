@@ -80,10 +80,10 @@ def embed(
         int | None,
         typer.Option(help="At most so many of a store, spread over its slides; else all.", min=1),
     ] = None,
-    no_floors: Annotated[
+    no_baselines: Annotated[
         bool,
         typer.Option(
-            "--no-floors",
+            "--no-baselines",
             help="Leave out what features are compared with: half the time, but leaks and the gate cannot "
             "be judged.",
         ),
@@ -94,7 +94,7 @@ def embed(
         Precision, typer.Option(help="Of the forward pass; auto is bf16 on a GPU that has it.")
     ] = Precision.auto,
     workers: Annotated[int, typer.Option(help="Threads that read tiles beside the forward pass.", min=1)] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of tiles and of the untrained floor.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of tiles and of the untrained baseline.")] = 0,
     to: Annotated[
         Format | None,
         typer.Option(help="Write features.h5ad, too; needs the extra dirl[anndata]."),
@@ -102,7 +102,7 @@ def embed(
     overwrite: Annotated[bool, typer.Option(help="Replace features made otherwise.")] = False,
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
-    """Embed tiles of a store, or of slides: one HDF5 file per slide, and floors to compare with."""
+    """Embed tiles of a store, or of slides: one HDF5 file per slide, and baselines to compare with."""
     from rich import print as show
     from rich.markup import escape
 
@@ -149,7 +149,7 @@ def embed(
         select=select,
         tiles=tiles,
         seed=seed,
-        floors=not no_floors,
+        baselines=not no_baselines,
         device=device,
         batch=batch,
         workers=workers,

@@ -26,7 +26,7 @@ def probe(
     overwrite: Annotated[bool, typer.Option(help="Replace a probe made otherwise.")] = False,
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
 ) -> None:
-    """Score features by nearest neighbours and a linear probe, beside floors, on folds that do not leak."""
+    """Score features by nearest neighbours and a linear probe, with baselines, on folds that do not leak."""
     from dirl.config import ProbeConfig
     from dirl.evaluate.probe.run import probe as run
     from dirl.evaluate.probe.show import show

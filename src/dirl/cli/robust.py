@@ -31,10 +31,10 @@ def robust(
     groups: Annotated[
         Literal["auto", "patient", "stain", "given"], typer.Option(help="What never stands on both sides.")
     ] = "auto",
-    no_floors: Annotated[
+    no_baselines: Annotated[
         bool,
         typer.Option(
-            "--no-floors", help="Leave out the untrained encoder and the colour histogram: half the time."
+            "--no-baselines", help="Leave out the untrained encoder and the colour histogram: half the time."
         ),
     ] = False,
     batch: Annotated[int, typer.Option(help="Tiles in one forward pass.", min=1)] = 64,
@@ -59,7 +59,7 @@ def robust(
             labels,
             out,
             config,
-            floors=not no_floors,
+            baselines=not no_baselines,
             device=device,
             batch=batch,
             workers=workers,

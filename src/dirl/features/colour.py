@@ -1,4 +1,4 @@
-"""What colour alone says of a tile: floors that an encoder has to beat."""
+"""What colour alone says of a tile: baselines that an encoder has to beat."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,7 @@ def colour_histogram(image: Image) -> Vector:
     """Square roots of the shares of 8 × 8 × 8 colours, joint over red, green and blue.
 
     The cosine of two such vectors, as they are, is the Bhattacharyya coefficient of the two distributions. On
-    colorectal tiles it told more than any other plain colour floor: histograms by channel, or of four levels,
-    told less.
+    colorectal tiles it scored higher than histograms by channel, and than histograms of four levels.
 
     Parameters
     ----------

@@ -15,8 +15,8 @@ from dirl.encoders.device import choose_device, choose_precision
 from dirl.encoders.loading import LoadedEncoder, load_encoder
 from dirl.features.feature_files import (
     AGAIN,
-    FLOORS,
-    FLOORS_DIR,
+    BASELINES,
+    BASELINES_DIR,
     ROWS_DIR,
     Features,
     count_rows,
@@ -45,16 +45,16 @@ def embed(
     select: float | None = None,
     tiles: int | None = None,
     seed: int = 0,
-    floors: bool | Path = True,
+    baselines: bool | Path = True,
     device: str = "auto",
     batch: int = 64,
     workers: int = THREADS,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Features:
-    """Embed tiles, and the floors in the same pass.
+    """Embed tiles, and the baselines in the same pass.
 
-    Tiles are read, decoded and looked at for their floors by threads, while the encoder is at work.
+    Tiles are read, decoded and looked at for their baselines by threads, while the encoder is at work.
 
     Parameters
     ----------
@@ -75,11 +75,10 @@ def embed(
     tiles
         At most so many tiles of a store, spread over its slides in proportion; None is all.
     seed
-        Of the selection, of that choice, and of the untrained encoder that is a floor.
-    floors
-        Compute the floors. The untrained encoder's forward pass takes as long as the encoder's own; a path is
-        that of finished features of the same tiles, by an encoder of the same architecture, whose floors are
-        copied instead.
+        Of the selection, of that choice, and of the untrained encoder that is a baseline.
+    baselines
+        Compute the baselines. The untrained encoder's forward pass takes as long as the encoder's own. Pass a
+        finished feature directory of the same tiles and architecture to copy its baselines instead.
     device
         ``auto``, or a torch device.
     batch
@@ -94,8 +93,8 @@ def embed(
     Raises
     ------
     ConfigError
-        If there is no such pooling, precision or share, slides cannot be embedded so, or `floors` are those
-        of other tiles or of another architecture.
+        If there is no such pooling, precision or share, slides cannot be embedded so, or `baselines` are of
+        other tiles or of another architecture.
     EncoderError
         If the encoder cannot be loaded, does not take these tiles, has no patch tokens to pool, or gives
         numbers that are not finite.
@@ -112,19 +111,19 @@ def embed(
     where = choose_device(device)
     precision = choose_precision(precision, where)
     loaded = load_encoder(encoder, device=where)
-    encoders = {"features": loaded} | ({"untrained": loaded.randomised(seed)} if floors is True else {})
+    encoders = {"features": loaded} | ({"untrained": loaded.randomised(seed)} if baselines is True else {})
     if pool != MODEL:  # a model without patch tokens is refused before anything is written
         patch_tokens(loaded, torch.zeros(1, 3, held.size_px, held.size_px, dtype=torch.uint8))
     forward = partial(pooled, pool=pool, precision=precision)
     settings = {"encoder": encoder, "pool": pool, "precision": precision, "seed": seed, **held.settings}
-    if not floors:
-        settings["floors"] = False
+    if not baselines:
+        settings["baselines"] = False
     card = new_card("embed", settings, {"encoder": loaded.digest, **held.inputs})
-    if isinstance(floors, Path):
-        _check_floors(floors, card, loaded)
+    if isinstance(baselines, Path):
+        _check_baselines(baselines, card, loaded)
     card = claim(out, card, overwrite=overwrite)
     files = {slide: inside(out / ROWS_DIR, f"{slide}.h5") for slide in held.slide_ids}
-    missing = [slide for slide, file in files.items() if not _whole(file, bool(floors))]
+    missing = [slide for slide, file in files.items() if not _whole(file, bool(baselines))]
     if card.finished and not missing:
         return read_features(out)
     if card.finished:  # slides failed, or damaged files were removed: these are tried again
@@ -140,11 +139,11 @@ def embed(
         ):
             slide = opened.record.slide_id
             cut.append(opened.record)
-            if isinstance(floors, Path):
-                copied = read_rows(floors / FLOORS_DIR / f"{slide}.h5", FLOORS, AGAIN)
-                write_rows(out / FLOORS_DIR / f"{slide}.h5", copied)
-            elif floors:
-                write_rows(out / FLOORS_DIR / f"{slide}.h5", {name: rows.pop(name) for name in FLOORS})
+            if isinstance(baselines, Path):
+                copied = read_rows(baselines / BASELINES_DIR / f"{slide}.h5", BASELINES, AGAIN)
+                write_rows(out / BASELINES_DIR / f"{slide}.h5", copied)
+            elif baselines:
+                write_rows(out / BASELINES_DIR / f"{slide}.h5", {name: rows.pop(name) for name in BASELINES})
             # The features come last: a slide that has them is whole.
             write_rows(files[slide], rows | opened.rows, _attributes(opened, loaded, pool, precision))
     if isinstance(source, SlideFiles):
@@ -160,13 +159,13 @@ def embed(
     return read_features(out)
 
 
-def _whole(file: Path, floors: bool) -> bool:
+def _whole(file: Path, baselines: bool) -> bool:
     """Whether a slide's features are there, and what they are compared with."""
-    return file.exists() and (not floors or (file.parents[1] / FLOORS_DIR / file.name).exists())
+    return file.exists() and (not baselines or (file.parents[1] / BASELINES_DIR / file.name).exists())
 
 
-def _check_floors(path: Path, card: Card, encoder: LoadedEncoder) -> None:
-    """Refuse floors of features that have other floors than those to be made would have."""
+def _check_baselines(path: Path, card: Card, encoder: LoadedEncoder) -> None:
+    """Refuse baselines of features that have other baselines than those to be made would have."""
     other = read_features(path).card
     made = load_encoder(other.config["encoder"])
     ours, theirs = (

@@ -19,8 +19,8 @@ REMEDY = "features are HDF5 files, one a slide, with `features` (n, d) and `coor
 def read_foreign(path: Path) -> Features:
     """Read the features of slides that another tool embedded, in the order of the slides' names.
 
-    Slides are called after their files, tiles ``SLIDE/x_y``. There are neither floors nor hashes, and labels
-    are unknown. Patients are those of TCGA's barcodes, as `dirl tile` reads them, else unknown.
+    Slides are called after their files, tiles ``SLIDE/x_y``. There are no baselines and no hashes.
+    Labels are unknown. Patients are those of TCGA's barcodes, as `dirl tile` reads them, else unknown.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def read_foreign(path: Path) -> Features:
         path=path,
         card=Card("foreign", {"encoder": ""}, {"encoder": "", "features": digest(each)}),
         values=values,
-        floors={},
+        baselines={},
         tile_ids=np.array(ids, np.str_),
         slide_ids=slides,
         patient_ids=patients,
@@ -92,7 +92,7 @@ def check_widths(files: Sequence[Path], widths: Sequence[int]) -> None:
 
 
 def refuse_part(file: h5py.File, path: Path) -> None:
-    """Refuse a file that `dirl embed` wrote, taken without its card: encoder and floors would be lost.
+    """Refuse a file that `dirl embed` wrote, taken without its card: encoder and baselines would be lost.
 
     Raises
     ------

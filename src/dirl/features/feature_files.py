@@ -4,7 +4,7 @@
 (n, 2), the tiles' top-left corners in level-0 pixels, with TRIDENT's attributes. Beside them stand
 ``tile_id``, ``slide_id``, ``patient_id`` and ``label`` (empty where unknown), ``ready_made``, ``hash``, a
 perceptual hash, and ``index``, the tile's number in its store, or in its slide where there is no store.
-``floors/SLIDE.h5`` holds, row for row, what features are to be compared with, unless it was left out.
+``baselines/SLIDE.h5`` holds, row for row, what features are to be compared with, unless it was left out.
 """
 
 import io
@@ -26,8 +26,8 @@ from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
 Floats = NDArray[np.float32]
 Strings = NDArray[np.str_]
 
-ROWS_DIR, FLOORS_DIR = "h5_files", "floors"
-FLOORS = ("untrained", "colour_statistics", "colour_histogram")
+ROWS_DIR, BASELINES_DIR = "h5_files", "baselines"
+BASELINES = ("untrained", "colour_statistics", "colour_histogram")
 STRINGS = ("tile_id", "slide_id", "patient_id", "label")
 ROWS = ("features", "coords", "index", "ready_made", "hash", *STRINGS)
 AGAIN = "make them again: `dirl embed --overwrite`"
@@ -44,9 +44,9 @@ class Features:
     card
         Its card, which names the encoder.
     values : ndarray of shape (t, d), float32
-    floors
-        By the names in `FLOORS`, arrays of shape (t, k); none where they were left out, or where another tool
-        made the features.
+    baselines
+        Arrays of shape (t, k) by the names in `BASELINES`; none where they were left out, or where another
+        tool made the features.
     tile_ids, slide_ids, patient_ids, labels : ndarray of shape (t,), str
         Patient and label are empty where the store knows none.
     coords : ndarray of shape (t, 2), int64
@@ -60,7 +60,7 @@ class Features:
     path: Path
     card: Card
     values: Floats
-    floors: Mapping[str, Floats]
+    baselines: Mapping[str, Floats]
     tile_ids: Strings
     slide_ids: Strings
     patient_ids: Strings
@@ -104,9 +104,9 @@ def write_rows(
         temporary.write_bytes(data.getbuffer())
 
 
-def floors_of(card: Card) -> tuple[str, ...]:
-    """Names of the floors that stand beside features."""
-    return FLOORS if card.config.get("floors", True) else ()
+def baselines_of(card: Card) -> tuple[str, ...]:
+    """Names of the baselines that stand beside features."""
+    return BASELINES if card.config.get("baselines", True) else ()
 
 
 def read_features(path: Path) -> Features:
@@ -122,10 +122,10 @@ def read_features(path: Path) -> Features:
     if card.finished is None:
         raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
     files = whole_files(path, card)
-    floors = floors_of(card)
+    baselines = baselines_of(card)
     parts = [read_rows(file, ROWS, AGAIN) for file in files]
-    if floors:
-        beside = [read_rows(path / FLOORS_DIR / file.name, floors, AGAIN) for file in files]
+    if baselines:
+        beside = [read_rows(path / BASELINES_DIR / file.name, baselines, AGAIN) for file in files]
         parts = [part | more for part, more in zip(parts, beside, strict=True)]
     widths = {tuple((name, rows.shape[1:]) for name, rows in part.items()) for part in parts}
     if len(widths) != 1 or sum(len(part["index"]) for part in parts) != card.counts.get("tiles"):
@@ -138,7 +138,7 @@ def read_features(path: Path) -> Features:
         path=path,
         card=card,
         values=rows["features"],
-        floors={name: rows[name] for name in floors},
+        baselines={name: rows[name] for name in baselines},
         tile_ids=rows["tile_id"],
         slide_ids=rows["slide_id"],
         patient_ids=rows["patient_id"],
@@ -152,7 +152,7 @@ def read_features(path: Path) -> Features:
 
 
 def whole_files(path: Path, card: Card) -> tuple[Path, ...]:
-    """List the files of features that `dirl embed` made, by name, after a check of each and of its floors.
+    """List the files of features that `dirl embed` made, by name, after a check of each and of its baselines.
 
     Raises
     ------
@@ -162,8 +162,8 @@ def whole_files(path: Path, card: Card) -> tuple[Path, ...]:
     there = {f"{ROWS_DIR}/{file.name}" for file in (path / ROWS_DIR).glob("*.h5")}
     names = sorted(there | {name for name in card.files if name.startswith(f"{ROWS_DIR}/")})
     files = tuple(checked(path, name, card) for name in names)
-    for file in files if floors_of(card) else ():
-        checked(path, f"{FLOORS_DIR}/{file.name}", card)
+    for file in files if baselines_of(card) else ():
+        checked(path, f"{BASELINES_DIR}/{file.name}", card)
     return files
 
 
@@ -175,7 +175,7 @@ def check(features: Features, remedy: str) -> None:
     StoreError
         If not so; `remedy` says what to do then.
     """
-    for name, values in (("features", features.values), *features.floors.items()):
+    for name, values in (("features", features.values), *features.baselines.items()):
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
             first = features.tile_ids[int(bad.argmax())]

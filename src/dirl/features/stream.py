@@ -41,8 +41,8 @@ def embed_slides(
     source, slide_ids
         Tiles, and the slides that are wanted of them.
     encoders
-        By the name that their features get; where ``untrained`` is among them, the colour floors are computed
-        too.
+        By the name that their features get; where ``untrained`` is among them, the colour baselines are
+        computed, too.
     forward
         Encoder, images and regions to features.
     failures
@@ -55,7 +55,7 @@ def embed_slides(
     Yields
     ------
     tuple
-        A slide's tiles, and its rows: the features, ``hash``, and the colour floors.
+        A slide's tiles, and its rows: the features, ``hash``, and the colour baselines.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def _looks(
     source: TileSource,
     slide_ids: Iterable[str],
     failures: dict[str, DirlError],
-    floors: bool,
+    baselines: bool,
     threads: int,
     ahead: int,
 ) -> Generator[tuple[SlideTiles, Rows | Exception], None, None]:
@@ -102,19 +102,19 @@ def _looks(
                         break
                     yield opened, i
 
-    look = partial(_look, floors=floors)
+    look = partial(_look, baselines=baselines)
     for (opened, _), seen in read_ahead(look, places(), threads, ahead):
         yield opened, seen
 
 
-def _look(place: tuple[SlideTiles, int], *, floors: bool) -> Rows:
-    """Pixels of a tile, its regions where they are asked for, a perceptual hash, and the colour floors."""
+def _look(place: tuple[SlideTiles, int], *, baselines: bool) -> Rows:
+    """Pixels of a tile, its regions where they are asked for, a perceptual hash, and the colour baselines."""
     tiles, i = place
     image = tiles.image(i)
     seen: Rows = {"image": image, "hash": np.asarray(perceptual_hash(image))}
     if tiles.regions is not None:
         seen["regions"] = tiles.regions(i)
-    if floors:
+    if baselines:
         seen["colour_statistics"] = colour_statistics(image)
         seen["colour_histogram"] = colour_histogram(image)
     return seen

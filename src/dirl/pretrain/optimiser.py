@@ -98,11 +98,11 @@ def peak_lr(config: OptimiserConfig, batch: int) -> float:
 def lr_factor(step: int, steps: int, config: OptimiserConfig, batch: int) -> float:
     """Share of the peak rate at a step: a linear warm-up, then half a cosine down to ``min_lr``."""
     warmup = round(config.warmup_share * steps)
-    floor = min(config.min_lr / peak_lr(config, batch), 1.0)
+    baseline = min(config.min_lr / peak_lr(config, batch), 1.0)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     done = (step - warmup) / max(1, steps - warmup)
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    return baseline + (1 - baseline) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 def weight_decay_at(step: int, steps: int, config: OptimiserConfig) -> float:

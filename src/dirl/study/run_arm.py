@@ -38,7 +38,7 @@ class Job:
         The study's directory: ``runs/``, ``audits/``, ``features/``, ``probes/``, the same two of
         ``token-``, and ``robust/`` hold a folder for each run under its name.
     alike
-        The study's first run of the same architecture: the floors of its features are this run's too.
+        The study's first run of the same architecture: the baselines of its features are this run's too.
     """
 
     run: StudyRun
@@ -157,12 +157,12 @@ def _measures(audited: Mapping[str, Any], metrics: Mapping[str, float]) -> Measu
 
 
 def _scores(scored: Mapping[str, Any]) -> Measures:
-    """Balanced accuracy of the features, and of their floors but with few labels."""
-    floors = {"_untrained": "untrained", "_colour": "colour_statistics", "_histogram": "colour_histogram"}
+    """Balanced accuracy of the features, and of their baselines but with few labels."""
+    baselines = {"_untrained": "untrained", "_colour": "colour_statistics", "_histogram": "colour_histogram"}
     return _own_scores(scored) | {
         f"{name}{end}": scored["results"][kind][how]["balanced_accuracy"]["value"]
         for name, how in _classifiers(scored).items()
-        for end, kind in floors.items()
+        for end, kind in baselines.items()
     }
 
 
@@ -191,10 +191,10 @@ def _drifts(damaged: Mapping[str, Any]) -> Measures:
 
 
 def _probe(job: Job, asked: StudyProbe, pool: str = MODEL) -> dict[str, Any]:
-    """Embed tiles and score the features, beside their floors."""
+    """Embed tiles and score the features, beside their baselines."""
     kind = "" if pool == MODEL else "token-"
     features, alike = job.folder(f"{kind}features"), job.folder(f"{kind}features", job.alike)
-    # The floors need a forward pass of their own, as long as the encoder's: once is enough.
+    # The baselines need a forward pass of their own, as long as the encoder's: once is enough.
     known = alike != features and (alike / "card.json").exists() and read_card(alike, "embed").finished
     embed(
         str(job.folder("runs")),
@@ -203,7 +203,7 @@ def _probe(job: Job, asked: StudyProbe, pool: str = MODEL) -> dict[str, Any]:
         pool=pool,
         tiles=asked.tiles,
         seed=asked.seed,
-        floors=alike if known else True,
+        baselines=alike if known else True,
         device=job.device,
         quiet=job.quiet,
     )
@@ -212,14 +212,14 @@ def _probe(job: Job, asked: StudyProbe, pool: str = MODEL) -> dict[str, Any]:
 
 
 def _robust(job: Job, asked: StudyProbe, config: RobustConfig) -> dict[str, Any]:
-    """Embed damaged tiles of those that are scored; a row shows no floors of it."""
+    """Embed damaged tiles of those that are scored; a row shows no baselines of it."""
     return robust(
         str(job.folder("runs")),
         _scored_store(job, asked),
         asked.labels,
         job.folder("robust"),
         config,
-        floors=False,
+        baselines=False,
         device=job.device,
         quiet=job.quiet,
     ).summary

@@ -151,7 +151,7 @@ def make_split(
             raise ConfigError(
                 "colours of the tiles are unknown",
                 where="groups stain",
-                remedy="name groups in the labels, or use features of `dirl embed` with floors",
+                remedy="name groups in the labels, or use features of `dirl embed` with baselines",
             )
         scheme, groups = "stain", stain_clusters(colours, classes, config.seed)
     else:

@@ -25,7 +25,7 @@ STAGES = {"probe": "tiles", "finetune": "tiles", "mil": "slides"}
 # The head of a fine-tuned encoder is linear, as the probe of a frozen one is.
 LINEAR = "linear"
 FINETUNED = {"finetuned": "fine-tuned", "untrained": "untrained, fine-tuned"}
-FLOORS = {
+BASELINES = {
     "untrained": "untrained",
     "colour_statistics": "colour mean, sd",
     "colour_histogram": "colour histogram",
@@ -40,14 +40,14 @@ class Entry:
     ----------
     name
         What it is called in tables and figures.
-    floor
-        It is a floor, and stands there for comparison alone.
+    baseline
+        It is a baseline, and stands there for comparison alone.
     predicted
         By measure, the class of each item as predicted, ``(t,)`` of str; of survival, its log risk.
     """
 
     name: str
-    floor: bool
+    baseline: bool
     predicted: Mapping[str, Strings | Floats]
 
 
@@ -81,7 +81,7 @@ class Comparable:
     over
         What the units are.
     entries
-        Results in the order that they were named, then the floors.
+        Results in the order that they were named, then the baselines.
     digests
         Of each result's card, by its directory.
     """
@@ -149,8 +149,8 @@ def read_entries(results: Sequence[Path]) -> Comparable:
                 where=other.path,
                 remedy="score both with the same labels",
             )
-    entries = [entry for result in read for entry in result.entries if not entry.floor]
-    entries += _distinct([entry for result in read for entry in result.entries if entry.floor])
+    entries = [entry for result in read for entry in result.entries if not entry.baseline]
+    entries += _distinct([entry for result in read for entry in result.entries if entry.baseline])
     names = [entry.name for entry in entries]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(
@@ -207,13 +207,13 @@ def _probe(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
     found: dict[str, dict[str, Strings]] = {}
     for name, values in columns.items():
         if name not in ("tile_id", "label", "fold", "group", "unit"):
-            floor, slash, how = name.rpartition("/")
-            found.setdefault(floor if slash else "", {})[how] = np.array(values, np.str_)
+            baseline, slash, how = name.rpartition("/")
+            found.setdefault(baseline if slash else "", {})[how] = np.array(values, np.str_)
     own = path.resolve().name
     entries = [Entry(own, False, found.pop(""))]
-    for floor, predicted in found.items():
+    for baseline, predicted in found.items():
         # The untrained twin differs with the architecture, colours are the same for all.
-        title = f"{own}, {FLOORS[floor]}" if floor == "untrained" else FLOORS[floor]
+        title = f"{own}, {BASELINES[baseline]}" if baseline == "untrained" else BASELINES[baseline]
         entries.append(Entry(title, True, predicted))
     return columns, "tile_id", tuple(entries)
 
@@ -263,12 +263,12 @@ def _survival(columns: Mapping[str, Sequence[Any]]) -> Survival:
     )
 
 
-def _distinct(floors: Sequence[Entry]) -> list[Entry]:
-    """Each floor once: colours are the same in every result, untrained twins those of one architecture."""
+def _distinct(baselines: Sequence[Entry]) -> list[Entry]:
+    """Each baseline once: colours are the same in every result, untrained twins those of one architecture."""
     kept: list[Entry] = []
-    for floor in floors:
-        if not any(_alike(floor, other) for other in kept):
-            kept.append(floor)
+    for baseline in baselines:
+        if not any(_alike(baseline, other) for other in kept):
+            kept.append(baseline)
     return kept
 
 

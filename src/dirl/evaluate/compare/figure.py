@@ -19,14 +19,14 @@ def ranking(summary: Mapping[str, Any], how: str) -> Figure:
     differ at 5 % by Holm's correction, but on the scale of the score, which ranks would hide.
     """
     found = summary["measures"][how]
-    floors = {entry["name"] for entry in summary["entries"] if entry["floor"]}
+    baselines = {entry["name"] for entry in summary["entries"] if entry["baseline"]}
     scores = {name: each[summary["metric"]] for name, each in found["entries"].items()}
     order = sorted(scores, key=lambda name: -scores[name]["value"])
     with mpl.rc_context(STYLE):
         figure = new_figure((6.8, 0.9 + 0.3 * len(order)))
         axis = figure.subplots()
         for y, name in enumerate(order):
-            one, colour = scores[name], CONTROL if name in floors else COLOURS[0]
+            one, colour = scores[name], CONTROL if name in baselines else COLOURS[0]
             if one["low"] is not None:
                 axis.hlines(y, one["low"], one["high"], color=colour, linewidth=1.4)
             axis.plot(one["value"], y, "o", color=colour, markersize=5)

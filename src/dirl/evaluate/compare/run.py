@@ -71,7 +71,7 @@ def compare(results: Sequence[Path], out: Path, *, seed: int = 0, overwrite: boo
         return Comparison(out, read_summary(out))
     summary: dict[str, Any] = {
         "of": compared.kind,
-        "entries": [{"name": entry.name, "floor": entry.floor} for entry in compared.entries],
+        "entries": [{"name": entry.name, "baseline": entry.baseline} for entry in compared.entries],
         "items": len(compared.ids),
         "metric": metrics_of(compared)[0],
         "chance": 0.5 if compared.survival else 1 / len(np.unique(compared.truth)),

@@ -25,7 +25,7 @@ def show(result: Comparison, console: Console | None = None) -> None:
         cells = [
             _score(found, summary["metric"], row["name"], first) for found in summary["measures"].values()
         ]
-        table.add_row(row["name"], *cells, style="dim" if row["floor"] else "")
+        table.add_row(row["name"], *cells, style="dim" if row["baseline"] else "")
     metric = summary["metric"].replace("_", " ").capitalize()
     console.print(
         f"{metric}, chance {summary['chance']:.3f}; * differs from {first} at 5 % by Holm's "

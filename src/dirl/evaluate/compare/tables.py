@@ -17,13 +17,13 @@ def rows_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``name``, ``floor``, and under each measure ``score`` and ``over_first``, each with value, low, high.
+        ``name``, ``baseline``, and under each measure ``score`` and ``over_first`` with value, low, high.
     """
     measures = summary["measures"]
     first, leading = summary["entries"][0]["name"], next(iter(measures.values()))
     rows = []
     for entry in summary["entries"]:
-        row: dict[str, Any] = {"name": entry["name"], "floor": entry["floor"], "measures": {}}
+        row: dict[str, Any] = {"name": entry["name"], "baseline": entry["baseline"], "measures": {}}
         for how, found in measures.items():
             row["measures"][how] = {
                 "score": found["entries"][entry["name"]][summary["metric"]],
@@ -35,12 +35,14 @@ def rows_of(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def as_csv(summary: Mapping[str, Any]) -> str:
     """Every entry and measure in a row, with the digest of the split."""
-    rows = [["name", "floor", "measure", "metric", "value", "low", "high", "split"]]
+    rows = [["name", "baseline", "measure", "metric", "value", "low", "high", "split"]]
     for entry in summary["entries"]:
         for how, found in summary["measures"].items():
             for metric, each in found["entries"][entry["name"]].items():
                 values = (each[key] for key in ("value", "low", "high"))
-                rows.append([entry["name"], entry["floor"], how, metric, *values, summary["split"]["digest"]])
+                rows.append(
+                    [entry["name"], entry["baseline"], how, metric, *values, summary["split"]["digest"]]
+                )
     return _written(rows)
 
 
@@ -53,7 +55,7 @@ def pairs_as_csv(summary: Mapping[str, Any]) -> str:
 
 
 def as_latex(summary: Mapping[str, Any]) -> str:
-    """A ``tabular`` for the package booktabs; the best of each measure is bold, floors stand below a rule."""
+    """A ``tabular`` for the package booktabs: the best of each measure is bold, baselines are last."""
     measures = list(summary["measures"])
     lines = [
         f"% {summary['metric'].replace('_', ' ')} with 95 % intervals; split " + summary["split"]["digest"],
@@ -63,9 +65,9 @@ def as_latex(summary: Mapping[str, Any]) -> str:
         r"\midrule",
     ]
     rows = rows_of(summary)
-    for floors in (False, True):
-        part = [row for row in rows if row["floor"] == floors]
-        if floors and part:
+    for baselines in (False, True):
+        part = [row for row in rows if row["baseline"] == baselines]
+        if baselines and part:
             lines.append(r"\midrule")
         for row in part:
             cells = [_tex(row["name"])]

@@ -1,4 +1,4 @@
-"""`dirl finetune`: classes told by the encoder trained end to end, on the folds of a probe, beside floors."""
+"""`dirl finetune`: an encoder trained end to end on the folds of a probe, beside baselines."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

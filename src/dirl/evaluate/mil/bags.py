@@ -12,7 +12,7 @@ from dirl.core.errors import StoreError
 from dirl.core.progress import bar
 from dirl.core.provenance import digest, read_card
 from dirl.features.external import check_widths, refuse_part, slide_files
-from dirl.features.feature_files import FLOORS_DIR, floors_of, whole_files
+from dirl.features.feature_files import BASELINES_DIR, baselines_of, whole_files
 from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
 from dirl.slides.slide import tcga_origin
 
@@ -37,7 +37,7 @@ class Bags:
     digest
         Of what was read.
     sets
-        ``features``, and the floors where there are any.
+        ``features``, and the baselines where there are any.
     slide_ids, patient_ids : ndarray of shape (s,), str
         Patient is that of the file, else of a TCGA barcode in the slide's name, else empty.
     sizes : ndarray of shape (s,), int64
@@ -63,11 +63,11 @@ class Bags:
         return len(self.files)
 
     def values(self, number: int, name: str = FEATURES) -> Floats:
-        """Features (n, d) of a slide, or a floor; those read first stay in memory while there is room."""
+        """Features (n, d) of a slide, or a baseline; those read first stay in memory while there is room."""
         key = (number, name)
         if key not in self._held:
             file = self.files[number]
-            path = file if name == FEATURES else self.path / FLOORS_DIR / file.name
+            path = file if name == FEATURES else self.path / BASELINES_DIR / file.name
             with opened(path, REMEDY) as handle:
                 found: Floats = numbers(handle, name).astype(np.float32)
             if len(found) != self.sizes[number]:
@@ -125,7 +125,7 @@ def read_bags(path: Path, *, quiet: bool = False) -> Bags:
         digest=card.digest
         if card
         else digest([[f.stem, look.digest] for f, look in zip(files, looks, strict=True)]),
-        sets=(FEATURES, *(floors_of(card) if card else ())),
+        sets=(FEATURES, *(baselines_of(card) if card else ())),
         slide_ids=np.array([file.stem for file in files]),
         patient_ids=np.array(
             [

@@ -1,4 +1,4 @@
-"""Mean pooling: the floor that attention has to beat."""
+"""Mean pooling: the baseline that attention has to beat."""
 
 from torch import Tensor, nn
 

@@ -32,7 +32,7 @@ from dirl.store.index import write_table
 Interval = dict[str, float | None]
 
 ATTENTION_DIR, PARTS_DIR = "attention", "unfinished"
-FLOOR = "mean"
+BASELINE = "mean"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def mil(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> MilResult:
-    """Train slide models on features and on their floors, and score each slide by one that never saw it.
+    """Train slide models on features and on their baselines, and score each slide by one that never saw it.
 
     Interrupted, the same call goes on after the last model that was done.
 
@@ -131,8 +131,8 @@ def mil(
                 scores, chosen = _one(out, task, name, folds, config, advance)
                 found[kind][name] = _score(given, scores, folds, held, units)
                 results[kind][name] = found[kind][name].intervals() | {"chosen": chosen}
-                if FLOOR in names and name != FLOOR:
-                    over = found[kind][name].minus(found[kind][FLOOR])
+                if BASELINE in names and name != BASELINE:
+                    over = found[kind][name].minus(found[kind][BASELINE])
                     results[kind][name]["over_mean"] = over
                 if kind == FEATURES:
                     predictions[name] = scores
@@ -167,7 +167,7 @@ def mil(
 
 
 def _models(config: MilConfig) -> list[str]:
-    # In one order, whatever theirs: what the others are compared with, `FLOOR`, comes first.
+    # In one order, whatever theirs: what the others are compared with, `BASELINE`, comes first.
     names = [name for name in MODELS if name in (config.models or MODELS)]
     if not config.survival:
         return names
@@ -230,7 +230,7 @@ def _score(
 def _notes(bags: Bags, given: SlideLabels, units: Units, config: MilConfig) -> list[str]:
     notes = list(given.notes)
     if len(bags.sets) == 1:
-        notes.append("No floors: these features came without them; `dirl embed` computes them.")
+        notes.append("No baselines: these features came without them; `dirl embed` computes them.")
     if given.sources.kind == "slides":
         notes.append("Patients are unknown: slides of one patient may stand on both sides.")
     if units.kind == "slides" and given.sources.kind != "slides":

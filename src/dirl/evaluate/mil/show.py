@@ -24,27 +24,27 @@ METRICS = {
 
 
 def show(result: MilResult, console: Console | None = None) -> None:
-    """Print each model's scores, beside what it makes of every floor, the notes, and where the rest is."""
+    """Print each model's scores, beside what it makes of every baseline, the notes, and where the rest is."""
     console = console or printer()
     summary = result.summary
     split, metrics = summary["split"], [name for name in METRICS if name in summary["metrics"]]
-    floors = [name for name in summary["results"] if name != FEATURES]
+    baselines = [name for name in summary["results"] if name != FEATURES]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for title in (*(METRICS[name] for name in metrics), *(f"({TITLES[name]})" for name in floors)):
+    for title in (*(METRICS[name] for name in metrics), *(f"({TITLES[name]})" for name in baselines)):
         table.add_column(title, justify="right")
     for model, one in summary["results"][FEATURES].items():
         table.add_row(
             MODELS[model],
             *(with_interval(one[name]) for name in metrics),
-            *(f"[dim]{number(summary['results'][name][model][metrics[0]])}[/]" for name in floors),
+            *(f"[dim]{number(summary['results'][name][model][metrics[0]])}[/]" for name in baselines),
         )
     groups = f"{split['groups']} {split['scheme']}" if split["scheme"] != "folds" else "given folds"
     console.print(
         f"{summary['task'].capitalize()}, chance {summary['chance']:.3f}: {summary['slides']} slides of "
         f"{summary['tiles']} tiles, {split['folds']} fold{'s' * (split['folds'] > 1)} by {groups}, "
         f"intervals over {summary['interval']['over']}"
-        + (f"; in brackets {METRICS[metrics[0]]} on the floors" if floors else ""),
+        + (f"; in brackets {METRICS[metrics[0]]} on the baselines" if baselines else ""),
         highlight=False,
         soft_wrap=True,
     )

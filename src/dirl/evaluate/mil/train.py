@@ -65,7 +65,7 @@ class Task:
     bags, labels
         The slides; their numbers everywhere are those of the labels.
     features
-        ``features``, or a floor.
+        ``features``, or a baseline.
     width
         Of the features.
     moments

@@ -80,14 +80,14 @@ def by_linear(values: Floats, task: Task, advance: Callable[..., None]) -> tuple
 def better_form(
     raw: Floats, scores: dict[str, Scores], task: Task, advance: Callable[..., None]
 ) -> tuple[str, Floats, dict[str, Scores]]:
-    """The form of a floor, raw or standardised, whose neighbours score higher; its values and scores.
+    """The form of a baseline, raw or standardised, whose neighbours score higher; its values and scores.
 
     Cosines of raw colours, and of an untrained encoder, are all near 1: either form may be the lower one.
 
     Parameters
     ----------
     raw : ndarray of shape (t, d)
-        The floor as it is.
+        The baseline as it is.
     scores
         What `by_neighbours` gives for it.
     task, advance

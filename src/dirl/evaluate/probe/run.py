@@ -1,4 +1,4 @@
-"""`dirl probe`: how well classes are told apart in features, beside floors, on folds that do not leak."""
+"""`dirl probe`: how well classes are told apart in features, beside baselines, on folds that do not leak."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -42,12 +42,12 @@ UNJUDGED: Mapping[str, Any] = {
     "gate": {
         "passed": None,
         "form": None,
-        "statement": "The gate cannot be judged, since these features come without floors: whether colour "
+        "statement": "The gate cannot be judged, since these features come without baselines: whether colour "
         "alone or an untrained encoder tells as much, and whether near-duplicates stand in different "
-        "folds, is unknown. `dirl embed` the same tiles, with floors, to see.",
+        "folds, is unknown. `dirl embed` the same tiles, with baselines, to see.",
     },
 }
-"""Of features without floors."""
+"""Of features without baselines."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,16 @@ def probe(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> ProbeResult:
-    """Score features by neighbours, a linear probe, few labels and search, and all floors in the same way.
+    """Score features by neighbours, a linear probe, few labels and search, and all baselines in the same way.
 
-    Neighbours are sought in the features as they are. Floors are given their better form: raw or
+    Neighbours are sought in the features as they are. Baselines are given their better form: raw or
     standardised, whichever scores higher.
 
     Parameters
     ----------
     features
-        Directory that `dirl embed` made, or of another tool's HDF5 files, which have no floors: see
-        `read_foreign`. Without floors neither leaks nor the gate are judged.
+        Directory that `dirl embed` made, or of another tool's HDF5 files, which have no baselines: see
+        `read_foreign`. Without baselines neither leaks nor the gate are judged.
     labels
         A column of the features, or a CSV file; see `read_labels`.
     out
@@ -109,8 +109,8 @@ def probe(
     held = read_features(features) if ours else read_foreign(features)
     given = read_labels(held, labels)
     labelled = given.classes != ""
-    task = make_task(held, given, held.ready_made, held.floors.get(HISTOGRAM), config)
-    sets = {name: values[labelled] for name, values in {FEATURES: held.values, **held.floors}.items()}
+    task = make_task(held, given, held.ready_made, held.baselines.get(HISTOGRAM), config)
+    sets = {name: values[labelled] for name, values in {FEATURES: held.values, **held.baselines}.items()}
 
     inputs = {"features": held.card.digest, "labels": given.digest, "split": task.split.digest}
     card = claim(
@@ -124,7 +124,7 @@ def probe(
     found: dict[str, dict[str, Scored]] = {}
     results: dict[str, dict[str, Any]] = {}
     predictions: dict[str, NDArray[np.int64]] = {}
-    steps = (3 * len(task.split) + 2) * len(sets) - (0 if held.floors else len(task.split))
+    steps = (3 * len(task.split) + 2) * len(sets) - (0 if held.baselines else len(task.split))
     with bar("Probing", steps, quiet=quiet) as advance:
         for name, values in tuple(sets.items()):
             form, scores = RAW, by_neighbours(values, task, config.neighbours, advance)
@@ -138,7 +138,7 @@ def probe(
             results[name] |= _beyond(sets[name], task, advance)
             prefix = "" if name == FEATURES else f"{name}/"
             predictions |= {f"{prefix}{how}": each.argmax(axis=1) for how, each in scores.items()}
-        beside = _beside_colour(held, labelled, sets, found, task, advance) if held.floors else UNJUDGED
+        beside = _beside_colour(held, labelled, sets, found, task, advance) if held.baselines else UNJUDGED
 
     ids = held.tile_ids[labelled]
     summary: dict[str, Any] = {
@@ -178,14 +178,14 @@ def _beside_colour(
     task: Task,
     advance: Callable[..., None],
 ) -> dict[str, Any]:
-    """What the floors tell: whether the split leaks, and whether the features pass the gate."""
+    """What the baselines tell: whether the split leaks, and whether the features pass the gate."""
     assert held.hashes is not None
     k = task.config.neighbours[0]
     both = side_by_side(sets[FEATURES], sets[HISTOGRAM])
     votes = by_neighbours(both, task, (k,), advance)[knn_name(k)]
     joint = score(task.classes[task.held_out], votes, task.units)
     leak = float(found[HISTOGRAM][knn_name(k)].values[0])
-    duplicates = across_folds(held.hashes[labelled], held.floors[HISTOGRAM][labelled], task.split.folds)
+    duplicates = across_folds(held.hashes[labelled], held.baselines[HISTOGRAM][labelled], task.split.folds)
     nearest = {name: each[knn_name(k)] for name, each in found.items()}
     return {
         "joint": {"width": both.shape[1], knn_name(k): joint.intervals()},

@@ -17,7 +17,7 @@ TITLES = {
 
 
 def show(result: ProbeResult, console: Console | None = None) -> None:
-    """Print the scores of the features and of every floor, the gate, the notes, and where the rest is."""
+    """Print the scores of the features and of every baseline, the gate, the notes, and where the rest is."""
     console = console or printer()
     summary = result.summary
     first, *others = summary["neighbours"]

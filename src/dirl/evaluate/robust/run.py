@@ -58,7 +58,7 @@ def robust(
     out: Path,
     config: RobustConfig | None = None,
     *,
-    floors: bool = True,
+    baselines: bool = True,
     device: str = "auto",
     batch: int = 64,
     workers: int = 0,
@@ -79,7 +79,7 @@ def robust(
         Directory; conditions that it holds already are not embedded again.
     config
         Damage and its severities, tiles to draw, folds, neighbours, resamples, seed.
-    floors
+    baselines
         Beside the encoder, the same of its untrained twin and of colour.
     device, batch, workers
         Where it runs, tiles in a forward pass, processes that read and damage tiles.
@@ -110,21 +110,21 @@ def robust(
         "split": task.split.digest,
     }
     settings = config.model_dump(mode="json") | {"encoder": encoder, "labels": labels}
-    if not floors:
-        settings["floors"] = False
+    if not baselines:
+        settings["baselines"] = False
     card = claim(out, new_card("robust", settings, inputs), overwrite=overwrite)
     if card.finished:
         return RobustResult(out, read_summary(out))
 
     asked = conditions(config)
-    encoders = {FEATURES: loaded} | ({UNTRAINED: loaded.randomised(config.seed)} if floors else {})
+    encoders = {FEATURES: loaded} | ({UNTRAINED: loaded.randomised(config.seed)} if baselines else {})
     embedded = embed_damaged(
         encoders,
         held,
         tiles.numbers,
         asked,
         out / PARTS_DIR,
-        colours=floors,
+        colours=baselines,
         seed=config.seed,
         batch=batch,
         workers=workers,
@@ -133,7 +133,7 @@ def robust(
     results: dict[str, Any] = {}
     known_centres = bool((tiles.centres != "").all())
     with bar("Scoring", None, quiet=quiet) as advance:
-        for name in (*encoders, *([HISTOGRAM] if floors else [])):
+        for name in (*encoders, *([HISTOGRAM] if baselines else [])):
             sets = {condition: embedded[condition][name] for condition in asked}
             scored = score_conditions(sets, task, advance)
             results[name] = {"conditions": scored, "relative": _relative(scored, config)}
