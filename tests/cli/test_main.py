@@ -2,11 +2,12 @@
 
 import errno
 import sys
+import warnings
 
 import pytest
 
 from dirl.cli import main as program
-from dirl.core.errors import Interrupted, TrainingError
+from dirl.core.errors import DirlWarning, Interrupted, TrainingError
 from dirl.core.signals import Stop
 
 
@@ -116,3 +117,12 @@ def test_a_table_that_goes_into_a_file_is_not_cut(capsys, monkeypatch):
     printer().print(table)
     out = capsys.readouterr().out
     assert all(f"column{i}" in out and f"0.{i:02}–0.99" in out for i in range(12))
+
+
+def test_only_our_warnings_are_printed(monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "showwarning", program._show_warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("a library's own affair", UserWarning, stacklevel=1)
+        warnings.warn("check the mpp", DirlWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: check the mpp\n"

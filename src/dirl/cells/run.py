@@ -19,7 +19,7 @@ from dirl.cells.report.statistics import Statistics, statistics_file, write_stat
 from dirl.cells.segmenters.registry import cells_name, load_segmenter
 from dirl.cells.sink import Told, silent
 from dirl.config import CellsConfig
-from dirl.core.errors import ConfigError, DirlError, PartlyFailedError, StoreError, explained
+from dirl.core.errors import ConfigError, DirlError, DirlWarning, PartlyFailedError, StoreError, explained
 from dirl.core.files import no_room, read_json, remove_parts
 from dirl.core.owner import MERGE_SECONDS, item_locked, locked, owning
 from dirl.core.parallel import each
@@ -167,7 +167,7 @@ def _warn_of(slides: Mapping[str, str]) -> None:
     if slides:
         told = "; ".join(f"{name}: {reason}" for name, reason in list(slides.items())[:SHOWN_SLIDES])
         more = f"; and {len(slides) - SHOWN_SLIDES} more slides" if len(slides) > SHOWN_SLIDES else ""
-        warnings.warn(told + more, stacklevel=4)
+        warnings.warn(told + more, category=DirlWarning, stacklevel=4)
 
 
 def _sizes(tiles: TileStore, slide_id: str) -> list[float]:

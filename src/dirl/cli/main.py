@@ -31,7 +31,7 @@ from dirl.cli.robust import robust
 from dirl.cli.study import study
 from dirl.cli.tile import tile
 from dirl.cli.view import view
-from dirl.core.errors import DirlError, Interrupted, from_system
+from dirl.core.errors import DirlError, DirlWarning, Interrupted, from_system
 from dirl.core.signals import leave_at_once, number_of, stopping, take_the_word
 
 app = typer.Typer(
@@ -119,8 +119,8 @@ def _report(message: str, code: int) -> int:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-    """Print our own warnings as a line; those of libraries are for developers."""
-    if category is UserWarning:
+    """Print a `DirlWarning` as one line. Warnings of libraries are for developers and are not shown."""
+    if issubclass(category, DirlWarning):
         typer.secho("warning: ", fg=typer.colors.YELLOW, nl=False, err=True)
         typer.echo(str(message), err=True)
 

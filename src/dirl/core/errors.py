@@ -14,6 +14,8 @@
         ├── SlideError        unreadable slide, no mpp, no tissue
         ├── StoreError        not a store, other settings, truncated, no cells
         └── EncoderError      unknown, unsupported, weights that do not fit
+
+    DirlWarning               the command goes on; the user should check something
 """
 
 import errno
@@ -124,6 +126,10 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, short enough for one line."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:160]
+
+
+class DirlWarning(UserWarning):
+    """The command goes on, but the user should check something: a scale, a prior, a table of slides."""
 
 
 class TrainingError(DirlError):

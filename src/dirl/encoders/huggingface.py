@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dirl.core.boundary import parsing
-from dirl.core.errors import EncoderError
+from dirl.core.errors import DirlWarning, EncoderError
 from dirl.core.files import read_json
 from dirl.core.hub import fetching
 from dirl.encoders.timm_models import channels
@@ -204,6 +204,7 @@ def _normalisation(name: str, kind: str) -> tuple[tuple[float, ...], tuple[float
     warnings.warn(
         f"hf:{name}: no preprocessor_config.json with image_mean and image_std; normalised as most models of "
         f"its type are, by the mean {mean} and the deviation {std}",
+        category=DirlWarning,
         stacklevel=2,
     )
     return mean, std

@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
 
-from dirl.core.errors import TrainingError
+from dirl.core.errors import DirlWarning, TrainingError
 from dirl.core.files import part_of, remove
 from dirl.core.full_disk import writing
 from dirl.core.progress import bar
@@ -126,7 +126,11 @@ class PriorWatch(pl.Callback):
             if len(values) >= LEAST and share > TOO_MUCH:
                 del self.seen[name]
                 if trainer.is_global_zero:
-                    warnings.warn(WORRIES[name].format(share=share, cells=self.cells), stacklevel=2)
+                    warnings.warn(
+                        WORRIES[name].format(share=share, cells=self.cells),
+                        category=DirlWarning,
+                        stacklevel=2,
+                    )
 
 
 class Checkpoint(pl.Callback):

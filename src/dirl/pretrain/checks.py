@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 
 from dirl.config import PretrainRecipe
-from dirl.core.errors import ConfigError
+from dirl.core.errors import ConfigError, DirlWarning
 from dirl.encoders.pretrained import InitReport
 from dirl.encoders.vit import ViT
 from dirl.objectives.base import Objective
@@ -64,6 +64,7 @@ def warn_if_coarse(recipe: PretrainRecipe, tiles: TileStore, encoder: ViT) -> No
         warnings.warn(
             f"tokens of {token_um:.1f} µm are coarse: above {COARSE_UM:g} µm nuclei and the rest weigh "
             "nearly the same tokens; use a smaller encoder.patch_px or a finer mpp",
+            category=DirlWarning,
             stacklevel=3,
         )
 
@@ -75,6 +76,7 @@ def warn_of_start(recipe: PretrainRecipe, report: InitReport) -> None:
     if told:
         warnings.warn(
             f"of the weights of {recipe.encoder.init}: {', '.join(told)}; init.json lists them",
+            category=DirlWarning,
             stacklevel=3,
         )
     mine = (recipe.encoder.mean, recipe.encoder.std)
@@ -83,6 +85,7 @@ def warn_of_start(recipe: PretrainRecipe, report: InitReport) -> None:
         warnings.warn(
             f"{recipe.encoder.init} was trained on images normalised otherwise: set encoder.mean to {mean} "
             f"and encoder.std to {std}",
+            category=DirlWarning,
             stacklevel=3,
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dirl.core.boundary import check_name, inside
-from dirl.core.errors import ConfigError, SlideError, StoreError, from_system
+from dirl.core.errors import ConfigError, DirlWarning, SlideError, StoreError, from_system
 from dirl.slides.dicom import first_dicom, series_of
 from dirl.slides.openslide import is_openslide
 from dirl.slides.slides_table import UNSTATED, Stated, read_slides_table
@@ -134,6 +134,7 @@ def lay_over(
         warnings.warn(
             f"{path}: {len(unmatched)} rows name no slide here, first {unmatched[0]!r}; "
             f"{len(known - set(table))} of {len(known)} slides have no row",
+            category=DirlWarning,
             stacklevel=2,
         )
     stated = [replace(item, stated=table.get(item.slide_id, item.stated)) for item in found]

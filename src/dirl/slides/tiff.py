@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from dirl.core.boundary import parsing
-from dirl.core.errors import SlideError
+from dirl.core.errors import DirlWarning, SlideError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 UNREADABLE = "copy or export the slide again, or leave it out"
@@ -96,7 +96,11 @@ class TiffImage:
             reason = f"16 bits a channel, of which the brightest pixel uses {used}"
             if not guess:
                 raise SlideError(reason, where=self.path, remedy=AS_RGB)
-            warnings.warn(f"{self.path}: {reason}; taken as {used} bits and scaled to 8", stacklevel=2)
+            warnings.warn(
+                f"{self.path}: {reason}; taken as {used} bits and scaled to 8",
+                category=DirlWarning,
+                stacklevel=2,
+            )
         largest = 2 ** max(used, self.bits or 0) - 1
         scaled = np.arange(2**16) * (255 / largest)
         return np.asarray(np.minimum(scaled + 0.5, 255).astype(np.uint8)[values])
@@ -159,7 +163,11 @@ def largest_image(path: Path) -> TiffImage:
     elif several and samples == 1 and image.photometric != "PALETTE":
         raise SlideError("holds several grey images of one size, not RGB", where=path, remedy=AS_RGB)
     elif several:
-        warnings.warn(f"{path}: holds several images of one size; the first is taken", stacklevel=2)
+        warnings.warn(
+            f"{path}: holds several images of one size; the first is taken",
+            category=DirlWarning,
+            stacklevel=2,
+        )
     if image.photometric not in COLOURS:
         raise SlideError(f"colours of type {image.photometric}, not RGB", where=path, remedy=AS_RGB)
     _check_depth(path, image, samples if len(pages) == 1 else 3)
@@ -184,6 +192,7 @@ def warn_of_turn(path: Path, orientation: int) -> None:
     if orientation not in (0, 1):
         warnings.warn(
             f"{path}: viewers turn or mirror it (orientation {orientation}); it is read as it is stored",
+            category=DirlWarning,
             stacklevel=3,
         )
 

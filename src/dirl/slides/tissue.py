@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dirl.core.errors import SlideError
+from dirl.core.errors import DirlWarning, SlideError
 from dirl.slides.glass import WHITE, Colour, brightest, density, glass_colour
 from dirl.slides.slide import Slide, level_for, read
 
@@ -88,6 +88,7 @@ def warn_all_tissue(slides: Iterable[tuple[str, Colour, float]]) -> None:
         warnings.warn(
             f"no bare glass found, and nearly all is taken as tissue: {which}. That is right for a crop of "
             "tissue. If the slide shows glass, correct its white balance, or include more of the glass.",
+            category=DirlWarning,
             stacklevel=2,
         )
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.audit.titles import PRIMARY, TITLES
-from dirl.core.errors import ConfigError, StoreError
+from dirl.core.errors import ConfigError, DirlWarning, StoreError
 from dirl.core.parallel import available_cores
 from dirl.slides.dicom import first_dicom
 from dirl.store.dataset import CellStore, TileStore
@@ -244,7 +244,7 @@ def _all_cells(store: TileStore) -> dict[str, CellStore]:
         try:
             cells[path.parent.name] = store.cells(path.parent.name)
         except StoreError as error:
-            warnings.warn(f"not shown: {error}", stacklevel=2)
+            warnings.warn(f"not shown: {error}", category=DirlWarning, stacklevel=2)
     return cells
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.core.errors import ConfigError
+from dirl.core.errors import ConfigError, DirlWarning
 
 # A median outside of these is no nucleus's: coordinates of another resolution, or other objects.
 NUCLEUS_UM2 = (8.0, 600.0)
@@ -50,6 +50,7 @@ def check_areas(areas_um2: NDArray[np.float64], mpp: float, file: Path) -> None:
         warnings.warn(
             f"{file}: the median area is {area:.3g} µm², which no nucleus has — are the objects nuclei, and "
             f"do they lie on an image of {mpp:g} µm/px?",
+            category=DirlWarning,
             stacklevel=3,
         )
 

@@ -15,7 +15,7 @@ from dirl.cells.files.frames import bounds_of
 from dirl.cells.files.matching import Grid
 from dirl.cells.from_files import first_pixel
 from dirl.core.boundary import inside
-from dirl.core.errors import ConfigError, DirlError, PartlyFailedError, explained
+from dirl.core.errors import ConfigError, DirlError, DirlWarning, PartlyFailedError, explained
 from dirl.core.files import no_room, read_json, write_json, write_text
 from dirl.core.owner import own, owning
 from dirl.core.parallel import each
@@ -123,6 +123,7 @@ def _corner(tiles: TileStore, slide_id: str) -> tuple[int, int]:
         warnings.warn(
             f"{slide_id}: the store is too old to know whether QuPath crops the slide, and the slide is "
             "gone. If QuPath does, outlines are shifted there: make the store anew with `dirl tile`",
+            category=DirlWarning,
             stacklevel=3,
         )
         return 0, 0
