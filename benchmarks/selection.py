@@ -21,8 +21,8 @@ from dirl.evaluate.common.labels import read_labels
 from dirl.evaluate.common.scores import score
 from dirl.evaluate.common.splits import validation_part
 from dirl.evaluate.common.task import make_task
-from dirl.evaluate.probe.knn import knn_scores
 from dirl.evaluate.probe.linear import linear_scores
+from dirl.features.knn import knn_scores
 from dirl.store.select import select
 
 NEIGHBOURS = 20

@@ -19,10 +19,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dirl import api
-from dirl.audit.tiles import draw_tiles, token_coverage
+from dirl.audit.tiles import draw_tiles
 from dirl.core.files import write_text
 from dirl.encoders.loading import LoadedEncoder, preprocess
 from dirl.encoders.vit import block_with_regions
+from dirl.features.pooling import token_coverage
 
 
 @torch.inference_mode()

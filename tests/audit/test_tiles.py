@@ -7,8 +7,9 @@ import torch
 
 from dirl.audit.summary import examples
 from dirl.audit.table import COLUMNS
-from dirl.audit.tiles import batch_weights, draw_tiles, nucleus_weights, token_coverage
+from dirl.audit.tiles import batch_weights, draw_tiles, nucleus_weights
 from dirl.encoders.loading import load_encoder
+from dirl.features.pooling import token_coverage
 from dirl.store.dataset import TileStore
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from dirl.evaluate.common.duplicates import across_folds
-from dirl.features.colour import colour_histogram
 from dirl.features.perceptual_hash import perceptual_hash
+from dirl.store.colour import colour_histogram
 
 
 def texture(seed: int, side: int = 96) -> np.ndarray:

@@ -16,11 +16,11 @@ import dirl.features.stream
 from dirl.core.errors import ConfigError, EncoderError, StoreError
 from dirl.core.provenance import note_change
 from dirl.encoders.loading import load_encoder, preprocess
-from dirl.features.colour import colour_histogram, colour_statistics
 from dirl.features.embed import embed
 from dirl.features.feature_files import Features, read_features
 from dirl.features.sources import SlideTiles
 from dirl.features.subsample import choose_tiles
+from dirl.store.colour import colour_histogram, colour_statistics
 from dirl.store.dataset import TileStore
 
 

@@ -17,11 +17,11 @@ from scipy.stats import rankdata
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from dirl.audit import measures as m
 from dirl.audit.tiles import AuditTiles
 from dirl.core.errors import ConfigError
 from dirl.core.intervals import Units, choose_units, interval, means, ratios
 from dirl.core.randomness import permute, uniforms
+from dirl.encoders import measures as m
 from dirl.encoders.attention import attention_rows
 from dirl.encoders.loading import LoadedEncoder, embed, fit, preprocess
 from dirl.evaluate.common.scores import score

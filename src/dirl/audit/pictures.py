@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dirl.audit import measures as m
 from dirl.audit.charts import depth_figure, enrichment_figure
 from dirl.audit.confounder import Confounded
 from dirl.audit.figures import AttentionMap, Example, comparison_figure, heads_figure
 from dirl.audit.full import full_attention
 from dirl.audit.tiles import AuditTiles
+from dirl.encoders import measures as m
 from dirl.encoders.attention import attention_rows
 from dirl.encoders.loading import LoadedEncoder, preprocess
 from dirl.report.style import encode

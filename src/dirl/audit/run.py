@@ -15,9 +15,10 @@ from dirl.audit.full import FullAttention, full_attention, uniform_full
 from dirl.audit.gate import gate_tiles, gates
 from dirl.audit.leaderboard import leaderboard, to_csv
 from dirl.audit.pictures import draw, draw_marks
+from dirl.audit.report import render
 from dirl.audit.summary import KINDS, Measured, compare, describe, examples
 from dirl.audit.table import SCHEMA, measure, to_arrow
-from dirl.audit.tiles import AuditTiles, TileBatch, batch_weights, draw_tiles, token_coverage
+from dirl.audit.tiles import AuditTiles, TileBatch, batch_weights, draw_tiles
 from dirl.audit.titles import PRIMARY
 from dirl.audit.verdict import judge
 from dirl.config import AuditConfig
@@ -32,7 +33,7 @@ from dirl.encoders.attention import AttentionRows, attention_rows
 from dirl.encoders.attention_capture import CLS, MEAN_PATCH, POOLING, anatomy
 from dirl.encoders.device import choose_device
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
-from dirl.report.html import render
+from dirl.features.pooling import token_coverage
 from dirl.store.dataset import TileStore
 
 

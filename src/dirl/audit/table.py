@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.audit import measures as m
 from dirl.audit.full import FullAttention
 from dirl.audit.tiles import REGIONS
 from dirl.audit.titles import TITLES
+from dirl.encoders import measures as m
 from dirl.encoders.attention import AttentionRows
 
 UNKNOWN = ("outliers", "attention_distance", "sink_ratio", "rollout_entropy")
@@ -48,7 +48,7 @@ def measure(
     rows
         Of t tiles, l blocks and a heads.
     coverage : Tensor of shape (t, 3, n)
-        From `tiles.token_coverage`.
+        From `features.pooling.token_coverage`.
     weights
         For each tile, shape (m, n), from `tiles.nucleus_weights`.
     full

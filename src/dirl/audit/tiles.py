@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dirl.encoders.loading import LoadedEncoder, fit
-from dirl.prior.coverage import coverage
 from dirl.store.dataset import CellStore, TileStore
 
 REGIONS = ("nuclei", "rest", "glass")
@@ -97,24 +96,8 @@ def draw_tiles(store: TileStore, cells: CellStore, count: int, seed: int) -> Aud
     return AuditTiles(store, cells, np.sort(drawn))
 
 
-def token_coverage(encoder: LoadedEncoder, regions: Tensor) -> Tensor:
-    """Share of each of the encoder's tokens that nuclei, the rest of the tissue, and glass cover.
-
-    Parameters
-    ----------
-    regions : Tensor of shape (t, h, w)
-
-    Returns
-    -------
-    Tensor of shape (t, 3, n)
-        Sums to 1 over the regions.
-    """
-    tissue = coverage(fit(encoder, regions), 2, encoder.patch_px).flatten(2)
-    return torch.cat([tissue, 1 - tissue.sum(1, keepdim=True)], dim=1)
-
-
 def nucleus_weights(labels: Tensor, patch_px: int, least_px: Tensor) -> Tensor:
-    """Shares of each nucleus over the tokens, for `measures.relative_attention`.
+    """Shares of each nucleus over the tokens, for `encoders.measures.relative_attention`.
 
     Parameters
     ----------

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dirl.audit.tiles import token_coverage
 from dirl.core.errors import EncoderError
 from dirl.encoders import loading
 from dirl.encoders.attention_capture import token_grid
 from dirl.encoders.device import BF16, FP32
-from dirl.encoders.loading import LoadedEncoder, preprocess
+from dirl.encoders.loading import LoadedEncoder, fit, preprocess
+from dirl.prior.coverage import coverage
 from dirl.prior.tokens import pool as pool_tokens
 
 POOLS = ("model", "mean", "regions")
@@ -90,3 +90,19 @@ def patch_tokens(encoder: LoadedEncoder, images: Tensor) -> Tensor:
             remedy="use the pooling of the model, as with `dirl embed --pool model`",
         )
     return found[:, prefix:].float()
+
+
+def token_coverage(encoder: LoadedEncoder, regions: Tensor) -> Tensor:
+    """Share of each of the encoder's tokens that nuclei, the rest of the tissue, and glass cover.
+
+    Parameters
+    ----------
+    regions : Tensor of shape (t, h, w)
+
+    Returns
+    -------
+    Tensor of shape (t, 3, n)
+        Sums to 1 over the regions.
+    """
+    tissue = coverage(fit(encoder, regions), 2, encoder.patch_px).flatten(2)
+    return torch.cat([tissue, 1 - tissue.sum(1, keepdim=True)], dim=1)

@@ -15,9 +15,9 @@ from torch import Tensor
 from dirl.core.errors import DirlError, EncoderError, StoreError, explained
 from dirl.core.parallel import read_ahead
 from dirl.encoders.loading import LoadedEncoder
-from dirl.features.colour import colour_histogram, colour_statistics
 from dirl.features.perceptual_hash import perceptual_hash
 from dirl.features.sources import Rows, SlideTiles, TileSource
+from dirl.store.colour import colour_histogram, colour_statistics
 
 Forward = Callable[[LoadedEncoder, Tensor, Tensor | None], Tensor]
 BATCHES_AHEAD = 2

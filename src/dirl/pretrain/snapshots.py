@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.audit.measures import normalised_entropy, renormalise
 from dirl.config import PretrainRecipe
 from dirl.encoders.attention import attention_rows
+from dirl.encoders.measures import normalised_entropy, renormalise
 from dirl.encoders.vit import ViT
-from dirl.evaluate.probe.knn import knn_predict
+from dirl.features.knn import knn_predict
 from dirl.pretrain.data import held_out
 from dirl.store.dataset import TileStore
 

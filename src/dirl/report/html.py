@@ -5,69 +5,43 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from dirl.audit.titles import PRIMARY, TITLES
 from dirl.core.provenance import Card
 
-# In the summary's table, in this order; the others stand in the table of all measures.
-HEADLINE = ("entropy", "effective_share", "gini", "top10_mass", "components50", "patch_mass")
+# Measures that are shown in percent.
 SHARES = ("effective_share", "patch_mass", "top1_mass", "top5_mass", "top10_mass", "tokens60", "tokens90",
           "components25", "components50", "components100", "cls_mass", "register_mass",
           "outliers")  # fmt: skip
 
 
-def render(summary: Mapping[str, Any], card: Card, images: Mapping[str, tuple[str, bytes]]) -> str:
-    """Write the report of an audit.
-
-    Parameters
-    ----------
-    summary
-        What `summary.json` holds.
-    card
-        The audit's card.
-    images
-        Figures by name: their kind, ``jpeg``, ``png`` or ``svg``, and their bytes.
-    """
-    titles = {name: title for name, title in TITLES.items() if _measured(summary, name)}
-    places = {one["name"]: one for one in summary["encoders"]}
-    return page(
-        "report.html",
-        card,
-        images,
-        summary=summary,
-        lines=[(line, places[line["encoder"]]) for line in summary["leaderboard"]],
-        titles=titles,
-        headline=HEADLINE,
-        primary=PRIMARY,
-    )
-
-
-def page(template: str, card: Card, images: Mapping[str, tuple[str, bytes]], **values: Any) -> str:
-    """Fill a template of this package, with figures and style inside it.
+def page(template: Traversable, card: Card, images: Mapping[str, tuple[str, bytes]], **values: Any) -> str:
+    """Fill a template, with figures and style inside it.
 
     Parameters
     ----------
     template
-        File name, ``*.html``.
+        The HTML file, in the package of the command that reports.
     card
         The card of what is reported.
     images
-        As in `render`; the template sees them as ``figures``, ready for the source of an image.
+        Figures by name: their kind, ``jpeg``, ``png`` or ``svg``, and their bytes. The template gets them as
+        ``figures``, ready for the ``src`` of an image.
     values
-        What else the template sees.
+        What else the template gets.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": number, "interval": interval, "signed": signed}
-    here = files("dirl.report")
+    css = files("dirl.report") / "page.css"
     kinds = {"jpeg": "image/jpeg", "png": "image/png", "svg": "image/svg+xml"}
-    return environment.from_string((here / template).read_text(encoding="utf-8")).render(
-        css=Markup((here / "page.css").read_text(encoding="utf-8")),
+    return environment.from_string(template.read_text(encoding="utf-8")).render(
+        css=Markup(css.read_text(encoding="utf-8")),
         figures={
             name: f"data:{kinds[kind]};base64,{base64.b64encode(data).decode()}"
             for name, (kind, data) in images.items()
@@ -76,11 +50,6 @@ def page(template: str, card: Card, images: Mapping[str, tuple[str, bytes]], **v
         card_text=json.dumps(asdict(card), indent=2, ensure_ascii=False),
         **values,
     )
-
-
-def _measured(summary: Mapping[str, Any], name: str) -> bool:
-    found = [one["last_block"]["heads_averaged"][name]["value"] for one in summary["encoders"]]
-    return any(value is not None for value in found)
 
 
 def number(value: Mapping[str, float | None] | float | None, name: str = "") -> str:

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from dirl.core.errors import ConfigError
 from dirl.core.parallel import each
 from dirl.core.progress import bar
-from dirl.features.colour import colour_histogram
+from dirl.store.colour import colour_histogram
 from dirl.store.dataset import TileStore
 
 Ints = NDArray[np.int64]

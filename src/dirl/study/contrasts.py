@@ -1,6 +1,6 @@
-"""Differences between arms where the training seed is the replicate, and Holm's correction over them."""
+"""Differences between arms where the training seed is the replicate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,22 +56,3 @@ def paired(arm: Mapping[int, float | None], against: Mapping[int, float | None])
     reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * error)
     p = float(2 * stats.t.sf(abs(mean) / error, n - 1))
     return Paired(n, mean, sd, mean - reach, mean + reach, p)
-
-
-def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Adjust the p-values of a family of planned tests by Holm's step-down method.
-
-    A test without a p-value stays without, but counts in the size of the family: it was planned.
-
-    References
-    ----------
-    S. Holm, *A simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6,
-    1979.
-    """
-    adjusted: list[float | None] = [None] * len(p)
-    known = sorted((value, place) for place, value in enumerate(p) if value is not None)
-    so_far = 0.0
-    for rank, (value, place) in enumerate(known):
-        so_far = max(so_far, min(1.0, (len(p) - rank) * value))
-        adjusted[place] = so_far
-    return adjusted

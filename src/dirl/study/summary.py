@@ -9,7 +9,8 @@ import numpy as np
 
 from dirl.audit.titles import PRIMARY
 from dirl.config import RobustConfig
-from dirl.study.contrasts import SEEDS_OF_A_CLAIM, holm, paired
+from dirl.core.holm import holm
+from dirl.study.contrasts import SEEDS_OF_A_CLAIM, paired
 from dirl.study.matrix import StudyConfig
 
 Row = Mapping[str, Any]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def cells_report(
     counts: dict[str, Any] = {"slides": len(opened.slides), "tiles": len(opened), "cells": len(names)}
     counts |= {"resolution_warnings": warned} if warned else {}
     text = page(
-        "cells.html",
+        files("dirl.cells.report") / "report.html",
         replace(card, counts=counts),
         figures,
         summaries=summaries,

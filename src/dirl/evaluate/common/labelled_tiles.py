@@ -9,7 +9,7 @@ from dirl.config import ProbeConfig
 from dirl.core.progress import bar
 from dirl.evaluate.common.labels import Labels
 from dirl.evaluate.common.task import Task, make_task
-from dirl.features.colour import LEVELS, colour_histogram
+from dirl.store.colour import LEVELS, colour_histogram
 from dirl.store.dataset import TileStore
 
 Strings = NDArray[np.str_]

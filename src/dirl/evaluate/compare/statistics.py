@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.core.holm import holm
 from dirl.core.intervals import Units, interval
 from dirl.evaluate.common.scores import Scored, score
 from dirl.evaluate.compare.entries import Comparable
 from dirl.evaluate.mil.cox import Concordance, concordance
-from dirl.study.contrasts import holm
 
 # The first is what is compared.
 METRICS = ("balanced_accuracy", "macro_f1")

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from dirl.core.provenance import Card
@@ -81,7 +82,9 @@ def as_latex(summary: Mapping[str, Any]) -> str:
 
 def as_html(summary: Mapping[str, Any], card: Card, images: Mapping[str, tuple[str, bytes]]) -> str:
     """One page that holds everything."""
-    return page("compare.html", card, images, summary=summary, rows=rows_of(summary))
+    return page(
+        files("dirl.evaluate.compare") / "report.html", card, images, summary=summary, rows=rows_of(summary)
+    )
 
 
 def _over(pairs: Sequence[Mapping[str, Any]], name: str, first: str) -> dict[str, float | None]:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from dirl.evaluate.common.scores import score
 from dirl.evaluate.common.splits import validation_part
 from dirl.evaluate.common.task import Task
-from dirl.evaluate.probe.knn import neighbours, standardise, vote
 from dirl.evaluate.probe.linear import linear_scores
+from dirl.features.knn import neighbours, standardise, vote
 
 Floats = NDArray[np.floating]
 Scores = NDArray[np.float64]

@@ -23,11 +23,11 @@ from dirl.evaluate.common.scores import METRICS, Scored, score
 from dirl.evaluate.common.task import Task, describe, make_task
 from dirl.evaluate.probe.cross_validate import RAW, better_form, by_linear, by_neighbours, knn_name
 from dirl.evaluate.probe.fewshot import few_shot
-from dirl.evaluate.probe.knn import side_by_side
 from dirl.evaluate.probe.retrieval import describe as ranked_scores
 from dirl.evaluate.probe.retrieval import retrieval
 from dirl.features.external import read_foreign
 from dirl.features.feature_files import Features, read_features
+from dirl.features.knn import side_by_side
 from dirl.store.index import write_table
 
 Floats = NDArray[np.floating]

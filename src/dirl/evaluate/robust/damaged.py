@@ -16,8 +16,8 @@ from dirl.core.signals import TO_ALL, begin_reader, starting
 from dirl.encoders.loading import LoadedEncoder
 from dirl.encoders.loading import embed as forward
 from dirl.evaluate.robust.conditions import Condition
-from dirl.features.colour import colour_histogram
 from dirl.features.feature_files import read_rows, write_rows
+from dirl.store.colour import colour_histogram
 from dirl.store.dataset import TileStore
 
 Batch = tuple[Tensor, NDArray[np.float32] | None]

@@ -10,9 +10,9 @@ from dirl.core.intervals import interval, means
 from dirl.evaluate.common.scores import Interval, Scored, score
 from dirl.evaluate.common.splits import validation_part
 from dirl.evaluate.common.task import Task
-from dirl.evaluate.probe.knn import knn_scores
 from dirl.evaluate.probe.linear import linear_scores
 from dirl.evaluate.robust.conditions import Condition
+from dirl.features.knn import knn_scores
 
 Floats = NDArray[np.floating]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
 from dirl.evaluate.probe import knn
-from dirl.evaluate.probe.knn import knn_predict, knn_scores, neighbours
+from dirl.features.knn import knn_predict, knn_scores, neighbours
 
 
 def weigh(distance):
@@ -57,5 +57,5 @@ def test_more_neighbours_than_there_are_and_features_of_zero():
 
 @pytest.mark.parametrize("module", ["torch", "sklearn", "lightning"])
 def test_light_to_import(module):
-    code = f"import sys, dirl.evaluate.probe.knn; assert {module!r} not in sys.modules"
+    code = f"import sys, dirl.features.knn; assert {module!r} not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

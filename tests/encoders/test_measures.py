@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.audit import measures as m
+from dirl.encoders import measures as m
 
 Array = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dirl.features.colour import colour_histogram, colour_statistics
+from dirl.store.colour import colour_histogram, colour_statistics
 
 IMAGES = arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3)))
 
