@@ -10,8 +10,9 @@ from dirl.core.files import PART
 from dirl.core.owner import OURS
 
 CARD = "card.json"
-# Folders in an output that are no part of the result: what unfinished work keeps, what a tracker writes.
-APART = frozenset({"unfinished", "wandb"})
+UNFINISHED = "unfinished"  # folder in an output for the finished parts of an unfinished stage
+# Folders in an output that are no part of the result. Trackers write the second.
+APART = frozenset({UNFINISHED, "wandb"})
 
 
 class Written(TypedDict):

@@ -1,6 +1,6 @@
 """Bootstrap intervals of means and of ratios of sums, paired by drawing the same units every time."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,15 @@ class Units:
 
     def __len__(self) -> int:
         return int(self.of_tile.max()) + 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % percentile interval; None where there is no number."""
+
+    value: float | None
+    low: float | None
+    high: float | None
 
 
 def choose_units(slide_ids: NDArray[np.str_] | None, count: int, resamples: int, seed: int) -> Units:
@@ -81,10 +90,23 @@ def means(values: Floats, units: Units) -> tuple[Floats, Floats]:
     return ratios(np.where(valid, values, 0), valid.astype(float), units)
 
 
-def interval(value: float, resampled: Floats) -> dict[str, float | None]:
-    """Value and 95 % percentile interval, ready for JSON: None where there is no number."""
+def estimate(value: float, resampled: Floats) -> Estimate:
+    """Value and 95 % percentile interval.
+
+    Parameters
+    ----------
+    value
+        NaN if there is none.
+    resampled : ndarray of shape (resamples,)
+        The same on resampled units; those that are not finite are left out.
+    """
     kept = resampled[np.isfinite(resampled)]
     if not np.isfinite(value) or not len(kept):
-        return {"value": None, "low": None, "high": None}
+        return Estimate(None, None, None)
     low, high = np.percentile(kept, [2.5, 97.5])
-    return {"value": float(value), "low": float(low), "high": float(high)}
+    return Estimate(float(value), float(low), float(high))
+
+
+def interval(value: float, resampled: Floats) -> dict[str, float | None]:
+    """Return `estimate` as JSON holds it."""
+    return asdict(estimate(value, resampled))

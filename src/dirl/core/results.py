@@ -1,0 +1,122 @@
+"""Typed results: what a command writes to ``summary.json``, and reads back by the same type."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from dirl.core.boundary import parsing
+from dirl.core.checked import SUMMARY, read_summary, remedy
+from dirl.core.errors import ConfigError
+from dirl.core.provenance import read_card
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Record(BaseModel):
+    """A part of a summary.
+
+    A field that was not given is not written. So a key may be absent, and None is written as null.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    def to_json(self) -> dict[str, object]:
+        """Return what JSON holds of it."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class FlatRecord(Record):
+    """A record with a mapping whose entries lie beside the other fields in JSON.
+
+    Attributes
+    ----------
+    flat
+        Name of the field that holds the mapping.
+    """
+
+    flat: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or cls.flat in data:
+            return data
+        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        return own | {cls.flat: {key: value for key, value in data.items() if key not in own}}
+
+    @model_serializer(mode="wrap")
+    def _spread(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        spread: dict[str, object] = {}
+        for key, value in write(self).items():
+            spread |= value if key == self.flat else {key: value}
+        return spread
+
+
+class Summary(Record):
+    """What a command found; see the command's own summary for its fields."""
+
+    @property
+    def counts(self) -> dict[str, object]:
+        """How much it is of; the card lists the same."""
+        raise NotImplementedError
+
+    def rows(self) -> Sequence[Mapping[str, object]]:
+        """Return its main table, one mapping for each row."""
+        raise NotImplementedError
+
+
+S = TypeVar("S", bound=Summary)
+
+
+@dataclass(frozen=True)
+class Result(Generic[S]):
+    """A finished command.
+
+    Attributes
+    ----------
+    path
+        Its output directory, with ``summary.json`` and ``card.json``.
+    summary
+        What ``summary.json`` holds.
+    """
+
+    path: Path
+    summary: S
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name}={value}" for name, value in self.summary.counts.items())
+        return f"<{type(self.summary).__name__} in {str(self.path)!r}: {counts}>"
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return the main table as a data frame.
+
+        Raises
+        ------
+        ConfigError
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ConfigError(
+                "pandas is not installed", where="to_pandas", remedy="pip install pandas"
+            ) from None
+        return pd.DataFrame(self.summary.rows())
+
+
+def read_result(directory: Path, kind: type[S]) -> Result[S]:
+    """Read a finished output; its ``summary.json`` is checked against the digest in its card.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged, or another version of dirl wrote other keys.
+    """
+    summary = read_summary(directory)
+    again = remedy(read_card(directory).stage)
+    with parsing(directory / SUMMARY, remedy=again, what="does not fit this version of dirl"):
+        return Result(directory, kind.model_validate(summary))
