@@ -108,7 +108,7 @@ def _pretrain_by_two(folder: Path) -> None:
     main()
 
 
-def _study(folder: Path) -> None:
+def _study(folder: Path, parallel: int | None = None) -> None:
     from dirl.config import AuditConfig
     from dirl.study.matrix import StudyConfig
     from dirl.study.run import study
@@ -122,7 +122,7 @@ def _study(folder: Path) -> None:
         contrasts=(("pool", "vanilla"),),
         audit=AuditConfig(tiles=8, bootstrap=20, figures=0),
     )
-    study(config, folder / "store", folder / "out", device="cpu", quiet=True)
+    study(config, folder / "store", folder / "out", device="cpu", parallel=parallel, quiet=True)
 
 
 def _embed(folder: Path) -> None:
@@ -200,6 +200,7 @@ STAGES = {
     "pretrain": Stage(_pretrain, ("store",), LEARNS, 1.3),
     "pretrain, 2 processes": Stage(_pretrain_by_two, ("store",), LEARNS, 0.5),
     "study": Stage(_study, ("store",), ("dirl.study.run", *LEARNS, *AUDITS)),
+    "study, 2 runs at once": Stage(lambda folder: _study(folder, 2), ("store",), ("dirl.study.run",), 0.4),
     "embed": Stage(_embed, ("store", "run"), ("dirl.features.embed",)),
     "map": Stage(_map, ("slides", "run"), ("dirl.maps.run",)),
     "audit": Stage(_audit, ("store", "run"), AUDITS, 0.8),

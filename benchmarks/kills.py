@@ -1,7 +1,7 @@
 """Kill every stage at random moments, run it again to its end, and compare with an uninterrupted run.
 
 `python benchmarks/kills.py --kills 200`, on Linux. Each run is a forked process with its imports behind it,
-on inputs of seconds. SIGKILL, SIGTERM and SIGINT go to it alone or to its whole process group, as from a
+on inputs of seconds. SIGKILL, SIGTERM, SIGINT and SIGHUP go to it alone or to its whole process group, as from a
 terminal or a scheduler. Checked are the exit code; that it ends within 5 seconds; that no process is left
 and, but for SIGKILL, no part of a file; that the same call then ends well, and leaves the same files as a run
 that was never interrupted. Writes results/kills.json.
@@ -26,7 +26,7 @@ from pathlib import Path
 from harness import write
 from kill_stages import STAGES, make_inputs, outputs
 
-SIGNALS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}
+SIGNALS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130, "SIGHUP": 130}
 LINE = "error: interrupted — run the same command again to go on"
 ENDS_S = 5
 HANGS_S = 30
@@ -55,6 +55,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-results", action="store_true", help="print the table only")
     given = parser.parse_args()
+    # `nohup` and a shell's `&` have them ignored, and every process that is started here would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for module in {name for stage in given.stages for name in (*STAGES[stage].modules, "dirl.cli.main")}:
         importlib.import_module(module)
     if "torch" in sys.modules:
@@ -88,7 +91,7 @@ def kill_all(work: Path, names: list[str], kills: int, chance: random.Random) ->
         for i, one in enumerate(signals):
             kill = kill_once(work, name, one, (i, count), seconds, chance, whole)
             if kill.problems:
-                print(f"{name}, {kill.signal} at {kill.share:.2f}:", *kill.problems, sep="\n    ")
+                print(f"{name}, {kill.signal} at {kill.share:.2f}:", *kill.problems, sep="\n    ", flush=True)
             yield kill
 
 

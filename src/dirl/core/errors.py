@@ -7,7 +7,7 @@
     ├── MachineError          input/output error, too many open files
     │   └── NoRoomError       disk or quota full, file too large
     ├── InUseError            another process owns the directory
-    ├── Interrupted           SIGINT, SIGTERM or SIGHUP came; exit code 128 + the signal
+    ├── Interrupted           SIGINT, SIGTERM or SIGHUP came; exit code 143 for SIGTERM, else 130
     ├── PartlyFailedError     some slides failed, the others are done
     └── UserError             exit code 2: a request that cannot be met as it is put
         ├── ConfigError       option, recipe key, unknown plugin

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import active_children, parent_process
@@ -110,8 +111,9 @@ def leave_at_once() -> None:
     """Let a signal end this process: for a program that has nothing to clear away yet, or no more."""
     begin_rank()
     _limit_time()
-    # multiprocessing's own process clears up after one that is ended, and would say so.
-    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+    # A signal can end multiprocessing's own process, which then says what it had to clear up.
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")  # for the processes that are started
+    warnings.filterwarnings("ignore", "resource_tracker", UserWarning)
     for number in heeded():
         signal.signal(number, _leave)
 
