@@ -25,6 +25,18 @@ LONGEST_S, LONGEST_SLOW_S = 900, 7200
 AGAIN_S = 5  # it is interrupted again, in case it waits for something else while it ends
 
 
+def pytest_configure():
+    """Let what tests start hear Ctrl-C and SIGHUP, which `nohup make test &` has every process ignore.
+
+    A signal that is handled, if only by a function that does nothing, is not ignored in a program that is
+    started; these tests go on as the shell wants.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)  # no SIGHUP on Windows
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
 @contextmanager
 def bounded(item: pytest.Item) -> Iterator[None]:
     """Fail a test that waits for ever: for a process, a lock, a queue."""

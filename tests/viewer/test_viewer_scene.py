@@ -318,16 +318,11 @@ def test_every_tile_has_an_entry(small_store):
     assert np.array_equal(np.sort(rows), np.arange(len(store)))
 
 
-def heeding_ctrl_c():
-    """A program that is started in the background, as by ``nohup make test &``, ignores Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_interrupted(small_store, number):
     command = [sys.executable, "-m", "dirl.cli.main", "view", str(small_store), "--no-browser"]
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, preexec_fn=heeding_ctrl_c, **how) as running:
+    with subprocess.Popen(command, **how) as running:
         try:
             lines = [running.stdout.readline() for _ in range(3)]
             running.send_signal(number)
