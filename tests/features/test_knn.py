@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from dirl.evaluate.probe import knn
+from dirl.features import knn
 from dirl.features.knn import knn_predict, knn_scores, neighbours
 
 
