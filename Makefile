@@ -12,10 +12,12 @@ test: .venv  ## the default tests; add ARGS="-m slow" for the long ones
 test-lowest: .venv-lowest  ## the default tests with the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest -W default $(ARGS)
 
-lint: .venv
+lint: .venv  ## style, types, spelling and plain English
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/codespell
+	.venv/bin/python tests/english.py
 
 .venv: .venv/made
 

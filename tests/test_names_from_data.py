@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,9 +19,7 @@ from dirl.store.dataset import TileStore
 from dirl.store.index import check_shards
 from dirl.store.shards import ShardReader
 from dirl.viewer.maps import SlideMap
-
-sys.path.insert(0, str(Path(__file__).parent / "viewer"))
-from viewer_cases import map_values, write_map
+from tests.viewer_cases import map_values, write_map
 
 HOSTILE = ["../../x", "../x", "/tmp/x", "a\0b", "n" * 300, "..", "", "\ud800", "C:\\x"]
 NAMES = pytest.mark.parametrize("name", HOSTILE, ids=ascii)

@@ -10,7 +10,8 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
-from scn_cases import write_scn
+
+from tests.scn_cases import write_scn
 
 pytest.importorskip("shapely")
 

@@ -8,7 +8,6 @@ import tifffile
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
-from scn_cases import write_scn
 
 from dirl import synthetic
 from dirl.cells.files.area_check import check_areas, regions_among
@@ -18,6 +17,7 @@ from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
 from dirl.core.errors import ConfigError
 from dirl.store.build import tile
+from tests.scn_cases import write_scn
 
 HERE_FILE = Path("a.png")
 SIZE, CORNER, SCAN = (960, 900), (300, 240), (384, 320)

@@ -9,13 +9,13 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from test_contained import OPTIONS, OTHER, SMALL, STATE, TINY, is_state, load, under
 
 from dirl.config import EncoderConfig
 from dirl.core.errors import EncoderError
 from dirl.encoders.huggingface import to_hf
 from dirl.encoders.pretrained import initialise
 from dirl.encoders.vit import ViT
+from tests.encoders.test_contained import OPTIONS, OTHER, SMALL, STATE, TINY, is_state, load, under
 
 
 def zipped(path: Path, *names: str) -> None:

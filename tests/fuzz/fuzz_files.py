@@ -31,8 +31,8 @@ from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 from dirl.store.index import write_table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "viewer"))
-from viewer_cases import map_values, write_map
+sys.path.insert(0, str(Path(__file__).parents[2]))  # fuzz_run.py is run as a script
+from tests.viewer_cases import map_values, write_map
 
 SIDE = 192
 SEGMENTER = "hematoxylin"

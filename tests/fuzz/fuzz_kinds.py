@@ -2,19 +2,15 @@
 
 import dataclasses
 import hashlib
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fuzz_files as files
 import numpy as np
 import pyarrow as pa
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import fuzz_files as files
 
 from dirl.cells.files.geojson import GeoJSON
 from dirl.cells.files.imagej_rois import ImageJRois

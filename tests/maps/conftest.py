@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from maps_cases import planted_rgb, write_tiff
 
 from dirl.maps import picture
+from tests.maps_cases import planted_rgb, write_tiff
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import tifffile
-from maps_cases import SQUARE, darkness_encoder, planted_rgb, write_tiff
-from scn_cases import write_scn
 
 from dirl.config import MapConfig
 from dirl.core.errors import ConfigError, EncoderError, SlideError, StoreError
@@ -21,6 +19,8 @@ from dirl.core.provenance import read_card
 from dirl.maps.run import map_slide
 from dirl.maps.tiffs import _identifier
 from dirl.slides.slide import open_slide, read
+from tests.maps_cases import SQUARE, darkness_encoder, planted_rgb, write_tiff
+from tests.scn_cases import write_scn
 
 
 def token_darkness(rgb, side):

@@ -4,7 +4,8 @@ import socket
 
 import pytest
 import torch.multiprocessing as mp
-from objective_cases import on_rank
+
+from tests.objective_cases import on_rank
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightly.loss import DINOLoss, NegativeCosineSimilarity, NTXentLoss, VICRegLoss
-from objective_cases import BATCH, REGIONS, SMALL, WIDTH, build, regions, teacher_of
+
+from tests.objective_cases import BATCH, REGIONS, SMALL, WIDTH, build, regions, teacher_of
 
 OBJECTIVES = sorted(SMALL)
 SOME = torch.tensor([[1, 0], [1, 1], [0, 1], [1, 1], [1, 1], [0, 0]]).bool()

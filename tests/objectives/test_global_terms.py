@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from objective_cases import BATCH, SMALL, build, teacher_of, views
 
 from dirl.encoders.base import EncoderOutput
+from tests.objective_cases import BATCH, SMALL, build, teacher_of, views
 
 OBJECTIVES = sorted(SMALL)
 

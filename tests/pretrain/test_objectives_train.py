@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from test_run import CONTROLS, OBJECTIVES, same, weights, with_
 
 from dirl.core.errors import ConfigError, EncoderError, TrainingError
 from dirl.pretrain.callbacks import Checkpoint
 from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.run import pretrain
+from tests.pretrain.test_run import CONTROLS, OBJECTIVES, same, weights, with_
 
 
 def recipe_of(recipe, name, **changes):

@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from test_run import with_
 
 from dirl.config import PretrainRecipe, ViewsConfig, make
 from dirl.core.provenance import claim, finish, new_card
@@ -17,6 +16,7 @@ from dirl.prior.source import make_prior
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 from dirl.views.batch import make_views
+from tests.pretrain.test_run import with_
 
 WHOLE = ViewsConfig(size_px=64, crop_area=(1.0, 1.0), crop_aspect=(1.0, 1.0))
 

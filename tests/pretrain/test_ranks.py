@@ -8,11 +8,11 @@ import time
 
 import pytest
 import torch
-from test_run import OBJECTIVES, weights, with_
 
 from dirl.config import to_yaml
 from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.run import pretrain
+from tests.pretrain.test_run import OBJECTIVES, weights, with_
 
 
 def arguments(recipe, store, out, folder, *more):

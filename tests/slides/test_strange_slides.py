@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from test_glass import ArraySlide, overlap
 
 from dirl.config import TileConfig
 from dirl.core.errors import ConfigError, PartlyFailedError, SlideError
@@ -17,6 +16,7 @@ from dirl.slides.tiff import ome_resolution
 from dirl.slides.tissue import find_tissue
 from dirl.store.build import tile
 from dirl.synthetic import draw
+from tests.slides.test_glass import ArraySlide, overlap
 
 CONFIG = TileConfig(size_px=64, mpp=2.0, mpp_override=2.0)
 

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_tables import Tiles, bags
 
 from dirl.config import MilConfig
 from dirl.core.errors import ConfigError
@@ -11,6 +10,7 @@ from dirl.evaluate.common.labels import read_labels
 from dirl.evaluate.mil.labels import read_slide_labels
 from dirl.slides.slides_table import Stated, read_slides_table
 from dirl.tables.read import number, read_table
+from tests.tables.test_tables import Tiles, bags
 
 SLIDES = ["a", "b", "c", "d"]
 

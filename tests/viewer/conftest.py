@@ -4,12 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from viewer_cases import map_values, measured, serving, write_map
 
 from dirl.core.files import write_json
 from dirl.core.provenance import claim, finish, new_card
 from dirl.features.feature_files import ROWS_DIR, write_rows
 from dirl.store.dataset import TileStore
+from tests.viewer_cases import map_values, measured, serving, write_map
 
 
 @pytest.fixture(scope="session")

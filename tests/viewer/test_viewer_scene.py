@@ -12,7 +12,6 @@ import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from viewer_cases import TOKEN_PX, map_values, measured, write_map
 
 from dirl.config import TileConfig
 from dirl.core.errors import ConfigError, SlideError, StoreError
@@ -28,6 +27,7 @@ from dirl.viewer.neighbours import read_neighbours
 from dirl.viewer.overlays import TOLERANCE_PX, outlines
 from dirl.viewer.pictures import MOST_PX, TILE_PX, SlidePicture, deep_zoom_tile, read_reduced, top_level
 from dirl.viewer.scene import Options, Scene
+from tests.viewer_cases import TOKEN_PX, map_values, measured, write_map
 
 
 class Gradient:

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from viewer_cases import ask, ask_json, let_in, map_values, serving, write_map
 
 import dirl.viewer
 from dirl.core.errors import ConfigError
@@ -21,6 +20,7 @@ from dirl.core.provenance import note_change
 from dirl.store.dataset import TileStore
 from dirl.viewer.run import how_to_reach, open_viewer, view
 from dirl.viewer.server import is_allowed_host, read_assets
+from tests.viewer_cases import ask, ask_json, let_in, map_values, serving, write_map
 
 STATIC = Path(dirl.viewer.__file__).parent / "static"
 

@@ -4,7 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from viewer_cases import ask, ask_json, serving
+from tests.viewer_cases import ask, ask_json, serving
 
 
 def test_no_more_readers_compute_at_once_than_there_are_turns(small_store, monkeypatch):
