@@ -1,4 +1,6 @@
 PYTHON ?= python3
+# A file of tests at a time on each core. For a debugger: make test PARALLEL= ARGS="--pdb tests/…"
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-lowest lint clean .venv .venv-lowest
 
@@ -6,11 +8,11 @@ demo: .venv  ## the whole story on one slide, on a CPU, in minutes
 	.venv/bin/dirl demo --out demo
 
 test: .venv  ## the default tests; add ARGS="-m slow" for the long ones
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 # Old releases warn of a newer Python or torch, so warnings are no errors here.
 test-lowest: .venv-lowest  ## the default tests with the lowest versions that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest -W default $(ARGS)
+	.venv-lowest/bin/python -m pytest $(PARALLEL) -W default $(ARGS)
 
 lint: .venv  ## style, types, spelling and plain English
 	.venv/bin/ruff check .

@@ -1,6 +1,10 @@
 """Fixtures that several test files share."""
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch counts the cores, which the other workers use
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
