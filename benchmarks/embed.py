@@ -28,17 +28,17 @@ from typing import Any
 import numpy as np
 import openslide
 import torch
+from dirl.core.device import BF16, FP32, choose_device, choose_precision
 from harness import compare, write
 from torchvision import transforms
 
 from dirl.config import TileConfig
-from dirl.encoders.device import BF16, FP32, choose_device, choose_precision
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.features.embed import THREADS
 from dirl.features.pooling import pooled
 from dirl.features.sources import SlideFiles, SlideTiles
 from dirl.features.stream import embed_slides
-from dirl.slides.slide import open_slide
+from dirl.slides.reading import open_slide
 
 MODELS = ("vit_small_patch16_224", "vit_tiny_patch16_224")
 SIZE_PX = 224

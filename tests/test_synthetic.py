@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from dirl.slides.slide import open_slide, read
+from dirl.slides.reading import open_slide, read
 from dirl.synthetic import draw, write
 
 

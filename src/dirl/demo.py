@@ -21,7 +21,7 @@ from dirl.core.provenance import claim, finish, new_card
 from dirl.pretrain.data import held_out
 from dirl.pretrain.run import pretrain
 from dirl.report.html import number, signed
-from dirl.slides.slide import open_slide
+from dirl.slides.reading import open_slide
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 

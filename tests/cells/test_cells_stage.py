@@ -19,7 +19,7 @@ from dirl.cells.segmenters.registry import cells_name, load_segmenter
 from dirl.cells.windows import Boxes, SlideLabels
 from dirl.config import CellsConfig, TileConfig
 from dirl.core.errors import ConfigError, PartlyFailedError, SlideError, StoreError
-from dirl.slides.slide import open_slide, read
+from dirl.slides.reading import open_slide, read
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.build import tile
 from dirl.store.cells_writer import cells_finished

@@ -25,9 +25,9 @@ from dirl.config import CellsConfig, TileConfig
 from dirl.core.errors import ConfigError
 from dirl.core.files import read_json, write_json
 from dirl.core.provenance import note_change
+from dirl.slides.base import SlideInfo
 from dirl.slides.openslide import stated_bounds
 from dirl.slides.qupath_frame import mark, marked_offset
-from dirl.slides.slide import SlideInfo
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 

@@ -22,7 +22,7 @@ QUOTED = re.compile(r"`([^`]*)`")
 EVERYWHERE = {"--debug", "--help"}
 # What the names say and is not so: whose string, its option, and why the commands without it never print it.
 EXCEPTIONS = {
-    ("dirl.slides.openslide.MPP_REMEDY", "--mpp-override"): (
+    ("dirl.slides.base.MPP_REMEDY", "--mpp-override"): (
         "`dirl cells` and `dirl study` open slides with the resolution that the store holds"
     ),
     (
@@ -181,7 +181,7 @@ def test_quoted_commands_exist_and_have_the_options():
 
 
 def test_the_names_are_followed_through_imports_classes_constants_and_plugins():
-    assert ("dirl.slides.openslide", "MPP_REMEDY") in reach("tile")
+    assert ("dirl.slides.base", "MPP_REMEDY") in reach("tile")
     assert ("dirl.cells.files.geojson", "GeoJSON") in reach("cells")  # through its entry point
     assert ("dirl.objectives.simclr", "SimCLR") in reach("pretrain")
     assert ("dirl.viewer.server", "Handler") in reach("view")

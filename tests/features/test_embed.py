@@ -19,7 +19,7 @@ from dirl.encoders.loading import load_encoder, preprocess
 from dirl.features.embed import embed
 from dirl.features.feature_files import Features, read_features
 from dirl.features.sources import SlideTiles
-from dirl.features.subsample import choose_tiles
+from dirl.features.subsample import subsample_tiles
 from dirl.store.colour import colour_histogram, colour_statistics
 from dirl.store.dataset import TileStore
 
@@ -142,22 +142,22 @@ def test_workers_change_nothing(made: Features, tile_store: Path, encoder_run: P
 
 def test_a_choice_takes_of_each_slide_in_proportion(tile_store: Path) -> None:
     store = TileStore.open(tile_store)
-    chosen = choose_tiles(store, 7, seed=3)
+    chosen = subsample_tiles(store, 7, seed=3)
     assert Counter(store.slide_ids[chosen].tolist()) in ({"pink": 4, "violet": 3}, {"pink": 5, "violet": 2})
     assert (np.diff(chosen) > 0).all()
-    np.testing.assert_array_equal(chosen, choose_tiles(store, 7, seed=3))
-    assert chosen.tolist() != choose_tiles(store, 7, seed=4).tolist()
-    assert set(choose_tiles(store, 5, seed=3).tolist()) < set(chosen.tolist())
-    assert len(choose_tiles(store, 99, seed=0)) == len(choose_tiles(store, None, seed=0)) == 14
+    np.testing.assert_array_equal(chosen, subsample_tiles(store, 7, seed=3))
+    assert chosen.tolist() != subsample_tiles(store, 7, seed=4).tolist()
+    assert set(subsample_tiles(store, 5, seed=3).tolist()) < set(chosen.tolist())
+    assert len(subsample_tiles(store, 99, seed=0)) == len(subsample_tiles(store, None, seed=0)) == 14
     with pytest.raises(ConfigError, match="0 tiles"):
-        choose_tiles(store, 0, seed=0)
+        subsample_tiles(store, 0, seed=0)
 
 
 def test_a_choice_is_embedded_in_order(
     made: Features, tile_store: Path, encoder_run: Path, tmp_path: Path
 ) -> None:
     part = embed(str(encoder_run), tile_store, tmp_path / "part", tiles=6, device="cpu", quiet=True)
-    chosen = choose_tiles(TileStore.open(tile_store), 6, 0)
+    chosen = subsample_tiles(TileStore.open(tile_store), 6, 0)
     np.testing.assert_array_equal(part.tile_ids, made.tile_ids[chosen])
     np.testing.assert_allclose(part.values, made.values[chosen], atol=1e-5)
 

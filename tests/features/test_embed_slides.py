@@ -19,7 +19,7 @@ from dirl.evaluate.probe.run import probe
 from dirl.features.embed import embed
 from dirl.features.feature_files import Features, read_features
 from dirl.features.sources import SlideFiles
-from dirl.slides.slide import open_slide
+from dirl.slides.reading import open_slide
 from dirl.slides.tiling import TileSpec, plan_tiles, read_tile
 from dirl.slides.tissue import find_tissue
 from dirl.store.build import tile

@@ -18,7 +18,7 @@ from dirl.core.owner import content
 from dirl.core.provenance import read_card
 from dirl.maps.run import map_slide
 from dirl.maps.tiffs import _identifier
-from dirl.slides.slide import open_slide, read
+from dirl.slides.reading import open_slide, read
 from tests.maps_cases import SQUARE, darkness_encoder, planted_rgb, write_tiff
 from tests.scn_cases import write_scn
 

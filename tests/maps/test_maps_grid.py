@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from dirl.core.errors import SlideError
 from dirl.maps.grid import MapGrid, make_grid, plan_map, starts, tissue_tokens
-from dirl.slides.slide import SlideInfo
+from dirl.slides.base import SlideInfo
 from dirl.slides.tissue import TissueMask
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from dirl.core.errors import SlideError
 from dirl.core.provenance import claim, new_card
 from dirl.slides.discovery import SlideInput, TilesInput, find_inputs
-from dirl.slides.slide import open_slide
+from dirl.slides.reading import open_slide
 
 
 def image(path, side=8):

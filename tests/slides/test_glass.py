@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dirl.config import TileConfig
+from dirl.slides.base import SlideInfo, fill_box
 from dirl.slides.glass import WHITE, glass_colour, tinted_glass
-from dirl.slides.slide import SlideInfo, fill_box
 from dirl.slides.tissue import find_tissue, tissue_pixels, warn_all_tissue
 from dirl.store.build import tile
 from dirl.synthetic import draw

@@ -14,7 +14,7 @@ from dirl.config import TileConfig
 from dirl.core.errors import DirlError, PartlyFailedError, SlideError
 from dirl.slides.openslide import OpenSlideSlide
 from dirl.slides.pixels import open_picture
-from dirl.slides.slide import open_slide
+from dirl.slides.reading import open_slide
 from dirl.store.build import tile
 from dirl.synthetic import draw
 

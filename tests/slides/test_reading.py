@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dirl.core.errors import SlideError
-from dirl.slides.slide import SlideInfo, fill_box, open_slide, read
+from dirl.slides.base import SlideInfo, fill_box
+from dirl.slides.reading import open_slide, read
 
 
 class ArraySlide:

@@ -3,7 +3,7 @@
 import pytest
 
 from dirl.core.errors import ConfigError
-from dirl.slides.slide import tcga_origin
+from dirl.slides.base import tcga_origin
 from dirl.slides.slides_table import Stated, read_slides_table
 
 

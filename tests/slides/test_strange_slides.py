@@ -10,7 +10,7 @@ from PIL import Image
 from dirl.config import TileConfig
 from dirl.core.errors import ConfigError, PartlyFailedError, SlideError
 from dirl.slides.discovery import find_inputs
-from dirl.slides.slide import open_slide
+from dirl.slides.reading import open_slide
 from dirl.slides.slides_table import read_slides_table
 from dirl.slides.tiff import ome_resolution
 from dirl.slides.tissue import find_tissue

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl.core.errors import SlideError
-from dirl.slides.slide import SlideInfo
+from dirl.slides.base import SlideInfo
 from dirl.slides.tiling import Tile, TileSpec, around_the_middle, plan_tiles
 from dirl.slides.tissue import TissueMask
 

@@ -8,7 +8,8 @@ from PIL import Image
 from scipy import ndimage
 
 from dirl.core.errors import SlideError
-from dirl.slides.slide import SlideInfo, open_slide
+from dirl.slides.base import SlideInfo
+from dirl.slides.reading import open_slide
 from dirl.slides.tissue import find_tissue, glass_colour, low_power, tissue_pixels
 from dirl.synthetic import draw
 

@@ -17,7 +17,7 @@ from dirl.core.errors import ConfigError, NoRoomError, PartlyFailedError, SlideE
 from dirl.core.files import read_json, write_json
 from dirl.core.owner import content
 from dirl.core.provenance import new_card
-from dirl.slides.slide import open_slide, read
+from dirl.slides.reading import open_slide, read
 from dirl.store import tiles_writer as writing
 from dirl.store.build import tile
 from dirl.store.cells_writer import cells_dir, cells_finished, merge_cells, write_cells

@@ -23,6 +23,7 @@ from dirl.audit.titles import PRIMARY
 from dirl.audit.verdict import judge
 from dirl.config import AuditConfig
 from dirl.core.checked import read_summary
+from dirl.core.device import choose_device
 from dirl.core.errors import ConfigError
 from dirl.core.files import replacing, write_json, write_text
 from dirl.core.intervals import choose_units
@@ -31,7 +32,6 @@ from dirl.core.progress import bar
 from dirl.core.provenance import claim, finish, new_card
 from dirl.encoders.attention import AttentionRows, attention_rows
 from dirl.encoders.attention_capture import CLS, MEAN_PATCH, POOLING, anatomy
-from dirl.encoders.device import choose_device
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.features.pooling import token_coverage
 from dirl.store.dataset import TileStore

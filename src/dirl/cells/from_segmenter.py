@@ -13,8 +13,9 @@ from dirl.cells.windows import Boxes, Found, SlideLabels
 from dirl.config import CellsConfig
 from dirl.core.errors import SlideError
 from dirl.prior.regions import region_ids
+from dirl.slides.base import Slide
 from dirl.slides.glass import Colour, balanced, is_tinted
-from dirl.slides.slide import Slide, read
+from dirl.slides.reading import read
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.cut import reopen
 from dirl.store.dataset import TileStore

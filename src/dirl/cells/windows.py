@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dirl.cells.base import Finder, Image, NucleiMask
-from dirl.slides.slide import Slide, read
+from dirl.slides.base import Slide
+from dirl.slides.reading import read
 
 # Windows are handed to the segmenter so many at a time.
 BATCH = 8

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from dirl.core.boundary import inside
+from dirl.core.device import choose_device, choose_precision
 from dirl.core.errors import ConfigError, DirlError, PartlyFailedError
 from dirl.core.owner import owning
 from dirl.core.progress import bar
 from dirl.core.provenance import Card, claim, finish, new_card, reopen
-from dirl.encoders.device import choose_device, choose_precision
 from dirl.encoders.loading import LoadedEncoder, load_encoder
 from dirl.features.feature_files import (
     AGAIN,

@@ -11,7 +11,7 @@ from dirl.core.errors import StoreError
 from dirl.core.provenance import Card, digest
 from dirl.features.feature_files import ROWS_DIR, Features, check
 from dirl.features.hdf5 import names_in, numbers, opened
-from dirl.slides.slide import tcga_origin
+from dirl.slides.base import tcga_origin
 
 REMEDY = "features are HDF5 files, one a slide, with `features` (n, d) and `coords` (n, 2) in level-0 pixels"
 

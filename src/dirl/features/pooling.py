@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dirl.core.device import BF16, FP32
 from dirl.core.errors import EncoderError
 from dirl.encoders import loading
 from dirl.encoders.attention_capture import token_grid
-from dirl.encoders.device import BF16, FP32
 from dirl.encoders.loading import LoadedEncoder, fit, preprocess
 from dirl.prior.coverage import coverage
 from dirl.prior.tokens import pool as pool_tokens

@@ -14,7 +14,7 @@ from dirl.core.errors import SlideError
 from dirl.core.progress import say
 from dirl.core.provenance import digest
 from dirl.features.feature_files import STRINGS
-from dirl.features.subsample import choose_tiles
+from dirl.features.subsample import subsample_tiles
 from dirl.slides.discovery import SlideInput, TilesInput, find_inputs, lay_over, source_digest
 from dirl.slides.tiling import TileSpec
 from dirl.store.cut import cut_slide
@@ -110,7 +110,7 @@ class StoreTiles:
     select
         Share of each slide's tiles to select from them; None is all.
     tiles, seed
-        As `choose_tiles` takes them, of those selected.
+        As `subsample_tiles` takes them, of those selected.
     quiet
         Show no progress.
 
@@ -138,7 +138,7 @@ class StoreTiles:
         if select is not None:
             selection = select_tiles(self.store, select, seed, quiet=quiet)
             among, self.counts = selection.numbers, {"selected": selection.counts()}
-        chosen = choose_tiles(self.store, tiles, seed, among)
+        chosen = subsample_tiles(self.store, tiles, seed, among)
         slides = self.store.slide_ids[chosen]
         self._chosen = {slide: chosen[slides == slide] for slide in np.unique(slides).tolist()}
         self.slide_ids, self.count = tuple(self._chosen), len(chosen)

@@ -8,7 +8,7 @@ from dirl.core.randomness import hashes
 from dirl.store.dataset import TileStore
 
 
-def choose_tiles(
+def subsample_tiles(
     store: TileStore, count: int | None, seed: int, among: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
     """Choose tiles of a store, of each slide in proportion to what it has.

@@ -21,7 +21,8 @@ from dirl.encoders.loading import LoadedEncoder, preprocess
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.maps.scaling import within_tile
 from dirl.maps.scratch import array_on_disk
-from dirl.slides.slide import Slide, read
+from dirl.slides.base import Slide
+from dirl.slides.reading import read
 
 Floats = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.core.errors import SlideError
-from dirl.slides.slide import SlideInfo
+from dirl.slides.base import SlideInfo
 from dirl.slides.tiling import tissue_fractions
 from dirl.slides.tissue import TissueMask
 

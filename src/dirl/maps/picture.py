@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dirl.maps.regions import Region
 from dirl.report.style import COLOURS, STYLE, new_figure
-from dirl.slides.slide import Box, Slide
+from dirl.slides.base import Box, Slide
 from dirl.slides.tissue import low_power
 
 SIDE_PX, DPI = 1000, 130

@@ -12,7 +12,7 @@ from dirl.encoders.loading import LoadedEncoder
 from dirl.maps.attend import Probe, TileReader, probe
 from dirl.maps.grid import make_grid, plan_map, tissue_tokens
 from dirl.maps.scaling import PATCH_MASS, UNIFORM, read_weights, weights_of
-from dirl.slides.slide import Slide, check_resolution
+from dirl.slides.base import Slide, check_resolution
 from dirl.slides.tissue import find_tissue, warn_all_tissue
 
 TILE_PX = 224

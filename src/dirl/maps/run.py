@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from dirl.config import MapConfig
 from dirl.core.checked import read_summary
+from dirl.core.device import choose_device
 from dirl.core.files import remove, replacing, write_json
 from dirl.core.owner import owning
 from dirl.core.progress import bar
 from dirl.core.provenance import claim, digest, finish, new_card
-from dirl.encoders.device import choose_device
 from dirl.encoders.loading import LoadedEncoder, load_encoder
 from dirl.maps import picture
 from dirl.maps.attend import attend
@@ -26,7 +26,7 @@ from dirl.maps.scaling import PATCH_MASS, UNIFORM, UNITS
 from dirl.maps.tiffs import write_bytes, write_floats
 from dirl.report.style import encode
 from dirl.slides.discovery import SlideInput, source_digest
-from dirl.slides.slide import open_slide
+from dirl.slides.reading import open_slide
 from dirl.store.index import write_table
 
 Floats = NDArray[np.float32]

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.core.errors import SlideError
-from dirl.slides.openslide import MPP_REMEDY, checked_mpp
+from dirl.slides.base import MPP_REMEDY, SlideInfo, checked_mpp, fill_box, tcga_origin
 from dirl.slides.pixels import Picture, open_picture
-from dirl.slides.slide import SlideInfo, fill_box, tcga_origin
 
 
 class ImageSlide:
@@ -42,7 +41,7 @@ class ImageSlide:
         self.info = SlideInfo(slide_id, path, patient_id, self._picture.size_px, mpp, (1.0,), centre)
 
     def read_level(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.uint8]:
-        """Read a box of the image; see `dirl.slides.slide.Slide`."""
+        """Read a box of the image; see `dirl.slides.base.Slide`."""
         if level != 0:
             raise IndexError(f"a plain image has one level, not {level + 1}")
         return fill_box(self.info.size_px, x, y, w, h, lambda x, y, w, h: self._pixels[y : y + h, x : x + w])

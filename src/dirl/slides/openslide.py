@@ -11,17 +11,11 @@ from PIL import Image
 
 from dirl.core.boundary import parsing
 from dirl.core.errors import SlideError
+from dirl.slides.base import Box, SlideInfo, checked_mpp, fill_box, tcga_origin
 from dirl.slides.dicom import is_mislabelled
 from dirl.slides.pixels import on_white
-from dirl.slides.slide import Box, SlideInfo, fill_box, tcga_origin
 from dirl.slides.tiff import UNREADABLE, largest_image, ome_resolution
 
-MPP_REMEDY = (
-    "state it in µm/px with --mpp-override UM (for one of several slides: `dirl tile --slides-table CSV`)"
-)
-# What a slide can have, in µm/px. Resolution tags of TIFF files beyond it, as 72 dots per inch, are defaults.
-FINEST_MPP, COARSEST_MPP = 0.05, 20.0
-UM_PER_INCH = 25_400.0
 LARGEST_TILE_PX = 1 << 26
 
 
@@ -59,14 +53,14 @@ class OpenSlideSlide:
             path=path,
             patient_id=patient_id or properties.get("dicom.PatientID") or None,
             size_px=self._slide.dimensions,
-            mpp=mpp_override or checked_mpp(path, _stated(properties, self._slide.dimensions)),
+            mpp=mpp_override or checked_mpp(path, _resolution(properties, self._slide.dimensions)),
             level_downsamples=self._slide.level_downsamples,
             centre=centre,
             stated_bounds=stated_bounds(properties, self._slide.dimensions),
         )
 
     def read_level(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.uint8]:
-        """Read a box of one level; see `dirl.slides.slide.Slide`."""
+        """Read a box of one level; see `dirl.slides.base.Slide`."""
         return fill_box(self._slide.level_dimensions[level], x, y, w, h, lambda *box: self._read(level, *box))
 
     def close(self) -> None:
@@ -163,37 +157,7 @@ def stated_bounds(properties: Mapping[str, str], size_px: tuple[int, int]) -> Bo
     return x, y, min(w, width - x), min(h, height - y)
 
 
-def checked_mpp(path: Path, resolution: tuple[float, float] | None) -> float:
-    """Resolution of a slide by its file.
-
-    Parameters
-    ----------
-    path
-        The file, for the error.
-    resolution
-        Width and height of a pixel in µm, where the file states it.
-
-    Raises
-    ------
-    SlideError
-        If it is not stated, is none that a scanner has, or pixels are not square.
-    """
-    if resolution is None:
-        raise SlideError("names no resolution (mpp)", where=path, remedy=MPP_REMEDY)
-    x, y = resolution
-    if not (min(x, y) >= FINEST_MPP and max(x, y) <= COARSEST_MPP):
-        raise SlideError(
-            f"names no resolution (mpp): {UM_PER_INCH / x:.4g} dots per inch ({x:.4g} µm/px) is a default of "
-            "programs, not of a scanner",
-            where=path,
-            remedy=MPP_REMEDY,
-        )
-    if max(x, y) > 1.05 * min(x, y):
-        raise SlideError(f"pixels are not square ({x:g} × {y:g} µm)", where=path, remedy=MPP_REMEDY)
-    return (x + y) / 2
-
-
-def _stated(properties: Mapping[str, str], size_px: tuple[int, int]) -> tuple[float, float] | None:
+def _resolution(properties: Mapping[str, str], size_px: tuple[int, int]) -> tuple[float, float] | None:
     if said := ome_resolution(properties.get("tiff.ImageDescription", ""), size_px):
         return said
     x, y = (_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy")

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.core.errors import SlideError
-from dirl.slides.slide import Slide, check_resolution, read
+from dirl.slides.base import Slide, check_resolution
+from dirl.slides.reading import read
 from dirl.slides.tissue import TissueMask
 
 
@@ -96,7 +97,7 @@ def around_the_middle(tiles: Sequence[Tile], count: int) -> list[Tile]:
 
 
 def read_tile(slide: Slide, tile: Tile, spec: TileSpec, *, allow_upsample: bool = False) -> NDArray[np.uint8]:
-    """Read a tile's pixels, `uint8 (size_px, size_px, 3)`; see `dirl.slides.slide.read`."""
+    """Read a tile's pixels, `uint8 (size_px, size_px, 3)`; see `dirl.slides.reading.read`."""
     side = spec.size_px
     return read(slide, tile.x, tile.y, side, side, spec.mpp, allow_upsample=allow_upsample)
 

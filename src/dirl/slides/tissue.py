@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from dirl.core.errors import DirlWarning, SlideError
+from dirl.slides.base import Slide, level_for
 from dirl.slides.glass import WHITE, Colour, brightest, density, glass_colour
-from dirl.slides.slide import Slide, level_for, read
+from dirl.slides.reading import read
 
 MASK_MPP = 8.0
 BLOCK_PX = 512  # of the mask, read at a time

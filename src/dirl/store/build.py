@@ -14,9 +14,8 @@ from dirl.core.owner import MERGE_SECONDS, item_locked, locked, owning
 from dirl.core.parallel import each
 from dirl.core.progress import bar, say
 from dirl.core.provenance import claim, finish, new_card, read_card, unfinish
+from dirl.slides.base import MPP_REMEDY, SAME_MPP
 from dirl.slides.discovery import SlideInput, TilesInput, find_inputs, lay_over, source_digest, told_apart
-from dirl.slides.openslide import MPP_REMEDY
-from dirl.slides.slide import SAME_MPP
 from dirl.slides.tiling import key
 from dirl.slides.tissue import warn_all_tissue
 from dirl.store.dataset import TileStore

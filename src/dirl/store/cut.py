@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.config import TileConfig
+from dirl.slides.base import Slide
 from dirl.slides.discovery import SlideInput, source_digest
 from dirl.slides.pixels import MAX_PIXELS
-from dirl.slides.slide import Slide, open_slide
+from dirl.slides.reading import open_slide
 from dirl.slides.tiling import Tile, TileSpec, around_the_middle, plan_tiles, read_tile
 from dirl.slides.tissue import TissueMask, find_tissue
 from dirl.store.index import SlideRecord

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from dirl.core.files import replacing
-from dirl.slides.slide import Slide
+from dirl.slides.base import Slide
 from dirl.slides.tiling import Tile, TileSpec
 from dirl.slides.tissue import TissueMask, low_power
 

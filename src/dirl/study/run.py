@@ -26,7 +26,7 @@ from dirl.core.parallel import each
 from dirl.core.provenance import claim, digest, finish, new_card
 from dirl.evaluate.common.labelled_tiles import pose
 from dirl.evaluate.common.labels import labels_file, read_labels
-from dirl.features.subsample import choose_tiles
+from dirl.features.subsample import subsample_tiles
 from dirl.objectives.registry import load_objective
 from dirl.pretrain.checks import check
 from dirl.prior.source import make_prior
@@ -256,10 +256,10 @@ def _check_scored(config: StudyConfig, tiles: TileStore, quiet: bool) -> None:
     scored = TileStore.open(Path(probe.store)) if probe.store else tiles
     try:
         given = read_labels(scored, probe.labels)
-        pose(scored, given, choose_tiles(scored, probe.tiles, probe.seed), probe.settings, quiet=quiet)
+        pose(scored, given, subsample_tiles(scored, probe.tiles, probe.seed), probe.settings, quiet=quiet)
         if robust := config.robust:
             labelled = np.flatnonzero(given.classes != "")
-            drawn = choose_tiles(scored, robust.tiles, robust.seed, labelled)
+            drawn = subsample_tiles(scored, robust.tiles, robust.seed, labelled)
             pose(scored, given, drawn, robust, quiet=quiet)
     except ConfigError as error:
         where = f"probe or robust of the study ({error.where})"

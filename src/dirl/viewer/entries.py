@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.core.errors import SlideError
-from dirl.slides.slide import Slide, open_slide
+from dirl.slides.base import Slide
+from dirl.slides.reading import open_slide
 from dirl.store.cut import reopen
 from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage.measure import approximate_polygon, find_contours
 
-from dirl.slides.slide import Slide
+from dirl.slides.base import Slide
 from dirl.slides.tissue import find_tissue
 from dirl.store.dataset import CellStore
 

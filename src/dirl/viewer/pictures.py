@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dirl.core.boundary import parsing
-from dirl.slides.slide import SAME_MPP, Slide, read
+from dirl.slides.base import SAME_MPP, Slide
+from dirl.slides.reading import read
 from dirl.store.dataset import TileStore
 
 TILE_PX = 256

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dirl.cells.files.contours import box_ellipses, contour_polygons, fitting_scale, surrounding
 from dirl.cells.files.tool_nuclei import ToolNuclei, class_names, clean
 from dirl.core.errors import ConfigError
-from dirl.slides.slide import SAME_MPP
+from dirl.slides.base import SAME_MPP
 
 REMEDY = "bring the cells.json that CellViT writes"
 PANNUKE = {"1": "Neoplastic", "2": "Inflammatory", "3": "Connective", "4": "Dead", "5": "Epithelial"}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.core.errors import ConfigError, DirlError
-from dirl.slides.slide import Box
+from dirl.slides.base import Box
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.cut import reopen
 from dirl.store.dataset import TileStore

@@ -16,7 +16,7 @@ from dirl.cells.files.placed import numbered, placed_nuclei
 from dirl.cells.files.polygons import Outlines, outlines
 from dirl.cells.files.tool_json import tool_placed, tool_reader
 from dirl.core.provenance import digest
-from dirl.slides.slide import Box
+from dirl.slides.base import Box
 from dirl.store.dataset import TileStore
 
 SUFFIXES = (".geojson", ".json")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dirl.cells.files.frames import Frame
 from dirl.core.errors import ConfigError
-from dirl.slides.slide import SAME_MPP, Box
+from dirl.slides.base import SAME_MPP, Box
 
 
 def place_map(

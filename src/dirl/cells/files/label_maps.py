@@ -25,7 +25,7 @@ from dirl.cells.files.tool_names import INSTANSEG
 from dirl.core.boundary import parsing
 from dirl.core.errors import ConfigError
 from dirl.core.provenance import digest
-from dirl.slides.slide import Box
+from dirl.slides.base import Box
 from dirl.store.dataset import TileStore
 
 SUFFIXES = (".png", ".tif", ".tiff", ".npz")

@@ -13,7 +13,7 @@ from dirl.cells.files.frames import Frame
 from dirl.cells.files.tool_names import tool_names
 from dirl.core.errors import ConfigError
 from dirl.core.provenance import digest
-from dirl.slides.slide import Box
+from dirl.slides.base import Box
 from dirl.slides.tiling import key
 from dirl.store.dataset import TileStore
 

@@ -20,7 +20,7 @@ from dirl.cells.files.placed import placed_nuclei
 from dirl.cells.files.tool_nuclei import ToolNuclei, read_json_file
 from dirl.core.errors import ConfigError
 from dirl.core.provenance import digest
-from dirl.slides.slide import Box
+from dirl.slides.base import Box
 from dirl.store.dataset import TileStore
 
 SUFFIXES = (".json",)

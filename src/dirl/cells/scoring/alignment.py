@@ -6,7 +6,7 @@ import numpy as np
 
 from dirl.cells.scoring.sources import LabelImage
 from dirl.core.errors import ConfigError
-from dirl.slides.slide import SAME_MPP
+from dirl.slides.base import SAME_MPP
 
 
 def on_one_grid(

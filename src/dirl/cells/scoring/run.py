@@ -18,7 +18,7 @@ from dirl.core.intervals import Units, choose_units, interval, means
 from dirl.core.owner import own, owning
 from dirl.core.progress import bar
 from dirl.core.provenance import claim, finish, new_card
-from dirl.slides.slide import SAME_MPP
+from dirl.slides.base import SAME_MPP
 
 TOKENS_UM = (4, 8, 16)
 COVERAGE = tuple(f"coverage_r_{side}um" for side in TOKENS_UM)

@@ -60,7 +60,7 @@ class Cellpose:
 
     def fit(self, samples: Sequence[Image], mpp: float) -> Finder:
         """Load the network, and take the range of pixel values; see `Segmenter.fit`."""
-        from dirl.encoders.device import choose_device
+        from dirl.core.device import choose_device
 
         model = _load(self._found.path, str(choose_device(self.device)))
         tiles = self.batch_size or 8

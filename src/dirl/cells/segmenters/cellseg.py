@@ -95,7 +95,7 @@ class CellsegNetwork(ABC):
 
     def fit(self, samples: Sequence[Image], mpp: float) -> Finder:
         """Load the network, and take the range of pixel values; see `Segmenter.fit`."""
-        from dirl.encoders.device import choose_device
+        from dirl.core.device import choose_device
 
         found, device = self._found, choose_device(self.device)
         settings = json.dumps(dict(found.settings), sort_keys=True)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from dirl.config import FinetuneConfig
 from dirl.core.checked import read_summary
+from dirl.core.device import choose_device
 from dirl.core.errors import EncoderError
 from dirl.core.files import remove, replacing, write_json
 from dirl.core.owner import owning
 from dirl.core.progress import bar
 from dirl.core.provenance import claim, finish, new_card
 from dirl.core.sealed import read_sealed, write_sealed
-from dirl.encoders.device import choose_device
 from dirl.encoders.loading import LoadedEncoder, embed, load_encoder
 from dirl.evaluate.common.caveats import caveats, leakage
 from dirl.evaluate.common.labelled_tiles import DrawnTiles, pose
@@ -27,7 +27,7 @@ from dirl.evaluate.common.scores import METRICS, score
 from dirl.evaluate.common.task import Task, describe
 from dirl.evaluate.finetune.train import Material, held_out, reader
 from dirl.evaluate.probe.cross_validate import better_form, by_linear, by_neighbours, knn_name
-from dirl.features.subsample import choose_tiles
+from dirl.features.subsample import subsample_tiles
 from dirl.store.dataset import TileStore
 
 Floats = NDArray[np.float64]
@@ -105,7 +105,7 @@ def finetune(
     config = config or FinetuneConfig()
     held = TileStore.open(store)
     given = read_labels(held, labels)
-    drawn = choose_tiles(held, config.tiles, config.seed)
+    drawn = subsample_tiles(held, config.tiles, config.seed)
     loaded = load_encoder(encoder, device=choose_device(device))
     tiles, colours, task = pose(held, given, drawn, config, quiet=quiet)
     inputs = {

@@ -14,7 +14,7 @@ from dirl.core.provenance import digest, read_card
 from dirl.features.external import check_widths, refuse_part, slide_files
 from dirl.features.feature_files import BASELINES_DIR, baselines_of, whole_files
 from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
-from dirl.slides.slide import tcga_origin
+from dirl.slides.base import tcga_origin
 
 Floats = NDArray[np.float32]
 Strings = NDArray[np.str_]

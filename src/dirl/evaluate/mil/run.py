@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dirl.config import MilConfig
 from dirl.core.checked import read_summary
+from dirl.core.device import choose_device
 from dirl.core.errors import ConfigError
 from dirl.core.files import remove, replacing, write_json
 from dirl.core.intervals import Units, choose_units
@@ -19,7 +20,6 @@ from dirl.core.owner import owning
 from dirl.core.progress import bar
 from dirl.core.provenance import claim, digest, finish, new_card
 from dirl.core.sealed import read_sealed, write_sealed
-from dirl.encoders.device import choose_device
 from dirl.evaluate.common.scores import METRICS, score
 from dirl.evaluate.mil.bags import FEATURES, Bags, read_bags
 from dirl.evaluate.mil.cox import concordance

@@ -11,11 +11,11 @@ import numpy as np
 
 from dirl.config import RobustConfig
 from dirl.core.checked import read_summary
+from dirl.core.device import choose_device
 from dirl.core.files import remove, replacing, write_json
 from dirl.core.owner import owning
 from dirl.core.progress import bar
 from dirl.core.provenance import claim, finish, new_card
-from dirl.encoders.device import choose_device
 from dirl.encoders.loading import load_encoder
 from dirl.evaluate.common.caveats import caveats
 from dirl.evaluate.common.labelled_tiles import pose
@@ -26,7 +26,7 @@ from dirl.evaluate.robust.conditions import CLEAN, Condition, conditions, levels
 from dirl.evaluate.robust.damaged import HISTOGRAM, embed_damaged
 from dirl.evaluate.robust.figures import draw
 from dirl.evaluate.robust.score import relative, score_conditions
-from dirl.features.subsample import choose_tiles
+from dirl.features.subsample import subsample_tiles
 from dirl.store.dataset import TileStore
 
 FEATURES, UNTRAINED = "features", "untrained"
@@ -100,7 +100,7 @@ def robust(
     config = config or RobustConfig()
     held = TileStore.open(store)
     given = read_labels(held, labels, centres=True)
-    drawn = choose_tiles(held, config.tiles, config.seed, np.flatnonzero(given.classes != ""))
+    drawn = subsample_tiles(held, config.tiles, config.seed, np.flatnonzero(given.classes != ""))
     loaded = load_encoder(encoder, device=choose_device(device))
     tiles, colours, task = pose(held, given, drawn, config, quiet=quiet)
     inputs = {
