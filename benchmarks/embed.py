@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 import openslide
 import torch
-from dirl.core.device import BF16, FP32, choose_device, choose_precision
 from harness import compare, write
 from torchvision import transforms
 
 from dirl.config import TileConfig
+from dirl.core.device import BF16, FP32, choose_device, choose_precision
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.features.embed import THREADS
 from dirl.features.pooling import pooled

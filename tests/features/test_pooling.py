@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from dirl.core.device import choose_precision
 
+from dirl.core.device import choose_precision
 from dirl.core.errors import ConfigError, EncoderError, StoreError
 from dirl.encoders.loading import load_encoder, preprocess
 from dirl.features.embed import embed

@@ -129,7 +129,7 @@ def create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
     EncoderError
         If timm has no such model, or cannot make it so.
     """
-    arguments = {**arguments, "num_classes": 0}
+    arguments = dict(arguments)
     mlp = arguments.get("mlp_layer")
     if isinstance(mlp, str):
         if mlp not in MLPS:
@@ -137,18 +137,28 @@ def create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
                 f"no mlp_layer {mlp!r}", where=architecture, remedy=f"one of {', '.join(MLPS)}"
             )
         arguments["mlp_layer"] = getattr(layers, mlp)
-    _known(architecture)
     _check_size(architecture, arguments)
     with torch.random.fork_rng(devices=[]):
-        # The CPU's generator alone: models are made there, and no other generator is disturbed.
+        # Only the CPU's generator: models are made on the CPU, and no other generator is changed.
         torch.default_generator.manual_seed(seed)
-        try:
-            model = timm.create_model(architecture, pretrained=False, **arguments)
-        except Exception as error:  # whatever a stranger's argument makes timm do
-            reason = f"timm cannot make it so ({first_line(error)})"
-            remedy = "change the options, or install a timm that knows it"
-            raise EncoderError(reason, where=f"timm:{architecture}", remedy=remedy) from error
-    return model.eval()
+        return new_model(architecture, arguments).eval()
+
+
+def new_model(name: str, arguments: Mapping[str, Any]) -> Any:
+    """Make a timm model without a classifier, initialised by torch's current generator.
+
+    Raises
+    ------
+    EncoderError
+        If timm has no such model, or cannot make it with these arguments.
+    """
+    _check_name(name)
+    try:
+        return timm.create_model(name, pretrained=False, **{**arguments, "num_classes": 0})
+    except Exception as error:  # timm raises anything for arguments that it does not expect
+        reason = f"timm cannot make it with these options ({first_line(error)})"
+        remedy = "change the options, or install a timm that knows them"
+        raise EncoderError(reason, where=f"timm:{name}", remedy=remedy) from error
 
 
 def _check_size(architecture: str, arguments: Mapping[str, Any]) -> None:
@@ -176,7 +186,7 @@ def fetch(name: str, options: Mapping[str, Any]) -> Any:
     EncoderError
         If there are none, or they cannot be fetched.
     """
-    _known(name)
+    _check_name(name)
     architecture, _, tag = name.partition(".")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
     if not tags or (tag and tag not in tags):
@@ -189,9 +199,9 @@ def fetch(name: str, options: Mapping[str, Any]) -> Any:
         return timm.create_model(name, pretrained=True, **{**options, "num_classes": 0})
 
 
-def _known(name: str) -> None:
+def _check_name(name: str) -> None:
     if not timm.is_model(name):
-        known = timm.list_models()
-        close = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-        remedy = f"did you mean {', '.join(close or known[:4])}?"
+        names = timm.list_models()
+        close = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
+        remedy = f"did you mean {', '.join(close or names[:4])}?"
         raise EncoderError("timm has no such model", where=f"timm:{name}", remedy=remedy)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import timm
 import torch
 from timm.models import checkpoint_seq
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
@@ -12,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from dirl.config import EncoderConfig
 from dirl.core.errors import EncoderError
 from dirl.encoders.base import EncoderOutput, at_kept, log_coverage
+from dirl.encoders.timm_models import new_model
 
 
 class ViT(nn.Module):
@@ -155,15 +155,7 @@ def build(name: str, arguments: dict[str, Any]) -> nn.Module:
     EncoderError
         If it is unknown, or not a ``VisionTransformer`` of plain blocks with a class token.
     """
-    if not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('_')[0]}*tiny*") or timm.list_models("vit_*patch*")
-        raise EncoderError(
-            "timm has no such model", where=repr(name), remedy=f"for example: {', '.join(close[:4])}"
-        )
-    try:
-        vit: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
-    except (TypeError, AssertionError, ValueError) as error:
-        raise EncoderError(f"timm cannot make it so ({error})", where=repr(name)) from error
+    vit: nn.Module = new_model(name, arguments)
     plain = (
         isinstance(vit, VisionTransformer)
         and bool(vit.has_class_token)

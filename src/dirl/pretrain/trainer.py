@@ -14,6 +14,7 @@ from lightning.pytorch.loggers.logger import Logger
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dirl.config import PretrainRecipe
+from dirl.core.device import on_gpu
 from dirl.core.errors import ConfigError, Interrupted, TrainingError
 from dirl.core.parallel import available_cores
 from dirl.core.signals import starting_ranks
@@ -187,15 +188,6 @@ def choose_workers(asked: int | None, device: str, share: int | None = None) -> 
     if not on_gpu(device):
         return 0
     return min(READERS, available_cores() // (share or torch.cuda.device_count()))
-
-
-def on_gpu(device: str) -> bool:
-    """Whether a user's ``auto``, ``cpu`` or ``cuda`` means GPUs here."""
-    if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise ConfigError(
-            "no such device here", where=f"device {device}", remedy="use auto or cpu; see `dirl doctor`"
-        )
-    return device != "cpu" and torch.cuda.is_available()
 
 
 @contextmanager
