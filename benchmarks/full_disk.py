@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from harness import write
 
-import dirl.api as api
+import dirl
 import dirl.evaluate.probe.linear
 from dirl import synthetic
 from dirl.cli.main import guarded
@@ -100,19 +100,19 @@ def _stages(inputs: Path) -> dict[str, Stage]:
     run, features, bags, probed = (inputs / name for name in ("run", "features", "bags", "probed"))
     recipe = make(PretrainRecipe, PRETRAIN)
     tiling, quiet = TileConfig(size_px=64, min_tissue=0.3), {"quiet": True}
-    study = make(api.StudyConfig, STUDY)
+    study = make(dirl.StudyConfig, STUDY)
 
     def prepare() -> None:
         synthetic.write(slide, seed=1, size_px=(512, 512))
-        api.tile([slide], store, tiling, **quiet)
-        api.cells(store, CellsConfig(), **quiet)
-        api.pretrain(recipe, store, run, device="cpu", **quiet)
-        api.embed(str(run), store, features, device="cpu", **quiet)
+        dirl.tile([slide], store, tiling, **quiet)
+        dirl.cells(store, CellsConfig(), **quiet)
+        dirl.pretrain(recipe, store, run, device="cpu", **quiet)
+        dirl.embed(str(run), store, features, device="cpu", **quiet)
         _draw_bags(bags)
-        ids = api.TileStore(store).tile_ids.tolist()
+        ids = dirl.TileStore(store).tile_ids.tolist()
         lines = [f"{name},{'ab'[i % 2]},p{i % 9}" for i, name in enumerate(ids)]
         (inputs / "tiles.csv").write_text("\n".join(["tile_id,label,group", *lines]) + "\n")
-        api.probe(features, str(inputs / "tiles.csv"), probed, PROBE, **quiet)
+        dirl.probe(features, str(inputs / "tiles.csv"), probed, PROBE, **quiet)
 
     made = _forked(prepare)
     if made.code:
@@ -120,25 +120,25 @@ def _stages(inputs: Path) -> dict[str, Stage]:
 
     def cells(out: Path) -> object:
         _bring_store(inputs, out)
-        return api.cells(out, CellsConfig(), **quiet)
+        return dirl.cells(out, CellsConfig(), **quiet)
 
     labels = str(inputs / "tiles.csv")
     return {
-        "tile": lambda out: api.tile([slide], out, tiling, **quiet),
+        "tile": lambda out: dirl.tile([slide], out, tiling, **quiet),
         "cells": cells,
-        "cells-report": lambda out: api.cells_report(store, out, tiles=2, **quiet),
-        "cells-export": lambda out: api.cells_export(store, out, **quiet),
-        "pretrain": lambda out: api.pretrain(recipe, store, out, device="cpu", **quiet),
-        "embed": lambda out: api.embed(str(run), store, out, device="cpu", **quiet),
-        "map": lambda out: api.map_slide(str(run), slide, out, MapConfig(size_px=64), device="cpu", **quiet),
-        "audit": lambda out: api.audit([str(run)], store, out, AUDIT, device="cpu", **quiet),
-        "probe": lambda out: api.probe(features, labels, out, PROBE, **quiet),
-        "finetune": lambda out: api.finetune(str(run), store, labels, out, FINETUNE, device="cpu", **quiet),
-        "mil": lambda out: api.mil(bags, bags / "slides.csv", out, MIL, **quiet),
-        "robust": lambda out: api.robust(str(run), store, labels, out, ROBUST, device="cpu", **quiet),
-        "compare": lambda out: api.compare([probed], out),
-        "export": lambda out: api.export(run, out, to="timm"),
-        "study": lambda out: api.study(study, store, out, device="cpu", **quiet),
+        "cells-report": lambda out: dirl.cells_report(store, out, tiles=2, **quiet),
+        "cells-export": lambda out: dirl.cells_export(store, out, **quiet),
+        "pretrain": lambda out: dirl.pretrain(recipe, store, out, device="cpu", **quiet),
+        "embed": lambda out: dirl.embed(str(run), store, out, device="cpu", **quiet),
+        "map": lambda out: dirl.map_slide(str(run), slide, out, MapConfig(size_px=64), device="cpu", **quiet),
+        "audit": lambda out: dirl.audit([str(run)], store, out, AUDIT, device="cpu", **quiet),
+        "probe": lambda out: dirl.probe(features, labels, out, PROBE, **quiet),
+        "finetune": lambda out: dirl.finetune(str(run), store, labels, out, FINETUNE, device="cpu", **quiet),
+        "mil": lambda out: dirl.mil(bags, bags / "slides.csv", out, MIL, **quiet),
+        "robust": lambda out: dirl.robust(str(run), store, labels, out, ROBUST, device="cpu", **quiet),
+        "compare": lambda out: dirl.compare([probed], out),
+        "export": lambda out: dirl.export(run, out, to="timm"),
+        "study": lambda out: dirl.study(study, store, out, device="cpu", **quiet),
     }
 
 

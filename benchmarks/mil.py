@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from sklearn.metrics import roc_auc_score
 
-from dirl.api import MilConfig, mil, read_features
+from dirl import MilConfig, mil, read_features
 from dirl.core.files import read_json, remove, write_json
 from dirl.evaluate.common.splits import stain_clusters
 from dirl.evaluate.mil.show import MODELS

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from harness import write
 
-from dirl.api import ProbeConfig, read_features
+from dirl import ProbeConfig, read_features
 from dirl.evaluate.common.labels import read_labels
 from dirl.evaluate.common.scores import score
 from dirl.evaluate.common.splits import validation_part

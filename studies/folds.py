@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dirl import api
+import dirl
 from dirl.evaluate.common.splits import make_split
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -21,13 +21,13 @@ parser.add_argument("tiles", type=Path)
 parser.add_argument("features", type=Path)
 parser.add_argument("out", type=Path)
 given = parser.parse_args()
-features = api.read_features(given.features)
+features = dirl.read_features(given.features)
 names, classes = np.unique(features.labels, return_inverse=True)
 split = make_split(
     features.tile_ids,
     classes,
     tuple(names.tolist()),
-    api.ProbeConfig(),
+    dirl.ProbeConfig(),
     sources=None,
     given=None,
     colours=features.baselines["colour_histogram"],

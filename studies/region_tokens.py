@@ -18,7 +18,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dirl import api
+import dirl
 from dirl.audit.tiles import draw_tiles
 from dirl.core.files import write_text
 from dirl.encoders.loading import LoadedEncoder, preprocess
@@ -65,11 +65,11 @@ parser.add_argument("store", type=Path)
 parser.add_argument("out", type=Path)
 parser.add_argument("runs", type=Path, nargs="+")
 given = parser.parse_args()
-store = api.TileStore.open(given.store)
+store = dirl.TileStore.open(given.store)
 tiles = draw_tiles(store, store.cells("hematoxylin"), 300, 0)
 found = {}
 for run in given.runs:
-    encoder = api.load_encoder(str(run))
+    encoder = dirl.load_encoder(str(run))
     tokens = [region_tokens(encoder, batch.images, batch.regions) for batch in tiles]
     found[f"{run.parent.name}/{run.name}"] = measured(torch.cat(tokens).double().numpy())
     print(run, found[f"{run.parent.name}/{run.name}"])

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from dirl.api import check
+from dirl import check
 from dirl.cli.main import app
 from dirl.core.checked import checked, read_summary
 from dirl.core.digests import files_of, listing

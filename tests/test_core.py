@@ -1,7 +1,6 @@
 """Errors, files, cards, recipes, plugins, processes: what every stage stands on."""
 
 import ast
-import importlib
 import json
 import os
 import pickle
@@ -29,13 +28,6 @@ from dirl.core.parallel import each
 from dirl.core.provenance import claim, digest, finish, new_card, read_card
 
 SOURCE = Path(dirl.__file__).parent
-
-
-def test_public_names():
-    for name in ("dirl", "dirl.api"):
-        module = importlib.import_module(name)
-        assert sorted(module.__all__) == module.__all__ or name == "dirl"
-        assert all(hasattr(module, public) for public in module.__all__)
 
 
 def imports(path):

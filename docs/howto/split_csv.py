@@ -7,12 +7,12 @@ import csv
 import sys
 from pathlib import Path
 
-from dirl import api
+import dirl
 
 
 def main(store: Path, train: str, out: Path) -> None:
     """Name `train` what is trained on, and everything else `test`."""
-    rows = api.TileStore.open(store).index.select(["tile_id", "slide_id", "label"]).to_pylist()
+    rows = dirl.TileStore.open(store).index.select(["tile_id", "slide_id", "label"]).to_pylist()
     with out.open("w", newline="", encoding="utf-8") as handle:
         table = csv.writer(handle)
         table.writerow(["tile_id", "label", "fold"])

@@ -1,10 +1,170 @@
 """Self-supervised pretraining on H&E tissue with a cell prior, and an attention audit of any encoder.
 
-Every command of ``dirl --help`` is also a function in `dirl.api`.
+Every command of ``dirl --help`` is a function here, with the same name (`dirl map`: `map_slide`). It takes
+paths and a settings object, such as `TileConfig`. What a name needs is imported when it is first used, so
+``import dirl`` does not import torch.
 """
 
-from dirl.core.errors import DirlError
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["DirlError", "__version__"]
+from dirl.core.errors import DirlError, DirlWarning
+
+if TYPE_CHECKING:  # the same names for type checkers and editors
+    from dirl.audit.run import audit
+    from dirl.cells.base import Segmenter
+    from dirl.cells.files.export import cells_export
+    from dirl.cells.report.run import cells_report
+    from dirl.cells.run import cells
+    from dirl.cells.scoring.run import cells_score
+    from dirl.check import check
+    from dirl.config import (
+        AuditConfig,
+        CellsConfig,
+        FinetuneConfig,
+        MapConfig,
+        MilConfig,
+        PretrainRecipe,
+        ProbeConfig,
+        RobustConfig,
+        TileConfig,
+        load_recipe,
+    )
+    from dirl.demo import demo
+    from dirl.doctor import examine as doctor
+    from dirl.encoders import measures
+    from dirl.encoders.loading import LoadedEncoder, load_encoder
+    from dirl.evaluate.compare.run import compare
+    from dirl.evaluate.finetune.run import finetune
+    from dirl.evaluate.mil.run import mil
+    from dirl.evaluate.probe.run import probe
+    from dirl.evaluate.robust.run import robust
+    from dirl.export.run import export
+    from dirl.features.embed import embed
+    from dirl.features.external import read_foreign
+    from dirl.features.feature_files import Features, read_features
+    from dirl.features.sources import SlideFiles
+    from dirl.features.to_anndata import write_anndata
+    from dirl.maps.run import map_slide
+    from dirl.objectives.base import Objective
+    from dirl.objectives.registry import load_objective
+    from dirl.pretrain.run import load_run, pretrain
+    from dirl.store.build import tile
+    from dirl.store.dataset import CellStore, TileStore
+    from dirl.study.matrix import StudyConfig, load_study
+    from dirl.study.run import study
+    from dirl.viewer.run import view
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AuditConfig",
+    "CellStore",
+    "CellsConfig",
+    "DirlError",
+    "DirlWarning",
+    "Features",
+    "FinetuneConfig",
+    "LoadedEncoder",
+    "MapConfig",
+    "MilConfig",
+    "Objective",
+    "PretrainRecipe",
+    "ProbeConfig",
+    "RobustConfig",
+    "Segmenter",
+    "SlideFiles",
+    "StudyConfig",
+    "TileConfig",
+    "TileStore",
+    "__version__",
+    "audit",
+    "cells",
+    "cells_export",
+    "cells_report",
+    "cells_score",
+    "check",
+    "compare",
+    "demo",
+    "doctor",
+    "embed",
+    "export",
+    "finetune",
+    "load_encoder",
+    "load_objective",
+    "load_recipe",
+    "load_run",
+    "load_study",
+    "map_slide",
+    "measures",
+    "mil",
+    "pretrain",
+    "probe",
+    "read_features",
+    "read_foreign",
+    "robust",
+    "study",
+    "tile",
+    "view",
+    "write_anndata",
+]
+
+# Packages and modules that are called as the command of their name; see `dirl.core.callable_module`.
+_CALLABLE = frozenset(["audit", "cells", "check", "demo", "doctor", "export", "pretrain", "study"])
+_MODULES = {"measures": "dirl.encoders.measures"}
+_PLACES = {
+    "AuditConfig": "dirl.config",
+    "CellStore": "dirl.store.dataset",
+    "CellsConfig": "dirl.config",
+    "Features": "dirl.features.feature_files",
+    "FinetuneConfig": "dirl.config",
+    "LoadedEncoder": "dirl.encoders.loading",
+    "MapConfig": "dirl.config",
+    "MilConfig": "dirl.config",
+    "Objective": "dirl.objectives.base",
+    "PretrainRecipe": "dirl.config",
+    "ProbeConfig": "dirl.config",
+    "RobustConfig": "dirl.config",
+    "Segmenter": "dirl.cells.base",
+    "SlideFiles": "dirl.features.sources",
+    "StudyConfig": "dirl.study.matrix",
+    "TileConfig": "dirl.config",
+    "TileStore": "dirl.store.dataset",
+    "cells_export": "dirl.cells.files.export",
+    "cells_report": "dirl.cells.report.run",
+    "cells_score": "dirl.cells.scoring.run",
+    "compare": "dirl.evaluate.compare.run",
+    "embed": "dirl.features.embed",
+    "finetune": "dirl.evaluate.finetune.run",
+    "load_encoder": "dirl.encoders.loading",
+    "load_objective": "dirl.objectives.registry",
+    "load_recipe": "dirl.config",
+    "load_run": "dirl.pretrain.run",
+    "load_study": "dirl.study.matrix",
+    "map_slide": "dirl.maps.run",
+    "mil": "dirl.evaluate.mil.run",
+    "probe": "dirl.evaluate.probe.run",
+    "read_features": "dirl.features.feature_files",
+    "read_foreign": "dirl.features.external",
+    "robust": "dirl.evaluate.robust.run",
+    "tile": "dirl.store.build",
+    "view": "dirl.viewer.run",
+    "write_anndata": "dirl.features.to_anndata",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _CALLABLE:
+        return import_module(f"dirl.{name}")
+    if name in _MODULES:
+        value: object = import_module(_MODULES[name])
+    elif name in _PLACES:
+        value = getattr(import_module(_PLACES[name]), name)
+    else:
+        raise AttributeError(f"module 'dirl' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

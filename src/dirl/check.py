@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from dirl.core.boundary import inside, parsing
+from dirl.core.callable_module import make_callable
 from dirl.core.checked import remedy
 from dirl.core.digests import CARD, files_of, is_whole
 from dirl.core.errors import StoreError
@@ -217,3 +218,6 @@ def _bad_members(path: Path, rows: pa.Table, kinds: tuple[tuple[str, str], ...])
 
 def _columns(prefix: str) -> tuple[str, ...]:
     return tuple(f"{prefix}{name}" for name in ("offset", "length", "crc32"))
+
+
+make_callable(__name__, "dirl.check:check")

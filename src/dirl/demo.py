@@ -13,6 +13,7 @@ from dirl import synthetic
 from dirl.audit.run import AuditResult, audit
 from dirl.cells.run import cells
 from dirl.config import AuditConfig, CellsConfig, TileConfig, load_recipe
+from dirl.core.callable_module import make_callable
 from dirl.core.errors import StoreError
 from dirl.core.files import replacing
 from dirl.core.owner import own, owning
@@ -206,3 +207,6 @@ def _download(url: str, target: Path, *, quiet: bool) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+make_callable(__name__, "dirl.demo:demo")

@@ -10,6 +10,7 @@ import torch
 from packaging.requirements import Requirement
 
 import dirl
+from dirl.core.callable_module import make_callable
 from dirl.core.parallel import available_cores
 from dirl.core.plugins import names
 
@@ -95,3 +96,6 @@ def _plugins() -> list[Finding]:
     return [
         Finding(group.removeprefix("dirl."), ", ".join(names(group)), bool(names(group))) for group in groups
     ]
+
+
+make_callable(__name__, "dirl.doctor:examine")

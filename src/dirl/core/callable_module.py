@@ -1,0 +1,38 @@
+"""Packages that share their name with a command: `dirl.audit` is the package, and can be called."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+class CallableModule(ModuleType):
+    """A module that is called as the function ``_function``, ``module:name``, which is imported then."""
+
+    _function: str
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """The function; `help` and `inspect.signature` follow it."""
+        module, _, name = self._function.partition(":")
+        function: Callable[..., Any] = getattr(import_module(module), name)
+        return function
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Call the function."""
+        return self.__wrapped__(*args, **options)
+
+
+def make_callable(module: str, function: str) -> None:
+    """Let a module be called as a function, which a package and a command of one name need.
+
+    Parameters
+    ----------
+    module
+        Name of the module, imported already.
+    function
+        ``module:name`` of the function. It is imported on the first call.
+    """
+    sys.modules[module].__class__ = CallableModule
+    sys.modules[module].__dict__["_function"] = function
