@@ -11,17 +11,6 @@ import pytest
 import dirl
 
 HEAVY = ["h5py", "lightly", "lightning", "matplotlib", "numpy", "pandas", "PIL", "pyarrow", "pydantic"]
-    "h5py",
-    "lightly",
-    "lightning",
-    "matplotlib",
-    "numpy",
-    "pandas",
-    "PIL",
-    "pyarrow",
-    "pydantic",
-    "rich",
-]
 HEAVY += ["rich", "scipy", "skimage", "sklearn", "timm", "torch", "torchvision", "typer", "yaml"]
 COMMANDS = ["audit", "cells", "check", "demo", "doctor", "export", "pretrain", "study"]
 
