@@ -34,9 +34,9 @@ from harness import write
 from PIL import Image
 from safetensors.torch import save_model
 
+from dirl.cells.registry import load_segmenter
 from dirl.cells.scoring.metrics import TOKEN_UM, coverage_correlation, score
 from dirl.cells.segmenters import cellseg
-from dirl.cells.segmenters.registry import load_segmenter
 from dirl.core.errors import ConfigError
 
 NATIVE_MPP, USUAL_MPP = 0.25, 0.5

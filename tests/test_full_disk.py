@@ -18,7 +18,7 @@ import tifffile
 import torch
 from safetensors.torch import save_file
 
-from dirl.cells.picture import draw_nuclei
+from dirl.cells.quality.picture import draw_nuclei
 from dirl.core import full_disk
 from dirl.core.errors import MachineError, NoRoomError, StoreError
 from dirl.core.files import no_room, replacing, write_json

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from dirl.cells.files.export import cells_export
-from dirl.cells.report.statistics import statistics_file
+from dirl.cells.export import cells_export
+from dirl.cells.quality.statistics import statistics_file
 from dirl.config import TileConfig
 from dirl.core.errors import DirlError, StoreError
 from dirl.core.provenance import claim, finish, new_card

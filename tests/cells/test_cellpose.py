@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from dirl.cells.registry import load_segmenter
 from dirl.cells.scoring.metrics import score
 from dirl.cells.segmenters import cellpose
-from dirl.cells.segmenters.registry import load_segmenter
 from dirl.core.errors import ConfigError
 
 pytestmark = [

@@ -9,10 +9,10 @@ from PIL import Image
 shapely = pytest.importorskip("shapely")
 
 from dirl import synthetic  # noqa: E402
-from dirl.cells.files.export import cells_export  # noqa: E402
+from dirl.cells.export import cells_export  # noqa: E402
 from dirl.cells.files.geojson import GeoJSON  # noqa: E402
-from dirl.cells.files.matching import Grid  # noqa: E402
 from dirl.cells.run import cells  # noqa: E402
+from dirl.cells.source import PixelGrid  # noqa: E402
 from dirl.config import CellsConfig, TileConfig  # noqa: E402
 from dirl.core.errors import ConfigError, StoreError  # noqa: E402
 from dirl.core.files import read_json  # noqa: E402
@@ -57,7 +57,7 @@ def test_objects_are_read_as_qupath_writes_them(tmp_path):
             "objects without an area": 1,
             "outside the image": 1,
         }
-        labels = found.cut(Grid(0, 0, 100))
+        labels = found.cut(PixelGrid(0, 0, 100))
         assert (labels[30:40, 30:40] == 1).all() and (labels == 1).sum() == 100
 
 
@@ -67,7 +67,7 @@ def test_annotations_are_nuclei_where_there_is_nothing_else(tmp_path):
 
 def test_no_objects_are_no_nuclei(tmp_path):
     found = read(written(tmp_path))
-    assert len(found.ids) == 0 and not found.cut(Grid(0, 0, 8)).any()
+    assert len(found.ids) == 0 and not found.cut(PixelGrid(0, 0, 8)).any()
 
 
 def ring_of(*points, **properties):
@@ -84,7 +84,7 @@ def test_outlines_that_cross_themselves_are_mended_where_it_is_clear_what_lies_i
     assert found.notes == {
         "objects without an area": 1,
         "outlines that cross themselves, left out": 1,
-        "outlines that crossed themselves, mended": 1,
+        "outlines that crossed themselves, repaired": 1,
     }
     assert found.area_px.tolist() == [100]
 
@@ -93,7 +93,7 @@ def test_coordinates_in_micrometres_are_told(tmp_path):
     objects = [square(x, y, 7) for x in range(10, 90, 20) for y in range(10, 90, 20)]
     with pytest.raises(ConfigError, match="coordinates look like µm"):
         read(written(tmp_path, *objects), mpp=0.25, size=(400, 400))
-    with pytest.warns(UserWarning, match="which no nucleus has"):
+    with pytest.warns(UserWarning, match="is unusual for nuclei"):
         read(written(tmp_path, *[square(x, 10, 2) for x in range(10, 390, 20)]), 0.25, (400, 400))
 
 
@@ -103,9 +103,9 @@ def test_coordinates_in_micrometres_are_told(tmp_path):
         ("", "cannot be read as GeoJSON"),
         ("[1, 2]", "holds no GeoJSON features"),
         ('{"a": 1}', "holds no GeoJSON features"),
-        (json.dumps([square(500, 500)]), "all 1 objects lie outside the image"),
-        (json.dumps([{"type": "Feature", "geometry": None}]), "none of its 1 objects is a polygon"),
-        (json.dumps([{"type": "Feature", "geometry": {"type": "Polygon"}}]), "none of its 1 objects"),
+        (json.dumps([square(500, 500)]), "the only object lies outside the image"),
+        (json.dumps([{"type": "Feature", "geometry": None}]), "its only object is not a polygon"),
+        (json.dumps([{"type": "Feature", "geometry": {"type": "Polygon"}}]), "its only object is not"),
     ],
 )
 def test_bad_files_are_told(tmp_path, text, reason):

@@ -12,10 +12,10 @@ from PIL import Image
 
 from dirl.cells import run
 from dirl.cells.base import NucleiMask
+from dirl.cells.registry import cells_name, load_segmenter
 from dirl.cells.run import cells
 from dirl.cells.scoring.metrics import score
 from dirl.cells.segmenters.hematoxylin import Hematoxylin
-from dirl.cells.segmenters.registry import cells_name, load_segmenter
 from dirl.cells.windows import Boxes, SlideLabels
 from dirl.config import CellsConfig, TileConfig
 from dirl.core.errors import ConfigError, PartlyFailedError, SlideError, StoreError

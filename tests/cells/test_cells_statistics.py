@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from dirl.cells.quality.statistics import Statistics, pooled, slide_statistics, statistics_file
 from dirl.cells.report.run import cells_report, standing_out
-from dirl.cells.report.statistics import Statistics, pooled, slide_statistics, statistics_file
 from dirl.core.errors import StoreError
 from dirl.core.files import read_json
 from dirl.core.provenance import note_change

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from dirl.cells.registry import load_segmenter
 from dirl.cells.run import cells
 from dirl.cells.scoring.metrics import score
 from dirl.cells.segmenters import cellseg
-from dirl.cells.segmenters.registry import load_segmenter
 from dirl.config import CellsConfig
 from dirl.core.errors import ConfigError
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl import synthetic
-from dirl.cells.files.contrast_check import FEW_PX, Contrast
+from dirl.cells.quality.contrast_check import FEW_PX, Contrast
 from dirl.cells.report.run import cells_report
 from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
@@ -29,9 +29,9 @@ def drawn(tmp_path_factory):
 
 
 def outlines(labels, scale=1.0):
-    from dirl.cells.files.polygons import along_pixels
+    from dirl.cells.geometry.rasterize import mask_polygon
 
-    whole = [along_pixels(labels == i, 0, 0) for i in np.unique(labels[labels > 0])]
+    whole = [mask_polygon(labels == i, 0, 0) for i in np.unique(labels[labels > 0])]
     shapes = [shapely.transform(one, lambda at: at * scale) for one in whole]
     return [{"type": "Feature", "geometry": json.loads(shapely.to_geojson(one))} for one in shapes]
 

@@ -16,11 +16,12 @@ from tests.scn_cases import write_scn
 pytest.importorskip("shapely")
 
 from dirl import synthetic
-from dirl.cells.files.export import cells_export
-from dirl.cells.files.frames import Frame, bounds_of, choose_frame
+from dirl.cells.export import cells_export
+from dirl.cells.files.frames import bounds_of, choose_frame
+from dirl.cells.registry import load_segmenter
 from dirl.cells.report.run import cells_report
 from dirl.cells.run import cells
-from dirl.cells.segmenters.registry import load_segmenter
+from dirl.cells.source import Frame
 from dirl.config import CellsConfig, TileConfig
 from dirl.core.errors import ConfigError
 from dirl.core.files import read_json, write_json
@@ -87,7 +88,7 @@ def test_files_of_either_frame_give_the_same_cells_and_what_was_taken_is_kept(sc
     nuclei = theirs.nuclei("slide").to_pydict()
     assert min(nuclei["x"]) > CORNER[0] and min(nuclei["y"]) > CORNER[1]
     assert theirs.card.counts["frames"] == {
-        "slide": "frame qupath (offset 300, 240): the file bears QuPath's marks"
+        "slide": "frame qupath (offset 300, 240): the file has QuPath's marks"
     }
     assert plain.card.counts["frames"]["slide"].startswith("frame level0 (offset 0, 0): ")
     assert read_json(theirs.path / "summary.json")["slides"]["slide"]["frame"]["doubt"] is None
@@ -96,7 +97,7 @@ def test_files_of_either_frame_give_the_same_cells_and_what_was_taken_is_kept(sc
 def test_the_wrong_frame_is_warned_of(scanned, tmp_path):
     store, labels = scanned
     marked = write(tmp_path / "marked.geojson", boxes(labels, (0, 0)), True)
-    with pytest.warns(UserWarning, match="frame level0 .* was taken, but the file bears QuPath's marks"):
+    with pytest.warns(UserWarning, match="frame level0 .* was chosen, but the file has QuPath's marks"):
         auto = taken(store, marked, "auto")
     assert same(auto, taken(store, marked, "stated", "level0"))
     with pytest.warns(UserWarning, match=r"on tissue so, \d+% with frame=level0"):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dirl import synthetic
+from dirl.cells.registry import load_segmenter
 from dirl.cells.scoring.metrics import score
-from dirl.cells.segmenters.registry import load_segmenter
 from dirl.core.errors import ConfigError
 
 pytestmark = [

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 pytest.importorskip("shapely")
 
 from dirl.cells.files.imagej_rois import ImageJRois
-from dirl.cells.files.matching import Grid
-from dirl.cells.segmenters.registry import load_segmenter
+from dirl.cells.registry import load_segmenter
+from dirl.cells.source import PixelGrid
 from dirl.core.errors import ConfigError, DirlError
 
 
@@ -53,7 +53,7 @@ def test_stars_come_back_where_they_are(tmp_path, mpp, scale, subpixel):
     assert np.allclose(
         found.area_px / scale**2, 16 * np.sin(np.pi / 16) * 64, rtol=0.002 if subpixel else 0.1
     )
-    cut = found.cut(Grid(0, 0, 100, scale))
+    cut = found.cut(PixelGrid(0, 0, 100, scale))
     assert [cut[int(y), int(x)] for x, y in middles] == [1, 2, 3]
 
 
@@ -62,14 +62,14 @@ def test_other_kinds_are_left_out_and_counted(tmp_path):
     file = zipped(tmp_path, roi(star(20, 20, 6), kind=10), roi(star(50, 50, 6), kind=7), flat, b"Iout", b"")
     found = ImageJRois(str(file)).read(file, (99, 99), 0.5)
     assert found.ids.tolist() == [2]
-    assert found.notes == {"ROIs that are no polygons, left out": 4}
-    with pytest.raises(ConfigError, match="none of its 1 entries is a polygon"):
+    assert found.notes == {"ROIs that are not polygons, left out": 4}
+    with pytest.raises(ConfigError, match="has ROIs, but none is a polygon"):
         ImageJRois(str(file)).read(zipped(tmp_path, flat, name="flat.zip"), (99, 99), 0.5)
     empty = zipped(tmp_path, name="empty.zip")
     assert len(ImageJRois(str(file)).read(empty, (99, 99), 0.5).ids) == 0
 
 
-@pytest.mark.filterwarnings("ignore:.*which no nucleus has")
+@pytest.mark.filterwarnings("ignore:.*is unusual for nuclei")
 @given(data=st.data())
 def test_damage_is_our_error_or_does_no_harm(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rois")
@@ -95,7 +95,7 @@ def test_a_zip_of_something_else_and_one_that_claims_too_much_are_refused(tmp_pa
     with pytest.raises(ConfigError, match="holds no ROIs"):
         ImageJRois(str(tmp_path)).read(tmp_path / "a.zip", (9, 9), 0.5)
     monkeypatch.setattr("dirl.cells.files.imagej_rois.MOST_BYTES", 100)
-    with pytest.raises(ConfigError, match="claims more than"):
+    with pytest.raises(ConfigError, match="has more than"):
         ImageJRois(str(tmp_path)).read(zipped(tmp_path, roi(star(20, 20, 6))), (99, 99), 0.5)
 
 

@@ -9,9 +9,9 @@ import tifffile
 pytest.importorskip("shapely")
 
 from dirl.cells.files.geojson import GeoJSON
-from dirl.cells.files.label_maps import read_map
-from dirl.cells.files.matching import Grid
+from dirl.cells.files.label_map_files import read_map
 from dirl.cells.run import cells
+from dirl.cells.source import PixelGrid
 from dirl.config import CellsConfig, TileConfig
 from dirl.core.errors import ConfigError
 from dirl.store.build import tile
@@ -36,7 +36,7 @@ def test_cells_around_nuclei_are_left_out(tmp_path, nucleus, cell):
     file.write_text(f"[\n{lines},\n]")  # with its last comma
     found = GeoJSON(str(tmp_path)).read(file, (100, 100), 0.5)
     assert found.area_px.tolist() == [100, 100, 100] and found.x.tolist() == [20, 50, 80]
-    assert (found.cut(Grid(0, 0, 100)) > 0).sum() == 300
+    assert (found.cut(PixelGrid(0, 0, 100)) > 0).sum() == 300
     assert found.notes == {"objects that are not nuclei": 3}
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dirl.cells.files.label_map_checks import check_instances
-from dirl.cells.files.label_maps import LARGEST_PX, read_map
+from dirl.cells.files.label_map_files import LARGEST_PX, read_map
 from dirl.core.errors import ConfigError, DirlError
 from dirl.synthetic.slide import draw
 
@@ -31,7 +31,7 @@ def truth():
 def test_a_map_of_classes_is_refused(truth, classes, seed):
     nuclei = int(truth.max())
     lookup = np.concatenate([[0], np.random.default_rng(seed).integers(1, classes + 1, nuclei)])
-    with pytest.raises(ConfigError, match=r"lie apart: classes.*skimage\.measure\.label\(labels\).*a\.json"):
+    with pytest.raises(ConfigError, match=r"far from each other: classes.*skimage\.measure\.label\(labels\).*a\.json"):
         check_instances(lookup[truth], HERE_FILE)
 
 
@@ -42,7 +42,7 @@ def test_a_map_of_classes_of_a_few_nuclei_is_refused(places):
     for y, x in places:
         labels[y : y + 14, x : x + 16] = 3
         labels[y : y + 14, x + 16 : x + 20] = 5
-    with pytest.raises(ConfigError, match=r"lie apart: classes|a mask"):
+    with pytest.raises(ConfigError, match=r"far from each other: classes|a mask"):
         check_instances(labels, HERE_FILE)
 
 
@@ -58,7 +58,7 @@ def test_numbers_of_several_images_in_one_are_refused(truth):
     several = np.vstack([crop + k * truth.max() * (crop > 0) for k in range(60)])
     assert len(np.unique(several)) > 1000
     assert np.array_equal(check_instances(several, HERE_FILE), several)
-    with pytest.raises(ConfigError, match="numbers that were used twice"):
+    with pytest.raises(ConfigError, match="ids that were used twice"):
         check_instances(np.hstack([several, np.roll(several, 128 * 30, 0)]), HERE_FILE)
 
 
@@ -67,7 +67,7 @@ def test_numbers_that_ran_over_in_eight_bits_are_refused(truth):
     several = np.vstack([crop + k * truth.max() * (crop > 0) for k in range(12)])
     assert several.max() > 400
     assert np.array_equal(check_instances(several, HERE_FILE), several)
-    with pytest.raises(ConfigError, match="numbers that were used twice"):
+    with pytest.raises(ConfigError, match="ids that were used twice"):
         check_instances(several.astype(np.uint8), HERE_FILE)
 
 
@@ -150,7 +150,7 @@ def _tiff(side):
 )
 def test_a_small_file_that_claims_a_gigantic_image_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ConfigError, match=r"a map may have 1,000,000,000|too large a picture"):
+    with pytest.raises(ConfigError, match=r"a map may have 1,000,000,000|is too large to be read"):
         read_map(tmp_path / name)
     assert LARGEST_PX == 1_000_000_000
 

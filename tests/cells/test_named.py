@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from dirl.cells.registry import SegmenterName, cells_name, load_segmenter, parse_segmenter
 from dirl.cells.segmenters.hematoxylin import Hematoxylin
-from dirl.cells.segmenters.registry import SegmenterName, cells_name, load_segmenter, parse_segmenter
 from dirl.config import CellsConfig, make
 from dirl.core.errors import ConfigError
 

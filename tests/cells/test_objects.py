@@ -1,6 +1,7 @@
 """GeoJSON of every age and tool: what is a nucleus, what is a collection, and what is left out."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,9 @@ from hypothesis import strategies as st
 shapely = pytest.importorskip("shapely")
 
 from dirl.cells.files.geojson import GeoJSON  # noqa: E402
-from dirl.cells.files.matching import Grid  # noqa: E402
-from dirl.cells.files.object_properties import class_of, kind_of  # noqa: E402
-from dirl.cells.files.objects import objects_of, read_content  # noqa: E402
-from dirl.cells.files.shapes import polygon  # noqa: E402
+from dirl.cells.files.geojson_features import parse_features, read_content  # noqa: E402
+from dirl.cells.geometry.polygons import polygon  # noqa: E402
+from dirl.cells.source import PixelGrid  # noqa: E402
 from dirl.core.errors import ConfigError, DirlError  # noqa: E402
 
 NAN = float("nan")
@@ -26,6 +26,11 @@ def ring(x, y, side=12):
 def feature(*rings, geometry="Polygon", **members):
     found = {"type": "Feature", "geometry": {"type": geometry, "coordinates": list(rings)}}
     return found | {"properties": {}} | members
+
+
+def parsed(one):
+    (found,) = parse_features([one], Path("a.geojson")).features
+    return found
 
 
 def grid(count, step=20, **members):
@@ -75,7 +80,7 @@ def test_annotations_are_no_nuclei_beside_cells_and_detections(tmp_path, age, nu
     ],
 )
 def test_what_an_object_is(members, kind):
-    assert kind_of(feature(ring(0, 0), **members)) == kind
+    assert parsed(feature(ring(0, 0), **members)).kind == kind
 
 
 def test_an_outline_around_many_others_is_no_nucleus(tmp_path):
@@ -130,12 +135,12 @@ def test_crumbs_of_a_collection_stay_with_the_nucleus_beside_them(tmp_path):
     crumbs = [[ring(32, 32, 1)], [ring(72 + 4, 20, 2)], [ring(72 + 20, 20, 3)]]  # the last lies too far away
     found = read(tmp_path, feature(*many[:5], *crumbs, *many[5:], geometry="MultiPolygon"))
     assert found.area_px.tolist() == [145, 148, 144, 144, 144, 9, *[144] * 4]
-    assert found.cut(Grid(0, 0, 100))[32, 32] == found.cut(Grid(0, 0, 100))[25, 25] == 1
+    assert found.cut(PixelGrid(0, 0, 100))[32, 32] == found.cut(PixelGrid(0, 0, 100))[25, 25] == 1
     eight = [[[32, 20], [33, 21], [33, 20], [32, 21], [32, 20]]]
     found = read(tmp_path, feature(*many, eight, geometry="MultiPolygon"))
     assert len(found.ids) == 9 and found.notes["outlines that cross themselves, left out"] == 1
     dust = [[ring(20 + 40 * i, 20, 2)] for i in range(9)]
-    with pytest.warns(UserWarning, match="which no nucleus has"):
+    with pytest.warns(UserWarning, match="is unusual for nuclei"):
         assert len(read(tmp_path, feature(*dust, geometry="MultiPolygon")).ids) == 9
 
 
@@ -184,9 +189,9 @@ def test_null_and_foreign_properties_are_fine(tmp_path):
     odd += [{"measurements": {"dirl id": NAN}}, {"measurements": [None, {"value": 1}]}, {"childObjects": 4}]
     objects = [{**one, "properties": more} for one, more in zip(grid(len(odd)), odd, strict=True)]
     found = read(tmp_path, [None, 5, *objects])
-    assert len(found.ids) == len(odd) and found.notes == {"entries that are no objects": 2}
+    assert len(found.ids) == len(odd) and found.notes == {"entries that are not objects": 2}
     assert found.classes == [None] * 4 + ["5"] + [None] * 5
-    assert class_of({"classification": "a\ud800"}) == "a?"
+    assert parsed({"properties": {"classification": "a\ud800"}}).class_name == "a?"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +217,7 @@ def test_objects_come_in_several_forms(tmp_path, shaped):
 def test_what_is_no_geojson_is_refused(tmp_path, text):
     (tmp_path / "a.geojson").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError, match="GeoJSON"):
-        objects_of(read_content(tmp_path / "a.geojson"), tmp_path / "a.geojson")
+        parse_features(read_content(tmp_path / "a.geojson"), tmp_path / "a.geojson")
 
 
 json_values = st.recursive(
@@ -287,7 +292,7 @@ def test_a_file_without_any_outline_says_what_to_bring(tmp_path):
     ],
 )
 def test_classes_are_found_where_tools_put_them(properties, name):
-    assert class_of(properties) == name
+    assert parsed({"properties": properties}).class_name == name
 
 
 def test_an_id_of_ours_comes_back_through_geopandas(tmp_path):
@@ -313,9 +318,9 @@ def test_what_is_there_twice_is_taken_once(tmp_path):
     region = [feature(ring(0, 0, 300))]
     found = read(tmp_path, [*nine, *region, *nine, *region])
     assert len(found.ids) == 9 and set(found.classes) == {"a"}
-    assert found.notes["outlines that are there twice, left out"] == 9
+    assert found.notes["repeated outlines, left out"] == 9
     assert read(tmp_path, [*region, *grid(9), *region]).notes == {
-        "outlines that are there twice, left out": 1,
+        "repeated outlines, left out": 1,
         "outlines around many others, left out": 1,
     }
 
@@ -360,7 +365,7 @@ def test_every_part_of_a_class_is_a_nucleus_however_close(tmp_path):
     [
         (
             [{"type": "MultiPoint", "coordinates": [[1, 2], [3, 4]]}],
-            "1 objects is .*: all are points.*cells.json",
+            "its only object is not .*: all are points.*cells.json",
         ),
         ([{"type": "Point", "coordinates": [1, 2]}, {"type": "Polygon", "coordinates": []}], "2 objects is"),
     ],

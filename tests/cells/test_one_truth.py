@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dirl.cells import run
-from dirl.cells.files.export import cells_export
+from dirl.cells.export import cells_export
 from dirl.cells.report.run import cells_report
 from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dirl.cells.morphology import depth, grown, largest_parts, opened, running, smaller
+from dirl.cells.segmenters.morphology import depth, grown, largest_parts, opened, running, smaller
 from dirl.cells.segmenters.outlines import Outlining, outline
 
 MPP = 0.5

@@ -9,9 +9,10 @@ import tifffile
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from dirl.cells.files.label_maps import LabelMaps, read_map
+from dirl.cells.files.label_map_files import read_map
+from dirl.cells.files.label_maps import LabelMaps
+from dirl.cells.registry import load_segmenter
 from dirl.cells.run import cells
-from dirl.cells.segmenters.registry import load_segmenter
 from dirl.config import CellsConfig, TileConfig
 from dirl.core.errors import ConfigError, PartlyFailedError, StoreError
 from dirl.core.files import read_json
@@ -174,7 +175,7 @@ def test_a_file_that_changed_is_read_again_and_no_other(store, truth, tmp_path):
 
 def test_a_slide_without_a_map_is_named_and_the_others_are_done(store, truth, tmp_path):
     save(tmp_path / "maps" / "one.png", truth["one"])
-    with pytest.raises(PartlyFailedError, match=r"1 failed, 1 done:\n.*holds nothing for two") as failed:
+    with pytest.raises(PartlyFailedError, match=r"1 failed, 1 done:\n.*has no file for two") as failed:
         own(store, tmp_path / "maps")
     assert failed.value.exit_code == 2
     some = next(t for t in TileStore.open(store).tile_ids.tolist() if t.startswith("two"))
@@ -185,7 +186,7 @@ def test_a_slide_without_a_map_is_named_and_the_others_are_done(store, truth, tm
     save(tmp_path / "maps" / "two.png", truth["two"])
     expect(store, own(store, tmp_path / "maps"), truth)
     (tmp_path / "maps" / "two.png").unlink()  # withdrawn: its cells are the user's no longer
-    with pytest.raises(PartlyFailedError, match="holds nothing for two"):
+    with pytest.raises(PartlyFailedError, match="has no file for two"):
         own(store, tmp_path / "maps")
     with pytest.raises(StoreError, match="no cells of labels for"):
         TileStore.open(store).cells("labels")
@@ -256,5 +257,5 @@ def test_ready_made_tiles_have_maps_by_the_names_of_their_files(tmp_path):
     assert nuclei["tile_id"] == ["a/t_0", "a/t_0", "a/t_1", "a/t_1"]
     assert nuclei["x"][0] == 15 and nuclei["area_um2"][0] == 25
     shutil.move(tmp_path / "maps" / "a" / "t.0.png", tmp_path / "maps" / "t.0.png")
-    with pytest.raises(PartlyFailedError, match="holds nothing for 1 of the 2 tiles of a"):
+    with pytest.raises(PartlyFailedError, match="has no file for 1 of the 2 tiles of a"):
         own(tmp_path / "store", tmp_path / "maps", name="moved")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dirl.cells.report.size_check import blob_sizes, implausible
+from dirl.cells.quality.size_check import blob_sizes, resolution_doubt
 from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
 from dirl.store.build import tile
@@ -34,7 +34,7 @@ def test_discs_are_measured(sigma):
 @pytest.mark.parametrize("factor", [0.25, 0.5, 1, 2, 4])
 def test_the_likely_resolution_of_the_synthetic_slide_is_named(slide, factor):
     parts = [slide.rgb[i : i + 256, j : j + 256] for i in (256, 512) for j in (256, 512)]
-    reason = implausible(blob_sizes(parts, 0.5 * factor), 0.5 * factor)
+    reason = resolution_doubt(blob_sizes(parts, 0.5 * factor), 0.5 * factor)
     if factor == 1:
         assert reason is None
     else:
@@ -42,8 +42,8 @@ def test_the_likely_resolution_of_the_synthetic_slide_is_named(slide, factor):
 
 
 def test_one_usual_size_among_several_is_enough():
-    assert implausible([0.8, 2.8], 0.5) is None
-    assert implausible([0.8, 5.6], 0.5) is not None
+    assert resolution_doubt([0.8, 2.8], 0.5) is None
+    assert resolution_doubt([0.8, 5.6], 0.5) is not None
 
 
 def test_too_little_tissue_says_nothing(slide):
@@ -51,7 +51,7 @@ def test_too_little_tissue_says_nothing(slide):
     assert blob_sizes([np.full((400, 400, 3), 243, np.uint8)], 0.5) == []
     assert blob_sizes([np.full((400, 400, 3), 120, np.uint8)], 0.5) == []
     assert blob_sizes([], 0.5) == []
-    assert implausible([], 0.5) is None
+    assert resolution_doubt([], 0.5) is None
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="no monuseg13: set DIRL_DATA to the folder that holds it")
@@ -62,7 +62,7 @@ def test_real_tissue_at_right_and_wrong_resolutions():
             sizes.append(blob_sizes([np.asarray(image.convert("RGB").reduce(2))], 0.5))
     warned = {
         factor: sum(
-            implausible([size * factor for size in found], 0.5 * factor) is not None for found in sizes
+            resolution_doubt([size * factor for size in found], 0.5 * factor) is not None for found in sizes
         )
         for factor in (0.25, 0.5, 1, 2, 4)
     }

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dirl.cells.files.matching import Grid
+from dirl.cells.source import PixelGrid
 
 shapely = pytest.importorskip("shapely")
-from dirl.cells.files.polygons import along_pixels, outlines  # noqa: E402
+from dirl.cells.geometry.rasterize import mask_polygon, rasterizer  # noqa: E402
 
 SIDE = 12
 
@@ -21,13 +21,13 @@ SIDE = 12
 )
 def test_labels_come_back_from_their_outlines(labels, step):
     ids = np.unique(labels[labels > 0])
-    shapes = np.array([along_pixels(labels == i, 0, 0) for i in ids], object)
+    shapes = np.array([mask_polygon(labels == i, 0, 0) for i in ids], object)
     assert all(shapely.is_valid(shapes))
     assert [shapely.area(s) for s in shapes] == [(labels == i).sum() for i in ids]
     scaled = shapely.transform(shapes, lambda at: at * step)
-    made = outlines(ids, scaled)
-    assert np.array_equal(made.cut(Grid(0, 0, SIDE, step)), labels)
-    part = made.cut(Grid(5, 3, 6, step))
+    made = rasterizer(ids, scaled)
+    assert np.array_equal(made.cut(PixelGrid(0, 0, SIDE, step)), labels)
+    part = made.cut(PixelGrid(5, 3, 6, step))
     assert np.array_equal(part, labels[5:11, 3:9])
 
 
@@ -37,7 +37,7 @@ def test_labels_are_where_shapely_finds_the_middles(corners):
     triangle = shapely.polygons(corners)
     if triangle.area < 1e-3:
         return
-    labels = outlines(np.array([7], np.int32), np.array([triangle])).cut(Grid(0, 0, 20))
+    labels = rasterizer(np.array([7], np.int32), np.array([triangle])).cut(PixelGrid(0, 0, 20))
     y, x = np.mgrid[:20, :20] + 0.5
     clear = shapely.distance(shapely.boundary(triangle), shapely.points(x, y)) > 1e-9
     assert np.array_equal((labels == 7)[clear], shapely.contains_xy(triangle, x, y)[clear])
@@ -46,8 +46,8 @@ def test_labels_are_where_shapely_finds_the_middles(corners):
 def test_neighbours_divide_the_pixels_whose_middles_lie_on_their_border():
     left, right = shapely.box(0, 0, 2.5, 4), shapely.box(2.5, 0, 5, 4)
     upper, lower = shapely.polygons([(0, 4), (5, 4), (0, 9)]), shapely.polygons([(5, 4), (5, 9), (0, 9)])
-    labels = outlines(np.arange(1, 5, dtype=np.int32), np.array([left, right, upper, lower])).cut(
-        Grid(0, 0, 10)
+    labels = rasterizer(np.arange(1, 5, dtype=np.int32), np.array([left, right, upper, lower])).cut(
+        PixelGrid(0, 0, 10)
     )
     assert (labels[:9, :5] > 0).all()
     assert not labels[9:].any() and not labels[:, 5:].any()
@@ -56,5 +56,5 @@ def test_neighbours_divide_the_pixels_whose_middles_lie_on_their_border():
 
 def test_the_first_of_two_that_overlap_has_the_pixels():
     shapes = np.array([shapely.box(0, 0, 3, 3), shapely.box(2, 0, 5, 3)])
-    labels = outlines(np.array([5, 4], np.int32), shapes).cut(Grid(0, 0, 6))
+    labels = rasterizer(np.array([5, 4], np.int32), shapes).cut(PixelGrid(0, 0, 6))
     assert labels[0].tolist() == [5, 5, 5, 4, 4, 0]

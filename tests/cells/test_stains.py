@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dirl.cells.report.stains import stain_groups
+from dirl.cells.segmenters.stain_groups import stain_groups
 from dirl.synthetic import draw
 
 

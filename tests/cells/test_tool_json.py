@@ -13,10 +13,10 @@ from skimage.measure import label, regionprops
 pytest.importorskip("shapely")
 
 from dirl.cells.files.geojson import GeoJSON
-from dirl.cells.files.matching import Grid
 from dirl.cells.files.tool_json import CellViTJSON, HoVerNetJSON
+from dirl.cells.registry import cells_name, load_segmenter
 from dirl.cells.run import cells
-from dirl.cells.segmenters.registry import cells_name, load_segmenter
+from dirl.cells.source import PixelGrid
 from dirl.config import CellsConfig, TileConfig
 from dirl.core.errors import ConfigError, DirlError, PartlyFailedError
 from dirl.core.files import read_json
@@ -128,7 +128,7 @@ def check(found, labels, scale, names=NAMES):
 
 def same(found, labels, scale=1.0):
     """Pixels are the same but for threads of one pixel's width, which are lost."""
-    cut = found.cut(Grid(0, 0, SIDE, scale))
+    cut = found.cut(PixelGrid(0, 0, SIDE, scale))
     assert ((cut != labels) & (cut > 0)).sum() == 0
     assert (cut != labels).sum() <= 5
 
@@ -144,7 +144,7 @@ def test_hovernet_of_a_slide_is_brought_to_level_0_by_its_magnification(truth, t
         found = source.read(file, size, mpp)
         check(found, truth, scale)
         brought = (
-            {f"nuclei brought to level 0 by a factor of {scale:g}": len(found.ids)} if scale != 1 else {}
+            {f"nuclei scaled to level 0 by a factor of {scale:g}": len(found.ids)} if scale != 1 else {}
         )
         assert found.notes == brought
 
@@ -157,14 +157,14 @@ def test_a_magnification_may_be_text_and_contours_packed_as_opencv_has_them(trut
     file = saved(tmp_path, content)
     found = HoVerNetJSON(str(file)).read(file, (SIDE // 2, SIDE // 2), 0.5)
     check(found, truth, 0.5, {k: f"type {k}" for k in NAMES})
-    assert found.notes == {"nuclei brought to level 0 by a factor of 0.5": len(found.ids)}
+    assert found.notes == {"nuclei scaled to level 0 by a factor of 0.5": len(found.ids)}
 
 
 def test_hovernet_of_an_image_has_pixels_of_the_image(truth, tmp_path):
     found = HoVerNetJSON(str(tmp_path)).read(saved(tmp_path, hovernet(truth, None)), (SIDE, SIDE), 0.5)
     check(found, truth, 1, {k: f"type {k}" for k in NAMES})
     assert list(found.notes) == [
-        "nuclei of a file that states no magnification, taken as pixels of the image"
+        "nuclei of a file without a magnification, read as pixels of the image"
     ]
 
 
@@ -172,7 +172,7 @@ def test_a_stated_resolution_goes_before_what_the_file_says(truth, tmp_path):
     file = saved(tmp_path, hovernet(truth, 40))
     found = HoVerNetJSON(str(tmp_path), mpp=1.0).read(file, (2 * SIDE, 2 * SIDE), 0.5)
     check(found, truth, 2, {k: f"type {k}" for k in NAMES})
-    with pytest.raises(ConfigError, match="mpp -1 is no number above 0"):
+    with pytest.raises(ConfigError, match="mpp -1 is not a number above 0"):
         HoVerNetJSON(str(tmp_path), mpp=-1)
 
 
@@ -271,7 +271,7 @@ def test_classes_by_number_by_name_and_without(tmp_path):
     content = {"wsi_metadata": {}, "cells": nuclei}
     found = GeoJSON(str(tmp_path)).read(saved(tmp_path, content), (99, 99), 0.5)
     assert found.classes == ["type 0", "Inflammatory", "type 7", None]
-    assert any("states no magnification" in note for note in found.notes)
+    assert any("without a magnification" in note for note in found.notes)
     content["type_map"] = {"0": "Other", "2": "Tumour"}
     found = GeoJSON(str(tmp_path)).read(saved(tmp_path, content), (99, 99), 0.5)
     assert found.classes == ["Other", "Tumour", "type 7", None]
@@ -284,7 +284,7 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.filterwarnings("ignore:.*which no nucleus has")
+@pytest.mark.filterwarnings("ignore:.*is unusual for nuclei")
 @given(data=st.data())
 def test_whatever_stands_in_a_field_is_our_error_or_does_no_harm(data, tmp_path_factory):
     square = [[5, 5], [14, 5], [14, 14], [5, 14]]
@@ -323,7 +323,7 @@ def test_whatever_stands_in_a_field_is_our_error_or_does_no_harm(data, tmp_path_
 
 @pytest.mark.parametrize("kind", [HoVerNetJSON, CellViTJSON])
 def test_other_files_are_refused(tmp_path, kind):
-    with pytest.raises(ConfigError, match=r"as (HoVer-Net|CellViT)'s files do"):
+    with pytest.raises(ConfigError, match=r"which (HoVer-Net|CellViT)'s files have"):
         kind(str(tmp_path)).read(saved(tmp_path, {"type": "FeatureCollection", "features": []}), (9, 9), 0.5)
     broken = tmp_path / "broken.json"
     broken.write_text('{"nuc": {')
@@ -377,7 +377,7 @@ def test_files_are_found_by_the_names_that_the_tools_give(slides, tmp_path, patt
 
 def test_another_slides_file_is_not_taken(slides, tmp_path):
     saved(tmp_path, hovernet(np.zeros((9, 9), int), 20), "A-1.x.json")
-    with pytest.raises(PartlyFailedError, match="holds nothing for B-1"):
+    with pytest.raises(PartlyFailedError, match="has no file for B-1"):
         cells(
             slides / "store",
             CellsConfig(segmenter=f"hovernet-json:{tmp_path}", name=tmp_path.name),

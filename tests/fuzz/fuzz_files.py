@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dirl import synthetic
-from dirl.cells.report.statistics import Statistics, write_statistics
+from dirl.cells.quality.statistics import Statistics, write_statistics
 from dirl.config import TileConfig
 from dirl.core.files import write_json
 from dirl.core.provenance import claim, finish, new_card

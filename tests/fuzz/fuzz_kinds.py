@@ -15,9 +15,9 @@ import torch
 from dirl.cells.files.geojson import GeoJSON
 from dirl.cells.files.imagej_rois import ImageJRois
 from dirl.cells.files.label_maps import LabelMaps
-from dirl.cells.files.matching import Grid
 from dirl.cells.files.tool_json import CellViTJSON, HoVerNetJSON
-from dirl.cells.report.statistics import slide_statistics
+from dirl.cells.quality.statistics import slide_statistics
+from dirl.cells.source import PixelGrid
 from dirl.config import MilConfig, load_recipe
 from dirl.core.errors import StoreError
 from dirl.core.sealed import read_sealed
@@ -122,7 +122,7 @@ def _tables(folder: Path) -> list[Kind]:
 def _own_cells(folder: Path) -> list[Kind]:
     def read(source: Any, file: Path) -> Any:
         found = source.read(file, (SIDE, SIDE), 0.5)
-        return found, found.cut(Grid(0, 0, SIDE))
+        return found, found.cut(PixelGrid(0, 0, SIDE))
 
     place = files.own_cells(folder / "own")
     sources = {

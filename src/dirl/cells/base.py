@@ -1,4 +1,4 @@
-"""What a segmenter is and what it returns."""
+"""The protocol of a segmenter, and the nuclei that it returns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ class NucleiMask:
     Attributes
     ----------
     labels
-        Instance labels, int32 of shape (h, w): 0 is no nucleus, the nuclei are 1..n without gaps.
+        Instance labels, int32 of shape (h, w). 0 is background; the nuclei are 1..n without gaps.
     classes
-        Class of each nucleus, uint8 of shape (n,): an index into `class_names`. None when untyped.
+        Class of each nucleus, uint8 of shape (n,): an index into `class_names`. None without classes.
     class_names
-        Names of the classes, empty when untyped.
+        Names of the classes; empty without classes.
     mpp
         µm/px of `labels`.
     digest
-        The digest of the segmenter that found them.
+        Digest of the segmenter.
     """
 
     labels: NDArray[np.int32]
@@ -39,18 +39,18 @@ class NucleiMask:
 
 
 Finder = Callable[[Sequence[Image]], list[NucleiMask]]
-"""Finds the nuclei of uint8 windows (h, w, 3), which may differ in size; labels have the windows' size."""
+"""Finds the nuclei of uint8 windows (h, w, 3), which may differ in size. Labels have the windows' sizes."""
 
 
 class Segmenter(Protocol):
-    """Finds nuclei: one method, which is told about the whole slide before it sees a window of it.
+    """Finds nuclei in pixels. It is fitted to a slide before it sees the slide's windows.
 
     Attributes
     ----------
     mpp
-        µm/px that it wants; it is given no finer windows than that, coarser ones where the slide has no more.
+        µm/px of the windows that it needs. On a slide of coarser resolution it gets the slide's pixels.
     digest
-        Sixteen hex digits that change with anything that changes its labels: settings, weights.
+        Sixteen hex digits that change with everything that changes its labels: settings, weights.
     """
 
     @property
@@ -60,15 +60,15 @@ class Segmenter(Protocol):
     def digest(self) -> str: ...  # noqa: D102
 
     def fit(self, samples: Sequence[Image], mpp: float) -> Finder:
-        """Take what is constant over a slide (stain, thresholds), and return what segments its windows.
+        """Measure what is constant over a slide (stain, thresholds), and return a function for its windows.
 
-        A network that needs nothing of the slide ignores the samples.
+        A network that does not depend on the slide ignores the samples.
 
         Parameters
         ----------
         samples
             Windows drawn from the slide's tissue, or ready-made tiles, uint8 of shape (h, w, 3).
         mpp
-            µm/px of the samples, and of the windows that follow.
+            µm/px of the samples and of the windows that follow.
         """
         ...

@@ -1,34 +1,38 @@
-"""The tiles' labels from nuclei that the user has: the counterpart of finding them, without the slide."""
+"""Labels of tiles from nuclei in the user's files; the slide itself is not needed."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.cells.files.contrast_check import Contrast
 from dirl.cells.files.frames import bounds_of, doubt_by_tissue
-from dirl.cells.files.matching import CellSource, FramedSource, Grid, OwnNuclei
-from dirl.cells.sink import SHOWN_TILES, Item, Told
+from dirl.cells.quality.contrast_check import Contrast
+from dirl.cells.sink import SHOWN_TILES, LabelledTile, LabelSink
+from dirl.cells.source import CellSource, FileNuclei, FramedSource, PixelGrid, tile_grid
 from dirl.prior.regions import region_ids
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.dataset import TileStore
 
+TileLabels = Iterator[tuple[int, NDArray[np.int32]]]
 
-def own_tiles(tiles: TileStore, slide_id: str, source: CellSource, told: Told) -> Iterator[Item]:
-    """Cut the labels of a slide's tiles from the user's, as `dirl.store.cells_writer.write_cells` takes them.
+
+def label_from_files(
+    tiles: TileStore, slide_id: str, source: CellSource, sink: LabelSink
+) -> Iterator[LabelledTile]:
+    """Cut the labels of a slide's tiles from the user's nuclei, for `dirl.store.cells_writer.write_cells`.
 
     Parameters
     ----------
     tiles
         The store.
     slide_id
-        One of its slides.
+        A slide of the store.
     source
-        Where the nuclei come from.
-    told
-        Who is told of the nuclei, and what the source mended or left out.
+        Source of the nuclei.
+    sink
+        Receives the nuclei, and notes on what was repaired or left out.
     """
     record = tiles.slides[slide_id]
     rows = np.flatnonzero(tiles.slide_ids == slide_id).tolist()
@@ -36,78 +40,66 @@ def own_tiles(tiles: TileStore, slide_id: str, source: CellSource, told: Told) -
     shown = []
     contrast = Contrast()
     files = source.files(tiles, slide_id)
-    cut = _from_slide if None in files else _from_tiles
-    for row, labels in cut(tiles, slide_id, source, files, rows, told):
+    cut = _from_slide_file if None in files else _from_tile_files
+    for row, labels in cut(tiles, slide_id, source, files, rows, sink):
         rgb = tiles.image(row)
         if row in show:
             shown.append((rgb, labels))
         tissue = tissue_pixels(rgb, tiles.spec.mpp, record.white)
         contrast.add(rgb, labels, tissue)
         yield str(tiles.index["tile_id"][row]), labels, region_ids(labels, tissue)
-    if doubt := contrast.doubt():
-        told.about["misplaced"] = doubt
-    told.draw(*zip(*shown, strict=True))
+    sink.misplaced = contrast.doubt()
+    sink.draw(*zip(*shown, strict=True))
 
 
-def first_pixel(tiles: TileStore, row: int) -> tuple[int, int]:
-    """Row and column of a tile's first pixel on its slide's own grid of the tiles' resolution."""
-    step = tiles.spec.mpp / tiles.slides[str(tiles.index["slide_id"][row])].mpp
-    y, x = (tiles.index[name][row].as_py() / step for name in ("y", "x"))
-    return int(np.floor(y + 0.5)), int(np.floor(x + 0.5))
-
-
-def _from_slide(
+def _from_slide_file(
     tiles: TileStore,
     slide_id: str,
     source: CellSource,
-    files: Mapping[str | None, Any],
+    files: Mapping[str | None, Path],
     rows: Sequence[int],
-    told: Told,
-) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    """Cut tiles from one file, on the slide's own grid of the tiles' resolution.
-
-    So tiles that overlap, or whose corners do not lie on it, still have the same pixels of a nucleus.
-    """
-    record = tiles.slides[slide_id]
-    nuclei = _read(tiles, slide_id, source, files[None], told)
-    told.notes.update(nuclei.notes)
-    told.nuclei(**_columns(nuclei, record.mpp), id=nuclei.ids.tolist(), tile_id=[None] * len(nuclei.ids))
-    step = tiles.spec.mpp / record.mpp
+    sink: LabelSink,
+) -> TileLabels:
+    """Cut the tiles from one file of the whole slide."""
+    nuclei = _read(tiles, slide_id, source, files[None], sink)
+    sink.notes.update(nuclei.notes)
+    _add(sink, nuclei, tiles.slides[slide_id].mpp)
     for row in rows:
-        yield row, nuclei.cut(Grid(*first_pixel(tiles, row), tiles.spec.size_px, step))
+        yield row, nuclei.cut(tile_grid(tiles, row))
 
 
-def _read(tiles: TileStore, slide_id: str, source: CellSource, file: Path, told: Told) -> OwnNuclei:
-    """Read a slide's file, and say where its coordinates begin where there is a choice."""
+def _read(tiles: TileStore, slide_id: str, source: CellSource, file: Path, sink: LabelSink) -> FileNuclei:
+    """Read a slide's file; pass the origin of its coordinates to the sink if it had to be chosen."""
     record = tiles.slides[slide_id]
     if not isinstance(source, FramedSource):
         return source.read(file, record.size_px, record.mpp)
     whole = (0, 0, *record.size_px)
     bounds = bounds_of(record)
+    cropped = bounds not in (None, whole)
     nuclei = source.read_framed(file, record.size_px, record.mpp, bounds or whole)
     if nuclei.frame is not None:
         doubt = nuclei.frame.doubt
         if bounds is None and nuclei.frame.name == "qupath":
-            doubt = "the store is too old to know whether QuPath crops the slide, and the slide is gone"
-        elif bounds not in (None, whole):
+            doubt = "the store does not record whether QuPath crops the slide, and the slide is missing"
+        elif cropped:
             at = np.stack([nuclei.x, nuclei.y], 1)
             doubt = doubt or doubt_by_tissue(tiles, slide_id, at, nuclei.frame, bounds or whole)
-        if bounds not in (None, whole) or doubt:
-            told.about["frame"] = {"taken": str(nuclei.frame), "why": nuclei.frame.why, "doubt": doubt}
+        if cropped or doubt:
+            sink.frame = replace(nuclei.frame, doubt=doubt)
     return nuclei
 
 
-def _from_tiles(
+def _from_tile_files(
     tiles: TileStore,
     slide_id: str,
     source: CellSource,
-    files: Mapping[str | None, Any],
+    files: Mapping[str | None, Path],
     rows: Sequence[int],
-    told: Told,
-) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    """Take a file for each tile.
+    sink: LabelSink,
+) -> TileLabels:
+    """Read a file for each tile.
 
-    Ids are kept where no earlier tile of the slide has one of them; else the tile's are numbered on.
+    A tile keeps its ids if no earlier tile of the slide uses one of them. Otherwise it gets new ones.
     """
     record = tiles.slides[slide_id]
     spec = tiles.spec
@@ -117,36 +109,30 @@ def _from_tiles(
     for row in rows:
         tile_id, x, y = (tiles.index[name][row].as_py() for name in ("tile_id", "x", "y"))
         nuclei = source.read(files[tile_id], (spec.size_px, spec.size_px), spec.mpp)
-        told.notes.update(nuclei.notes)
+        sink.notes.update(nuclei.notes)
         ids = nuclei.ids
         if not used.isdisjoint(ids.tolist()):
             ids = (last + 1 + np.arange(len(ids))).astype(np.int32)
         used.update(ids.tolist())
         last = max(last, int(ids.max(initial=0)))
-        columns = _columns(nuclei, spec.mpp)
-        if record.kind == "slide":
-            columns["x"] = [x + at * scale for at in columns["x"]]
-            columns["y"] = [y + at * scale for at in columns["y"]]
-        owner = tile_id if record.kind == "tiles" else None
-        told.nuclei(**columns, id=ids.tolist(), tile_id=[owner] * len(ids))
-        labels = nuclei.cut(Grid(0, 0, spec.size_px))
-        yield row, _renumbered(labels, nuclei.ids, ids)
+        if record.kind == "tiles":
+            _add(sink, replace(nuclei, ids=ids), spec.mpp, tile_id)
+        else:
+            placed = replace(nuclei, ids=ids, x=x + nuclei.x * scale, y=y + nuclei.y * scale)
+            _add(sink, placed, spec.mpp)
+        yield row, _renumbered(nuclei.cut(PixelGrid(0, 0, spec.size_px)), nuclei.ids, ids)
 
 
-def _columns(nuclei: OwnNuclei, mpp: float) -> dict[str, list[Any]]:
-    return {
-        "x": nuclei.x.tolist(),
-        "y": nuclei.y.tolist(),
-        "area_um2": (nuclei.area_px * mpp**2).tolist(),
-        "class": list(nuclei.classes),
-        "touches_border": nuclei.touches_border.tolist(),
-    }
+def _add(sink: LabelSink, nuclei: FileNuclei, mpp: float, tile_id: str | None = None) -> None:
+    """Add nuclei whose areas are in pixels of `mpp` to the table."""
+    areas = nuclei.area_px * mpp**2
+    sink.nuclei.add(nuclei.ids, nuclei.x, nuclei.y, areas, nuclei.classes, nuclei.touches_border, tile_id)
 
 
 def _renumbered(
     labels: NDArray[np.int32], before: NDArray[np.int32], after: NDArray[np.int32]
 ) -> NDArray[np.int32]:
     order = np.argsort(before)
-    known = np.concatenate([[0], before[order]])
-    numbers = np.concatenate([[0], after[order]]).astype(np.int32)
-    return np.asarray(numbers[np.searchsorted(known, labels)])
+    old = np.concatenate([[0], before[order]])
+    new = np.concatenate([[0], after[order]]).astype(np.int32)
+    return np.asarray(new[np.searchsorted(old, labels)])

@@ -1,4 +1,4 @@
-"""What becomes known of a slide's nuclei on the way to its tiles, and who is told."""
+"""Where the nuclei of a slide go while its tiles are labelled: a table, a picture, notes, and progress."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,38 +9,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.cells.base import Image
+from dirl.cells.source import Frame
 
-# Ready-made tiles, or tiles of the user's own nuclei, in a picture.
+# Tiles in the picture of a slide.
 SHOWN_TILES = 16
 
-Item = tuple[str, NDArray[np.int32], NDArray[np.uint8]]
-"""A tile's id, labels (h, w), and regions (h, w) as in `dirl.prior.regions.region_ids`."""
+LabelledTile = tuple[str, NDArray[np.int32], NDArray[np.uint8]]
+"""A tile's id, its labels (h, w), and its regions (h, w) as in `dirl.prior.regions.region_ids`."""
 
 
-def silent(tiles: float) -> None:
-    """Keep to oneself how far it is."""
+class NucleiTable:
+    """Columns of `dirl.store.cells_writer.NUCLEI_SCHEMA`, filled while the tiles are written."""
+
+    def __init__(self) -> None:
+        names = ("id", "x", "y", "area_um2", "class", "touches_border", "tile_id")
+        self.columns: dict[str, list[Any]] = {name: [] for name in names}
+
+    def add(
+        self,
+        ids: NDArray[np.integer],
+        x: NDArray[np.floating],
+        y: NDArray[np.floating],
+        area_um2: NDArray[np.floating],
+        classes: Sequence[str | None],
+        touches_border: NDArray[np.bool_],
+        tile_id: str | None = None,
+    ) -> None:
+        """Add nuclei, one value each of shape (n,); `tile_id` names the ready-made tile that they lie in."""
+        self.columns["id"] += ids.tolist()
+        self.columns["x"] += x.tolist()
+        self.columns["y"] += y.tolist()
+        self.columns["area_um2"] += area_um2.tolist()
+        self.columns["class"] += classes
+        self.columns["touches_border"] += touches_border.tolist()
+        self.columns["tile_id"] += [tile_id] * len(ids)
 
 
-@dataclass(frozen=True)
-class Told:
-    """Who is told what while the tiles of a slide are labelled.
+def ignore(tiles: float) -> None:
+    """Show no progress."""
+
+
+@dataclass
+class LabelSink:
+    """Receives what is learned about a slide while its tiles are labelled.
 
     Attributes
     ----------
-    nuclei
-        Takes columns of the table of nuclei.
     draw
-        Takes images, and the labels in them, for a picture.
-    tick
-        Takes how many tiles more are done, in whole or in part.
+        Callback that receives images and their labels for a picture.
+    advance
+        Callback that receives the number of tiles finished since the last call, possibly a fraction.
+    nuclei
+        The table of nuclei.
     notes
-        What was mended or left out on the way, counted.
-    about
-        What else is kept with the slide's numbers.
+        Counts of objects that were repaired or left out, by reason.
+    frame
+        The origin of a file's coordinates, if it had to be chosen.
+    misplaced
+        Why the nuclei may lie in wrong places; None without a reason.
     """
 
-    nuclei: Callable[..., None]
     draw: Callable[[Sequence[Image], Sequence[NDArray[np.int32]]], None]
-    tick: Callable[[float], None] = silent
+    advance: Callable[[float], None] = ignore
+    nuclei: NucleiTable = field(default_factory=NucleiTable)
     notes: Counter[str] = field(default_factory=Counter)
-    about: dict[str, Any] = field(default_factory=dict)
+    frame: Frame | None = None
+    misplaced: str | None = None

@@ -1,4 +1,4 @@
-"""The nuclei of a whole slide, found window by window, held for as long as a tile may want them."""
+"""The nuclei of a slide, found window by window, and kept in memory while a tile may need them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from dirl.cells.base import Finder, Image, NucleiMask
 from dirl.slides.base import Slide
 from dirl.slides.reading import read
 
-# Windows are handed to the segmenter so many at a time.
+# Windows that the segmenter gets at a time.
 BATCH = 8
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Tiles on the grid of the slide's labels, in its pixels: top-left corners and common side.
+    """Tiles in pixels of the slide's labels.
 
     Attributes
     ----------
@@ -33,21 +33,21 @@ class Boxes:
 
 
 @dataclass(frozen=True)
-class Found:
-    """Nuclei whose centroid lies in one window.
+class WindowNuclei:
+    """The nuclei whose centroid lies in a window.
 
     Attributes
     ----------
     row, column
-        The window.
+        Position of the window.
     ids
-        Id in the slide of each kept nucleus.
+        Id of each nucleus in the slide.
     x, y
-        Their centroids, in label pixels of the slide.
+        Centroids, in pixels of the slide's labels.
     area_px
-        Their areas.
+        Areas.
     classes
-        Their class names, None where the segmenter names none.
+        Class names; None if the segmenter has no classes.
     """
 
     row: int
@@ -60,7 +60,7 @@ class Found:
 
 
 class SlideLabels:
-    """Instance labels of a slide, of which only some rows of windows are in memory.
+    """Instance labels of a slide. Only some rows of windows are in memory.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ class SlideLabels:
     mpp
         µm/px of the labels.
     window_px, halo_px
-        Side of a window, and how far it is read beyond its border. No nucleus may reach further than the
-        halo from its centroid.
+        Side of a window, and the width of its halo. A window is read with its halo, so a nucleus must not
+        reach further than that from its centroid.
     """
 
     def __init__(self, slide: Slide, mpp: float, window_px: int, halo_px: int) -> None:
@@ -81,9 +81,9 @@ class SlideLabels:
         self._last_id = 0
 
     def rows(self, boxes: Boxes) -> list[list[int]]:
-        """Return the columns of windows to segment in each row of windows: those that a tile's nuclei touch.
+        """Return the columns of the windows to segment, for each row of windows.
 
-        A nucleus of a tile may have its centroid up to a halo away from it.
+        These are the windows that hold the centroid of a tile's nucleus: it lies at most a halo away.
         """
         size = self.window_px
         columns = [set[int]() for _ in range(-(-self.height // size))]
@@ -96,11 +96,11 @@ class SlideLabels:
         return [sorted(row) for row in columns]
 
     def last_row(self, y: float, side: float) -> int:
-        """Row of windows after which a tile is complete."""
+        """Last row of windows that a tile needs."""
         return self._span(y, side, -(-self.height // self.window_px) - 1)[1]
 
-    def segment(self, row: int, columns: list[int], find: Finder) -> Iterator[Found]:
-        """Segment windows of one row, and lay down the nuclei whose centroid lies in each."""
+    def segment(self, row: int, columns: list[int], find: Finder) -> Iterator[WindowNuclei]:
+        """Segment windows of one row, and keep the nuclei whose centroid lies in each window."""
         for start in range(0, len(columns), BATCH):
             batch = columns[start : start + BATCH]
             windows = [self.read(row, column) for column in batch]
@@ -114,7 +114,7 @@ class SlideLabels:
         return read(self.slide, x * self.scale, y * self.scale, side, side, self.mpp)
 
     def cut(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Labels at the crossings of rows and columns (ascending); outside the slide there are none."""
+        """Labels at the crossings of ascending rows and columns; 0 outside the slide."""
         inside = (columns >= 0) & (columns < self.width)
         taken = columns.clip(0, self.width - 1)
         labels = np.zeros((len(rows), len(columns)), np.int32)
@@ -125,7 +125,7 @@ class SlideLabels:
         return labels * inside
 
     def forget_above(self, y: float) -> None:
-        """Free the rows of windows that lie above a line, which no tile wants any more."""
+        """Free the rows of windows above a line; no tile needs them any more."""
         for band in [band for band in self._bands if (band + 1) * self.window_px <= y]:
             del self._bands[band]
 
@@ -133,32 +133,34 @@ class SlideLabels:
         first = int((start - self.halo_px) // self.window_px)
         return max(first, 0), min(int((start + side + self.halo_px) // self.window_px), last)
 
-    def _keep(self, row: int, column: int, nuclei: NucleiMask) -> Found:
+    def _keep(self, row: int, column: int, nuclei: NucleiMask) -> WindowNuclei:
         left, top = (i * self.window_px - self.halo_px for i in (column, row))
         numbers = np.arange(1, len(nuclei) + 1)
         centroids = np.reshape(ndimage.center_of_mass(nuclei.labels > 0, nuclei.labels, numbers), (-1, 2))
-        # The centroid of a pixel is its middle.
+        # The position of a pixel is its centre.
         y, x = centroids[:, 0] + top + 0.5, centroids[:, 1] + left + 0.5
-        own = (y // self.window_px == row) & (x // self.window_px == column)
-        own &= (y < self.height) & (x < self.width)
+        kept = (y // self.window_px == row) & (x // self.window_px == column)
+        kept &= (y < self.height) & (x < self.width)
         ids, areas = [], []
         for number, box in zip(numbers, ndimage.find_objects(nuclei.labels), strict=True):
-            if not own[number - 1]:
+            if not kept[number - 1]:
                 continue
-            area = self._lay_down(nuclei.labels[box] == number, box[0].start + top, box[1].start + left)
-            own[number - 1] = area > 0
+            area = self._write(nuclei.labels[box] == number, box[0].start + top, box[1].start + left)
+            kept[number - 1] = area > 0
             if area:
                 ids.append(self._last_id)
                 areas.append(area)
         classes: list[str | None] = [None] * len(ids)
         if nuclei.classes is not None:
-            classes = [nuclei.class_names[c] for c in nuclei.classes[own]]
-        return Found(row, column, np.array(ids, np.int32), x[own], y[own], np.array(areas, np.int64), classes)
+            classes = [nuclei.class_names[c] for c in nuclei.classes[kept]]
+        return WindowNuclei(
+            row, column, np.array(ids, np.int32), x[kept], y[kept], np.array(areas, np.int64), classes
+        )
 
-    def _lay_down(self, mask: NDArray[np.bool_], top: int, left: int) -> int:
-        """Give a nucleus the next id, and return its area; 0 when it lies on nuclei that are there already.
+    def _write(self, mask: NDArray[np.bool_], top: int, left: int) -> int:
+        """Write a nucleus with the next id, and return its area; 0 if most of it lies on other nuclei.
 
-        Two windows see their common border with other surroundings, and may both claim a nucleus on it.
+        Two windows see different surroundings of their common border, so both may claim a nucleus on it.
         """
         rows, columns = (side + start for side, start in zip(np.nonzero(mask), (top, left), strict=True))
         inside = (rows >= 0) & (rows < self.height) & (columns >= 0) & (columns < self.width)
@@ -181,6 +183,6 @@ class SlideLabels:
     def _band(self, band: int) -> NDArray[np.int32]:
         if band not in self._bands:
             height = min(self.window_px, self.height - band * self.window_px)
-            # Zeros cost memory only where they are written to, so bare glass costs none.
+            # Zeros take memory only where they are overwritten, so bare glass takes none.
             self._bands[band] = np.zeros((height, self.width), np.int32)
         return self._bands[band]

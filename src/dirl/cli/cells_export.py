@@ -23,7 +23,7 @@ def cells_export(
     """
     from rich.console import Console
 
-    from dirl.cells.files.export import cells_export as export
+    from dirl.cells.export import cells_export as export
 
     summary = export(store, out, segmenter=cells, to=to, workers=workers, overwrite=overwrite, quiet=quiet)
     if quiet:

@@ -30,7 +30,7 @@ class TileConfig(Settings):
 class CellsConfig(Settings):
     """How nuclei are found (`dirl cells`): in windows of the slide, each read with a halo around it.
 
-    ``segmenter`` is a name that `dirl.cells.segmenters.registry.load_segmenter` takes. ``name`` names
+    ``segmenter`` is a name that `dirl.cells.registry.load_segmenter` takes. ``name`` names
     its cells in the store; by default the segmenter's own.
     """
 

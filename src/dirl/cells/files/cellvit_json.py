@@ -1,12 +1,13 @@
-"""CellViT's JSON: ``cells.json``, with contours, and ``cell_detection.json``, with boxes only.
+"""CellViT's JSON: ``cells.json`` with contours, and ``cell_detection.json`` with boxes only.
 
-Both hold ``wsi_metadata``, ``type_map`` and ``cells``. CellViT counts from the corner of what was scanned, as
-QuPath does. It may segment a slide at another resolution than level 0. Then CellViT writes pixels of that
-resolution. CellViT++ brings contours back to level 0, but not ``offset_global``, the place of a cell's patch:
-so contours that do not lie in their patches are at level 0.
+Both hold ``wsi_metadata``, ``type_map`` and ``cells``. Coordinates begin at the corner of the scanned area,
+as QuPath's do. CellViT may segment a slide at another resolution than level 0, and then writes pixels of that
+resolution. CellViT++ scales contours to level 0, but not ``offset_global``, the place of a cell's patch. So
+contours that do not lie in their patches are at level 0.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,65 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from dirl.cells.files.contours import box_ellipses, contour_polygons, fitting_scale, surrounding
-from dirl.cells.files.tool_nuclei import ToolNuclei, class_names, clean
+from dirl.cells.files.tool_nuclei import ToolNuclei, class_names, clean, stated_number
+from dirl.cells.geometry.contours import box_ellipses, contour_polygons, expanded_to_pixels, fitting_scale
 from dirl.core.errors import ConfigError
 from dirl.slides.base import SAME_MPP
 
 REMEDY = "bring the cells.json that CellViT writes"
 PANNUKE = {"1": "Neoplastic", "2": "Inflammatory", "3": "Connective", "4": "Dead", "5": "Epithelial"}
-# A nucleus may reach a little beyond its patch.
+# A nucleus may reach this far beyond its patch.
 MARGIN_PX = 2.0
+# Least share of the cells in their patches, if contours and patches have the same resolution.
 IN_PATCHES = 0.9
+
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class CellViTCell:
+    """One cell of a file.
+
+    Attributes
+    ----------
+    has_contour
+        Whether the file has a contour for it, valid or not.
+    contour, box, type
+        As in the file.
+    offset, patch
+        Row and column of its patch in pixels, and in the grid of patches; None if the file lacks them.
+    """
+
+    has_contour: bool
+    contour: Any
+    box: Any
+    type: Any
+    offset: Pair | None
+    patch: Pair | None
+
+
+@dataclass(frozen=True)
+class CellViTFile:
+    """The content of a file.
+
+    Attributes
+    ----------
+    cells
+        The cells.
+    type_names
+        Names of the types by number.
+    ratio
+        Level-0 pixels per pixel of the segmented image; None if the file does not state it.
+    downsampling, patch_size, patch_overlap
+        As the file states them.
+    """
+
+    cells: Sequence[CellViTCell]
+    type_names: Mapping[str, str]
+    ratio: float | None
+    downsampling: float | None
+    patch_size: float | None
+    patch_overlap: float | None
 
 
 def is_cellvit(content: Any) -> bool:
@@ -35,68 +85,89 @@ def is_cellvit(content: Any) -> bool:
     )
 
 
+def parse_cellvit(content: Mapping[str, Any]) -> CellViTFile:
+    """Parse the content of a file with CellViT's layout."""
+    found = content.get("wsi_metadata")
+    meta: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    return CellViTFile(
+        [_cell(one if isinstance(one, dict) else {}) for one in content["cells"]],
+        _type_names(content.get("type_map")),
+        _ratio(meta),
+        *(stated_number(meta.get(name)) for name in ("downsampling", "patch_size", "patch_overlap")),
+    )
+
+
 def cellvit_nuclei(
     content: Mapping[str, Any], file: Path, size_px: tuple[int, int], mpp: float, file_mpp: float | None
 ) -> ToolNuclei:
-    """Read the cells of a file; their ids are their places in it, from 1.
+    """Read the cells of a file; their ids are their positions in it, from 1.
 
     Cells without contours are drawn as the ellipse of their box.
 
     Parameters
     ----------
     content
-        Of the file; see `is_cellvit`.
+        Content of the file; see `is_cellvit`.
     file
-        Named in errors.
+        File, for messages.
     size_px, mpp
         Width and height of the image, and its resolution in µm/px.
     file_mpp
-        µm/px of the file's coordinates, where the user states it.
+        µm/px of the file's coordinates, if the user states it.
 
     Raises
     ------
     ConfigError
         If there are cells, and none has a contour or a box.
     """
-    cells = [one if isinstance(one, dict) else {} for one in content["cells"]]
-    boxes_only = not any("contour" in one for one in cells)
-    raw, of = contour_polygons(
-        [_box_ring(one.get("bbox")) if boxes_only else one.get("contour") for one in cells]
-    )
-    ratio = _ratio(content.get("wsi_metadata"))
+    parsed = parse_cellvit(content)
+    cells, ratio = parsed.cells, parsed.ratio
+    boxes_only = not any(one.has_contour for one in cells)
+    raw, of = contour_polygons([_box_ring(one.box) if boxes_only else one.contour for one in cells])
     shift, scale, pixel = np.zeros((len(raw), 2)), 1.0, 1.0
     if file_mpp is not None:
         scale = file_mpp / mpp
     elif ratio is not None and abs(ratio - 1) > SAME_MPP and len(raw):
-        shift, scale = _to_level0(
-            content["wsi_metadata"], [cells[i] for i in of.tolist()], raw, ratio, size_px
-        )
+        shift, scale = _to_level0(parsed, [cells[i] for i in of.tolist()], raw, ratio, size_px)
         pixel = ratio if scale == 1 else 1.0
     if boxes_only:
         raw = box_ellipses(shapely.bounds(raw).reshape(-1, 4))
-    shapes, kept = surrounding(raw, shift, scale, pixel)
+    shapes, kept = expanded_to_pixels(raw, shift, scale, pixel)
     if cells and not len(shapes):
-        raise ConfigError(f"none of its {len(cells)} cells has a contour", where=file, remedy=REMEDY)
+        reason = f"has no contour of a cell, but {len(cells)} without one"
+        raise ConfigError(reason, where=file, remedy=REMEDY)
     owners = of[kept]
     count = len(shapes)
     notes = {
-        f"nuclei brought to level 0 by a factor of {scale:g}": count * (scale != 1),
-        "nuclei of a file that states no magnification, taken as pixels of level 0": count
+        f"nuclei scaled to level 0 by a factor of {scale:g}": count * (scale != 1),
+        "nuclei of a file without a magnification, read as pixels of level 0": count
         * (ratio is None and file_mpp is None),
         "nuclei without a contour, drawn as the ellipse of their box": count * boxes_only,
-        "nuclei without a sound contour, left out": len(cells) - count,
+        "nuclei without a valid contour, left out": len(cells) - count,
     }
     return ToolNuclei(
         shapes,
         (owners + 1).astype(np.int32),
-        class_names([cells[i].get("type") for i in owners.tolist()], _type_map(content.get("type_map"))),
+        class_names([cells[i].type for i in owners.tolist()], parsed.type_names),
         {note: number for note, number in notes.items() if number},
+        tool="CellViT",
         from_bounds=True,
     )
 
 
-def _type_map(stated: Any) -> Mapping[str, str]:
-    """Names by number; CellViT writes ``{"Neoplastic": 1}``, CellViT++ ``{"1": "Neoplastic"}``."""
+def _cell(members: Mapping[str, Any]) -> CellViTCell:
+    return CellViTCell(
+        "contour" in members,
+        members.get("contour"),
+        members.get("bbox"),
+        members.get("type"),
+        _pair(members.get("offset_global")),
+        _pair(members.get("patch_coordinates")),
+    )
+
+
+def _type_names(stated: Any) -> Mapping[str, str]:
+    """Names by number. CellViT writes ``{"Neoplastic": 1}``, CellViT++ ``{"1": "Neoplastic"}``."""
     if not isinstance(stated, dict) or not stated:
         return PANNUKE
     pairs = [(value, key) if isinstance(value, int) else (key, value) for key, value in stated.items()]
@@ -104,7 +175,7 @@ def _type_map(stated: Any) -> Mapping[str, str]:
 
 
 def _box_ring(box: Any) -> Any:
-    """Corners of a box, which is rows and columns: ``[[top, left], [bottom, right]]``."""
+    """Corners of a box ``[[top, left], [bottom, right]]`` as points x, y."""
     try:
         (top, left), (bottom, right) = box
     except (TypeError, ValueError):
@@ -112,60 +183,57 @@ def _box_ring(box: Any) -> Any:
     return [[left, top], [right, top], [right, bottom], [left, bottom]]
 
 
-def _ratio(meta: Any) -> float | None:
+def _ratio(meta: Mapping[str, Any]) -> float | None:
     """Level-0 pixels per pixel of the segmented image."""
     for over, under in (("base_magnification", "magnification"), ("target_patch_mpp", "base_mpp")):
-        whole, part = _number(meta, over), _number(meta, under)
+        whole, part = stated_number(meta.get(over)), stated_number(meta.get(under))
         if whole is not None and part is not None:
             return whole / part
-    return _number(meta, "downsampling")
-
-
-def _number(meta: Any, name: str) -> float | None:
-    value = meta.get(name) if isinstance(meta, dict) else None
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    return float(value) if 1e-3 < value < 1e6 else None
+    return stated_number(meta.get("downsampling"))
 
 
 def _to_level0(
-    meta: Mapping[str, Any],
-    cells: Sequence[Mapping[str, Any]],
+    parsed: CellViTFile,
+    cells: Sequence[CellViTCell],
     raw: NDArray[Any],
     ratio: float,
     size_px: tuple[int, int],
 ) -> tuple[NDArray[np.float64], float]:
-    """What is added to the coordinates of each cell, shape (n, 2), and what they are multiplied with then."""
+    """Return the offset of each cell's coordinates, shape (n, 2), and the scale to apply after it."""
     unmoved = np.zeros((len(cells), 2))
-    side, factor = _number(meta, "patch_size"), _number(meta, "downsampling")
-    places = [_pair(one.get(name)) for one in cells for name in ("offset_global", "patch_coordinates")]
+    side = parsed.patch_size
+    places = [place for one in cells for place in (one.offset, one.patch)]
     points = shapely.get_coordinates(raw)
     if side is None or None in places:
-        # CellViT++ multiplies boxes, too, and does not round them.
+        # CellViT++ scales boxes too, and does not round them.
         whole = bool((points == np.round(points)).all())
         return unmoved, fitting_scale((ratio, 1.0) if whole else (1.0,), raw, size_px)
     # Rows before columns, as in the file.
     offset, patch = np.array(places, np.float64).reshape(-1, 2, 2).transpose(1, 0, 2)
-    written, brought_back = (_share_in_patches(raw, offset, side, by) for by in (1.0, ratio))
-    if max(written, brought_back) < IN_PATCHES:
+    as_written, scaled_back = (_share_in_patches(raw, offset, side, by) for by in (1.0, ratio))
+    if max(as_written, scaled_back) < IN_PATCHES:
         return unmoved, fitting_scale((ratio, 1.0), raw, size_px)
-    if brought_back > written:
+    if scaled_back > as_written:
         return unmoved, 1.0
-    # CellViT multiplies the patches' places by the downsampling, and not the places in them.
-    inner = (patch + 0.5) * (_number(meta, "patch_overlap") or 0.0)
-    with np.errstate(over="ignore", invalid="ignore"):  # a place of any size may be written
+    # CellViT multiplies the positions of patches by the downsampling, and not the positions inside of them.
+    inner = (patch + 0.5) * (parsed.patch_overlap or 0.0)
+    factor = parsed.downsampling
+    with np.errstate(over="ignore", invalid="ignore"):  # positions in a file can be of any size
         mixed = factor is not None and np.abs(offset - (patch * side * factor - inner)).max() <= 1
     return ((patch * side - inner - offset)[:, ::-1] if mixed else unmoved), ratio
 
 
 def _share_in_patches(raw: NDArray[Any], offset: NDArray[np.float64], side: float, ratio: float) -> float:
-    """Share of cells that lie in patches at `offset`, rows before columns, in pixels so large."""
+    """Share of cells that lie in their patches at `offset` (rows, columns), after a division by `ratio`."""
     local = shapely.bounds(raw) / ratio - np.tile(offset[:, ::-1], 2)
     return float(((local >= -MARGIN_PX) & (local <= side + MARGIN_PX)).all(1).mean())
 
 
-def _pair(values: Any) -> tuple[float, float] | None:
+def _pair(values: Any) -> Pair | None:
     match values:
         case [int() | float() as first, int() | float() as second]:
-            return float(first), float(second)
+            try:
+                return float(first), float(second)
+            except OverflowError:  # JSON can hold integers of any size
+                return None
     return None

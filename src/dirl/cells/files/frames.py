@@ -1,68 +1,27 @@
-"""Where the coordinates of a file begin: at the slide's corner, or at QuPath's, which crops a slide.
+"""The origin of a file's coordinates: the slide's corner, or the corner of QuPath's image of the slide.
 
-QuPath shows the part of a slide that was scanned, its ``openslide.bounds-*``, and counts from there.
+QuPath shows the part of a slide that was scanned, its ``openslide.bounds-*``. Its coordinates begin there.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.core.errors import ConfigError, DirlError
+from dirl.cells.source import Frame
+from dirl.core.errors import DirlError
 from dirl.slides.base import Box
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.cut import reopen
 from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord
 
-FRAMES = ("auto", "qupath", "level0")
-# QuPath draws nothing outside of its image, apart from a few objects at the border.
+# Largest share of objects outside of QuPath's image: QuPath draws a few at its border, and no others.
 FEW = 0.05
-# Nuclei whose tissue is looked at, and how many more of them a better frame puts on it.
+# Number of nuclei whose tissue is checked, and the share by which the other frame must be better.
 SAMPLE, CLEARLY = 200, 0.2
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The frame that the coordinates of a file were taken in.
-
-    Attributes
-    ----------
-    name
-        ``qupath`` or ``level0``.
-    offset_px
-        What was added to x and y, in level-0 pixels.
-    why
-        What it was taken for.
-    doubt
-        What speaks against it; None where nothing does.
-    """
-
-    name: str
-    offset_px: tuple[float, float]
-    why: str
-    doubt: str | None = None
-
-    def __str__(self) -> str:
-        x, y = self.offset_px
-        return f"frame {self.name} (offset {x:g}, {y:g})"
-
-
-def check_frame(frame: object, spec: str) -> None:
-    """Refuse an option of a segmenter, named by `spec`, that is none of `FRAMES`.
-
-    Raises
-    ------
-    ConfigError
-        If it is none.
-    """
-    if frame not in FRAMES:
-        remedy = f"choose {', '.join(FRAMES[:-1])} or {FRAMES[-1]}"
-        raise ConfigError("there is no such frame", where=f"segmenter {spec},frame={frame}", remedy=remedy)
-
-
 def bounds_of(record: SlideRecord) -> Box | None:
-    """Box of a slide that QuPath shows; None where the store is too old to know, and the slide is gone."""
+    """Box of a slide that QuPath shows; None if an old store lacks it and the slide is missing."""
     if record.bounds is not None or record.kind == "tiles":
         return record.bounds or (0, 0, *record.size_px)
     try:
@@ -83,21 +42,22 @@ def choose_frame(
 ) -> Frame:
     """Choose the frame of a file.
 
-    ``auto`` is what the file states, else QuPath's where QuPath's marks are in it, else level 0. In spite of
-    such marks it is level 0, with a doubt, where centres lie outside of what QuPath shows, but on the slide.
+    With ``auto`` a stated offset decides. Without one, QuPath's marks in the file choose QuPath's frame; a
+    file without marks is in level 0. If centres lie outside of QuPath's image, but on the slide, the frame is
+    level 0 in spite of the marks, with a doubt.
 
     Parameters
     ----------
     asked
-        One of `FRAMES`.
+        One of `dirl.cells.files.options.FRAMES`.
     marked
-        Offset that the file states; see `dirl.slides.qupath_frame.marked_offset`.
+        Offset stated in the file; see `dirl.slides.qupath_frame.marked_offset`.
     by_qupath
-        Whether it bears QuPath's marks.
+        Whether the file has QuPath's marks.
     centres : ndarray of shape (n, 2)
-        Of its nuclei, x and y as in the file.
+        Centres x, y of the nuclei as in the file.
     size_px, bounds
-        Of the slide.
+        Size and bounds of the slide.
     """
     corner = (float(bounds[0]), float(bounds[1]))
     zero = (0.0, 0.0)
@@ -109,34 +69,34 @@ def choose_frame(
         doubt = None if marked == corner else f"the slide's own offset is {corner[0]:g}, {corner[1]:g}"
         return Frame("qupath", marked, "the file states it", doubt)
     if not by_qupath:
-        return Frame("level0", zero, "the file bears no marks of QuPath")
+        return Frame("level0", zero, "the file has no marks of QuPath")
     outside, off_slide = (_share_outside(centres, size) for size in (bounds[2:], size_px))
     if outside > FEW >= off_slide:
         why = f"{outside:.0%} of its centres lie outside of the {bounds[2]}×{bounds[3]} px that QuPath shows"
-        return Frame("level0", zero, why, "the file bears QuPath's marks")
-    return Frame("qupath", corner, "the file bears QuPath's marks")
+        return Frame("level0", zero, why, "the file has QuPath's marks")
+    return Frame("qupath", corner, "the file has QuPath's marks")
 
 
 def doubt_by_tissue(
     tiles: TileStore, slide_id: str, centres: NDArray[np.float64], frame: Frame, bounds: Box
 ) -> str | None:
-    """Compare how many nuclei lie on tissue with how many would in the other frame.
+    """Compare the share of nuclei on tissue with that in the other frame.
 
     Parameters
     ----------
     tiles, slide_id
-        The store's tiles of the slide show where tissue is.
+        The store and the slide. Its tiles show where tissue is.
     centres : ndarray of shape (n, 2)
-        Of the nuclei, x and y in level-0 pixels.
+        Centres x, y of the nuclei in level-0 pixels.
     frame
-        What was taken.
+        The chosen frame.
     bounds
-        Of the slide.
+        Bounds of the slide.
 
     Returns
     -------
     str or None
-        In words, where the other frame puts clearly more of them on tissue.
+        A message if the other frame puts clearly more nuclei on tissue.
     """
     other, corner = ("level0", (0, 0)) if frame.name == "qupath" else ("qupath", bounds[:2])
     some = centres[:: -(-len(centres) // SAMPLE) or 1]
@@ -144,7 +104,7 @@ def doubt_by_tissue(
     there = _share_on_tissue(tiles, slide_id, some - frame.offset_px + corner)
     if there - here < CLEARLY:
         return None
-    return f"{here:.0%} of its nuclei lie on tissue so, {there:.0%} with frame={other}"
+    return f"only {here:.0%} of its nuclei lie on tissue, and {there:.0%} with frame={other}"
 
 
 def _share_on_tissue(tiles: TileStore, slide_id: str, centres: NDArray[np.float64]) -> float:

@@ -1,46 +1,41 @@
-"""Nuclei as QuPath has them: ``geojson:DIR``, a file of objects for each slide or for each tile."""
+"""Nuclei from QuPath: ``geojson:DIR``, a GeoJSON file for each slide or for each tile."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import shapely
-from numpy.typing import NDArray
-
-from dirl.cells.files.frames import Frame, check_frame, choose_frame
-from dirl.cells.files.matching import OwnNuclei, check_place, source_files
-from dirl.cells.files.object_properties import class_of, stated_id
-from dirl.cells.files.objects import draw_nuclei, objects_of, read_content
-from dirl.cells.files.placed import numbered, placed_nuclei
-from dirl.cells.files.polygons import Outlines, outlines
-from dirl.cells.files.tool_json import tool_placed, tool_reader
+from dirl.cells.files.frames import choose_frame
+from dirl.cells.files.geojson_features import parse_features, read_content
+from dirl.cells.files.geojson_nuclei import draw_nuclei
+from dirl.cells.files.matching import source_files
+from dirl.cells.files.options import check_frame, check_place
+from dirl.cells.files.polygon_nuclei import centres_of, moved, nuclei_from_polygons, unique_ids
+from dirl.cells.files.tool_json import tool_reader
+from dirl.cells.geometry.rasterize import Rasterizer, rasterizer
+from dirl.cells.source import FileNuclei, Frame
 from dirl.core.provenance import digest
 from dirl.slides.base import Box
 from dirl.store.dataset import TileStore
 
 SUFFIXES = (".geojson", ".json")
-# Changes with what is read from the same file.
+# Increased whenever the same file is read in another way.
 RULES = 3
 
 
 @dataclass(frozen=True)
 class GeoJSON:
-    """QuPath objects in a folder, in files named as slides or tiles.
+    """GeoJSON files in a folder, named after slides or tiles.
 
-    `dirl.cells.files.matching.source_files` tells which file belongs to which.
-
-    JSON of HoVer-Net and CellViT is known by its layout; see `dirl.cells.files.tool_json`.
-
-    Which objects are nuclei: see `dirl.cells.files.objects.draw_nuclei`.
+    `dirl.cells.files.matching.source_files` finds the files. `dirl.cells.files.geojson_nuclei.draw_nuclei`
+    chooses the objects that are nuclei. JSON of HoVer-Net and CellViT is read too, as in
+    `dirl.cells.files.tool_json`.
 
     Attributes
     ----------
     place
-        Folder, or the one file of a store of one slide. Coordinates are pixels of level 0, of ready-made
+        Folder, or the file of the only slide of a store. Coordinates are pixels of level 0, or for ready-made
         tiles pixels of the tile.
     frame
-        Where coordinates begin on a slide that QuPath crops: ``auto``, ``qupath`` or ``level0``; see
+        Origin of the coordinates on a slide that QuPath crops: ``auto``, ``qupath`` or ``level0``; see
         `dirl.cells.files.frames.choose_frame`.
     """
 
@@ -53,31 +48,30 @@ class GeoJSON:
 
     @property
     def digest(self) -> str:
-        """Digest of the frame, and of the rules of reading."""
+        """Digest of the frame and of the way of reading."""
         return digest({"source": "geojson", "frame": self.frame, "rules": RULES})
 
     def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
-        """Find the files of a slide; see `dirl.cells.files.matching.CellSource`."""
+        """Find the files of a slide; see `dirl.cells.source.CellSource`."""
         return source_files(check_place(self.place), SUFFIXES, tiles, slide_id)
 
-    def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> OwnNuclei:
-        """Read a file of objects; see `dirl.cells.files.matching.CellSource`."""
+    def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> FileNuclei:
+        """Read the file of an image; see `dirl.cells.source.CellSource`."""
         return self.read_framed(file, size_px, mpp, (0, 0, *size_px))
 
-    def read_framed(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box) -> OwnNuclei:
-        """Read a file of objects of a slide; see `dirl.cells.files.matching.FramedSource`."""
+    def read_framed(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box) -> FileNuclei:
+        """Read the file of a slide; see `dirl.cells.source.FramedSource`."""
         content = read_content(file)
         if reader := tool_reader(content):
-            found = reader(content, file, size_px, mpp, None)
-            return tool_placed(found, file, size_px, mpp, bounds, self.frame)
-        objects = objects_of(content, file)
-        drawn = draw_nuclei(objects, mpp, file)
-        centres = shapely.get_coordinates(shapely.centroid(drawn.shapes)).reshape(-1, 2)
-        frame = choose_frame(self.frame, objects.offset_px, objects.by_qupath, centres, size_px, bounds)
-        return placed_nuclei(
-            _moved(drawn.shapes, frame),
-            numbered([stated_id(values) for values in drawn.properties]),
-            [class_of(values) for values in drawn.properties],
+            return reader(content, file, size_px, mpp, None).placed(file, size_px, mpp, bounds, self.frame)
+        features = parse_features(content, file)
+        drawn = draw_nuclei(features, mpp, file)
+        centres = centres_of(drawn.shapes)
+        frame = choose_frame(self.frame, features.offset_px, features.by_qupath, centres, size_px, bounds)
+        return nuclei_from_polygons(
+            moved(drawn.shapes, frame),
+            unique_ids([feature.dirl_id for feature in drawn.features]),
+            [feature.class_name for feature in drawn.features],
             drawn.notes,
             file,
             size_px,
@@ -86,8 +80,8 @@ class GeoJSON:
         )
 
 
-def read_outlines(file: Path, mpp: float) -> Outlines:
-    """Read the outlines of a file that dirl wrote, with the ids that they have when it is read as nuclei.
+def read_exported(file: Path, mpp: float) -> Rasterizer:
+    """Read the polygons of a file that dirl exported, with the ids that `GeoJSON.read` gives them.
 
     Parameters
     ----------
@@ -101,14 +95,8 @@ def read_outlines(file: Path, mpp: float) -> Outlines:
     ConfigError
         If it cannot be read.
     """
-    objects = objects_of(read_content(file), file)
-    drawn = draw_nuclei(objects, mpp, file)
-    frame = Frame("qupath", objects.offset_px or (0.0, 0.0), "stated")
-    return outlines(numbered([stated_id(values) for values in drawn.properties]), _moved(drawn.shapes, frame))
-
-
-def _moved(shapes: NDArray[Any], frame: Frame) -> NDArray[Any]:
-    """Outlines in level-0 pixels."""
-    if not any(frame.offset_px) or not len(shapes):
-        return shapes
-    return np.asarray(shapely.transform(shapes, lambda at: at + frame.offset_px))
+    features = parse_features(read_content(file), file)
+    drawn = draw_nuclei(features, mpp, file)
+    frame = Frame("qupath", features.offset_px or (0.0, 0.0), "stated")
+    ids = unique_ids([feature.dirl_id for feature in drawn.features])
+    return rasterizer(ids, moved(drawn.shapes, frame))

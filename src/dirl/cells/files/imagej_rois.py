@@ -1,7 +1,7 @@
-"""Nuclei as ImageJ keeps them: ``imagej-rois:DIR``, a zip of ROIs, as StarDist and the ROI Manager write it.
+"""Nuclei from ImageJ: ``imagej-rois:DIR``, zips of ROIs, as StarDist and the ROI Manager write them.
 
-A ROI is a header of 64 bytes, big-endian, and then x and y of its points as 16-bit numbers from its corner.
-With subpixel resolution the same follow as 32-bit floats from the image's corner.
+A ROI has a header of 64 bytes, big-endian. Then come x and y of its points as 16-bit numbers, relative to its
+corner. With subpixel resolution these are followed by 32-bit floats, relative to the image's corner.
 """
 
 import zipfile
@@ -13,10 +13,11 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from dirl.cells.files.matching import OwnNuclei, check_place, source_files
-from dirl.cells.files.placed import placed_nuclei
-from dirl.cells.files.shapes import mended, polygon
-from dirl.cells.files.tool_json import check_mpp
+from dirl.cells.files.matching import source_files
+from dirl.cells.files.options import check_mpp, check_place
+from dirl.cells.files.polygon_nuclei import nuclei_from_polygons
+from dirl.cells.geometry.polygons import polygon, repaired
+from dirl.cells.source import FileNuclei
 from dirl.core.boundary import parsing
 from dirl.core.errors import ConfigError
 from dirl.core.provenance import digest
@@ -25,7 +26,7 @@ from dirl.store.dataset import TileStore
 SUFFIXES = (".zip",)
 REMEDY = "bring the zip that StarDist's export_imagej_rois or ImageJ's ROI Manager writes"
 HEADER = 64
-# What a zip may unpack to: two million nuclei of StarDist.
+# Largest unpacked size of a zip: two million nuclei of StarDist.
 MOST_BYTES = 1 << 30
 # Types whose points are an outline: polygon, freehand, traced.
 OUTLINES = (0, 7, 8)
@@ -34,14 +35,14 @@ SUBPIXEL, SUBPIXEL_VERSION = 128, 222
 
 @dataclass(frozen=True)
 class ImageJRois:
-    """ROIs in a folder, in zips named as slides or tiles; see `dirl.cells.files.matching.source_files`.
+    """Zips of ROIs in a folder, named after slides or tiles; see `dirl.cells.files.matching.source_files`.
 
     Attributes
     ----------
     place
-        Folder, or the one file of a store of one slide.
+        Folder, or the file of the only slide of a store.
     mpp
-        µm/px of the coordinates. By default they are pixels of level 0, of ready-made tiles pixels of the
+        µm/px of the coordinates. By default they are pixels of level 0, or for ready-made tiles pixels of the
         tile.
     """
 
@@ -54,28 +55,28 @@ class ImageJRois:
 
     @property
     def digest(self) -> str:
-        """Changes with the stated resolution."""
+        """Digest of the stated resolution."""
         return digest({"source": "imagej-rois", "mpp": self.mpp})
 
     def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
-        """Find the files of a slide; see `dirl.cells.files.matching.CellSource`."""
+        """Find the files of a slide; see `dirl.cells.source.CellSource`."""
         return source_files(check_place(self.place), SUFFIXES, tiles, slide_id)
 
-    def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> OwnNuclei:
-        """Read a file; see `dirl.cells.files.matching.CellSource`."""
+    def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> FileNuclei:
+        """Read the file of an image; see `dirl.cells.source.CellSource`."""
         rois = _unpacked(file)
         drawn = [(i, one) for i, roi in enumerate(rois, 1) if (one := _outline(roi)) is not None]
         if rois and not drawn:
-            raise ConfigError(f"none of its {len(rois)} entries is a polygon", where=file, remedy=REMEDY)
+            raise ConfigError("has ROIs, but none is a polygon", where=file, remedy=REMEDY)
         shapes = np.array([one for _, one in drawn], object)
         if self.mpp is not None and drawn:
             shapes = np.asarray(shapely.transform(shapes, lambda at: at * (self.mpp / mpp)))
         left = len(rois) - len(drawn)
-        return placed_nuclei(
+        return nuclei_from_polygons(
             shapes,
             np.array([i for i, _ in drawn], np.int32),
             [None] * len(drawn),
-            {"ROIs that are no polygons, left out": left} if left else {},
+            {"ROIs that are not polygons, left out": left} if left else {},
             file,
             size_px,
             mpp,
@@ -87,7 +88,7 @@ def _unpacked(file: Path) -> list[bytes]:
     with reading, zipfile.ZipFile(file) as archive:
         entries = [one for one in archive.infolist() if one.filename.lower().endswith(".roi")]
         if sum(one.file_size for one in entries) > MOST_BYTES:
-            size = f"claims more than {MOST_BYTES >> 20} MiB of ROIs"
+            size = f"has more than {MOST_BYTES >> 20} MiB of ROIs when unpacked"
             raise ConfigError(size, where=file, remedy="bring a file for each tile")
         if not entries and archive.infolist():
             raise ConfigError("holds no ROIs", where=file, remedy=REMEDY)
@@ -95,7 +96,7 @@ def _unpacked(file: Path) -> list[bytes]:
 
 
 def _outline(roi: bytes) -> Any | None:
-    """Valid polygon of a ROI; None where it is something else, or has no area."""
+    """Valid polygon of a ROI; None if it is not a polygon, or has no area."""
     if len(roi) < HEADER or roi[:4] != b"Iout" or roi[6] not in OUTLINES:
         return None
     version, top, left, points, options = (
@@ -110,7 +111,7 @@ def _outline(roi: bytes) -> Any | None:
     else:
         return None
     drawn = polygon([np.stack([x, y], 1)])
-    whole = drawn if drawn is None or drawn.is_valid else mended(drawn)
+    whole = drawn if drawn is None or drawn.is_valid else repaired(drawn)
     return whole if whole is not None and whole.area > 0 else None
 
 

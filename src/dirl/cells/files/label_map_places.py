@@ -1,8 +1,8 @@
-"""Where on a slide a label image lies: its scale, and the frame that it was made in."""
+"""The place of a label image on its slide: its scale and its frame."""
 
 from pathlib import Path
 
-from dirl.cells.files.frames import Frame
+from dirl.cells.source import Frame
 from dirl.core.errors import ConfigError
 from dirl.slides.base import SAME_MPP, Box
 
@@ -17,33 +17,33 @@ def place_map(
 ) -> tuple[float, Frame]:
     """Find the scale and the frame of a map.
 
-    With ``auto`` the map's proportions decide: those of the slide, or those of what QuPath shows of it. Where
-    both fit, the map has the frame in which its pixels are a whole number of the slide's.
+    With ``auto`` the map's proportions decide: those of the slide, or those of QuPath's image of it. If both
+    fit, the map has the frame in which one of its pixels is a whole number of the slide's pixels.
 
     Parameters
     ----------
     map_px, size_px
         Width and height of the map and of its image.
     bounds
-        Box of the image that QuPath shows.
+        Box of the slide that QuPath shows.
     scale
-        Pixels of the image per pixel of the map, where the user states it.
+        Pixels of the image per pixel of the map, if the user states it.
     frame
-        One of `dirl.cells.files.frames.FRAMES`.
+        One of `dirl.cells.files.options.FRAMES`.
     file
-        Named in errors.
+        File, for messages.
 
     Returns
     -------
     float
         Pixels of the image per pixel of the map.
     Frame
-        Where the map's corner lies.
+        Frame of the map's corner.
 
     Raises
     ------
     ConfigError
-        If the map covers neither, or if both frames fit it alike.
+        If the map covers neither, or if both frames fit it.
     """
     shown = (bounds[2], bounds[3])
     why = (
@@ -85,11 +85,11 @@ def place_map(
 
 
 def _scale(map_px: tuple[int, int], size_px: tuple[int, int], stated: float | None) -> float | None:
-    """Pixels of an image per pixel of a map; None where the map does not cover the image."""
+    """Pixels of an image per pixel of a map; None if the map does not cover the image."""
     sizes = tuple(zip(size_px, map_px, strict=True))
     scale = size_px[0] / max(map_px[0], 1) if stated is None else stated
     whole = round(scale)
-    # A map made at an nth of the size may have lost the last, incomplete pixel of each line.
+    # A map of an nth of the size may lack the last, incomplete pixel of each line.
     if stated is None and whole and all(abs(n - m * whole) < whole for n, m in sizes):
         scale = float(whole)
     fits = all(abs(n - m * scale) <= max(scale, SAME_MPP * n) for n, m in sizes)

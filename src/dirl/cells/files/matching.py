@@ -1,166 +1,57 @@
-"""Nuclei that the user has: what a source of them is, and which file belongs to which slide or tile."""
+"""The files of a slide and its tiles, found by their names."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dirl.cells.files.frames import Frame
-from dirl.cells.files.tool_names import tool_names
 from dirl.core.errors import ConfigError
 from dirl.core.provenance import digest
-from dirl.slides.base import Box
 from dirl.slides.tiling import key
 from dirl.store.dataset import TileStore
 
-# Labels may lie beside the images that they belong to, under this ending.
-BESIDE = ".labels"
+# Labels may lie next to their images, with this ending before the suffix.
+LABELS = ".labels"
 TYPE_INFO = "type_info.json"
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A square of pixels that labels are wanted at, on an image's own grid of another resolution.
-
-    That grid begins at the image's corner. So a pixel has the same middle, to the last digit, whichever
-    square it is asked for in.
-
-    Attributes
-    ----------
-    row, column
-        Of the first pixel.
-    side
-        How many pixels there are along each axis.
-    step
-        Side of each in pixels of the image.
-    """
-
-    row: int
-    column: int
-    side: int
-    step: float = 1.0
-
-
-@dataclass(frozen=True)
-class OwnNuclei:
-    """The nuclei of one image, a slide or a ready-made tile, as the user has them.
-
-    Attributes
-    ----------
-    ids
-        Number of each, int32 of shape (n,), from 1, each once.
-    x, y
-        Centroids in pixels of the image (of level 0 on a slide), float of shape (n,).
-    area_px
-        Areas in such pixels, float of shape (n,).
-    touches_border
-        Whether each touches the border of the image, bool of shape (n,).
-    classes
-        Name of each one's class, or None.
-    cut
-        Gives the ids at the middles of a grid's pixels, int32 of shape (side, side), 0 where there is none.
-    notes
-        What was mended or left out on the way, counted.
-    frame
-        Where the file's coordinates were taken to begin; None where a file of its kind has one frame only.
-    """
-
-    ids: NDArray[np.int32]
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    area_px: NDArray[np.float64]
-    touches_border: NDArray[np.bool_]
-    classes: Sequence[str | None]
-    cut: Callable[[Grid], NDArray[np.int32]]
-    notes: Mapping[str, int] = field(default_factory=dict)
-    frame: Frame | None = None
-
-
-@runtime_checkable
-class CellSource(Protocol):
-    """Nuclei that are read from files, not found: what `dirl.cells.base.Segmenter` is to pixels.
-
-    Attributes
-    ----------
-    digest
-        Sixteen hex digits that change with the settings. Files are looked at one by one, and one that has
-        changed is read again.
-    """
-
-    @property
-    def digest(self) -> str: ...  # noqa: D102
-
-    def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
-        """Find the files of a slide: its own, as ``{None: file}``, or one for each of its tiles, by tile_id.
-
-        Raises
-        ------
-        ConfigError
-            If there is neither.
-        """
-        ...
-
-    def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> OwnNuclei:
-        """Read a file that belongs to an image of so many pixels (width, height) and µm/px.
-
-        Raises
-        ------
-        ConfigError
-            If it cannot be read or does not fit the image.
-        """
-        ...
-
-
-@runtime_checkable
-class FramedSource(CellSource, Protocol):
-    """A source whose files may count from the corner of what QuPath shows of a slide."""
-
-    def read_framed(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box) -> OwnNuclei:
-        """Read a file as `CellSource.read` does, of a slide that QuPath crops to `bounds`.
-
-        Raises
-        ------
-        ConfigError
-            If it cannot be read or does not fit the image.
-        """
-        ...
+INSTANSEG = "_instanseg_prediction"
+# Endings that tools add to a slide's name: InstanSeg, StarDist, and CellViT++, whose better file comes first.
+ENDINGS = (INSTANSEG, "_rois", "_cells", "_cell_detection")
+# Names of CellViT's files, which lie in ``SLIDE/cell_detection/``.
+PLAIN = ("cells", "cell_detection")
 
 
 def source_files(
     place: Path, suffixes: Iterable[str], tiles: TileStore, slide_id: str
 ) -> dict[str | None, Path]:
-    """Find a slide's file in a folder, at any depth, or one for each of its tiles, by their names.
+    """Find the file of a slide, or a file for each of its tiles, by their names in a folder at any depth.
 
-    A name is a file's without its suffix and without ``.labels``. The slide's is its slide_id; a tile's is
-    its tile_id, of a ready-made one the name of its file. Where tiles of several classes have the same name,
-    the folder that a file lies in must have the class's. A `place` that is a file belongs to the only slide
-    of a store. Where nothing has the very name, files count that tools name after it; see
-    `dirl.cells.files.tool_names`.
+    The name of a file has no suffix and no ``.labels``. A slide's file is called after its slide_id. A tile's
+    file is called after its tile_id, or for a ready-made tile after its image. If tiles of several classes
+    have the same name, the folders of their files must be called after the classes. If no file has that name,
+    files that a tool has named after the slide count; see `by_tool_names`.
+
+    A `place` that is a file belongs to the only slide of a store.
 
     Raises
     ------
     ConfigError
-        If there is no file, not one for every tile, or more than one for the same.
+        If there is no file, a tile has none, or there are several files for the same image.
     """
     record = tiles.slides[slide_id]
     if place.is_file():
         if len(tiles.slides) == 1 and record.kind == "slide":
             return {None: place}
         raise ConfigError(
-            "one file, for a store of several slides or of ready-made tiles",
+            "one file for a store of several slides or of ready-made tiles",
             where=place,
-            remedy="name a folder with a file for each slide, or for each tile, called as they are",
+            remedy="name a folder with a file for each slide, or for each tile, named after it",
         )
     found = _by_name(place, tuple(suffixes))
     of_tools = _by_tool(place, tuple(suffixes))
-    if record.kind == "slide":
-        own = found.get(key(slide_id)) or _of_tool(of_tools, tiles, slide_id)
-        if own:
-            return {None: _only(own, slide_id)}
+    of_slide = found.get(key(slide_id)) or _of_tool(of_tools, tiles, slide_id)
+    if record.kind == "slide" and of_slide:
+        return {None: _only(of_slide, slide_id)}
     tile_ids = tiles.index["tile_id"].take(np.flatnonzero(tiles.slide_ids == slide_id)).to_pylist()
     files: dict[str | None, Path] = {}
     for tile_id in tile_ids:
@@ -174,38 +65,24 @@ def source_files(
         first, *others = suffixes
         kinds = first + (f" (or {', '.join(others)})" if others else "")
         raise ConfigError(
-            f"holds nothing for {slide_id}",
+            f"has no file for {slide_id}",
             where=place,
-            remedy="put there "
+            remedy="add "
             + (f"{slide_id}{kinds}, or " if record.kind == "slide" else "")
             + f"a file for each tile, such as {missing[0]}{first}",
         )
     if missing:
         raise ConfigError(
-            f"holds nothing for {len(missing)} of the {len(tile_ids)} tiles of {slide_id}, "
-            f"the first being {missing[0]}",
+            f"has no file for {len(missing)} of the {len(tile_ids)} tiles of {slide_id}, "
+            f"the first of them {missing[0]}",
             where=place,
-            remedy="a tile without nuclei needs a file too, of zeros or without objects",
+            remedy="add a file for each; a tile without nuclei needs one of zeros, or without objects",
         )
     return files
 
 
-def check_place(argument: str) -> Path:
-    """Return the folder or file that an argument names.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
-    """
-    place = Path(argument).expanduser()
-    if not place.exists():
-        raise ConfigError("no such file or folder", where=place, remedy="check the path")
-    return place
-
-
 def fingerprint(files: Mapping[str | None, Path]) -> str:
-    """Digest of which files there are and what they hold, with the files that name their classes."""
+    """Digest of the names and contents of files, and of the files that name their classes."""
     content = {}
     for name, file in files.items():
         beside = [classes_file(file), *type_files(file)]
@@ -214,25 +91,46 @@ def fingerprint(files: Mapping[str | None, Path]) -> str:
 
 
 def type_files(file: Path) -> tuple[Path, Path]:
-    """Where HoVer-Net's types may be named: ``type_info.json`` in the file's folder, or in the one above."""
+    """Places of HoVer-Net's names of types: ``type_info.json`` in the file's folder, or in the one above."""
     return file.parent / TYPE_INFO, file.parent.parent / TYPE_INFO
 
 
 def classes_file(file: Path) -> Path:
-    """Where the classes of a label file may be named: ``NAME.json`` beside it."""
+    """Place of the names of a label file's classes: ``NAME.json`` next to it."""
     return file.with_name(f"{_name(file)}.json")
 
 
 def forget_listings() -> None:
-    """List folders anew: within a run of a command each is listed once, however many slides there are."""
+    """Forget the listings of folders, which are kept so that a run lists each folder once."""
     _by_name.cache_clear()
     _by_tool.cache_clear()
+
+
+def by_tool_names(files: Iterable[Path]) -> dict[str, tuple[Path, ...]]:
+    """Group files by the slides that InstanSeg, StarDist and CellViT named them after.
+
+    Of several files of a tool for one slide only the best counts: the one with contours.
+
+    Returns
+    -------
+    dict
+        Files by the slide's name without suffix. CellViT++ cuts that name at its first dot.
+    """
+    ranked: dict[str, list[tuple[tuple[int, bool], Path]]] = {}
+    for file in files:
+        for rank, name in enumerate(_slide_names(file)):
+            if name is not None:
+                # CellViT's JSON has more information than its GeoJSON.
+                ranked.setdefault(name, []).append(((rank, file.suffix.lower() == ".geojson"), file))
+    return {
+        name: tuple(file for rank, file in found if rank == min(found)[0]) for name, found in ranked.items()
+    }
 
 
 @lru_cache(maxsize=8)
 def _by_name(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
     files = _listed(place, suffixes)
-    beside = [file for file in files if file.stem.endswith(BESIDE)]
+    beside = [file for file in files if file.stem.endswith(LABELS)]
     found: dict[str, tuple[Path, ...]] = {}
     for file in beside or files:
         found[key(_name(file))] = (*found.get(key(_name(file)), ()), file)
@@ -241,7 +139,7 @@ def _by_name(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ..
 
 @lru_cache(maxsize=8)
 def _by_tool(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
-    return {key(name): files for name, files in tool_names(_listed(place, suffixes)).items()}
+    return {key(name): files for name, files in by_tool_names(_listed(place, suffixes)).items()}
 
 
 def _listed(place: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -250,7 +148,7 @@ def _listed(place: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _of_tool(of_tools: Mapping[str, tuple[Path, ...]], tiles: TileStore, slide_id: str) -> tuple[Path, ...]:
-    """Files of tools for a slide, by its name, or by the part before a dot that no other slide has."""
+    """Files of tools for a slide, by its name, or by the part before a dot if no other slide has it."""
     starts = {name: record.path.name.partition(".")[0] for name, record in tiles.slides.items()}
     start = starts.pop(slide_id)
     found = of_tools.get(key(slide_id)) or (of_tools.get(key(start)) if start not in starts.values() else ())
@@ -259,12 +157,21 @@ def _of_tool(of_tools: Mapping[str, tuple[Path, ...]], tiles: TileStore, slide_i
 
 
 def _name(file: Path) -> str:
-    return file.stem.removesuffix(BESIDE)
+    return file.stem.removesuffix(LABELS)
 
 
 def _only(files: Sequence[Path], name: str) -> Path:
     if len(files) > 1:
         raise ConfigError(
-            f"{len(files)} files for {name}", where=", ".join(map(str, files)), remedy="leave one of them"
+            f"{len(files)} files for {name}", where=", ".join(map(str, files)), remedy="keep one of them"
         )
     return files[0]
+
+
+def _slide_names(file: Path) -> list[str | None]:
+    """Name of the slide by each convention, in order of preference; None where a file does not follow it."""
+    parents = file.absolute().parents
+    inside = [parent.parent for parent in parents if parent.name == "cell_detection"]
+    folder = (inside[0] if inside else parents[0]).name
+    ending = [file.stem.removesuffix(end) if file.stem.endswith(end) else None for end in ENDINGS]
+    return [*ending, *(folder if file.stem == name else None for name in PLAIN)]

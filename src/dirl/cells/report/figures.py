@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 from skimage.segmentation import find_boundaries
 
-from dirl.cells.report.statistics import AREA_STEP_UM2, COVERAGE_STEPS
+from dirl.cells.quality.statistics import AREA_STEP_UM2, COVERAGE_STEPS
 from dirl.report.style import COLOURS, STYLE, new_figure
 
 GRID = "#e3e6ea"

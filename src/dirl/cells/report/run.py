@@ -10,8 +10,9 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from dirl.cells.quality.statistics import pooled, resolution_warnings, slide_statistics
 from dirl.cells.report.figures import class_colours, histograms_figure, outlined, slide_value, slides_figure
-from dirl.cells.report.statistics import TOKENS_UM, pooled, resolution_warnings, slide_statistics
+from dirl.cells.token_coverage import TOKENS_UM
 from dirl.core.errors import StoreError
 from dirl.core.files import write_json, write_text
 from dirl.core.owner import own, owning
@@ -226,7 +227,7 @@ def _remarks(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for slide_id, slide in one["slides"].items():
             frame = slide.get("frame") or {"doubt": None}
             if frame["doubt"]:
-                remarks.append(f"{name}, {slide_id}: {frame['taken']} was taken, but {frame['doubt']}.")
+                remarks.append(f"{name}, {slide_id}: {frame['chosen']} was chosen, but {frame['doubt']}.")
             if slide.get("misplaced"):
                 remarks.append(f"{name}, {slide_id}: {slide['misplaced']}.")
             notes = slide.get("notes", {})

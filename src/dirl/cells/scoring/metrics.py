@@ -1,4 +1,4 @@
-"""How well predicted nuclei agree with annotated ones in one image: Dice, F1, SQ, PQ, AJI, coverage."""
+"""Agreement of predicted and annotated nuclei in one image: Dice, F1, SQ, PQ, AJI, coverage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.cells.token_coverage import token_coverage
 from dirl.core.errors import ConfigError
 
 Labels = NDArray[np.int32]
@@ -14,9 +15,9 @@ TOKEN_UM = 8.0
 
 @dataclass(frozen=True)
 class Scores:
-    """Agreement of two instance label images, each 0..1.
+    """Agreement of two instance label images; each score lies in 0..1.
 
-    An image without nuclei in both scores 1; without nuclei in one of them, 0.
+    If neither has nuclei the scores are 1; if one has none they are 0.
 
     Attributes
     ----------
@@ -29,8 +30,8 @@ class Scores:
     pq
         Panoptic quality, ``f1 * sq`` [1]_.
     aji
-        Aggregated Jaccard index [2]_: every annotated nucleus is paired with the predicted one of largest
-        IoU, predicted nuclei paired with none count as union.
+        Aggregated Jaccard index [2]_: every annotated nucleus is paired with the predicted nucleus of largest
+        IoU. The other predicted nuclei add to the union.
 
     References
     ----------
@@ -55,7 +56,7 @@ def score(predicted: Labels, truth: Labels) -> Scores:
     Parameters
     ----------
     predicted, truth
-        Instance labels, integers of shape (h, w); 0 is no nucleus.
+        Instance labels, integers of shape (h, w); 0 is background.
 
     Raises
     ------
@@ -80,12 +81,12 @@ def score(predicted: Labels, truth: Labels) -> Scores:
     iou = overlap / union
 
     dice = 2.0 * overlap.sum() / (p_area[1:].sum() + t_area[1:].sum())
-    # Above one half a nucleus has at most one partner, so the matches are one-to-one by themselves.
+    # Above one half a nucleus has at most one partner, so the matches are one-to-one.
     matched = iou[iou > 0.5]
     f1 = 2.0 * len(matched) / (n_pred + n_truth)
     sq = float(matched.mean()) if len(matched) else 0.0
 
-    # The last of equal keys wins below: sorted by IoU, it is the best partner of each annotated nucleus.
+    # The last of equal keys wins below. Sorted by IoU, it is the best partner of each annotated nucleus.
     order = np.argsort(iou, kind="stable")
     best = np.full(n_truth + 1, -1)
     best[i[order]] = order
@@ -104,24 +105,24 @@ def typed_pq(
     predicted_ids: Mapping[str, NDArray[np.integer]],
     truth_ids: Mapping[str, NDArray[np.integer]],
 ) -> dict[str, float]:
-    """Panoptic quality of each class by itself: of a class's nuclei against those annotated as that class.
+    """Panoptic quality of each class: its predicted nuclei against its annotated nuclei.
 
     Parameters
     ----------
     predicted, truth
         Instance labels (h, w).
     predicted_ids, truth_ids
-        For each class the ids of its nuclei; ids that do not occur here do no harm.
+        Ids of the nuclei of each class; other ids than those of the image are ignored.
 
     Returns
     -------
     dict
-        For each class of the truth its PQ; nan where neither side has such a nucleus here, 0 where one has.
+        PQ of each class of the truth; nan if neither side has such a nucleus here, 0 if only one side has.
 
     Notes
     -----
-    Their mean over images, then over classes, is an mPQ. Differs from PanNuke's [1]_, which leaves out every
-    image whose truth lacks the class, and so does not count what was called so there.
+    Their mean over images, then over classes, is an mPQ. It differs from PanNuke's [1]_, which leaves out
+    images whose truth lacks the class, and so ignores false predictions of the class there.
 
     References
     ----------
@@ -130,29 +131,29 @@ def typed_pq(
     """
     found = {}
     for name, ids in truth_ids.items():
-        ours = np.where(np.isin(predicted, predicted_ids.get(name, ())), predicted, 0)
-        theirs = np.where(np.isin(truth, ids), truth, 0)
-        found[name] = score(ours, theirs).pq if ours.any() or theirs.any() else float("nan")
+        p = np.where(np.isin(predicted, predicted_ids.get(name, ())), predicted, 0)
+        t = np.where(np.isin(truth, ids), truth, 0)
+        found[name] = score(p, t).pq if p.any() or t.any() else float("nan")
     return found
 
 
 def coverage_correlation(
     predicted: Labels, truth: Labels, token_px: int, seen: NDArray[np.bool_] | None = None
 ) -> float:
-    """Correlation over tokens of the share of each that nuclei cover; nan without variance.
+    """Correlation of the tokens' coverage by nuclei; nan without variance.
 
     Parameters
     ----------
     predicted, truth
         Instance labels (h, w).
     token_px
-        Side of a token; what does not fill a token at the right and the bottom is left out.
+        Side of a token; see `dirl.cells.token_coverage.token_coverage`.
     seen
-        Where both are known, bool (h, w); tokens that are not wholly so are left out. None is everywhere.
+        Mask of the pixels to score, bool (h, w). Tokens that it does not cover are left out. None is all.
     """
-    a, b = (_token_shares(labels > 0, token_px) for labels in (predicted, truth))
+    a, b = (token_coverage(labels > 0, token_px).ravel() for labels in (predicted, truth))
     if seen is not None:
-        whole = _token_shares(seen, token_px) == 1
+        whole = token_coverage(seen, token_px).ravel() == 1
         a, b = a[whole], b[whole]
     if len(a) < 2 or a.std() == 0 or b.std() == 0:
         return float("nan")
@@ -160,20 +161,13 @@ def coverage_correlation(
 
 
 def _sequential(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the labels as 0..n, and the area of each, background first."""
+    """Renumber labels to 0..n, and return the area of each, background first."""
     nuclei = labels != 0
-    # Sorting is what scoring takes its time for, and most pixels are background.
+    # Sorting takes most of the time, and most pixels are background.
     _, inverse, areas = np.unique(labels[nuclei], return_inverse=True, return_counts=True)
     numbers = np.zeros(labels.shape, np.int64)
     numbers[nuclei] = inverse + 1
     return numbers, np.concatenate([[labels.size - len(inverse)], areas]).astype(np.int64)
-
-
-def _token_shares(mask: NDArray[np.bool_], token_px: int) -> NDArray[np.float64]:
-    """Share of each token's pixels at which a mask (h, w) is true, shape (tokens,)."""
-    h, w = (side // token_px for side in mask.shape)
-    whole = mask[: h * token_px, : w * token_px]
-    return np.asarray(whole.reshape(h, token_px, w, token_px).mean((1, 3)), np.float64).ravel()
 
 
 def _size(labels: Labels) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dirl.cells.scoring.alignment import on_one_grid
 from dirl.cells.scoring.metrics import SCORES, coverage_correlation, score, typed_pq
 from dirl.cells.scoring.sources import FileLabels, LabelImage, Source, open_sources
+from dirl.cells.token_coverage import TOKENS_UM
 from dirl.core.errors import ConfigError
 from dirl.core.files import replacing, write_json
 from dirl.core.intervals import Units, choose_units, interval, means
@@ -20,7 +21,6 @@ from dirl.core.progress import bar
 from dirl.core.provenance import claim, finish, new_card
 from dirl.slides.base import SAME_MPP
 
-TOKENS_UM = (4, 8, 16)
 COVERAGE = tuple(f"coverage_r_{side}um" for side in TOKENS_UM)
 RESAMPLES, SEED = 1000, 0
 

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl.cells.scoring.metrics import SCORES
-from dirl.cells.scoring.run import COVERAGE, TOKENS_UM, ScoreTable, summary
+from dirl.cells.scoring.run import COVERAGE, ScoreTable, summary
+from dirl.cells.token_coverage import TOKENS_UM
 from dirl.core.progress import printer
 
 SHOWN_IMAGES = 40

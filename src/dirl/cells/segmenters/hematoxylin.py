@@ -11,8 +11,8 @@ from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
 from dirl.cells.base import Finder, Image, NucleiMask
-from dirl.cells.files.ellipses import ellipses
-from dirl.cells.morphology import (
+from dirl.cells.segmenters.ellipses import ellipses
+from dirl.cells.segmenters.morphology import (
     Labels,
     Map,
     Mask,

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from dirl.cells.morphology import Labels, Map, Mask, connected, odd, opened
+from dirl.cells.segmenters.morphology import Labels, Map, Mask, connected, odd, opened
 
 # Standard deviation of the Gaussian whose derivative measures a jump.
 SLOPE_UM = 0.5

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.cells.files.ellipses import ellipses
-from dirl.cells.morphology import Labels, Map, Mask, grown, largest_parts, odd, opened, smaller
+from dirl.cells.segmenters.ellipses import ellipses
+from dirl.cells.segmenters.morphology import Labels, Map, Mask, grown, largest_parts, odd, opened, smaller
 
 # Contrast that a nucleus is taken to have at least, where it is divided by.
 FLAT = 0.05

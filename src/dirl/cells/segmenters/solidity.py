@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from dirl.cells.morphology import Labels
+from dirl.cells.segmenters.morphology import Labels
 
 Values = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Outlines from the numbers of a file: what has an area is mended and sorted, what has none is left out."""
+"""Polygons from the coordinates of a file: repaired, split into nuclei, and told apart from regions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,30 +12,31 @@ from scipy.sparse.csgraph import connected_components
 from dirl.core.boundary import parsing
 from dirl.core.errors import DirlError
 
-# No image has coordinates beyond, and what they are multiplied with stays finite.
+# Largest coordinate: no image is larger, and products with it stay finite.
 MOST_PX = 2.0**31
-# A crossing that changes the area by a larger share leaves open which side is the inside.
+# If a repair changes the area by a larger share, the inside of a self-crossing outline is not clear.
 UNCLEAR = 0.1
-# Parts of one nucleus lie within this length, and with no wider gap between them.
+# Largest length of a nucleus in parts, and largest gap between its parts.
 NUCLEUS_UM, GAP_UM = 30.0, 2.0
-# What is smaller is no nucleus, but a crumb of the one beside it.
+# A smaller part is a crumb of the nucleus next to it.
 CRUMB_UM2 = 4.0
-# An outline around so many others, and so many times as large as their median, is no nucleus.
+# A region holds this many nuclei, and is this many times as large as their median.
 MANY = 3
 
 
 def polygon(rings: Any) -> Any | None:
-    """Polygon of rings as a file holds them.
+    """Make a polygon of the rings of a file.
 
     Parameters
     ----------
     rings
-        Outline and holes, each a sequence of points (x, y, …) in pixels, closed or not. May be anything.
+        Outline and holes, each a sequence of points (x, y, …) in pixels, closed or not. Any other value is
+        accepted too.
 
     Returns
     -------
     shapely.Polygon or None
-        It may cross itself; see `mended`. None where the rings are none, or not finite.
+        It may cross itself; see `repaired`. None if the value is not rings of finite numbers.
     """
     try:
         with parsing("an outline", remedy="draw it again"):
@@ -47,13 +48,13 @@ def polygon(rings: Any) -> Any | None:
         return None
 
 
-def mended(shape: Any) -> Any | None:
-    """Make an outline valid.
+def repaired(shape: Any) -> Any | None:
+    """Make a polygon or multipolygon valid.
 
     Returns
     -------
     shapely.Polygon, shapely.MultiPolygon or None
-        None where a part crosses itself so that it is open what lies inside, as in a figure of eight.
+        None if a part crosses itself so that its inside is not clear, as in a figure of eight.
     """
     try:
         with parsing("an outline", remedy="draw it again"):
@@ -70,11 +71,10 @@ def mended(shape: Any) -> Any | None:
         return None
 
 
-def one_nucleus(parts: Sequence[Any], mpp: float) -> bool:
-    """Whether the polygons of one object are a nucleus in parts, not a collection of nuclei.
+def is_one_nucleus(parts: Sequence[Any], mpp: float) -> bool:
+    """Whether the polygons of one object are a nucleus in parts, and not a collection of nuclei.
 
-    They are where all lie within `NUCLEUS_UM`, and each can be reached from each over gaps of at most
-    `GAP_UM`.
+    A nucleus lies within `NUCLEUS_UM`, and its parts are connected over gaps of at most `GAP_UM`.
 
     Parameters
     ----------
@@ -96,10 +96,10 @@ def one_nucleus(parts: Sequence[Any], mpp: float) -> bool:
 
 
 def nuclei_of(parts: Sequence[Any], mpp: float, collection: bool = False) -> list[Any]:
-    """Nuclei that the polygons of one object are: one in parts, or a collection.
+    """Group the polygons of one object into nuclei: one nucleus in parts, or a collection.
 
-    In a collection each part is a nucleus, but for crumbs, valid ones smaller than `CRUMB_UM2`: they belong
-    to the nearest larger part within `GAP_UM`, where there is one.
+    In a collection each part is a nucleus, except crumbs: valid parts smaller than `CRUMB_UM2`. A crumb
+    belongs to the nearest larger part within `GAP_UM`, if there is one.
 
     Parameters
     ----------
@@ -108,14 +108,14 @@ def nuclei_of(parts: Sequence[Any], mpp: float, collection: bool = False) -> lis
     mpp
         µm/px.
     collection
-        Whether they are known to be one, however close the parts lie.
+        Treat them as a collection, even if the parts lie close together.
 
     Returns
     -------
     list of shapely.Polygon and shapely.MultiPolygon
         In the order of the parts.
     """
-    if not collection and one_nucleus(parts, mpp):
+    if not collection and is_one_nucleus(parts, mpp):
         return [shapely.multipolygons(parts)]
     polygons = np.array(parts, object)
     small = (shapely.area(polygons) * mpp**2 < CRUMB_UM2) & shapely.is_valid(polygons)
@@ -132,9 +132,9 @@ def nuclei_of(parts: Sequence[Any], mpp: float, collection: bool = False) -> lis
 
 
 def around_many(shapes: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which valid outlines, shape (n,), are regions, since they hold the centres of many others.
+    """Return a mask, shape (n,), of the valid polygons that are regions, since they hold many others.
 
-    Such an outline holds at least `MANY` centres, and is `MANY` times as large as the median of those.
+    A region holds the centres of at least `MANY` others, and is `MANY` times as large as their median.
     """
     found = np.zeros(len(shapes), bool)
     if len(shapes) <= MANY:

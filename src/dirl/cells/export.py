@@ -1,4 +1,4 @@
-"""A store's cells as QuPath objects: a GeoJSON file for each slide, or for each ready-made tile."""
+"""`dirl cells-export`: a store's cells as QuPath objects, in GeoJSON files."""
 
 import json
 import uuid
@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.cells.files.frames import bounds_of
-from dirl.cells.files.matching import Grid
-from dirl.cells.from_files import first_pixel
+from dirl.cells.source import PixelGrid, tile_grid
 from dirl.core.boundary import inside
 from dirl.core.errors import ConfigError, DirlError, DirlWarning, PartlyFailedError, explained
 from dirl.core.files import no_room, read_json, write_json, write_text
@@ -27,7 +26,7 @@ from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import INDEX
 
 NAMESPACE = uuid.UUID("5a2f6c58-4a76-4d0c-9e0b-6f1d1c6f0d11")
-# Pixels of one line: id, row, from a column, up to before another.
+# Runs of equal ids: id, row, first column, and the column after the last.
 Runs = NDArray[np.int64]
 
 
@@ -42,14 +41,15 @@ def cells_export(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Write a store's cells so that QuPath, and `dirl cells --segmenter geojson:DIR`, read them.
+    """Write a store's cells for QuPath, and for `dirl cells --segmenter geojson:DIR`.
 
-    ``SLIDE.geojson`` for each slide, in pixels of level 0 from the corner of what QuPath shows of it; for
-    ready-made tiles ``CLASS/TILE.geojson``, in pixels of the tile. The file's member ``dirl`` says where that
-    corner lies on the slide. Every nucleus is a detection with its class, its area and centroid in µm, and
-    its id. Outlines run along the edges of the tiles' pixels, with holes and parts. Every file is read back
-    and compared with the store. It holds what lies in tiles: a nucleus that reaches beyond them is cut off,
-    one outside of them is left out.
+    A slide becomes ``SLIDE.geojson``, in pixels of level 0 from the corner of QuPath's image. The file's
+    member ``dirl`` holds the offset of that corner. A ready-made tile becomes ``CLASS/TILE.geojson``, in
+    pixels of the tile.
+
+    Every nucleus is a detection with its class, its area and centroid in µm, and its id. Outlines run along
+    the edges of the tiles' pixels, with holes and parts. A nucleus is cut at the border of the tiles, and
+    left out if it lies outside. Every file is read back and compared with the store.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def cells_export(
     to
         ``geojson``.
     workers
-        Processes, each with a slide of its own.
+        Number of processes; each works on one slide at a time.
     overwrite
         Replace an export with other settings.
     quiet
@@ -71,15 +71,15 @@ def cells_export(
     Returns
     -------
     dict
-        What ``summary.json`` holds: nuclei, files, and pixels that differ when read back, by slide. They
-        differ where tiles overlap, do not lie on one grid of pixels, and have other labels there.
+        Content of ``summary.json``: by slide the nuclei, the files, and the pixels that differ when read
+        back. Pixels differ if overlapping tiles do not lie on one grid, and have other labels there.
 
     Raises
     ------
     ConfigError
-        If `to` is another format, or shapely is missing.
+        If the format does not exist, or shapely is missing.
     StoreError
-        If there are no such cells.
+        If the store has no such cells.
     PartlyFailedError
         If some slides failed; the others are written.
     """
@@ -91,7 +91,7 @@ def cells_export(
     settings = {"to": to, "cells": segmenter, "frame": "qupath"}
     inputs = {"store": tiles.digest, "cells": digest(cells.path / INDEX)}
     card = claim(out, new_card("cells-export", settings, inputs), overwrite=overwrite)
-    own(out)  # a finished export is completed where slides failed
+    own(out)  # a finished export is completed if slides failed
     todo = [name for name in tiles.slides if not _note(out, name).is_file()]
     corners = {name: _corner(tiles, name) for name in todo}
     failures: dict[str, DirlError] = {}
@@ -117,12 +117,12 @@ def cells_export(
 
 
 def _corner(tiles: TileStore, slide_id: str) -> tuple[int, int]:
-    """Where on a slide QuPath's coordinates begin, in level-0 pixels."""
+    """Corner of QuPath's image on a slide, in level-0 pixels."""
     bounds = bounds_of(tiles.slides[slide_id])
     if bounds is None:
         warnings.warn(
-            f"{slide_id}: the store is too old to know whether QuPath crops the slide, and the slide is "
-            "gone. If QuPath does, outlines are shifted there: make the store anew with `dirl tile`",
+            f"{slide_id}: the store does not record whether QuPath crops the slide, and the slide is "
+            "missing. If QuPath does, outlines are shifted there: make the store again with `dirl tile`",
             category=DirlWarning,
             stacklevel=3,
         )
@@ -133,27 +133,25 @@ def _corner(tiles: TileStore, slide_id: str) -> tuple[int, int]:
 def _write(
     cells: CellStore, tiles: TileStore, out: Path, corners: Mapping[str, tuple[int, int]], slide_id: str
 ) -> None:
-    """Write a slide's files, and last the note that they are whole."""
+    """Write a slide's files, and then the note that they are finished."""
     record = tiles.slides[slide_id]
     rows = np.flatnonzero(tiles.slide_ids == slide_id).tolist()
     table = cells.nuclei(slide_id).to_pydict()
-    known = {
+    nuclei = {
         number: {name: values[i] for name, values in table.items()} for i, number in enumerate(table["id"])
     }
     step, corner = tiles.spec.mpp / record.mpp, corners[slide_id]
     note = {"files": 0, "nuclei": 0, "pixels_that_differ": 0}
     for file, group in _files(tiles, slide_id, rows):
-        pixels = [first_pixel(tiles, row) for row in group]
-        runs = np.concatenate([_runs(cells.labels(row), *at) for row, at in zip(group, pixels, strict=True)])
-        features = list(_features(runs, step, known, record.mpp, slide_id, corner))
+        grids = [tile_grid(tiles, row) for row in group]
+        runs = np.concatenate([_runs(cells.labels(row), at) for row, at in zip(group, grids, strict=True)])
+        features = list(_features(runs, step, nuclei, record.mpp, slide_id, corner))
         write_text(
             inside(out, str(file)), _collection(features, mark(corner) if record.kind == "slide" else {})
         )
         note["files"] += 1
         note["nuclei"] += len(features)
-        note["pixels_that_differ"] += _differences(
-            cells, out / file, group, pixels, step, tiles.spec.size_px, record.mpp
-        )
+        note["pixels_that_differ"] += _differences(cells, out / file, group, grids, record.mpp)
     write_json(_note(out, slide_id), note)
 
 
@@ -162,7 +160,7 @@ def _note(out: Path, slide_id: str) -> Path:
 
 
 def _files(tiles: TileStore, slide_id: str, rows: Sequence[int]) -> Iterator[tuple[Path, Sequence[int]]]:
-    """Names of the files of a slide, and the tiles that each is of."""
+    """Names of the files of a slide, and the tiles of each."""
     if tiles.slides[slide_id].kind == "slide":
         yield Path(f"{slide_id}.geojson"), rows
         return
@@ -170,42 +168,43 @@ def _files(tiles: TileStore, slide_id: str, rows: Sequence[int]) -> Iterator[tup
         yield Path(f"{tiles.index['tile_id'][row].as_py()}.geojson"), [row]
 
 
-def _runs(labels: NDArray[np.int32], top: int, left: int) -> Runs:
-    """Runs of equal ids in a tile's lines, shape (runs, 4): id, row, first column, one after the last."""
+def _runs(labels: NDArray[np.int32], grid: PixelGrid) -> Runs:
+    """Runs of equal ids in the lines of a tile, shape (runs, 4)."""
     padded = np.pad(labels, ((0, 0), (1, 1)))
     row, column = np.nonzero(padded[:, 1:] != padded[:, :-1])
-    # Between two changes of a line there is one id.
+    # A line has one id between two changes.
     same = row[1:] == row[:-1]
     ids = labels[row[:-1][same], column[:-1][same]]
-    runs = np.stack([ids, row[:-1][same] + top, column[:-1][same] + left, column[1:][same] + left], 1)
+    row, first, end = row[:-1][same] + grid.row, column[:-1][same], column[1:][same]
+    runs = np.stack([ids, row, first + grid.column, end + grid.column], 1)
     return np.asarray(runs[ids > 0], np.int64)
 
 
 def _features(
     runs: Runs,
     step: float,
-    known: Mapping[int, Mapping[str, Any]],
+    nuclei: Mapping[int, Mapping[str, Any]],
     mpp: float,
     slide_id: str,
     corner: tuple[int, int],
 ) -> Iterator[dict[str, Any]]:
     import shapely
 
-    from dirl.cells.files.polygons import along_pixels
+    from dirl.cells.geometry.rasterize import mask_polygon
 
     if not len(runs):
         return
     runs = runs[np.argsort(runs[:, 0], kind="stable")]
     ids, first = np.unique(runs[:, 0], return_index=True)
-    colours = _colours({nucleus["class"] for nucleus in known.values()})
-    for number, mine in zip(ids.tolist(), np.split(runs[:, 1:], first[1:]), strict=True):
-        top, left, right = mine[:, 0].min(), mine[:, 1].min(), mine[:, 2].max()
-        mask = np.zeros((mine[:, 0].max() - top + 1, right - left), bool)
-        for row, start, end in mine - (top, left, left):
+    colours = _colours({nucleus["class"] for nucleus in nuclei.values()})
+    for number, pixels in zip(ids.tolist(), np.split(runs[:, 1:], first[1:]), strict=True):
+        top, left, right = pixels[:, 0].min(), pixels[:, 1].min(), pixels[:, 2].max()
+        mask = np.zeros((pixels[:, 0].max() - top + 1, right - left), bool)
+        for row, start, end in pixels - (top, left, left):
             mask[row, start:end] = True
-        outline = along_pixels(mask, int(top), int(left))
+        outline = mask_polygon(mask, int(top), int(left))
         geometry = json.loads(shapely.to_geojson(shapely.transform(outline, lambda at: at * step - corner)))
-        yield _feature(number, geometry, known[number], mpp, slide_id, colours, corner)
+        yield _feature(number, geometry, nuclei[number], mpp, slide_id, colours, corner)
 
 
 def _feature(
@@ -217,13 +216,13 @@ def _feature(
     colours: Mapping[str, list[int]],
     corner: tuple[int, int],
 ) -> dict[str, Any]:
-    from dirl.cells.files.object_properties import ID
+    from dirl.cells.files.geojson_features import ID
 
     name = nucleus["class"]
     classification = {"classification": {"name": name, "color": colours[name]}} if name else {}
     return {
         "type": "Feature",
-        # QuPath wants an identifier of this form; the same nucleus always has the same.
+        # QuPath requires an identifier of this form. A nucleus has the same in every export.
         "id": str(uuid.uuid5(NAMESPACE, f"{slide_id} {number}")),
         "geometry": geometry,
         "properties": {
@@ -247,7 +246,7 @@ def _colours(classes: set[str | None]) -> dict[str, list[int]]:
 
 
 def _collection(features: Sequence[dict[str, Any]], about: Mapping[str, Any]) -> str:
-    """One feature a line: it can be read, and compared, line by line."""
+    """Text with one feature per line, so that files can be compared by line."""
     lines = ",\n".join(json.dumps(feature, ensure_ascii=False, separators=(",", ":")) for feature in features)
     first = json.dumps({"type": "FeatureCollection", **about}, separators=(",", ":"))
     return first[:-1] + ',"features":[\n' + lines + "\n]}\n"
@@ -257,19 +256,16 @@ def _differences(
     cells: CellStore,
     file: Path,
     rows: Sequence[int],
-    pixels: Sequence[tuple[int, int]],
-    step: float,
-    side: int,
+    grids: Sequence[PixelGrid],
     mpp: float,
 ) -> int:
-    """Count pixels of tiles whose labels differ when the file is read back."""
-    from dirl.cells.files.geojson import read_outlines
+    """Count the pixels of tiles whose labels differ when the file is read back."""
+    from dirl.cells.files.geojson import read_exported
 
-    outlines = read_outlines(file, mpp)
+    polygons = read_exported(file, mpp)
     differ = 0
-    for row, (top, left) in zip(rows, pixels, strict=True):
-        back = outlines.cut(Grid(top, left, side, step))
-        differ += int((back != cells.labels(row)).sum())
+    for row, grid in zip(rows, grids, strict=True):
+        differ += int((polygons.cut(grid) != cells.labels(row)).sum())
     return differ
 
 

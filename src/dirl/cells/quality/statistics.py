@@ -1,4 +1,4 @@
-"""What a slide's cells amount to, so that a bad segmentation is seen before it trains anything."""
+"""Numbers about a slide's cells, which show a bad segmentation before anything is trained on it."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.cells.report.size_check import implausible
-from dirl.cells.sink import Item
+from dirl.cells.quality.size_check import resolution_doubt
+from dirl.cells.sink import LabelledTile
+from dirl.cells.token_coverage import TOKENS_UM, token_coverage
 from dirl.core.boundary import inside
 from dirl.core.checked import read_checked
 from dirl.core.errors import StoreError
@@ -19,14 +20,13 @@ from dirl.core.provenance import note_change
 from dirl.store.cells_writer import cells_dir
 from dirl.store.dataset import CellStore, TileStore
 
-TOKENS_UM = (4, 8, 16)
 AREA_STEP_UM2, AREA_STEPS = 10, 30
 COVERAGE_STEPS = 20
 QUANTILES = (5, 25, 50, 75, 95)
 
 
 class Statistics:
-    """Adds up the tiles of a slide, one by one.
+    """Sums over the tiles of a slide.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class Statistics:
         self.mpp = mpp
         self.tiles = self.empty = 0
         self.nuclei_px = self.tissue_px = 0
-        self._seen: list[tuple[NDArray[np.int32], NDArray[np.int64]]] = []
+        self._pieces: list[tuple[NDArray[np.int32], NDArray[np.int64]]] = []
         self._shares: list[float] = []
-        # Tokens, and sums of their coverage and of its square, by token size.
+        # By token size: the number of tokens, and the sums of their coverage and of its square.
         self._tokens = {um: np.zeros(3) for um in TOKENS_UM}
 
     def add(self, labels: NDArray[np.int32], regions: NDArray[np.uint8]) -> None:
@@ -52,15 +52,15 @@ class Statistics:
         self.empty += not covered
         self.nuclei_px += covered
         self.tissue_px += tissue
-        self._seen.append((ids, pixels))
+        self._pieces.append((ids, pixels))
         if tissue:
             self._shares.append(covered / tissue)
         for um, sums in self._tokens.items():
-            share = _coverage(nuclei, max(1, round(um / self.mpp)))
+            share = token_coverage(nuclei, max(1, round(um / self.mpp)))
             sums += (share.size, share.sum(), np.square(share).sum())
 
-    def watch(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Add tiles as they pass by."""
+    def watch(self, items: Iterable[LabelledTile]) -> Iterator[LabelledTile]:
+        """Add tiles, and pass them on."""
         for item in items:
             self.add(*item[1:])
             yield item
@@ -68,24 +68,24 @@ class Statistics:
     def summary(self, nuclei: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """Return the numbers, given the columns of the slide's table of nuclei.
 
-        A nucleus counts by the share of its area that lies in a tile: so it counts once where tiles lie side
-        by side, and where they overlap as often as the tissue does.
+        In the density a nucleus counts by the share of its area in a tile. So it counts once in adjacent
+        tiles, and as often as the tissue in overlapping tiles.
         """
-        seen = np.concatenate([ids for ids, _ in self._seen] or [np.zeros(0, int)])
-        pixels = np.concatenate([pixels for _, pixels in self._seen] or [np.zeros(0, int)])
-        known, area = np.asarray(nuclei["id"], int), np.asarray(nuclei["area_um2"], float)
-        whole = np.zeros(max(known.max(initial=0), seen.max(initial=0)) + 1)
-        whole[known] = area
-        shares = np.minimum(pixels * self.mpp**2 / np.maximum(whole[seen], 1e-9), 1)
-        here = np.isin(known, seen)
-        typical = area[here & ~np.asarray(nuclei["touches_border"], bool)]
+        seen = np.concatenate([ids for ids, _ in self._pieces] or [np.zeros(0, int)])
+        pixels = np.concatenate([pixels for _, pixels in self._pieces] or [np.zeros(0, int)])
+        ids, areas = np.asarray(nuclei["id"], int), np.asarray(nuclei["area_um2"], float)
+        area_of = np.zeros(max(ids.max(initial=0), seen.max(initial=0)) + 1)
+        area_of[ids] = areas
+        shares = np.minimum(pixels * self.mpp**2 / np.maximum(area_of[seen], 1e-9), 1)
+        in_tiles = np.isin(ids, seen)
+        typical = areas[in_tiles & ~np.asarray(nuclei["touches_border"], bool)]
         tissue_mm2 = self.tissue_px * self.mpp**2 / 1e6
-        named = zip(nuclei["class"], here.tolist(), strict=True)
-        names = Counter(name for name, inside in named if name and inside)
+        classes = zip(nuclei["class"], in_tiles.tolist(), strict=True)
+        names = Counter(name for name, counts in classes if name and counts)
         return {
             "tiles": self.tiles,
             "tiles_without_nuclei": self.empty,
-            "nuclei": int(here.sum()),
+            "nuclei": int(in_tiles.sum()),
             "classes": dict(sorted(names.items())),
             "tissue_mm2": tissue_mm2,
             "nuclei_mm2": self.nuclei_px * self.mpp**2 / 1e6,
@@ -102,7 +102,7 @@ class Statistics:
 
 
 def statistics_file(store: Path, segmenter: str, slide_id: str) -> Path:
-    """Where a slide's numbers lie."""
+    """File of a slide's numbers."""
     return inside(cells_dir(store, segmenter), f"{slide_id}.statistics.json")
 
 
@@ -112,7 +112,7 @@ def write_statistics(store: Path, segmenter: str, slide_id: str, values: Mapping
 
 
 def write_summary(tiles: TileStore, segmenter: str, slide_ids: Sequence[str]) -> dict[str, Any]:
-    """Write and return the ``summary.json`` of cells: numbers of each slide and of all, and warnings."""
+    """Write and return the ``summary.json`` of cells: numbers by slide and in total, and warnings."""
     files = {name: statistics_file(tiles.path, segmenter, name) for name in slide_ids}
     slides = {name: read_json(file) for name, file in files.items() if file.is_file()}
     summary = {
@@ -125,24 +125,24 @@ def write_summary(tiles: TileStore, segmenter: str, slide_ids: Sequence[str]) ->
 
 
 def resolution_warnings(tiles: TileStore, slides: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Say by slide, of those whose nuclei have no usual size, that the stated resolution may be wrong.
+    """Return a warning for each slide whose stated resolution is probably wrong.
 
     Parameters
     ----------
     tiles
         The store.
     slides
-        Numbers by slide; those of older cells do not hold the sizes.
+        Numbers by slide. Older cells lack the sizes of blobs.
     """
-    found = {}
-    for name, one in slides.items():
-        if reason := implausible(one.get("blobs_um", []), tiles.slides[name].mpp):
-            found[name] = reason
-    return found
+    doubts = {
+        name: resolution_doubt(numbers.get("blobs_um", []), tiles.slides[name].mpp)
+        for name, numbers in slides.items()
+    }
+    return {name: doubt for name, doubt in doubts.items() if doubt}
 
 
 def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> dict[str, Any]:
-    """Read a slide's numbers; where they are missing or damaged, work them out and save them."""
+    """Read a slide's numbers. If they are missing or damaged, compute and save them."""
     name = statistics_file(tiles.path, cells.segmenter, slide_id).name
     try:
         found: dict[str, Any] = read_checked(cells.path, name, cells.card)
@@ -161,7 +161,7 @@ def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> dict[
 
 
 def pooled(slides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the numbers of several slides together: sums, histograms and, from them, shares."""
+    """Return the numbers of several slides together: sums, histograms, and shares of these."""
     total: dict[str, Any] = {
         name: sum(slide[name] for slide in slides)
         for name in ("tiles", "tiles_without_nuclei", "nuclei", "tissue_mm2", "nuclei_mm2")
@@ -189,23 +189,14 @@ def pooled(slides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     )
 
 
-def _coverage(mask: NDArray[np.bool_], token_px: int) -> NDArray[np.float64]:
-    """Share of each token that nuclei cover; what fills none at the right and the bottom is left out."""
-    h, w = (side // token_px for side in mask.shape)
-    lines = mask[: h * token_px, : w * token_px].view(np.uint8).reshape(h, token_px, -1)
-    # Down first, where whole lines are added: several times faster than a mean over both.
-    columns = lines.sum(1, dtype=np.uint16).reshape(h, w, token_px)
-    return np.asarray(columns.sum(2, dtype=np.int64) / token_px**2)
-
-
 def _contrast(sums: NDArray[np.float64]) -> float | None:
-    """``Var(c) / (c̄ (1 − c̄))`` of the coverage c of tokens, None where all or nothing is covered."""
+    """``Var(c) / (c̄ (1 − c̄))`` of the coverage c of tokens; None if all or none of it is covered."""
     count, first, second = sums
     mean = first / count if count else 0.0
     return float((second / count - mean**2) / (mean * (1 - mean))) if 0 < mean < 1 else None
 
 
 def _histogram(values: NDArray[np.float64], steps: int) -> list[int]:
-    """Count values by whole steps; what lies beyond the last counts as in it."""
+    """Count values by whole steps; the last step includes everything beyond it."""
     counts: list[int] = np.bincount(values.astype(int).clip(0, steps - 1), minlength=steps).tolist()
     return counts

@@ -1,7 +1,7 @@
-"""Outlines of nuclei from contours that run through the middles of their outermost pixels.
+"""Outlines of nuclei from contours through the centres of their outermost pixels.
 
-So does OpenCV's ``findContours``, by which HoVer-Net and CellViT write theirs: a square of 3 × 3 pixels has a
-contour of 2 × 2, and pixel 0 has its middle at 0.
+HoVer-Net and CellViT write such contours, with OpenCV's ``findContours``. A square of 3 × 3 pixels has a
+contour of 2 × 2, and the centre of pixel 0 lies at 0.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from dirl.cells.files.shapes import mended, polygon
+from dirl.cells.geometry.polygons import polygon, repaired
 
-# Corners stay square; a sharper tip does not reach the next pixel.
+# Right angles stay sharp, and a sharper tip is cut before it reaches the next pixel.
 MITRE = 1.5
 
 
 def contour_polygons(contours: Sequence[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Make polygons of contours as a file holds them, x and y of points; they may be anything.
+    """Make polygons of the contours of a file: points x, y. Other values are skipped.
 
     Returns
     -------
     ndarray of shape (m,)
         Polygons in the file's pixels, which may cross themselves.
     ndarray of shape (m,), int64
-        Which contour each is of; the others are no rings of finite numbers.
+        Index of each polygon's contour.
     """
     rings = [_flat(ring) for ring in contours]
     drawn = [(i, one) for i, ring in enumerate(rings) if (one := polygon([ring])) is not None]
@@ -33,25 +33,25 @@ def contour_polygons(contours: Sequence[Any]) -> tuple[NDArray[Any], NDArray[np.
 
 
 def _flat(ring: Any) -> Any:
-    """Points of a contour; OpenCV packs each into a list of its own."""
+    """Points of a contour; OpenCV puts each into a list of its own."""
     if isinstance(ring, list) and all(isinstance(one, list) and len(one) == 1 for one in ring):
         return [one[0] for one in ring]
     return ring
 
 
-def surrounding(
+def expanded_to_pixels(
     shapes: NDArray[Any], shift: NDArray[np.float64], scale: float, pixel: float = 1.0
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Bring contours to level 0, and move each out by half a pixel, so that it surrounds its pixels.
+    """Scale contours to level 0, and expand each by half a pixel, so that it surrounds its pixels.
 
-    Contours whose numbers are not all whole run along the edges of pixels, and are not moved out.
+    Contours whose coordinates are not all integers run along the edges of pixels, and are not expanded.
 
     Parameters
     ----------
     shapes
-        From `contour_polygons`, shape (n,).
+        Result of `contour_polygons`, shape (n,).
     shift
-        What is added to each one's x and y first, float of shape (n, 2) or (2,).
+        Offset that is added to x and y first, float of shape (n, 2) or (2,).
     scale
         Level-0 pixels per pixel of the file.
     pixel
@@ -62,7 +62,7 @@ def surrounding(
     ndarray of shape (m,)
         Valid polygons and multipolygons with an area, in level-0 pixels.
     ndarray of shape (m,), int64
-        Which of `shapes` each was; the others have no area, or cross themselves so that it is not clear.
+        Index of each in `shapes`. The others have no area, or cross themselves so that it is not clear.
     """
     if not len(shapes):
         return shapes, np.zeros(0, np.int64)
@@ -71,7 +71,7 @@ def surrounding(
     moved = points + np.broadcast_to(shift, (len(shapes), 2))[owner] + half
     found = shapely.set_coordinates(shapes.copy(), moved * scale)
     for i in np.flatnonzero(~shapely.is_valid(found)).tolist():
-        found[i] = mended(found[i])
+        found[i] = repaired(found[i])
     if half:
         found = shapely.buffer(found, half * scale, join_style="mitre", mitre_limit=MITRE)
     kept = np.flatnonzero(shapely.area(found) > 0)
@@ -79,16 +79,16 @@ def surrounding(
 
 
 def box_ellipses(boxes: NDArray[np.float64], corners: int = 24) -> NDArray[Any]:
-    """Make the ellipse in each box, shape (n,), of the boxes' left, top, right and bottom, shape (n, 4)."""
+    """Return the ellipse in each box, shape (n,), given left, top, right and bottom, shape (n, 4)."""
     angle = np.arange(corners) * (2 * np.pi / corners)
-    # As large as the ellipse, though its corners are cut off.
+    # Scaled so that the polygon has the area of the ellipse.
     circle = np.stack([np.cos(angle), np.sin(angle)], 1) / np.sqrt(np.sinc(2 / corners))
     middle, radius = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
     return np.asarray(shapely.polygons(middle[:, None] + radius[:, None] * circle))
 
 
 def fitting_scale(scales: Sequence[float], shapes: NDArray[Any], size_px: tuple[int, int]) -> float:
-    """Return the first scale at which nearly all shapes (n,) lie in an image; the first where none does."""
+    """Return the first scale at which nearly all shapes (n,) lie in an image, or else the first scale."""
     ends = shapely.bounds(shapes).reshape(-1, 4)[:, 2:]
     for scale in scales:
         if len(ends) and (ends * scale <= np.array(size_px) * 1.01 + 1).all(1).mean() >= 0.99:

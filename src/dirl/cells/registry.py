@@ -1,4 +1,4 @@
-"""From what a user names to a segmenter: ``NAME[:ARGUMENT][,key=value…]`` or ``package.module:attribute``."""
+"""Segmenters by name: ``NAME[:ARGUMENT][,key=value…]`` or ``package.module:attribute``."""
 
 import inspect
 from collections.abc import Mapping
@@ -7,28 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from dirl.cells.base import Segmenter
-from dirl.cells.files.matching import CellSource
+from dirl.cells.source import CellSource
 from dirl.config import CellsConfig
 from dirl.core.errors import ConfigError
 from dirl.core.plugins import names, resolve
 from dirl.core.spec import parse_options
 
 GROUP = "dirl.segmenters"
-# Networks whose own results can be read: by NAME:PLACE, where PLACE is a folder or one of these files.
+# NAME:PLACE reads the results of these networks, if PLACE is a folder or a file with one of these suffixes.
 RESULTS = {"cellvit": "cellvit-json", "hovernet": "hovernet-json", "stardist": "imagej-rois"}
 RESULT_FILES = (".json", ".zip")
 
 
 @dataclass(frozen=True)
 class SegmenterName:
-    """What the words of ``--segmenter`` say.
+    """The parts of the option ``--segmenter``.
 
     Attributes
     ----------
     target
         A declared name, or ``package.module:attribute``.
     argument
-        What stands behind the colon of a declared name, as in ``labels:DIR``; None where nothing does.
+        The part after the colon of a declared name, as in ``labels:DIR``; None without a colon.
     options
         The ``key=value`` pairs.
     """
@@ -39,12 +39,12 @@ class SegmenterName:
 
     @property
     def folder(self) -> str:
-        """Name under which its cells lie in a store, unless the user states another."""
+        """Default name of its cells in a store."""
         return self.target.replace(":", ".")
 
 
 def parse_segmenter(spec: str) -> SegmenterName:
-    """Take the words of ``--segmenter`` apart.
+    """Split the option ``--segmenter`` into its parts.
 
     Raises
     ------
@@ -65,25 +65,25 @@ def _is_result(place: Path) -> bool:
 
 
 def cells_name(config: CellsConfig) -> str:
-    """Name under which the cells of a stage lie in the store."""
+    """Name of the cells in the store."""
     return config.name or parse_segmenter(config.segmenter).folder
 
 
 def load_segmenter(spec: str, **how: Any) -> Segmenter | CellSource:
-    """Make what the words of ``--segmenter`` stand for: a segmenter, or a source of the user's own nuclei.
+    """Create the segmenter, or the source of nuclei in files, that ``--segmenter`` names.
 
     Parameters
     ----------
     spec
-        A declared name, with an argument and options where it takes them, or ``package.module:attribute``.
+        A declared name with its argument and options, or ``package.module:attribute``.
     how
-        What bears on speed and not on labels, such as ``device`` and ``batch_size``: handed on to a
-        segmenter that takes it, and left out for one that does not.
+        Options that change the speed and not the labels, such as ``device`` and ``batch_size``. A segmenter
+        that does not have them does not get them.
 
     Raises
     ------
     ConfigError
-        If there is none of that name, it does not take the argument or an option, or it is no segmenter.
+        If the name does not exist, does not take the argument or an option, or is not a segmenter.
     """
     name = parse_segmenter(spec)
     where = f"segmenter {spec!r}"
@@ -101,7 +101,7 @@ def load_segmenter(spec: str, **how: Any) -> Segmenter | CellSource:
             remedy = f"{name.target}:DIR_OR_FILE" if name.argument is None else "see `dirl cells --help`"
             raise ConfigError(f"cannot be made ({error})", where=where, remedy=remedy) from error
     elif name.options or name.argument is not None:
-        raise ConfigError("is ready-made, and takes no options", where=where, remedy="leave them out")
+        raise ConfigError("is an object, which takes no options", where=where, remedy="leave them out")
     else:
         segmenter = made
     if isinstance(segmenter, CellSource):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.cells.morphology import Labels
+from dirl.cells.segmenters.morphology import Labels
 
 # Variance of positions within a pixel, and a little: a line one pixel wide has an ellipse too.
 WITHIN_PX = 0.3

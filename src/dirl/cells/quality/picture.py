@@ -1,4 +1,4 @@
-"""Pictures that show what a segmenter took for nuclei."""
+"""A picture of the nuclei that were found on a slide."""
 
 import io
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ COLOUR = (255, 230, 0)
 
 
 def draw_nuclei(path: Path, images: Sequence[Image], labels: Sequence[NDArray[np.int32]]) -> None:
-    """Write a PNG of the middles of equal images (h, w, 3), with the outlines of their nuclei (h, w)."""
-    outlined = [_outline(_middle(rgb), _middle(ids)) for rgb, ids in zip(images, labels, strict=True)]
+    """Write a PNG of the centres of equal images (h, w, 3), with the outlines of their labels (h, w)."""
+    outlined = [_outline(_centre(rgb), _centre(ids)) for rgb, ids in zip(images, labels, strict=True)]
     outlined += [np.full_like(outlined[0], 255)] * (-len(outlined) % min(COLUMNS, len(outlined)))
     step = min(COLUMNS, len(outlined))
     rows = [np.hstack(outlined[i : i + step]) for i in range(0, len(outlined), step)]
@@ -31,7 +31,7 @@ def draw_nuclei(path: Path, images: Sequence[Image], labels: Sequence[NDArray[np
 
 
 def _outline(rgb: Image, labels: NDArray[np.int32]) -> Image:
-    """Enlarge, so that an outline lies on the border and hides little of a nucleus."""
+    """Outline nuclei in an enlarged image, where a line hides less of them."""
     rgb, labels = _enlarged(rgb), _enlarged(labels)
     edge = np.zeros(labels.shape, bool)
     edge[1:] |= labels[1:] != labels[:-1]
@@ -40,7 +40,7 @@ def _outline(rgb: Image, labels: NDArray[np.int32]) -> Image:
     return rgb
 
 
-def _middle(values: NDArray[Any]) -> NDArray[Any]:
+def _centre(values: NDArray[Any]) -> NDArray[Any]:
     top, left = (max(0, (side - SIDE_PX) // 2) for side in values.shape[:2])
     return values[top : top + SIDE_PX, left : left + SIDE_PX]
 
