@@ -1,4 +1,4 @@
-"""Numbers of a store's cells: by hand, the same in tiles of any overlap, and slides that stand out."""
+"""Numbers of a store's cells: by hand, the same in tiles of any overlap, and outliers among slides."""
 
 import math
 import shutil
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dirl.cells.quality.statistics import Statistics, pooled, slide_statistics, statistics_file
-from dirl.cells.report.run import cells_report, standing_out
+from dirl.cells.report.outliers import find_outliers
+from dirl.cells.report.run import cells_report
 from dirl.core.errors import StoreError
 from dirl.core.files import read_json
 from dirl.core.provenance import note_change
@@ -90,15 +91,15 @@ def slide(density=5000.0, area=30.0, coverage=0.2, empty=0, nuclei=100):
     }
 
 
-def test_slides_that_stand_out_are_named_and_others_are_not():
+def test_outliers_are_found_and_other_slides_are_not():
     slides = {f"s{i}": slide(density=5000 + 150 * i) for i in range(8)}
-    assert standing_out("x", slides) == []
+    assert find_outliers("x", slides) == []
     slides["bad"] = slide(density=300, coverage=0.01, empty=30)
-    (found,) = standing_out("x", slides)
-    assert found["slide"] == "bad" and "300 nuclei per mm²" in found["what"]
-    assert "60 % of its tiles have no nucleus" in found["what"]
+    (found,) = find_outliers("x", slides)
+    assert found.slide == "bad" and "300 nuclei per mm²" in found.what
+    assert "60 % of its tiles have no nucleus" in found.what
     none = {"none": slide(None, None, 0.0, 50, 0), "one": slide()}
-    assert [each["what"] for each in standing_out("x", none)] == ["no nuclei at all"]
+    assert [each.what for each in find_outliers("x", none)] == ["no nuclei at all"]
 
 
 def test_statistics_of_cells_that_were_made_without_are_worked_out_and_kept(small_store, tmp_path):

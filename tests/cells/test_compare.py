@@ -86,7 +86,7 @@ def test_files_are_matched_by_name(tmp_path):
     with pytest.raises(ConfigError, match="theirs: no labels for deep/b"):
         cells_score(ours, theirs)
     (ours / "a.png").unlink()
-    with pytest.raises(ConfigError, match="ours: no image in common: asked for a; here are deep/b"):
+    with pytest.raises(ConfigError, match="ours: no image in common: expected a; found deep/b"):
         cells_score(ours, theirs)
 
 
@@ -214,7 +214,7 @@ def test_bad_requests_are_named(store, tmp_path):
     with pytest.raises(ConfigError, match=r"holds no label files.*STORE/cells/NAME"):
         cells_score(tmp_path, tmp_path)
     Image.fromarray(blobs(1)).save(tmp_path / "other.png")
-    with pytest.raises(ConfigError, match=r"no image in common: asked for other; here are slide_"):
+    with pytest.raises(ConfigError, match=r"no image in common: expected other; found slide_"):
         cells_score(store, tmp_path)
     np.savez(tmp_path / "other.npz", blobs(1))
     with pytest.raises(ConfigError, match="two label files for other"):
@@ -226,6 +226,6 @@ def test_images_of_several_resolutions_want_one_stated(store, tmp_path):
     for i, times in ((0, 1), (1, 2)):
         labels = tiles.cells("half").labels(i).repeat(times, 0).repeat(times, 1)
         Image.fromarray(labels.astype(np.uint16)).save(tmp_path / f"{tiles.tile_ids[i]}.png")
-    with pytest.raises(ConfigError, match=r"is of 0.25 µm/px, .* of 0.5 — state one for all with --mpp"):
+    with pytest.raises(ConfigError, match=r"has 0.25 µm/px, but .* has 0.5 — state one for all with --mpp"):
         cells_score(store / "cells" / "half", tmp_path)
     assert (cells_score(store / "cells" / "half", tmp_path, mpp=0.5).values[0, :, 3] == 1).all()

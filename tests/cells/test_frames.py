@@ -100,12 +100,12 @@ def test_the_wrong_frame_is_warned_of(scanned, tmp_path):
     with pytest.warns(UserWarning, match="frame level0 .* was chosen, but the file has QuPath's marks"):
         auto = taken(store, marked, "auto")
     assert same(auto, taken(store, marked, "stated", "level0"))
-    with pytest.warns(UserWarning, match=r"on tissue so, \d+% with frame=level0"):
+    with pytest.warns(UserWarning, match=r"on tissue, and \d+% with frame=level0"):
         taken(store, marked, "wrong", "qupath")
     cells_report(store, tmp_path / "report", segmenters=["wrong"], tiles=1, quiet=True)
     assert "with frame=level0." in (tmp_path / "report" / "report.html").read_text()
     plain = write(tmp_path / "plain.geojson", boxes(labels, CORNER), False)
-    with pytest.warns(UserWarning, match=r"on tissue so, \d+% with frame=qupath"):
+    with pytest.warns(UserWarning, match=r"on tissue, and \d+% with frame=qupath"):
         taken(store, plain, "shifted")
 
 
@@ -153,9 +153,9 @@ def test_a_store_without_bounds_opens_and_says_what_it_cannot_know(scanned, tmp_
         write_json(file, values)
     note_change(old, "slides.json", "tiles/slide.json")
     file = write(tmp_path / "slide.geojson", boxes(labels, (0, 0)), True)
-    with pytest.warns(UserWarning, match="too old to know whether QuPath crops"):
+    with pytest.warns(UserWarning, match="does not record whether QuPath crops"):
         taken(old, file, "marked")
-    with pytest.warns(UserWarning, match="too old to know whether QuPath crops"):
+    with pytest.warns(UserWarning, match="does not record whether QuPath crops"):
         cells_export(old, tmp_path / "out", segmenter="marked", quiet=True)
 
 

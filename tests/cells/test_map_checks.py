@@ -31,7 +31,9 @@ def truth():
 def test_a_map_of_classes_is_refused(truth, classes, seed):
     nuclei = int(truth.max())
     lookup = np.concatenate([[0], np.random.default_rng(seed).integers(1, classes + 1, nuclei)])
-    with pytest.raises(ConfigError, match=r"far from each other: classes.*skimage\.measure\.label\(labels\).*a\.json"):
+    with pytest.raises(
+        ConfigError, match=r"far from each other: classes.*skimage\.measure\.label\(labels\).*a\.json"
+    ):
         check_instances(lookup[truth], HERE_FILE)
 
 

@@ -52,7 +52,7 @@ def test_every_output_has_the_same_number_of_nuclei(store, tmp_path):
 def test_a_doubtful_resolution_is_in_every_output(store, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "blob_sizes", lambda images, mpp: [9.0])
     with pytest.warns(
-        UserWarning, match=r"slide: what looks like nuclei .* if the stated 0\.5 µm/px is wrong"
+        UserWarning, match=r"slide: objects that look like nuclei .* if the stated 0\.5 µm/px is wrong"
     ):
         found = cells(store, CellsConfig(), quiet=True)
     doubts = read_card(found.path).counts["resolution_warnings"]

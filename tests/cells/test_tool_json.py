@@ -143,9 +143,7 @@ def test_hovernet_of_a_slide_is_brought_to_level_0_by_its_magnification(truth, t
     for source in (HoVerNetJSON(str(file)), GeoJSON(str(file))):
         found = source.read(file, size, mpp)
         check(found, truth, scale)
-        brought = (
-            {f"nuclei scaled to level 0 by a factor of {scale:g}": len(found.ids)} if scale != 1 else {}
-        )
+        brought = {f"nuclei scaled to level 0 by a factor of {scale:g}": len(found.ids)} if scale != 1 else {}
         assert found.notes == brought
 
 
@@ -163,9 +161,7 @@ def test_a_magnification_may_be_text_and_contours_packed_as_opencv_has_them(trut
 def test_hovernet_of_an_image_has_pixels_of_the_image(truth, tmp_path):
     found = HoVerNetJSON(str(tmp_path)).read(saved(tmp_path, hovernet(truth, None)), (SIDE, SIDE), 0.5)
     check(found, truth, 1, {k: f"type {k}" for k in NAMES})
-    assert list(found.notes) == [
-        "nuclei of a file without a magnification, read as pixels of the image"
-    ]
+    assert list(found.notes) == ["nuclei of a file without a magnification, read as pixels of the image"]
 
 
 def test_a_stated_resolution_goes_before_what_the_file_says(truth, tmp_path):

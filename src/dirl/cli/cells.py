@@ -56,7 +56,7 @@ def cells(
     )
     if not quiet:
         for note, count in found.card.counts.get("notes", {}).items():
-            Console(stderr=True).print(f"note: {count} {note}", highlight=False, soft_wrap=True)
+            Console(stderr=True).print(f"note: {note}: {count}", highlight=False, soft_wrap=True)
         frames = found.card.counts.get("frames", {})
         for slide, frame in list(frames.items())[:SHOWN]:
             Console(stderr=True).print(f"{slide}: {frame}", highlight=False, soft_wrap=True)

@@ -53,7 +53,7 @@ def cells_report(
     for name, one in made["cells"].items():
         for slide, why in one["resolution_warnings"].items():
             console.print(f"{slide} ({name}): {why}", highlight=False, soft_wrap=True)
-    for each in made["standing_out"]:
+    for each in made["outliers"]:
         console.print(f"{each['slide']} ({each['cells']}): {each['what']}", highlight=False, soft_wrap=True)
     console.print(f"look at {out / 'report.html'}", highlight=False, soft_wrap=True)
 

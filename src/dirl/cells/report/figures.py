@@ -1,4 +1,4 @@
-"""The pictures of a report on cells: outlines on tiles, and charts of their statistics."""
+"""The figures of a report on cells: outlines on tiles, and charts of the statistics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,14 +12,15 @@ from scipy.ndimage import maximum_filter
 from skimage.segmentation import find_boundaries
 
 from dirl.cells.quality.statistics import AREA_STEP_UM2, COVERAGE_STEPS
+from dirl.cells.report.outliers import slide_value
 from dirl.report.style import COLOURS, STYLE, new_figure
 
 GRID = "#e3e6ea"
 ENLARGE = 2
-# Bright enough on hematoxylin and on eosin; a nucleus without a class has the first.
+# Visible on hematoxylin and on eosin. The first is for nuclei without a class.
 OUTLINES = ("#ffe600", "#00e5ff", "#39ff14", "#ff7b00", "#ffffff", "#ff4dd2")
 DASHES = ("-", "--", ":", "-.")
-MOST_NAMED = 40
+MOST_LABELS = 40
 
 
 def outlined(
@@ -32,12 +33,12 @@ def outlined(
     image, labels
         Tile (h, w, 3) and its labels (h, w).
     classes
-        For an id the number of its colour; 0 where it is not named.
+        Number of the colour of each id; 0 for other ids.
     """
     large = image.repeat(ENLARGE, 0).repeat(ENLARGE, 1)
     ids = labels.repeat(ENLARGE, 0).repeat(ENLARGE, 1)
     edges = find_boundaries(ids, mode="thick")  # type: ignore[no-untyped-call]
-    # A line is drawn on both sides of a border; outside it takes the colour of the nucleus beside it.
+    # A line covers both sides of a border. Outside it takes the colour of the adjacent nucleus.
     beside = maximum_filter(ids, 3)
     number, which = np.unique(beside[edges], return_inverse=True)
     colours = np.array([_rgb(OUTLINES[classes.get(i, 0) % len(OUTLINES)]) for i in number.tolist()], np.uint8)
@@ -46,13 +47,13 @@ def outlined(
 
 
 def class_colours(classes: Sequence[str]) -> dict[str, str]:
-    """Return the outline's colour of every class, and of none; with many classes colours repeat."""
+    """Return the colour of each class, and of nuclei without one; with many classes colours repeat."""
     names = ["no class", *classes]
     return {name: OUTLINES[i % len(OUTLINES)] for i, name in enumerate(names)}
 
 
-def slides_figure(summaries: Mapping[str, Mapping[str, Any]], standing_out: set[str]) -> Figure:
-    """Density, size, coverage and empty tiles of every slide, by segmenter; names where slides stand out."""
+def slides_figure(summaries: Mapping[str, Mapping[str, Any]], outliers: set[str]) -> Figure:
+    """Density, size, coverage and empty tiles of every slide, by segmenter; outliers are named."""
     panels = (
         ("nuclei_per_mm2", "nuclei per mm² of tissue"),
         ("median_um2", "median area, µm²"),
@@ -60,9 +61,9 @@ def slides_figure(summaries: Mapping[str, Mapping[str, Any]], standing_out: set[
         ("empty", "tiles without nuclei, %"),
     )
     slides = list(next(iter(summaries.values()))["slides"])
-    named = slides if len(slides) <= MOST_NAMED else [s for s in slides if s in standing_out]
+    labelled = slides if len(slides) <= MOST_LABELS else [s for s in slides if s in outliers]
     with mpl.rc_context(STYLE):
-        figure = new_figure((10.2, max(2.4, 1.3 + 0.2 * min(len(slides), MOST_NAMED))))
+        figure = new_figure((10.2, max(2.4, 1.3 + 0.2 * min(len(slides), MOST_LABELS))))
         axes = figure.subplots(1, len(panels), sharey=True)
         for axis, (name, title) in zip(axes, panels, strict=True):
             for k, (segmenter, summary) in enumerate(summaries.items()):
@@ -76,10 +77,10 @@ def slides_figure(summaries: Mapping[str, Mapping[str, Any]], standing_out: set[
             axis.set_xlim(0, max(10, axis.get_xlim()[1]))
             axis.grid(color=GRID, linewidth=0.7)
             axis.set_axisbelow(True)
-        axes[0].set_yticks([slides.index(slide) for slide in named], [_short(slide) for slide in named])
+        axes[0].set_yticks([slides.index(slide) for slide in labelled], [_short(slide) for slide in labelled])
         axes[0].set_ylim(len(slides) - 0.4, -0.6)
-        for tick, slide in zip(axes[0].get_yticklabels(), named, strict=True):
-            if slide in standing_out:
+        for tick, slide in zip(axes[0].get_yticklabels(), labelled, strict=True):
+            if slide in outliers:
                 tick.set_color(COLOURS[1])
                 tick.set_fontweight("bold")
         _legend(figure, axes[0], summaries)
@@ -109,16 +110,6 @@ def histograms_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
             axis.grid(axis="y", color=GRID, linewidth=0.7)
         _legend(figure, axes[0], summaries)
     return figure
-
-
-def slide_value(slide: Mapping[str, Any], name: str) -> float | None:
-    """Return one of the numbers by which slides are compared, shares in percent."""
-    if name == "median_um2":
-        return slide["area_um2"]["p50"]  # type: ignore[no-any-return]
-    if name == "empty":
-        return 100 * slide["tiles_without_nuclei"] / slide["tiles"] if slide["tiles"] else None
-    value: float | None = slide[name]
-    return 100 * value if name == "coverage" and value is not None else value
 
 
 def _legend(figure: Figure, axis: Axes, summaries: Mapping[str, Any]) -> None:

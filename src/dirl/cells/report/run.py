@@ -1,7 +1,7 @@
-"""A report on the cells of a store, to be looked at before anything is trained on them."""
+"""`dirl cells-report`: a page about the cells of a store, to read before training on them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from dirl.cells.quality.statistics import pooled, resolution_warnings, slide_statistics
-from dirl.cells.report.figures import class_colours, histograms_figure, outlined, slide_value, slides_figure
+from dirl.cells.report.figures import class_colours, histograms_figure, outlined, slides_figure
+from dirl.cells.report.outliers import FEWEST_SLIDES, RULE, find_outliers
 from dirl.cells.token_coverage import TOKENS_UM
 from dirl.core.errors import StoreError
 from dirl.core.files import write_json, write_text
@@ -24,22 +25,8 @@ from dirl.report.style import encode
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import INDEX
 
-FEWEST_SLIDES = 5
-FAR = 3.5
-# No distance below a tenth of the median is far, however alike the other slides are.
-LEAST_SPREAD = 0.1
-RULE = (
-    f"A slide stands out where it lies more than {FAR:g} robust standard deviations (1.48 × the median "
-    "distance from the median, at least a tenth of the median) from the median slide; at least "
-    f"{FEWEST_SLIDES} slides are needed. Slides without any nucleus are always named."
-)
-COMPARED = {
-    "nuclei_per_mm2": "nuclei per mm²",
-    "median_um2": "µm² is the median area of its nuclei",
-    "coverage": "% of its tissue is covered",
-    "empty": "% of its tiles have no nucleus",
-}
-NOTES = 8
+# Remarks that the page shows.
+MOST_REMARKS = 8
 JPEG_QUALITY = 88
 
 
@@ -63,25 +50,25 @@ def cells_report(
     out
         Directory to write to.
     segmenters
-        Names of cells in the store; by default all that are there.
+        Names of cells in the store; by default all of them.
     tiles
-        How many tiles to show.
+        Number of tiles to show.
     seed
-        Of which tiles are shown.
+        Seed of the choice of tiles.
     overwrite
-        Replace a report with other settings.
+        Replace a report of other settings.
     quiet
         Show no progress.
 
     Returns
     -------
     dict
-        What ``summary.json`` holds.
+        Content of ``summary.json``.
 
     Raises
     ------
     StoreError
-        If there are no cells, or not for every tile.
+        If the store has no such cells, or if some of its tiles have none.
     """
     opened = TileStore.open(store)
     sources, left_out = _sources(opened, segmenters)
@@ -98,21 +85,21 @@ def cells_report(
                 slides[slide_id] = slide_statistics(opened, cells, slide_id)
                 advance(note=slide_id)
             medians = [slide["area_um2"]["p50"] for slide in slides.values()]
-            known = [median for median in medians if median is not None]
+            defined = [median for median in medians if median is not None]
             summaries[name] = {
                 "made_by": cells.card.config.get("segmenter", name),
                 "all": pooled(list(slides.values())),
-                "median_um2": float(np.median(known)) if known else None,
+                "median_um2": float(np.median(defined)) if defined else None,
                 "resolution_warnings": resolution_warnings(opened, slides),
                 "slides": slides,
             }
-    far = [each for name, one in summaries.items() for each in standing_out(name, one["slides"])]
-    summary = {"cells": summaries, "standing_out": far, "rule": RULE}
+    outliers = [each for name, one in summaries.items() for each in find_outliers(name, one["slides"])]
+    summary = {"cells": summaries, "outliers": [asdict(each) for each in outliers], "rule": RULE}
     chosen = np.argsort(hashes(seed, opened.tile_ids.tolist()))[: max(1, tiles)]
     classes = sorted({each for one in summaries.values() for each in one["all"]["classes"]})
     figures = {
         "histograms": ("svg", encode(histograms_figure(summaries), "svg")),
-        "slides": ("svg", encode(slides_figure(summaries, {each["slide"] for each in far}), "svg")),
+        "slides": ("svg", encode(slides_figure(summaries, {each.slide for each in outliers}), "svg")),
     }
     examples = []
     for row in chosen.tolist():
@@ -128,7 +115,7 @@ def cells_report(
         replace(card, counts=counts),
         figures,
         summaries=summaries,
-        standing_out=far,
+        outliers=outliers,
         remarks=[*left_out, *_remarks(summaries)],
         few=len(opened.slides) < FEWEST_SLIDES,
         rule=RULE,
@@ -151,42 +138,8 @@ def cells_report(
     return summary
 
 
-def standing_out(segmenter: str, slides: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Name slides that are unlike the others, and say in what.
-
-    Parameters
-    ----------
-    segmenter
-        Whose cells.
-    slides
-        Statistics by slide.
-
-    Returns
-    -------
-    list of dict
-        ``slide``, ``cells`` and ``what``, in the order of the slides.
-    """
-    found: dict[str, list[str]] = {name: [] for name in slides}
-    for name, slide in slides.items():
-        if not slide["nuclei"]:
-            found[name].append("no nuclei at all")
-    for measure, text in COMPARED.items():
-        values = {name: slide_value(slide, measure) for name, slide in slides.items()}
-        known = {name: value for name, value in values.items() if value is not None}
-        if len(known) < FEWEST_SLIDES:
-            continue
-        middle = float(np.median(list(known.values())))
-        spread = 1.4826 * float(np.median(np.abs(np.array(list(known.values())) - middle)))
-        # Of empty tiles there may be none in most slides: a few per cent are not far from that.
-        spread = max(spread, LEAST_SPREAD * middle, 1.0 if measure == "empty" else 1e-9)
-        for name, value in known.items():
-            if abs(value - middle) > FAR * spread and slides[name]["nuclei"]:
-                found[name].append(f"{_figure(value)} {text}, of the median slide {_figure(middle)}")
-    return [{"slide": name, "cells": segmenter, "what": "; ".join(why)} for name, why in found.items() if why]
-
-
 def _sources(tiles: TileStore, named: Sequence[str]) -> tuple[dict[str, CellStore], list[str]]:
-    """Cells to report on; where none is named, all that are whole, and a line for each that is not."""
+    """Cells to report on. Without names these are all complete cells; each incomplete one gets a remark."""
     if named:
         return {name: tiles.cells(name) for name in dict.fromkeys(named)}, []
     found, left_out = {}, []
@@ -220,7 +173,7 @@ def _jpeg(picture: NDArray[np.uint8]) -> bytes:
 
 
 def _remarks(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Doubtful resolutions and frames, and what was mended or left out of the user's own nuclei."""
+    """Doubtful resolutions and frames, and what was repaired or left out of the user's files."""
     remarks = []
     for name, one in summaries.items():
         remarks += [f"{name}, {slide_id}: {why}." for slide_id, why in one["resolution_warnings"].items()]
@@ -231,10 +184,8 @@ def _remarks(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
             if slide.get("misplaced"):
                 remarks.append(f"{name}, {slide_id}: {slide['misplaced']}.")
             notes = slide.get("notes", {})
-            remarks += [f"{name}, {slide_id}: {count} {what}." for what, count in notes.items()]
-    more = len(remarks) - NOTES
-    return remarks if more <= 0 else [*remarks[:NOTES], f"And {more} more of this kind, in summary.json."]
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+            remarks += [f"{name}, {slide_id}: {what}: {count}." for what, count in notes.items()]
+    more = len(remarks) - MOST_REMARKS
+    if more <= 0:
+        return remarks
+    return [*remarks[:MOST_REMARKS], f"{more} more in summary.json."]

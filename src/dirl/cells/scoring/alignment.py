@@ -1,4 +1,4 @@
-"""Two label images of the same field on one grid: nearest neighbour, and only where the mpp explains it."""
+"""Two label images of the same field on one grid, by nearest neighbour."""
 
 from dataclasses import replace
 
@@ -12,63 +12,63 @@ from dirl.slides.base import SAME_MPP
 def on_one_grid(
     predicted: LabelImage, truth: LabelImage, mpp: float | None = None
 ) -> tuple[LabelImage, LabelImage]:
-    """Bring two label images to the truth's grid, or to a coarser one of a stated resolution.
+    """Resample two label images to the truth's grid, or to a coarser grid of a stated resolution.
 
-    They show the same field, so where one resolution is known the other follows from the sizes. What is not
-    seen of one is empty in both.
+    Both show the same field. So if one resolution is stated, the sizes give the other. Pixels that are not
+    seen in one image are empty in both.
 
     Parameters
     ----------
     predicted, truth
-        Of the same field.
+        Label images of the same field.
     mpp
-        µm/px to score at; where neither resolution is known, that of the truth. None is the truth's own.
+        µm/px to score at. If neither image has a resolution, this is the truth's. By default the truth's.
 
     Returns
     -------
     predicted, truth : LabelImage
-        Of the same shape, mpp and `seen`.
+        The images, with the same shape, mpp and `seen`.
 
     Raises
     ------
     ConfigError
-        If the sizes are not those of one field, or `mpp` is finer than the truth.
+        If the sizes do not fit one field, or `mpp` is finer than the truth.
     """
-    own = _truth_mpp(predicted, truth) or mpp
+    result_mpp = _truth_mpp(predicted, truth) or mpp
     height, width = truth.labels.shape
-    if mpp is not None and own is not None and abs(mpp / own - 1) > SAME_MPP:
-        if mpp < own:
-            reason = f"the truth is of {own:.3g} µm/px, and labels are not enlarged to {mpp:g}"
-            raise ConfigError(reason, where="--mpp", remedy=f"state {own:.3g} or more, or leave it out")
-        height, width = (max(1, round(side * own / mpp)) for side in (height, width))
-        own = mpp
+    if mpp is not None and result_mpp is not None and abs(mpp / result_mpp - 1) > SAME_MPP:
+        if mpp < result_mpp:
+            reason = f"the truth has {result_mpp:.3g} µm/px, and labels are not enlarged to {mpp:g}"
+            raise ConfigError(reason, where="--mpp", remedy=f"state {result_mpp:.3g} or more, or omit it")
+        height, width = (max(1, round(side * result_mpp / mpp)) for side in (height, width))
+        result_mpp = mpp
     first, second = (_resample(image, (height, width)) for image in (predicted, truth))
     masks = [image.seen for image in (first, second) if image.seen is not None]
     seen = np.logical_and.reduce(masks) if masks else None
 
     def cut(image: LabelImage) -> LabelImage:
         labels = image.labels if seen is None else image.labels * seen
-        return replace(image, labels=labels, mpp=own, seen=seen)
+        return replace(image, labels=labels, mpp=result_mpp, seen=seen)
 
     return cut(first), cut(second)
 
 
 def _truth_mpp(predicted: LabelImage, truth: LabelImage) -> float | None:
-    """Resolution of the truth, as known or as it follows from that of the predicted labels."""
+    """Resolution of the truth: its own, or from the resolution of the predicted labels and the sizes."""
     (h, w), (height, width) = predicted.labels.shape, truth.labels.shape
     factor = width / w if w and h else 0.0
-    # One pixel of the coarser image may be lost to rounding.
-    alike = factor > 0 and abs(height - h * factor) <= max(1.0, factor)
+    # Rounding may lose one pixel of the coarser image.
+    same_field = factor > 0 and abs(height - h * factor) <= max(1.0, factor)
     if predicted.mpp is not None and truth.mpp is not None:
         grace = SAME_MPP * width * truth.mpp + max(predicted.mpp, truth.mpp)
-        alike &= abs(w * predicted.mpp - width * truth.mpp) <= grace
+        same_field &= abs(w * predicted.mpp - width * truth.mpp) <= grace
     elif factor != 1:
-        # A size that is off by a little is a crop or a shift, and no resolution.
-        alike &= abs(factor - 1) > SAME_MPP
-    if not alike:
+        # A slightly different size is a crop or a shift, not a resolution.
+        same_field &= abs(factor - 1) > SAME_MPP
+    if not same_field:
         raise ConfigError(
             f"predicted labels are {_size(predicted)}, the truth is {_size(truth)}: not the same field",
-            remedy="give labels of the whole image on both sides: of another resolution, but no crop",
+            remedy="give labels of the whole image on both sides; the resolution may differ",
         )
     if truth.mpp is not None:
         return truth.mpp

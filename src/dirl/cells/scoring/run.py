@@ -1,4 +1,4 @@
-"""`dirl cells-score`: predicted nuclei against annotated ones, image by image, one segmenter or several."""
+"""`dirl cells-score`: compare the nuclei of one or several segmenters with annotated nuclei."""
 
 import csv
 from collections.abc import Sequence
@@ -32,21 +32,20 @@ class ScoreTable:
     Attributes
     ----------
     predictions
-        Who predicted: the segmenters of a store, or the name of a file or folder.
+        Names of the predictions: segmenters of a store, or a file or folder.
     images
         Names of the n images.
     slides
-        The slide that each is of; its own name where that is not known.
+        Slide of each image, or its own name if the slide is not stated.
     measures
-        Those of `dirl.cells.scoring.metrics.Scores`; ``coverage_r_4um`` and so on, where the mpp is known:
-        the correlation of coverage over tokens of that size; ``pq_CLASS`` where the truth and a prediction
-        name classes.
+        Names of the scores: those of `dirl.cells.scoring.metrics.Scores`; with an mpp the correlations of
+        coverage over tokens, ``coverage_r_4um`` and so on; with classes ``pq_CLASS``.
     values : ndarray of shape (predictions, n, measures)
-        nan where a measure is not defined.
+        Scores; nan if one is not defined.
     covered : ndarray of shape (n,)
-        Share of each image that was scored: of a slide, what its tiles cover.
+        Share of each image that was scored; for a slide, the share that its tiles cover.
     mpp
-        µm/px that was scored at; None where it is not known.
+        µm/px of the scored labels; None if it is not stated.
     """
 
     predictions: tuple[str, ...]
@@ -59,7 +58,7 @@ class ScoreTable:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes that are scored by themselves."""
+        """Names of the classes that have a score."""
         return tuple(name.removeprefix("pq_") for name in self.measures if name.startswith("pq_"))
 
 
@@ -73,50 +72,52 @@ def cells_score(
     overwrite: bool = False,
     quiet: bool = True,
 ) -> ScoreTable:
-    """Score nuclei against annotated ones (`dirl cells-score`), one image in memory at a time.
+    """Compare nuclei with annotated nuclei (`dirl cells-score`), with one image in memory at a time.
 
-    Images are matched by name: label files by their path in the folder, without suffixes; cells of a store
-    by tile, or by slide, whose tiles are put together, where label files have the slides' names. Labels of
-    another resolution are brought to the truth's by nearest neighbour.
+    Images are matched by name. The name of a label file is its path in the folder without suffixes. Cells of
+    a store are matched by tile, or by slide if the label files are named after slides. A slide is assembled
+    from its tiles. Labels of another resolution are resampled to the truth's by nearest neighbour.
 
     Parameters
     ----------
     predicted
-        Label files (one, or a folder of them: 16-bit PNG, TIFF, or NPZ of one array), ``STORE/cells/NAME``,
-        or ``STORE`` for all cells in it, the truth's own left out.
+        Label files (one, or a folder: 16-bit PNG, TIFF, or NPZ of one array), ``STORE/cells/NAME``, or
+        ``STORE`` for all cells in it, except the truth.
     truth
         Label files or ``STORE/cells/NAME``.
     mpp
-        µm/px to score at, no finer than the truth's. Of label files, whose resolution nobody else knows, it
-        is taken to be the truth's.
+        µm/px to score at, not finer than the truth's. Label files do not state a resolution, so this is the
+        resolution of a truth in label files.
     out
         Directory for ``card.json``, ``summary.json`` and ``scores.csv``.
     overwrite
-        Replace what was written there with other labels or settings.
+        Replace scores of other labels or settings.
     quiet
         Show no progress bar.
 
     Raises
     ------
     ConfigError
-        If an image is missing on either side or cannot be read, sizes are not those of one field, the images
-        differ in resolution and none is stated, or the truth is several.
+        If an image is missing on either side or cannot be read, if sizes do not fit one field, if images have
+        several resolutions and none is stated, or if the truth is a store with several cells.
     StoreError
-        If a store has no such cells, or `out` holds something else.
+        If a store has no such cells, or `out` has other content.
     """
-    ours, (theirs, *more) = open_sources(predicted), open_sources(truth)
+    predictions, (target, *more) = open_sources(predicted), open_sources(truth)
     if more:
-        remedy = f"name one, as in {theirs.place}"
+        remedy = f"name one, as in {target.place}"
         raise ConfigError("the truth is a store with cells of several names", where=truth, remedy=remedy)
-    ours = [source for source in ours if source.place.resolve() != theirs.place.resolve()] or ours
-    names = _images(ours, theirs, one_file=predicted.is_file() and truth.is_file())
+    others = [source for source in predictions if source.place.resolve() != target.place.resolve()]
+    predictions = others or predictions
+    names = _images(predictions, target, one_file=predicted.is_file() and truth.is_file())
     card = None
     if out is not None:
-        inputs = {"truth": theirs.digest} | {f"predicted {source.title}": source.digest for source in ours}
+        inputs = {"truth": target.digest}
+        inputs |= {f"predicted {source.title}": source.digest for source in predictions}
         settings = {"mpp": mpp, "tokens_um": TOKENS_UM, "resamples": RESAMPLES, "seed": SEED}
         card = claim(out, new_card("cells-score", settings, inputs), overwrite=overwrite)
         own(out)  # finished scores are made again
-    table = _score(ours, theirs, names, mpp, quiet)
+    table = _score(predictions, target, names, mpp, quiet)
     if out is not None and card is not None:
         write_json(out / "summary.json", summary(table))
         _write_csv(out / "scores.csv", table)
@@ -127,9 +128,9 @@ def cells_score(
 def summary(table: ScoreTable) -> dict[str, Any]:
     """Return means over images with bootstrap intervals, and differences to the best, as JSON.
 
-    Slides are resampled where the images are tiles of at least five, else images: the same for all
-    predictions, so that their differences are paired. The best is the prediction of highest mean PQ. ``mpq``
-    is the mean over classes of their mean PQ. An interval of a single image is None.
+    Slides are resampled if the images are tiles of at least five slides, else images. All predictions share
+    the samples, so their differences are paired. The best prediction has the highest mean PQ. ``mpq`` is the
+    mean over classes of their mean PQ. The interval of a single image is None.
     """
     units = choose_units(np.array(table.slides), len(table.images), RESAMPLES, SEED)
     means_of = [_means(table, values, units) for values in table.values]
@@ -160,23 +161,23 @@ def summary(table: ScoreTable) -> dict[str, Any]:
     }
 
 
-def _images(ours: Sequence[Source], theirs: Source, one_file: bool) -> list[tuple[str, str]]:
-    """Pair the images: their name for predictions, and for the truth."""
+def _images(predictions: Sequence[Source], target: Source, one_file: bool) -> list[tuple[str, str]]:
+    """Pair the images: the name in the predictions, and the name in the truth."""
     if one_file:
-        return [(ours[0].names[0], theirs.names[0])]
-    # Whoever has files says which images, whether tiles or slides; a store has many.
-    by_files = isinstance(theirs, FileLabels) or not isinstance(ours[0], FileLabels)
-    asked = theirs.names if by_files else ours[0].names
-    sides: list[tuple[Source, Sequence[str]]] = [(source, asked) for source in [*ours, theirs]]
-    if isinstance(theirs, FileLabels):
-        sides += [(theirs, source.names) for source in ours if isinstance(source, FileLabels)]
+        return [(predictions[0].names[0], target.names[0])]
+    # If one side has files, their names decide which images are compared. A store has many more.
+    by_target = isinstance(target, FileLabels) or not isinstance(predictions[0], FileLabels)
+    asked = target.names if by_target else predictions[0].names
+    sides: list[tuple[Source, Sequence[str]]] = [(source, asked) for source in [*predictions, target]]
+    if isinstance(target, FileLabels):
+        sides += [(target, source.names) for source in predictions if isinstance(source, FileLabels)]
     for source, wanted in sides:
         missing = [name for name in wanted if name not in source]
         if len(missing) == len(wanted):
             raise ConfigError(
-                f"no image in common: asked for {_some(missing)}; here are {_some(source.names)}",
+                f"no image in common: expected {_some(missing)}; found {_some(source.names)}",
                 where=source.place,
-                remedy="label files have the names of the other side's files, tiles or slides",
+                remedy="name label files after the other side's files, tiles or slides",
             )
         if missing:
             raise ConfigError(
@@ -188,18 +189,22 @@ def _images(ours: Sequence[Source], theirs: Source, one_file: bool) -> list[tupl
 
 
 def _score(
-    ours: Sequence[Source], theirs: Source, names: Sequence[tuple[str, str]], mpp: float | None, quiet: bool
+    predictions: Sequence[Source],
+    target: Source,
+    names: Sequence[tuple[str, str]],
+    mpp: float | None,
+    quiet: bool,
 ) -> ScoreTable:
-    typed = [bool(set(theirs.classes) & set(source.classes)) for source in ours]
-    classes = tuple(theirs.classes) if any(typed) else ()
-    rows: list[list[tuple[float, ...]]] = [[] for _ in ours]
+    typed = [bool(set(target.classes) & set(source.classes)) for source in predictions]
+    classes = tuple(target.classes) if any(typed) else ()
+    rows: list[list[tuple[float, ...]]] = [[] for _ in predictions]
     covered: list[float] = []
     at: float | None = None
     with bar("Scoring nuclei", len(names), quiet=quiet) as advance:
         for number, (asked, name) in enumerate(names):
-            truth = theirs.read(name)
+            truth = target.read(name)
             share = 1.0
-            for source, has_classes, done in zip(ours, typed, rows, strict=True):
+            for source, has_classes, done in zip(predictions, typed, rows, strict=True):
                 try:
                     image, other = on_one_grid(source.read(asked), truth, mpp)
                 except ConfigError as error:
@@ -207,18 +212,18 @@ def _score(
                     raise ConfigError(error.reason, where=where, remedy=error.remedy) from None
                 at = other.mpp if number == 0 else at
                 if at is not None and other.mpp is not None and abs(other.mpp / at - 1) > SAME_MPP:
-                    reason = f"is of {other.mpp:.3g} µm/px, {names[0][1]} of {at:.3g}"
+                    reason = f"has {other.mpp:.3g} µm/px, but {names[0][1]} has {at:.3g}"
                     remedy = "state one for all with --mpp"
-                    raise ConfigError(reason, where=f"{theirs.place}, {name}", remedy=remedy)
+                    raise ConfigError(reason, where=f"{target.place}, {name}", remedy=remedy)
                 by_class = _typed(image, other, classes) if has_classes else (np.nan,) * len(classes)
                 done.append((*_measure(image, other), *by_class))
                 share = 1.0 if other.seen is None else float(other.seen.mean())
             covered.append(share)
             advance()
     return ScoreTable(
-        tuple(source.title for source in ours),
+        tuple(source.title for source in predictions),
         tuple(name for _, name in names),
-        tuple(_slide(ours[0], asked, theirs, name) for asked, name in names),
+        tuple(_slide(predictions[0], asked, target, name) for asked, name in names),
         (*SCORES, *(COVERAGE if at is not None else ()), *(f"pq_{name}" for name in classes)),
         np.array(rows),
         np.array(covered),
@@ -226,9 +231,9 @@ def _score(
     )
 
 
-def _slide(ours: Source, asked: str, theirs: Source, name: str) -> str:
-    known = theirs.slide(name)
-    return ours.slide(asked) if known == name else known
+def _slide(prediction: Source, asked: str, target: Source, name: str) -> str:
+    slide = target.slide(name)
+    return prediction.slide(asked) if slide == name else slide
 
 
 def _measure(predicted: LabelImage, truth: LabelImage) -> tuple[float, ...]:
@@ -251,7 +256,7 @@ def _typed(predicted: LabelImage, truth: LabelImage, classes: Sequence[str]) -> 
 def _means(
     table: ScoreTable, values: NDArray[np.float64], units: Units
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Means over images and over resampled ones, the mPQ behind the measures."""
+    """Means over images and over resampled images; the mPQ comes after the measures."""
     value, drawn = means(values, units)
     if not table.classes:
         return value, drawn
@@ -261,9 +266,9 @@ def _means(
 
 
 def _nanmean(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    known = ~np.isnan(values)
+    defined = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, values, 0).sum(-1) / known.sum(-1))
+        return np.asarray(np.where(defined, values, 0).sum(-1) / defined.sum(-1))
 
 
 def _intervals(

@@ -1,4 +1,4 @@
-"""Scores of nuclei on the terminal: images, means with intervals, classes, differences to the best."""
+"""Print scores of nuclei: images, means with intervals, classes, differences to the best."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ Values = Mapping[str, Mapping[str, float | None]]
 
 
 def show(table: ScoreTable, out: Path | None = None, console: Console | None = None) -> None:
-    """Print the images of a single prediction where they are few, then means, classes and differences."""
+    """Print the images of a single prediction if they are few, then means, classes and differences."""
     console = console or printer()
     found = summary(table)
     at = "" if table.mpp is None else f" at {table.mpp:.3g} µm/px"
@@ -74,7 +74,7 @@ def _rows(
 
 
 def _table(first: str, columns: Sequence[str]) -> Table:
-    # Narrow: eight measures with their intervals fit into 80 columns.
+    # Eight measures with their intervals must fit into 80 columns.
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column(first, overflow="fold", min_width=11)
     for title in columns:

@@ -1,4 +1,4 @@
-"""Where labels that are compared come from: files of label images, or the cells of a store."""
+"""The two sources of labels to compare: label files, and the cells of a store."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,13 +29,13 @@ class LabelImage:
     Attributes
     ----------
     labels
-        Instance labels, int32 of shape (h, w); 0 is no nucleus.
+        Instance labels, int32 of shape (h, w); 0 is background.
     mpp
-        µm/px; None where nobody says.
+        µm/px; None if it is not stated.
     seen
-        Where the labels are known, bool (h, w); None is everywhere.
+        Mask of the pixels that have labels, bool (h, w). None is all.
     class_ids
-        For each class the ids of its nuclei, here or elsewhere in the slide; empty without classes.
+        Ids of the nuclei of each class, in the image or elsewhere in its slide; empty without classes.
     """
 
     labels: Labels
@@ -54,9 +54,9 @@ class Source(Protocol):
     place
         File or directory.
     names
-        Its images.
+        Names of the images.
     classes
-        Names of the classes that its nuclei have.
+        Names of the classes of the nuclei.
     digest
         Sixteen hex digits that change with the labels.
     """
@@ -75,7 +75,7 @@ class Source(Protocol):
     def __contains__(self, name: str) -> bool: ...
 
     def slide(self, name: str) -> str:
-        """Return the slide that an image is of: its own name where that is not known."""
+        """Return the slide of an image, or the image's name if its slide is not stated."""
         ...
 
     def read(self, name: str) -> LabelImage:
@@ -84,14 +84,14 @@ class Source(Protocol):
 
 
 class FileLabels:
-    """Label files: one, or all of a folder at any depth; where there are ``NAME.labels.*``, only those.
+    """One label file, or those of a folder at any depth; if any is called ``NAME.labels.*``, only these.
 
-    An image's name is its path in the folder without suffixes.
+    The name of an image is its path in the folder without suffixes.
 
     Raises
     ------
     ConfigError
-        If there are none, or two of one name.
+        If there are no files, or two for one name.
     """
 
     classes: Sequence[str] = ()
@@ -117,18 +117,18 @@ class FileLabels:
         return key(name) in self._files
 
     def slide(self, name: str) -> str:
-        """Return the name: a file tells of no slide."""
+        """Return the name, since a file does not state its slide."""
         return name
 
     def read(self, name: str) -> LabelImage:
-        """Read one image; its resolution is not known."""
+        """Read one image; a file does not state its resolution."""
         return LabelImage(read_map(self._files[key(name)])[0])
 
 
 class CellLabels:
-    """Cells of a store: by tile id, by a ready-made tile's own name, or whole slides by slide_id.
+    """Cells of a store: tiles by tile_id or by the name of a ready-made tile, and slides by slide_id.
 
-    A slide is put together from its tiles; what no tile covers is not seen.
+    A slide is assembled from its tiles. Pixels outside of every tile are not seen.
     """
 
     def __init__(self, store: TileStore, segmenter: str) -> None:
@@ -145,7 +145,7 @@ class CellLabels:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the cells: of their settings and their index."""
+        """Digest of the settings and the index of the cells."""
         return digest([self._cells.card.digest, digest(self.place / INDEX)])
 
     @cached_property
@@ -158,24 +158,24 @@ class CellLabels:
         return key(name) in self._slides or key(name) in self._tiles
 
     def slide(self, name: str) -> str:
-        """Return the slide that a tile is of; of ready-made tiles none is known."""
+        """Return the slide of a tile, or the name of a ready-made tile."""
         if key(name) in self._slides:
             return name
         slide_id = str(self._slide_of[self._tiles[key(name)]])
         return slide_id if self._store.slides[slide_id].kind == "slide" else name
 
     def read(self, name: str) -> LabelImage:
-        """Read a tile, or put a slide together."""
+        """Read a tile, or assemble a slide."""
         mpp = self._store.spec.mpp
         if key(name) in self._slides:
             slide_id = self._slides[key(name)].slide_id
-            labels, seen = self._put_together(slide_id)
+            labels, seen = self._assembled(slide_id)
             return LabelImage(labels, mpp, seen, _ids_by_class(self._cells, slide_id))
         row = self._tiles[key(name)]
         class_ids = _ids_by_class(self._cells, str(self._slide_of[row]))
         return LabelImage(self._cells.labels(row), mpp, class_ids=class_ids)
 
-    def _put_together(self, slide_id: str) -> tuple[Labels, NDArray[np.bool_]]:
+    def _assembled(self, slide_id: str) -> tuple[Labels, NDArray[np.bool_]]:
         record = self._store.slides[slide_id]
         scale = record.mpp / self._store.spec.mpp
         width, height = (max(1, round(side * scale)) for side in record.size_px)
@@ -190,14 +190,14 @@ class CellLabels:
 
 
 def open_sources(place: Path) -> list[Source]:
-    """Open what a path names: label files, ``STORE/cells/NAME``, or all cells of a ``STORE``.
+    """Open the labels at a path: label files, ``STORE/cells/NAME``, or all cells of a ``STORE``.
 
     Raises
     ------
     ConfigError
         If there are no labels.
     StoreError
-        If a store has no such cells, or not for all of its tiles.
+        If a store has no such cells, or if some of its tiles have none.
     """
     here = place.resolve()
     if here.name == "cells" and _is_store(here.parent):
@@ -228,7 +228,7 @@ def _label_files(place: Path) -> list[Path]:
         if file.suffix.lower() in SUFFIXES
         and not any(p.startswith(".") for p in file.relative_to(place).parts)
     )
-    # Images may lie beside their labels.
+    # Images may lie next to their labels.
     files = [file for file in files if file.stem.endswith(".labels")] or files
     if not files:
         raise ConfigError(

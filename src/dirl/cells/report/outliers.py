@@ -1,0 +1,85 @@
+"""Slides whose nuclei differ from those of the other slides."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FEWEST_SLIDES = 5
+FAR = 3.5
+# Least robust standard deviation, as a share of the median: very similar slides are no outliers.
+LEAST_SPREAD = 0.1
+RULE = (
+    f"An outlier lies more than {FAR:g} robust standard deviations from the median slide. A robust standard "
+    "deviation is 1.48 × the median distance from the median, and at least a tenth of the median. At least "
+    f"{FEWEST_SLIDES} slides are needed. Slides without any nucleus are always listed."
+)
+COMPARED = {
+    "nuclei_per_mm2": "nuclei per mm²",
+    "median_um2": "µm² is the median area of its nuclei",
+    "coverage": "% of its tissue is covered",
+    "empty": "% of its tiles have no nucleus",
+}
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """A slide that differs from the others.
+
+    Attributes
+    ----------
+    slide
+        Its slide_id.
+    cells
+        Name of the cells.
+    what
+        How it differs.
+    """
+
+    slide: str
+    cells: str
+    what: str
+
+
+def find_outliers(segmenter: str, slides: Mapping[str, Mapping[str, Any]]) -> list[Outlier]:
+    """Find the slides that differ from the others, in the order of the slides.
+
+    Parameters
+    ----------
+    segmenter
+        Name of the cells.
+    slides
+        Statistics by slide.
+    """
+    found: dict[str, list[str]] = {name: [] for name in slides}
+    for name, slide in slides.items():
+        if not slide["nuclei"]:
+            found[name].append("no nuclei at all")
+    for measure, text in COMPARED.items():
+        of_slides = {name: slide_value(slide, measure) for name, slide in slides.items()}
+        values = {name: value for name, value in of_slides.items() if value is not None}
+        if len(values) < FEWEST_SLIDES:
+            continue
+        middle = float(np.median(list(values.values())))
+        spread = 1.4826 * float(np.median(np.abs(np.array(list(values.values())) - middle)))
+        # Most slides may have no empty tiles; then a few per cent are not an outlier.
+        spread = max(spread, LEAST_SPREAD * middle, 1.0 if measure == "empty" else 1e-9)
+        for name, value in values.items():
+            if abs(value - middle) > FAR * spread and slides[name]["nuclei"]:
+                found[name].append(f"{_figure(value)} {text}; the median slide has {_figure(middle)}")
+    return [Outlier(name, segmenter, "; ".join(reasons)) for name, reasons in found.items() if reasons]
+
+
+def slide_value(slide: Mapping[str, Any], name: str) -> float | None:
+    """Return one of the numbers by which slides are compared, shares in percent."""
+    if name == "median_um2":
+        return slide["area_um2"]["p50"]  # type: ignore[no-any-return]
+    if name == "empty":
+        return 100 * slide["tiles_without_nuclei"] / slide["tiles"] if slide["tiles"] else None
+    value: float | None = slide[name]
+    return 100 * value if name == "coverage" and value is not None else value
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
