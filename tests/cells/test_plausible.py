@@ -77,9 +77,7 @@ def test_the_warning_reaches_the_user_from_workers_too(tmp_path, slide, workers)
         for k in range(4):
             Image.fromarray(slide.rgb[192 * k + 64 :][:256, 384:640]).save(folder / f"{k}.png")
     tile([tmp_path / "tiles"], tmp_path / "store", TileConfig(size_px=256, mpp=2, mpp_override=2), quiet=True)
-    with pytest.warns(
-        UserWarning, match="a: objects that look like nuclei .* 0.5 would .*; b: objects that look like"
-    ):
+    with pytest.warns(UserWarning, match="a: objects that look .* 0.5 would .*; b: objects that look"):
         cells(tmp_path / "store", CellsConfig(), workers=workers, quiet=True)
     with pytest.warns(UserWarning, match="a: objects that look like nuclei"):  # known from then on
         cells(tmp_path / "store", CellsConfig(), quiet=True)

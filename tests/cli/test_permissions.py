@@ -144,4 +144,4 @@ def test_a_slide_that_is_gone_is_named_as_that(place, ask):
     ask(["tile", str(place / "folder"), "--out", str(place / "gone"), "--size", "128", "--quiet"])
     (place / "folder" / "one.tif").unlink()
     code, said = ask(["cells", str(place / "gone"), "--quiet"])
-    assert code == 2 and "one.tif: the slide has gone" in said and "damaged" not in said, said
+    assert code == 2 and "one.tif: the slide is missing" in said and "damaged" not in said, said
