@@ -13,7 +13,7 @@ from dirl.core.errors import DirlError, DirlWarning
 if TYPE_CHECKING:  # the same names for type checkers and editors
     from dirl.audit.run import audit
     from dirl.cells.base import Segmenter
-    from dirl.cells.files.export import cells_export
+    from dirl.cells.export import cells_export
     from dirl.cells.report.run import cells_report
     from dirl.cells.run import cells
     from dirl.cells.scoring.run import cells_score
@@ -130,7 +130,7 @@ _PLACES = {
     "StudyConfig": "dirl.study.matrix",
     "TileConfig": "dirl.config",
     "TileStore": "dirl.store.dataset",
-    "cells_export": "dirl.cells.files.export",
+    "cells_export": "dirl.cells.export",
     "cells_report": "dirl.cells.report.run",
     "cells_score": "dirl.cells.scoring.run",
     "compare": "dirl.evaluate.compare.run",

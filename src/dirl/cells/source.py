@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.slides.slide import Box
+from dirl.slides.base import Box
 from dirl.store.dataset import TileStore
 
 

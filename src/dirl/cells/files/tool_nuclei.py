@@ -15,7 +15,7 @@ from dirl.cells.files.polygon_nuclei import centres_of, moved, nuclei_from_polyg
 from dirl.cells.source import FileNuclei
 from dirl.core.boundary import parsing
 from dirl.core.errors import ConfigError
-from dirl.slides.slide import Box
+from dirl.slides.base import Box
 
 TYPES_REMEDY = 'write {"1": ["tumour", [255, 0, 0]]}'
 
