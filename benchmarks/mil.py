@@ -65,9 +65,10 @@ def main():
             write_bags(folder, bags, sets[name], features.tile_ids, sources)
             result = mil(folder / "bags", folder / "labels.csv", folder / "mil", config, quiet=True)
             truth = dict(zip(features.tile_ids.tolist(), positive.tolist(), strict=True))
-            for model, one in result.summary["results"]["features"].items():
-                row = {"share": share, "features": name, "model": model, "auroc": one["macro_auroc"]}
-                row["balanced_accuracy"] = one["balanced_accuracy"]
+            for model, one in result.summary.models.items():
+                metrics = {metric: vars(estimate) for metric, estimate in one.metrics.items()}
+                row = {"share": share, "features": name, "model": model, "auroc": metrics["macro_auroc"]}
+                row["balanced_accuracy"] = metrics["balanced_accuracy"]
                 row["recovery"] = recovery(result.path / "attention" / f"{model}.parquet", truth)
                 rows.append(row)
                 print(
@@ -142,7 +143,7 @@ def report(given, features, result, rows):
     settings = {name: str(value) for name, value in vars(given).items() if name not in ("features", "out")}
     tiles = {str(k): int(v) for k, v in zip(*np.unique(features.labels, return_counts=True), strict=True)}
     kept = {name: card[name] for name in ("python", "versions", "git_commit")}
-    split = result.summary["split"] | {"over": result.summary["interval"]["over"]}
+    split = result.summary.split.to_json() | {"over": result.summary.interval.over}
     return {"settings": settings, "tiles": tiles, "split": split, **kept, "results": rows}
 
 

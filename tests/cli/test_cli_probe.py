@@ -69,7 +69,7 @@ def test_probe_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
         called.update(features=features, labels=labels, out=out, config=config, **options)
 
     monkeypatch.setattr(dirl.evaluate.probe.run, "probe", fake)
-    monkeypatch.setattr(dirl.evaluate.probe.show, "show", lambda result: None)
+    monkeypatch.setattr(dirl.evaluate.probe.show, "print_probe", lambda result: None)
     run(probe, "f", "--labels", "l.csv", "--out", "o", "--folds", "3", "--groups", "stain", "--seed", "2")
     assert called == {
         "features": Path("f"), "labels": "l.csv", "out": Path("o"),

@@ -14,9 +14,11 @@ from dirl.core.errors import ConfigError, StoreError
 from dirl.core.files import write_json
 from dirl.core.owner import content
 from dirl.core.provenance import claim, finish, new_card
+from dirl.evaluate.common.records import Resampling
 from dirl.evaluate.compare.run import compare
-from dirl.evaluate.compare.show import show
+from dirl.evaluate.compare.show import print_comparison
 from dirl.evaluate.compare.statistics import cliques, cohens_h, two_sided
+from dirl.evaluate.compare.summary import Pair
 from dirl.store.index import write_table
 
 COUNT = 120
@@ -96,16 +98,16 @@ def trained(folder: Path, name: str, survival: bool = False) -> Path:
 def test_survival_is_compared_by_concordance(tmp_path: Path, capsys) -> None:
     models = trained(tmp_path, "followed", survival=True)
     result = compare([models], tmp_path / "out")
-    found, known = result.summary["measures"]["slide"], happened()
+    found, known = result.summary.measures["slide"], happened()
     for model, right in (("mean", 0.4), ("abmil", 0.9)):
-        value = found["entries"][f"followed/{model}"]["concordance"]["value"]
+        value = found.entries[f"followed/{model}"]["concordance"].value
         theirs = concordance_index(known["time"], -risks(right), known["event"])
         assert value == pytest.approx(theirs)
-    assert result.summary["metric"] == "concordance" and result.summary["chance"] == 0.5
-    (pair,) = found["pairs"]
-    assert pair["one"] == "followed/mean" and pair["low"] <= pair["difference"] <= pair["high"] < 0.05
-    assert found["best"] == "followed/abmil"
-    show(result)
+    assert result.summary.metric == "concordance" and result.summary.chance == 0.5
+    (pair,) = found.pairs
+    assert pair.one == "followed/mean" and pair.low <= pair.difference <= pair.high < 0.05
+    assert found.best == "followed/abmil"
+    print_comparison(result)
     assert capsys.readouterr().out.startswith("Concordance, chance 0.500")
     assert "% concordance with" in (result.path / "table.tex").read_text()
     assert "<th>concordance</th>" in (result.path / "table.html").read_text()
@@ -114,8 +116,8 @@ def test_survival_is_compared_by_concordance(tmp_path: Path, capsys) -> None:
 @pytest.mark.parametrize(("over", "units"), [("slides", 20), ("tiles", 120)])
 def test_intervals_are_over_what_the_results_were_over(tmp_path: Path, over: str, units: int) -> None:
     results = [probed(tmp_path, name, right, 0, over=over) for name, right in (("a", 0.9), ("b", 0.5))]
-    found = compare(results, tmp_path / "out").summary["interval"]
-    assert (found["over"], found["units"]) == (over, units)
+    found = compare(results, tmp_path / "out").summary.interval
+    assert (found.over, found.units) == (over, units)
 
 
 def test_scores_are_scikit_learns_and_differences_are_paired(tmp_path: Path, capsys) -> None:
@@ -123,19 +125,19 @@ def test_scores_are_scikit_learns_and_differences_are_paired(tmp_path: Path, cap
         probed(tmp_path, n, r, s) for n, r, s in (("good", 0.9, 0), ("same", 0.9, 0), ("bad", 0.5, 7))
     )
     result = compare([bad, good, same], tmp_path / "out")
-    found = result.summary["measures"]["linear"]
+    found = result.summary.measures["linear"]
     for name, right, seed in (("good", 0.9, 0), ("bad", 0.5, 7)):
-        one, guess = found["entries"][name], guesses(right, seed)
-        assert one["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(TRUTH, guess))
-        assert one["macro_f1"]["value"] == pytest.approx(f1_score(TRUTH, guess, average="macro"))
-    pair = next(p for p in found["pairs"] if (p["one"], p["other"]) == ("good", "same"))
-    assert (pair["difference"], pair["low"], pair["high"], pair["p"]) == (0, 0, 0, 1)
-    pair = next(p for p in found["pairs"] if (p["one"], p["other"]) == ("bad", "good"))
-    assert pair["high"] < 0 and pair["p_holm"] < 0.05 and pair["cohens_h"] < -0.5
-    assert found["best"] == "good" and ["good", "same"] in found["cliques"]
-    names = [entry["name"] for entry in result.summary["entries"]]
+        one, guess = found.entries[name], guesses(right, seed)
+        assert one["balanced_accuracy"].value == pytest.approx(balanced_accuracy_score(TRUTH, guess))
+        assert one["macro_f1"].value == pytest.approx(f1_score(TRUTH, guess, average="macro"))
+    pair = next(p for p in found.pairs if (p.one, p.other) == ("good", "same"))
+    assert (pair.difference, pair.low, pair.high, pair.p) == (0, 0, 0, 1)
+    pair = next(p for p in found.pairs if (p.one, p.other) == ("bad", "good"))
+    assert pair.high < 0 and pair.p_holm < 0.05 and pair.cohens_h < -0.5
+    assert found.best == "good" and ["good", "same"] in found.cliques
+    names = [entry.name for entry in result.summary.entries]
     assert names[:3] == ["bad", "good", "same"] and names.count("colour histogram") == 1
-    assert result.summary["interval"] == {"level": 0.95, "resamples": 1000, "over": "patients", "units": 20}
+    assert result.summary.interval == Resampling(level=0.95, resamples=1000, over="patients", units=20)
 
     files = {str(p.relative_to(result.path)) for p in content(result.path)}
     assert files >= {
@@ -153,7 +155,7 @@ def test_scores_are_scikit_learns_and_differences_are_paired(tmp_path: Path, cap
     page = (result.path / "table.html").read_text()
     assert "http" not in page.replace("http://www.w3.org", "") and "over bad" in page
     assert [n for n in names if n.endswith("untrained")] == ["bad, untrained", "good, untrained"]
-    show(result)
+    print_comparison(result)
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("good") and line.count("*") == 2 for line in lines)
     assert all(len(line) <= 80 for line in lines[1:-1])
@@ -162,8 +164,8 @@ def test_scores_are_scikit_learns_and_differences_are_paired(tmp_path: Path, cap
 
 def test_slide_models_are_lines_of_their_own(tmp_path: Path) -> None:
     result = compare([trained(tmp_path, "dino")], tmp_path / "out")
-    assert [entry["name"] for entry in result.summary["entries"]] == ["dino/mean", "dino/abmil"]
-    assert result.summary["measures"]["slide"]["best"] == "dino/abmil"
+    assert [entry.name for entry in result.summary.entries] == ["dino/mean", "dino/abmil"]
+    assert result.summary.measures["slide"].best == "dino/abmil"
 
 
 def test_what_may_not_stand_in_one_table(tmp_path: Path) -> None:
@@ -201,8 +203,8 @@ def test_effect_size_and_p_by_hand() -> None:
 
 
 def test_cliques_are_the_largest_runs_that_hold_together() -> None:
-    def pair(one: str, other: str, p: float) -> dict[str, object]:
-        return {"one": one, "other": other, "p_holm": p}
+    def pair(one: str, other: str, p: float) -> Pair:
+        return Pair(one=one, other=other, difference=0, low=0, high=0, cohens_h=0, p=p, p_holm=p)
 
     pairs = [pair("a", "b", 0.5), pair("b", "c", 0.5), pair("a", "c", 0.01)]
     pairs += [pair(x, "d", 0.001) for x in "abc"]

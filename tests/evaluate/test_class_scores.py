@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
-from dirl.core.intervals import Units
+from dirl.core.intervals import Estimate, Units
 from dirl.evaluate.common.scores import score
 
 
@@ -51,11 +51,11 @@ def test_pairing_takes_out_what_both_share():
     units = Units("tiles", np.arange(400), 500, 0)
     one, other = score(truth, ours, units), score(truth, worse, units)
     difference = one.minus(other)
-    assert difference["value"] == pytest.approx(one.values[0] - other.values[0])
-    alone = one.intervals()["balanced_accuracy"]
-    assert 0 < difference["high"] - difference["low"] < 0.7 * (alone["high"] - alone["low"])
-    assert alone["low"] < alone["value"] < alone["high"]
-    assert one.minus(one) == {"value": 0, "low": 0, "high": 0}
+    assert difference.value == pytest.approx(one.values[0] - other.values[0])
+    alone = one.estimates()["balanced_accuracy"]
+    assert 0 < difference.high - difference.low < 0.7 * (alone.high - alone.low)
+    assert alone.low < alone.value < alone.high
+    assert one.minus(one) == Estimate(0, 0, 0)
 
 
 def test_a_resample_without_a_class_is_of_the_others():
@@ -63,4 +63,4 @@ def test_a_resample_without_a_class_is_of_the_others():
     found = score(truth, scores, Units("tiles", np.arange(4), 100, 0))
     assert np.isfinite(found.resampled[:, :2]).all()
     assert np.isnan(found.resampled[:, 2]).any()
-    assert found.intervals()["macro_auroc"]["low"] is not None
+    assert found.estimates()["macro_auroc"].low is not None

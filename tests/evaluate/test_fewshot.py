@@ -28,7 +28,7 @@ def test_it_is_the_nearest_mean_of_the_drawn_tiles() -> None:
 
 def test_more_labels_help_and_classes_that_are_far_apart_need_one() -> None:
     values, classes, folds = _made(count=400, apart=1.5)
-    means = [one["value"] for one in few_shot(values, classes, folds, 0).intervals().values()]
+    means = [one.value for one in few_shot(values, classes, folds, 0).estimates().values()]
     assert len(means) == 6 and means[0] < means[2] < means[5]
     values, classes, folds = _made(apart=100)
     assert few_shot(values, classes, folds, 0).values.min() == 1
@@ -37,4 +37,4 @@ def test_more_labels_help_and_classes_that_are_far_apart_need_one() -> None:
 def test_shots_that_a_class_cannot_give_are_left_out() -> None:
     values, classes, folds = _made(count=24)
     assert few_shot(values, classes, folds, 0).shots == (1, 2, 4)  # six of a class outside each fold
-    assert few_shot(values[:4], np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 0).intervals().keys() == {"1"}
+    assert few_shot(values[:4], np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 0).estimates().keys() == {"1"}

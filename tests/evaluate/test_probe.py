@@ -12,8 +12,10 @@ import pytest
 
 from dirl.config import ProbeConfig
 from dirl.core.errors import ConfigError, StoreError
+from dirl.core.results import Result, read_result
 from dirl.evaluate.probe.run import probe
-from dirl.evaluate.probe.show import show
+from dirl.evaluate.probe.show import print_probe
+from dirl.evaluate.probe.summary import ProbeSummary
 
 Maker = Callable[..., Path]
 CONFIG = ProbeConfig(bootstrap=100)
@@ -45,21 +47,26 @@ def test_good_features_pass_the_gate(make_features: Maker, tmp_path: Path) -> No
     features = make_features(signal(), colours(), CLASSES, patients=patients())
     result = probe(features, "label", tmp_path / "out", CONFIG, quiet=True)
     summary = result.summary
-    assert json.loads((result.path / "summary.json").read_text()) == summary
-    assert list(summary["results"]) == ["features", "untrained", "colour_statistics", "colour_histogram"]
-    ours, baseline = (summary["results"][n] for n in ("features", "colour_histogram"))
-    for how in ("knn20", "knn5", "knn10", "linear"):
-        assert ours[how]["balanced_accuracy"]["low"] > 0.8 > 0.6 > baseline[how]["balanced_accuracy"]["high"]
-        assert set(ours[how]) == {"balanced_accuracy", "macro_f1", "macro_auroc"}
-    assert len(ours["costs"]) == 5 and ours["width"] == 8
-    assert summary["split"]["scheme"] == "patients" and summary["split"]["groups"] == 15
-    assert summary["interval"]["over"] == "patients" and summary["interval"]["units"] == 15
-    assert summary["gate"]["form"] == "full" and summary["gate"]["passed"]
-    assert not summary["leak"]["flagged"] and summary["notes"] == []
+    assert read_result(result.path, ProbeSummary) == result
+    assert json.loads((result.path / "summary.json").read_text()) == summary.to_json()
+    frame = result.to_pandas()
+    chosen = frame.query("features == 'features' and classifier == 'linear' and metric == 'macro_f1'")
+    assert chosen["value"].item() == summary.results["features"].linear.macro_f1.value
+    assert list(summary.results) == ["features", "untrained", "colour_statistics", "colour_histogram"]
+    ours, baseline = (summary.results[n] for n in ("features", "colour_histogram"))
+    assert list(ours.classifiers) == ["knn20", "knn5", "knn10", "linear"]
+    for how, scores in ours.classifiers.items():
+        assert scores.balanced_accuracy.low > 0.8 > 0.6
+        assert baseline.classifiers[how].balanced_accuracy.high < 0.6
+    assert len(ours.costs) == 5 and ours.width == 8
+    assert summary.split.scheme == "patients" and summary.split.groups == 15
+    assert summary.interval.over == "patients" and summary.interval.units == 15
+    assert summary.gate.form == "full" and summary.gate.passed
+    assert not summary.leak.flagged and summary.notes == []
     table = pq.read_table(result.path / "predictions.parquet").to_pydict()
     right = np.array(table["knn20"]) == np.array(table["label"])
     recall = np.mean([right[np.array(table["label"]) == c].mean() for c in "abc"])
-    assert ours["knn20"]["balanced_accuracy"]["value"] == pytest.approx(recall)
+    assert ours.knn(20).balanced_accuracy.value == pytest.approx(recall)
     by_patient = dict(zip(table["group"], table["fold"], strict=True))
     assert all(by_patient[g] == f for g, f in zip(table["group"], table["fold"], strict=True))
 
@@ -67,8 +74,8 @@ def test_good_features_pass_the_gate(make_features: Maker, tmp_path: Path) -> No
 def test_useless_features_do_not(make_features: Maker, tmp_path: Path) -> None:
     features = make_features(colours(7), colours(), CLASSES, patients=patients())
     summary = probe(features, "label", tmp_path / "out", CONFIG, quiet=True).summary
-    assert not summary["gate"]["passed"] and summary["gate"]["form"] is None
-    assert summary["gate"]["statement"].startswith("The gate with labels is not passed")
+    assert not summary.gate.passed and summary.gate.form is None
+    assert summary.gate.statement.startswith("The gate with labels is not passed")
 
 
 def test_the_weaker_form_is_named_as_such(make_features: Maker, tmp_path: Path) -> None:
@@ -77,8 +84,8 @@ def test_the_weaker_form_is_named_as_such(make_features: Maker, tmp_path: Path) 
     colour = np.repeat([[1.0, 0, 0], [0, 1, 0], [0, 1, 0]], 60, axis=0) + 0.05 * generator.random((180, 3))
     ours = np.repeat([[1.0, 0, 0], [0, 1, 0], [1, 0, 0]], 60, axis=0) + 0.05 * generator.random((180, 3))
     features = make_features(ours, colour, CLASSES, patients=patients())
-    gate = probe(features, "label", tmp_path / "out", CONFIG, quiet=True).summary["gate"]
-    assert gate["passed"] and gate["form"] == "weaker" and "weaker form" in gate["statement"]
+    gate = probe(features, "label", tmp_path / "out", CONFIG, quiet=True).summary.gate
+    assert gate.passed and gate.form == "weaker" and "weaker form" in gate.statement
 
 
 def test_a_split_that_leaks_is_flagged(make_features: Maker, tmp_path: Path) -> None:
@@ -86,17 +93,17 @@ def test_a_split_that_leaks_is_flagged(make_features: Maker, tmp_path: Path) -> 
     rows = [f"t{i},{CLASSES[i]},{i % 5}" for i in range(180)]
     (tmp_path / "random.csv").write_text("tile_id,label,fold\n" + "\n".join(rows))
     summary = probe(features, str(tmp_path / "random.csv"), tmp_path / "out", CONFIG, quiet=True).summary
-    assert summary["leak"]["flagged"] and summary["leak"]["histogram_knn"] > 0.8
-    assert any("leaks" in note for note in summary["notes"])
-    assert summary["split"]["scheme"] == "folds" and summary["interval"]["over"] == "tiles"
+    assert summary.leak.flagged and summary.leak.histogram_knn > 0.8
+    assert any("leaks" in note for note in summary.notes)
+    assert summary.split.scheme == "folds" and summary.interval.over == "tiles"
 
 
 def test_stain_folds_say_so(make_features: Maker, tmp_path: Path) -> None:
     summary = probe(
         make_features(signal(), colours(), CLASSES), "label", tmp_path / "out", CONFIG, quiet=True
     ).summary
-    assert summary["split"] | {"digest": ""} == {"scheme": "stain", "folds": 5, "groups": 30, "digest": ""}
-    assert "clusters of stain" in summary["notes"][0] and "too narrow" in summary["notes"][1]
+    assert (summary.split.scheme, summary.split.folds, summary.split.groups) == ("stain", 5, 30)
+    assert "clusters of stain" in summary.notes[0] and "too narrow" in summary.notes[1]
 
 
 def test_labels_of_slides_unlabelled_tiles_and_unknown_rows(make_features: Maker, tmp_path: Path) -> None:
@@ -105,9 +112,9 @@ def test_labels_of_slides_unlabelled_tiles_and_unknown_rows(make_features: Maker
     rows = [f"s{i},{'abc'[i // 10]}" for i in range(30) if i != 4]
     (tmp_path / "slides.csv").write_text("slide_id,label\n" + "\n".join(rows) + "\nelsewhere,a\n")
     summary = probe(features, str(tmp_path / "slides.csv"), tmp_path / "out", CONFIG, quiet=True).summary
-    assert (summary["tiles"], summary["unlabelled"], summary["unknown"]) == (174, 6, 1)
-    assert summary["split"]["scheme"] == "slides" and summary["interval"]["units"] == 29
-    assert summary["notes"][-1].endswith("not there: 1.")
+    assert (summary.tiles, summary.unlabelled, summary.unknown) == (174, 6, 1)
+    assert summary.split.scheme == "slides" and summary.interval.units == 29
+    assert summary.notes[-1].endswith("missing tiles or slides: 1.")
 
 
 def test_train_and_test_as_given(make_features: Maker, tmp_path: Path) -> None:
@@ -115,8 +122,8 @@ def test_train_and_test_as_given(make_features: Maker, tmp_path: Path) -> None:
     rows = [f"t{i},{CLASSES[i]},{'test' if i % 3 == 0 else 'train'},g{i % 12}" for i in range(180)]
     (tmp_path / "l.csv").write_text("tile_id,label,fold,group\n" + "\n".join(rows))
     summary = probe(features, str(tmp_path / "l.csv"), tmp_path / "out", CONFIG, quiet=True).summary
-    assert summary["tiles"] == 60 and summary["split"]["folds"] == 1
-    assert summary["interval"]["over"] == "tiles"  # of the 12 groups, four are held out
+    assert summary.tiles == 60 and summary.split.folds == 1
+    assert summary.interval.over == "tiles"  # of the 12 groups, four are held out
 
 
 def test_patients_are_kept_together_where_they_are_asked_for(make_features: Maker, tmp_path: Path) -> None:
@@ -126,7 +133,7 @@ def test_patients_are_kept_together_where_they_are_asked_for(make_features: Make
     for groups, scheme in (("patient", "patients"), ("auto", "groups")):
         config = CONFIG.model_copy(update={"groups": groups})
         done = probe(features, str(tmp_path / "l.csv"), tmp_path / groups, config, quiet=True)
-        assert done.summary["split"]["scheme"] == scheme
+        assert done.summary.split.scheme == scheme
 
 
 def test_baselines_are_given_their_better_form(make_features: Maker, tmp_path: Path) -> None:
@@ -134,10 +141,10 @@ def test_baselines_are_given_their_better_form(make_features: Maker, tmp_path: P
     noise = 100 * np.random.default_rng(3).normal(size=(180, 1))
     hidden = np.concatenate([signal(), noise], axis=1)
     features = make_features(hidden, hidden, CLASSES, patients=patients())
-    found = probe(features, "label", tmp_path / "out", CONFIG, quiet=True).summary["results"]
+    found = probe(features, "label", tmp_path / "out", CONFIG, quiet=True).summary.results
     ours, baseline = found["features"], found["colour_histogram"]
-    assert (ours["form"], baseline["form"]) == ("raw", "standardised")
-    assert ours["knn20"]["balanced_accuracy"]["high"] < baseline["knn20"]["balanced_accuracy"]["low"]
+    assert (ours.form, baseline.form) == ("raw", "standardised")
+    assert ours.knn(20).balanced_accuracy.high < baseline.knn(20).balanced_accuracy.low
 
 
 def test_the_same_again_and_other_settings(make_features: Maker, tmp_path: Path) -> None:
@@ -153,8 +160,10 @@ def test_the_same_again_and_other_settings(make_features: Maker, tmp_path: Path)
 
 def test_what_is_shown(make_features: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = probe(make_features(signal(), colours(), CLASSES), "label", tmp_path / "out", CONFIG, quiet=True)
-    done.summary["results"]["features"]["linear"]["macro_auroc"]["value"] = None
-    show(done)
+    written = json.loads((done.path / "summary.json").read_text())
+    written["results"]["features"]["linear"]["macro_auroc"]["value"] = None
+    done = Result(done.path, ProbeSummary.model_validate(written))
+    print_probe(done)
     shown = capsys.readouterr().out
     for text in (
         "features",
@@ -250,11 +259,11 @@ def test_features_of_other_tools_score_alike_and_come_without_a_gate(
     own = make_features(values, colours(), classes, slides=slides, ready_made=False, tile_ids=np.array(ids))
     expected = probe(own, "label", tmp_path / "own", CONFIG, quiet=True).summary
     summary = result.summary
-    assert summary["split"] == expected["split"] and summary["split"]["scheme"] == "slides"
-    assert summary["results"] == {"features": expected["results"]["features"]}
-    assert summary["gate"]["passed"] is summary["leak"] is summary["duplicates"] is None
+    assert summary.split == expected.split and summary.split.scheme == "slides"
+    assert summary.results == {"features": expected.results["features"]}
+    assert summary.gate.passed is summary.leak is summary.duplicates is None
     assert probe(tmp_path / "foreign", str(csv), tmp_path / "out", CONFIG, quiet=True).summary == summary
-    show(result)
+    print_probe(result)
     assert "The gate cannot be judged, since these features come without baselines" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"groups stain: colours of the tiles are unknown"):
         stain = CONFIG.model_copy(update={"groups": "stain"})

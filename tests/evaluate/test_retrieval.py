@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from dirl.core.intervals import Units
+from dirl.core.intervals import Estimate, Units
 from dirl.evaluate.probe import retrieval as r
 
 
@@ -28,4 +28,4 @@ def test_at_most_so_many_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     found = r.retrieval(values, folds * 0, folds, 0)
     assert np.isfinite(found[:, 0]).sum() == 10
     units = Units("tiles", np.arange(40), 50, 0)
-    assert r.describe(found, units)["recall@1"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert r.retrieval_estimates(found, units)["recall@1"] == Estimate(1.0, 1.0, 1.0)

@@ -206,11 +206,11 @@ def test_without_baselines_those_who_judge_by_them_say_so(
     rows = [f"{name},{name.split('/')[0]},{i % 4},{i % 4}" for i, name in enumerate(names)]
     (tmp_path / "labels.csv").write_text("\n".join(["tile_id,label,group,fold", *rows]))
     summary = probe(tmp_path / "out", str(tmp_path / "labels.csv"), tmp_path / "probe", quiet=True).summary
-    assert set(summary["results"]) == {"features"} and summary["gate"]["passed"] is None
+    assert set(summary.results) == {"features"} and summary.gate.passed is None
     bare = "\n".join(",".join([*row.split(",")[:2], str(i % 4)]) for i, row in enumerate(rows))
     (tmp_path / "folds.csv").write_text(f"tile_id,label,fold\n{bare}\n")
     given = probe(tmp_path / "out", str(tmp_path / "folds.csv"), tmp_path / "given", quiet=True).summary
-    assert given["split"]["scheme"] == "folds" and given["interval"]["over"] == "tiles"
+    assert given.split.scheme == "folds" and given.interval.over == "tiles"
     with pytest.raises(DirlError, match="with baselines"):
         probe(tmp_path / "out", "label", tmp_path / "stain", quiet=True)
     with pytest.raises(StoreError, match=r"other settings .*baselines False"):

@@ -17,7 +17,7 @@ from dirl.config import FinetuneConfig, ProbeConfig, ViewsConfig
 from dirl.core.errors import ConfigError, StoreError, TrainingError
 from dirl.evaluate.compare.run import compare
 from dirl.evaluate.finetune.run import finetune
-from dirl.evaluate.finetune.show import show
+from dirl.evaluate.finetune.show import print_finetune
 from dirl.evaluate.finetune.train import augment
 from dirl.evaluate.probe.run import probe
 from dirl.features.embed import embed
@@ -37,34 +37,34 @@ def run(tmp_path, shapes, quick):
 def test_a_shape_that_colour_does_not_tell_is_learnt(run, encoder, write_labels, capsys):
     result = run(encoder, write_labels(group=GROUPS))
     summary = result.summary
-    assert json.loads((result.path / "summary.json").read_text()) == summary
-    assert summary["split"]["scheme"] == "groups" and summary["interval"]["units"] == 8
-    assert summary["leak"]["histogram_knn"] == pytest.approx(0.5, abs=0.2) and not summary["leak"]["flagged"]
-    assert list(summary["results"]) == ["finetuned", "untrained", "frozen"]
-    ours = summary["results"]["finetuned"]
-    assert ours["balanced_accuracy"]["value"] > 0.95
-    assert [each["learning_rate"] for each in ours["chosen"]] == [1e-2, 1e-2]
+    assert json.loads((result.path / "summary.json").read_text()) == summary.to_json()
+    assert summary.split.scheme == "groups" and summary.interval.units == 8
+    assert summary.leak.histogram_knn == pytest.approx(0.5, abs=0.2) and not summary.leak.flagged
+    assert list(summary.results.by_name) == ["finetuned", "untrained", "frozen"]
+    ours = summary.results.finetuned
+    assert ours.balanced_accuracy.value > 0.95
+    assert [each.learning_rate for each in ours.chosen] == [1e-2, 1e-2]
     table = pyarrow.csv.read_csv(result.path / "predictions.csv").to_pydict()
     trained = [
-        each["epochs"] for name in ("finetuned", "untrained") for each in summary["results"][name]["chosen"]
+        each.epochs for name in ("finetuned", "untrained") for each in summary.results.by_name[name].chosen
     ]
     last = trained.count(12)
-    taken, *found = summary["notes"]
+    taken, *found = summary.notes
     assert taken.startswith("labels.csv: tiles from column tile_id (64)")
     notes = [f"In {last} of 4 trainings the last epoch was the best: more --epochs may score higher."]
     assert found == (notes if last else [])
-    for name, one in summary["results"].items():
+    for name, one in summary.results.by_name.items():
         rows = np.array(table["model"]) == name
         truth, guess, chance = (np.array(table[key])[rows] for key in ("label", "predicted", "p_wide"))
         assert rows.sum() == 64 and len(set(np.array(table["tile_id"])[rows])) == 64
         assert np.allclose(chance + np.array(table["p_thin"])[rows], 1)
-        assert one["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(truth, guess))
-        assert one["macro_auroc"]["value"] == pytest.approx(roc_auc_score(truth == "wide", chance))
+        assert one.balanced_accuracy.value == pytest.approx(balanced_accuracy_score(truth, guess))
+        assert one.macro_auroc.value == pytest.approx(roc_auc_score(truth == "wide", chance))
     for other in ("frozen", "untrained"):
-        difference = ours["balanced_accuracy"]["value"]
-        difference -= summary["results"][other]["balanced_accuracy"]["value"]
-        assert ours[f"over_{other}"]["value"] == pytest.approx(difference)
-    show(result)
+        difference = ours.balanced_accuracy.value
+        difference -= summary.results.by_name[other].balanced_accuracy.value
+        assert getattr(ours, f"over_{other}").value == pytest.approx(difference)
+    print_finetune(result)
     shown = capsys.readouterr().out
     for text in ("fine-tuned", "frozen", "untrained", "0.01", "by groups", "summary.json"):
         assert text in shown
@@ -77,23 +77,23 @@ def test_folds_are_those_of_a_probe_and_both_stand_in_one_table(run, encoder, sh
     features = embed(encoder, shapes, tmp_path / "f", tiles=tiles, seed=3, device="cpu", quiet=True)
     settings = ProbeConfig(folds=2, neighbours=(5,), bootstrap=50, seed=3)
     probed = probe(features.path, "label", tmp_path / "probed" / "simple", settings, quiet=True)
-    assert tuned.summary["split"] == probed.summary["split"] and probed.summary["split"]["scheme"] == "stain"
-    assert tuned.summary["leak"] == probed.summary["leak"]
-    assert tuned.summary["interval"] == probed.summary["interval"]
-    frozen = probed.summary["results"]["features"]["linear"]["balanced_accuracy"]
-    assert tuned.summary["results"]["frozen"]["balanced_accuracy"] == frozen
+    assert tuned.summary.split == probed.summary.split and probed.summary.split.scheme == "stain"
+    assert tuned.summary.leak == probed.summary.leak
+    assert tuned.summary.interval == probed.summary.interval
+    frozen = probed.summary.results["features"].linear.balanced_accuracy
+    assert tuned.summary.results.frozen.balanced_accuracy == frozen
     both = compare([probed.path, tuned.path], tmp_path / "both").summary
-    assert (list(both["measures"]) == ["linear"] and both["items"] == tiles) or 64
+    assert (list(both.measures) == ["linear"] and both.items == tiles) or 64
     names = {"simple", "simple, fine-tuned", "simple, untrained, fine-tuned", "simple, untrained"}
-    assert names <= {entry["name"] for entry in both["entries"]}
-    scored = both["measures"]["linear"]["entries"]["simple, fine-tuned"]["balanced_accuracy"]["value"]
-    assert scored == pytest.approx(tuned.summary["results"]["finetuned"]["balanced_accuracy"]["value"])
+    assert names <= {entry.name for entry in both.entries}
+    scored = both.measures["linear"].entries["simple, fine-tuned"]["balanced_accuracy"].value
+    assert scored == pytest.approx(tuned.summary.results.finetuned.balanced_accuracy.value)
 
 
 def test_interrupted_work_goes_on_and_ends_alike(run, encoder, write_labels, quick, monkeypatch, tmp_path):
     labels, short = write_labels(group=GROUPS), quick.model_copy(update={"epochs": 2})
     whole = run(encoder, labels, "whole", short)
-    calls, original = [], dirl.evaluate.finetune.run.held_out
+    calls, original = [], dirl.evaluate.finetune.run.score_fold
 
     def failing(material, fold, advance):
         calls.append(fold)
@@ -101,7 +101,7 @@ def test_interrupted_work_goes_on_and_ends_alike(run, encoder, write_labels, qui
             raise KeyboardInterrupt
         return original(material, fold, advance)
 
-    monkeypatch.setattr(dirl.evaluate.finetune.run, "held_out", failing)
+    monkeypatch.setattr(dirl.evaluate.finetune.run, "score_fold", failing)
     with pytest.raises(KeyboardInterrupt):
         run(encoder, labels, config=short)
     assert not (tmp_path / "out" / "summary.json").exists()
@@ -135,8 +135,8 @@ def test_a_random_encoder_is_its_own_control(run, encoder, write_labels, quick):
     random = encoder.partition(",weights=")[0] + ",weights=random," + encoder.split(",", 2)[2]
     summary = run(random, write_labels(group=GROUPS), config=config).summary
     assert (
-        list(summary["results"]) == ["finetuned", "frozen"]
-        and "own untrained control" in summary["notes"][-1]
+        list(summary.results.by_name) == ["finetuned", "frozen"]
+        and "own untrained control" in summary.notes[-1]
     )
 
 
@@ -195,7 +195,7 @@ def test_the_command_passes_its_options_on(monkeypatch):
         called.update(arguments=[str(each) for each in arguments[:4]], config=arguments[4], **options)
 
     monkeypatch.setattr(dirl.evaluate.finetune.run, "finetune", fake)
-    monkeypatch.setattr(dirl.evaluate.finetune.show, "show", lambda result: None)
+    monkeypatch.setattr(dirl.evaluate.finetune.show, "print_finetune", lambda result: None)
     app = typer.Typer()
     app.command()(command)
     arguments = "e --store s --labels l.csv --out o --tiles 9 --folds 3 --groups patient --epochs 4 --batch 2"

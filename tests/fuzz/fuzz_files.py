@@ -24,7 +24,8 @@ from dirl.core.files import write_json
 from dirl.core.provenance import claim, finish, new_card
 from dirl.core.sealed import write_sealed
 from dirl.encoders.huggingface import to_hf
-from dirl.features.feature_files import BASELINES, write_rows
+from dirl.features.baselines import Baseline
+from dirl.features.feature_files import write_rows
 from dirl.pretrain.last_checkpoint import put_checkpoint
 from dirl.store.build import tile
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
@@ -202,7 +203,7 @@ def features(path, of):
         "label": np.full(count, "", np.str_),
     }
     write_rows(path / "h5_files" / "slide.h5", rows, {"patch_size": 64})
-    beside = {name: rng.normal(size=(count, 4)).astype(np.float32) for name in BASELINES}
+    beside = {name: rng.normal(size=(count, 4)).astype(np.float32) for name in Baseline}
     write_rows(path / "baselines" / "slide.h5", beside)
     finish(path, card, {"tiles": count})
     return path

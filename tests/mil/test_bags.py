@@ -7,7 +7,8 @@ import dirl.evaluate.mil.bags
 from dirl.core.errors import StoreError
 from dirl.core.provenance import claim, finish, new_card, note_change
 from dirl.evaluate.mil.bags import read_bags
-from dirl.features.feature_files import BASELINES, write_rows
+from dirl.features.baselines import Baseline
+from dirl.features.feature_files import write_rows
 
 
 def embedded(root, done=True):
@@ -15,7 +16,7 @@ def embedded(root, done=True):
     card = claim(root, new_card("embed", {"encoder": "mine"}, {"store": "s"}))
     for slide, count in (("a", 3), ("b", 2)):
         values = np.arange(4.0 * count).reshape(count, 4).astype(np.float32)
-        baselines = dict.fromkeys(BASELINES, values[:, :2])
+        baselines = dict.fromkeys(Baseline, values[:, :2])
         write_rows(root / "baselines" / f"{slide}.h5", baselines)
         rows = {
             "features": values,

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dirl.core.intervals import Units
+from dirl.core.intervals import Estimate, Units
 from dirl.evaluate.mil.cox import concordance, cox_loss
 
 
@@ -95,9 +95,9 @@ def test_resamples_are_of_units_and_paired():
     folds = np.zeros(40, np.int64)
     one = concordance(risks, times, events, folds, units)
     other = concordance(2 * risks + 1, times, events, folds, units)
-    assert one.minus(other) == {"value": 0, "low": 0, "high": 0}
-    found = one.intervals()["concordance"]
-    assert found["low"] < found["value"] < found["high"] and one.resampled.shape == (200,)
+    assert one.minus(other) == Estimate(0, 0, 0)
+    found = one.estimates()["concordance"]
+    assert found.low < found.value < found.high and one.resampled.shape == (200,)
     # A unit drawn twice weighs like two copies of its slides.
     times_drawn = np.random.default_rng(0).multinomial(20, np.full(20, 1 / 20), size=200)
     copies = np.repeat(np.arange(40), times_drawn[0][units.of_tile])

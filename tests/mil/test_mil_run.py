@@ -18,7 +18,7 @@ from dirl.config import MilConfig
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.provenance import claim, finish, new_card
 from dirl.evaluate.mil.run import mil
-from dirl.evaluate.mil.show import show
+from dirl.evaluate.mil.show import print_mil
 from dirl.features.feature_files import write_rows
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.maps.scaling import read_weights, weights_of
@@ -35,32 +35,32 @@ def run(tmp_path, quick):
 def test_models_may_be_named_in_any_order(cohort, run, quick):
     features, labels = cohort()
     turned = quick.model_copy(update={"models": ("abmil", "mean")})
-    found = run(features, labels, "a", turned).summary["results"]["features"]
-    assert list(found) == ["mean", "abmil"] and "over_mean" in found["abmil"]
-    assert run(features, labels, "a", quick).summary["results"]["features"] == found  # the same result
+    found = run(features, labels, "a", turned).summary.models
+    assert list(found) == ["mean", "abmil"] and found["abmil"].over_mean is not None
+    assert run(features, labels, "a", quick).summary.models == found  # the same result
 
 
 def test_planted_tiles_are_found_by_slides_and_by_attention(cohort, run, capsys):
     result = run(*cohort())
     summary = result.summary
-    assert json.loads((result.path / "summary.json").read_text()) == summary
-    assert summary["task"] == "classification" and summary["classes"] == {"benign": 12, "tumour": 12}
-    assert summary["split"]["scheme"] == "patients" and summary["split"]["groups"] == 12
-    assert summary["split"]["inner_folds"] == [2, 2, 2]
-    assert summary["interval"]["over"] == "patients" and summary["interval"]["units"] == 12
-    assert summary["notes"][1].startswith("No baselines")
-    assert "patients from column patient_id (12)" in summary["notes"][0]
-    found = summary["results"]["features"]["abmil"]
-    assert found["macro_auroc"]["value"] > 0.9 and len(found["chosen"]) == 3
-    assert set(found["over_mean"]) == {"value", "low", "high"}
+    assert json.loads((result.path / "summary.json").read_text()) == summary.to_json()
+    assert summary.task == "classification" and summary.classes == {"benign": 12, "tumour": 12}
+    assert summary.split.scheme == "patients" and summary.split.groups == 12
+    assert summary.split.inner_folds == [2, 2, 2]
+    assert summary.interval.over == "patients" and summary.interval.units == 12
+    assert summary.notes[1].startswith("No baselines")
+    assert "patients from column patient_id (12)" in summary.notes[0]
+    found = summary.models["abmil"]
+    assert found.metrics["macro_auroc"].value > 0.9 and len(found.chosen) == 3
+    assert found.over_mean.low <= found.over_mean.value <= found.over_mean.high
 
     table = pyarrow.csv.read_csv(result.path / "predictions.csv").to_pydict()
     rows = np.array(table["model"]) == "abmil"
     truth, guess = (np.array(table[name])[rows] for name in ("label", "predicted"))
     chances = np.array(table["p_tumour"])[rows]
     assert len(truth) == 24 and np.allclose(chances + np.array(table["p_benign"])[rows], 1)
-    assert found["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(truth, guess))
-    assert found["macro_auroc"]["value"] == pytest.approx(roc_auc_score(truth == "tumour", chances))
+    assert found.metrics["balanced_accuracy"].value == pytest.approx(balanced_accuracy_score(truth, guess))
+    assert found.metrics["macro_auroc"].value == pytest.approx(roc_auc_score(truth == "tumour", chances))
 
     attention = pq.read_table(result.path / "attention" / "abmil.parquet").to_pydict()
     assert set(attention) == {"slide_id", "x", "y", "weight"}
@@ -70,7 +70,7 @@ def test_planted_tiles_are_found_by_slides_and_by_attention(cohort, run, capsys)
     assert weights[positive & planted].mean() > weights[positive & ~planted].mean()
     for slide in set(slides):
         assert weights[slides == slide].mean() == pytest.approx(1)
-    show(result)
+    print_mil(result)
     shown = capsys.readouterr().out
     for text in (
         "ABMIL",
@@ -105,11 +105,11 @@ def test_survival(cohort, run, capsys, quick):
     features, labels = cohort({"time": times} | given)
     config = quick.model_copy(update={"survival": True, "epochs": 12, "learning_rates": (0.05,)})
     result = run(features, labels, config=config)
-    assert result.summary["results"]["features"]["abmil"]["concordance"]["value"] > 0.55
-    assert result.summary["task"] == "survival" and result.summary["classes"] == {"censored": 5, "event": 19}
+    assert result.summary.models["abmil"].metrics["concordance"].value > 0.55
+    assert result.summary.task == "survival" and result.summary.classes == {"censored": 5, "event": 19}
     table = pyarrow.csv.read_csv(result.path / "predictions.csv")
     assert {"time", "event", "log_risk"} <= set(table.column_names)
-    show(result)
+    print_mil(result)
     assert "concordance" in capsys.readouterr().out
 
 
@@ -117,8 +117,8 @@ def test_what_needs_classes_is_not_asked_of_survival(cohort, run, quick):
     features, labels = cohort({"time": list(range(24)), "event": [1] * 24})
     config = quick.model_copy(update={"survival": True, "models": None, "folds": 2, "epochs": 1})
     summary = run(features, labels, config=config).summary
-    assert list(summary["results"]["features"]) == ["mean", "abmil", "transmil", "dsmil"]
-    assert any(note.startswith("clam is left out") for note in summary["notes"])
+    assert list(summary.models) == ["mean", "abmil", "transmil", "dsmil"]
+    assert any(note.startswith("clam is left out") for note in summary.notes)
     with pytest.raises(ConfigError, match=r"--model clam: .* needs classes"):
         run(features, labels, "other", config.model_copy(update={"models": ("clam",)}))
 
@@ -141,7 +141,7 @@ def test_interrupted_work_goes_on_and_the_same_comes_again(cohort, run, quick, m
     assert not (tmp_path / "out" / "summary.json").exists()
     again = run(features, labels, config=short)
     assert calls == ["mean", "abmil", "abmil"] and not (again.path / "unfinished").exists()
-    assert again.summary["results"] == whole.summary["results"]
+    assert again.summary.results == whole.summary.results
     assert run(features, labels, config=short).summary == again.summary and len(calls) == 3
     with pytest.raises(StoreError, match=r"made with other settings .*epochs 2 there, 1 now"):
         run(features, labels, config=quick.model_copy(update={"epochs": 1}))
@@ -159,11 +159,11 @@ def test_baselines_stand_beside_features(cohort, run, quick, tmp_path, capsys):
         write_rows(tmp_path / "f" / "baselines" / file.name, baselines | {"colour_histogram": values})
     finish(tmp_path / "f", card, {})
     result = run(tmp_path / "f", labels, config=quick.model_copy(update={"models": ("abmil",), "epochs": 3}))
-    ours, *baselines = (one["abmil"] for one in result.summary["results"].values())
-    assert result.summary["encoder"] == "mine" and len(baselines) == 3
-    assert baselines[0]["macro_auroc"]["value"] < 0.8 and baselines[2] == ours
-    assert not any("baselines" in note for note in result.summary["notes"])
-    show(result)
+    ours, *baselines = (one["abmil"] for one in result.summary.results.values())
+    assert result.summary.encoder == "mine" and len(baselines) == 3
+    assert baselines[0].metrics["macro_auroc"].value < 0.8 and baselines[2] == ours
+    assert not any("baselines" in note for note in result.summary.notes)
+    print_mil(result)
     assert "(untrained" in capsys.readouterr().out
 
 
@@ -173,8 +173,8 @@ def test_left_out_slides_are_counted_and_noted(cohort, run, quick, write_bag):
     with pytest.raises(ConfigError, match="1 without tiles: s00"):
         run(features, labels)
     result = run(features, labels, config=quick.model_copy(update={"leave_out": True, "models": ("mean",)}))
-    assert result.summary["left_out"] == {"without tiles": ["s00"]} and result.summary["slides"] == 23
-    assert "Left out: 1 slides without tiles." in result.summary["notes"]
+    assert result.summary.left_out == {"without tiles": ["s00"]} and result.summary.slides == 23
+    assert "Left out: 1 slides without tiles." in result.summary.notes
 
 
 def test_the_command_passes_its_options_on(monkeypatch, tmp_path):
@@ -184,7 +184,7 @@ def test_the_command_passes_its_options_on(monkeypatch, tmp_path):
         called.update(features=features, labels=labels, out=out, config=config, **options)
 
     monkeypatch.setattr(dirl.evaluate.mil.run, "mil", fake)
-    monkeypatch.setattr(dirl.evaluate.mil.show, "show", lambda result: None)
+    monkeypatch.setattr(dirl.evaluate.mil.show, "print_mil", lambda result: None)
     app = typer.Typer()
     app.command()(command)
     arguments = "f --labels l.csv --out o --groups patient --survival --model abmil --model mean --folds 4"

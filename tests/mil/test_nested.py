@@ -12,7 +12,7 @@ from dirl.evaluate.common.splits import Sources
 from dirl.evaluate.mil.bags import read_bags
 from dirl.evaluate.mil.labels import SlideLabels, read_slide_labels
 from dirl.evaluate.mil.nested import choose, cross_validate, make_folds
-from dirl.evaluate.mil.train import Task, learn
+from dirl.evaluate.mil.train import SlideTask, learn
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def task(cohort):
     features, labels = cohort()
     bags = read_bags(features, quiet=True)
     given = read_slide_labels(labels, bags, MilConfig())
-    return Task.of(bags, given, "features", torch.device("cpu"))
+    return SlideTask.of(bags, given, "features", torch.device("cpu"))
 
 
 def folds_of(task, config):
@@ -58,7 +58,7 @@ def test_a_constant_feature_is_only_shifted(write_bag, tmp_path):
     (tmp_path / "l.csv").write_text("slide_id,label\n" + "\n".join(f"s{i},{i % 2}" for i in range(4)))
     bags = read_bags(tmp_path / "bags", quiet=True)
     labels = read_slide_labels(tmp_path / "l.csv", bags, MilConfig())
-    scaling = Task.of(bags, labels, "features", torch.device("cpu")).moments.scaling(np.arange(4))
+    scaling = SlideTask.of(bags, labels, "features", torch.device("cpu")).moments.scaling(np.arange(4))
     assert (scaling.deviation == 1).all()
 
 
@@ -74,9 +74,9 @@ def test_neither_the_choice_nor_the_model_sees_the_outer_fold(task, quick, monke
     folds = folds_of(task, quick)
     held = folds.outer.folds == 1
     read = []
-    original = Task.tiles
+    original = SlideTask.tiles
     monkeypatch.setattr(
-        Task, "tiles", lambda self, slide, *rest: read.append(slide) or original(self, slide, *rest)
+        SlideTask, "tiles", lambda self, slide, *rest: read.append(slide) or original(self, slide, *rest)
     )
     fitted = []
     scaling = type(task.moments).scaling
@@ -94,7 +94,7 @@ def test_labels_of_the_outer_fold_change_nothing_of_its_scores(task, quick):
     held = folds.outer.folds == 0
     turned = np.where(held, 1 - task.labels.classes, task.labels.classes)
     labels = SlideLabels(**(vars(task.labels) | {"classes": turned}))
-    other = Task(**(vars(task) | {"labels": labels}))
+    other = SlideTask(**(vars(task) | {"labels": labels}))
     one, two = (cross_validate(each, "abmil", folds, quick, lambda: None) for each in (task, other))
     assert np.array_equal(one.scores[held], two.scores[held])
     assert not np.array_equal(one.scores[~held], two.scores[~held])

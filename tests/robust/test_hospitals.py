@@ -5,7 +5,7 @@ import pytest
 
 from dirl.config import RobustConfig
 from dirl.core.errors import ConfigError
-from dirl.evaluate.common.labelled_tiles import DrawnTiles
+from dirl.evaluate.common.labelled_tiles import LabelledTiles
 from dirl.evaluate.common.labels import Labels
 from dirl.evaluate.robust.centres import across_centres, balanced, robustness_index
 
@@ -18,14 +18,14 @@ def few_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dirl.evaluate.probe.linear.COSTS", np.array([0.01, 1.0]))
 
 
-def tiles(count_each: int = 12) -> DrawnTiles:
+def tiles(count_each: int = 12) -> LabelledTiles:
     """Two classes at two centres, three patients in each cell."""
     cells = [(c, p) for c in ("stroma", "tumour") for p in ("here", "there")]
     classes = np.repeat([c for c, _ in cells], count_each)
     centres = np.repeat([p for _, p in cells], count_each)
     patients = np.array([f"{p} {i % 3}" for _, p in cells for i in range(count_each)])
     names = np.array([f"t{i}" for i in range(len(classes))])
-    return DrawnTiles(
+    return LabelledTiles(
         numbers=np.arange(len(names)),
         given=Labels(classes),
         tile_ids=names,
@@ -46,7 +46,7 @@ def test_the_index_is_one_for_tissue_and_zero_for_the_place() -> None:
     t = tiles()
     for names, expected in ((t.given.classes, 1.0), (t.centres, 0.0)):
         found = robustness_index(features_of(names), t.given.classes, t.centres, t.sources, CONFIG)
-        assert found["value"] == expected
+        assert found.value == expected
 
 
 def test_the_index_by_hand() -> None:
@@ -62,9 +62,7 @@ def test_the_index_by_hand() -> None:
         others = [j for j in np.argsort(abs(angle - angle[i]), kind="stable") if sources[j] != sources[i]][:3]
         so += sum(classes[j] == classes[i] and centres[j] != centres[i] for j in others)
         os += sum(classes[j] != classes[i] and centres[j] == centres[i] for j in others)
-    assert robustness_index(values, classes, centres, sources, config)["value"] == pytest.approx(
-        so / (so + os)
-    )
+    assert robustness_index(values, classes, centres, sources, config).value == pytest.approx(so / (so + os))
 
 
 def test_every_class_is_taken_equally_often_at_every_centre() -> None:
@@ -84,20 +82,20 @@ def test_centres_left_out_and_named(groups: str) -> None:
     config = CONFIG.model_copy(update={"groups": groups})
     colours = np.random.default_rng(1).random((len(t.tile_ids), 6))
     tissue = across_centres(features_of(t.given.classes), t, colours, config, lambda: None)
-    assert tissue["notes"] == [] and tissue["centres"] == ["here", "there"]
-    assert tissue["left_out"]["knn"]["value"] == tissue["left_out"]["by_centre"]["here"]["knn"] == 1.0
-    assert tissue["named"]["chance"] == 0.5 and tissue["named"]["linear"]["value"] < 0.8
-    assert tissue["left_out"]["by_centre"].keys() == {"here", "there"}
+    assert tissue.notes == [] and tissue.centres == ["here", "there"]
+    assert tissue.left_out.knn.value == tissue.left_out.by_centre["here"].knn == 1.0
+    assert tissue.named.chance == 0.5 and tissue.named.linear.value < 0.8
+    assert tissue.left_out.by_centre.keys() == {"here", "there"}
     place = across_centres(features_of(t.centres), t, colours, config, lambda: None)
-    assert place["named"]["knn"]["value"] == 1.0
-    assert place["left_out"]["linear"]["value"] < 0.8
+    assert place.named.knn.value == 1.0
+    assert place.left_out.linear.value < 0.8
 
 
 def test_what_these_tiles_do_not_allow_for_is_said() -> None:
     t = tiles()
-    one_place = DrawnTiles(**{**vars(t), "centres": np.full(len(t.tile_ids), "here")})
+    one_place = LabelledTiles(**{**vars(t), "centres": np.full(len(t.tile_ids), "here")})
     found = across_centres(
         features_of(t.given.classes), one_place, features_of(t.centres), CONFIG, lambda: None
     )
-    assert found["robustness_index"] is None and found["left_out"] is None and found["named"] is None
-    assert len(found["notes"]) == 3
+    assert found.robustness_index is None and found.left_out is None and found.named is None
+    assert len(found.notes) == 3

@@ -13,7 +13,7 @@ from dirl.evaluate.robust import run as whole
 from dirl.evaluate.robust.conditions import Condition
 from dirl.evaluate.robust.run import robust
 from dirl.evaluate.robust.score import spread
-from dirl.evaluate.robust.show import show
+from dirl.evaluate.robust.show import print_robust
 from dirl.store.dataset import TileStore
 
 ENCODER = "timm:vit_tiny_patch16_224,weights=random,embed_dim=24,depth=1,num_heads=2,img_size=64"
@@ -50,20 +50,20 @@ def test_it_measures_every_condition(small_store, labels, tmp_path, capsys) -> N
     out = tmp_path / "robust"
     result = robust(ENCODER, small_store, labels, out, CONFIG, device="cpu", quiet=True)
     for name in ("features", "untrained", "colour_histogram"):
-        conditions = result.summary["results"][name]["conditions"]
+        conditions = result.summary.results[name].conditions
         assert set(conditions) == {str(condition) for condition in FEW}
         for base in ("clean-0", "rotation-0"):
-            assert conditions[base]["drift"]["value"] == pytest.approx(0, abs=1e-6)
-            assert conditions[base]["linear_change"]["value"] == 0
-        assert conditions["stain-3"]["drift"]["value"] > conditions["stain-1"]["drift"]["value"] > 0
-        assert conditions["stain-3"]["drift_share"]["value"] > conditions["stain-3"]["drift"]["value"]
-    turned = result.summary["results"]["colour_histogram"]["conditions"]["rotation-90"]
-    assert turned["drift"]["value"] == pytest.approx(0, abs=1e-6)  # colours do not turn
+            assert conditions[base].drift.value == pytest.approx(0, abs=1e-6)
+            assert conditions[base].linear_change.value == 0
+        assert conditions["stain-3"].drift.value > conditions["stain-1"].drift.value > 0
+        assert conditions["stain-3"].drift_share.value > conditions["stain-3"].drift.value
+    turned = result.summary.results["colour_histogram"].conditions["rotation-90"]
+    assert turned.drift.value == pytest.approx(0, abs=1e-6)  # colours do not turn
     rows = list(csv.DictReader((out / "robustness.csv").read_text().splitlines()))
     assert len(rows) == 3 * len(FEW) * len(whole.MEASURES)
     drawn = {path.name for path in (out / "figures").iterdir()}
     assert drawn == {f"{n}.{kind}" for n in ("score", "drift", "rotation") for kind in ("png", "svg")}
-    show(result)
+    print_robust(result)
     assert "stain" in capsys.readouterr().out
     assert robust(ENCODER, small_store, labels, out, CONFIG, device="cpu", quiet=True) == result
 
@@ -78,10 +78,10 @@ def test_what_is_not_asked_for_is_left_out(
     config = CONFIG.model_copy(update={"damage": damage, "severities": severities})
     out = tmp_path / "robust"
     result = robust(ENCODER, small_store, labels, out, config, device="cpu", quiet=True)
-    kinds = {name.rpartition("-")[0] for name in result.summary["results"]["features"]["conditions"]}
+    kinds = {name.rpartition("-")[0] for name in result.summary.results["features"].conditions}
     assert kinds == {"clean", *damage}
     assert {path.stem for path in (out / "figures").iterdir()} == set(drawn)
-    show(result)
+    print_robust(result)
     told = capsys.readouterr().out
     assert ("stain" in told) == ("stain" in damage) and ("Turned" in told) == ("rotation" in damage)
 
@@ -93,9 +93,9 @@ def test_without_baselines_the_encoder_measures_the_same(small_store, labels, tm
         result = robust(
             ENCODER, small_store, labels, out, CONFIG, baselines=baselines, device="cpu", quiet=True
         )
-        results[baselines] = result.summary["results"]
+        results[baselines] = result.summary.results
     assert results[False] == {"features": results[True]["features"]}
-    show(result)
+    print_robust(result)
     assert "untrained" not in capsys.readouterr().out
     assert "untrained encoder" not in (out / "figures" / "drift.svg").read_text()
     with pytest.raises(StoreError, match="other"):

@@ -7,7 +7,7 @@ three measures are ours.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -277,4 +277,4 @@ def _probe(embeddings: Floats, marked: NDArray[np.bool_], resamples: int, seed: 
         aside = validation_part(classes[train], train, seed)
         scores[test], _ = linear_scores(embeddings[train], classes[train], embeddings[test], aside, 2)
     units = Units("tiles", np.arange(len(classes)), resamples, seed)
-    return score(classes, scores, units).intervals()["balanced_accuracy"]
+    return asdict(score(classes, scores, units).record().balanced_accuracy)

@@ -19,6 +19,6 @@ def compare(
 ) -> None:
     """Put results of one split into one table, with paired differences: CSV, LaTeX, HTML, figures."""
     from dirl.evaluate.compare.run import compare as run
-    from dirl.evaluate.compare.show import show
+    from dirl.evaluate.compare.show import print_comparison
 
-    show(run(results, out, seed=seed, overwrite=overwrite))
+    print_comparison(run(results, out, seed=seed, overwrite=overwrite))

@@ -37,10 +37,10 @@ def finetune(
     """Train an encoder end to end on the folds of a probe, beside its untrained twin and itself frozen."""
     from dirl.config import FinetuneConfig
     from dirl.evaluate.finetune.run import finetune as run
-    from dirl.evaluate.finetune.show import show
+    from dirl.evaluate.finetune.show import print_finetune
 
     config = FinetuneConfig(tiles=tiles, folds=folds, groups=groups, epochs=epochs, batch=batch, seed=seed)
-    show(
+    print_finetune(
         run(
             encoder,
             store,

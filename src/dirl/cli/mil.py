@@ -59,7 +59,7 @@ def mil(
     """Classify slides, or learn survival, from their tiles' features, with attention for `dirl map`."""
     from dirl.config import MilConfig, make
     from dirl.evaluate.mil.run import mil as run
-    from dirl.evaluate.mil.show import show
+    from dirl.evaluate.mil.show import print_mil
 
     config = make(
         MilConfig,
@@ -76,4 +76,4 @@ def mil(
         },
         where="dirl mil",
     )
-    show(run(features, labels, out, config, device=device, overwrite=overwrite, quiet=quiet))
+    print_mil(run(features, labels, out, config, device=device, overwrite=overwrite, quiet=quiet))

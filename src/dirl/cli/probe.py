@@ -29,7 +29,7 @@ def probe(
     """Score features by nearest neighbours and a linear probe, with baselines, on folds that do not leak."""
     from dirl.config import ProbeConfig
     from dirl.evaluate.probe.run import probe as run
-    from dirl.evaluate.probe.show import show
+    from dirl.evaluate.probe.show import print_probe
 
     config = ProbeConfig(folds=folds, groups=groups, seed=seed)
-    show(run(features, labels, out, config, overwrite=overwrite, quiet=quiet))
+    print_probe(run(features, labels, out, config, overwrite=overwrite, quiet=quiet))

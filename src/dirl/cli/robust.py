@@ -47,12 +47,12 @@ def robust(
     """Measure what corruptions, turning and other hospitals do to an encoder's features and scores."""
     from dirl.config import RobustConfig, make
     from dirl.evaluate.robust.run import robust as run
-    from dirl.evaluate.robust.show import show
+    from dirl.evaluate.robust.show import print_robust
 
     asked = {"damage": damage, "severities": severity}
     values = {"tiles": tiles, "folds": folds, "groups": groups, "seed": seed}
     config = make(RobustConfig, values | {key: value for key, value in asked.items() if value})
-    show(
+    print_robust(
         run(
             encoder,
             store,

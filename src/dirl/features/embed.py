@@ -13,9 +13,9 @@ from dirl.core.owner import owning
 from dirl.core.progress import bar
 from dirl.core.provenance import Card, claim, finish, new_card, reopen
 from dirl.encoders.loading import LoadedEncoder, load_encoder
+from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.feature_files import (
     AGAIN,
-    BASELINES,
     BASELINES_DIR,
     ROWS_DIR,
     Features,
@@ -111,7 +111,9 @@ def embed(
     where = choose_device(device)
     precision = choose_precision(precision, where)
     loaded = load_encoder(encoder, device=where)
-    encoders = {"features": loaded} | ({"untrained": loaded.randomised(seed)} if baselines is True else {})
+    encoders: dict[str, LoadedEncoder] = {FEATURES: loaded}
+    if baselines is True:
+        encoders[Baseline.UNTRAINED] = loaded.randomised(seed)
     if pool != MODEL:  # a model without patch tokens is refused before anything is written
         patch_tokens(loaded, torch.zeros(1, 3, held.size_px, held.size_px, dtype=torch.uint8))
     forward = partial(pooled, pool=pool, precision=precision)
@@ -140,10 +142,10 @@ def embed(
             slide = opened.record.slide_id
             cut.append(opened.record)
             if isinstance(baselines, Path):
-                copied = read_rows(baselines / BASELINES_DIR / f"{slide}.h5", BASELINES, AGAIN)
+                copied = read_rows(baselines / BASELINES_DIR / f"{slide}.h5", tuple(Baseline), AGAIN)
                 write_rows(out / BASELINES_DIR / f"{slide}.h5", copied)
             elif baselines:
-                write_rows(out / BASELINES_DIR / f"{slide}.h5", {name: rows.pop(name) for name in BASELINES})
+                write_rows(out / BASELINES_DIR / f"{slide}.h5", {name: rows.pop(name) for name in Baseline})
             # The features come last: a slide that has them is whole.
             write_rows(files[slide], rows | opened.rows, _attributes(opened, loaded, pool, precision))
     if isinstance(source, SlideFiles):

@@ -21,13 +21,13 @@ from dirl.core.checked import checked
 from dirl.core.errors import StoreError
 from dirl.core.files import replacing
 from dirl.core.provenance import Card, read_card
+from dirl.features.baselines import Baseline
 from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
 
 Floats = NDArray[np.float32]
 Strings = NDArray[np.str_]
 
 ROWS_DIR, BASELINES_DIR = "h5_files", "baselines"
-BASELINES = ("untrained", "colour_statistics", "colour_histogram")
 STRINGS = ("tile_id", "slide_id", "patient_id", "label")
 ROWS = ("features", "coords", "index", "ready_made", "hash", *STRINGS)
 AGAIN = "make them again: `dirl embed --overwrite`"
@@ -45,7 +45,7 @@ class Features:
         Its card, which names the encoder.
     values : ndarray of shape (t, d), float32
     baselines
-        Arrays of shape (t, k) by the names in `BASELINES`; none where they were left out, or where another
+        Arrays of shape (t, k), by `Baseline`; none where they were left out, or where another
         tool made the features.
     tile_ids, slide_ids, patient_ids, labels : ndarray of shape (t,), str
         Patient and label are empty where the store knows none.
@@ -106,7 +106,7 @@ def write_rows(
 
 def baselines_of(card: Card) -> tuple[str, ...]:
     """Names of the baselines that stand beside features."""
-    return BASELINES if card.config.get("baselines", True) else ()
+    return tuple(Baseline) if card.config.get("baselines", True) else ()
 
 
 def read_features(path: Path) -> Features:

@@ -15,6 +15,7 @@ from torch import Tensor
 from dirl.core.errors import DirlError, EncoderError, StoreError, explained
 from dirl.core.parallel import read_ahead
 from dirl.encoders.loading import LoadedEncoder
+from dirl.features.baselines import Baseline
 from dirl.features.perceptual_hash import perceptual_hash
 from dirl.features.sources import Rows, SlideTiles, TileSource
 from dirl.store.colour import colour_histogram, colour_statistics
@@ -64,7 +65,9 @@ def embed_slides(
     EncoderError
         If features are not finite.
     """
-    looks = _looks(source, slide_ids, failures, "untrained" in encoders, threads, BATCHES_AHEAD * batch)
+    looks = _looks(
+        source, slide_ids, failures, Baseline.UNTRAINED in encoders, threads, BATCHES_AHEAD * batch
+    )
     with closing(looks):
         for opened, group in groupby(looks, key=itemgetter(0)):
             seen = (look for _, look in group)
@@ -115,8 +118,8 @@ def _look(place: tuple[SlideTiles, int], *, baselines: bool) -> Rows:
     if tiles.regions is not None:
         seen["regions"] = tiles.regions(i)
     if baselines:
-        seen["colour_statistics"] = colour_statistics(image)
-        seen["colour_histogram"] = colour_histogram(image)
+        seen[Baseline.COLOUR_STATISTICS] = colour_statistics(image)
+        seen[Baseline.COLOUR_HISTOGRAM] = colour_histogram(image)
     return seen
 
 

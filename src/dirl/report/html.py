@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from dirl.core.intervals import Estimate
 from dirl.core.provenance import Card
 
 # Measures that are shown in percent.
@@ -52,9 +53,12 @@ def page(template: Traversable, card: Card, images: Mapping[str, tuple[str, byte
     )
 
 
-def number(value: Mapping[str, float | None] | float | None, name: str = "") -> str:
+Value = Estimate | Mapping[str, float | None] | float | None
+
+
+def number(value: Value, name: str = "") -> str:
     """A value to three digits, a share in percent, an en dash for none."""
-    found = value["value"] if isinstance(value, Mapping) else value
+    found = _value(value)
     if found is None:
         return "–"
     # z: what rounds to nothing has no sign.
@@ -63,19 +67,24 @@ def number(value: Mapping[str, float | None] | float | None, name: str = "") -> 
     return (f"{found:.1f}" if abs(found) >= 10 else f"{found:z.3f}").replace("-", "−")
 
 
-def interval(value: Mapping[str, float | None], name: str = "") -> str:
+def interval(value: Estimate | Mapping[str, float | None], name: str = "") -> str:
     """The ends of an interval."""
-    if value["low"] is None:
-        return ""
-    return f"{number(value['low'], name)}–{number(value['high'], name)}".replace(" %", "")
+    low, high = (value.low, value.high) if isinstance(value, Estimate) else (value["low"], value["high"])
+    return "" if low is None else f"{number(low, name)}–{number(high, name)}".replace(" %", "")
 
 
-def signed(value: Mapping[str, float | None] | float | None, name: str = "") -> str:
+def signed(value: Value, name: str = "") -> str:
     """A value with its sign; a difference of shares in percentage points."""
-    found = value["value"] if isinstance(value, Mapping) else value
+    found = _value(value)
     if found is None:
         return "–"
     text = (
         f"{100 * found:+.1f}" if name in SHARES else f"{found:+.1f}" if abs(found) >= 10 else f"{found:+.3f}"
     )
     return text.replace("-", "−") if text.strip("+-0.") else text[1:]
+
+
+def _value(value: Value) -> float | None:
+    if isinstance(value, Estimate):
+        return value.value
+    return value["value"] if isinstance(value, Mapping) else value

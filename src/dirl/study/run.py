@@ -24,7 +24,7 @@ from dirl.core.files import no_room, read_json, replacing, write_json, write_tex
 from dirl.core.owner import owning
 from dirl.core.parallel import each
 from dirl.core.provenance import claim, digest, finish, new_card
-from dirl.evaluate.common.labelled_tiles import pose
+from dirl.evaluate.common.labelled_tiles import prepare_task
 from dirl.evaluate.common.labels import labels_file, read_labels
 from dirl.features.subsample import subsample_tiles
 from dirl.objectives.registry import load_objective
@@ -256,11 +256,12 @@ def _check_scored(config: StudyConfig, tiles: TileStore, quiet: bool) -> None:
     scored = TileStore.open(Path(probe.store)) if probe.store else tiles
     try:
         given = read_labels(scored, probe.labels)
-        pose(scored, given, subsample_tiles(scored, probe.tiles, probe.seed), probe.settings, quiet=quiet)
+        drawn = subsample_tiles(scored, probe.tiles, probe.seed)
+        prepare_task(scored, given, drawn, probe.settings, quiet=quiet)
         if robust := config.robust:
             labelled = np.flatnonzero(given.classes != "")
             drawn = subsample_tiles(scored, robust.tiles, robust.seed, labelled)
-            pose(scored, given, drawn, robust, quiet=quiet)
+            prepare_task(scored, given, drawn, robust, quiet=quiet)
     except ConfigError as error:
         where = f"probe or robust of the study ({error.where})"
         raise ConfigError(error.reason, where=where, remedy=error.remedy) from None

@@ -208,7 +208,7 @@ def _probe(job: Job, asked: StudyProbe, pool: str = MODEL) -> dict[str, Any]:
         quiet=job.quiet,
     )
     out = job.folder(f"{kind}probes")
-    return probe(features, asked.labels, out, asked.settings, quiet=job.quiet).summary
+    return probe(features, asked.labels, out, asked.settings, quiet=job.quiet).summary.to_json()
 
 
 def _robust(job: Job, asked: StudyProbe, config: RobustConfig) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def _robust(job: Job, asked: StudyProbe, config: RobustConfig) -> dict[str, Any]
         baselines=False,
         device=job.device,
         quiet=job.quiet,
-    ).summary
+    ).summary.to_json()
 
 
 def _scored_store(job: Job, asked: StudyProbe) -> Path:

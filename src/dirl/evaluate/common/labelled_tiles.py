@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dirl.config import ProbeConfig
 from dirl.core.progress import bar
 from dirl.evaluate.common.labels import Labels
-from dirl.evaluate.common.task import Task, make_task
+from dirl.evaluate.common.task import TileTask, make_task
 from dirl.store.colour import LEVELS, colour_histogram
 from dirl.store.dataset import TileStore
 
@@ -16,7 +16,7 @@ Strings = NDArray[np.str_]
 
 
 @dataclass(frozen=True)
-class DrawnTiles:
+class LabelledTiles:
     """Labelled tiles of a store.
 
     Attributes
@@ -46,7 +46,7 @@ class DrawnTiles:
         return np.where(self.patient_ids != "", self.patient_ids, self.slide_ids)
 
 
-def take_tiles(store: TileStore, given: Labels, numbers: NDArray[np.int64]) -> DrawnTiles:
+def take_tiles(store: TileStore, given: Labels, numbers: NDArray[np.int64]) -> LabelledTiles:
     """Take the labelled ones among some tiles.
 
     Parameters
@@ -62,7 +62,7 @@ def take_tiles(store: TileStore, given: Labels, numbers: NDArray[np.int64]) -> D
     slides = store.slide_ids[numbers]
     patients, centres = store.patient_ids[numbers], store.centres[numbers]
     here = given.take(numbers)
-    return DrawnTiles(
+    return LabelledTiles(
         numbers=numbers,
         given=here,
         tile_ids=store.tile_ids[numbers],
@@ -74,9 +74,9 @@ def take_tiles(store: TileStore, given: Labels, numbers: NDArray[np.int64]) -> D
     )
 
 
-def pose(
+def prepare_task(
     store: TileStore, given: Labels, numbers: NDArray[np.int64], config: ProbeConfig, *, quiet: bool = False
-) -> tuple[DrawnTiles, NDArray[np.float32], Task]:
+) -> tuple[LabelledTiles, NDArray[np.float32], TileTask]:
     """Take the labelled ones among some tiles, read their colours, and deal them to folds.
 
     Before anything is claimed or embedded, so that what the folds do not allow for is refused at once.

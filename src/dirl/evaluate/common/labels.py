@@ -18,7 +18,7 @@ Strings = NDArray[np.str_]
 COLUMNS = ("label", "slide_id", "patient_id")
 
 
-class Known(Protocol):
+class TileColumns(Protocol):
     """Tiles of a store or of features: arrays of shape (t,), str, empty where nothing is known."""
 
     @property
@@ -91,7 +91,7 @@ def labels_file(source: str) -> Path | None:
     return None if source in COLUMNS or not Path(source).is_file() else Path(source)
 
 
-def read_labels(tiles: Known, source: str, *, centres: bool = False) -> Labels:
+def read_labels(tiles: TileColumns, source: str, *, centres: bool = False) -> Labels:
     """Read labels.
 
     Parameters
@@ -126,7 +126,7 @@ def read_labels(tiles: Known, source: str, *, centres: bool = False) -> Labels:
     )
 
 
-def _from_csv(tiles: Known, path: Path, *, centres: bool) -> Labels:
+def _from_csv(tiles: TileColumns, path: Path, *, centres: bool) -> Labels:
     table = read_table(path)
     tile, label = table.find(("tile_id",)), table.find(("label",))
     stated = {"folds": table.find(("fold",)), "groups": table.find(("group",))}

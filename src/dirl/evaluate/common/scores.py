@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from dirl.core.intervals import Units, interval
+from dirl.core.intervals import Estimate, Units, estimate
+from dirl.evaluate.common.records import ClassScores
 
 Floats = NDArray[np.float64]
-Interval = dict[str, float | None]
 
 METRICS = ("balanced_accuracy", "macro_f1", "macro_auroc")
 # Weights of tiles held at once: few enough for the processor's cache.
@@ -36,13 +36,17 @@ class Scored:
         """Balanced accuracy, and the same on resampled units (resamples,)."""
         return float(self.values[0]), self.resampled[:, 0]
 
-    def intervals(self) -> dict[str, Interval]:
-        """Each metric with its 95 % percentile interval."""
-        return {name: interval(self.values[i], self.resampled[:, i]) for i, name in enumerate(METRICS)}
+    def estimates(self) -> dict[str, Estimate]:
+        """Each metric with its interval."""
+        return {name: estimate(self.values[i], self.resampled[:, i]) for i, name in enumerate(METRICS)}
 
-    def minus(self, other: "Scored") -> Interval:
+    def record(self) -> ClassScores:
+        """Return `estimates` as a summary holds them."""
+        return ClassScores(**self.estimates())
+
+    def minus(self, other: "Scored") -> Estimate:
         """Difference in balanced accuracy, paired by resample."""
-        return interval(self.values[0] - other.values[0], self.resampled[:, 0] - other.resampled[:, 0])
+        return estimate(self.values[0] - other.values[0], self.resampled[:, 0] - other.resampled[:, 0])
 
 
 def score(truth: NDArray[np.int64], scores: Floats, units: Units) -> Scored:

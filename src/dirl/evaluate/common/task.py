@@ -1,7 +1,6 @@
 """What is asked of every set of features alike: the labelled tiles, their classes, folds and units."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +8,13 @@ from numpy.typing import NDArray
 from dirl.config import ProbeConfig
 from dirl.core.errors import ConfigError
 from dirl.core.intervals import Units, choose_units
-from dirl.evaluate.common.labels import Known, Labels
+from dirl.evaluate.common.labels import Labels, TileColumns
+from dirl.evaluate.common.records import Resampling, SplitRecord, TaskFacts
 from dirl.evaluate.common.splits import Sources, Split, find_sources, make_split
 
 
 @dataclass(frozen=True)
-class Task:
+class TileTask:
     """A classification of the labelled tiles, in their order.
 
     Attributes
@@ -47,12 +47,12 @@ class Task:
 
 
 def make_task(
-    tiles: Known,
+    tiles: TileColumns,
     given: Labels,
     ready_made: NDArray[np.bool_],
     colours: NDArray[np.floating] | None,
     config: ProbeConfig,
-) -> Task:
+) -> TileTask:
     """Take the labelled tiles, and deal them to folds.
 
     Parameters
@@ -103,25 +103,22 @@ def make_task(
     units = choose_units(ids, int(held_out.sum()), config.bootstrap, config.seed)
     if sources is not None and units.kind == "slides":
         units = replace(units, kind=sources.kind)
-    return Task(classes.astype(np.int64), tuple(names.tolist()), split, units, sources, config)
+    return TileTask(classes.astype(np.int64), tuple(names.tolist()), split, units, sources, config)
 
 
-def describe(task: Task) -> dict[str, Any]:
+def task_facts(task: TileTask) -> TaskFacts:
     """Return what a summary says of a task, whatever was scored on it."""
     return {
         "classes": dict(zip(task.names, np.bincount(task.classes).tolist(), strict=True)),
         "tiles": int(task.held_out.sum()),
-        "split": {
-            "scheme": task.split.scheme,
-            "folds": len(task.split),
-            "groups": len(np.unique(task.split.groups)),
-            "digest": task.split.digest,
-        },
-        "interval": {
-            "level": 0.95,
-            "resamples": task.config.bootstrap,
-            "over": task.units.kind,
-            "units": len(task.units),
-        },
+        "split": SplitRecord(
+            scheme=task.split.scheme,
+            folds=len(task.split),
+            groups=len(np.unique(task.split.groups)),
+            digest=task.split.digest,
+        ),
+        "interval": Resampling(
+            level=0.95, resamples=task.config.bootstrap, over=task.units.kind, units=len(task.units)
+        ),
         "chance": 1 / len(task.names),
     }

@@ -1,4 +1,4 @@
-"""What is compared: predictions of probes, fine-tunings and slide models, on one and the same split."""
+"""Entries of a comparison: predictions of probes, fine-tunings and slide models on the same split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,21 +15,32 @@ from dirl.core.boundary import parsing, refuse_special
 from dirl.core.checked import checked, read_summary
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.provenance import Card, read_card
+from dirl.core.results import Record
+from dirl.features.baselines import TITLES, Baseline
 from dirl.store.index import read_table
 
 Strings = NDArray[np.str_]
 Floats = NDArray[np.float64]
 
-# What each command scores: results of those that score the same may stand in one table.
+# What each command scores. Only results that score the same fit in one table.
 STAGES = {"probe": "tiles", "finetune": "tiles", "mil": "slides"}
-# The head of a fine-tuned encoder is linear, as the probe of a frozen one is.
+# The head of a fine-tuned encoder is linear, as is the probe of a frozen one.
 LINEAR = "linear"
-FINETUNED = {"finetuned": "fine-tuned", "untrained": "untrained, fine-tuned"}
-BASELINES = {
-    "untrained": "untrained",
-    "colour_statistics": "colour mean, sd",
-    "colour_histogram": "colour histogram",
-}
+FINETUNED = {"finetuned": "fine-tuned", Baseline.UNTRAINED: "untrained, fine-tuned"}
+
+
+class _Scored(Record):
+    """What the summaries of all three commands say of the split and the units."""
+
+    class Split(Record):
+        scheme: str
+        digest: str
+
+    class Interval(Record):
+        over: str
+
+    split: Split
+    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -39,9 +50,9 @@ class Entry:
     Attributes
     ----------
     name
-        What it is called in tables and figures.
+        Its name in tables and figures.
     baseline
-        It is a baseline, and stands there for comparison alone.
+        Whether it is a baseline, shown for comparison alone.
     predicted
         By measure, the class of each item as predicted, ``(t,)`` of str; of survival, its log risk.
     """
@@ -53,7 +64,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Survival:
-    """What happened to slides, each in the fold that it was held out in; all of shape (t,)."""
+    """Times and events of slides, and the fold that holds each out; all of shape (t,)."""
 
     times: Floats
     events: NDArray[np.bool_]
@@ -77,11 +88,11 @@ class Comparable:
     survival
         The same as numbers; None of classes.
     units : ndarray of shape (t,), str
-        What is drawn again for intervals: the group of each, or the item itself.
+        Units that are resampled for intervals: the group of each item, or the item itself.
     over
         What the units are.
     entries
-        Results in the order that they were named, then the baselines.
+        Results in the given order, then the baselines.
     digests
         Of each result's card, by its directory.
     """
@@ -123,8 +134,8 @@ def read_entries(results: Sequence[Path]) -> Comparable:
     Raises
     ------
     ConfigError
-        If there are fewer than two lines to compare, if some are of tiles and others of slides, of different
-        splits or labels, or two have the same name.
+        If there are fewer than two lines to compare, if some are of tiles and others of slides, if
+        they differ in splits or labels, or if two have the same name.
     StoreError
         If one is unfinished, damaged, or of another command.
     """
@@ -181,16 +192,15 @@ def _read(path: Path) -> _Result:
         raise StoreError("unfinished", where=path, remedy=f"run the same `dirl {card.stage}` again")
     remedy = f"make it again with `dirl {card.stage}`"
     with parsing(path, remedy=remedy):
-        summary = read_summary(path)
+        scored = _Scored.model_validate(read_summary(path))
         columns, key, entries = READERS[card.stage](path)
-        split, over = summary["split"], str(summary["interval"]["over"])
         ids = np.array(columns[key], np.str_)
         return _Result(
             path=path,
             card=card,
-            split=str(split["digest"]),
-            scheme=str(split["scheme"]),
-            over=over,
+            split=scored.split.digest,
+            scheme=scored.split.scheme,
+            over=scored.interval.over,
             ids=ids,
             truth=np.array(columns["label"], np.str_),
             survival=_survival(columns) if "event" in columns else None,
@@ -212,8 +222,8 @@ def _probe(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
     own = path.resolve().name
     entries = [Entry(own, False, found.pop(""))]
     for baseline, predicted in found.items():
-        # The untrained twin differs with the architecture, colours are the same for all.
-        title = f"{own}, {BASELINES[baseline]}" if baseline == "untrained" else BASELINES[baseline]
+        # The untrained twin depends on the architecture; colours are the same for all.
+        title = f"{own}, {baseline}" if baseline == Baseline.UNTRAINED else TITLES[baseline]
         entries.append(Entry(title, True, predicted))
     return columns, "tile_id", tuple(entries)
 
@@ -221,7 +231,7 @@ def _probe(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
 def _finetune(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
     own, (columns, predicted) = path.resolve().name, _by_model(path, "tile_id")
     entries = [
-        Entry(f"{own}, {title}", model == "untrained", {LINEAR: predicted[model]})
+        Entry(f"{own}, {title}", model == Baseline.UNTRAINED, {LINEAR: predicted[model]})
         for model, title in FINETUNED.items()
         if model in predicted
     ]
@@ -236,7 +246,7 @@ def _mil(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
 
 def _by_model(path: Path, key: str) -> tuple[dict[str, list[Any]], dict[str, Strings | Floats]]:
     """Items, labels and groups, and by model what it predicts, by ascending id."""
-    # Ids and classes may look like numbers; as they stand in the file, they are words.
+    # Ids and classes may look like numbers, and are strings all the same.
     words = dict.fromkeys(("model", key, "label", "predicted", "group"), pa.string())
     options = pyarrow.csv.ConvertOptions(column_types=words, strings_can_be_null=False)
     refuse_special(path / "predictions.csv")

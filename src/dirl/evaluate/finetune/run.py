@@ -1,7 +1,6 @@
 """`dirl finetune`: an encoder trained end to end on the folds of a probe, beside baselines."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,23 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from dirl.config import FinetuneConfig
-from dirl.core.checked import read_summary
 from dirl.core.device import choose_device
 from dirl.core.errors import EncoderError
-from dirl.core.files import remove, replacing, write_json
-from dirl.core.owner import owning
+from dirl.core.files import replacing
 from dirl.core.progress import bar
-from dirl.core.provenance import claim, finish, new_card
+from dirl.core.provenance import new_card
+from dirl.core.results import Result
 from dirl.core.sealed import read_sealed, write_sealed
+from dirl.core.stage import Work, carry_out
 from dirl.encoders.loading import LoadedEncoder, embed, load_encoder
 from dirl.evaluate.common.caveats import caveats, leakage
-from dirl.evaluate.common.labelled_tiles import DrawnTiles, pose
+from dirl.evaluate.common.labelled_tiles import LabelledTiles, prepare_task
 from dirl.evaluate.common.labels import read_labels
+from dirl.evaluate.common.records import Chosen, Leak
 from dirl.evaluate.common.scores import METRICS, score
-from dirl.evaluate.common.task import Task, describe
-from dirl.evaluate.finetune.train import Material, held_out, reader
+from dirl.evaluate.common.task import TileTask, task_facts
+from dirl.evaluate.finetune.summary import FinetuneScores, FinetuneSummary, FrozenScores, TunedScores
+from dirl.evaluate.finetune.train import Material, reader, score_fold
 from dirl.evaluate.probe.cross_validate import better_form, by_linear, by_neighbours, knn_name
 from dirl.features.subsample import subsample_tiles
 from dirl.store.dataset import TileStore
@@ -33,26 +34,8 @@ from dirl.store.dataset import TileStore
 Floats = NDArray[np.float64]
 
 FINETUNED, UNTRAINED, FROZEN = "finetuned", "untrained", "frozen"
-PARTS_DIR = "unfinished"
 
 
-@dataclass(frozen=True)
-class FinetuneResult:
-    """A finished fine-tuning.
-
-    Attributes
-    ----------
-    path
-        Its directory: ``summary.json``, ``predictions.csv``, ``card.json``.
-    summary
-        What ``summary.json`` holds.
-    """
-
-    path: Path
-    summary: dict[str, Any]
-
-
-@owning
 def finetune(
     encoder: str,
     store: Path,
@@ -64,11 +47,11 @@ def finetune(
     workers: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
-) -> FinetuneResult:
+) -> Result[FinetuneSummary]:
     """Fine-tune an encoder without each fold in turn, and its untrained twin in the same way.
 
-    Folds are those of `dirl probe` on features of the same tiles, labels and seed. Interrupted, the same
-    call goes on after the last fold that was done.
+    Folds are those of `dirl probe` on features of the same tiles, labels and seed. After an interruption, the
+    same call continues after the last finished fold.
 
     Parameters
     ----------
@@ -79,9 +62,9 @@ def finetune(
     labels
         A column of the store, or a CSV file; see `read_labels`.
     out
-        Directory of the result.
+        Directory of the result: ``summary.json``, ``predictions.csv``, ``card.json``.
     config
-        Tiles, folds, what is kept together, how it is learnt, resamples, seed.
+        Tiles, folds, what is kept together, training, resamples, seed.
     device
         ``auto``, or a torch device.
     workers
@@ -107,7 +90,7 @@ def finetune(
     given = read_labels(held, labels)
     drawn = subsample_tiles(held, config.tiles, config.seed)
     loaded = load_encoder(encoder, device=choose_device(device))
-    tiles, colours, task = pose(held, given, drawn, config, quiet=quiet)
+    tiles, colours, task = prepare_task(held, given, drawn, config, quiet=quiet)
     inputs = {
         "store": held.digest,
         "encoder": loaded.digest,
@@ -115,55 +98,64 @@ def finetune(
         "split": task.split.digest,
     }
     settings = config.model_dump(mode="json") | {"encoder": encoder, "labels": labels}
-    card = claim(out, new_card("finetune", settings, inputs), overwrite=overwrite)
-    if card.finished:
-        return FinetuneResult(out, read_summary(out))
+    card = new_card("finetune", settings, inputs)
 
-    # Random weights are their own control.
-    twins = {FINETUNED: loaded} | ({} if loaded.random else {UNTRAINED: loaded.randomised(config.seed)})
-    frozen = _frozen(loaded, held, tiles, config, workers, quiet)
-    scores: dict[str, Floats] = {}
-    chosen: dict[str, list[dict[str, float]]] = {}
-    steps = len(twins) * len(task.split) * (len(config.learning_rates) + 1) * config.epochs
-    with bar("Fine-tuning", steps, quiet=quiet) as advance:
-        for name, twin in twins.items():
-            material = Material(twin, frozen.shape[1], held, tiles.numbers, task, config, workers)
-            scores[name], chosen[name] = _cross_validate(out / PARTS_DIR, name, material, advance)
-    with bar("Frozen, and colour", 3 * len(task.split), quiet=quiet) as advance:
-        scores[FROZEN], costs = by_linear(frozen, task, advance)
-        leak = _leakage(colours, task, advance)
+    def compute(work: Work) -> FinetuneSummary:
+        # Random weights are their own control.
+        twins = {FINETUNED: loaded} | ({} if loaded.random else {UNTRAINED: loaded.randomised(config.seed)})
+        frozen = _frozen(loaded, held, tiles, config, workers, quiet)
+        scores: dict[str, Floats] = {}
+        chosen: dict[str, list[Chosen]] = {}
+        steps = len(twins) * len(task.split) * (len(config.learning_rates) + 1) * config.epochs
+        with bar("Fine-tuning", steps, quiet=quiet) as advance:
+            for name, twin in twins.items():
+                material = Material(twin, frozen.shape[1], held, tiles.numbers, task, config, workers)
+                scores[name], chosen[name] = _cross_validate(work.parts, name, material, advance)
+        with bar("Frozen, and colour", 3 * len(task.split), quiet=quiet) as advance:
+            scores[FROZEN], costs = by_linear(frozen, task, advance)
+            leak = _leakage(colours, task, advance)
+        _write_predictions(work.out, tiles, task, scores)
+        notes = _notes(task, leak, loaded, given.unknown, chosen, config.epochs)
+        return FinetuneSummary(
+            encoder=encoder,
+            encoder_digest=loaded.digest,
+            labels=labels,
+            **task_facts(task),
+            unlabelled=len(drawn) - len(tiles.numbers),
+            unknown=given.unknown,
+            metrics=list(METRICS),
+            results=_scores(task, scores, chosen, costs),
+            leak=leak,
+            notes=[*given.notes, *notes],
+        )
+
+    return carry_out(card, out, FinetuneSummary, compute, overwrite=overwrite)
+
+
+def _scores(
+    task: TileTask, scores: Mapping[str, Floats], chosen: Mapping[str, list[Chosen]], costs: list[float]
+) -> FinetuneScores:
     truth = task.classes[task.held_out]
     found = {name: score(truth, each, task.units) for name, each in scores.items()}
-    results: dict[str, dict[str, Any]] = {name: dict(each.intervals()) for name, each in found.items()}
-    for name, each in chosen.items():
-        results[name]["chosen"] = each
-        results[name]["over_frozen"] = found[name].minus(found[FROZEN])
-    if UNTRAINED in found:
-        results[FINETUNED]["over_untrained"] = found[FINETUNED].minus(found[UNTRAINED])
-    results[FROZEN]["costs"] = costs
-    summary: dict[str, Any] = {
-        "encoder": encoder,
-        "encoder_digest": loaded.digest,
-        "labels": labels,
-        **describe(task),
-        "unlabelled": len(drawn) - len(tiles.numbers),
-        "unknown": given.unknown,
-        "metrics": list(METRICS),
-        "results": results,
-        "leak": leak,
-        "notes": [*given.notes, *_notes(task, leak, loaded, given.unknown, chosen, config.epochs)],
+    tuned = {
+        name: TunedScores(
+            **dict(found[name].record()), chosen=each, over_frozen=found[name].minus(found[FROZEN])
+        )
+        for name, each in chosen.items()
     }
-    _write_predictions(out, tiles, task, scores)
-    write_json(out / "summary.json", summary)
-    finish(out, card, {"tiles": summary["tiles"], "classes": len(task.names)})
-    remove(out / PARTS_DIR)
-    return FinetuneResult(out, read_summary(out))
+    frozen = FrozenScores(**dict(found[FROZEN].record()), costs=costs)
+    if UNTRAINED not in tuned:
+        return FinetuneScores(finetuned=tuned[FINETUNED], frozen=frozen)
+    over = {"over_untrained": found[FINETUNED].minus(found[UNTRAINED])}
+    return FinetuneScores(
+        finetuned=tuned[FINETUNED].model_copy(update=over), untrained=tuned[UNTRAINED], frozen=frozen
+    )
 
 
 def _frozen(
     encoder: LoadedEncoder,
     store: TileStore,
-    tiles: DrawnTiles,
+    tiles: LabelledTiles,
     config: FinetuneConfig,
     workers: int,
     quiet: bool,
@@ -184,8 +176,8 @@ def _frozen(
 
 def _cross_validate(
     parts: Path, name: str, material: Material, advance: Callable[..., None]
-) -> tuple[Floats, list[dict[str, float]]]:
-    """Scores of the held-out tiles and what was chosen, computed or as an interrupted run left them."""
+) -> tuple[Floats, list[Chosen]]:
+    """Scores of the held-out tiles and what was chosen, computed or read from an interrupted run's parts."""
     task, config = material.task, material.config
     scores, chosen = np.zeros((len(task.classes), len(task.names))), []
     for fold in range(len(task.split)):
@@ -194,31 +186,31 @@ def _cross_validate(
         if done is not None:
             advance((len(config.learning_rates) + 1) * config.epochs)
         else:
-            given, rate, epochs = held_out(material, fold, advance)
+            given, rate, epochs = score_fold(material, fold, advance)
             done = {"scores": given.tolist(), "chosen": {"learning_rate": rate, "epochs": epochs}}
             write_sealed(part, done)
         scores[task.split.folds == fold] = done["scores"]
-        chosen.append(done["chosen"])
+        chosen.append(Chosen(**done["chosen"]))
     return scores[task.held_out], chosen
 
 
-def _leakage(colours: NDArray[np.float32], task: Task, advance: Callable[..., None]) -> dict[str, Any]:
-    """What colour alone tells by its neighbours, in its better form, as the probe asks it."""
+def _leakage(colours: NDArray[np.float32], task: TileTask, advance: Callable[..., None]) -> Leak:
+    """How well colour alone tells the classes by its neighbours, in its better form, as in the probe."""
     raw = by_neighbours(colours, task, task.config.neighbours, advance)
     votes = better_form(colours, raw, task, advance)[2][knn_name(task.config.neighbours[0])]
     return leakage(float(score(task.classes[task.held_out], votes, task.units).values[0]))
 
 
 def _notes(
-    task: Task,
-    leak: dict[str, Any],
+    task: TileTask,
+    leak: Leak,
     encoder: LoadedEncoder,
     unknown: int,
-    chosen: Mapping[str, list[dict[str, float]]],
+    chosen: Mapping[str, list[Chosen]],
     most: int,
 ) -> list[str]:
     notes = caveats(task, unknown, leak)
-    epochs = [each["epochs"] for twin in chosen.values() for each in twin]
+    epochs = [each.epochs for twin in chosen.values() for each in twin]
     if last := epochs.count(most):
         notes.append(
             f"In {last} of {len(epochs)} trainings the last epoch was the best: more --epochs may score "
@@ -229,7 +221,7 @@ def _notes(
     return notes
 
 
-def _write_predictions(out: Path, tiles: DrawnTiles, task: Task, scores: Mapping[str, Floats]) -> None:
+def _write_predictions(out: Path, tiles: LabelledTiles, task: TileTask, scores: Mapping[str, Floats]) -> None:
     """One row for each model and held-out tile."""
     names, kept, tables = np.array(task.names), task.held_out, []
     for model, each in scores.items():

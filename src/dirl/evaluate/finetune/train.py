@@ -1,4 +1,4 @@
-"""How an encoder and a linear head learn classes together, and what they say of tiles."""
+"""Training of an encoder and a linear head on classes, and their predictions for tiles."""
 
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
@@ -15,7 +15,7 @@ from dirl.core.errors import TrainingError
 from dirl.core.randomness import uniforms
 from dirl.encoders.loading import LoadedEncoder, preprocess
 from dirl.evaluate.common.splits import validation_part
-from dirl.evaluate.common.task import Task
+from dirl.evaluate.common.task import TileTask
 from dirl.pretrain.data import Batch, CountedOrder, TileBatches, make_loader
 from dirl.pretrain.optimiser import make_optimiser
 from dirl.store.dataset import TileStore
@@ -30,20 +30,20 @@ VIEWS = ViewsConfig(crop_area=(1, 1), crop_aspect=(1, 1), rotation="quarter", st
 
 @dataclass(frozen=True)
 class Material:
-    """What is learnt, and by whom: all that training needs, but for which tiles and at what rate.
+    """All that training needs, except the tiles and the learning rate.
 
     Attributes
     ----------
     encoder
-        As it is before; it is never changed.
+        The encoder before training; it is never changed.
     width
-        Of its embeddings.
+        Width of its embeddings.
     store, numbers : TileStore, ndarray of shape (t,)
-        Where the task's tiles are, ascending.
+        The store, and the numbers of the task's tiles in it, ascending.
     task
-        Their classes and folds.
+        Classes and folds of the tiles.
     config
-        How it is learnt.
+        Settings of the training.
     workers
         Processes that read tiles.
     """
@@ -52,7 +52,7 @@ class Material:
     width: int
     store: TileStore
     numbers: Ints
-    task: Task
+    task: TileTask
     config: FinetuneConfig
     workers: int
 
@@ -80,13 +80,13 @@ class Learner:
 
 
 def augment(images: Tensor, samples: Tensor, seed: int) -> Tensor:
-    """Turn, flip and stain tiles otherwise, each a function of (seed, sample) alone.
+    """Turn and flip tiles and vary their stain, as a function of (seed, sample) alone.
 
     Parameters
     ----------
     images : Tensor of shape (b, 3, h, h), uint8
     samples : Tensor of shape (b,)
-        Their places in the training.
+        Number of each tile in the order of training.
     seed
         Key of the draws.
 
@@ -105,18 +105,18 @@ def augment(images: Tensor, samples: Tensor, seed: int) -> Tensor:
 
 
 def learn(material: Material, rows: Ints, rate: float) -> Iterator[Learner]:
-    """Train a copy of the encoder with a linear head, and yield them after every epoch.
+    """Train a copy of the encoder with a linear head, and yield both after every epoch.
 
-    AdamW, the rate after a warm-up on half a cosine over all epochs, lower for each block further from the
-    head; the head starts at zero. The model stays in evaluation mode, without dropout: what is drawn,
-    order and augmentation, is counted from the seed.
+    AdamW. After a warm-up the rate follows half a cosine over all epochs; it is lower for each block further
+    from the head. The head starts at zero. The model stays in evaluation mode, without dropout. Order and
+    augmentation depend on the seed alone.
 
     Parameters
     ----------
     material
-        What is learnt.
+        Encoder, tiles and settings.
     rows : ndarray of int64
-        Those of the task's tiles that are trained on. An epoch leaves out the last, incomplete batch.
+        The task's tiles to train on. An epoch leaves out the last, incomplete batch.
     rate
         Learning rate of the head and the last block.
     """
@@ -153,22 +153,22 @@ def learn(material: Material, rows: Ints, rate: float) -> Iterator[Learner]:
 
 
 def reader(store: TileStore, numbers: Ints, batch: int, workers: int) -> Iterable[Batch]:
-    """Batches of tiles by their numbers in the store, which may be read again and again."""
+    """Return batches of tiles by their numbers in the store; they can be read repeatedly."""
     keys = [(0, number) for number in numbers.tolist()]
     batches = [keys[i : i + batch] for i in range(0, len(keys), batch)]
     return make_loader(TileBatches(store, None), batches, workers, pin=False)
 
 
 @torch.no_grad()
-def look(learner: Learner, tiles: Iterable[Batch]) -> Tensor:
-    """Logits of tiles (n, classes), in float64."""
+def predict(learner: Learner, tiles: Iterable[Batch]) -> Tensor:
+    """Return logits of tiles (n, classes), in float64."""
     return torch.cat([learner.logits(images).double().cpu() for images, _, _ in tiles])
 
 
 def choose(material: Material, rows: Ints, advance: Callable[..., None]) -> tuple[float, int]:
     """Learning rate and number of epochs with the lowest loss on a part of these rows, trained on the rest.
 
-    Whole groups are set aside, as for the linear probe.
+    Whole groups are kept for validation, as for the linear probe.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def choose(material: Material, rows: Ints, advance: Callable[..., None]) -> tupl
     found = np.full((len(config.learning_rates), config.epochs), np.inf)
     for i, rate in enumerate(config.learning_rates):
         for epoch, learner in enumerate(learn(material, rows[~mask], rate)):
-            loss = float(F.cross_entropy(look(learner, aside), truth))
+            loss = float(F.cross_entropy(predict(learner, aside), truth))
             found[i, epoch] = loss if np.isfinite(loss) else np.inf
             advance(note=f"rate {rate:g}: loss {loss:.3f}")
     if not np.isfinite(found).any():
@@ -194,18 +194,18 @@ def choose(material: Material, rows: Ints, advance: Callable[..., None]) -> tupl
     return config.learning_rates[int(best)], int(last) + 1
 
 
-def held_out(material: Material, fold: int, advance: Callable[..., None]) -> tuple[Floats, float, int]:
-    """Fine-tune without a fold, and look at the fold.
+def score_fold(material: Material, fold: int, advance: Callable[..., None]) -> tuple[Floats, float, int]:
+    """Fine-tune without a fold, and score the fold's tiles.
 
-    What is chosen is chosen within the training part; then the encoder learns, from its own weights again,
-    on all of it.
+    Rate and epochs are chosen within the training part. Then training starts anew from the encoder's own
+    weights, on the whole training part.
 
     Parameters
     ----------
     material
-        What is learnt.
+        Encoder, tiles and settings.
     fold
-        Which one is held out.
+        The fold that is held out.
     advance
         Called once an epoch.
 
@@ -229,7 +229,7 @@ def held_out(material: Material, fold: int, advance: Callable[..., None]) -> tup
         learner = next(learners)
         advance(note="the whole training part")
     advance(material.config.epochs - epochs)
-    scores = look(learner, material.read(test)).softmax(dim=1).numpy()
+    scores = predict(learner, material.read(test)).softmax(dim=1).numpy()
     if not np.isfinite(scores).all():
         raise TrainingError(
             f"trained without fold {fold + 1}, the encoder gives numbers that are not finite",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dirl.core.errors import StoreError
 from dirl.core.progress import bar
 from dirl.core.provenance import digest, read_card
+from dirl.features.baselines import FEATURES
 from dirl.features.external import check_widths, refuse_part, slide_files
 from dirl.features.feature_files import BASELINES_DIR, baselines_of, whole_files
 from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
@@ -19,7 +20,6 @@ from dirl.slides.base import tcga_origin
 Floats = NDArray[np.float32]
 Strings = NDArray[np.str_]
 
-FEATURES = "features"
 HELD_BYTES = 2**31
 REMEDY = "features are HDF5 files, one a slide, with `features` (n, d) and, if known, `coords` (n, 2)"
 

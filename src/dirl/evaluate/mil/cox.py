@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.core.intervals import Units, interval
+from dirl.core.intervals import Estimate, Units, estimate
 
 Floats = NDArray[np.float64]
 
@@ -55,13 +55,13 @@ class Concordance:
         """The index, and the same on resampled units (resamples,)."""
         return self.value, self.resampled
 
-    def intervals(self) -> dict[str, dict[str, float | None]]:
-        """The index with its 95 % percentile interval."""
-        return {"concordance": interval(self.value, self.resampled)}
+    def estimates(self) -> dict[str, Estimate]:
+        """The index with its interval."""
+        return {"concordance": estimate(self.value, self.resampled)}
 
-    def minus(self, other: "Concordance") -> dict[str, float | None]:
+    def minus(self, other: "Concordance") -> Estimate:
         """Difference, paired by resample."""
-        return interval(self.value - other.value, self.resampled - other.resampled)
+        return estimate(self.value - other.value, self.resampled - other.resampled)
 
 
 def concordance(

@@ -1,4 +1,4 @@
-"""Nested cross-validation: what is chosen is chosen within the training part of each fold."""
+"""Nested cross-validation: rate and epochs are chosen within the training part of each fold."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from dirl.config import MilConfig, ProbeConfig
 from dirl.core.errors import ConfigError
+from dirl.evaluate.common.records import Chosen
 from dirl.evaluate.common.splits import Split, deal, make_split
 from dirl.evaluate.mil.labels import SlideLabels
-from dirl.evaluate.mil.train import Learner, Task, learn, look, losses
+from dirl.evaluate.mil.train import Learner, SlideTask, learn, losses, predict
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -34,7 +35,7 @@ class Folds:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What one model says of the slides, each by the model of the fold that holds it out.
+    """Predictions of one kind of model for the slides, each by the model of the fold that holds it out.
 
     Attributes
     ----------
@@ -48,7 +49,7 @@ class HeldOut:
 
     scores: Floats
     attention: tuple[NDArray[np.float32] | None, ...]
-    chosen: tuple[dict[str, float], ...]
+    chosen: tuple[Chosen, ...]
 
 
 def make_folds(labels: SlideLabels, slide_ids: NDArray[np.str_], config: MilConfig) -> Folds:
@@ -105,23 +106,23 @@ def make_folds(labels: SlideLabels, slide_ids: NDArray[np.str_], config: MilConf
 
 
 def cross_validate(
-    task: Task, name: str, folds: Folds, config: MilConfig, advance: Callable[..., None]
+    task: SlideTask, name: str, folds: Folds, config: MilConfig, advance: Callable[..., None]
 ) -> HeldOut:
-    """Train a slide model without each fold in turn, and look at that fold with it.
+    """Train a slide model without each fold in turn, and predict that fold with it.
 
-    The learning rate and the number of epochs with the lowest loss, on average over the inner folds, are
-    taken; then the model is trained with them on the whole training part.
+    The learning rate and the number of epochs are those with the lowest mean loss over the inner folds. Then
+    the model is trained with them on the whole training part.
 
     Parameters
     ----------
     task
-        What is learnt.
+        Labelled slides and their features.
     name
         Of the model.
     folds
         From `make_folds`.
     config
-        What is chosen among, width, tiles, seed.
+        Rates and epochs to choose from, width, tiles, seed.
     advance
         Called once a fold.
     """
@@ -135,23 +136,23 @@ def cross_validate(
         train = np.flatnonzero(folds.outer.folds != fold)
         learners = _learners(task, name, train, rate, config)
         learner = [next(learners) for _ in range(epochs)][-1]
-        for slide, pooled in zip(test.tolist(), look(task, learner, test), strict=True):
+        for slide, pooled in zip(test.tolist(), predict(task, learner, test), strict=True):
             mean = pooled.streams.mean(dim=0)
             given = mean.softmax(dim=0) if task.labels.times is None else mean
             scores[slide] = given.double().cpu().numpy()
             attention[slide] = pooled.attention.cpu().numpy()
-        chosen.append({"learning_rate": rate, "epochs": epochs})
+        chosen.append(Chosen(learning_rate=rate, epochs=epochs))
         advance()
     return HeldOut(scores, tuple(attention), tuple(chosen))
 
 
-def choose(task: Task, name: str, inner: Ints, config: MilConfig) -> tuple[float, int]:
+def choose(task: SlideTask, name: str, inner: Ints, config: MilConfig) -> tuple[float, int]:
     """Learning rate and number of epochs with the lowest loss on the inner folds.
 
     Parameters
     ----------
     inner : ndarray of shape (s,)
-        Inner fold of each slide; those of -1 are not looked at.
+        Inner fold of each slide; those of -1 are not used.
     """
     found = np.zeros((len(config.learning_rates), config.epochs))
     for part in range(int(inner.max()) + 1):
@@ -163,7 +164,7 @@ def choose(task: Task, name: str, inner: Ints, config: MilConfig) -> tuple[float
     return config.learning_rates[int(best)], int(epoch) + 1
 
 
-def _learners(task: Task, name: str, slides: Ints, rate: float, config: MilConfig) -> Iterator[Learner]:
+def _learners(task: SlideTask, name: str, slides: Ints, rate: float, config: MilConfig) -> Iterator[Learner]:
     return learn(task, name, slides, width=config.width, rate=rate, tiles=config.tiles, seed=config.seed)
 
 

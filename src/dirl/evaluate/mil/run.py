@@ -1,7 +1,7 @@
 """`dirl mil`: classes or survival of slides from the features of their tiles, on folds that do not leak."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,57 +11,41 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from dirl.config import MilConfig
-from dirl.core.checked import read_summary
 from dirl.core.device import choose_device
 from dirl.core.errors import ConfigError
-from dirl.core.files import remove, replacing, write_json
-from dirl.core.intervals import Units, choose_units
-from dirl.core.owner import owning
+from dirl.core.files import replacing
+from dirl.core.intervals import Estimate, Units, choose_units
 from dirl.core.progress import bar
-from dirl.core.provenance import claim, digest, finish, new_card
+from dirl.core.provenance import digest, new_card
+from dirl.core.results import Result
 from dirl.core.sealed import read_sealed, write_sealed
+from dirl.core.stage import Work, carry_out
+from dirl.evaluate.common.records import Chosen, Resampling
 from dirl.evaluate.common.scores import METRICS, score
-from dirl.evaluate.mil.bags import FEATURES, Bags, read_bags
+from dirl.evaluate.mil.bags import Bags, read_bags
 from dirl.evaluate.mil.cox import concordance
 from dirl.evaluate.mil.labels import EVENT, SlideLabels, read_slide_labels
 from dirl.evaluate.mil.models import CLASSES_ONLY, MODELS
 from dirl.evaluate.mil.nested import Folds, HeldOut, cross_validate, make_folds
-from dirl.evaluate.mil.train import Task
+from dirl.evaluate.mil.summary import MilSummary, SlideScores, SlideSplit
+from dirl.evaluate.mil.train import SlideTask
+from dirl.features.baselines import FEATURES
 from dirl.store.index import write_table
 
-Interval = dict[str, float | None]
-
-ATTENTION_DIR, PARTS_DIR = "attention", "unfinished"
-BASELINE = "mean"
+ATTENTION_DIR = "attention"
+MEAN = "mean"  # mean pooling, with which the others are compared
 
 
-@dataclass(frozen=True)
-class MilResult:
-    """Finished slide models.
-
-    Attributes
-    ----------
-    path
-        Their directory: ``summary.json``, ``predictions.csv``, ``attention/MODEL.parquet``, ``card.json``.
-    summary
-        What ``summary.json`` holds.
-    """
-
-    path: Path
-    summary: dict[str, Any]
-
-
-class Judged(Protocol):
+class Compared(Protocol):
     """Scores of one model on the held-out slides, `Scored` or `Concordance`."""
 
-    def intervals(self) -> dict[str, Interval]:
+    def estimates(self) -> dict[str, Estimate]:
         """Each metric with its interval."""
 
-    def minus(self, other: Any, /) -> Interval:
+    def minus(self, other: Any, /) -> Estimate:
         """Difference to another model's, paired."""
 
 
-@owning
 def mil(
     features: Path,
     labels: Path,
@@ -71,10 +55,10 @@ def mil(
     device: str = "cpu",
     overwrite: bool = False,
     quiet: bool = False,
-) -> MilResult:
-    """Train slide models on features and on their baselines, and score each slide by one that never saw it.
+) -> Result[MilSummary]:
+    """Train slide models on features and baselines, and score each slide by a model that never saw it.
 
-    Interrupted, the same call goes on after the last model that was done.
+    After an interruption, the same call continues after the last finished model.
 
     Parameters
     ----------
@@ -83,9 +67,10 @@ def mil(
     labels
         As `read_slide_labels` takes them.
     out
-        Directory of the result.
+        Directory of the result: ``summary.json``, ``predictions.csv``, ``attention/MODEL.parquet``,
+        ``card.json``.
     config
-        Folds, what is kept together, models, and what is chosen among.
+        Folds, what is kept together, models, and the rates and epochs to choose from.
     device
         ``auto``, or a torch device.
     overwrite
@@ -96,8 +81,8 @@ def mil(
     Raises
     ------
     ConfigError
-        If the labels make no sense, do not fit the features, or are too few for the folds, or a model does
-        not do survival.
+        If the labels are wrong, do not fit the features, or are too few for the folds, or a model cannot
+        learn survival.
     StoreError
         If there are no such features, they are damaged, or `out` holds something else.
     """
@@ -114,60 +99,63 @@ def mil(
         "split": folds.outer.digest,
     }
     settings = config.model_dump(mode="json") | {"labels": str(labels), "models": names}
-    card = claim(out, new_card("mil", settings, inputs), overwrite=overwrite)
-    if card.finished:
-        return MilResult(out, read_summary(out))
-
     held = folds.outer.folds >= 0
     units = _units(given, held, config)
-    found: dict[str, dict[str, Judged]] = {}
-    results: dict[str, dict[str, Any]] = {}
-    predictions: dict[str, NDArray[np.float64]] = {}
-    with bar("Slide models", len(bags.sets) * len(names) * len(folds.outer), quiet=quiet) as advance:
-        for kind in bags.sets:
-            task = Task.of(bags, given, kind, choose_device(device))
-            found[kind], results[kind] = {}, {}
-            for name in names:
-                scores, chosen = _one(out, task, name, folds, config, advance)
-                found[kind][name] = _score(given, scores, folds, held, units)
-                results[kind][name] = found[kind][name].intervals() | {"chosen": chosen}
-                if BASELINE in names and name != BASELINE:
-                    over = found[kind][name].minus(found[kind][BASELINE])
-                    results[kind][name]["over_mean"] = over
-                if kind == FEATURES:
-                    predictions[name] = scores
-    summary = {
-        "features": str(features),
-        "encoder": bags.encoder,
-        "labels": str(labels),
-        "task": "survival" if config.survival else "classification",
-        "classes": dict(zip(given.names, np.bincount(given.classes).tolist(), strict=True)),
-        "slides": int(held.sum()),
-        "tiles": int(bags.sizes[given.bags].sum()),
-        "unlabelled": given.unlabelled,
-        "left_out": given.left_out,
-        "split": {
-            "scheme": folds.outer.scheme,
-            "folds": len(folds.outer),
-            "inner_folds": [int(inner.max()) + 1 for inner in folds.inner],
-            "groups": len(np.unique(folds.outer.groups)),
-            "digest": folds.outer.digest,
-        },
-        "interval": {"level": 0.95, "resamples": config.bootstrap, "over": units.kind, "units": len(units)},
-        "metrics": ["concordance"] if config.survival else list(METRICS),
-        "chance": 0.5 if config.survival else 1 / len(given.names),
-        "results": results,
-        "notes": _notes(bags, given, units, config),
+
+    def compute(work: Work) -> MilSummary:
+        results: dict[str, dict[str, SlideScores]] = {}
+        predictions: dict[str, NDArray[np.float64]] = {}
+        with bar("Slide models", len(bags.sets) * len(names) * len(folds.outer), quiet=quiet) as advance:
+            for kind in bags.sets:
+                task = SlideTask.of(bags, given, kind, choose_device(device))
+                scores, chosen = {}, {}
+                for name in names:
+                    scores[name], chosen[name] = _one(work, task, name, folds, config, advance)
+                compared = {name: _compared(given, each, folds, held, units) for name, each in scores.items()}
+                results[kind] = _records(compared, chosen)
+                predictions |= scores if kind == FEATURES else {}
+        _write_predictions(work.out, slide_ids, given, folds, held, units, predictions)
+        return MilSummary(
+            features=str(features),
+            encoder=bags.encoder,
+            labels=str(labels),
+            task="survival" if config.survival else "classification",
+            classes=dict(zip(given.names, np.bincount(given.classes).tolist(), strict=True)),
+            slides=int(held.sum()),
+            tiles=int(bags.sizes[given.bags].sum()),
+            unlabelled=given.unlabelled,
+            left_out=dict(given.left_out),
+            split=SlideSplit(
+                scheme=folds.outer.scheme,
+                folds=len(folds.outer),
+                inner_folds=[int(inner.max()) + 1 for inner in folds.inner],
+                groups=len(np.unique(folds.outer.groups)),
+                digest=folds.outer.digest,
+            ),
+            interval=Resampling(level=0.95, resamples=config.bootstrap, over=units.kind, units=len(units)),
+            metrics=["concordance"] if config.survival else list(METRICS),
+            chance=0.5 if config.survival else 1 / len(given.names),
+            results=results,
+            notes=_notes(bags, given, units, config),
+        )
+
+    return carry_out(new_card("mil", settings, inputs), out, MilSummary, compute, overwrite=overwrite)
+
+
+def _records(compared: Mapping[str, Compared], chosen: Mapping[str, list[Chosen]]) -> dict[str, SlideScores]:
+    """Scores by model, each with its difference to mean pooling."""
+    records = {
+        name: SlideScores(metrics=each.estimates(), chosen=chosen[name]) for name, each in compared.items()
     }
-    _write_predictions(out, slide_ids, given, folds, held, units, predictions)
-    write_json(out / "summary.json", summary)
-    finish(out, card, {"slides": summary["slides"], "tiles": summary["tiles"], "models": len(names)})
-    remove(out / PARTS_DIR)
-    return MilResult(out, read_summary(out))
+    if MEAN in compared:
+        for name in compared.keys() - {MEAN}:
+            over = {"over_mean": compared[name].minus(compared[MEAN])}
+            records[name] = records[name].model_copy(update=over)
+    return records
 
 
 def _models(config: MilConfig) -> list[str]:
-    # In one order, whatever theirs: what the others are compared with, `BASELINE`, comes first.
+    # Always in the same order: mean pooling, with which the others are compared, comes first.
     names = [name for name in MODELS if name in (config.models or MODELS)]
     if not config.survival:
         return names
@@ -186,23 +174,23 @@ def _units(given: SlideLabels, held: NDArray[np.bool_], config: MilConfig) -> Un
 
 
 def _one(
-    out: Path, task: Task, name: str, folds: Folds, config: MilConfig, advance: Callable[..., None]
-) -> tuple[NDArray[np.float64], list[dict[str, float]]]:
-    """Scores of the held-out slides and what was chosen, computed or as an interrupted run left them."""
-    part = out / PARTS_DIR / f"{task.features}-{name}.json"
+    work: Work, task: SlideTask, name: str, folds: Folds, config: MilConfig, advance: Callable[..., None]
+) -> tuple[NDArray[np.float64], list[Chosen]]:
+    """Scores of the held-out slides and what was chosen, computed or read from an interrupted run's parts."""
+    part = work.parts / f"{task.features}-{name}.json"
     done = read_sealed(part)
     if done is not None:
         advance(len(folds.outer))
-        return np.array(done["scores"]), done["chosen"]
+        return np.array(done["scores"]), [Chosen(**each) for each in done["chosen"]]
     result = cross_validate(task, name, folds, config, advance)
     if task.features == FEATURES:
-        write_table(out / ATTENTION_DIR / f"{name}.parquet", _attention(task, result))
+        write_table(work.out / ATTENTION_DIR / f"{name}.parquet", _attention(task, result))
     scores, chosen = result.scores[folds.outer.folds >= 0], list(result.chosen)
-    write_sealed(part, {"scores": scores.tolist(), "chosen": chosen})
+    write_sealed(part, {"scores": scores.tolist(), "chosen": [each.to_json() for each in chosen]})
     return scores, chosen
 
 
-def _attention(task: Task, result: HeldOut) -> pa.Table:
+def _attention(task: SlideTask, result: HeldOut) -> pa.Table:
     """Weights of the held-out slides' tiles, 1 being an even share, as `dirl map --between` reads them."""
     parts = []
     for number, shares in zip(task.labels.bags.tolist(), result.attention, strict=True):
@@ -214,13 +202,13 @@ def _attention(task: Task, result: HeldOut) -> pa.Table:
     return pa.concat_tables([part.select(shared) for part in parts])
 
 
-def _score(
+def _compared(
     given: SlideLabels,
     scores: NDArray[np.float64],
     folds: Folds,
     held: NDArray[np.bool_],
     units: Units,
-) -> Judged:
+) -> Compared:
     if given.times is None:
         return score(given.classes[held], scores, units)
     happened = np.array(given.names)[given.classes[held]] == EVENT
@@ -232,7 +220,7 @@ def _notes(bags: Bags, given: SlideLabels, units: Units, config: MilConfig) -> l
     if len(bags.sets) == 1:
         notes.append("No baselines: these features came without them; `dirl embed` computes them.")
     if given.sources.kind == "slides":
-        notes.append("Patients are unknown: slides of one patient may stand on both sides.")
+        notes.append("Patients are unknown: slides of one patient may be on both sides.")
     if units.kind == "slides" and given.sources.kind != "slides":
         notes.append(
             f"The {given.sources.kind} are too few to resample: intervals are over slides, and so too narrow."

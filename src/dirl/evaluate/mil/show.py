@@ -4,9 +4,10 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl.core.progress import printer
-from dirl.evaluate.mil.bags import FEATURES
-from dirl.evaluate.mil.run import MilResult
-from dirl.evaluate.probe.show import TITLES, number, with_interval
+from dirl.core.results import Result
+from dirl.evaluate.mil.summary import MilSummary
+from dirl.evaluate.probe.show import number, with_interval
+from dirl.features.baselines import FEATURES, TITLES
 
 MODELS = {
     "mean": "mean pooling",
@@ -23,31 +24,32 @@ METRICS = {
 }
 
 
-def show(result: MilResult, console: Console | None = None) -> None:
-    """Print each model's scores, beside what it makes of every baseline, the notes, and where the rest is."""
+def print_mil(result: Result[MilSummary], console: Console | None = None) -> None:
+    """Print each model's scores, its first metric on every baseline, the notes, and the summary's path."""
     console = console or printer()
-    summary = result.summary
-    split, metrics = summary["split"], [name for name in METRICS if name in summary["metrics"]]
-    baselines = [name for name in summary["results"] if name != FEATURES]
+    summary, split = result.summary, result.summary.split
+    metrics = [name for name in METRICS if name in summary.metrics]
+    baselines = [name for name in summary.results if name != FEATURES]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     for title in (*(METRICS[name] for name in metrics), *(f"({TITLES[name]})" for name in baselines)):
         table.add_column(title, justify="right")
-    for model, one in summary["results"][FEATURES].items():
+    for model, one in summary.models.items():
+        on_baselines = (summary.results[name][model].metrics[metrics[0]] for name in baselines)
         table.add_row(
             MODELS[model],
-            *(with_interval(one[name]) for name in metrics),
-            *(f"[dim]{number(summary['results'][name][model][metrics[0]])}[/]" for name in baselines),
+            *(with_interval(one.metrics[name]) for name in metrics),
+            *(f"[dim]{number(each)}[/]" for each in on_baselines),
         )
-    groups = f"{split['groups']} {split['scheme']}" if split["scheme"] != "folds" else "given folds"
+    groups = f"{split.groups} {split.scheme}" if split.scheme != "folds" else "given folds"
     console.print(
-        f"{summary['task'].capitalize()}, chance {summary['chance']:.3f}: {summary['slides']} slides of "
-        f"{summary['tiles']} tiles, {split['folds']} fold{'s' * (split['folds'] > 1)} by {groups}, "
-        f"intervals over {summary['interval']['over']}"
+        f"{summary.task.capitalize()}, chance {summary.chance:.3f}: {summary.slides} slides of "
+        f"{summary.tiles} tiles, {split.folds} fold{'s' * (split.folds > 1)} by {groups}, "
+        f"intervals over {summary.interval.over}"
         + (f"; in brackets {METRICS[metrics[0]]} on the baselines" if baselines else ""),
         highlight=False,
         soft_wrap=True,
     )
     console.print(table)
-    for line in (*summary["notes"], f"Summary: {result.path / 'summary.json'}"):
+    for line in (*summary.notes, f"Summary: {result.path / 'summary.json'}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

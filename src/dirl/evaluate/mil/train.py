@@ -1,4 +1,4 @@
-"""How a slide model learns, and what it says of slides."""
+"""Training of a slide model, and its predictions for slides."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,13 +57,13 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Task:
-    """Labelled slides and one set of their features: all that training needs, but for which slides.
+class SlideTask:
+    """Labelled slides and one set of their features: all that training needs, except which slides.
 
     Attributes
     ----------
     bags, labels
-        The slides; their numbers everywhere are those of the labels.
+        The slides; they are numbered as in the labels.
     features
         ``features``, or a baseline.
     width
@@ -82,8 +82,8 @@ class Task:
     device: torch.device
 
     @staticmethod
-    def of(bags: Bags, labels: SlideLabels, features: str, device: torch.device) -> "Task":
-        """Look through the features once."""
+    def of(bags: Bags, labels: SlideLabels, features: str, device: torch.device) -> "SlideTask":
+        """Read the features once for their moments."""
         counts, sums, squares = [], [], []
         for number in labels.bags.tolist():
             values = bags.values(number, features).astype(np.float64)
@@ -91,7 +91,7 @@ class Task:
             sums.append(values.sum(axis=0))
             squares.append((values**2).sum(axis=0))
         moments = Moments(np.array(counts, np.float64), np.stack(sums), np.stack(squares))
-        return Task(bags, labels, features, sums[0].size, moments, device)
+        return SlideTask(bags, labels, features, sums[0].size, moments, device)
 
     def tiles(self, slide: int, scaling: Scaling, chosen: Tensor | None = None) -> Tensor:
         """Scaled features of a slide's tiles, or of some of them."""
@@ -132,27 +132,27 @@ class Learner:
 
 
 def learn(
-    task: Task, name: str, slides: Ints, *, width: int, rate: float, tiles: int, seed: int
+    task: SlideTask, name: str, slides: Ints, *, width: int, rate: float, tiles: int, seed: int
 ) -> Iterator[Learner]:
     """Train a slide model, and yield it after every epoch, without end.
 
-    AdamW at a constant rate; classes count the same however many slides each has. Scaling and weights come
-    from these slides alone.
+    AdamW at a constant rate. All classes count the same, whatever their numbers of slides. Scaling and
+    weights come from these slides alone.
 
     Parameters
     ----------
     task
-        What is learnt.
+        Labelled slides and their features.
     name
         One of `MODELS`.
     slides : ndarray of int64
-        Those that are trained on.
+        Slides to train on.
     width
         Of the model.
     rate
         Learning rate.
     tiles
-        At most so many of a slide's tiles in one step, drawn anew each time.
+        Most tiles of a slide in one step, drawn anew each time.
     seed
         Of the weights, the order and the draws.
     """
@@ -178,15 +178,15 @@ def learn(
 
 
 @torch.no_grad()
-def look(task: Task, learner: Learner, slides: Ints) -> list[Pooled]:
-    """What a model gives for slides, all of their tiles."""
+def predict(task: SlideTask, learner: Learner, slides: Ints) -> list[Pooled]:
+    """Return a model's output for slides, on all of their tiles."""
     return [learner.model(task.tiles(slide, learner.scaling)) for slide in slides.tolist()]
 
 
-def losses(task: Task, learners: Iterator[Learner], slides: Ints, epochs: int) -> Floats:
+def losses(task: SlideTask, learners: Iterator[Learner], slides: Ints, epochs: int) -> Floats:
     """Loss on slides that are not trained on, after each epoch."""
     found = [
-        float(task.loss(look(task, learner, slides), slides, learner.weights))
+        float(task.loss(predict(task, learner, slides), slides, learner.weights))
         for learner, _ in zip(learners, range(epochs), strict=False)
     ]
     return np.array(found)

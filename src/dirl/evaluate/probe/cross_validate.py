@@ -1,4 +1,4 @@
-"""Scores of the held-out tiles, fold by fold, each by what was fitted without its fold."""
+"""Scores of the held-out tiles, each by a classifier that was fitted without the tile's fold."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dirl.evaluate.common.scores import score
 from dirl.evaluate.common.splits import validation_part
-from dirl.evaluate.common.task import Task
+from dirl.evaluate.common.task import TileTask
 from dirl.evaluate.probe.linear import linear_scores
 from dirl.features.knn import neighbours, standardise, vote
 
@@ -19,12 +19,12 @@ RAW, STANDARDISED = "raw", "standardised"
 
 
 def knn_name(k: int) -> str:
-    """What `k` neighbours are called among the measures."""
+    """Name of the classifier by `k` neighbours in summaries and tables."""
     return f"knn{k}"
 
 
 def by_neighbours(
-    values: Floats, task: Task, ks: tuple[int, ...], advance: Callable[..., None]
+    values: Floats, task: TileTask, ks: tuple[int, ...], advance: Callable[..., None]
 ) -> dict[str, Scores]:
     """Votes of the neighbours in the training part.
 
@@ -56,7 +56,7 @@ def by_neighbours(
     return {name: each[task.held_out] for name, each in scores.items()}
 
 
-def by_linear(values: Floats, task: Task, advance: Callable[..., None]) -> tuple[Scores, list[float]]:
+def by_linear(values: Floats, task: TileTask, advance: Callable[..., None]) -> tuple[Scores, list[float]]:
     """Probabilities by the linear probe; parameters as for `by_neighbours`.
 
     Returns
@@ -78,11 +78,11 @@ def by_linear(values: Floats, task: Task, advance: Callable[..., None]) -> tuple
 
 
 def better_form(
-    raw: Floats, scores: dict[str, Scores], task: Task, advance: Callable[..., None]
+    raw: Floats, scores: dict[str, Scores], task: TileTask, advance: Callable[..., None]
 ) -> tuple[str, Floats, dict[str, Scores]]:
-    """The form of a baseline, raw or standardised, whose neighbours score higher; its values and scores.
+    """Choose the form of a baseline, raw or standardised, whose neighbours score higher.
 
-    Cosines of raw colours, and of an untrained encoder, are all near 1: either form may be the lower one.
+    Cosines of raw colours, and of an untrained encoder, are all near 1, so either form may score lower.
 
     Parameters
     ----------
@@ -92,6 +92,11 @@ def better_form(
         What `by_neighbours` gives for it.
     task, advance
         As for `by_neighbours`.
+
+    Returns
+    -------
+    tuple
+        The form's name, its values ``(t, d)`` and its scores.
     """
     standardised = standardise(raw)
     others = by_neighbours(standardised, task, task.config.neighbours, advance)

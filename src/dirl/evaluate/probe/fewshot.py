@@ -1,9 +1,11 @@
-"""Few labels: how well classes are told apart by the means of a handful of tiles of each."""
+"""Few labels: classification by the nearest mean of a few labelled tiles of each class."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dirl.core.intervals import Estimate
 
 Floats = NDArray[np.floating]
 
@@ -25,11 +27,11 @@ class FewShot:
     shots: tuple[int, ...]
     values: NDArray[np.float64]
 
-    def intervals(self) -> dict[str, dict[str, float | None]]:
-        """By number of shots: mean over the draws, and between which 95 % of the draws lie."""
+    def estimates(self) -> dict[str, Estimate]:
+        """By number of shots: the mean over the draws, and the interval that holds 95 % of the draws."""
         low, high = np.percentile(self.values, [2.5, 97.5], axis=1) if len(self.shots) else ([], [])
         return {
-            str(shot): {"value": float(row.mean()), "low": float(bottom), "high": float(top)}
+            str(shot): Estimate(float(row.mean()), float(bottom), float(top))
             for shot, row, bottom, top in zip(self.shots, self.values, low, high, strict=True)
         }
 
@@ -39,10 +41,9 @@ def few_shot(
 ) -> FewShot:
     """Classify each held-out tile by the nearest mean of a few labelled tiles of each class.
 
-    Each draw holds out one fold, in turn, and draws the labelled tiles from the others; features are shifted
-    by the mean of all tiles that are not held out, whose labels that does not need, and scaled to length 1
-    (after SimpleShot, Wang et al. 2019, arXiv 1911.04623). All features that are given the
-    same classes, folds and seed are given the same draws.
+    Each draw holds out one fold, in turn, and draws the labelled tiles from the others. Features are shifted
+    by the mean of all tiles outside the fold, which needs no labels, and scaled to length 1 (after
+    SimpleShot, Wang et al. 2019, arXiv 1911.04623). The same classes, folds and seed give the same draws.
 
     Differs from the paper: balanced accuracy over all classes, not accuracy on five of them.
 
@@ -61,7 +62,7 @@ def few_shot(
     Returns
     -------
     FewShot
-        Of those of 1, 2, 4, 8, 16, 32 shots for which every class has enough tiles outside each fold.
+        For those of 1, 2, 4, 8, 16, 32 shots for which every class has enough tiles outside each fold.
     """
     count, kinds = int(folds.max()) + 1, int(classes.max()) + 1
     parts = [np.flatnonzero(folds != fold) for fold in range(count)]

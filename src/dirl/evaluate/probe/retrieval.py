@@ -1,9 +1,9 @@
-"""Search: whether the tiles most alike are of the same class, none of them from the query's own fold."""
+"""Retrieval: whether the most similar tiles, from other folds than the query's, have the query's class."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.core.intervals import Units, interval, means
+from dirl.core.intervals import Estimate, Units, estimate, means
 
 Floats = NDArray[np.floating]
 
@@ -14,7 +14,7 @@ MOST_QUERIES, CHUNK = 2000, 256
 def retrieval(values: Floats, classes: NDArray[np.int64], folds: NDArray[np.int64], seed: int) -> Floats:
     """Rank, for held-out tiles, all tiles outside their fold by cosine.
 
-    At most 2,000 of them, drawn at random, are queries: each ranks all other tiles.
+    At most 2,000 of them, drawn at random, are queries.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def retrieval(values: Floats, classes: NDArray[np.int64], folds: NDArray[np.int6
     Returns
     -------
     ndarray of shape (held out, ranks + 1)
-        Recall at 1, 5 and 10: 1 where a tile of the query's class is among so many nearest ones, else 0; and
+        Recall at 1, 5 and 10: 1 if a tile of the query's class is among the first 1, 5 or 10, else 0. Then
         the query's average precision over all ranks. NaN for tiles that are no queries.
     """
     asked = np.flatnonzero(folds >= 0)
@@ -46,11 +46,11 @@ def retrieval(values: Floats, classes: NDArray[np.int64], folds: NDArray[np.int6
     return found[folds >= 0]
 
 
-def describe(found: Floats, units: Units) -> dict[str, dict[str, float | None]]:
+def retrieval_estimates(found: Floats, units: Units) -> dict[str, Estimate]:
     """Means over queries of what `retrieval` found, with intervals over units of the held-out tiles."""
     value, resampled = means(found, units)
     names = [*(f"recall@{k}" for k in RANKS), "map"]
-    return {name: interval(value[i], resampled[:, i]) for i, name in enumerate(names)}
+    return {name: estimate(value[i], resampled[:, i]) for i, name in enumerate(names)}
 
 
 def _ranked(same: NDArray[np.bool_]) -> Floats:

@@ -1,7 +1,7 @@
-"""Hospitals: whether features follow the tissue or the place where the slide was made."""
+"""Hospitals: whether features follow the tissue or the centre where the slide was made."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,35 +9,37 @@ from sklearn.metrics import balanced_accuracy_score
 
 from dirl.config import RobustConfig
 from dirl.core.errors import ConfigError
-from dirl.core.intervals import choose_units, interval, ratios
+from dirl.core.intervals import Estimate, choose_units, estimate, ratios
 from dirl.core.randomness import hashes
-from dirl.evaluate.common.labelled_tiles import DrawnTiles
+from dirl.evaluate.common.labelled_tiles import LabelledTiles
 from dirl.evaluate.common.labels import Labels
-from dirl.evaluate.common.scores import Interval, score
-from dirl.evaluate.common.task import Task, make_task
-from dirl.evaluate.robust.score import held_out_scores
+from dirl.evaluate.common.scores import score
+from dirl.evaluate.common.task import TileTask, make_task
+from dirl.evaluate.robust.score import fold_scores
+from dirl.evaluate.robust.summary import Accuracies, CentreNaming, CentreScores, LeftOutScores
 
+R = TypeVar("R")
 Floats = NDArray[np.floating]
 Strings = NDArray[np.str_]
 
 
 def across_centres(
     values: Floats,
-    tiles: DrawnTiles,
+    tiles: LabelledTiles,
     colours: Floats,
     config: RobustConfig,
     advance: Callable[..., None],
-) -> dict[str, Any]:
-    """Measure three ways what the centre does to features.
+) -> CentreScores:
+    """Measure in three ways what the centre does to features.
 
     Parameters
     ----------
     values : ndarray of shape (t, d)
         Features of undamaged tiles.
     tiles
-        Who they are.
+        The tiles, with their classes and centres.
     colours : ndarray of shape (t, k)
-        What stain is clustered by where nothing is known of the tiles' sources.
+        Used to cluster stain if nothing is known of the tiles' sources.
     config
         Neighbours, resamples, seed.
     advance
@@ -45,32 +47,39 @@ def across_centres(
 
     Returns
     -------
-    dict
-        ``robustness_index``; ``left_out``: scores where each centre is held out in turn; ``named``: how well
-        a probe names the centre. What these tiles do not allow for is None, with the reason in ``notes``.
+    CentreScores
+        What these tiles do not allow is None, with the reason in ``notes``.
     """
     # Folds and groups are given here, by centre and patient, whatever the classes are scored on.
     by_place = config.model_copy(update={"groups": "given"})
-    measures: dict[str, Callable[[], Any]] = {
-        "robustness_index": lambda: robustness_index(
-            values, tiles.given.classes, tiles.centres, tiles.sources, config
-        ),
-        "left_out": lambda: left_out(values, tiles, colours, by_place, advance),
-        "named": lambda: named(values, tiles, colours, by_place, advance),
-    }
-    found: dict[str, Any] = {"centres": np.unique(tiles.centres).tolist(), "notes": []}
-    for name, measure in measures.items():
+    notes: list[str] = []
+
+    def measured(name: str, measure: Callable[[], R]) -> R | None:
         try:
-            found[name] = measure()
+            return measure()
         except ConfigError as error:
-            found[name] = None
-            found["notes"].append(f"No {name.replace('_', ' ')}: {error.reason}.")
-    return found
+            notes.append(f"No {name}: {error.reason}.")
+            return None
+
+    classes = tiles.given.classes
+    index = measured(
+        "robustness index",
+        lambda: robustness_index(values, classes, tiles.centres, tiles.sources, config),
+    )
+    left = measured("left out", lambda: left_out(values, tiles, colours, by_place, advance))
+    naming = measured("named", lambda: name_centres(values, tiles, colours, by_place, advance))
+    return CentreScores(
+        centres=np.unique(tiles.centres).tolist(),
+        notes=notes,
+        robustness_index=index,
+        left_out=left,
+        named=naming,
+    )
 
 
 def robustness_index(
     values: Floats, classes: Strings, centres: Strings, sources: Strings, config: RobustConfig
-) -> Interval:
+) -> Estimate:
     """Share of class over centre among the neighbours that tell the two apart (de Jong et al., 2501.18055).
 
     Of the nearest neighbours by cosine, SO have the query's class and another centre, OS another class and
@@ -103,7 +112,7 @@ def robustness_index(
     os = (~same_class & same_centre & allowed).sum(axis=1)
     units = choose_units(sources, len(values), config.bootstrap, config.seed)
     value, drawn = ratios(so[:, None].astype(float), (so + os)[:, None].astype(float), units)
-    return interval(float(value[0]), drawn[:, 0])
+    return estimate(float(value[0]), drawn[:, 0])
 
 
 def balanced(classes: Strings, centres: Strings, seed: int) -> NDArray[np.int64]:
@@ -134,41 +143,36 @@ def balanced(classes: Strings, centres: Strings, seed: int) -> NDArray[np.int64]
 
 
 def left_out(
-    values: Floats, tiles: DrawnTiles, colours: Floats, config: RobustConfig, advance: Callable[..., None]
-) -> dict[str, Any]:
-    """Score the classes where each centre in turn is held out.
-
-    Returns
-    -------
-    dict
-        ``knn``, ``linear``: balanced accuracy over all centres with its interval; ``by_centre``: of each.
+    values: Floats, tiles: LabelledTiles, colours: Floats, config: RobustConfig, advance: Callable[..., None]
+) -> LeftOutScores:
+    """Score the classes if each centre in turn is held out.
 
     Raises
     ------
     ConfigError
         If there is one centre, if a patient is seen at two, or a class at one alone.
     """
-    # Only where a centre keeps its patients to itself does leaving it out leave nothing of them behind.
+    # Leaving a centre out leaves no other tile of its patients only if no patient is seen at two centres.
     by_centre = Labels(tiles.given.classes, folds=tiles.centres, groups=tiles.sources)
     task = make_task(tiles, by_centre, tiles.ready_made, colours, config)
-    scores, scored = _scores(values, task, advance)
-    return scored | {
-        "by_centre": {
-            centre: {how: _accuracy(task, each, tiles.centres == centre) for how, each in scores.items()}
+    (scores,) = fold_scores(values, [values], task, advance)
+    return LeftOutScores(
+        knn=_estimate(task, scores["knn"]),
+        linear=_estimate(task, scores["linear"]),
+        by_centre={
+            centre: Accuracies(
+                knn=_accuracy(task, scores["knn"], tiles.centres == centre),
+                linear=_accuracy(task, scores["linear"], tiles.centres == centre),
+            )
             for centre in np.unique(tiles.centres).tolist()
-        }
-    }
+        },
+    )
 
 
-def named(
-    values: Floats, tiles: DrawnTiles, colours: Floats, config: RobustConfig, advance: Callable[..., None]
-) -> dict[str, Any]:
-    """Score how well the centre is told from features, on folds that keep patients together.
-
-    Returns
-    -------
-    dict
-        ``knn``, ``linear``: balanced accuracy with its interval; ``chance``.
+def name_centres(
+    values: Floats, tiles: LabelledTiles, colours: Floats, config: RobustConfig, advance: Callable[..., None]
+) -> CentreNaming:
+    """Score how well a probe names the centre, on folds that keep patients together.
 
     Raises
     ------
@@ -177,20 +181,18 @@ def named(
     """
     as_classes = Labels(tiles.centres, groups=tiles.sources)
     task = make_task(tiles, as_classes, tiles.ready_made, colours, config)
-    return _scores(values, task, advance)[1] | {"chance": 1 / len(task.names)}
+    (scores,) = fold_scores(values, [values], task, advance)
+    return CentreNaming(
+        knn=_estimate(task, scores["knn"]),
+        linear=_estimate(task, scores["linear"]),
+        chance=1 / len(task.names),
+    )
 
 
-def _scores(
-    values: Floats, task: Task, advance: Callable[..., None]
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
-    (scores,) = held_out_scores(values, [values], task, advance)
-    truth = task.classes[task.held_out]
-    scored = {
-        how: score(truth, each[task.held_out], task.units).intervals()["balanced_accuracy"]
-        for how, each in scores.items()
-    }
-    return scores, scored
+def _estimate(task: TileTask, scores: NDArray[np.float64]) -> Estimate:
+    found = score(task.classes[task.held_out], scores[task.held_out], task.units)
+    return found.record().balanced_accuracy
 
 
-def _accuracy(task: Task, scores: NDArray[np.float64], of: NDArray[np.bool_]) -> float:
+def _accuracy(task: TileTask, scores: NDArray[np.float64], of: NDArray[np.bool_]) -> float:
     return float(balanced_accuracy_score(task.classes[of], scores[of].argmax(axis=1)))

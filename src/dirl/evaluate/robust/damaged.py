@@ -1,4 +1,4 @@
-"""Features of tiles under every condition, one file for each, so that interrupted work goes on."""
+"""Features of tiles under every condition, one file for each, so that an interrupted run can continue."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ from dirl.core.signals import TO_ALL, begin_reader, starting
 from dirl.encoders.loading import LoadedEncoder
 from dirl.encoders.loading import embed as forward
 from dirl.evaluate.robust.conditions import Condition
+from dirl.features.baselines import Baseline
 from dirl.features.feature_files import read_rows, write_rows
 from dirl.store.colour import colour_histogram
 from dirl.store.dataset import TileStore
@@ -23,7 +24,6 @@ from dirl.store.dataset import TileStore
 Batch = tuple[Tensor, NDArray[np.float32] | None]
 Sets = dict[str, NDArray[np.float32]]
 
-HISTOGRAM = "colour_histogram"
 AGAIN = "remove it and run the same command again"
 
 
@@ -40,24 +40,24 @@ def embed_damaged(
     workers: int,
     quiet: bool,
 ) -> dict[Condition, Sets]:
-    """Embed the chosen tiles under the conditions that `out` does not hold yet.
+    """Embed the chosen tiles under every condition; those with a file in `out` are read from it.
 
     Parameters
     ----------
     encoders
-        By the name that their features get.
+        By the names of their features.
     store
         Tile store.
     chosen : ndarray of shape (t,)
         Numbers of tiles.
     conditions
-        What is done to them.
+        What is done to the tiles.
     out
         Directory of one HDF5 file for each condition.
     colours
-        Take the colour histogram, too.
+        Compute the colour histogram, too.
     seed
-        Key of what is drawn for each tile.
+        Seed of what is drawn for each tile.
     batch, workers
         Tiles in a forward pass; processes that read and damage them.
     quiet
@@ -66,14 +66,14 @@ def embed_damaged(
     Returns
     -------
     dict
-        By condition: arrays ``(t, d)`` of each encoder, and of the colour histogram if it is asked for.
+        By condition: arrays ``(t, d)`` of each encoder, and of the colour histogram if `colours`.
 
     Raises
     ------
     EncoderError
         If features are not finite.
     """
-    names = (*encoders, *([HISTOGRAM] if colours else []))
+    names = (*encoders, *([Baseline.COLOUR_HISTOGRAM] if colours else []))
     files = {condition: out / f"{condition}.h5" for condition in conditions}
     missing = {condition: path for condition, path in files.items() if not path.exists()}
     with bar("Embedding damaged tiles", len(missing) * len(chosen), quiet=quiet) as advance:
@@ -86,7 +86,7 @@ def embed_damaged(
                 for name, encoder in encoders.items():
                     rows[name].append(forward(encoder, images).cpu().numpy())
                 if histograms is not None:
-                    rows[HISTOGRAM].append(histograms)
+                    rows[Baseline.COLOUR_HISTOGRAM].append(histograms)
                 advance(len(images))
             sets = {name: np.concatenate(values) for name, values in rows.items()}
             for name, encoder in encoders.items():
@@ -98,7 +98,7 @@ def embed_damaged(
 
 
 class _Damaged(Dataset[Batch]):
-    """Reads batches of tiles under one condition, and their colours if they are asked for."""
+    """Reads batches of tiles under one condition and, if asked, their colour histograms."""
 
     def __init__(self, store: TileStore, condition: Condition, colours: bool, seed: int) -> None:
         self.store, self.condition, self.colours, self.seed = store, condition, colours, seed

@@ -1,7 +1,7 @@
 """Robustness as curves: score and drift by severity for each corruption, and by angle."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import astuple
 
 import matplotlib as mpl
 import numpy as np
@@ -10,24 +10,26 @@ from matplotlib.figure import Figure
 
 from dirl.evaluate.robust.conditions import CLEAN, ROTATION, Condition
 from dirl.evaluate.robust.rotation import ANGLES
+from dirl.evaluate.robust.summary import RobustSummary
+from dirl.features.baselines import FEATURES, TITLES, Baseline
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, encode, new_figure
 
-LINES = {
-    "features": ("features", COLOURS[0], "-"),
-    "untrained": ("untrained encoder", CONTROL, "--"),
-    "colour_histogram": ("colour histogram", COLOURS[4], ":"),
+STYLES = {
+    FEATURES: (COLOURS[0], "-"),
+    Baseline.UNTRAINED: (CONTROL, "--"),
+    Baseline.COLOUR_HISTOGRAM: (COLOURS[4], ":"),
 }
 COLUMNS = 5
 
 
-def draw(summary: Mapping[str, Any]) -> dict[str, bytes]:
+def draw(summary: RobustSummary) -> dict[str, bytes]:
     """Draw all figures of a `dirl robust`, by file name."""
     with mpl.rc_context(STYLE):
         figures: dict[str, Figure] = {}
-        if any(kind != ROTATION for kind in summary["damage"]):
+        if any(kind != ROTATION for kind in summary.damage):
             figures["score"] = _corruptions(summary, "linear", "balanced accuracy, linear")
             figures["drift"] = _corruptions(summary, "drift_share", "drift, share of spread")
-        if ROTATION in summary["damage"]:
+        if ROTATION in summary.damage:
             figures["rotation"] = _rotation(summary)
         return {
             f"{name}.{kind}": encode(figure, kind, 130)
@@ -36,9 +38,9 @@ def draw(summary: Mapping[str, Any]) -> dict[str, bytes]:
         }
 
 
-def _corruptions(summary: Mapping[str, Any], measure: str, title: str) -> Figure:
-    kinds = [kind for kind in summary["damage"] if kind != ROTATION]
-    severities = sorted(summary["severities"])
+def _corruptions(summary: RobustSummary, measure: str, title: str) -> Figure:
+    kinds = [kind for kind in summary.damage if kind != ROTATION]
+    severities = sorted(summary.severities)
     columns = min(COLUMNS, len(kinds))
     rows = -(-len(kinds) // columns)
     figure = new_figure((max(5.0, 0.6 + 1.8 * columns), 0.9 + 1.9 * rows))
@@ -61,7 +63,7 @@ def _corruptions(summary: Mapping[str, Any], measure: str, title: str) -> Figure
     return figure
 
 
-def _rotation(summary: Mapping[str, Any]) -> Figure:
+def _rotation(summary: RobustSummary) -> Figure:
     figure = new_figure((6.8, 2.9))
     axes = figure.subplots(1, 2, sharex=True)
     shown = [*(Condition(ROTATION, angle) for angle in ANGLES), Condition(ROTATION)]
@@ -77,30 +79,30 @@ def _rotation(summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _lines(summary: Mapping[str, Any]) -> list[str]:
-    return [name for name in LINES if name in summary["results"]]
+def _lines(summary: RobustSummary) -> list[str]:
+    return [name for name in STYLES if name in summary.results]
 
 
 def _line(
     axis: Axes,
-    summary: Mapping[str, Any],
+    summary: RobustSummary,
     name: str,
     places: Sequence[int],
     conditions: Sequence[Condition],
     measure: str,
 ) -> None:
-    label, colour, dashes = LINES[name]
-    measured = [summary["results"][name]["conditions"][str(c)][measure] for c in conditions]
-    value, low, high = (np.array([m[key] for m in measured], float) for key in ("value", "low", "high"))
+    colour, dashes = STYLES[name]
+    measured = [astuple(getattr(summary.results[name].at(condition), measure)) for condition in conditions]
+    value, low, high = np.array(measured, float).T
     axis.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
-    axis.plot(places, value, dashes, color=colour, linewidth=1.4, label=label)
+    axis.plot(places, value, dashes, color=colour, linewidth=1.4, label=TITLES[name])
     axis.grid(axis="y", color="#e3e6ea", linewidth=0.7)
 
 
-def _chance(axes: Sequence[Axes], summary: Mapping[str, Any], measure: str) -> None:
+def _chance(axes: Sequence[Axes], summary: RobustSummary, measure: str) -> None:
     if measure == "linear":
         for axis in axes:
-            axis.axhline(summary["chance"], color=INK, linewidth=0.7)
+            axis.axhline(summary.chance, color=INK, linewidth=0.7)
 
 
 def _legend(figure: Figure, axis: Axes) -> None:

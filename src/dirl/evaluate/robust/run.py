@@ -1,56 +1,37 @@
-"""`dirl robust`: scores and features under damage, turning, and between hospitals."""
+"""`dirl robust`: scores and features under damage, under rotation, and between hospitals."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dirl.config import RobustConfig
-from dirl.core.checked import read_summary
 from dirl.core.device import choose_device
-from dirl.core.files import remove, replacing, write_json
-from dirl.core.owner import owning
+from dirl.core.files import replacing
 from dirl.core.progress import bar
-from dirl.core.provenance import claim, finish, new_card
-from dirl.encoders.loading import load_encoder
+from dirl.core.provenance import new_card
+from dirl.core.results import Result
+from dirl.core.stage import Work, carry_out
+from dirl.encoders.loading import LoadedEncoder, load_encoder
 from dirl.evaluate.common.caveats import caveats
-from dirl.evaluate.common.labelled_tiles import pose
+from dirl.evaluate.common.labelled_tiles import prepare_task
 from dirl.evaluate.common.labels import read_labels
-from dirl.evaluate.common.task import describe
+from dirl.evaluate.common.task import task_facts
 from dirl.evaluate.robust.centres import across_centres
 from dirl.evaluate.robust.conditions import CLEAN, Condition, conditions, levels
-from dirl.evaluate.robust.damaged import HISTOGRAM, embed_damaged
+from dirl.evaluate.robust.damaged import embed_damaged
 from dirl.evaluate.robust.figures import draw
 from dirl.evaluate.robust.score import relative, score_conditions
+from dirl.evaluate.robust.summary import Accuracies, ConditionScores, RobustScores, RobustSummary
+from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.subsample import subsample_tiles
 from dirl.store.dataset import TileStore
 
-FEATURES, UNTRAINED = "features", "untrained"
-PARTS_DIR = "unfinished"
 MEASURES = ("knn", "knn_change", "linear", "linear_change", "drift", "drift_share")
 
 
-@dataclass(frozen=True)
-class RobustResult:
-    """A finished measurement.
-
-    Attributes
-    ----------
-    path
-        Its directory: ``summary.json``, ``robustness.csv``, ``figures``, ``card.json``.
-    summary
-        What ``summary.json`` holds.
-    """
-
-    path: Path
-    summary: dict[str, Any]
-
-
-@owning
 def robust(
     encoder: str,
     store: Path,
@@ -64,8 +45,10 @@ def robust(
     workers: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
-) -> RobustResult:
-    """Measure what damage does to an encoder's features, beside its untrained twin's and colour alone.
+) -> Result[RobustSummary]:
+    """Measure what damage does to an encoder's features, beside its untrained twin and colour alone.
+
+    After an interruption, the same call continues after the last finished condition.
 
     Parameters
     ----------
@@ -76,13 +59,13 @@ def robust(
     labels
         A column of the store, or a CSV file; see `dirl.evaluate.common.labels.read_labels`.
     out
-        Directory; conditions that it holds already are not embedded again.
+        Directory of the result: ``summary.json``, ``robustness.csv``, ``figures``, ``card.json``.
     config
         Damage and its severities, tiles to draw, folds, neighbours, resamples, seed.
     baselines
-        Beside the encoder, the same of its untrained twin and of colour.
+        Measure the untrained twin and colour, too.
     device, batch, workers
-        Where it runs, tiles in a forward pass, processes that read and damage tiles.
+        A torch device or ``auto``, tiles in a forward pass, processes that read and damage tiles.
     overwrite
         Replace a measurement of another encoder, store or settings.
     quiet
@@ -102,7 +85,7 @@ def robust(
     given = read_labels(held, labels, centres=True)
     drawn = subsample_tiles(held, config.tiles, config.seed, np.flatnonzero(given.classes != ""))
     loaded = load_encoder(encoder, device=choose_device(device))
-    tiles, colours, task = pose(held, given, drawn, config, quiet=quiet)
+    tiles, colours, task = prepare_task(held, given, drawn, config, quiet=quiet)
     inputs = {
         "store": held.digest,
         "encoder": loaded.digest,
@@ -112,82 +95,82 @@ def robust(
     settings = config.model_dump(mode="json") | {"encoder": encoder, "labels": labels}
     if not baselines:
         settings["baselines"] = False
-    card = claim(out, new_card("robust", settings, inputs), overwrite=overwrite)
-    if card.finished:
-        return RobustResult(out, read_summary(out))
-
+    card = new_card("robust", settings, inputs)
     asked = conditions(config)
-    encoders = {FEATURES: loaded} | ({UNTRAINED: loaded.randomised(config.seed)} if baselines else {})
-    embedded = embed_damaged(
-        encoders,
-        held,
-        tiles.numbers,
-        asked,
-        out / PARTS_DIR,
-        colours=baselines,
-        seed=config.seed,
-        batch=batch,
-        workers=workers,
-        quiet=quiet,
-    )
-    results: dict[str, Any] = {}
-    known_centres = bool((tiles.centres != "").all())
-    with bar("Scoring", None, quiet=quiet) as advance:
-        for name in (*encoders, *([HISTOGRAM] if baselines else [])):
-            sets = {condition: embedded[condition][name] for condition in asked}
-            scored = score_conditions(sets, task, advance)
-            results[name] = {"conditions": scored, "relative": _relative(scored, config)}
-            if known_centres:
-                clean = sets[Condition(CLEAN)]
-                results[name]["centres"] = across_centres(clean, tiles, colours, config, advance)
 
-    summary: dict[str, Any] = {
-        "encoder": encoder,
-        "encoder_digest": loaded.digest,
-        "labels": labels,
-        **describe(task),
-        "neighbours": config.neighbours[0],
-        "damage": list(config.damage),
-        "severities": list(config.severities),
-        "results": results,
-        "notes": [
-            *given.notes,
-            *caveats(task, given.unknown),
-            *([] if known_centres else ["Some tiles have no centre: none is compared."]),
-        ],
-    }
-    _write_csv(out / "robustness.csv", results, asked)
-    for name, data in draw(summary).items():
-        with replacing(out / "figures" / name) as temporary:
-            temporary.write_bytes(data)
-    write_json(out / "summary.json", summary)
-    finish(out, card, {"tiles": len(tiles.numbers), "conditions": len(asked)})
-    remove(out / PARTS_DIR)
-    return RobustResult(out, read_summary(out))
+    def compute(work: Work) -> RobustSummary:
+        encoders: dict[str, LoadedEncoder] = {FEATURES: loaded}
+        if baselines:
+            encoders[Baseline.UNTRAINED] = loaded.randomised(config.seed)
+        embedded = embed_damaged(
+            encoders,
+            held,
+            tiles.numbers,
+            asked,
+            work.parts,
+            colours=baselines,
+            seed=config.seed,
+            batch=batch,
+            workers=workers,
+            quiet=quiet,
+        )
+        results: dict[str, RobustScores] = {}
+        all_centres = bool((tiles.centres != "").all())
+        with bar("Scoring", None, quiet=quiet) as advance:
+            for name in (*encoders, *([Baseline.COLOUR_HISTOGRAM] if baselines else [])):
+                sets = {condition: embedded[condition][name] for condition in asked}
+                scored = score_conditions(sets, task, advance)
+                results[name] = RobustScores(conditions=scored, relative=_relative(scored, config))
+                if all_centres:
+                    centres = across_centres(sets[Condition(CLEAN)], tiles, colours, config, advance)
+                    results[name] = results[name].model_copy(update={"centres": centres})
+        summary = RobustSummary(
+            encoder=encoder,
+            encoder_digest=loaded.digest,
+            labels=labels,
+            **task_facts(task),
+            neighbours=config.neighbours[0],
+            damage=list(config.damage),
+            severities=list(config.severities),
+            results=results,
+            notes=[
+                *given.notes,
+                *caveats(task, given.unknown),
+                *([] if all_centres else ["Some tiles have no centre, so centres are not compared."]),
+            ],
+        )
+        _write_csv(work.out / "robustness.csv", results, asked)
+        for name, data in draw(summary).items():
+            with replacing(work.out / "figures" / name) as temporary:
+                temporary.write_bytes(data)
+        return summary
+
+    return carry_out(card, out, RobustSummary, compute, overwrite=overwrite)
 
 
-def _relative(scored: Mapping[str, Mapping[str, Any]], config: RobustConfig) -> dict[str, dict[str, float]]:
-    """Score kept, by corruption over all severities and over all angles, and its mean over corruptions."""
-    kept: dict[str, dict[str, float]] = {
-        kind: {how: relative(scored, kind, levels(kind, config.severities), how) for how in ("knn", "linear")}
-        for kind in config.damage
+def _relative(scored: Mapping[str, ConditionScores], config: RobustConfig) -> dict[str, Accuracies]:
+    """Share of the score that is kept: by damage, over all severities or angles, and over all corruptions."""
+    kept: dict[str, Accuracies] = {
+        kind: relative(scored, kind, levels(kind, config.severities)) for kind in config.damage
     }
     if config.corruptions:
-        kept["corruptions"] = {
-            how: float(np.mean([kept[kind][how] for kind in config.corruptions])) for how in ("knn", "linear")
-        }
+        each = [kept[kind] for kind in config.corruptions]
+        kept["corruptions"] = Accuracies(
+            knn=float(np.mean([one.knn for one in each])), linear=float(np.mean([one.linear for one in each]))
+        )
     return kept
 
 
-def _write_csv(path: Path, results: Mapping[str, Any], asked: Sequence[Condition]) -> None:
+def _write_csv(path: Path, results: Mapping[str, RobustScores], asked: Sequence[Condition]) -> None:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["features", "condition", "level", "measure", "value", "low", "high"])
     for name, each in results.items():
         for condition in asked:
-            measured = each["conditions"][str(condition)]
-            for measure in MEASURES:
-                values = (measured[measure][key] for key in ("value", "low", "high"))
-                writer.writerow([name, condition.kind, condition.level, measure, *values])
+            rows = {}
+            for measure, estimate in each.at(condition):
+                row = (measure, estimate.value, estimate.low, estimate.high)
+                rows[measure] = [name, condition.kind, condition.level, *row]
+            writer.writerows(rows[measure] for measure in MEASURES)
     with replacing(path) as temporary:
         temporary.write_text(table.getvalue(), encoding="utf-8")

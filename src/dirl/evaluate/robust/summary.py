@@ -1,0 +1,107 @@
+"""What a measurement of robustness found: the type of its ``summary.json``."""
+
+from dirl.core.intervals import Estimate
+from dirl.core.results import Record, Summary
+from dirl.evaluate.common.records import Resampling, SplitRecord
+from dirl.evaluate.robust.conditions import Condition
+
+
+class ConditionScores(Record):
+    """Scores under one condition.
+
+    Attributes
+    ----------
+    knn, linear
+        Balanced accuracy.
+    knn_change, linear_change
+        Its difference from the undamaged tiles, paired.
+    drift
+        See `dirl.evaluate.robust.score.drift`.
+    drift_share
+        Drift over the spread of the undamaged tiles.
+    """
+
+    knn: Estimate
+    linear: Estimate
+    knn_change: Estimate
+    linear_change: Estimate
+    drift: Estimate
+    drift_share: Estimate
+
+
+class Accuracies(Record):
+    """A number for each classifier."""
+
+    knn: float
+    linear: float
+
+
+class LeftOutScores(Record):
+    """Balanced accuracy if each centre is held out in turn: over all centres, and of each."""
+
+    knn: Estimate
+    linear: Estimate
+    by_centre: dict[str, Accuracies]
+
+
+class CentreNaming(Record):
+    """Balanced accuracy of a probe that names the centre."""
+
+    knn: Estimate
+    linear: Estimate
+    chance: float
+
+
+class CentreScores(Record):
+    """What the centre does to features. What could not be measured is None, with the reason in `notes`."""
+
+    centres: list[str]
+    notes: list[str]
+    robustness_index: Estimate | None
+    left_out: LeftOutScores | None
+    named: CentreNaming | None
+
+
+class RobustScores(Record):
+    """One set of features: its scores by condition, and the share of the score that each damage keeps."""
+
+    conditions: dict[str, ConditionScores]
+    relative: dict[str, Accuracies]
+    centres: CentreScores | None = None
+
+    def at(self, condition: Condition) -> ConditionScores:
+        """Scores under a condition."""
+        return self.conditions[str(condition)]
+
+
+class RobustSummary(Summary):
+    """What `dirl robust` writes to ``summary.json``; `results` by features and baselines."""
+
+    encoder: str
+    encoder_digest: str
+    labels: str
+    classes: dict[str, int]
+    tiles: int
+    split: SplitRecord
+    interval: Resampling
+    chance: float
+    neighbours: int
+    damage: list[str]
+    severities: list[int]
+    results: dict[str, RobustScores]
+    notes: list[str]
+
+    @property
+    def counts(self) -> dict[str, object]:
+        """Tiles and conditions."""
+        conditions = next(iter(self.results.values())).conditions
+        return {"tiles": sum(self.classes.values()), "conditions": len(conditions)}
+
+    def rows(self) -> list[dict[str, object]]:
+        """One row for each set of features, condition and measure."""
+        return [
+            {"features": name, "condition": condition, "measure": measure, **vars(estimate)}
+            for name, scores in self.results.items()
+            for condition, found in scores.conditions.items()
+            for measure, estimate in found
+        ]
