@@ -17,8 +17,8 @@ HOUSE_WORDS = re.compile(
     r"\b(floors?|told|stands?|stood|aside|so many|is said|what is there|whoever|posed|ours)\b", re.IGNORECASE
 )
 ROOT = Path(__file__).parents[1]
-CHECKED = ["README.md", "CONTRIBUTING.md", "docs/method.md", "docs/howto"]
-LOGS = {"docs/evidence.md": "## Log", "docs/experiments.md": "## 20"}  # how the first line of the log begins
+CHECKED = ["README.md", "CONTRIBUTING.md", "docs"]
+LOGS = {"docs/evidence.md": "## The design", "docs/experiments.md": "## 20"}  # where what is dated begins
 
 CODE = re.compile(r"(`+).+?\1")
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
@@ -86,8 +86,9 @@ def paragraphs(text: str, line: int) -> Iterator[Paragraph]:
         item, depth = ITEM.match(words), len(row) - len(row.lstrip())
         if not words or item or depth != indent:
             yield first, " ".join(parts)
-            first, indent, parts = number, depth + (len(item[0]) if item else 0), []
+            indent, parts = depth + (len(item[0]) if item else 0), []
         if words:
+            first = first if parts else number
             parts.append(words[len(item[0]) :] if item else words)
     yield first, " ".join(parts)
 
