@@ -27,7 +27,7 @@ from harness import write
 from kill_stages import STAGES, make_inputs, outputs
 
 SIGNALS = {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130, "SIGHUP": 130}
-LINE = "error: interrupted — run the same command again to go on"
+LINE = "error: interrupted — run the same command again to continue"
 ENDS_S = 5
 HANGS_S = 30
 LONGEST_S = 600

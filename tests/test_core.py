@@ -23,7 +23,7 @@ from dirl.core.errors import (
     UserError,
 )
 from dirl.core.files import PART, part_of, read_json, remove_parts, replacing, write_json
-from dirl.core.owner import OURS
+from dirl.core.owner import LOCK_FILES
 from dirl.core.parallel import each
 from dirl.core.provenance import claim, digest, finish, new_card, read_card
 
@@ -139,13 +139,13 @@ def test_an_overwriting_that_is_interrupted_can_be_done_again(tmp_path, monkeypa
         patched.setattr("dirl.core.provenance.remove", interrupted)
         with pytest.raises(KeyboardInterrupt):
             claim(out, new_card("tile", {"mpp": 1.0}), overwrite=True)
-    left = {path.name for path in out.iterdir()} - OURS
+    left = {path.name for path in out.iterdir()} - LOCK_FILES
     assert len(left) == 2 and not read_card(out, "tile").finished
     for mpp in (0.5, 1.0):
         with pytest.raises(StoreError, match="--overwrite"):
             claim(out, new_card("tile", {"mpp": mpp}))
     claim(out, new_card("tile", {"mpp": 1.0}), overwrite=True)
-    assert {path.name for path in out.iterdir()} - OURS == {"card.json"}
+    assert {path.name for path in out.iterdir()} - LOCK_FILES == {"card.json"}
 
 
 def test_claim_never_removes_what_another_stage_made(tmp_path):

@@ -42,9 +42,9 @@ RAISED = [
     ),
     (RuntimeError("Can't close: write failed: error message = 'Disk quota exceeded'"), NoRoomError, "quota"),
     (ValueError('IoError(Os { code: 28, kind: StorageFull, message: "…" })'), NoRoomError, "no space"),
-    (OSError("4096 requested and 1024 written"), MachineError, "could not be written whole"),
-    (RuntimeError("PytorchStreamWriter failed writing file data/0"), MachineError, "written whole"),
-    (OSError("encoder error -2 when writing image file"), MachineError, "could not be written whole"),
+    (OSError("4096 requested and 1024 written"), MachineError, "could not be written completely"),
+    (RuntimeError("PytorchStreamWriter failed writing file data/0"), MachineError, "written completely"),
+    (OSError("encoder error -2 when writing image file"), MachineError, "could not be written completely"),
 ]
 
 

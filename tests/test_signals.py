@@ -18,7 +18,7 @@ from dirl.core.parallel import each, read_ahead
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
 
-LINE = "error: interrupted — run the same command again to go on\n"
+LINE = "error: interrupted — run the same command again to continue\n"
 BEGIN = """
 import sys, time
 from pathlib import Path
@@ -208,7 +208,7 @@ def test_handlers_are_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [signal.getsignal(number) for number in signals.STOPPING] == before
 
     def elsewhere() -> None:  # where no handler may be set
-        with signals.stopping(), signals.raising():
+        with signals.stopping(), signals.raising_stop():
             pass
 
     thread = threading.Thread(target=elsewhere)

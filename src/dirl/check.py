@@ -1,4 +1,4 @@
-"""`dirl check`: whether an output of any command is as it was written, and what mends it."""
+"""`dirl check`: compares the output of any command with its checksums, and advises how to repair it."""
 
 import tarfile
 import zlib
@@ -13,14 +13,14 @@ from dirl.core.callable_module import make_callable
 from dirl.core.checked import remedy
 from dirl.core.digests import CARD, files_of, is_whole
 from dirl.core.errors import StoreError
-from dirl.core.owner import OURS
+from dirl.core.owner import LOCK_FILES
 from dirl.core.progress import bar
 from dirl.core.provenance import Card, read_card
 from dirl.store.cells_writer import CELLS_SCHEMA
 from dirl.store.index import INDEX, TILES_SCHEMA, check_shards, read_table
 
 DAMAGED, MISSING, UNKNOWN, UNFINISHED = "damaged", "missing", "unknown", "unfinished"
-# The members of a tar file that a row of its index names: the ending of their names, and of the columns'.
+# Members of a tar file in one row of its index: suffix of the member's name, prefix of the index's columns.
 MEMBERS = {
     "tile": (TILES_SCHEMA, ((".jpg", ""),)),
     "cells": (CELLS_SCHEMA, ((".labels", "labels_"), (".regions", "regions_"))),
@@ -29,19 +29,19 @@ MEMBERS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it was written.
+    """A difference between an output and its checksums.
 
     Attributes
     ----------
     what
-        ``damaged``, ``missing``, ``unfinished``, or ``unknown``: a file that no command wrote, which is no
-        damage.
+        ``damaged``, ``missing``, ``unfinished``, or ``unknown`` for a file that no command wrote. An unknown
+        file is not damage.
     path
         The file, or the output.
     reason
-        More of it, or empty.
+        Details, or empty.
     remedy
-        What to run.
+        Command to run.
     """
 
     what: str
@@ -56,17 +56,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What `check` found.
+    """Result of `check`.
 
     Attributes
     ----------
     path
         The output.
     outputs, files, members
-        How many outputs were checked (itself, and those that lie in it), how many of their files, and how
-        many tiles, label maps and region maps.
+        Numbers of outputs (itself and those inside it), of their files, and of tiles, label maps and region
+        maps that were checked.
     findings
-        What is not as it was written.
+        Differences that were found.
     """
 
     path: Path
@@ -82,7 +82,7 @@ class CheckResult:
 
 
 def check(path: Path, *, quiet: bool = False) -> CheckResult:
-    """Compare an output of any command, and those that lie in it, with their checksums.
+    """Compare an output of any command, and the outputs inside it, with their checksums.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def check(path: Path, *, quiet: bool = False) -> CheckResult:
         If no dirl command made the directory.
     """
     if not (path / CARD).exists():
-        read_card(path)  # says why it is none
+        read_card(path)  # raises the error that explains why
     findings: list[Finding] = []
     files = members = 0
     folders = list(_outputs(path))
@@ -108,11 +108,10 @@ def check(path: Path, *, quiet: bool = False) -> CheckResult:
             except StoreError as error:
                 findings.append(Finding(DAMAGED, folder / CARD, error.reason, error.remedy))
                 continue
-            mend = _Mend(path, folder, card.stage)
-            found = list(_files(folder, card, mend))
+            found = list(_files(folder, card, _Repair(path, folder, card.stage)))
             findings += found
             files += len(card.files)
-            # A damaged index says nothing of the members.
+            # With a damaged index the members cannot be checked.
             if card.stage in MEMBERS and folder / INDEX not in [finding.path for finding in found]:
                 count, bad = _members(folder, card.stage)
                 members += count
@@ -122,8 +121,8 @@ def check(path: Path, *, quiet: bool = False) -> CheckResult:
 
 
 @dataclass(frozen=True)
-class _Mend:
-    """What mends an output, which may be a part of that of another command."""
+class _Repair:
+    """Advice that repairs an output, which may be part of another command's output."""
 
     root: Path
     folder: Path
@@ -140,15 +139,15 @@ class _Mend:
 
 
 def _outputs(folder: Path) -> Iterator[Path]:
-    """Yield an output and all that lie in it."""
+    """Yield an output and all outputs inside it."""
     if (folder / CARD).exists():
         yield folder
     for inner in sorted(folder.iterdir()):
-        if inner.is_dir() and not inner.is_symlink() and inner.name not in OURS:
+        if inner.is_dir() and not inner.is_symlink() and inner.name not in LOCK_FILES:
             yield from _outputs(inner)
 
 
-def _files(folder: Path, card: Card, mend: _Mend) -> Iterator[Finding]:
+def _files(folder: Path, card: Card, repair: _Repair) -> Iterator[Finding]:
     if card.finished is None:
         again = "run the same command again to finish it"
         yield Finding(UNFINISHED, folder, "its files have no checksums yet", again)
@@ -156,15 +155,15 @@ def _files(folder: Path, card: Card, mend: _Mend) -> Iterator[Finding]:
     there = files_of(folder)
     for name, written in card.files.items():
         if name not in there:
-            yield Finding(MISSING, inside(folder, name), "", mend(name, missing=True))
+            yield Finding(MISSING, inside(folder, name), "", repair(name, missing=True))
         elif not is_whole(there[name], written):
-            yield Finding(DAMAGED, there[name], "", mend(name))
+            yield Finding(DAMAGED, there[name], "", repair(name))
     for name in sorted(set(there) - set(card.files)):
-        yield Finding(UNKNOWN, there[name], "", "no command wrote it here: remove it if it is not yours")
+        yield Finding(UNKNOWN, there[name], "", "no command wrote it: remove it if you do not need it")
 
 
 def _members(folder: Path, stage: str) -> tuple[int, list[Finding]]:
-    """Check what the tar files of a store, or of its cells, hold; returns how many members there are."""
+    """Check the members of the tar files of a store or of its cells. Return their number and the findings."""
     schema, kinds = MEMBERS[stage]
     try:
         index = read_table(folder / INDEX, remedy(stage), schema=schema)
@@ -191,12 +190,12 @@ def _members(folder: Path, stage: str) -> tuple[int, list[Finding]]:
 
 
 def _bad_members(path: Path, rows: pa.Table, kinds: tuple[tuple[str, str], ...]) -> list[str]:
-    """Names of members whose bytes or whose place in the tar file are not those in the index.
+    """Names of members whose bytes or place in the tar file differ from the index.
 
     Raises
     ------
     StoreError
-        If it is no tar file any more.
+        If it is no longer a tar file.
     """
     expected = {
         f"{tile_id}{ending}": place

@@ -77,10 +77,10 @@ def test_debug_shows_the_traceback_wherever_it_stands(run, tmp_path):
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
-        (KeyboardInterrupt(), 130, "interrupted — run the same command again to go on"),
-        (Stop(1), 130, "interrupted — run the same command again to go on"),
-        (Stop(15), 143, "interrupted — run the same command again to go on"),
-        (Interrupted(15), 143, "interrupted — run the same command again to go on"),
+        (KeyboardInterrupt(), 130, "interrupted — run the same command again to continue"),
+        (Stop(1), 130, "interrupted — run the same command again to continue"),
+        (Stop(15), 143, "interrupted — run the same command again to continue"),
+        (Interrupted(15), 143, "interrupted — run the same command again to continue"),
         (OSError(errno.ENOSPC, "No space left on device", "out.tar"), 1, "no space left on the disk"),
         (PermissionError(errno.EACCES, "Permission denied", "locked"), 2, "locked: permission denied"),
         (TrainingError("collapsed", where="run", remedy="lower lr"), 1, "run: collapsed — lower lr"),

@@ -253,9 +253,9 @@ def test_bad_input_is_refused_before_anything_is_written(planted, tmp_path):
 
     glass = np.full((600, 600, 3), 243, np.uint8)
     attempt(SlideError, "no tissue found", write_tiff(tmp_path / "glass.tif", glass, 0.5))
-    attempt(SlideError, "names no resolution.*--mpp-override", write_tiff(tmp_path / "a.tif", glass, None))
+    attempt(SlideError, "gives no resolution.*--mpp-override", write_tiff(tmp_path / "a.tif", glass, None))
     attempt(SlideError, "no such file", tmp_path / "nowhere.svs")
-    attempt(SlideError, "has 0.5 µm/px, 0.25 asked for.*--allow-upsample", mpp=0.25)
+    attempt(SlideError, "has 0.5 µm/px, but 0.25 was requested.*--allow-upsample", mpp=0.25)
     attempt(SlideError, "smaller than one tile", size_px=1024)
     attempt(EncoderError, r"tiles of 100 px are no whole number.*--size 96", size_px=100)
     attempt(EncoderError, "no such encoder", encoder="nonsense")

@@ -81,7 +81,7 @@ def test_a_signal_ends_the_step_and_the_same_command_goes_on(small_store, recipe
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=900)
     assert process.returncode == 143, errors[-2000:]
-    assert errors.strip() == "error: interrupted — run the same command again to go on"
+    assert errors.strip() == "error: interrupted — run the same command again to continue"
     state = torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)
     assert 0 < state["global_step"] < 30
     assert not (tmp_path / "cut" / "encoder").exists()
@@ -113,7 +113,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_readers_and_the_run_is_saved_all_the_s
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=900)
     assert process.returncode == 130, errors[-2000:]
-    assert errors.strip() == "error: interrupted — run the same command again to go on"
+    assert errors.strip() == "error: interrupted — run the same command again to continue"
     assert torch.load(out / "last.ckpt", weights_only=True)["global_step"] > 0
 
 

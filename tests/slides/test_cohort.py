@@ -113,7 +113,7 @@ def test_a_slide_that_is_reached_twice_is_taken_once_and_that_is_said(tmp_path, 
     )
     assert [item.slide_id for item in found] == ["a", "b"]
     assert len(said) == 1
-    assert said[0].startswith("reached twice, taken once: 5 of the inputs, the first ")
+    assert said[0].startswith("found twice, used once: 5 of the inputs, the first ")
     said.clear()
     assert len(find_inputs([path, tmp_path / "in" / "b.svs"], said.append)) == 2
     assert not said

@@ -52,7 +52,7 @@ def test_a_pyramid_of_tiles_is_still_openslides(tmp_path, rgb):
 
 def test_of_several_images_of_one_size_the_first_is_taken_and_that_is_said(tmp_path, rgb):
     path = write(tmp_path / "a.tif", rgb, rgb[::-1], photometric="rgb")
-    with pytest.warns(UserWarning, match="several images of one size; the first is taken"):
+    with pytest.warns(UserWarning, match="several images of one size; the first is used"):
         np.testing.assert_array_equal(read_whole(path), rgb)
 
 
@@ -94,7 +94,7 @@ def test_bits_in_sixteen_are_scaled(tmp_path_factory, bits, stated, tiled, seed)
     if stated or bits == 16:
         got = read_whole(path)
     else:
-        with pytest.warns(UserWarning, match=f"the brightest pixel uses {bits}; taken as {bits} bits"):
+        with pytest.warns(UserWarning, match=f"the brightest pixel uses {bits}; read as {bits} bits"):
             got = read_whole(path)
     assert np.abs(got - want).max() <= 1
 
@@ -109,7 +109,7 @@ def test_stated_bits_count_when_the_slide_is_darker(tmp_path, rgb):
 
 def test_what_has_no_bits_to_take_is_refused(tmp_path, rgb):
     black = write(tmp_path / "black.tif", np.zeros((64, 64, 3), np.uint16), photometric="rgb")
-    with pytest.raises(SlideError, match=r"black\.tif: black everywhere"):
+    with pytest.raises(SlideError, match=r"black\.tif: every pixel is black"):
         read_whole(black)
     real = write(tmp_path / "real.tif", rgb.astype(np.float32), photometric="rgb", tile=(64, 64))
     with pytest.raises(
@@ -138,7 +138,7 @@ def deep_png(path, values):
 def test_sixteen_bits_of_a_png_are_not_read_as_black(tmp_path, rgb):
     values = rgb.astype(np.uint16)
     np.testing.assert_array_equal(read_whole(deep_png(tmp_path / "full.png", values * 257)), rgb)
-    with pytest.raises(SlideError, match=r"12\.png: nearly black: 16 bits a channel.*export it as 8-bit RGB"):
+    with pytest.raises(SlideError, match=r"12\.png: nearly black: it has 16 bits.*export it as 8-bit RGB"):
         read_whole(deep_png(tmp_path / "12.png", values * 16))
 
 
@@ -206,7 +206,7 @@ def test_tiles_of_unknown_bits_are_refused(tmp_path, rgb):
     (tmp_path / "in" / "x").mkdir(parents=True)
     values = rgb[:128, :128].astype(np.uint16) * 16
     write(tmp_path / "in" / "x" / "0.tif", values, photometric="rgb")
-    with pytest.raises(SlideError, match=r"0\.tif: 16 bits a channel, of which the brightest pixel uses 12"):
+    with pytest.raises(SlideError, match=r"0\.tif: has 16 bits a channel, but the brightest pixel uses 12"):
         tile([tmp_path / "in"], tmp_path / "out", TileConfig(mpp_override=0.5), quiet=True)
 
 

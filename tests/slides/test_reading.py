@@ -81,7 +81,7 @@ def test_within_two_per_cent_pixels_are_taken_as_they_are(pixels, mpp):
 
 def test_no_enlarging_unless_told(pixels):
     slide = ArraySlide(pixels)
-    with pytest.raises(SlideError, match=r"has 0\.25 µm/px, 0\.125 asked for.*--allow-upsample"):
+    with pytest.raises(SlideError, match=r"has 0\.25 µm/px, but 0\.125 was requested.*--allow-upsample"):
         read(slide, 0, 0, 4, 4, 0.125)
     assert read(slide, 0, 0, 4, 4, 0.125, allow_upsample=True).shape == (4, 4, 3)
 
@@ -105,7 +105,7 @@ def test_outside_the_slide_is_white(pixels):
 def test_a_plain_image_needs_a_resolution(tmp_path, pixels):
     path = tmp_path / "a.png"
     Image.fromarray(pixels).save(path)
-    with pytest.raises(SlideError, match=r"a\.png: .*names no resolution.*--mpp-override"):
+    with pytest.raises(SlideError, match=r"a\.png: .*gives no resolution.*--mpp-override"):
         open_slide(path)
     slide = open_slide(path, 0.5)
     assert slide.info == SlideInfo("a", path, None, (128, 96), 0.5, (1.0,))
@@ -152,7 +152,7 @@ def test_errors_of_real_slides(data_dir):
     slides = data_dir / "slides"
     with pytest.raises(SlideError, match=r"broken\.svs: cannot be read"):
         open_slide(slides / "broken.svs")
-    with pytest.raises(SlideError, match=r"TCGA-CR-7395.*names no resolution.*--mpp-override"):
+    with pytest.raises(SlideError, match=r"TCGA-CR-7395.*gives no resolution.*--mpp-override"):
         open_slide(slides / "TCGA-CR-7395-01A-01-TS1.svs")
     with pytest.raises(SlideError, match="no such file"):
         open_slide(slides / "none.svs")

@@ -32,9 +32,9 @@ def test_what_is_stated_is_read_and_what_is_empty_is_not(table):
         ("centre\nTorino\n", "has the columns centre"),
         ("", r"has the columns \(none\)"),
         ("slide_id,centre\na,x\na,y\n", "two rows name slide_id a, with different centre"),
-        ("slide_id,mpp\na,half\n", r"slides.csv, a: 'half' is no mpp"),
-        ("slide_id,mpp\na,-1\n", "'-1' is no mpp"),
-        ("slide_id,mpp\na,inf\n", "'inf' is no mpp"),
+        ("slide_id,mpp\na,half\n", r"slides.csv, a: 'half' is not an mpp"),
+        ("slide_id,mpp\na,-1\n", "'-1' is not an mpp"),
+        ("slide_id,mpp\na,inf\n", "'inf' is not an mpp"),
     ],
 )
 def test_what_is_no_such_table_is_named(table, text, reason):

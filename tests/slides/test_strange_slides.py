@@ -47,7 +47,7 @@ def test_control_characters_in_a_name_are_refused(tmp_path, rgb, name):
 
 @pytest.mark.parametrize("name", ["..", "a:b"])
 def test_names_that_would_lead_out_of_a_store_are_the_slides_fault(tmp_path, rgb, name):
-    with pytest.raises(SlideError, match="is no name for a slide"):
+    with pytest.raises(SlideError, match="cannot be a slide's name"):
         find_inputs([save(tmp_path / f"{name}.png", rgb)])
 
 

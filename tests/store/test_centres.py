@@ -62,7 +62,7 @@ def test_a_barcode_names_patient_and_centre(made):
 
 def test_a_table_states_what_files_do_not_tell(slides, tmp_path, table):
     path = table("plain,p7,Leeds,0.4", f"{NAMES[0]},,Torino,", "elsewhere,,,")
-    with pytest.warns(UserWarning, match="1 rows name no slide here, first 'elsewhere'; 0 of 2 slides"):
+    with pytest.warns(UserWarning, match="1 rows match no slide here, first 'elsewhere'; 0 of 2 slides"):
         store = tile([slides], tmp_path / "s", CONFIG, slides_table=path, quiet=True)
     assert of_slides(store) == {NAMES[0]: ("TCGA-CR-7395", "Torino"), "plain": ("p7", "Leeds")}
     assert [store.slides[name].mpp for name in NAMES] == [pytest.approx(0.5), 0.4]
@@ -99,7 +99,7 @@ def test_another_resolution_than_a_slide_was_tiled_at_is_refused(store, slides, 
 
 
 def test_a_table_of_other_slides_is_refused(slides, tmp_path, table):
-    with pytest.raises(ConfigError, match=r"names none of the 2 slides here \(TCGA-CR-7395-01A, plain\)"):
+    with pytest.raises(ConfigError, match=r"has none of the 2 slides here \(TCGA-CR-7395-01A, plain\)"):
         tile([slides], tmp_path / "s", CONFIG, slides_table=table("a,b,c,"), quiet=True)
     assert not (tmp_path / "s").exists()
 
@@ -112,7 +112,7 @@ def test_classes_of_ready_made_tiles_may_be_centres_but_share_an_mpp(tmp_path, t
     inputs = [tmp_path / "classes"]
     store = tile(inputs, tmp_path / "s", config, slides_table=table("a,,Leeds,", "b,,Torino,"), quiet=True)
     assert store.centres.tolist() == ["Leeds", "Torino"]
-    with pytest.raises(ConfigError, match=r"states the mpp of b, but ready-made tiles.*--mpp-override"):
+    with pytest.raises(ConfigError, match=r"gives the mpp of b, but all ready-made tiles.*--mpp-override"):
         tile(inputs, tmp_path / "t", config, slides_table=table("b,,,0.5"), quiet=True)
 
 
@@ -147,7 +147,7 @@ def test_an_index_that_lacks_more_is_refused(store):
 
 def test_the_tile_of_a_slide_without_resolution_needs_the_table(data_dir, tmp_path, table):
     slide = data_dir / "slides" / "TCGA-CR-7395-01A-01-TS1.svs"
-    with pytest.raises(SlideError, match="names no resolution"):
+    with pytest.raises(SlideError, match="gives no resolution"):
         tile([slide], tmp_path / "s", CONFIG, quiet=True)
     stated = table("TCGA-CR-7395-01A-01-TS1,,,0.5")
     store = tile([slide], tmp_path / "t", CONFIG, slides_table=stated, quiet=True)

@@ -156,7 +156,7 @@ def test_a_slide_added_beside_one_of_its_name_is_still_itself(slides, tmp_path):
     # A table's rows are by the names in the store, by whatever way a slide is found.
     (tmp_path / "table.csv").write_text("slide_id,patient_id\ns,P1\nb_s,P2\n")
     table = tmp_path / "table.csv"
-    with pytest.warns(UserWarning, match="1 rows name no slide here, first 's'"):
+    with pytest.warns(UserWarning, match="1 rows match no slide here, first 's'"):
         tile([tmp_path / "b"], tmp_path / "store", CONFIG, slides_table=table, quiet=True)
     patients = {one.slide_id: one.patient_id for one in TileStore.open(tmp_path / "store").slides.values()}
     assert patients == {"s": None, "b_s": "P2"}

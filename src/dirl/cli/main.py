@@ -32,7 +32,7 @@ from dirl.cli.study import study
 from dirl.cli.tile import tile
 from dirl.cli.view import view
 from dirl.core.errors import DirlError, DirlWarning, Interrupted, from_system
-from dirl.core.signals import leave_at_once, number_of, stopping, take_the_word
+from dirl.core.signals import leave_at_once, number_of, stay_silent, stopping
 
 app = typer.Typer(
     name="dirl",
@@ -73,7 +73,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except typer.Exit:
             raise
         except KeyboardInterrupt as stop:
-            take_the_word()
+            stay_silent()
             sys.exit(_report(*_explain(Interrupted(number_of(stop)))))
         except Exception as error:
             if "--debug" in sys.argv:

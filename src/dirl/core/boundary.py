@@ -1,4 +1,4 @@
-"""The one boundary where bytes that we did not write are parsed, and where names from data become paths."""
+"""Parsing of untrusted files, and checks of names in data that become paths."""
 
 import errno
 import os
@@ -12,8 +12,8 @@ from dirl.core.errors import NO_ROOM, DirlError, SlideError, StoreError, first_l
 
 HEAD_BYTES = 1024
 UNNAMEABLE = ("Cc", "Cs", "Co", "Cn")  # Unicode's control characters, surrogates and unassigned ones
-LONGEST_NAME = 255  # bytes; what file systems allow
-# Numbers that the system gives when it refuses a file; a parser does not.
+LONGEST_NAME = 255  # bytes; the limit of file systems
+# Error numbers of the system when it refuses a file. Parsers do not raise them.
 _SYSTEMS_OWN = NO_ROOM | {
     *(errno.EPERM, errno.ENOENT, errno.EIO, errno.EACCES, errno.ENOTDIR, errno.EISDIR),
     *(errno.EMFILE, errno.ENAMETOOLONG, errno.ELOOP),
@@ -24,29 +24,29 @@ _SYSTEMS_OWN = NO_ROOM | {
 def parsing(
     where: object, *, remedy: str, kind: type[DirlError] = StoreError, what: str = "damaged"
 ) -> Iterator[None]:
-    """Turn whatever a parser raises into our own error.
+    """Turn any exception of a parser into a `DirlError`.
 
-    Parsers raise what they like on damaged bytes, so every `Exception` is taken. Therefore keep nothing but
-    the parser's own calls in the block: a fault of our code must not be blamed on the file.
+    Parsers raise any kind of exception on damaged bytes, so every `Exception` is caught. Keep only the
+    parser's own calls in the block: a fault of dirl's code must not be blamed on the file.
 
     Parameters
     ----------
     where
-        The file, or the folder whose files are read. A path must not be a pipe, a socket or a device, which
+        The file, or the folder whose files are read. A path must not be a pipe, a socket or a device: they
         can block for ever.
     remedy
-        What the user can do about a damaged one.
+        Advice to the user if the file is damaged.
     kind
         Class of the error to raise.
     what
-        What is wrong, in words that the parser's own message completes in brackets.
+        Start of the message. The parser's own message follows in brackets.
 
     Raises
     ------
     DirlError
-        Of class `kind`, with the parser's message, or if a file of the folder `where` is missing; of
-        `from_system` where the system refused the file. A `DirlError` that the block raises passes unchanged.
-        Whatever was raised, a Git-LFS pointer or a web page in place of the file is named as such.
+        Of class `kind`, with the parser's message, or if a file of the folder `where` is missing. By
+        `from_system` if the system refused the file. A `DirlError` of the block passes unchanged. If the
+        file is a Git-LFS pointer or a web page, the error says so.
     """
     if isinstance(where, Path):
         refuse_special(where, kind=kind)
@@ -59,7 +59,7 @@ def parsing(
     except OSError as error:
         if error.errno == errno.ENOENT and isinstance(where, Path) and where.is_dir():
             raise kind("missing", where=error.filename or where, remedy=remedy) from error
-        # Parsers raise OSError for bytes, too; those of the system carry a number that it knows.
+        # Parsers raise OSError for damaged bytes, too. An error of the system has one of its numbers.
         if error.errno in _SYSTEMS_OWN:
             raise from_system(error, where) from error
         if isinstance(where, Path):
@@ -72,7 +72,7 @@ def parsing(
 
 
 def check_substitute(head: bytes, where: object, *, kind: type[DirlError] = StoreError) -> None:
-    """Refuse what downloads leave in place of a file: a Git-LFS pointer, or a web page.
+    """Refuse a Git-LFS pointer or a web page that was downloaded instead of the file.
 
     Parameters
     ----------
@@ -97,38 +97,38 @@ def _refuse_substitute(path: Path, kind: type[DirlError]) -> None:
     try:
         with path.open("rb") as handle:
             head = handle.read(HEAD_BYTES)
-    except OSError:  # a folder, or a file that cannot be read: the error in hand says more
+    except OSError:  # a folder, or a file that cannot be read: the first error says more
         return
     check_substitute(head, path, kind=kind)
 
 
 def refuse_special(path: Path, *, kind: type[DirlError] = StoreError) -> None:
-    """Refuse a pipe, a socket or a device: reading one can block for ever, and it cannot be read twice.
+    """Refuse a pipe, a socket or a device: reading can block for ever, and works only once.
 
     Raises
     ------
     DirlError
-        Of class `kind`. A path that is missing, a folder or a file passes.
+        Of class `kind`. A missing path, a folder and a file pass.
     """
     try:
         mode = path.stat().st_mode
-    except (OSError, ValueError):  # what opens it says more
+    except (OSError, ValueError):  # opening the path gives a better error
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise kind("a pipe, a socket or a device, not a file", where=path, remedy="save it as a file first")
 
 
 def inside(root: Path, name: str, *, remedy: str = "the file is damaged, or was made to do harm") -> Path:
-    """Join a folder and a name that data brought, and refuse a name that leads out of the folder.
+    """Join a folder and a name from data, and refuse a name that leads out of the folder.
 
     Parameters
     ----------
     root
         The folder.
     name
-        A relative path, with ``/`` between its parts, as a slide's id, a shard or a tar member may be.
+        A relative path, with ``/`` between its parts: for example a slide's id, a shard or a tar member.
     remedy
-        What the error advises.
+        Advice in the error.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def inside(root: Path, name: str, *, remedy: str = "the file is damaged, or was 
     Raises
     ------
     StoreError
-        If the name is empty, absolute, holds ``..``, a drive, or a character that no path may hold.
+        If the name is empty or absolute, or contains ``..``, a drive, or a character not allowed in a path.
     """
     parts = PurePosixPath(name).parts
     windows = PureWindowsPath(name)
@@ -149,7 +149,7 @@ def inside(root: Path, name: str, *, remedy: str = "the file is damaged, or was 
         or ".." in parts
         or ".." in windows.parts
         or "\0" in name
-        or not _nameable(name)
+        or not _fits_file_system(name)
     )
     if harmful:
         shown = name if len(name) <= LONGEST_NAME else f"{name[:40]}…"
@@ -158,17 +158,17 @@ def inside(root: Path, name: str, *, remedy: str = "the file is damaged, or was 
 
 
 def is_nameable(text: str) -> bool:
-    """Whether a text holds no control character, such as a line break, and nothing that Unicode lacks."""
+    """Whether a text has no control character, such as a line break, and no unassigned one."""
     return not any(unicodedata.category(sign) in UNNAMEABLE for sign in text)
 
 
 def check_name(path: Path) -> None:
-    """Refuse a path that is not UTF-8, which neither JSON nor Parquet can hold, or has control characters.
+    """Refuse a path that is not UTF-8 or has control characters. JSON and Parquet hold only UTF-8.
 
     Raises
     ------
     SlideError
-        If it is none.
+        If the path is not allowed.
     """
     try:
         str(path).encode()
@@ -176,14 +176,14 @@ def check_name(path: Path) -> None:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         raise SlideError("its name is not UTF-8", where=shown, remedy="rename it") from None
     if not is_nameable(str(path)):
-        reason = "its name, or that of its folder, holds a line break or another control character"
+        reason = "its name or its folder's name contains a line break or another control character"
         raise SlideError(reason, where=repr(str(path)), remedy="rename it")
 
 
-def _nameable(name: str) -> bool:
+def _fits_file_system(name: str) -> bool:
     try:
         return all(len(os.fsencode(part)) <= LONGEST_NAME for part in PurePosixPath(name).parts)
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and no path
+    except UnicodeEncodeError:  # half of a surrogate pair: allowed in JSON, but not in a path
         return False
 
 

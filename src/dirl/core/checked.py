@@ -1,4 +1,4 @@
-"""Reading the files of an output with a check against the digests in its card."""
+"""Reading the files of an output, checked against the digests in its card."""
 
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,14 @@ from dirl.core.files import read_json
 from dirl.core.provenance import Card, read_card
 
 SUMMARY = "summary.json"
-# Stages that make what is missing or damaged when they run again.
-MENDING = frozenset({"tile", "cells"})
+# Stages that make missing or damaged files again when they run again.
+REPAIRING = frozenset({"tile", "cells"})
 
 
 def remedy(stage: str, name: str = "", *, missing: bool = False) -> str:
-    """What mends an output of a stage: all of it, or one file."""
+    """Advice that repairs an output of a stage, or one file of it."""
     again = f"run the same `dirl {stage}` again"
-    if stage in MENDING:
+    if stage in REPAIRING:
         return again
     part = {"embed": name, "pretrain": "encoder" if name.startswith("encoder/") else ""}.get(stage, "")
     if not part:
@@ -31,16 +31,16 @@ def checked(directory: Path, name: str, card: Card | None = None) -> Path:
     Parameters
     ----------
     directory
-        The output. While it is unfinished, nothing is known of its files, and nothing is checked.
+        The output. If it is unfinished, it has no digests, and nothing is checked.
     name
-        The file, as its card names it.
+        The file, by its name in the card.
     card
-        The output's card, if it is read already.
+        The output's card, if it was read before.
 
     Raises
     ------
     StoreError
-        If the file is missing, is not the one that was written, or is unknown to the card.
+        If the file is missing, was changed, or is not in the card.
     """
     path = inside(directory, name)
     card = card or read_card(directory)
@@ -48,11 +48,11 @@ def checked(directory: Path, name: str, card: Card | None = None) -> Path:
         raise StoreError("missing", where=path, remedy=remedy(card.stage, name, missing=True))
     if card.finished is None or _right(path, card, name):
         return path
-    again = read_card(directory)  # another process may have finished it once more meanwhile
+    again = read_card(directory)  # another process may have written the output again in between
     if again.finished is None or _right(path, again, name):
         return path
-    known = name in again.files
-    reason = "damaged: its SHA-256 is not that in card.json" if known else "card.json has no digest of it"
+    listed = name in again.files
+    reason = "damaged: its SHA-256 differs from card.json" if listed else "card.json has no digest of it"
     raise StoreError(reason, where=path, remedy=remedy(card.stage, name))
 
 
@@ -62,7 +62,7 @@ def read_checked(directory: Path, name: str, card: Card | None = None) -> Any:
     Raises
     ------
     StoreError
-        As `checked` does, or if it is no JSON.
+        As `checked` does, or if it is not JSON.
     """
     card = card or read_card(directory)
     return read_json(checked(directory, name, card), remedy(card.stage, name))

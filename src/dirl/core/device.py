@@ -52,7 +52,7 @@ def choose_precision(name: str, device: torch.device) -> str:
         If there is no such precision.
     """
     if name not in PRECISIONS:
-        remedy = f"use one of {', '.join(PRECISIONS)}"
+        remedy = f"there are: {', '.join(PRECISIONS)}"
         raise ConfigError("no such precision", where=f"precision {name}", remedy=remedy)
     if name != "auto":
         return name

@@ -1,4 +1,4 @@
-"""Digests of the files of an output: taken when its stage finishes, compared when they are read."""
+"""Digests of the files of an output: made when its stage finishes, compared when a file is read."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -7,16 +7,16 @@ from typing import TypedDict
 
 from dirl.core.boundary import refuse_special
 from dirl.core.files import PART
-from dirl.core.owner import OURS
+from dirl.core.owner import LOCK_FILES
 
 CARD = "card.json"
 UNFINISHED = "unfinished"  # folder in an output for the finished parts of an unfinished stage
-# Folders in an output that are no part of the result. Trackers write the second.
-APART = frozenset({UNFINISHED, "wandb"})
+# Folders in an output that are not part of the result. A tracker writes the second.
+EXCLUDED = frozenset({UNFINISHED, "wandb"})
 
 
 class Written(TypedDict):
-    """A file as it was when its stage finished."""
+    """Digest, size and time of a file when its stage finished."""
 
     sha256: str
     bytes: int
@@ -37,7 +37,7 @@ def take(path: Path) -> Written:
 
 
 def is_whole(path: Path, written: Written) -> bool:
-    """Whether a file holds what it held when its digest was taken."""
+    """Whether a file's content is unchanged since its digest was taken."""
     try:
         return path.stat().st_size == written["bytes"] and sha256(path) == written["sha256"]
     except FileNotFoundError:
@@ -45,9 +45,9 @@ def is_whole(path: Path, written: Written) -> bool:
 
 
 def is_sound(path: Path, written: Written | None) -> bool:
-    """Whether a file is whole, or was written anew since its digest was taken, or never had one.
+    """Whether a file is unchanged, was written again since its digest was taken, or has no digest.
 
-    For the stage that makes the file, which an interruption may have kept from taking the digest.
+    For the stage that makes the file: an interruption may have prevented a new digest.
     """
     if written is None:
         return True
@@ -70,28 +70,28 @@ def listing(directory: Path, earlier: Mapping[str, Written]) -> dict[str, Writte
     directory
         The output.
     earlier
-        The digests of a listing before. A file that nobody has written to since keeps its own: if it is
-        damaged, a new digest would hide that.
+        Digests of an earlier listing. A file that was not written to since keeps its digest: if it is
+        damaged, a new digest would hide the damage.
     """
     found = {}
     for name, path in files_of(directory).items():
-        known = earlier.get(name)
-        found[name] = known if known is not None and _untouched(path, known) else take(path)
+        before = earlier.get(name)
+        found[name] = before if before is not None and _untouched(path, before) else take(path)
     return found
 
 
 def files_of(directory: Path) -> dict[str, Path]:
-    """Find the files of an output by their names in it, ``/`` between the parts.
+    """Find the files of an output by their names in it, with ``/`` between the parts.
 
-    Without its card, locks, parts, tar files (whose members have checksums in an index), and outputs that
-    lie in it and have a card of their own.
+    Left out are the card, locks, parts, and outputs inside it with a card of their own. Tar files are left
+    out, too: an index has the checksums of their members.
     """
     found: dict[str, Path] = {}
     for path in sorted(directory.iterdir()):
-        if path.name in OURS or PART.fullmatch(path.name) or path.name == CARD:
+        if path.name in LOCK_FILES or PART.fullmatch(path.name) or path.name == CARD:
             continue
         if path.is_dir():
-            if path.name not in APART and not (path / CARD).exists():
+            if path.name not in EXCLUDED and not (path / CARD).exists():
                 found |= {f"{path.name}/{name}": inner for name, inner in files_of(path).items()}
         elif path.suffix != ".tar":
             found[path.name] = path

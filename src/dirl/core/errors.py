@@ -1,15 +1,15 @@
-"""What can go wrong, as one exception tree.
+"""All errors of dirl, in one tree of exceptions.
 
 ::
 
-    DirlError                 exit code 1: a sound request that failed
+    DirlError                 exit code 1: a valid request that failed
     ├── TrainingError         NaN, collapse
     ├── MachineError          input/output error, too many open files
     │   └── NoRoomError       disk or quota full, file too large
     ├── InUseError            another process owns the directory
     ├── Interrupted           SIGINT, SIGTERM or SIGHUP came; exit code 143 for SIGTERM, else 130
     ├── PartlyFailedError     some slides failed, the others are done
-    └── UserError             exit code 2: a request that cannot be met as it is put
+    └── UserError             exit code 2: a request that cannot be carried out
         ├── ConfigError       option, recipe key, unknown plugin
         ├── SlideError        unreadable slide, no mpp, no tissue
         ├── StoreError        not a store, other settings, truncated, no cells
@@ -25,16 +25,16 @@ from collections.abc import Mapping
 
 
 class DirlError(Exception):
-    """Something failed; the message says what is wrong, where, and what to do.
+    """A failure. The message says what is wrong, where, and what to do.
 
     Parameters
     ----------
     reason
         What is wrong, without a full stop.
     where
-        File, recipe key or option that it is wrong in.
+        File, recipe key or option that is wrong.
     remedy
-        What the reader can do about it.
+        Advice to the user.
     """
 
     exit_code = 1
@@ -56,18 +56,18 @@ def _rebuild(kind: type[DirlError], reason: str, where: object, remedy: str) -> 
 
 
 def explained(error: BaseException, where: object = None) -> DirlError:
-    """Put an exception that nobody foresaw as a `DirlError`, with its traceback as a note.
+    """Turn an unexpected exception into a `DirlError`, with its traceback as a note.
 
-    A `DirlError` is returned as it is; `where` is the file that was worked on.
+    A `DirlError` is returned unchanged. `where` is the file being processed.
     """
     if isinstance(error, DirlError):
         return error
     if isinstance(error, OSError) and error.errno is not None:
         return from_system(error, where)
     text = " ".join(str(error).split()) or "no message"
-    told = DirlError(f"unexpected {type(error).__name__}: {text}", where=where)
-    told.add_note("".join(traceback.format_exception(error)))
-    return told
+    unexpected = DirlError(f"unexpected {type(error).__name__}: {text}", where=where)
+    unexpected.add_note("".join(traceback.format_exception(error)))
+    return unexpected
 
 
 # The disk or the quota is full, the disk is read-only, or a file would be larger than the system allows.
@@ -79,36 +79,36 @@ _SYSTEM = {
         "the file would be larger than this system allows",
         "see `ulimit -f` and the limits of the disk, then run the same command again",
     ),
-    errno.EROFS: ("the disk is read-only", "name a folder that you may write to"),
+    errno.EROFS: ("the disk is read-only", "give a folder that you may write to"),
     errno.EIO: ("the disk or the network failed", "check the disk, then run the same command again"),
     errno.ENOENT: ("no such file or folder", "check the path"),
     errno.EACCES: ("permission denied", "check the permissions of the file and of its folder"),
     errno.EPERM: ("not permitted", "check the permissions of the file and of its folder"),
-    errno.EISDIR: ("a folder, not a file", "name a file"),
-    errno.ENOTDIR: ("a file stands where a folder is expected", "name another path"),
-    errno.ENAMETOOLONG: ("the name is too long", "name a shorter path"),
+    errno.EISDIR: ("a folder, not a file", "give a file"),
+    errno.ENOTDIR: ("a file, not a folder", "give another path"),
+    errno.ENAMETOOLONG: ("the name is too long", "give a shorter path"),
     errno.EMFILE: ("too many open files", "raise the limit with `ulimit -n`, or use fewer workers"),
     errno.ELOOP: ("the link leads back to itself", "check the link"),
 }
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_OURS_TO_FIX = {errno.EIO, errno.EMFILE}
+_MACHINE = {errno.EIO, errno.EMFILE}
 
 
 def from_system(error: OSError, where: object = None) -> DirlError:
-    """Put an error of the operating system in our words.
+    """Turn an error of the operating system into a `DirlError`.
 
     Parameters
     ----------
     error
-        As Python raised it, with an ``errno``.
+        Python's exception, with an ``errno``.
     where
-        The file that was worked on, in case the error names none.
+        The file being processed, in case the exception names none.
 
     Returns
     -------
     DirlError
-        `NoRoomError` (exit code 1) for a full disk, `MachineError` for a failing one; `SlideError` (exit code
-        2) for a path that is missing or may not be used.
+        `NoRoomError` (exit code 1) for a full disk, `MachineError` (1) for a failing one, `SlideError` (2)
+        for a path that is missing or not allowed.
     """
     place = error.filename if error.filename is not None else where
     reason, remedy = _SYSTEM.get(
@@ -117,7 +117,7 @@ def from_system(error: OSError, where: object = None) -> DirlError:
     kind: type[DirlError] = SlideError
     if error.errno in _FULL:
         kind = NoRoomError
-    elif error.errno in _OURS_TO_FIX:
+    elif error.errno in _MACHINE:
         kind = MachineError
     return kind(reason, where=place, remedy=remedy)
 
@@ -137,7 +137,7 @@ class TrainingError(DirlError):
 
 
 class MachineError(DirlError):
-    """The machine cannot do it: a full disk, a file that is too large, an input/output error."""
+    """The machine failed: a full disk, a file that is too large, an input/output error."""
 
 
 class NoRoomError(MachineError):
@@ -148,17 +148,17 @@ class InUseError(DirlError):
     """Another process owns a directory or works on a slide of it."""
 
 
-class Interrupted(DirlError):  # noqa: N818 - what happened, as KeyboardInterrupt is
-    """A signal stopped the work; what is finished is kept, and the same command goes on.
+class Interrupted(DirlError):  # noqa: N818 - named for the event, like KeyboardInterrupt
+    """A signal stopped the work. Finished parts are kept, and the same command continues from them.
 
     Parameters
     ----------
     number
-        Of the signal: 2 for SIGINT (Ctrl-C), 15 for SIGTERM, 1 for SIGHUP.
+        Number of the signal: 2 for SIGINT (Ctrl-C), 15 for SIGTERM, 1 for SIGHUP.
     """
 
     def __init__(self, number: int = 2) -> None:
-        super().__init__("interrupted", remedy="run the same command again to go on")
+        super().__init__("interrupted", remedy="run the same command again to continue")
         self.number = number
         self.exit_code = 143 if number == 15 else 130
 
@@ -167,7 +167,7 @@ class Interrupted(DirlError):  # noqa: N818 - what happened, as KeyboardInterrup
 
 
 class UserError(DirlError):
-    """The request cannot be met as it is put."""
+    """The user's request cannot be carried out."""
 
     exit_code = 2
 
@@ -177,11 +177,11 @@ class ConfigError(UserError):
 
 
 class SlideError(UserError):
-    """A slide cannot be read, has no mpp, or holds no tissue."""
+    """A slide cannot be read, has no mpp, or has no tissue."""
 
 
 class StoreError(UserError):
-    """A directory is not what a stage expects, was made with other settings, or is damaged."""
+    """A directory is of another kind than the stage expects, has other settings, or is damaged."""
 
 
 class EncoderError(UserError):
@@ -189,7 +189,7 @@ class EncoderError(UserError):
 
 
 class PartlyFailedError(DirlError):
-    """Some items failed; everything else is finished and kept.
+    """Some items failed. All others are finished and kept.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ class PartlyFailedError(DirlError):
         super().__init__(f"{len(failures)} failed, {done} done:{lines}")
         self.failures = dict(failures)
         self.done = done
-        # The user's mistake only when every failure is one.
+        # Exit code 2 only if every failure is the user's.
         self.exit_code = max((e.exit_code for e in failures.values()), default=1)
         if any(e.exit_code == 1 for e in failures.values()):
             self.exit_code = 1

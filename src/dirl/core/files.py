@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name beside their place, then renamed."""
+"""Files that are complete or absent: each is written under a temporary name, then renamed."""
 
 import glob
 import json
@@ -18,18 +18,18 @@ from dirl.core.full_disk import writing
 
 _HOST = re.sub(r"[^A-Za-z0-9-]", "", socket.gethostname())[:20] or "host"
 _SUFFIX = r"\.[A-Za-z0-9-]+-\d+-[0-9a-f]{8}\.part"
-# Names of files that are being written; see `part_of`.
+# Names of files during writing; see `part_of`.
 PART = re.compile(r"\..+" + _SUFFIX)
 
 
 def no_room(error: Exception) -> bool:
-    """Whether an error says that nothing else can be written either."""
+    """Whether an error means that nothing else can be written either."""
     return isinstance(error, NoRoomError) or (isinstance(error, OSError) and error.errno in NO_ROOM)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; it takes `path`'s place when the block succeeds.
+    """Yield a temporary path in the same folder. It replaces `path` if the block succeeds.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ def replacing(path: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        Where to write. What an exception leaves behind is removed.
+        Path to write to. It is removed if the block fails.
 
     Raises
     ------
     NoRoomError, MachineError
-        If the disk refuses it, whatever the library that writes raises.
+        If the disk refuses the write, with any exception of the library that writes.
     """
     temporary = part_of(path)
     try:
@@ -57,13 +57,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def part_of(path: Path) -> Path:
-    """Name the temporary file beside `path`: no other process, on whatever host, takes the same name."""
+    """Name a temporary file beside `path`. No other process on any host uses the same name."""
     name = f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.part"
     return path.with_name(name)
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Let a finished temporary file or directory take the place of `path`."""
+    """Replace `path` by a finished temporary file or directory."""
     for file in (temporary, *temporary.rglob("*")):
         if file.is_file():
             with file.open("rb+") as handle:
@@ -74,7 +74,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a directory with all that it holds, if it is there."""
+    """Remove a file, or a directory with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -82,21 +82,21 @@ def remove(path: Path) -> None:
 
 
 def remove_parts(folder: Path, stem: str) -> None:
-    """Remove what dead writers of files ``stem.EXTENSION`` left in a folder; the caller owns the item."""
+    """Remove unfinished files ``stem.EXTENSION`` of dead writers from a folder. The caller owns the item."""
     for part in folder.glob(f".{glob.escape(stem)}.*.part"):
-        # The rest of a name that only begins alike, as `a.b.tar` does like `a`, may be being written to.
+        # A file of another item that starts with the same name, such as `a.b.tar` for `a`, may be in use.
         if re.fullmatch(r"(\.nuclei|\.statistics)?\.[a-z]+" + _SUFFIX, part.name.removeprefix(f".{stem}")):
             remove(part)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` whole or not at all."""
+    """Write `text` completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+    """Write `value` as indented JSON, completely or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -113,14 +113,14 @@ def read_json(
     path
         The file.
     remedy, what, kind
-        What the error says where it is damaged; see `dirl.core.boundary.parsing`.
+        Error for a damaged file; see `dirl.core.boundary.parsing`.
 
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If the file is missing.
     DirlError
-        If it is no JSON file, or the system refuses it.
+        If it is not a JSON file, or the system refuses it.
     """
     refuse_special(path, kind=kind)
     try:
@@ -134,4 +134,4 @@ def read_json(
 
 
 def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")

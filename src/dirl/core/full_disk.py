@@ -1,4 +1,4 @@
-"""What a failed write says: the system's number, a library's own words, or how much room is left."""
+"""Recognising a full or failing disk in any exception of a library that writes."""
 
 import errno
 import os
@@ -8,30 +8,30 @@ from pathlib import Path
 
 from dirl.core.errors import DirlError, MachineError, first_line, from_system
 
-# A disk that has less is full: nothing that dirl writes is smaller than a block.
+# A disk with less free space is full: no file of dirl is smaller than a block.
 LEAST_BYTES = 4096
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-# As the system's own library words them; others print these words, and drop the number.
+# Messages of the system's own library. Other libraries print these words, but drop the number.
 _WORDS = {os.strerror(number).lower(): number for number in _FATAL} | {
     "no space left": errno.ENOSPC,
     "storagefull": errno.ENOSPC,
     "quotaexceeded": errno.EDQUOT,
     "filetoolarge": errno.EFBIG,
 }
-# NumPy, PyTorch and Pillow say no more than that a write came to an end too soon.
+# Messages of NumPy, PyTorch and Pillow about a write that ended too soon.
 _CUT_SHORT = ("requested and", "pytorchstreamwriter failed", "encoder error", "short write")
 
 
 @contextmanager
 def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Name the file whose writing fails, whatever the library that writes raises.
+    """Turn a failed write in the block into an error that names the file.
 
     Parameters
     ----------
     path
-        The file or the directory that is made.
+        The file or the directory to make.
     temporary
-        What it is called until it is whole; an error of the system that names it names `path` instead.
+        Its name during writing. Errors of the system that name it then name `path`.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
 
 
 def refusal(error: Exception, path: Path, temporary: Path | None = None) -> MachineError | None:
-    """Put a failed write in our words; None where nothing says that the disk refused it."""
+    """Describe a failed write; None if nothing shows that the disk refused it."""
     number, place = _behind(error)
     if place is None or (temporary is not None and place.startswith(str(temporary))):
         place = str(path)
@@ -67,7 +67,7 @@ def refusal(error: Exception, path: Path, temporary: Path | None = None) -> Mach
     text = str(error).lower()
     if any(words in text for words in _CUT_SHORT):
         return MachineError(
-            f"could not be written whole ({first_line(error)})",
+            f"could not be written completely ({first_line(error)})",
             where=path,
             remedy="see `df` and `ulimit -f`, then run the same command again",
         )
@@ -75,10 +75,10 @@ def refusal(error: Exception, path: Path, temporary: Path | None = None) -> Mach
 
 
 def _behind(error: BaseException | None) -> tuple[int | None, str | None]:
-    """Number of the system, and its file, behind an exception or behind what it was raised from."""
+    """Error number of the system, and its file, from an exception or one of its causes."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FATAL:
-            place = error.filename2 or error.filename  # of a copy: where it was to go
+            place = error.filename2 or error.filename  # filename2: the target of a copy
             return error.errno, None if place is None else str(place)
         text = str(error).lower()
         for words, number in _WORDS.items():
@@ -89,7 +89,7 @@ def _behind(error: BaseException | None) -> tuple[int | None, str | None]:
 
 
 def _room(path: Path) -> int:
-    """Bytes that are free on the disk of a file, or of the folder that it is to lie in."""
+    """Free bytes on the disk of a file or of its future folder."""
     folder = path.parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

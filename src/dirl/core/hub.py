@@ -1,4 +1,4 @@
-"""Fetching from the Hugging Face hub: what is fetched is said, and so is what to do where it cannot be."""
+"""Downloads from the Hugging Face hub, with a message and advice for a machine without a connection."""
 
 import logging
 import os
@@ -15,31 +15,31 @@ from dirl.core.full_disk import refusal
 def fetching(
     name: str, file: str, repository: str | None, instead: str, *, where: str, kind: type[UserError]
 ) -> Iterator[None]:
-    """Tell what is fetched, and turn whatever goes wrong meanwhile into an error that says what to do.
+    """Print a download, and turn any failure of it into an error with advice.
 
     Parameters
     ----------
     name
-        Whose weights.
+        Model whose weights are downloaded.
     file, repository
-        What a reader without a connection has to bring from where.
+        File to copy by hand without a connection, and its repository on the hub.
     instead
-        What to pass then.
+        Argument to pass after a copy by hand.
     where, kind
         Place and class of the error.
     """
     print(f"{name}: fetching {file} from the Hugging Face hub, unless cached", file=sys.stderr)
-    # Its client tells of every retry; what came of them is said once, below.
+    # The client prints every retry. One error at the end is enough.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         yield
-    except Exception as error:  # the hub's client raises whatever its transport does
+    except Exception as error:  # the client passes on any exception of its transport
         cache = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
         if (full := refusal(error, cache)) is not None:
             raise full from error
         raise kind(
             f"cannot fetch {file} ({first_line(error)})",
             where=where,
-            remedy=f"download {file} of huggingface.co/{repository} where there is a connection, and pass "
-            f"{instead}",
+            remedy=f"download {file} of huggingface.co/{repository} on a machine with a connection, "
+            f"and pass {instead}",
         ) from error

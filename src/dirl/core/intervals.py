@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means and of ratios of sums, paired by drawing the same units every time."""
+"""Bootstrap intervals of means and of ratios of sums. Equal units and seed give paired draws."""
 
 from dataclasses import asdict, dataclass
 
@@ -13,18 +13,18 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class Units:
-    """What is drawn again and again: slides where there are enough, else tiles.
+    """Units to resample: slides if there are enough, else tiles.
 
     Attributes
     ----------
     kind
         ``slides`` or ``tiles``.
     of_tile : ndarray of shape (t,)
-        Number of the unit that each tile belongs to.
+        Number of the unit of each tile.
     resamples
-        How many times.
+        Number of resamples.
     seed
-        Key of the draws; the same draws are made for everything that is measured on the same units.
+        Key of the draws. Everything measured on the same units gets the same draws.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Estimate:
 
 
 def choose_units(slide_ids: NDArray[np.str_] | None, count: int, resamples: int, seed: int) -> Units:
-    """Resample slides if the `count` tiles are known to come from at least five, else tiles."""
+    """Resample slides if the `count` tiles come from at least five, else tiles."""
     if slide_ids is None:
         return Units("tiles", np.arange(count), resamples, seed)
     slides, of_tile = np.unique(slide_ids, return_inverse=True)
@@ -61,13 +61,13 @@ def ratios(above: Floats, below: Floats, units: Units) -> tuple[Floats, Floats]:
     Parameters
     ----------
     above, below : ndarray of shape (t, k)
-        Of each tile. A tile that does not count has 0 in both.
+        Numerator and denominator of each tile. A tile that does not count has 0 in both.
 
     Returns
     -------
     value : ndarray of shape (k,)
     resampled : ndarray of shape (resamples, k)
-        NaN where nothing counts.
+        NaN if no tile counts.
     """
     count = len(units)
     sums = np.zeros((2, count, above.shape[1]))
@@ -76,7 +76,7 @@ def ratios(above: Floats, below: Floats, units: Units) -> tuple[Floats, Floats]:
     generator = np.random.default_rng(units.seed)
     drawn = []
     with np.errstate(divide="ignore", invalid="ignore"):
-        # In chunks, so that memory is that of a few resamples however many tiles there are.
+        # In chunks, so that memory holds only a few resamples for any number of tiles.
         for start in range(0, units.resamples, CHUNK):
             size = min(CHUNK, units.resamples - start)
             times = generator.multinomial(count, np.full(count, 1 / count), size=size)
@@ -85,7 +85,7 @@ def ratios(above: Floats, below: Floats, units: Units) -> tuple[Floats, Floats]:
 
 
 def means(values: Floats, units: Units) -> tuple[Floats, Floats]:
-    """Mean over tiles, leaving out NaN, and the same over resampled units; shapes as in `ratios`."""
+    """Mean over tiles without NaN, and the same over resampled units; shapes as in `ratios`."""
     valid = ~np.isnan(values)
     return ratios(np.where(valid, values, 0), valid.astype(float), units)
 

@@ -1,9 +1,9 @@
-"""One owner a directory: an exclusive lock with the owner's host, process and start.
+"""One owner per directory: an exclusive lock with the owner's host, process and start time.
 
-The lock is `filelock.FileLock` on ``.lock`` in the directory, an ``flock`` of the system. The system releases
-it when its owner ends, however it ends, so a dead owner's directory is free at once. Linux sends ``flock`` to
-the server of an NFS mount, so that it holds between hosts. On a mount with ``nolock`` it holds on one host.
-``.owner.json`` is for messages: it says who holds the lock, and decides nothing.
+The lock is `filelock.FileLock` on ``.lock`` in the directory, which uses ``flock``. The system releases it
+when its owner ends in any way, so a dead owner's directory is free at once. Linux sends ``flock`` to the
+server of an NFS mount, so it works between hosts. On a mount with ``nolock`` it works on one host.
+``.owner.json`` is only for messages: it names the owner of the lock.
 """
 
 import os
@@ -23,9 +23,9 @@ from dirl.core.errors import InUseError, from_system
 from dirl.core.files import PART, read_json, remove, remove_parts, write_json
 
 LOCK, OWNER, ITEM_LOCKS = ".lock", ".owner.json", ".locks"
-# What in a directory is no content of it.
-OURS = frozenset({LOCK, OWNER, ITEM_LOCKS})
-MERGE_SECONDS = 600  # how long to wait for another process that writes an index
+# Files in a directory that are not part of its content.
+LOCK_FILES = frozenset({LOCK, OWNER, ITEM_LOCKS})
+MERGE_SECONDS = 600  # longest wait for another process that writes an index
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +33,7 @@ _held: ContextVar[tuple[ExitStack, set[Path]] | None] = ContextVar("held", defau
 
 
 def owning(stage: Callable[P, R]) -> Callable[P, R]:
-    """Release, when a stage's call ends, every directory that `own` took in it."""
+    """Decorate a stage: when its call ends, every directory that it took with `own` is released."""
 
     @wraps(stage)
     def run(*args: P.args, **options: P.kwargs) -> R:
@@ -46,14 +46,14 @@ def owning(stage: Callable[P, R]) -> Callable[P, R]:
 
 
 def in_stage() -> bool:
-    """Whether a function decorated with `owning` runs."""
+    """Whether a function decorated with `owning` is running."""
     return _held.get() is not None
 
 
 def own(directory: Path) -> None:
-    """Own a directory until the stage that asks ends; see `owning`.
+    """Own a directory until the calling stage ends; see `owning`.
 
-    The directory is made if it is missing. What dead owners were writing is removed.
+    The directory is made if it is missing. Unfinished files of dead owners are removed.
 
     Raises
     ------
@@ -79,12 +79,12 @@ def locked(directory: Path, wait_s: float = 0) -> Iterator[None]:
     directory
         Made if it is missing.
     wait_s
-        How many seconds to wait for another owner.
+        Seconds to wait for another owner.
 
     Raises
     ------
     InUseError
-        If another owner holds it for longer.
+        If another owner holds it longer.
     """
     with _lock(directory / LOCK, directory / OWNER, directory, wait_s):
         yield
@@ -92,7 +92,9 @@ def locked(directory: Path, wait_s: float = 0) -> Iterator[None]:
 
 @contextmanager
 def item_locked(directory: Path, name: str) -> Iterator[None]:
-    """Own one item of a directory that several processes fill, as a slide of a store, while the block runs.
+    """Own one item of a directory, such as a slide of a store, while the block runs.
+
+    Several processes can then fill the same directory.
 
     Raises
     ------
@@ -107,12 +109,12 @@ def item_locked(directory: Path, name: str) -> Iterator[None]:
 
 
 def refuse_if_items_locked(directory: Path) -> None:
-    """Refuse to replace a directory while other processes work on items of it.
+    """Refuse to replace a directory while other processes work on its items.
 
     Raises
     ------
     InUseError
-        Naming the first of them.
+        For the first such item.
     """
     for lock in sorted((directory / ITEM_LOCKS).rglob("*.lock")):
         with _lock(lock, lock.with_suffix(".json"), directory, 0):
@@ -120,33 +122,33 @@ def refuse_if_items_locked(directory: Path) -> None:
 
 
 def content(directory: Path) -> list[Path]:
-    """List the files of a directory and of its folders, without locks and parts of files, by name."""
+    """List the files of a directory and of its folders by name, without locks and unfinished files."""
     files = []
     for path in sorted(directory.iterdir()):
-        if path.name in OURS or PART.fullmatch(path.name):
+        if path.name in LOCK_FILES or PART.fullmatch(path.name):
             continue
         files += content(path) if path.is_dir() and not path.is_symlink() else [path]
     return files
 
 
 def remove_stale(directory: Path, *, deep: bool = True) -> None:
-    """Remove the parts of files that dead owners left; the caller owns the directory.
+    """Remove unfinished files of dead owners. The caller owns the directory.
 
     Parameters
     ----------
     directory
-        The directory. A folder in it that is a result of its own is left alone.
+        The directory. Outputs inside it with a card or a lock of their own are skipped.
     deep
-        Whether to go through its folders, too.
+        Whether to include its folders.
     """
     for path in sorted(directory.iterdir()):
         if PART.fullmatch(path.name):
             remove(path)
-        elif deep and path.is_dir() and not path.is_symlink() and not _owned_apart(path):
+        elif deep and path.is_dir() and not path.is_symlink() and not _is_output(path):
             remove_stale(path)
 
 
-def _owned_apart(folder: Path) -> bool:
+def _is_output(folder: Path) -> bool:
     return (folder / "card.json").exists() or (folder / LOCK).exists()
 
 
@@ -156,36 +158,36 @@ def _lock(lock: Path, owner: Path, where: object, wait_s: float) -> Iterator[Non
         held = _acquire(lock, wait_s)
     except Timeout:
         raise InUseError(
-            f"in use by {_whose(owner)}",
+            f"in use by {_describe(owner)}",
             where=where,
-            remedy="wait until that has ended, or name another directory",
+            remedy="wait until it has ended, or give another directory",
         ) from None
     except OSError as error:
         raise from_system(error, lock) from error
     try:
-        remove_parts(owner.parent, owner.stem)  # of a dead owner
+        remove_parts(owner.parent, owner.stem)  # left by a dead owner
         me = {"host": socket.gethostname(), "pid": os.getpid(), "started": _now()}
         write_json(owner, me)
         yield
     finally:
-        with suppress(OSError):  # a file that is left does no harm: the lock on it counts
+        with suppress(OSError):  # a remaining file is harmless: only the lock on it counts
             owner.unlink(missing_ok=True)
             lock.unlink(missing_ok=True)
         held.release()
         if lock.parent.name == ITEM_LOCKS:
-            with suppress(OSError):  # other items are worked on
+            with suppress(OSError):  # other items are in use
                 lock.parent.rmdir()
 
 
 def _acquire(lock: Path, wait_s: float) -> FileLock:
-    """Lock the file that `lock` names, and not one that its last owner has just removed."""
+    """Lock the file `lock`. If its last owner has just removed it, make it again."""
     while True:
         lock.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(lock, timeout=wait_s, thread_local=False)
         try:
-            # Held open, the file's number is not given to another file.
+            # While the file is open, its inode number is not reused.
             before = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # the folder went in between
+        except FileNotFoundError:  # the folder was removed in between
             continue
         try:
             held.acquire()
@@ -198,11 +200,11 @@ def _acquire(lock: Path, wait_s: float) -> FileLock:
             os.close(before)
 
 
-def _whose(owner: Path) -> str:
+def _describe(owner: Path) -> str:
     try:
         found = read_json(owner)
         return f"process {found['pid']} on {found['host']}, since {found['started']}"
-    except Exception:  # it is being written, or is gone
+    except Exception:  # it is being written, or was removed
         return "another process"
 
 

@@ -1,4 +1,4 @@
-"""The one place where independent items fan out: slides over processes, reading over threads."""
+"""Parallel work on independent items: slides in processes, reading in threads."""
 
 import os
 import time
@@ -15,39 +15,39 @@ from dirl.core.signals import begin_worker, starting, stopping
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-CLEARING_S = 1.5  # for a process to remove what it has half-written
+CLEARING_S = 1.5  # time for a process to remove its unfinished files
 
 
 def available_cores() -> int:
-    """How many cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int = 1
 ) -> Generator[tuple[Item, Result | Exception], None, None]:
-    """Apply `function` to every item, and yield each with its result or its exception as it completes.
+    """Apply `function` to every item. Yield each item with its result or exception when it completes.
 
     Parameters
     ----------
     function
         A picklable function of one item.
     items
-        Picklable items; taken up lazily, so they may be many.
+        Picklable items. They are consumed lazily, so there may be many.
     workers
-        Processes. With 1 everything runs here, in order.
+        Number of processes. With 1 everything runs in this process, in order.
 
     Yields
     ------
     tuple
-        The item, and what the function returned or raised.
+        The item, and the function's result or exception.
 
     Raises
     ------
     DirlError
-        If the system killed a process, as it does when memory runs out.
+        If the system killed a process, for example because memory ran out.
     KeyboardInterrupt, Interrupted
-        If a signal came. The processes end at once, not after the items at hand.
+        If a signal came. The processes end at once, without finishing their items.
     """
     if workers <= 1:
         for item in items:
@@ -65,8 +65,8 @@ def each(
             while pending:
                 yield from _completed(pending)
         except BrokenProcessPool:
-            reason = "the system killed a process, most likely for want of memory"
-            remedy = "run the same command again with fewer workers; what is finished is kept"
+            reason = "the system killed a process, most likely because memory ran out"
+            remedy = "run the same command again with fewer workers; finished items are kept"
             raise DirlError(reason, where=f"{workers} workers", remedy=remedy) from None
         except BaseException:
             _end(pool)
@@ -76,23 +76,23 @@ def each(
 def read_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
 ) -> Generator[tuple[Item, Result | Exception], None, None]:
-    """Apply `function` to items in threads, some items ahead of what is asked for, and yield them in order.
+    """Apply `function` to items in threads, some items ahead of the caller, and yield them in order.
 
     Parameters
     ----------
     function
-        A function of one item that mostly lets go of the interpreter, as reading and decoding do.
+        A function of one item that mostly releases the GIL, as reading and decoding do.
     items
-        Taken up lazily, in the caller's thread.
+        Consumed lazily, in the caller's thread.
     threads
-        How many.
+        Number of threads.
     ahead
-        How many items are at work, or done and waiting, while the caller is busy.
+        Number of items in work or waiting while the caller is busy.
 
     Yields
     ------
     tuple
-        The item, and what the function returned or raised.
+        The item, and the function's result or exception.
     """
     pending: deque[tuple[Item, Future[Result | Exception]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -124,23 +124,23 @@ def _completed(pending: dict[Future[Result], Item]) -> Iterator[tuple[Item, Resu
 def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Exception:
     try:
         return function(item)
-    except Interrupted:  # an interrupted part never lets the whole go on
+    except Interrupted:  # an interrupted item must end the whole
         raise
     except Exception as error:
         return error
 
 
 def _carry_out(function: Callable[[Item], Result], item: Item) -> Result:
-    """Apply a function in a process of a pool, which ends when it is asked to."""
+    """Apply a function in a process of a pool that a signal can end."""
     try:
         with stopping():
             return function(item)
-    except KeyboardInterrupt:  # the pool would take it for a result, and go on
+    except KeyboardInterrupt:  # the pool would treat it as a result and continue
         os._exit(1)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
-    """End a pool's processes, which `shutdown` would let finish their items."""
+    """End a pool's processes; with `shutdown` alone they would finish their items."""
     processes = list((pool._processes or {}).values())  # from Python 3.14 on: pool.terminate_workers()
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:

@@ -1,4 +1,4 @@
-"""From a name to an object: built-ins and third parties are found the same way, by entry point."""
+"""Objects by name: built-ins and plugins are both found by entry point."""
 
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -13,7 +13,7 @@ def names(group: str) -> list[str]:
 
 
 def resolve(group: str, spec: str) -> Any:
-    """Return the object that `spec` names.
+    """Return the object with the name `spec`.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def resolve(group: str, spec: str) -> Any:
     Raises
     ------
     ConfigError
-        If there is no such name or it cannot be imported. The message lists the names there are.
+        If there is no such name, or it cannot be imported. The message lists the available names.
     """
     kind = group.removeprefix("dirl.").removesuffix("s")
     if ":" in spec:
@@ -39,7 +39,7 @@ def resolve(group: str, spec: str) -> Any:
             try:
                 return point.load()
             except ImportError as error:
-                remedy = "install what it needs; `dirl doctor` lists the extras"
+                remedy = "install the packages that it needs; `dirl doctor` lists the extras"
                 raise ConfigError(
                     f"cannot import it ({error})", where=f"{kind} {spec!r}", remedy=remedy
                 ) from error

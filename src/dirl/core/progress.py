@@ -1,4 +1,4 @@
-"""Progress bars and remarks on standard error."""
+"""Progress bars and messages on standard error."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ WIDE = 240
 
 
 def printer() -> Console:
-    """Return a console of standard output, wide where that is a file or a pipe: no column is cut there."""
+    """Return a console of standard output. In a file or a pipe it is wide, so that no column is cut."""
     console = Console()
     return console if console.is_terminal else Console(width=WIDE)
 
@@ -38,9 +38,9 @@ def bar(description: str, total: int | None, *, quiet: bool = False) -> Iterator
     Parameters
     ----------
     description
-        What is being done, in a few words.
+        The work, in a few words.
     total
-        Number of steps; None when it is not known.
+        Number of steps; None if unknown.
     quiet
         Show nothing.
 
@@ -49,7 +49,7 @@ def bar(description: str, total: int | None, *, quiet: bool = False) -> Iterator
     callable
         ``advance(steps=1, note="")`` moves the bar on.
     """
-    if quiet:  # a disabled bar of older rich leaves an empty line
+    if quiet:  # older versions of rich print an empty line for a disabled bar
         yield lambda steps=1, note=None: None
         return
     with Progress(*COLUMNS, console=Console(stderr=True)) as progress:

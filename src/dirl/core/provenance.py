@@ -16,7 +16,15 @@ from dirl.core.boundary import check_name, parsing, refuse_special
 from dirl.core.digests import Written, listing, take
 from dirl.core.errors import StoreError
 from dirl.core.files import PART, read_json, remove, write_json
-from dirl.core.owner import MERGE_SECONDS, OURS, in_stage, locked, own, refuse_if_items_locked, remove_stale
+from dirl.core.owner import (
+    LOCK_FILES,
+    MERGE_SECONDS,
+    in_stage,
+    locked,
+    own,
+    refuse_if_items_locked,
+    remove_stale,
+)
 
 SEAL = "digest_of_card"
 PACKAGES = (
@@ -277,13 +285,13 @@ def _empty(directory: Path, card: Card, spare: Path | None = None) -> None:
     """
     _write(directory, replace(card, config={}, inputs={}, finished=None))
     for path in directory.iterdir():
-        if path.name not in OURS | {"card.json"} and path != spare:
+        if path.name not in LOCK_FILES | {"card.json"} and path != spare:
             remove(path)
 
 
 def _content(directory: Path) -> bool:
     """Whether a directory holds more than a lock and parts of files, as a killed owner may leave them."""
-    return any(path.name not in OURS and not PART.fullmatch(path.name) for path in directory.iterdir())
+    return any(path.name not in LOCK_FILES and not PART.fullmatch(path.name) for path in directory.iterdir())
 
 
 def difference(earlier: Card, later: Card) -> str:

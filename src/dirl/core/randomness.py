@@ -1,7 +1,7 @@
-"""Counted randomness: numbers and permutations computed from (seed, counter), never from a stored state.
+"""Counter-based randomness: numbers and permutations computed from (seed, counter), without a state.
 
-So the number of workers, of devices, and an interruption change nothing. The mixing function is the
-finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+So the number of workers or devices and interruptions change nothing. The mixing function is the finaliser
+of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 """
 
 import hashlib
@@ -29,7 +29,7 @@ def uniforms(seed: int, counters: ArrayLike, count: int) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of shape (b, count)
-        Uniform in [0, 1), a function of (seed, counter, column) alone.
+        Uniform in [0, 1); a function of seed, counter and column only.
     """
     with np.errstate(over="ignore"):
         rows = _mix(_key(seed) + _GOLDEN * np.asarray(counters).astype(np.uint64))
@@ -38,10 +38,10 @@ def uniforms(seed: int, counters: ArrayLike, count: int) -> NDArray[np.float64]:
 
 
 def permute(seed: int, positions: ArrayLike, size: int) -> NDArray[np.int64]:
-    """Return where a keyed permutation of ``range(size)`` sends each position.
+    """Return the images of positions under a keyed permutation of ``range(size)``.
 
-    A balanced Feistel network over the next power of four, walked along its cycle until it falls below
-    `size`: nothing of the size of the data is kept.
+    It is a balanced Feistel network over the next power of four, repeated until the result is below `size`.
+    It needs no memory in proportion to `size`.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def permute(seed: int, positions: ArrayLike, size: int) -> NDArray[np.int64]:
     positions
         Integers in ``[0, size)``.
     size
-        Length of the range that is permuted.
+        Length of the permuted range.
     """
     half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
     mask = (np.uint64(1) << half) - np.uint64(1)
@@ -70,32 +70,32 @@ def permute(seed: int, positions: ArrayLike, size: int) -> NDArray[np.int64]:
 
 
 def hashes(seed: int, names: Sequence[str]) -> NDArray[np.uint64]:
-    """Return a 64-bit number for each name, a function of (seed, name) alone."""
+    """Return a 64-bit number for each name, a function of seed and name only."""
     words = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
     return _mix(np.frombuffer(b"".join(words), dtype="<u8") ^ _key(seed))
 
 
 def derangement(seed: int, names: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64]:
-    """Return for each item another item of its group, so that every item is taken once and none by itself.
+    """Assign to each item another item of its group. Every item is assigned once.
 
     Parameters
     ----------
     seed
-        Key; the result depends on it and on the names, not on the order of the items.
+        Key. The result depends on it and on the names, not on the order of the items.
     names
         A unique name for each item.
     groups
-        The group of each item; an item alone in its group can only be given itself.
+        The group of each item. An item alone in its group is assigned to itself.
 
     Returns
     -------
     ndarray of shape (len(names),)
-        Index of the item that each is given.
+        Index of the item that is assigned to each.
     """
     keys = hashes(seed, names)
     group = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]
     order = np.lexsort((keys, group))
-    # One cycle through each group in hash order: nobody is its own successor.
+    # One cycle through each group in the order of the hashes: no item is its own successor.
     successor = np.empty_like(order)
     bounds = np.flatnonzero(np.diff(group[order])) + 1
     for members in np.split(order, bounds):

@@ -1,4 +1,4 @@
-"""What unfinished work keeps for the next run: JSON with its own digest, made anew where it is damaged."""
+"""JSON files with their own digest, which unfinished work leaves for the next run."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from dirl.core.provenance import digest
 
 
 def write_sealed(path: Path, value: Any) -> None:
-    """Write a value that JSON can hold, with its digest."""
+    """Write a JSON value with its digest."""
     write_json(path, {"digest": digest(value), "value": value})
 
 
 def read_sealed(path: Path) -> Any:
-    """Read what `write_sealed` wrote; None where it is missing or damaged, and so is to be made."""
+    """Read a file of `write_sealed`; None if it is missing or damaged and must be made again."""
     try:
         found = read_json(path)
         return found["value"] if found["digest"] == digest(found["value"]) else None

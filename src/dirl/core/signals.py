@@ -1,8 +1,8 @@
 """SIGINT, SIGTERM and SIGHUP stop every command in the same way, and no worker outlives its parent.
 
-While a command is at work, a handler raises `Stop` in the main thread, so that every ``finally`` on its way
-removes what is half-written. A thread ends what does not end by itself within `GRACE_S`, also where the main
-thread waits in a library for ever. A signal that the parent ignores, as ``nohup`` does, stays ignored.
+While a command runs, a handler raises `Stop` in the main thread, and each ``finally`` removes unfinished
+files. After `GRACE_S` a thread ends the process, even if the main thread is blocked in a library. A signal
+that the parent ignores, as ``nohup`` does, stays ignored.
 """
 
 import os
@@ -20,21 +20,21 @@ from typing import Any, NoReturn
 from dirl.core.errors import Interrupted
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""What stops a command: Ctrl-C, a scheduler or a container, a terminal that was closed."""
+"""Signals that stop a command: from Ctrl-C, from a scheduler or a container, from a closed terminal."""
 
 FROM_TERMINAL = tuple(number for number in STOPPING if number != signal.SIGTERM)
-"""Those that a terminal sends to all processes at once."""
+"""Signals that a terminal sends to all processes at once."""
 
 SIGUSR1 = getattr(signal, "SIGUSR1", None)  # not on Windows
 TO_ALL = STOPPING if SIGUSR1 is None else (*STOPPING, SIGUSR1)
-"""Those that a scheduler sends to all processes of a job."""
+"""Signals that a scheduler sends to all processes of a job."""
 
 GRACE_S = 3.0
 WATCH_S = 0.5
-AGAIN_S = 0.02  # until a signal is raised again that could not be, or was lost
+AGAIN_S = 0.02  # delay before a signal that was lost is raised again
 
 FIRST_RANK = "DIRL_FIRST_RANK"
-"""Environment variable: the process that starts further ranks of a pretraining run."""
+"""Environment variable: id of the process that starts the other ranks of a pretraining run."""
 
 _patience = 0
 _silent = False
@@ -44,12 +44,12 @@ _taken = 0
 
 
 class Stop(KeyboardInterrupt):
-    """A signal came: raised in the main thread, where no ``except Exception`` swallows it.
+    """A signal came. It is raised in the main thread, and no ``except Exception`` catches it.
 
     Parameters
     ----------
     number
-        Of the signal.
+        Number of the signal.
     """
 
     def __init__(self, number: int = signal.SIGINT) -> None:
@@ -58,21 +58,21 @@ class Stop(KeyboardInterrupt):
 
 
 def number_of(stop: KeyboardInterrupt) -> int:
-    """Return the signal that stopped the work; a plain `KeyboardInterrupt` is Python's for SIGINT."""
+    """Return the number of the signal; Python raises a plain `KeyboardInterrupt` for SIGINT."""
     return stop.number if isinstance(stop, Stop) else int(signal.SIGINT)
 
 
-def heeded(numbers: Iterable[int] = STOPPING) -> list[int]:
-    """Leave out the signals that the parent of this process ignores, as ``nohup`` does."""
+def not_ignored(numbers: Iterable[int] = STOPPING) -> list[int]:
+    """Return the signals that the parent of this process does not ignore; ``nohup`` ignores SIGHUP."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager
 def handling(handler: Any, numbers: Iterable[int] = STOPPING) -> Iterator[None]:
-    """Handle signals in a block; in a thread that is not the main one, leave them as they are."""
+    """Handle signals in a block. Outside the main thread nothing changes."""
     earlier: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        earlier = {number: signal.signal(number, handler) for number in heeded(numbers)}
+        earlier = {number: signal.signal(number, handler) for number in not_ignored(numbers)}
     try:
         yield
     finally:
@@ -82,11 +82,11 @@ def handling(handler: Any, numbers: Iterable[int] = STOPPING) -> Iterator[None]:
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """Let a signal stop the command that runs in this block; see `Stop`."""
+    """Let a signal stop the command in this block; see `Stop`."""
     before = sys.unraisablehook
 
     def hook(swallowed: "sys.UnraisableHookArgs") -> None:
-        # What is raised while Python clears an object away is lost.
+        # Python drops exceptions that are raised while it deletes an object.
         if isinstance(swallowed.exc_value, Stop):
             _raise_later(swallowed.exc_value.number)
         else:
@@ -102,31 +102,31 @@ def stopping() -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def raising() -> Any:
-    """Let a signal raise `Stop` in this block, also where this is no command but another's program."""
+def raising_stop() -> Any:
+    """Let a signal raise `Stop` in this block, even if another program calls dirl's functions."""
     return handling(_raise, [number for number in STOPPING if signal.getsignal(number) is signal.SIG_DFL])
 
 
 def leave_at_once() -> None:
-    """Let a signal end this process: for a program that has nothing to clear away yet, or no more."""
+    """Let a signal end this process at once: before and after a command, there is nothing to remove."""
     begin_rank()
     _limit_time()
-    # A signal can end multiprocessing's own process, which then says what it had to clear up.
+    # If a signal ends multiprocessing's resource tracker, it warns of what it had to remove.
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")  # for the processes that are started
     warnings.filterwarnings("ignore", "resource_tracker", UserWarning)
-    for number in heeded():
+    for number in not_ignored():
         signal.signal(number, _leave)
 
 
-def take_the_word() -> None:
-    """Say nothing when this process is ended for being slow: the caller says it."""
+def stay_silent() -> None:
+    """Print nothing if this process is ended after `GRACE_S`: the caller prints the message."""
     global _silent
     _silent = True
 
 
 @contextmanager
 def patient() -> Iterator[None]:
-    """Let what is done in this block take its time when a signal has come, as a training step may."""
+    """Suspend `GRACE_S` in this block: a training step may take longer."""
     global _patience
     _patience += 1
     try:
@@ -137,9 +137,9 @@ def patient() -> Iterator[None]:
 
 @contextmanager
 def starting(numbers: Iterable[int] = FROM_TERMINAL) -> Iterator[None]:
-    """Hold signals back while processes are started: they inherit that, and the terminal's never reach them.
+    """Block signals while processes start. They inherit the block and never get the terminal's signals.
 
-    This process gets its own when the block is left.
+    This process gets its signals when the block ends.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -152,7 +152,7 @@ def starting(numbers: Iterable[int] = FROM_TERMINAL) -> Iterator[None]:
 
 
 def begin_worker() -> None:
-    """Make this process one that ends with its parent, and that leaves all words to it."""
+    """Make this process a worker: it ends with its parent, and prints nothing."""
     global _worker
     _worker = True
     _limit_time()
@@ -161,18 +161,18 @@ def begin_worker() -> None:
 
 
 def begin_rank() -> None:
-    """Do as `begin_worker` where this process is a rank that another one started; once is enough."""
+    """Call `begin_worker` if this process is a rank that another process started."""
     first = os.environ.get(FIRST_RANK)
     if _worker or first in (None, str(os.getpid())):
         return
     if first != str(os.getppid()):
-        os._exit(0)  # the first rank has ended before this one had begun
+        os._exit(0)  # the first rank ended before this one started
     begin_worker()
 
 
 @contextmanager
 def starting_ranks() -> Iterator[None]:
-    """Let processes that are started in this block know by their environment that they are ranks."""
+    """Mark processes that start in this block as ranks, by their environment."""
     before = os.environ.get(FIRST_RANK)
     if before != str(os.getppid()):
         os.environ[FIRST_RANK] = str(os.getpid())
@@ -186,9 +186,9 @@ def starting_ranks() -> Iterator[None]:
 
 
 def begin_reader(worker: int) -> None:
-    """Make this process, which only reads for a torch loader, one that goes on until the loader ends it.
+    """Make this process a reader for a torch loader: it runs until the loader ends it.
 
-    A trainer whose readers are gone cannot finish its step and save. Start readers within `starting`.
+    A trainer without readers cannot finish its step and save. Start readers within `starting`.
     """
     for number in TO_ALL:
         signal.signal(number, signal.SIG_IGN)
@@ -196,7 +196,7 @@ def begin_reader(worker: int) -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process soon after `parent`, which started it, even if that was killed."""
+    """End this process soon after its parent, even if the parent was killed."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -211,18 +211,18 @@ def _raise(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    for each in heeded():  # one signal is enough: what clears up is left in peace
+    for each in not_ignored():  # further signals must not interrupt the removal of files
         signal.signal(each, signal.SIG_IGN)
-    if hasattr(signal, "SIGCHLD"):  # torch's handler raises when a process that reads has been ended
+    if hasattr(signal, "SIGCHLD"):  # torch's handler raises if a reader was ended
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in active_children():
-        # Daemons only read, for torch; others may have something to clear away.
+        # Daemons only read for torch. Others may have files to remove.
         child.kill() if child.daemon else child.terminate()
     _raise_outside_imports(number, frame)
 
 
 def _raise_outside_imports(number: int, frame: FrameType | None) -> None:
-    """Raise `Stop`; after an import that runs, since libraries swallow or print what is raised in one."""
+    """Raise `Stop`, but not during an import: libraries swallow or print exceptions that are raised there."""
     if not _importing(frame):
         raise Stop(number)
     _raise_later(number)
@@ -242,20 +242,20 @@ def _raise_now(alarm: int, frame: FrameType | None) -> None:
 
 
 def _limit_time() -> None:
-    """End this process `GRACE_S` after a signal that stops it. Python's handlers wait for the main thread."""
+    """End this process `GRACE_S` after a signal, by a thread: handlers wait for the main thread."""
     global _limited
-    if _limited or not hasattr(os, "register_at_fork"):  # Windows takes no pipe for it
+    if _limited or not hasattr(os, "register_at_fork"):  # Windows accepts no pipe here
         return
     _limited = True
-    told, tell = os.pipe()
-    os.set_blocking(tell, False)
-    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a child's signals are its own
-    threading.Thread(target=_leave_late, args=(told,), name="limit of time", daemon=True).start()
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a child has its own signals
+    threading.Thread(target=_leave_late, args=(read_end,), name="limit of time", daemon=True).start()
 
 
-def _leave_late(told: int) -> None:
-    while (number := os.read(told, 1)[0]) not in STOPPING:
+def _leave_late(read_end: int) -> None:
+    while (number := os.read(read_end, 1)[0]) not in STOPPING:
         pass
     left = GRACE_S
     while left > 0:
@@ -269,10 +269,10 @@ def _leave(number: int, frame: FrameType | None = None) -> NoReturn:
     for child in active_children():
         child.kill()
     if _worker:
-        os._exit(0)  # any other code of a rank has Lightning kill all, where the first may be clearing up
+        os._exit(0)  # with another code Lightning kills all ranks, and the first may be removing files
     if not _silent:
-        cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which progress bars hide
-        # Not through sys.stderr, which the main thread may hold.
+        cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # progress bars hide the cursor
+        # Not through sys.stderr: the main thread may hold its lock.
         os.write(2, f"{cursor}error: {interrupted}\n".encode(sys.stderr.encoding or "utf-8", "replace"))
     os._exit(interrupted.exit_code)
 

@@ -1,4 +1,4 @@
-"""`NAME[,key=value…]`: how encoders and segmenters are named."""
+"""Specs of encoders and segmenters: `NAME[,key=value…]`."""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,11 @@ import yaml
 from dirl.core.errors import ConfigError
 
 TEXT = "weights"
-"""The option that is a file's name, and stays as it is written."""
+"""The option whose value is a file's name, which is not parsed."""
 
 
 def parse_options(spec: str) -> tuple[str, dict[str, Any]]:
-    """Take a name and its options apart; values are read as numbers, else as YAML.
+    """Split a spec into a name and options. Values are read as numbers, else as YAML.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def parse_options(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def _with_commas(items: list[str]) -> str:
-    """Take the first item, with those behind it that are the rest of a file's name, off the list."""
+    """Remove and return the first item. If it is a file's name with commas, include the rest of the name."""
     for end in range(len(items), 1, -1):
         joined = ",".join(items[:end])
         key, _, value = joined.partition("=")
@@ -43,7 +43,7 @@ def _with_commas(items: list[str]) -> str:
 
 
 def _value(text: str) -> Any:
-    for read in (int, float, yaml.safe_load):  # YAML alone takes 1e-5 for a word
+    for read in (int, float, yaml.safe_load):  # YAML reads 1e-5 as text
         try:
             return read(text)
         except (ValueError, yaml.YAMLError):

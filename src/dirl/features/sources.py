@@ -15,7 +15,7 @@ from dirl.core.progress import say
 from dirl.core.provenance import digest
 from dirl.features.feature_files import STRINGS
 from dirl.features.subsample import subsample_tiles
-from dirl.slides.discovery import SlideInput, TilesInput, find_inputs, lay_over, source_digest
+from dirl.slides.discovery import SlideInput, TilesInput, add_slides_table, find_inputs, source_digest
 from dirl.slides.tiling import TileSpec
 from dirl.store.cut import cut_slide
 from dirl.store.dataset import TileStore
@@ -202,7 +202,7 @@ class SlideFiles:
         self.config = config or TileConfig()
         found = find_inputs(paths, partial(say, quiet=quiet))
         if slides_table is not None:
-            found = lay_over(found, slides_table)
+            found = add_slides_table(found, slides_table)
         self._slides: dict[str, SlideInput] = {}
         for item in sorted(found, key=lambda item: item.slide_id):
             if isinstance(item, TilesInput):

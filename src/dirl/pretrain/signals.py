@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
 
-from dirl.core.signals import TO_ALL, heeded, patient
+from dirl.core.signals import TO_ALL, not_ignored, patient
 from dirl.pretrain.module import PretrainModule
 
 CAUGHT = TO_ALL  # SIGUSR1 is what SLURM can be asked to send before a job's time is up
@@ -31,7 +31,7 @@ class Signals(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Listen, where this thread may."""
         try:
-            self.earlier = {number: signal.signal(number, self._note) for number in heeded(CAUGHT)}
+            self.earlier = {number: signal.signal(number, self._note) for number in not_ignored(CAUGHT)}
         except ValueError:  # not the main thread: whoever runs it there stops it in his own way
             self.earlier = {}
         self.patience.enter_context(patient())

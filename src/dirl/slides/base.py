@@ -14,20 +14,20 @@ from dirl.core.errors import SlideError
 MPP_REMEDY = (
     "state it in µm/px with --mpp-override UM (for one of several slides: `dirl tile --slides-table CSV`)"
 )
-# What a slide can have, in µm/px. Resolution tags of TIFF files beyond it, as 72 dots per inch, are defaults.
+# Plausible resolutions of a slide, in µm/px. TIFF tags outside them, such as 72 dots per inch, are defaults.
 FINEST_MPP, COARSEST_MPP = 0.05, 20.0
 UM_PER_INCH = 25_400.0
-# Two resolutions within 2 % are the same: 0.499 is what scanners write for 0.5.
+# Two resolutions within 2 % count as equal: scanners write 0.499 for 0.5.
 SAME_MPP = 0.02
 Box = tuple[int, int, int, int]
 """Left, top, width and height, in level-0 pixels."""
-# Project and tissue source site, then the participant: the barcodes of The Cancer Genome Atlas.
+# Barcode of The Cancer Genome Atlas: project and tissue source site, then the participant.
 TCGA = re.compile(r"(TCGA-\w{2})-\w{4}(?=-)")
 
 
 @dataclass(frozen=True)
 class SlideInfo:
-    """What is known of a slide.
+    """Description of a slide.
 
     Attributes
     ----------
@@ -36,17 +36,17 @@ class SlideInfo:
     path
         File, or the folder of a DICOM series.
     patient_id
-        Patient, where the file tells.
+        Patient, if the file names one.
     size_px
         Width and height at level 0.
     mpp
         Resolution of level 0, in µm/px.
     level_downsamples
-        How many level-0 pixels a pixel of each level spans, ascending from 1.
+        Level-0 pixels per pixel of each level, ascending from 1.
     centre
-        Where the slide was made, where its name tells.
+        Hospital or laboratory, if the file's name tells it.
     stated_bounds
-        Box of level 0 that holds what was scanned, as the file states it; see `bounds`.
+        Scanned box of level 0, if the file gives one; see `bounds`.
     """
 
     slide_id: str
@@ -60,9 +60,9 @@ class SlideInfo:
 
     @property
     def bounds(self) -> Box:
-        """Box of level 0 that holds what was scanned: the whole slide where the file states none.
+        """Scanned box of level 0; the whole slide if the file gives none.
 
-        QuPath crops a slide to it, so the origin of QuPath's coordinates is its corner.
+        QuPath crops a slide to this box. Its corner is the origin of QuPath's coordinates.
         """
         return self.stated_bounds or (0, 0, *self.size_px)
 
@@ -72,11 +72,11 @@ class Slide(Protocol):
 
     @property
     def info(self) -> SlideInfo:
-        """What is known of the slide."""
+        """Description of the slide."""
         ...
 
     def read_level(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.uint8]:
-        """Read a box of one level, all four in that level's pixels; white outside the slide.
+        """Read a box of one level. All four numbers are in that level's pixels; outside the slide is white.
 
         Returns
         -------
@@ -95,55 +95,55 @@ class Slide(Protocol):
 
 
 def tcga_origin(name: str) -> tuple[str | None, str | None]:
-    """Patient and tissue source site (``TCGA-CR``) of a name that begins with a TCGA barcode, else None."""
+    """Patient and tissue source site (``TCGA-CR``) of a name that starts with a TCGA barcode, else None."""
     barcode = TCGA.match(name)
     return (barcode.group(), barcode.group(1)) if barcode else (None, None)
 
 
 def level_for(info: SlideInfo, mpp: float) -> int:
-    """Return the coarsest level that is at least as fine as a resolution; 0 where none is."""
+    """Return the coarsest level that is at least as fine as a resolution, or 0."""
     downsample = mpp / info.mpp * (1 + SAME_MPP)
     return max((i for i, d in enumerate(info.level_downsamples) if d <= downsample), default=0)
 
 
 def check_resolution(info: SlideInfo, mpp: float, *, allow_upsample: bool = False) -> None:
-    """Refuse to read a slide finer than it is.
+    """Check that a slide is fine enough for a resolution.
 
     Raises
     ------
     SlideError
-        If the slide is more than 2 % coarser than `mpp` and may not be enlarged.
+        If the slide is more than 2 % coarser than `mpp` and upsampling is not allowed.
     """
     if mpp < info.mpp * (1 - SAME_MPP) and not allow_upsample:
         raise SlideError(
-            f"has {info.mpp:g} µm/px, {mpp:g} asked for",
+            f"has {info.mpp:g} µm/px, but {mpp:g} was requested",
             where=info.path,
-            remedy=f"ask for {info.mpp:g} µm/px or coarser, or enlarge it: `dirl tile --allow-upsample`",
+            remedy=f"request {info.mpp:g} µm/px or coarser, or enlarge it: `dirl tile --allow-upsample`",
         )
 
 
 def checked_mpp(path: Path, resolution: tuple[float, float] | None) -> float:
-    """Resolution of a slide by its file.
+    """Check the resolution that a file gives, and return it in µm/px.
 
     Parameters
     ----------
     path
         The file, for the error.
     resolution
-        Width and height of a pixel in µm, where the file states it.
+        Width and height of a pixel in µm, or None if the file gives none.
 
     Raises
     ------
     SlideError
-        If it is not stated, is none that a scanner has, or pixels are not square.
+        If the resolution is missing, is one that no scanner has, or has pixels that are not square.
     """
     if resolution is None:
-        raise SlideError("names no resolution (mpp)", where=path, remedy=MPP_REMEDY)
+        raise SlideError("gives no resolution (mpp)", where=path, remedy=MPP_REMEDY)
     x, y = resolution
     if not (min(x, y) >= FINEST_MPP and max(x, y) <= COARSEST_MPP):
         raise SlideError(
-            f"names no resolution (mpp): {UM_PER_INCH / x:.4g} dots per inch ({x:.4g} µm/px) is a default of "
-            "programs, not of a scanner",
+            f"gives no resolution (mpp): {UM_PER_INCH / x:.4g} dots per inch ({x:.4g} µm/px) is a default of "
+            "programs, not a scanner's resolution",
             where=path,
             remedy=MPP_REMEDY,
         )
@@ -160,7 +160,7 @@ def fill_box(
     h: int,
     read_inside: Callable[[int, int, int, int], NDArray[np.uint8]],
 ) -> NDArray[np.uint8]:
-    """Make a box that may reach beyond a level: what is inside is read, what is outside is white.
+    """Read the part of a box that is inside a level, and fill the rest with white.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def fill_box(
     x, y, w, h
         The box, in the level's pixels.
     read_inside
-        Reads a box (x, y, w, h) that lies wholly on the level.
+        Reads a box (x, y, w, h) that is wholly inside the level.
 
     Returns
     -------

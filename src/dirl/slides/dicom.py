@@ -1,4 +1,4 @@
-"""What has to be known of DICOM slides before OpenSlide can read them rightly."""
+"""DICOM slides: their files, their series, and a wrong colour tag that OpenSlide believes."""
 
 import mmap
 from pathlib import Path
@@ -16,12 +16,12 @@ JPEG_START = b"\xff\xd8\xff"
 
 
 def first_dicom(folder: Path) -> Path:
-    """First DICOM file of a folder; the folder itself when there is none."""
+    """First DICOM file of a folder, or the folder itself if it has none."""
     return min(folder.glob("*.dcm"), default=folder)
 
 
 def series_of(file: Path) -> str | None:
-    """UID of the series that a DICOM file belongs to; None when OpenSlide cannot read it."""
+    """UID of the series of a DICOM file, or None if OpenSlide cannot read the file."""
     try:
         with (
             parsing(file, remedy=UNREADABLE, kind=SlideError, what="cannot be read"),
@@ -33,16 +33,15 @@ def series_of(file: Path) -> str | None:
 
 
 def is_mislabelled(file: Path) -> bool:
-    """Whether a DICOM slide says that its pixels are RGB while its JPEG frames hold YCbCr.
+    """Whether the header of a DICOM slide says RGB while its JPEG frames are YCbCr.
 
     Some converters write such files. OpenSlide believes the header and returns Y, Cb and Cr as red, green
-    and blue; a JFIF marker in the frame tells, since JFIF allows no other colour space.
+    and blue. A JFIF marker in the frame proves YCbCr, since JFIF allows no other colour space.
 
     Parameters
     ----------
     file
-        Any file of the series; where it holds the label or the overview, one that holds the slide is
-        looked at.
+        Any file of the series. If it is the label or the overview, a file of the slide itself is read.
     """
     for candidate in (file, *sorted(file.parent.glob("*.dcm"))):
         with candidate.open("rb") as handle:

@@ -1,4 +1,4 @@
-"""What there is to tile under the paths that a user names: slides, and folders of ready-made tiles."""
+"""Slides and folders of ready-made tiles under the paths that a user gives."""
 
 import hashlib
 import sys
@@ -15,8 +15,8 @@ from dirl.slides.openslide import is_openslide
 from dirl.slides.slides_table import UNSTATED, Stated, read_slides_table
 from dirl.slides.tiling import key
 
-# In a folder the suffix decides, since opening every file of a large cohort takes hours; a file that the
-# user names is tried whatever it is called.
+# In a folder the suffix decides, since opening every file of a large cohort takes hours. A file that the user
+# gives by name is tried with any suffix.
 TIFF = frozenset({".tif", ".tiff"})
 SLIDES = frozenset({".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide", ".czi", ".dcm"})
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
@@ -35,7 +35,7 @@ class SlideInput:
 
 @dataclass(frozen=True)
 class TilesInput:
-    """A folder of ready-made tiles; its name is their class, and stands in for the slide's."""
+    """A folder of ready-made tiles. Its name is their class, and is used as the slide's name."""
 
     slide_id: str
     path: Path
@@ -48,20 +48,21 @@ def find_inputs(
 ) -> list[SlideInput | TilesInput]:
     """Find slides and classes of ready-made tiles.
 
-    A file is a slide. A folder stands for all slides in it, at any depth: the files of a DICOM series
-    (``.dcm``) are one slide, the data folder of an MRXS is not looked into, hidden files and
-    ``NAME.labels.png`` (labels that lie beside an image) are passed over. But a folder with no image of its
-    own, and at least one sub-folder, whose sub-folders hold plain images and nothing deeper, is a set of
-    ready-made tiles, each sub-folder a class.
+    A file is a slide. A folder gives all slides in it, at any depth. The files of a DICOM series (``.dcm``)
+    are one slide. The data folder of an MRXS, hidden files, and ``NAME.labels.png`` (the labels of an image)
+    are skipped.
 
-    Slides of the same name in several folders are told apart by as many of their parents' names as it takes.
+    A folder is a set of ready-made tiles if it holds no image itself and its sub-folders hold only plain
+    images. Each sub-folder is then a class.
+
+    Slides of the same name in different folders get the names of their parent folders as a prefix.
 
     Parameters
     ----------
     paths
         Files and folders.
     say
-        Takes a line where a slide is reached more than once, as by a link: it is taken once.
+        Receives a line if a slide is found more than once, for example by a link. It is used once.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def find_inputs(
     Raises
     ------
     SlideError
-        If a path does not exist, nothing is found under it, or a name is not UTF-8.
+        If a path does not exist or holds no slide, or if a name is not UTF-8.
     """
     found: dict[tuple[object, ...], SlideInput | TilesInput] = {}
     again: list[tuple[Path, Path]] = []
@@ -84,7 +85,7 @@ def find_inputs(
             raise SlideError(
                 "holds no slide and no image",
                 where=path,
-                remedy=f"name a folder with files of {', '.join(sorted(SLIDES | TIFF | IMAGES))}",
+                remedy=f"give a folder with files of {', '.join(sorted(SLIDES | TIFF | IMAGES))}",
             )
         for item in here:
             first = found.setdefault(_slide_identity(item), item)
@@ -92,31 +93,31 @@ def find_inputs(
                 again.append((item.path, first.path))
     if again:
         path, first_path = again[0]
-        same = "" if path == first_path else f", which is {first_path}"
-        say(f"reached twice, taken once: {len(again)} of the inputs, the first {path}{same}")
+        same = "" if path == first_path else f", the same as {first_path}"
+        say(f"found twice, used once: {len(again)} of the inputs, the first {path}{same}")
     items = list(found.values())
     for item in items:
         for file in (item.path, *(item.files if isinstance(item, TilesInput) else ())):
             check_name(file)
-    items = told_apart(items)
+    items = with_unique_names(items)
     for item in items:
         try:
             inside(Path("store"), item.slide_id)
         except StoreError as error:
-            reason = f"{item.slide_id!r} is no name for a slide: it would lead out of the store"
+            reason = f"{item.slide_id!r} cannot be a slide's name: it would lead out of the store"
             raise SlideError(reason, where=item.path, remedy="rename it") from error
     return items
 
 
-def lay_over(
+def add_slides_table(
     found: Sequence[SlideInput | TilesInput], path: Path, *, quiet: bool = False
 ) -> list[SlideInput | TilesInput]:
-    """Lay what a table states over what was found, and print what was read; see `read_slides_table`.
+    """Add the values of a table to the inputs, and print what was read; see `read_slides_table`.
 
     Raises
     ------
     ConfigError
-        If it is no such table, names none of these, or states the mpp of ready-made tiles.
+        If the table cannot be used, has none of these slides, or gives an mpp for ready-made tiles.
     """
     table, notes = read_slides_table(path, [item.slide_id for item in found])
     if not quiet:
@@ -124,16 +125,16 @@ def lay_over(
     if not any(item.slide_id in table for item in found):
         names = ", ".join(item.slide_id for item in found[:3])
         raise ConfigError(
-            f"names none of the {len(found)} slides here ({names}{', …' if len(found) > 3 else ''})",
+            f"has none of the {len(found)} slides here ({names}{', …' if len(found) > 3 else ''})",
             where=path,
-            remedy="slide_id is the file's name without its suffix",
+            remedy="write the file's name without its suffix as slide_id",
         )
-    known = {item.slide_id for item in found}
-    unmatched = [name for name in table if name not in known]
+    slide_ids = {item.slide_id for item in found}
+    unmatched = [name for name in table if name not in slide_ids]
     if unmatched:
         warnings.warn(
-            f"{path}: {len(unmatched)} rows name no slide here, first {unmatched[0]!r}; "
-            f"{len(known - set(table))} of {len(known)} slides have no row",
+            f"{path}: {len(unmatched)} rows match no slide here, first {unmatched[0]!r}; "
+            f"{len(slide_ids - set(table))} of {len(slide_ids)} slides have no row",
             category=DirlWarning,
             stacklevel=2,
         )
@@ -141,15 +142,15 @@ def lay_over(
     ready = next((item for item in stated if isinstance(item, TilesInput) and item.stated.mpp), None)
     if ready is not None:
         raise ConfigError(
-            f"states the mpp of {ready.slide_id}, but ready-made tiles of a store share one",
+            f"gives the mpp of {ready.slide_id}, but all ready-made tiles of a store share one mpp",
             where=path,
-            remedy="leave it out there, and state one for all: `dirl tile --mpp-override UM`",
+            remedy="leave it out of the table, and give one for all: `dirl tile --mpp-override UM`",
         )
     return stated
 
 
 def source_digest(item: SlideInput | TilesInput) -> str:
-    """Digest of what a slide is made from: its file's size and first megabyte, or its folder's listing."""
+    """Digest of a slide's source: a file's size and first megabyte, or a folder's file names and sizes."""
     made = hashlib.sha256()
     if item.path.is_file():
         made.update(str(item.path.stat().st_size).encode())
@@ -171,7 +172,7 @@ def _in_folder(folder: Path) -> Iterator[SlideInput | TilesInput]:
 
 
 def _classes(folder: Path) -> Iterator[TilesInput]:
-    """Classes of ready-made tiles; none when the folder holds anything else."""
+    """Classes of ready-made tiles; nothing if the folder holds anything else."""
     files, folders = _listing(folder)
     if any(_is_input(file) for file in files):
         return
@@ -181,7 +182,7 @@ def _classes(folder: Path) -> Iterator[TilesInput]:
         tiles = [file for file in files if _is_input(file)]
         if not tiles:
             continue
-        # The first TIFF speaks for all: tiles may be TIFFs too, without a pyramid.
+        # Tiles may be TIFFs without a pyramid. Only the first TIFF is checked.
         tiff = next((file for file in tiles if file.suffix.lower() in TIFF), None)
         plain = all(file.suffix.lower() in IMAGES | TIFF for file in tiles)
         if deeper or not plain or (tiff is not None and is_openslide(tiff)):
@@ -191,7 +192,7 @@ def _classes(folder: Path) -> Iterator[TilesInput]:
 
 
 def _identity(path: Path) -> tuple[object, ...]:
-    """What links, relative paths and hard links to one file have in common."""
+    """Identity of a file that links, hard links and relative paths to it share."""
     try:
         status = path.stat()
     except OSError:  # a link that leads nowhere
@@ -200,7 +201,7 @@ def _identity(path: Path) -> tuple[object, ...]:
 
 
 def _slide_identity(item: SlideInput | TilesInput) -> tuple[object, ...]:
-    """Identity of a slide's file; of a DICOM slide that of its folder and series, whatever file is named."""
+    """Identity of a slide's file; for a DICOM slide, of its folder and series."""
     path = item.path
     folder = path if path.is_dir() else path.parent
     dicom = isinstance(item, SlideInput) and (path.is_dir() or path.suffix.lower() == ".dcm")
@@ -209,7 +210,7 @@ def _slide_identity(item: SlideInput | TilesInput) -> tuple[object, ...]:
 
 
 def _slides(folder: Path, seen: set[tuple[object, ...]]) -> Iterator[SlideInput]:
-    """Slides of a folder at any depth; a folder that a link leads back to is not entered again."""
+    """Slides of a folder at any depth. Each folder is entered once, even if links lead back to it."""
     if _identity(folder) in seen:
         return
     seen.add(_identity(folder))
@@ -219,14 +220,14 @@ def _slides(folder: Path, seen: set[tuple[object, ...]]) -> Iterator[SlideInput]
         if _is_input(file) and file.suffix.lower() != ".dcm":
             yield SlideInput(file.stem, file)
     data = {file.stem for file in files if file.suffix.lower() == ".mrxs"}
-    # Folders before links to them, so that a slide has the shorter path.
+    # Folders come before links to them, so that a slide gets the shorter path.
     for child in sorted(folders, key=lambda child: (child.is_symlink(), child)):
         if child.name not in data:
             yield from _slides(child, seen)
 
 
 def _dicom_slides(folder: Path, files: Iterable[Path]) -> Iterator[SlideInput]:
-    """One slide per series; the folder is its path and name when it is the only one there."""
+    """One slide per series. A single series is named by its folder."""
     files = list(files)
     first: dict[str, Path] = {}
     for file in files:
@@ -240,9 +241,9 @@ def _dicom_slides(folder: Path, files: Iterable[Path]) -> Iterator[SlideInput]:
 
 
 def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files and folders of a folder, sorted, without hidden ones and those that a dirl command made.
+    """Files and folders of a folder, sorted, without hidden ones and outputs of dirl.
 
-    A link that leads nowhere counts as a file, so that it is told and not passed over.
+    A broken link counts as a file, so that it is reported and not skipped.
     """
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
@@ -256,8 +257,14 @@ def _is_input(file: Path) -> bool:
     return file.suffix.lower() in SLIDES | TIFF | IMAGES and not file.name.endswith(LABELS)
 
 
-def told_apart(items: list[SlideInput | TilesInput]) -> list[SlideInput | TilesInput]:
-    """Put parents' names before names that occur more than once."""
+def with_unique_names(items: list[SlideInput | TilesInput]) -> list[SlideInput | TilesInput]:
+    """Prefix names that occur more than once with the names of their parent folders.
+
+    Raises
+    ------
+    SlideError
+        If two slides still have the same name.
+    """
     for depth in range(min(len(item.path.parents) for item in items)):
         count = Counter(key(item.slide_id) for item in items)
         if max(count.values()) == 1:

@@ -1,4 +1,4 @@
-"""The colour of a slide's bare glass, whatever the lamp, the camera and the white balance made of it."""
+"""The colour of a slide's bare glass, under any lamp, camera and white balance."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,27 +7,28 @@ from scipy import ndimage
 Colour = tuple[float, float, float]
 WHITE: Colour = (255.0, 255.0, 255.0)
 
-LEAST_SHARE = 0.01  # of the image, that bare glass takes at least
-# Glass is even, tissue is not: over 24 µm its optical density varies by less than this in every channel.
+LEAST_SHARE = 0.01  # least share of the image that is bare glass
+# Glass is even and tissue is not: over 24 µm the density of glass varies by less than this in every channel.
 EVEN_OD = 0.04
 SAME_OD = 0.05
-# Light passes nowhere better than through bare glass. Bubbles and reflections are brighter, but smaller.
+# Bare glass passes most light. Bubbles and reflections are brighter, but smaller.
 BRIGHTER_OD = 0.06
-# Eosin takes more green than red and blue. Glass may look so, too: the pinker, the more of it there must be.
+# Eosin absorbs more green than red and blue. Glass may be pink, too: the pinker, the more of it is needed.
 MOST_PINK_OD = 0.1
-# Of a lamp that is on, some light always comes through glass; scanners also fill with black.
+# Glass is never this dark while the lamp is on; scanners also fill with black.
 UNLIT = 16
-FILLED = 254  # scanners fill with pure white what they did not scan
+FILLED = 254  # scanners fill areas that they did not scan with pure white
 USUAL_GLASS = 243.0
-MIN_GLASS, MOST_TINT = 210, 20  # each channel, and between them, of glass that needs no evenness
+# Glass that need not be even: least value of each channel, and largest difference between channels.
+MIN_GLASS, MOST_TINT = 210, 20
 
 
 def glass_colour(rgb: NDArray[np.uint8]) -> Colour:
     """Find the colour of the bare glass.
 
-    It is the brightest colour that evenly covers some part of the image; yellow, blue and dim glass counts as
-    well as white. Where nothing is even, it is the median of what is bright and grey. Pure white and
-    black do not count: scanners fill with them what they did not scan.
+    It is the brightest colour that evenly covers some part of the image. Yellow, blue and dim glass count as
+    well as white. If nothing is even, it is the median of the bright grey pixels. Pure white and black do not
+    count: scanners fill areas that they did not scan with them.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def glass_colour(rgb: NDArray[np.uint8]) -> Colour:
     Returns
     -------
     tuple of float
-        Red, green and blue, 0 to 255; `WHITE` where there is no glass.
+        Red, green and blue, 0 to 255; `WHITE` if there is no glass.
     """
     filled = _filled(rgb)
     return _even(rgb, filled) or _grey(rgb, filled) or WHITE
@@ -55,21 +56,21 @@ def is_tinted(white: Colour) -> bool:
 
 
 def balanced(rgb: NDArray[np.uint8], white: Colour) -> NDArray[np.uint8]:
-    """White-balance pixels (h, w, 3), so that glass of the colour `white` becomes as bright as usual."""
+    """White-balance pixels (h, w, 3): glass of the colour `white` gets the usual brightness."""
     scaled = np.arange(256)[:, None] * (USUAL_GLASS / np.maximum(white, 1))
     table = np.minimum(scaled + 0.5, 255).astype(np.uint8)
     return np.stack([table[rgb[..., channel], channel] for channel in range(3)], axis=-1)
 
 
 def brightest(rgb: NDArray[np.float32]) -> Colour:
-    """Colour of the brightest 2 % of a tile's pixels if that can be glass, else `WHITE`."""
+    """Colour of the brightest 2 % of a tile's pixels if it can be glass, else `WHITE`."""
     green = rgb[..., 1]
     colour = _median(rgb[green >= np.quantile(green, 0.98)])
     return colour if colour[1] >= MIN_GLASS else WHITE
 
 
 def density(rgb: NDArray[np.generic], white: Colour) -> NDArray[np.float32]:
-    """Optical density (natural logarithm) over glass of the colour `white`; 0 where it is brighter."""
+    """Optical density (natural logarithm) over glass of the colour `white`; 0 for brighter pixels."""
     ratio = (rgb.astype(np.float32) + 1) / (np.asarray(white, np.float32) + 1)
     return np.asarray(-np.log(np.minimum(ratio, 1)), np.float32)
 
@@ -99,7 +100,7 @@ def _even(rgb: NDArray[np.uint8], filled: NDArray[np.bool_]) -> Colour | None:
 
 
 def _brightest_peak(dark: NDArray[np.float32], least: float) -> NDArray[np.float32]:
-    """The brightest peak of the densities (n, 3), of at least so many of them and a tenth of the highest."""
+    """The brightest peak of the densities (n, 3) with at least `least` of them and a tenth of the highest."""
     step = np.floor(dark.sum(-1) / SAME_OD).astype(int)
     count = np.convolve(np.bincount(step), (1, 1, 1), "same")
     higher = np.maximum(np.append(0, count[:-1]), np.append(count[1:], 0))

@@ -21,15 +21,15 @@ class ImageSlide:
     slide_id
         Name of the slide.
     mpp_override
-        Resolution in µm/px. Required, but for OME-TIFF and tiled TIFF: what other plain images
-        say of it (dots per inch) is seldom true.
+        Resolution in µm/px. Required except for OME-TIFF and tiled TIFF: the dots per inch of other
+        plain images are rarely right.
     max_pixels
-        Most pixels that it may have; see `open_picture`.
+        Largest number of pixels; see `open_picture`.
 
     Raises
     ------
     SlideError
-        If the resolution is not stated, or the file is no 8-bit image or one too large to load whole.
+        If the resolution is unknown, or the file is not an 8-bit image or too large to load whole.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ImageSlide:
         return fill_box(self.info.size_px, x, y, w, h, lambda x, y, w, h: self._pixels[y : y + h, x : x + w])
 
     def close(self) -> None:
-        """Let go of the pixels."""
+        """Free the pixels."""
         self.__dict__.pop("_pixels", None)
 
     @cached_property
@@ -59,5 +59,5 @@ def _mpp(picture: Picture) -> float:
     if picture.tiff is not None and picture.tiff.ome_resolution is not None:
         return checked_mpp(picture.path, picture.tiff.ome_resolution)
     if picture.tiff is None or not picture.tiff.tiled:
-        raise SlideError("a plain image names no resolution (mpp)", where=picture.path, remedy=MPP_REMEDY)
+        raise SlideError("a plain image gives no resolution (mpp)", where=picture.path, remedy=MPP_REMEDY)
     return checked_mpp(picture.path, picture.tiff.resolution)

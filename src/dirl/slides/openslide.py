@@ -22,18 +22,18 @@ LARGEST_TILE_PX = 1 << 26
 class OpenSlideSlide:
     """A slide read by OpenSlide.
 
-    Colours are given as they are stored: an ICC profile is not applied. What is transparent is white.
+    Colours are returned as they are stored: no ICC profile is applied. Transparent pixels become white.
 
     Parameters
     ----------
     file
         File to open; any one of a DICOM series.
     path
-        What the user named: the file, or the folder of the DICOM series.
+        The path that the user gave: the file, or the folder of the DICOM series.
     slide_id
         Name of the slide.
     mpp_override
-        Resolution in µm/px instead of the file's, or where the file names none.
+        Resolution in µm/px that replaces the file's.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class OpenSlideSlide:
 
 
 def _check_tiles(path: Path, properties: Mapping[str, str]) -> None:
-    """Refuse tiles that no scanner writes: where memory lacks for one, OpenSlide ends the process."""
+    """Refuse tiles that no scanner writes: OpenSlide ends the process if memory is too small for one."""
     for level in range(int(properties.get("openslide.level-count", 0))):
         width, height = (
             int(properties.get(f"openslide.level[{level}].tile-{side}", 0)) for side in ("width", "height")
@@ -89,16 +89,18 @@ def _check_tiles(path: Path, properties: Mapping[str, str]) -> None:
 
 
 def is_openslide(file: Path) -> bool:
-    """Whether OpenSlide knows the format, be the file sound or not."""
+    """Whether OpenSlide knows the format, even if the file is damaged."""
     return _format(file) is not None
 
 
 def reads_rightly(file: Path) -> bool:
-    """Whether OpenSlide is the one to read a file.
+    """Whether OpenSlide reads a file correctly.
 
-    Of a tiled TIFF that no scanner made it reads the first page, whatever the file holds beside it: channels
-    in pages of their own, or a larger page. Of 16 bits it takes the upper 8, though only 12 may be used.
-    Where viewers turn the image, it mirrors every tile by itself.
+    OpenSlide misreads some tiled TIFF files that no scanner made:
+
+    - It reads only the first page, even if the channels have pages of their own or a later page is larger.
+    - It takes the upper 8 of 16 bits, even if only 12 are used.
+    - It mirrors every tile of an image whose orientation tag turns it.
 
     Raises
     ------
@@ -114,7 +116,7 @@ def reads_rightly(file: Path) -> bool:
 
 
 def _format(file: Path) -> str | None:
-    """Format by OpenSlide's name; empty for a file that it knows and cannot read, None for any other."""
+    """OpenSlide's name of the format; empty if it cannot read the file, None for an unknown format."""
     try:
         vendor: str | None = openslide.OpenSlide.detect_format(file)
     except openslide.OpenSlideError:
@@ -132,20 +134,20 @@ def _size(file: Path) -> tuple[int, int]:
 
 
 def stated_bounds(properties: Mapping[str, str], size_px: tuple[int, int]) -> Box | None:
-    """Box that holds what was scanned, by ``openslide.bounds-*``, as QuPath takes it.
+    """Scanned box of a slide by ``openslide.bounds-*``, as QuPath reads it.
 
     Parameters
     ----------
     properties
-        OpenSlide's.
+        OpenSlide's properties.
     size_px
         Width and height of level 0.
 
     Returns
     -------
     tuple of int, or None
-        Left, top, width and height in level-0 pixels, cut off at the slide's end. None where the four are not
-        all whole numbers of a box that begins on the slide.
+        Left, top, width and height in level-0 pixels, clipped to the slide. None unless all four are whole
+        numbers and the box starts on the slide.
     """
     try:
         x, y, w, h = (int(properties[f"openslide.bounds-{side}"]) for side in ("x", "y", "width", "height"))
@@ -158,8 +160,8 @@ def stated_bounds(properties: Mapping[str, str], size_px: tuple[int, int]) -> Bo
 
 
 def _resolution(properties: Mapping[str, str], size_px: tuple[int, int]) -> tuple[float, float] | None:
-    if said := ome_resolution(properties.get("tiff.ImageDescription", ""), size_px):
-        return said
+    if found := ome_resolution(properties.get("tiff.ImageDescription", ""), size_px):
+        return found
     x, y = (_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy")
     return None if x is None or y is None else (x, y)
 

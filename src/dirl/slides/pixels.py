@@ -1,4 +1,4 @@
-"""Plain images: their size without decoding them, and their pixels within a limit."""
+"""Plain images: their size without decoding them, and their pixels up to a limit."""
 
 import threading
 import warnings
@@ -17,11 +17,11 @@ from dirl.slides.tiff import AS_RGB, UNREADABLE, TiffImage, is_tiff, largest_ima
 
 MAX_PIXELS = 1_000_000_000  # about 7 GB while it is decoded
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-# Pillow keeps the upper 8 bits of 16. Glass is bright, so a picture this dark used fewer bits.
+# Pillow keeps the upper 8 of 16 bits. Glass is bright, so an image this dark used fewer bits.
 NEARLY_BLACK = 64
 PYRAMID = "convert it to a tiled pyramidal TIFF, for example with `vips tiffsave --tile --pyramid`"
 
-# From what viewers show to what is stored, by EXIF's numbers.
+# From the image as viewers show it to the image as it is stored, by EXIF's numbers.
 STORED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,7 +39,7 @@ _opening = threading.Lock()
 
 @dataclass(frozen=True)
 class Picture:
-    """A plain image whose header was read.
+    """The header of a plain image.
 
     Attributes
     ----------
@@ -48,11 +48,11 @@ class Picture:
     size_px
         Width and height.
     jpeg
-        Whether it is a baseline RGB JPEG, as a store's tiles are.
+        Whether it is a baseline RGB JPEG, like the tiles of a store.
     deep
         Whether its channels have 16 bits.
     tiff
-        What is known of it where it is a TIFF.
+        Its description if it is a TIFF.
     """
 
     path: Path
@@ -62,24 +62,25 @@ class Picture:
     tiff: TiffImage | None = None
 
     def pixels(self, *, guess: bool = True) -> NDArray[np.uint8]:
-        """Decode it.
+        """Decode the image.
 
         Parameters
         ----------
         guess
-            Where a TIFF of 16 bits a channel does not state how many are used, judge by its brightest pixel.
+            If a TIFF of 16 bits a channel does not give the number of used bits, estimate it from its
+            brightest pixel.
 
         Returns
         -------
         ndarray of shape (h, w, 3), uint8
-            What is transparent lies over white.
+            Transparent pixels are laid over white.
 
         Raises
         ------
         SlideError
-            If it is damaged, or nearly black for want of bits.
+            If it is damaged, or nearly black because it uses few bits.
         MachineError
-            If the memory does not suffice.
+            If memory is too small.
         """
         if self.tiff is not None and self.deep:
             return self.tiff.deep_pixels(guess=guess)
@@ -89,7 +90,7 @@ class Picture:
         if self.tiff is not None and self.tiff.orientation in STORED:  # Pillow turns TIFFs, and only those
             rgb = np.asarray(Image.fromarray(rgb).transpose(STORED[self.tiff.orientation]))
         if self.deep and rgb.max() < NEARLY_BLACK:
-            reason = f"nearly black: 16 bits a channel, and none above {rgb.max()} of 255"
+            reason = f"nearly black: it has 16 bits a channel, and no pixel is above {rgb.max()} of 255"
             raise SlideError(reason, where=self.path, remedy=f"scale its values, and {AS_RGB}")
         return rgb
 
@@ -100,14 +101,14 @@ def open_picture(path: Path, max_pixels: int | None = None) -> Picture:
     Parameters
     ----------
     path
-        PNG, JPEG, TIFF or whatever else Pillow knows.
+        PNG, JPEG, TIFF or another format of Pillow.
     max_pixels
-        Most pixels that it may have, since it is held in memory whole; None is `MAX_PIXELS`.
+        Largest number of pixels, since the image is held in memory whole. None is `MAX_PIXELS`.
 
     Raises
     ------
     SlideError
-        If it cannot be read, is too large, or has other than 8-bit channels.
+        If it cannot be read, is too large, or does not have 8-bit channels.
     """
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     with parsing(path, remedy=UNREADABLE, kind=SlideError, what="cannot be read"):
@@ -124,12 +125,12 @@ def open_picture(path: Path, max_pixels: int | None = None) -> Picture:
     _check_size(path, size, limit)
     warn_of_turn(path, orientation)
     if mode in DEEP_MODES:
-        raise SlideError(f"not an 8-bit image (mode {mode})", where=path, remedy=AS_RGB)
+        raise SlideError(f"is not an 8-bit image (mode {mode})", where=path, remedy=AS_RGB)
     return Picture(path, size, baseline, deep)
 
 
 def _orientation(picture: Image.Image) -> int:
-    """EXIF's number of how viewers turn it; a damaged EXIF states nothing."""
+    """EXIF's number for how viewers turn it; 1 if the EXIF data are damaged."""
     with suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return int(picture.getexif().get(ORIENTATION, 1))
@@ -153,7 +154,7 @@ def _decoded(path: Path, page: int) -> NDArray[np.uint8]:
 
 @contextmanager
 def _opened(path: Path, page: int = 0) -> Iterator[Image.Image]:
-    """Open an image with Pillow, without Pillow's own limit unless somebody set it."""
+    """Open an image with Pillow, without Pillow's default size limit."""
     with parsing(path, remedy=UNREADABLE, kind=SlideError, what="cannot be read"):
         try:
             with _opening, warnings.catch_warnings():
@@ -175,7 +176,7 @@ def _opened(path: Path, page: int = 0) -> Iterator[Image.Image]:
             reason = "too large to load whole, by Pillow's limit"
             raise SlideError(reason, where=path, remedy=PYRAMID) from error
         except MemoryError as error:
-            raise MachineError("not enough memory to hold it whole", where=path, remedy=PYRAMID) from error
+            raise MachineError("not enough memory to load it whole", where=path, remedy=PYRAMID) from error
 
 
 def _check_size(path: Path, size_px: tuple[int, int], max_pixels: int) -> None:

@@ -28,19 +28,18 @@ def open_slide(
     path
         A file, or a folder that holds one DICOM series.
     mpp_override
-        Resolution in µm/px that is used where the file names none. It also stands against what the file
-        says, so that a wrong resolution can be put right.
+        Resolution in µm/px. It replaces the resolution in the file, if any.
     slide_id
         Name of the slide; by default the file's name without its suffix, or the folder's name.
     max_pixels
-        Most pixels of a plain image, which is held in memory whole; by default
+        Largest number of pixels of a plain image, which is held in memory whole. The default is
         `dirl.slides.pixels.MAX_PIXELS`.
 
     Raises
     ------
     SlideError
-        If the slide is missing, cannot be read, has no resolution, is too large to be held in memory, or if
-        its name is not UTF-8.
+        If the slide is missing, cannot be read, has no resolution, or is too large for memory, or if its
+        name is not UTF-8.
     """
     check_name(path)
     name = slide_id or (path.name if path.is_dir() else path.stem)
@@ -55,18 +54,18 @@ def open_slide(
 def read(
     slide: Slide, x0: float, y0: float, w_px: int, h_px: int, mpp: float, *, allow_upsample: bool = False
 ) -> NDArray[np.uint8]:
-    """Read a box of the slide at a stated resolution, from the nearest level that is at least as fine.
+    """Read a box of the slide at any resolution, from the nearest level that is at least as fine.
 
-    Each pixel is the mean of the area that it covers, parts of pixels counted as parts. Where the level is
-    within 2 % of the resolution asked for, the nearest pixels are taken as they are: averaging there would
-    only blur, and more in some columns than in others.
+    Each pixel is the mean of the area that it covers, with partly covered pixels weighted by their share. If
+    the level is within 2 % of the requested resolution, the nearest pixels are returned unchanged.
+    Averaging would blur them, some columns more than others.
 
     Parameters
     ----------
     slide
         An open slide.
     x0, y0
-        Top-left corner, in level-0 pixels, not necessarily whole.
+        Top-left corner, in level-0 pixels; fractions are allowed.
     w_px, h_px
         Size of the result.
     mpp
@@ -82,7 +81,7 @@ def read(
     Raises
     ------
     SlideError
-        If the slide is coarser than `mpp` and may not be enlarged, or if it is damaged there.
+        If the slide is coarser than `mpp` and upsampling is not allowed, or if it is damaged there.
     """
     downsample = mpp / slide.info.mpp
     check_resolution(slide.info, mpp, allow_upsample=allow_upsample)
@@ -90,7 +89,7 @@ def read(
     level = level_for(slide.info, mpp)
     step = downsample / levels[level]
     x, y = x0 / levels[level], y0 / levels[level]
-    # Bicubic enlargement looks two pixels beyond the box.
+    # Bicubic enlargement needs two pixels beyond the box.
     margin = 2 if step < 1 - SAME_MPP else 0
     left, top = int(np.floor(x)) - margin, int(np.floor(y)) - margin
     right, bottom = int(np.ceil(x + w_px * step)) + margin, int(np.ceil(y + h_px * step)) + margin
@@ -111,7 +110,7 @@ def read(
 def _area_means(
     pixels: NDArray[np.generic], start: float, step: float, count: int, axis: int
 ) -> NDArray[np.float32]:
-    """Mean over `count` intervals of length `step` ≥ 1 along an axis, parts of pixels counted as parts."""
+    """Mean over `count` intervals of length `step` ≥ 1 along an axis; partly covered pixels count in part."""
     edges = start + step * np.arange(count + 1)
     first = np.floor(edges[:-1]).astype(int)
     shape = [1] * pixels.ndim

@@ -1,4 +1,4 @@
-"""What the user states of slides in a table, since their files do not tell."""
+"""The slides table: patients, centres and resolutions that the user gives for slides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ COLUMNS = ("patient_id", "centre", "mpp")
 
 @dataclass(frozen=True)
 class Stated:
-    """What is stated of one slide; None leaves it to the file.
+    """The table's values for one slide; None means the value of the file.
 
     Attributes
     ----------
     patient_id
         Patient.
     centre
-        Where the slide was made.
+        Hospital or laboratory.
     mpp
-        Resolution of level 0, in µm/px; it stands against what the file says.
+        Resolution of level 0, in µm/px. It replaces the file's.
     """
 
     patient_id: str | None = None
@@ -37,30 +37,30 @@ UNSTATED = Stated()
 
 
 def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, Stated], list[str]]:
-    """Read a CSV file with a column of slides and any of patients, centres and ``mpp``.
+    """Read a CSV file with a column of slides and at least one of patients, centres and ``mpp``.
 
-    Slides, patients and centres may have any of the usual names (see `dirl.tables.read`). A missing value
-    states nothing.
+    The columns may have any of the usual names (see `dirl.tables.read`). An empty cell leaves the value of
+    the file.
 
     Parameters
     ----------
     path
         The file.
     known
-        Ids of the slides that it is read for; it may name them with folders and endings.
+        Ids of the slides. The table may write them with folders and suffixes.
 
     Returns
     -------
     tuple
-        What is stated, by slide_id, and notes on what was taken from which column and what was left out.
+        Values by slide_id, and notes on the columns that were used and the rows that were left out.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, lacks these columns, says two things of one slide, or an mpp is no number
-        above 0.
+        If the file cannot be read, lacks these columns, contradicts itself on a slide, or gives an mpp that
+        is not a number above 0.
     """
-    remedy = f"a header with slide_id and any of {', '.join(COLUMNS)}, then a line per slide"
+    remedy = f"write a header with slide_id and any of {', '.join(COLUMNS)}, then one line per slide"
     table = read_table(path)
     found = {
         "patients": table.find_filled(PATIENT),
@@ -78,8 +78,8 @@ def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, State
 
     for what, column in used.items():
         if strange := [row[column] for row in matched.rows.values() if not is_nameable(row[column])]:
-            reason = f"{what} {strange[0]!r} holds a line break or another control character"
-            raise ConfigError(reason, where=path, remedy="write it in one line")
+            reason = f"{what} {strange[0]!r} contains a line break or another control character"
+            raise ConfigError(reason, where=path, remedy="write it on one line")
 
     stated = {
         slide: Stated(
@@ -107,5 +107,7 @@ def _mpp(text: str, where: str) -> float | None:
     except ValueError:
         value = 0.0
     if not (isfinite(value) and value > 0):
-        raise ConfigError(f"{text!r} is no mpp", where=where, remedy="write it in µm/px, as in 0.25")
+        raise ConfigError(
+            f"{text!r} is not an mpp", where=where, remedy="write it in µm/px, for example 0.25"
+        )
     return value

@@ -1,4 +1,4 @@
-"""What a TIFF file holds: which of its images is the slide, how its channels lie, how deep they are."""
+"""TIFF files: which image is the slide, where its channels are, and how many bits they have."""
 
 import html
 import logging
@@ -19,10 +19,10 @@ UNREADABLE = "copy or export the slide again, or leave it out"
 AS_RGB = "export it as 8-bit RGB"
 DEPTHS = (8, 10, 12, 14, 16)
 MAXIMUM_TAGS = ("MaxSampleValue", "SMaxSampleValue")
-# What tifffile says of damage would be printed beside our error.
+# Without this, tifffile would print its own message beside dirl's error.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 UM_PER_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre
-# Of an OME description; Unicode has two signs for micro.
+# Units of an OME description. Unicode has two signs for micro.
 UM_PER_OME_UNIT = {"\u00b5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 COLOURS = ("RGB", "YCBCR", "MINISBLACK", "MINISWHITE", "PALETTE", "SEPARATED")
 
@@ -42,15 +42,15 @@ class TiffImage:
     dtype
         Type of a channel's values, ``uint8``, ``bool`` or ``uint16``.
     bits
-        How many bits of 16 are used, where the file states it.
+        Number of used bits of 16, if the file gives it.
     tiled
         Whether it is stored in tiles, as slides are.
     resolution
-        Width and height of a pixel in µm, where the file's tags state it.
+        Width and height of a pixel in µm, if the file's tags give them.
     ome_resolution
-        The same by the file's OME description.
+        The same from the file's OME description.
     orientation
-        How viewers turn it, by EXIF's numbers; 1 is not at all. It is read as it is stored.
+        EXIF's number for how viewers turn it; 1 is not at all. It is read as it is stored.
     """
 
     path: Path
@@ -64,12 +64,12 @@ class TiffImage:
     orientation: int = 1
 
     def deep_pixels(self, *, guess: bool) -> NDArray[np.uint8]:
-        """Pixels of an image of 16 bits a channel, brought to 8 by the bits that it uses.
+        """Pixels of an image of 16 bits a channel, scaled to 8 by the number of used bits.
 
         Parameters
         ----------
         guess
-            Where the file does not state the bits, judge them by the brightest pixel, and warn.
+            If the file does not give the number of bits, estimate it from the brightest pixel, and warn.
 
         Returns
         -------
@@ -78,7 +78,7 @@ class TiffImage:
         Raises
         ------
         SlideError
-            If it cannot be decoded, is black, or its bits would have to be guessed.
+            If it cannot be decoded or is black, or if the number of bits would have to be guessed.
         """
         with (
             parsing(self.path, remedy=AS_RGB, kind=SlideError, what="cannot be read"),
@@ -90,14 +90,14 @@ class TiffImage:
             values = np.moveaxis(values, 0, -1)
         brightest = int(values.max())
         if brightest == 0:
-            raise SlideError("black everywhere", where=self.path, remedy=AS_RGB)
+            raise SlideError("every pixel is black", where=self.path, remedy=AS_RGB)
         used = next(bits for bits in DEPTHS if brightest < 2**bits)
         if self.bits is None and used < 16:
-            reason = f"16 bits a channel, of which the brightest pixel uses {used}"
+            reason = f"has 16 bits a channel, but the brightest pixel uses {used}"
             if not guess:
                 raise SlideError(reason, where=self.path, remedy=AS_RGB)
             warnings.warn(
-                f"{self.path}: {reason}; taken as {used} bits and scaled to 8",
+                f"{self.path}: {reason}; read as {used} bits and scaled to 8",
                 category=DirlWarning,
                 stacklevel=2,
             )
@@ -123,12 +123,12 @@ class _Series:
 
     @property
     def images(self) -> int:
-        """How many images there are, channels not counted."""
+        """Number of images, without channels."""
         return int(np.prod([n for axis, n in self.sizes.items() if axis not in "XYSC"]))
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether a file begins as a TIFF does."""
+    """Whether a file starts like a TIFF."""
     with path.open("rb") as handle:
         return handle.read(4) in MAGIC
 
@@ -143,14 +143,14 @@ def largest_image(path: Path) -> TiffImage:
     """
     with (
         parsing(path, remedy=UNREADABLE, kind=SlideError, what="cannot be read"),
-        # An OME description may name other files; those are not read.
+        # An OME description may name other files. They are not read.
         tifffile.TiffFile(path, _multifile=False) as tiff,
     ):
         series = [_series(one) for one in tiff.series if len(one.pages)]
         description = tiff.ome_metadata or ""
     area = max((one.area for one in series), default=0)
     if area == 0:
-        raise SlideError("cannot be read (no image in it)", where=path, remedy=UNREADABLE)
+        raise SlideError("cannot be read (it contains no image)", where=path, remedy=UNREADABLE)
     same = [one for one in series if one.area == area]
     image = same[0]
     pages, several = image.pages[:1], sum(one.images for one in same) > 1
@@ -161,15 +161,15 @@ def largest_image(path: Path) -> TiffImage:
     elif channels > 1:
         raise SlideError(f"has {channels} channels, not red, green and blue", where=path, remedy=AS_RGB)
     elif several and samples == 1 and image.photometric != "PALETTE":
-        raise SlideError("holds several grey images of one size, not RGB", where=path, remedy=AS_RGB)
+        raise SlideError("contains several grey images of one size, not RGB", where=path, remedy=AS_RGB)
     elif several:
         warnings.warn(
-            f"{path}: holds several images of one size; the first is taken",
+            f"{path}: contains several images of one size; the first is used",
             category=DirlWarning,
             stacklevel=2,
         )
     if image.photometric not in COLOURS:
-        raise SlideError(f"colours of type {image.photometric}, not RGB", where=path, remedy=AS_RGB)
+        raise SlideError(f"has colours of type {image.photometric}, not RGB", where=path, remedy=AS_RGB)
     _check_depth(path, image, samples if len(pages) == 1 else 3)
     size = image.sizes["X"], image.sizes["Y"]
     orientation = int(image.tags.get("Orientation", 1))  # type: ignore[call-overload]
@@ -179,7 +179,7 @@ def largest_image(path: Path) -> TiffImage:
         size,
         pages,
         image.dtype,
-        _stated_bits(image.tags, description),
+        _used_bits(image.tags, description),
         image.tiled,
         _resolution(image.tags),
         ome_resolution(description, size),
@@ -188,7 +188,7 @@ def largest_image(path: Path) -> TiffImage:
 
 
 def warn_of_turn(path: Path, orientation: int) -> None:
-    """Warn of an image that viewers turn or mirror, by EXIF's number: here it lies as it is stored."""
+    """Warn of an image that viewers turn or mirror by EXIF's number; dirl reads it as it is stored."""
     if orientation not in (0, 1):
         warnings.warn(
             f"{path}: viewers turn or mirror it (orientation {orientation}); it is read as it is stored",
@@ -198,17 +198,17 @@ def warn_of_turn(path: Path, orientation: int) -> None:
 
 
 def ome_resolution(description: str, size_px: tuple[int, int]) -> tuple[float, float] | None:
-    """Width and height of a pixel in µm, by the OME description of the image of this size."""
+    """Width and height of a pixel in µm, from the OME description of the image of this size."""
     for pixels in re.findall(r"<(?:\w+:)?Pixels\b[^>]*>", description):
-        said = {name: html.unescape(value) for name, value in re.findall(r'(\w+)="([^"]*)"', pixels)}
-        if (said.get("SizeX"), said.get("SizeY")) != tuple(map(str, size_px)):
+        given = {name: html.unescape(value) for name, value in re.findall(r'(\w+)="([^"]*)"', pixels)}
+        if (given.get("SizeX"), given.get("SizeY")) != tuple(map(str, size_px)):
             continue
         try:
             x, y = (
-                float(said[name]) * UM_PER_OME_UNIT[said.get(f"{name}Unit", "um")]
+                float(given[name]) * UM_PER_OME_UNIT[given.get(f"{name}Unit", "um")]
                 for name in ("PhysicalSizeX", "PhysicalSizeY")
             )
-        except (KeyError, ValueError):  # not stated, or in a unit such as pixels
+        except (KeyError, ValueError):  # missing, or in a unit such as pixels
             return None
         return (x, y) if np.isfinite([x, y]).all() and min(x, y) > 0 else None
     return None
@@ -228,18 +228,18 @@ def _series(one: tifffile.TiffPageSeries) -> _Series:
 def _check_depth(path: Path, image: _Series, channels: int) -> None:
     deep = image.dtype == "uint16" and channels == 3 and image.photometric in {"RGB", "MINISBLACK"}
     if not deep and image.dtype not in {"uint8", "bool"}:
-        reason = f"not an 8-bit image ({channels} channels of {image.dtype}, {image.photometric})"
+        reason = f"is not an 8-bit image ({channels} channels of {image.dtype}, {image.photometric})"
         raise SlideError(reason, where=path, remedy=AS_RGB)
 
 
-def _stated_bits(tags: dict[str, object], description: str) -> int | None:
-    """Bits of a channel that are used, by the file's tags or its OME description."""
+def _used_bits(tags: dict[str, object], description: str) -> int | None:
+    """Number of used bits of a channel, from the file's tags or its OME description."""
     for name in MAXIMUM_TAGS:
         largest = int(np.max(np.asarray(tags.get(name, 0), float)))
         if largest > 0:
             return largest.bit_length()
-    stated = re.search(r'SignificantBits="(\d{1,2})"', description)
-    return int(stated.group(1)) if stated else None
+    found = re.search(r'SignificantBits="(\d{1,2})"', description)
+    return int(found.group(1)) if found else None
 
 
 def _resolution(tags: dict[str, object]) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Where a slide is cut into tiles."""
+"""The tile grid of a slide: which tiles are cut, and how they are read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class TileSpec:
     mpp
         Resolution of the tiles, in µm/px.
     stride_px
-        From one tile to the next, in pixels at `mpp`.
+        Distance from one tile to the next, in pixels at `mpp`.
     min_tissue
-        Share of a tile that must be tissue.
+        Least share of tissue in a tile.
     """
 
     size_px: int
@@ -36,7 +36,7 @@ class TileSpec:
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile of a slide; `x` and `y` are its top-left corner in level-0 pixels."""
+    """A tile of a slide; `x` and `y` are its top-left corner in level-0 pixels."""
 
     tile_id: str
     x: int
@@ -52,7 +52,7 @@ def plan_tiles(
     Returns
     -------
     list of Tile
-        Row by row; each lies wholly on the slide.
+        Row by row; each is wholly on the slide.
 
     Raises
     ------
@@ -63,14 +63,14 @@ def plan_tiles(
     check_resolution(info, spec.mpp, allow_upsample=allow_upsample)
     scale = spec.mpp / info.mpp
     side = spec.size_px * scale
-    # Half a pixel of grace: a slide as large as its tile stays one tile in spite of rounding.
+    # Half a pixel is tolerated: a slide as large as one tile gives one tile in spite of rounding.
     columns, rows = (int((extent - side + 0.5) // (spec.stride_px * scale)) + 1 for extent in info.size_px)
     if columns < 1 or rows < 1:
         raise SlideError(
             f"{info.size_px[0]}×{info.size_px[1]} px at {info.mpp:g} µm/px is smaller than one tile "
             f"({spec.size_px} px at {spec.mpp:g} µm/px)",
             where=info.path,
-            remedy="ask for a smaller size or a finer mpp",
+            remedy="choose a smaller size or a finer mpp",
         )
     x = np.round(np.arange(columns) * spec.stride_px * scale).astype(int)
     y = np.round(np.arange(rows) * spec.stride_px * scale).astype(int)
@@ -82,15 +82,15 @@ def plan_tiles(
     ]
     if not tiles:
         raise SlideError(
-            f"no tissue found: the fullest of {rows * columns} tiles holds {fractions.max():.0%}",
+            f"no tissue found: the best of {rows * columns} tiles has {fractions.max():.0%} tissue",
             where=info.path,
-            remedy=f"ask for less (`dirl tile --min-tissue`, now {spec.min_tissue:g}) or leave it out",
+            remedy=f"lower `dirl tile --min-tissue` (now {spec.min_tissue:g}), or leave the slide out",
         )
     return tiles
 
 
 def around_the_middle(tiles: Sequence[Tile], count: int) -> list[Tile]:
-    """Keep the `count` tiles nearest to the tile of median place, in their order: one field, not a sample."""
+    """Keep the `count` tiles nearest to the median position, in their order: one field, not a sample."""
     places = np.array([(tile.x, tile.y) for tile in tiles], dtype=float)
     distance = np.linalg.norm(places - np.median(places, axis=0), axis=1)
     return [tiles[i] for i in np.sort(np.argsort(distance, kind="stable")[:count])]
@@ -103,19 +103,19 @@ def read_tile(slide: Slide, tile: Tile, spec: TileSpec, *, allow_upsample: bool 
 
 
 def key(name: str) -> str:
-    """Turn a name into one without dots, since WebDataset ends a sample's key at the first dot."""
+    """Replace the dots of a name: WebDataset ends a sample's key at the first dot."""
     return name.replace(".", "_")
 
 
 def tissue_fractions(
     tissue: TissueMask, x_um: NDArray[np.float64], y_um: NDArray[np.float64], side_um: float
 ) -> NDArray[np.float64]:
-    """Share of tissue in every square box of a grid, exact to the part of a mask's pixel.
+    """Share of tissue in every square box of a grid; partly covered pixels of the mask count in part.
 
     Parameters
     ----------
     tissue
-        The slide's.
+        Mask of the slide.
     x_um, y_um : ndarray of shape (columns,), ndarray of shape (rows,)
         Left and top edges of the boxes, in µm from the slide's corner.
     side_um

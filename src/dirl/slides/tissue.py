@@ -1,4 +1,4 @@
-"""Which pixels of a slide are tissue: neither glass, nor ink, nor the black around a scan."""
+"""Tissue of a slide: pixels that are neither glass, nor ink, nor the black around a scan."""
 
 import warnings
 from collections.abc import Iterable
@@ -14,18 +14,18 @@ from dirl.slides.glass import WHITE, Colour, brightest, density, glass_colour
 from dirl.slides.reading import read
 
 MASK_MPP = 8.0
-BLOCK_PX = 512  # of the mask, read at a time
+BLOCK_PX = 512  # side of the part of the mask that is read at a time
 MOST_LOW_POWER_PX = 1 << 28  # a damaged header may claim any size
-READ_PX = 8192  # of a level, at most, so that a slide of one level is never held whole
+READ_PX = 8192  # largest side read of a level, so that a slide of one level is never held whole
 
-# Optical density over the glass. H&E absorbs green most: hematoxylin takes about as much red and half the
-# blue, eosin hardly any red. So tissue is dense in green, and denser there than in red or blue; dust, shadow
-# and glass that is not quite white are as dense in all three.
+# Optical density over the glass. H&E absorbs green most. Hematoxylin absorbs about as much red and half as
+# much blue, eosin hardly any red. So tissue is denser in green than in red or blue. Dust, shadow and glass
+# that is not quite white are as dense in all three.
 MIN_TISSUE_OD = 0.06
 MIN_STAIN_OD = 0.03
-# What lets an eighth of the light through in no channel is black; grey is black from a third on.
+# A pixel is black if every channel passes less than an eighth of the light; if it is grey, less than a third.
 BLACK_OD, DARK_OD, GREY_OD = 2.1, 1.02, 0.29
-# A pen's stroke is far larger than any nucleus, which at full resolution can be as blue.
+# A pen's stroke is far larger than a nucleus, which can be as blue at full resolution.
 INK_UM2 = 2_000.0
 INK_RIM_UM = 16.0
 SPECK_UM2 = 10_000.0
@@ -40,11 +40,11 @@ class TissueMask:
     Attributes
     ----------
     mask : ndarray of shape (h, w), bool
-        True on tissue. Its first pixel's corner is the slide's.
+        True on tissue. Its top-left corner is the slide's.
     mpp
         Resolution of the mask, in µm/px.
     white
-        Red, green and blue of the slide's bare glass, 0 to 255; `tissue_pixels` takes it.
+        Red, green and blue of the slide's bare glass, 0 to 255; an argument of `tissue_pixels`.
     """
 
     mask: NDArray[np.bool_]
@@ -60,11 +60,11 @@ class TissueMask:
 def find_tissue(slide: Slide) -> TissueMask:
     """Find a slide's tissue at about 8 µm/px.
 
-    A pixel is tissue when it absorbs more green than the slide's own glass does, and is neither ink nor
-    black. Specks and holes below 0.01 mm² (1 % of a small slide) are cleaned away.
+    A pixel is tissue if it absorbs more green than the slide's glass, and is neither ink nor black. Specks
+    and holes below 0.01 mm² (1 % of a small slide) are removed.
     """
     mpp = max(MASK_MPP, slide.info.mpp)
-    # Some pyramids are made by leaving pixels out; smoothing makes up for that.
+    # Some pyramids were made by skipping pixels. Smoothing compensates for that.
     rgb = ndimage.uniform_filter(low_power(slide, mpp), (3, 3, 0), mode="nearest")
     white = glass_colour(rgb)
     dark = density(rgb, white)
@@ -76,29 +76,30 @@ def find_tissue(slide: Slide) -> TissueMask:
 
 
 def warn_all_tissue(slides: Iterable[tuple[str, Colour, float]]) -> None:
-    """Warn of slides that are nearly all tissue because no bare glass was found on them.
+    """Warn of slides without bare glass that are nearly all tissue.
 
     Parameters
     ----------
     slides
-        Of each its name, the colour of its glass and its share of tissue: see `TissueMask`.
+        Name, colour of the glass and share of tissue of each slide; see `TissueMask`.
     """
     names = [name for name, white, share in slides if white == WHITE and share > NEARLY_ALL]
     if names:
         which = names[0] if len(names) == 1 else f"{len(names)} slides, the first {names[0]}"
         warnings.warn(
-            f"no bare glass found, and nearly all is taken as tissue: {which}. That is right for a crop of "
-            "tissue. If the slide shows glass, correct its white balance, or include more of the glass.",
+            f"no bare glass found, and nearly everything is taken as tissue: {which}. This is right for a "
+            "crop of tissue. If the slide shows glass, correct its white balance, or include more glass.",
             category=DirlWarning,
             stacklevel=2,
         )
 
 
 def tissue_pixels(rgb: NDArray[np.uint8], mpp: float, white: Colour | None = None) -> NDArray[np.bool_]:
-    """Tell tissue from glass, ink and black at full resolution, as in a tile.
+    """Separate tissue from glass, ink and black at full resolution, as in a tile.
 
-    Decided at about 1 µm/px and smoothed over 3 µm, so that the pale inside of a nucleus and the noise of
-    the glass do not count. Specks below 20 µm² go, holes below 50 µm² are filled: lumina and vessels stay.
+    The decision is made at about 1 µm/px and smoothed over 3 µm. So the pale inside of a nucleus and the
+    noise of the glass do not count. Specks below 20 µm² are removed and holes below 50 µm² are filled; lumina
+    and vessels remain.
 
     Parameters
     ----------
@@ -107,8 +108,8 @@ def tissue_pixels(rgb: NDArray[np.uint8], mpp: float, white: Colour | None = Non
     mpp
         Their resolution, in µm/px.
     white
-        Colour of the bare glass, `TissueMask.white`. By default it is guessed from the brightest 2 % of the
-        pixels, which can take the palest mucus of a tile without glass for glass.
+        Colour of the bare glass, `TissueMask.white`. By default it is estimated from the brightest 2 % of the
+        pixels. In a tile without glass this can mistake pale mucus for glass.
 
     Returns
     -------
@@ -134,15 +135,15 @@ def low_power(slide: Slide, mpp: float) -> NDArray[np.uint8]:
     Raises
     ------
     SlideError
-        If the slide is larger than any glass, or damaged.
+        If the slide is larger than any glass slide, or damaged.
     """
     width, height = (int(np.ceil(side * slide.info.mpp / mpp)) for side in slide.info.size_px)
     if width * height > MOST_LOW_POWER_PX:
         size = "×".join(f"{side * slide.info.mpp / 1000:,.0f}" for side in slide.info.size_px)
         raise SlideError(
-            f"measures {size} mm, which no glass does: it is damaged, or its resolution (mpp) is wrong",
+            f"measures {size} mm, more than any glass slide: it is damaged, or its resolution (mpp) is wrong",
             where=slide.info.path,
-            remedy="copy or export it again, or correct it: `dirl tile --mpp-override UM`",
+            remedy="copy or export it again, or correct its resolution: `dirl tile --mpp-override UM`",
         )
     image = np.empty((height, width, 3), np.uint8)
     scale = mpp / slide.info.mpp
@@ -161,16 +162,16 @@ def _stained(dark: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _black(dark: NDArray[np.float32]) -> NDArray[np.bool_]:
-    # Hematoxylin is never grey: it takes much more green than blue, however dense it is.
+    # Hematoxylin is never grey: at any density it absorbs much more green than blue.
     least = dark.min(-1)
     return np.asarray((least > BLACK_OD) | ((least > DARK_OD) & (dark.max(-1) - least < GREY_OD)))
 
 
 def _ink(dark: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
-    """Pen marks: strong colour that no mixture of hematoxylin and eosin has, and the pale rim around it."""
+    """Pen marks: strong colours that hematoxylin and eosin cannot mix, with the pale rim around them."""
     red, green, blue = np.moveaxis(dark, -1, 0)
-    # Blue and green pens absorb red most, over tissue too when they are dense; red pens absorb blue nearly as
-    # much as green, and no red. Strong hematoxylin may absorb more red than green, but it absorbs more blue
+    # Blue and green pens absorb red most; dense ones do so over tissue, too. Red pens absorb blue nearly as
+    # much as green, and no red. Strong hematoxylin may absorb more red than green. But it absorbs more blue
     # than a blue pen, and far more green than a green one.
     pen = (blue < 0.35 * red) | (green < 0.6 * red)
     strong = pen & (red > 0.3) & (red > 1.3 * green)
@@ -189,7 +190,7 @@ def _clean(mask: NDArray[np.bool_], speck_um2: float, hole_um2: float, mpp: floa
 
 
 def _without_small(mask: NDArray[np.bool_], most_um2: float, mpp: float) -> NDArray[np.bool_]:
-    """Drop connected parts up to an area; scikit-image's function changed its argument's name."""
+    """Drop connected parts up to an area. The argument of scikit-image's function was renamed."""
     parts, _ = ndimage.label(mask)
     keep = np.bincount(parts.ravel()) > int(most_um2 / mpp**2)
     keep[0] = False

@@ -15,7 +15,14 @@ from dirl.core.parallel import each
 from dirl.core.progress import bar, say
 from dirl.core.provenance import claim, finish, new_card, read_card, unfinish
 from dirl.slides.base import MPP_REMEDY, SAME_MPP
-from dirl.slides.discovery import SlideInput, TilesInput, find_inputs, lay_over, source_digest, told_apart
+from dirl.slides.discovery import (
+    SlideInput,
+    TilesInput,
+    add_slides_table,
+    find_inputs,
+    source_digest,
+    with_unique_names,
+)
 from dirl.slides.tiling import key
 from dirl.slides.tissue import warn_all_tissue
 from dirl.store.dataset import TileStore
@@ -91,7 +98,7 @@ def tile(
     there = [] if overwrite else _records(out)
     found = _as_there(find_inputs(inputs, partial(say, quiet=quiet)), there)
     if slides_table is not None:
-        found = lay_over(found, slides_table, quiet=quiet)
+        found = add_slides_table(found, slides_table, quiet=quiet)
     config = _resolve(config, found)
     card = claim(out, new_card("tile", config.model_dump()), overwrite=overwrite, shared=True)
     todo, failures = _sort_out(out, found, there, card.files)
@@ -199,7 +206,7 @@ def _as_there(
     """Call a slide as the store does: beside others of its name it is found by another than alone."""
     names = {os.path.realpath(one.path): one.slide_id for one in there}
     called = [names.get(os.path.realpath(one.path), one.slide_id) for one in found]
-    return told_apart([replace(one, slide_id=name) for one, name in zip(found, called, strict=True)])
+    return with_unique_names([replace(one, slide_id=name) for one, name in zip(found, called, strict=True)])
 
 
 def _sort_out(

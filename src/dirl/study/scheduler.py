@@ -10,7 +10,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
 from dirl.core.errors import DirlError, Interrupted, explained
-from dirl.core.signals import begin_worker, number_of, patient, raising, starting, stopping
+from dirl.core.signals import begin_worker, number_of, patient, raising_stop, starting, stopping
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -72,7 +72,7 @@ def spread(
     """
     waiting, free = list(items), list(places)
     running: dict[Connection, tuple[Item, Slot, SpawnProcess]] = {}
-    with raising():
+    with raising_stop():
         try:
             while waiting or running:
                 while free and (able := [item for item in waiting if ready(item)]):
