@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dirl.cells.scoring.metrics import score
-from dirl.cells.segmenters.hover import part_by_jumps
+from dirl.cells.segmenters.hover import separate_by_jumps
 
 
 def drawn(mpp):
@@ -28,7 +28,7 @@ def drawn(mpp):
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_exact_maps_and_weaker_ones_part_nuclei(mpp, strength):
     labels, maps = drawn(mpp)
-    assert score(part_by_jumps(labels > 0, strength * maps, mpp), labels).pq > 0.95
+    assert score(separate_by_jumps(labels > 0, strength * maps, mpp), labels).pq > 0.95
 
 
 def test_nuclei_do_not_depend_on_the_rest_of_the_window():
@@ -36,8 +36,8 @@ def test_nuclei_do_not_depend_on_the_rest_of_the_window():
     other = maps.copy()
     other[:, -8:, -8:] = [[[30.0]], [[-30.0]]]
     inside = labels > 0
-    assert np.array_equal(part_by_jumps(inside, other, 0.5), part_by_jumps(inside, maps, 0.5))
+    assert np.array_equal(separate_by_jumps(inside, other, 0.5), separate_by_jumps(inside, maps, 0.5))
 
 
 def test_nothing_is_parted_of_nothing():
-    assert not part_by_jumps(np.zeros((9, 12), bool), np.zeros((2, 9, 12), np.float32), 0.5).any()
+    assert not separate_by_jumps(np.zeros((9, 12), bool), np.zeros((2, 9, 12), np.float32), 0.5).any()

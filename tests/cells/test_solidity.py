@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from skimage.measure import label, regionprops
 
 from dirl.cells.segmenters.hematoxylin import Hematoxylin
-from dirl.cells.segmenters.solidity import around, solidity
+from dirl.cells.segmenters.solidity import neighbourhood_mean, solidity
 
 
 def of(labels):
@@ -43,7 +43,7 @@ def test_nothing_has_no_solidity():
 def test_a_neighbourhood_is_the_mean_of_those_within(seed, count):
     rng = np.random.default_rng(seed)
     values, weights, centres = rng.random(count), rng.random(count) + 0.1, 50 * rng.random((count, 2))
-    found = around(values, weights, centres, 10, 0.5, 2)
+    found = neighbourhood_mean(values, weights, centres, 10, 0.5, 2)
     for k in range(count):
         near = np.linalg.norm(centres - centres[k], axis=1) <= 10
         drawn = 2 * weights.mean()

@@ -24,7 +24,7 @@ from dirl.store.index import SlideRecord
 # Number of tiles that a segmenter is fitted to: of a slide, and of ready-made tiles with the same stain.
 SLIDE_SAMPLES = 32
 TILE_SAMPLES = 64
-# Ready-made tiles are small beside windows, so a segmenter gets this many at a time.
+# Ready-made tiles are smaller than windows, so a segmenter gets this many at a time.
 TILES_AT_ONCE = 64
 BALANCED = "slides or classes with tinted glass, white-balanced for the segmenter"
 

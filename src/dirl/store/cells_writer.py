@@ -1,12 +1,12 @@
-"""Writing the cells of a store: one tar, one index and one table of nuclei per slide and segmenter.
+"""Writes the cells of a store: one tar, one index and one table of nuclei per slide and segmenter.
 
-A stage that finds nuclei does, for every slide of the store that `cells_finished` does not name::
+For every slide that is not yet `cells_finished`, a stage calls::
 
     write_cells(store.path, "hematoxylin", slide_id, ((tile_id, labels, regions) for ...), nuclei)
 
-in any order and in as many processes as it likes, and at the end, in one process, ``merge_cells``. Then
-`TileStore.cells` opens them. The card, ``cells/<segmenter>/card.json``, is the stage's own to claim and to
-finish, with `cells_dir` as its directory.
+Slides can be written in any order and in several processes. At the end one process calls ``merge_cells``, and
+`TileStore.cells` opens the result. The stage itself claims and finishes the card,
+``cells/<segmenter>/card.json``, in the folder `cells_dir`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,8 +38,8 @@ CELLS_SCHEMA = pa.schema(
     ]
 )
 
-# x and y: centroid in level-0 pixels; class: null where the segmenter names none; tile_id: null on a slide,
-# for ready-made tiles the one that x and y are pixels of.
+# x and y are centroids in level-0 pixels, or in pixels of the ready-made tile that tile_id names. tile_id is
+# null on a slide. class is null without classes.
 NUCLEI_SCHEMA = pa.schema(
     [
         pa.field("id", pa.int32(), nullable=False),
@@ -61,7 +61,7 @@ def cells_dir(store: Path, segmenter: str) -> Path:
 def cells_finished(
     store: Path, segmenter: str, slide_id: str, files: Mapping[str, Written] | None = None
 ) -> bool:
-    """Whether a slide's cells are written and whole, as far as the digests in their card tell."""
+    """Whether a slide's cells are written, and match the digests in their card."""
     folder = cells_dir(store, segmenter)
     made = [f"{slide_id}{end}" for end in (".parquet", ".nuclei.parquet", ".statistics.json")]
     if not are_sound(folder, [*made, f"pictures/{slide_id}.png"], files or {}):
@@ -81,24 +81,23 @@ def write_cells(
     items: Iterable[tuple[str, NDArray[np.integer], NDArray[np.integer]]],
     nuclei: Mapping[str, Any],
 ) -> None:
-    """Write one slide's cells; the index comes last, so that a slide has all of them or none.
+    """Write one slide's cells. The index comes last, so that a slide has all of its cells or none.
 
     Parameters
     ----------
     store
         The tile store's folder.
     segmenter
-        Name that `TileStore.cells` will be asked for.
+        Name of the cells in the store.
     slide_id
-        Slide as it is named in the store's index.
+        Id of the slide in the store's index.
     items
-        For each tile of the slide: its tile_id; its labels, shape (h, w), ids unique in the slide and 0
-        where there is no nucleus; its regions, shape (h, w), 0 glass or nothing, 1 nuclei, 2 the rest of
-        the tissue. Taken one by one, so they need not be in memory together.
+        The tile_id, the labels (h, w) and the regions (h, w) of each tile of the slide. Labels are ids that
+        are unique in the slide, 0 is background. Regions are 0 glass or nothing, 1 nuclei, 2 the rest of the
+        tissue. Tiles are read one at a time, so they are not in memory together.
     nuclei
-        Columns of `NUCLEI_SCHEMA`, each of one value per nucleus; empty columns when there are none.
-        `class` and `tile_id` may be left out. Read after the last item, so that what yields the items may
-        fill the columns.
+        Columns of `NUCLEI_SCHEMA`, with one value per nucleus. `class` and `tile_id` may be omitted. The
+        columns are read after the last item, so the iterator of items can fill them.
     """
     folder = cells_dir(store, segmenter)
     rows = []
@@ -116,7 +115,7 @@ def write_cells(
 
 
 def merge_cells(store: Path, segmenter: str) -> pa.Table:
-    """Gather the indices of all finished slides into the segmenter's ``index.parquet``, and return it."""
+    """Merge the indices of all finished slides into the segmenter's ``index.parquet``, and return it."""
     folder = cells_dir(store, segmenter)
     paths = [p for p in folder.glob("*.parquet") if not p.name.endswith(".nuclei.parquet")]
     return merge(paths, folder / INDEX, CELLS_SCHEMA)

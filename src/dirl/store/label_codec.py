@@ -1,4 +1,4 @@
-"""Bytes of a tile's nuclei: instance labels (deflated) and region ids (2 bits a pixel)."""
+"""Encoding of a tile's nuclei: instance labels (deflated) and region ids (2 bits per pixel)."""
 
 import struct
 import zlib
@@ -12,20 +12,20 @@ LABELS_HEADER = struct.Struct("<HHI")  # height, width, number of ids
 REGIONS_HEADER = struct.Struct("<HH")  # height, width
 MAX_REGION = 3
 AGAIN = "make the cells again with `dirl cells`"
-# The four ids of each byte, as one number, so that a byte is unpacked by one look-up.
+# The four ids of each byte, as one number, so that one look-up unpacks a byte.
 _UNPACKED = (np.arange(256)[:, None] >> np.array([0, 2, 4, 6]) & 3).astype(np.uint8).view(np.uint32).ravel()
 
 
 def encode_labels(labels: NDArray[np.integer]) -> bytes:
     """Encode instance labels.
 
-    A small number per nucleus of the tile is deflated, in 16 bits when they fit, after a table of the ids
-    that the numbers stand for. Level 1 of zlib: the higher ones take several times longer for a few per cent.
+    A table of the tile's ids comes first. Each pixel holds an index into it, in 16 bits if they suffice. Both
+    are deflated with level 1 of zlib; higher levels take several times longer for a few per cent.
 
     Parameters
     ----------
     labels : ndarray of shape (h, w)
-        Ids, 0 where there is no nucleus; each must fit in int32.
+        Ids, 0 for background; each must fit in int32.
     """
     ids, local = np.unique(labels, return_inverse=True)
     if ids[0] < 0 or ids[-1] > np.iinfo(np.int32).max:
@@ -57,12 +57,12 @@ def decode_labels(data: bytes) -> NDArray[np.int32]:
 
 
 def decode_numbers(data: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Decode what `encode_labels` encoded, the nuclei numbered within the tile.
+    """Decode what `encode_labels` encoded, with the nuclei numbered within the tile.
 
     Returns
     -------
     numbers : ndarray of shape (h, w), int32
-        The nuclei of the tile as 1..m without gaps, 0 where there is none.
+        The nuclei of the tile as 1..m without gaps; 0 is background.
     ids : ndarray of shape (m + 1,), int32
         Id in the slide of each number; 0 for 0.
 
@@ -82,7 +82,7 @@ def decode_numbers(data: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 
 
 def encode_regions(regions: NDArray[np.integer]) -> bytes:
-    """Encode region ids, four pixels a byte.
+    """Encode region ids, four pixels per byte.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ def choose_frame(
     Parameters
     ----------
     asked
-        One of `dirl.cells.files.options.FRAMES`.
+        One of `dirl.cells.files.folder_source.FRAMES`.
     marked
         Offset stated in the file; see `dirl.slides.qupath_frame.marked_offset`.
     by_qupath

@@ -2,62 +2,38 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from dirl.cells.files.folder_source import FramedFolderSource
 from dirl.cells.files.frames import choose_frame
 from dirl.cells.files.geojson_features import parse_features, read_content
 from dirl.cells.files.geojson_nuclei import draw_nuclei
-from dirl.cells.files.matching import source_files
-from dirl.cells.files.options import check_frame, check_place
 from dirl.cells.files.polygon_nuclei import centres_of, moved, nuclei_from_polygons, unique_ids
 from dirl.cells.files.tool_json import tool_reader
 from dirl.cells.geometry.rasterize import Rasterizer, rasterizer
 from dirl.cells.source import FileNuclei, Frame
-from dirl.core.provenance import digest
 from dirl.slides.base import Box
-from dirl.store.dataset import TileStore
-
-SUFFIXES = (".geojson", ".json")
-# Increased whenever the same file is read in another way.
-RULES = 3
 
 
 @dataclass(frozen=True)
-class GeoJSON:
-    """GeoJSON files in a folder, named after slides or tiles.
+class GeoJSON(FramedFolderSource):
+    """GeoJSON files in a folder, in pixels of level 0, or of the tile for ready-made tiles.
 
-    `dirl.cells.files.matching.source_files` finds the files. `dirl.cells.files.geojson_nuclei.draw_nuclei`
-    chooses the objects that are nuclei. JSON of HoVer-Net and CellViT is read too, as in
-    `dirl.cells.files.tool_json`.
+    `dirl.cells.files.geojson_nuclei.draw_nuclei` chooses the objects that are nuclei. JSON of HoVer-Net and
+    CellViT is read too, as in `dirl.cells.files.tool_json`.
 
     Attributes
     ----------
     place
-        Folder, or the file of the only slide of a store. Coordinates are pixels of level 0, or for ready-made
-        tiles pixels of the tile.
+        Folder, or the file of the only slide of a store.
     frame
         Origin of the coordinates on a slide that QuPath crops: ``auto``, ``qupath`` or ``level0``; see
         `dirl.cells.files.frames.choose_frame`.
     """
 
-    place: str
-    frame: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_place(self.place)
-        check_frame(self.frame, f"geojson:{self.place}")
-
-    @property
-    def digest(self) -> str:
-        """Digest of the frame and of the way of reading."""
-        return digest({"source": "geojson", "frame": self.frame, "rules": RULES})
-
-    def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
-        """Find the files of a slide; see `dirl.cells.source.CellSource`."""
-        return source_files(check_place(self.place), SUFFIXES, tiles, slide_id)
-
-    def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> FileNuclei:
-        """Read the file of an image; see `dirl.cells.source.CellSource`."""
-        return self.read_framed(file, size_px, mpp, (0, 0, *size_px))
+    name: ClassVar = "geojson"
+    suffixes: ClassVar = (".geojson", ".json")
+    rules: ClassVar = 3
 
     def read_framed(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box) -> FileNuclei:
         """Read the file of a slide; see `dirl.cells.source.FramedSource`."""

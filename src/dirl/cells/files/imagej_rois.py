@@ -7,23 +7,19 @@ corner. With subpixel resolution these are followed by 32-bit floats, relative t
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from dirl.cells.files.matching import source_files
-from dirl.cells.files.options import check_mpp, check_place
+from dirl.cells.files.folder_source import FolderSource
 from dirl.cells.files.polygon_nuclei import nuclei_from_polygons
 from dirl.cells.geometry.polygons import polygon, repaired
 from dirl.cells.source import FileNuclei
 from dirl.core.boundary import parsing
 from dirl.core.errors import ConfigError
-from dirl.core.provenance import digest
-from dirl.store.dataset import TileStore
 
-SUFFIXES = (".zip",)
 REMEDY = "bring the zip that StarDist's export_imagej_rois or ImageJ's ROI Manager writes"
 HEADER = 64
 # Largest unpacked size of a zip: two million nuclei of StarDist.
@@ -34,8 +30,8 @@ SUBPIXEL, SUBPIXEL_VERSION = 128, 222
 
 
 @dataclass(frozen=True)
-class ImageJRois:
-    """Zips of ROIs in a folder, named after slides or tiles; see `dirl.cells.files.matching.source_files`.
+class ImageJRois(FolderSource):
+    """Zips of ROIs in a folder.
 
     Attributes
     ----------
@@ -46,21 +42,10 @@ class ImageJRois:
         tile.
     """
 
-    place: str
+    name: ClassVar = "imagej-rois"
+    suffixes: ClassVar = (".zip",)
+
     mpp: float | None = None
-
-    def __post_init__(self) -> None:
-        check_place(self.place)
-        check_mpp(self.mpp, f"imagej-rois:{self.place}")
-
-    @property
-    def digest(self) -> str:
-        """Digest of the stated resolution."""
-        return digest({"source": "imagej-rois", "mpp": self.mpp})
-
-    def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
-        """Find the files of a slide; see `dirl.cells.source.CellSource`."""
-        return source_files(check_place(self.place), SUFFIXES, tiles, slide_id)
 
     def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> FileNuclei:
         """Read the file of an image; see `dirl.cells.source.CellSource`."""

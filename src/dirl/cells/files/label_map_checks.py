@@ -48,8 +48,8 @@ def check_instances(labels: NDArray[Any], file: Path) -> NDArray[np.int32]:
     Raises
     ------
     ConfigError
-        If there is not one integer from 0 to 2³¹ - 1 per pixel, if an id is the background, or if ids have
-        scattered parts, as classes have.
+        If there is not one integer from 0 to 2³¹ - 1 per pixel. Also if an id is the background, or if ids
+        have scattered parts, as classes have.
     """
     if labels.ndim == 3 and labels.shape[-1] in (3, 4):
         raise ConfigError("a colour picture, not instance ids", where=file, remedy=SAVE_IDS)

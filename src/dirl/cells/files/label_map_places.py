@@ -29,7 +29,7 @@ def place_map(
     scale
         Pixels of the image per pixel of the map, if the user states it.
     frame
-        One of `dirl.cells.files.options.FRAMES`.
+        One of `dirl.cells.files.folder_source.FRAMES`.
     file
         File, for messages.
 

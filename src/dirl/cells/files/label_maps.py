@@ -3,62 +3,42 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dirl.cells.files.area_check import REGIONS, are_regions, check_areas
+from dirl.cells.files.folder_source import FramedFolderSource
 from dirl.cells.files.label_map_files import SUFFIXES, read_map
 from dirl.cells.files.label_map_places import place_map
-from dirl.cells.files.matching import source_files
-from dirl.cells.files.options import check_frame, check_mpp, check_place
 from dirl.cells.source import FileNuclei, PixelGrid
-from dirl.core.provenance import digest
 from dirl.slides.base import Box
-from dirl.store.dataset import TileStore
-
-# Increased whenever the same file is read in another way.
-RULES = 2
 
 
 @dataclass(frozen=True)
-class LabelMaps:
-    """Instance maps in a folder, named after slides or tiles; see `dirl.cells.files.matching.source_files`.
+class LabelMaps(FramedFolderSource):
+    """Instance maps in a folder: PNG, TIFF, or NPZ with the array ``labels`` (or only one array).
+
+    Classes are named by ``classes`` in the NPZ, one per nucleus in the order of the ids, or by ``NAME.json``
+    next to the file, ``{"id": "class"}``.
 
     Attributes
     ----------
     place
-        Folder, or the file of the only slide of a store. Maps are PNG, TIFF, or NPZ with the array ``labels``
-        (or only one array). Classes are named by ``classes`` in the NPZ, one per nucleus in the order of the
-        ids, or by ``NAME.json`` next to the file, ``{"id": "class"}``.
-    mpp
-        µm/px of the maps. By default a map covers its slide or tile, and the sizes give its resolution.
+        Folder, or the file of the only slide of a store.
     frame
         Area that a map covers on a slide that QuPath crops: ``auto``, ``qupath``, or ``level0`` for the whole
         slide; see `dirl.cells.files.label_map_places.place_map`.
+    mpp
+        µm/px of the maps. By default a map covers its slide or tile, and the sizes give its resolution.
     """
 
-    place: str
+    name: ClassVar = "labels"
+    suffixes: ClassVar = SUFFIXES
+    rules: ClassVar = 2
+
     mpp: float | None = None
-    frame: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_place(self.place)
-        check_frame(self.frame, f"labels:{self.place}")
-        check_mpp(self.mpp, f"labels:{self.place}")
-
-    @property
-    def digest(self) -> str:
-        """Digest of the settings and of the way of reading."""
-        return digest({"source": "labels", "mpp": self.mpp, "frame": self.frame, "rules": RULES})
-
-    def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
-        """Find the maps of a slide; see `dirl.cells.source.CellSource`."""
-        return source_files(check_place(self.place), SUFFIXES, tiles, slide_id)
-
-    def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> FileNuclei:
-        """Read the map of an image; see `dirl.cells.source.CellSource`."""
-        return self.read_framed(file, size_px, mpp, (0, 0, *size_px))
 
     def read_framed(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box) -> FileNuclei:
         """Read the map of a slide; see `dirl.cells.source.FramedSource`."""

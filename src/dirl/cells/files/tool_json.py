@@ -6,23 +6,17 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dirl.cells.files import cellvit_json, hovernet_json
 from dirl.cells.files.cellvit_json import cellvit_nuclei, is_cellvit
+from dirl.cells.files.folder_source import FolderSource, FramedFolderSource
 from dirl.cells.files.hovernet_json import hovernet_nuclei, is_hovernet
-from dirl.cells.files.matching import source_files
-from dirl.cells.files.options import check_frame, check_mpp, check_place
 from dirl.cells.files.tool_nuclei import ToolNuclei, read_json_file
 from dirl.cells.source import FileNuclei
 from dirl.core.errors import ConfigError
-from dirl.core.provenance import digest
 from dirl.slides.base import Box
-from dirl.store.dataset import TileStore
 
-SUFFIXES = (".json",)
-# Increased whenever the same file is read in another way.
-RULES = 1
 Reader = Callable[[Mapping[str, Any], Path, tuple[int, int], float, float | None], ToolNuclei]
 
 
@@ -34,8 +28,8 @@ def tool_reader(content: Any) -> Reader | None:
 
 
 @dataclass(frozen=True)
-class HoVerNetJSON:
-    """HoVer-Net's JSON files in a folder, named after slides or tiles.
+class HoVerNetJSON(FolderSource):
+    """HoVer-Net's JSON files in a folder.
 
     Attributes
     ----------
@@ -47,76 +41,48 @@ class HoVerNetJSON:
         states, where 40 is 0.25 µm/px.
     """
 
-    place: str
+    name: ClassVar = "hovernet-json"
+    suffixes: ClassVar = (".json",)
+    rules: ClassVar = 1
+
     mpp: float | None = None
-
-    def __post_init__(self) -> None:
-        check_place(self.place)
-        check_mpp(self.mpp, f"hovernet-json:{self.place}")
-
-    @property
-    def digest(self) -> str:
-        """Digest of the stated resolution and of the way of reading."""
-        return digest({"source": "hovernet-json", "mpp": self.mpp, "rules": RULES})
-
-    def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
-        """Find the files of a slide; see `dirl.cells.source.CellSource`."""
-        return source_files(check_place(self.place), SUFFIXES, tiles, slide_id)
 
     def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> FileNuclei:
         """Read the file of an image; see `dirl.cells.source.CellSource`."""
         content = read_json_file(file, hovernet_json.REMEDY)
         if not is_hovernet(content):
-            raise ConfigError(
-                'has no "nuc", which HoVer-Net\'s files have', where=file, remedy=hovernet_json.REMEDY
-            )
+            reason = 'has no "nuc", which HoVer-Net\'s files have'
+            raise ConfigError(reason, where=file, remedy=hovernet_json.REMEDY)
         found = hovernet_nuclei(content, file, size_px, mpp, self.mpp)
         return found.placed(file, size_px, mpp, (0, 0, *size_px), "level0")
 
 
 @dataclass(frozen=True)
-class CellViTJSON:
-    """CellViT's JSON files in a folder, in files or folders named after slides.
+class CellViTJSON(FramedFolderSource):
+    """CellViT's JSON in a folder, in files or folders named after slides.
 
     Attributes
     ----------
     place
         Folder, or the file of the only slide of a store: ``cells.json``, or ``cell_detection.json``.
-    mpp
-        µm/px of the coordinates. By default they are scaled to level 0 by what a file states.
     frame
         Origin of the coordinates on a slide that QuPath crops: ``auto``, the same as ``qupath``, or
         ``level0``; see `dirl.cells.files.frames.choose_frame`.
+    mpp
+        µm/px of the coordinates. By default they are scaled to level 0 by what a file states.
     """
 
-    place: str
+    name: ClassVar = "cellvit-json"
+    suffixes: ClassVar = (".json",)
+    rules: ClassVar = 1
+
     mpp: float | None = None
-    frame: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_place(self.place)
-        check_mpp(self.mpp, f"cellvit-json:{self.place}")
-        check_frame(self.frame, f"cellvit-json:{self.place}")
-
-    @property
-    def digest(self) -> str:
-        """Digest of the settings and of the way of reading."""
-        return digest({"source": "cellvit-json", "mpp": self.mpp, "frame": self.frame, "rules": RULES})
-
-    def files(self, tiles: TileStore, slide_id: str) -> dict[str | None, Path]:
-        """Find the files of a slide; see `dirl.cells.source.CellSource`."""
-        return source_files(check_place(self.place), SUFFIXES, tiles, slide_id)
-
-    def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> FileNuclei:
-        """Read the file of an image; see `dirl.cells.source.CellSource`."""
-        return self.read_framed(file, size_px, mpp, (0, 0, *size_px))
 
     def read_framed(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box) -> FileNuclei:
         """Read the file of a slide; see `dirl.cells.source.FramedSource`."""
         content = read_json_file(file, cellvit_json.REMEDY)
         if not is_cellvit(content):
-            raise ConfigError(
-                'has no "cells", which CellViT\'s files have', where=file, remedy=cellvit_json.REMEDY
-            )
+            reason = 'has no "cells", which CellViT\'s files have'
+            raise ConfigError(reason, where=file, remedy=cellvit_json.REMEDY)
         found = cellvit_nuclei(content, file, size_px, mpp, self.mpp)
         return found.placed(file, size_px, mpp, bounds, self.frame)

@@ -1,4 +1,4 @@
-"""Polygons from the coordinates of a file: repaired, split into nuclei, and told apart from regions."""
+"""Polygons from the coordinates of a file: repair, split into nuclei, and detection of regions."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -26,8 +26,8 @@ class Rasterizer:
     tree
         Finds the polygons near a box.
     edges
-        Edges of all polygons, holes included, from the upper end to the lower: x, y, x, y in pixels of the
-        image, float of shape (m, 4). Those of one polygon are together.
+        Upper end x, y and lower end x, y of the edges of all polygons and holes, float of shape (m, 4). The
+        edges of a polygon are together.
     first
         Index in `edges` of the first edge of each polygon, int of shape (n + 1,).
     """

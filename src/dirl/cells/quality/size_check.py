@@ -27,8 +27,8 @@ EOSIN = 0.25
 def blob_sizes(images: Sequence[Image], mpp: float) -> list[float]:
     """Measure the sizes of the blobs in a slide's hematoxylin.
 
-    The Laplacian of a Gaussian, multiplied by the square of its standard deviation, has its largest response
-    to discs whose radius is √2 standard deviations (Lindeberg, 1998). The mean fourth power of the responses
+    The Laplacian of a Gaussian is multiplied by the square of its standard deviation. Its response is largest
+    to discs with a radius of √2 standard deviations (Lindeberg, 1998). The mean fourth power of the responses
     to dark blobs, over all images, has a peak at the size of nuclei. No segmenter is used, since a segmenter
     finds nuclei of the size that it expects.
 

@@ -98,8 +98,8 @@ def cells_score(
     Raises
     ------
     ConfigError
-        If an image is missing on either side or cannot be read, if sizes do not fit one field, if images have
-        several resolutions and none is stated, or if the truth is a store with several cells.
+        If an image is missing on either side or cannot be read, or if sizes do not fit one field. Also if
+        images have several resolutions and none is stated, or if the truth is a store with several cells.
     StoreError
         If a store has no such cells, or `out` has other content.
     """

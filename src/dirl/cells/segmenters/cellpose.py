@@ -1,4 +1,4 @@
-"""Cellpose-SAM, as the official package implements it."""
+"""Cellpose-SAM, from its official package."""
 
 import sys
 from collections.abc import Sequence
@@ -18,26 +18,26 @@ from dirl.core.provenance import digest
 
 MODEL = "cpsam_v2"
 HOME = "huggingface.co/mouseland/cellpose-sam"
-# It cuts what it is given into tiles of this side, with this overlap.
+# The network splits an image into tiles of this side, with this overlap.
 TILE_PX, OVERLAP = 256, 0.1
 
 
 @dataclass(frozen=True)
 class Cellpose:
-    """Pixels whose predicted flow ends in one place are one nucleus (Stringer et al., 2021).
+    """Groups the pixels whose predicted flow ends in the same place (Stringer et al., 2021).
 
-    It was trained on cells of 7.5 to 120 px, 30 on average; at 0.5 µm/px nuclei have 12 to 24. Pixels are
-    scaled by the 1st and 99th percentile of the slide's samples, where the package takes those of each image.
-    It tells no classes apart.
+    It was trained on cells of 7.5 to 120 px, 30 on average. At 0.5 µm/px nuclei have 12 to 24 px. Pixels are
+    scaled by the 1st and 99th percentile of the slide's samples; the package uses those of each image. It has
+    no classes.
 
     Parameters
     ----------
     weights
-        File of weights; by default the package's own ``cpsam_v2``, fetched on first use.
+        File of weights; by default the package's ``cpsam_v2``, downloaded on first use.
     mpp
-        µm/px that windows are shrunk to.
+        µm/px of the windows; finer ones are shrunk.
     device
-        Where to compute: ``auto``, ``cpu``, ``cuda``…
+        Device: ``auto``, ``cpu``, ``cuda``…
     batch_size
         Tiles of 256 px at a time.
     """
@@ -48,7 +48,7 @@ class Cellpose:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        """Check what can be checked without loading anything."""
+        """Check the package and the mpp, without loading the network."""
         require("cellpose", "cellpose", "pip install 'dirl[cellpose]'")
         check_mpp("cellpose", self.mpp)
 
@@ -59,7 +59,7 @@ class Cellpose:
         return digest({"segmenter": "cellpose", "version": 1, "mpp": self.mpp, "weights": weights})
 
     def fit(self, samples: Sequence[Image], mpp: float) -> Finder:
-        """Load the network, and take the range of pixel values; see `Segmenter.fit`."""
+        """Load the network, and measure the range of pixel values; see `Segmenter.fit`."""
         from dirl.core.device import choose_device
 
         model = _load(self._found.path, str(choose_device(self.device)))
@@ -76,23 +76,23 @@ class Cellpose:
 
     @property
     def _found(self) -> Weights:
-        return find_weights("cellpose", self.weights or str(_own()), {})
+        return find_weights("cellpose", self.weights or str(_package_weights()), {})
 
 
-def _own() -> Path:
-    """Return the package's own weights; fetch them where they are not yet."""
+def _package_weights() -> Path:
+    """Return the package's weights; download them if they are missing."""
     from cellpose.models import MODEL_DIR, cache_model_path
 
     path = Path(MODEL_DIR) / MODEL
     if not path.is_file():
-        print(f"cellpose: fetching its weights (1.2 GB) from {HOME}", file=sys.stderr)
+        print(f"cellpose: downloading its weights (1.2 GB) from {HOME}", file=sys.stderr)
         try:
             cache_model_path(MODEL)
-        except Exception as error:  # whatever the transport raises
+        except Exception as error:  # any error of the download
             raise ConfigError(
-                f"cannot fetch {MODEL} ({first_line(error)})",
+                f"cannot download {MODEL} ({first_line(error)})",
                 where="segmenter 'cellpose'",
-                remedy=f"download {MODEL} of {HOME} elsewhere, and pass cellpose,weights=FILE",
+                remedy=f"download {MODEL} from {HOME} on another machine, and pass cellpose,weights=FILE",
             ) from error
     return path
 
@@ -106,16 +106,16 @@ def _load(path: Path, device: str) -> Any:
         # Half precision is slow on most processors.
         half = not device.startswith("cpu")
         return CellposeModel(pretrained_model=str(path), device=torch.device(device), use_bfloat16=half)
-    except Exception as error:  # whatever a stranger's file leads to
+    except Exception as error:  # any error that an unknown file can cause
         raise ConfigError(
-            f"is not the weights of Cellpose 4 ({first_line(error)})",
+            f"does not hold weights of Cellpose 4 ({first_line(error)})",
             where=path,
-            remedy=f"name {MODEL}, or a file that Cellpose 4 trained",
+            remedy=f"use {MODEL}, or weights that Cellpose 4 trained",
         ) from error
 
 
 def _scale(samples: Sequence[Image]) -> list[list[float]]:
-    """Low and high value of each channel."""
+    """1st and 99th percentile of each channel."""
     if not samples:
         return [[0.0, 255.0]] * 3
     pixels = np.concatenate([sample.reshape(-1, 3)[::7] for sample in samples])
@@ -135,7 +135,7 @@ def _predict(
             compute_masks=False,
         )
     )
-    # It drops the first axis of a single window.
+    # The package drops the first axis of a single window.
     flows, closeness = flows.reshape(2, *windows.shape[:3]), closeness.reshape(windows.shape[:3])
     return [(flows[:, k], closeness[k]) for k in range(len(windows))]
 

@@ -1,4 +1,4 @@
-"""HoVer-Net, StarDist, InstanSeg and CellViT, as cellseg-models-pytorch implements them."""
+"""HoVer-Net, StarDist, InstanSeg and CellViT, from cellseg-models-pytorch."""
 
 import json
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.cells.base import Finder, Image
-from dirl.cells.segmenters.hover import part_by_jumps
+from dirl.cells.segmenters.hover import separate_by_jumps
 from dirl.cells.segmenters.network import Network, check_mpp, find_nuclei, on_device, require
 from dirl.cells.segmenters.weights import HubFile, Weights, find_weights
 from dirl.core.errors import ConfigError, first_line
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     import torch
 
 HGSC = ("neoplastic", "inflammatory", "connective", "dead", "macrophage_cell", "macrophage_nuc")
-# The networks halve the window five times.
+# The networks halve the side of a window five times.
 MULTIPLE_PX = 32
-# No nucleus is wider; InstanSeg looks at so much around the seed of each.
+# No nucleus is wider. InstanSeg classifies a square of this side around each seed.
 NUCLEUS_UM = 32.0
-# StarDist's candidates: closer than this to the middle of a nucleus, and not at the window's very border.
+# StarDist's candidates have at least this score, and do not lie at the border of the window.
 LEAST_SCORE = 0.4
 INSIDE = (slice(2, -2), slice(2, -2))
 
 
 @dataclass(frozen=True)
 class Maps:
-    """What a network says of one window.
+    """Output of a network for one window.
 
     Attributes
     ----------
     types
         Class of each pixel (h, w), 0 for background.
-    parting
-        Maps that part nuclei from each other (channels, h, w), of a kind that depends on the network.
+    separating
+        Maps that separate nuclei from each other (channels, h, w); their kind depends on the network.
     foreground
-        Closeness to the middle of a nucleus (h, w), 0 to 1, where the network has such a map.
+        Closeness to the centre of a nucleus (h, w), 0 to 1; None if the network has no such map.
     """
 
     types: NDArray[np.uint8]
-    parting: NDArray[np.float32]
+    separating: NDArray[np.float32]
     foreground: NDArray[np.float32] | None
 
 
@@ -55,20 +55,20 @@ class Maps:
 class CellsegNetwork(ABC):
     """A network of cellseg-models-pytorch; its encoder and number of classes are read from its weights.
 
-    Pixels are scaled by the least and greatest value of the slide's samples, as the library's own weights
-    want it window by window: by the slide, a window's nuclei do not depend on what else is in it.
+    Pixels are scaled by the smallest and largest value of the slide's samples. The library does this for each
+    window. With the values of the slide, nuclei do not depend on the other content of a window.
 
     Parameters
     ----------
     weights
-        File that the library or ``torch.save`` of its state wrote, or a name on the hub; by default the first
-        name that the library knows. See `dirl.cells.segmenters.weights.find_weights`.
+        File that the library wrote, or ``torch.save`` of its state, or a name on the hub. By default the
+        library's first name. See `dirl.cells.segmenters.weights.find_weights`.
     mpp
-        µm/px that the weights were trained at. Those on the hub were at 0.5.
+        µm/px at which the weights were trained; those on the hub at 0.5.
     device
-        Where to compute: ``auto``, ``cpu``, ``cuda``…
+        Device: ``auto``, ``cpu``, ``cuda``…
     batch_size
-        Windows at a time; by default what suits the device.
+        Windows at a time; by default the device decides.
     """
 
     weights: str | None = None
@@ -82,7 +82,7 @@ class CellsegNetwork(ABC):
     hub: ClassVar[dict[str, HubFile]] = {}
 
     def __post_init__(self) -> None:
-        """Check what can be checked without loading anything."""
+        """Check the package and the mpp, without loading the network."""
         require("cellseg_models_pytorch", self.name, "pip install 'dirl[cells]'")
         check_mpp(self.name, self.mpp)
 
@@ -94,7 +94,7 @@ class CellsegNetwork(ABC):
         )
 
     def fit(self, samples: Sequence[Image], mpp: float) -> Finder:
-        """Load the network, and take the range of pixel values; see `Segmenter.fit`."""
+        """Load the network, and measure the range of pixel values; see `Segmenter.fit`."""
         from dirl.core.device import choose_device
 
         found, device = self._found, choose_device(self.device)
@@ -122,11 +122,11 @@ class CellsegNetwork(ABC):
 
     @abstractmethod
     def _nuclei(self, maps: Maps, model: Any) -> NDArray[np.int32]:
-        """Part the nuclei of a window (h, w)."""
+        """Label the nuclei of a window (h, w)."""
 
 
 class HoVerNet(CellsegNetwork):
-    """Nuclei are parted where the distance from their centre jumps (Graham et al., 2019)."""
+    """Separates nuclei where the distance from their centre jumps (Graham et al., 2019)."""
 
     name = "hovernet"
     model = "hovernet.HoverNet"
@@ -138,11 +138,11 @@ class HoVerNet(CellsegNetwork):
     }
 
     def _nuclei(self, maps: Maps, model: Any) -> NDArray[np.int32]:
-        return part_by_jumps(maps.types > 0, maps.parting, self.mpp)
+        return separate_by_jumps(maps.types > 0, maps.separating, self.mpp)
 
 
 class CellViT(CellsegNetwork):
-    """HoVer-Net's maps from the vision transformer of SAM (Hörst et al., 2024)."""
+    """Predicts HoVer-Net's maps with the vision transformer of SAM (Hörst et al., 2024)."""
 
     name = "cellvit"
     model = "cellvit.CellVit"
@@ -154,11 +154,11 @@ class CellViT(CellsegNetwork):
     }
 
     def _nuclei(self, maps: Maps, model: Any) -> NDArray[np.int32]:
-        return part_by_jumps(maps.types > 0, maps.parting, self.mpp)
+        return separate_by_jumps(maps.types > 0, maps.separating, self.mpp)
 
 
 class StarDist(CellsegNetwork):
-    """Nuclei are star-shaped polygons around their middle (Schmidt et al., 2018)."""
+    """Predicts nuclei as star-shaped polygons around their centre (Schmidt et al., 2018)."""
 
     name = "stardist"
     model = "stardist.StarDist"
@@ -175,13 +175,13 @@ class StarDist(CellsegNetwork):
         foreground = maps.foreground.clip(0, 1)
         if foreground[INSIDE].max(initial=0) <= LEAST_SCORE:
             return np.zeros(foreground.shape, np.int32)
-        # The library would stretch each window to 0..1: on a window without nuclei, noise.
+        # The library scales each window to 0..1, which amplifies noise in a window without nuclei.
         find = POSTPROC_LOOKUP["stardist"]
-        return np.asarray(find(foreground, maps.parting, score_thresh=LEAST_SCORE, normalize=False))
+        return np.asarray(find(foreground, maps.separating, score_thresh=LEAST_SCORE, normalize=False))
 
 
 class InstanSeg(CellsegNetwork):
-    """A small classifier says which pixels around a seed are its nucleus (Goldsborough et al., 2024)."""
+    """Classifies the pixels around each seed as nucleus or not (Goldsborough et al., 2024)."""
 
     name = "instanseg"
     model = "instanseg.InstanSeg"
@@ -191,10 +191,10 @@ class InstanSeg(CellsegNetwork):
 
         found = POSTPROC_LOOKUP["instanseg"](
             maps.types,
-            maps.parting,
+            maps.separating,
             pixel_classifier=model.probability_net,
             window_size=2 * round(NUCLEUS_UM / self.mpp / 2),
-            # Above its own limit of 2000 it returns no nuclei at all.
+            # Above its default limit of 2000 seeds it returns no nuclei at all.
             max_seeds=maps.types.size,
         )
         return np.asarray(found)
@@ -208,11 +208,11 @@ def _load(name: str, model: str, path: Path, settings: str, device: str) -> Any:
     try:
         library = getattr(import_module(f"cellseg_models_pytorch.models.{module}"), family)
         loaded = library.from_pretrained(path, torch.device("cpu"), model_kwargs=json.loads(settings))
-    except Exception as error:  # whatever a stranger's file leads to
+    except Exception as error:  # any error that an unknown file can cause
         raise ConfigError(
-            f"is not the weights of a {name} network ({first_line(error)})",
+            f"does not hold weights of a {name} network ({first_line(error)})",
             where=path,
-            remedy="name a file that cellseg-models-pytorch wrote, with its network's settings beside it",
+            remedy="use a file that cellseg-models-pytorch wrote, with the network's settings next to it",
         ) from error
     return loaded.model.to(device).eval()
 
@@ -225,11 +225,11 @@ def _class_names(model: Any, weights: Weights) -> tuple[str, ...]:
     beside = weights.path.with_suffix(".json")
     if weights.classes and beside.is_file():
         raise ConfigError(
-            f"names {len(weights.classes)} classes, and the network tells {count} apart",
+            f"names {len(weights.classes)} classes, but the network has {count}",
             where=beside,
-            remedy="name each of them, background left out",
+            remedy="name each of them, without the background",
         )
-    # A network of one class tells none apart.
+    # A network of one class has no classes to name.
     return tuple(f"class {k + 1}" for k in range(count)) if count > 1 else ()
 
 
@@ -253,11 +253,11 @@ def _predict(model: Any, windows: NDArray[np.uint8], low: int, high: int) -> lis
     def fitted(maps: "torch.Tensor") -> "torch.Tensor":
         return maps[..., :height, :width].float().cpu()
 
-    types, parting, foreground = on_device(run)
+    types, separating, foreground = on_device(run)
     return [
         Maps(
             types[k].numpy().astype(np.uint8),
-            parting[k].numpy(),
+            separating[k].numpy(),
             None if foreground is None else foreground[k].numpy(),
         )
         for k in range(len(windows))

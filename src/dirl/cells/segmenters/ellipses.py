@@ -1,4 +1,4 @@
-"""The ellipse that each nucleus resembles."""
+"""The ellipse with the second moments of each nucleus."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dirl.cells.segmenters.morphology import Labels
 
-# Variance of positions within a pixel, and a little: a line one pixel wide has an ellipse too.
+# Slightly more than the variance of positions within a pixel, so that a line of one pixel has an ellipse.
 WITHIN_PX = 0.3
 
 Values = NDArray[np.float64]
@@ -15,12 +15,12 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Ellipses:
-    """Ellipses around x, y whose border is ``a dx² + b dx dy + c dy² = 1``.
+    """Ellipses around x, y with the border ``a dx² + b dx dy + c dy² = 1``.
 
     Attributes
     ----------
     x, y, a, b, c : ndarray of shape (numbers,)
-        Of the ellipse of each number; in pixels.
+        Parameters of the ellipse of each number, in pixels.
     """
 
     x: Values
@@ -31,17 +31,17 @@ class Ellipses:
 
     @property
     def area_px(self) -> Values:
-        """Their areas."""
+        """Areas of the ellipses."""
         return np.asarray(2 * np.pi / np.sqrt(4 * self.a * self.c - self.b**2))
 
     def place(self, number: Labels, x: Values, y: Values) -> Values:
-        """Distance of pixels from the centre of their number's ellipse, by that of its border: 1 on it."""
+        """Distance of pixels from the centre of their ellipse, relative to its border: 1 on the border."""
         dx, dy = x - self.x[number], y - self.y[number]
         return np.sqrt(self.a[number] * dx * dx + self.b[number] * dx * dy + self.c[number] * dy * dy)
 
 
 def ellipses(number: Labels, x: Values, y: Values, count: int) -> Ellipses:
-    """Ellipses of the same second moments as the pixels of each number, 0 to `count`.
+    """Ellipses with the second moments of the pixels of each number, 0 to `count`.
 
     Parameters
     ----------

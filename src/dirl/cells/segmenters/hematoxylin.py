@@ -1,4 +1,4 @@
-"""The embedded segmenter: nuclei of H&E without any trained weights."""
+"""The built-in segmenter: nuclei of H&E without trained weights."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,31 +26,31 @@ from dirl.cells.segmenters.morphology import (
 )
 from dirl.cells.segmenters.outlines import Outlining, outline
 from dirl.cells.segmenters.resample import to_mpp, to_shape
-from dirl.cells.segmenters.solidity import around, solidity
+from dirl.cells.segmenters.solidity import neighbourhood_mean, solidity
 from dirl.core.provenance import digest
 
 OPTICAL_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
-# Darker than 40 of 255.
+# Optical density of the intensity 40 of 255.
 BLACK = OPTICAL_DENSITY[40]
 NOTHING = np.empty((2, 0), np.float32)
-# Fewer pixels of tissue than this say nothing about a slide's stain.
+# With fewer pixels of tissue the stain is not measured.
 FEW_PX = 200
-# A neighbourhood counts as so many nuclei of usual solidity beside those that are there.
+# Number and solidity of usual nuclei that are added to every neighbourhood.
 FEW_NUCLEI, USUAL_SOLIDITY = 3, 0.935
 
 
 @dataclass(frozen=True)
 class Stain:
-    """What is constant over a slide.
+    """The stain of a slide.
 
     Attributes
     ----------
     eosin
-        Red over green optical density of what eosin alone has stained.
+        Red over green optical density of pure eosin.
     background, nuclei
         Mean hematoxylin of the tissue below and above its Otsu threshold, in units of optical density.
     hue
-        Red over green optical density of the tissue above it.
+        Red over green optical density of the tissue above that threshold.
     """
 
     eosin: float = 0.25
@@ -61,64 +61,64 @@ class Stain:
 
 @dataclass(frozen=True)
 class Hematoxylin:
-    """Nuclei are what is more blue than eosin explains, darker than its neighbourhood, and round.
+    """Finds objects that have more hematoxylin than their neighbourhood, and are round.
 
-    1. Hematoxylin is the red optical density less the share of it that eosin explains, which follows from
-       the green: a stain deconvolution with one unknown. That unknown, and the mean hematoxylin of nuclei
-       (1) and background (0), come from the whole slide's tissue.
-    2. A pixel may belong to a nucleus when it exceeds a threshold that follows the local mean most of the
-       way: pale nuclei are found among pale ones, and dark cytoplasm is not a nucleus.
-    3. Nuclei that touch are parted by a watershed on the distance to the mask's border.
-    4. Each is outlined anew by its own contrast and shape (`dirl.cells.segmenters.outlines`).
-    5. It is dropped where it has too little contrast for its size, hue and roundness, or is too red or too
-       green for a nucleus of this slide.
-    6. Where those that are left are ragged, as flakes and folds of keratin are and nuclei are not, all of the
-       neighbourhood is dropped.
+    1. Hematoxylin is the red optical density minus the part of eosin, which is a share of the green. This is
+       a stain deconvolution with one unknown. The unknown, and the mean hematoxylin of nuclei (1) and
+       background (0), are measured on the whole slide's tissue.
+    2. A pixel may belong to a nucleus if it exceeds a threshold, which largely follows the local mean. So
+       pale nuclei are found among pale ones, and dark cytoplasm is not a nucleus.
+    3. A watershed on the distance to the mask's border separates nuclei that touch.
+    4. Each outline is refined by the nucleus's contrast and shape (`dirl.cells.segmenters.outlines`).
+    5. A nucleus is dropped if its contrast is too low for its size, hue and roundness. It is also dropped if
+       it is too red or too green for this slide.
+    6. A neighbourhood is dropped if its nuclei are ragged. Flakes and folds of keratin are ragged, nuclei
+       are not.
 
-    All sizes are in µm, so that it works at any mpp; windows finer than `mpp` are shrunk to it.
+    All sizes are in µm, so it works at any mpp. Windows finer than `mpp` are shrunk to it.
 
-    The defaults were tuned on 13 images of MoNuSeg at 0.5 µm/px (`benchmarks/segmenter.py` scores them, left
-    out one by one too): what they score there says nothing certain about other tissue. It takes some folds,
-    debris and keratin for nuclei, misses crowded flat nuclei, breaks up pale vesicular ones, and at 1 µm/px
-    and coarser finds clumps and the walls of goblet cells.
+    The defaults were tuned on 13 images of MoNuSeg at 0.5 µm/px. `benchmarks/segmenter.py` scores them, also
+    leaving out one image at a time. These scores may not hold for other tissue. Known errors: some folds,
+    debris and keratin are found as nuclei, crowded flat nuclei are missed, pale vesicular ones are split. At
+    1 µm/px and coarser it finds clumps and the walls of goblet cells.
 
     Parameters
     ----------
     mpp
-        µm/px that windows are shrunk to.
+        µm/px of the windows; finer ones are shrunk.
     closing_um
-        Width of the gaps in the chromatin that are closed, and of the threads that are cut.
+        Width of the gaps in the chromatin that are closed, and of the threads that are removed.
     around_um
-        Width of the box that gives the local mean.
+        Width of the box of the local mean.
     threshold, threshold_follows
-        Hematoxylin that a nucleus exceeds, and the share in which the local mean takes its place.
+        Hematoxylin that a nucleus exceeds, and the share in which the local mean replaces it.
     hole_um2
-        Largest hole in a nucleus. More would fill the lumen of small glands.
+        Largest hole in a nucleus. A larger value would fill the lumen of small glands.
     least_um2
-        Smallest nucleus.
+        Smallest area of a nucleus.
     faintest
-        Least threshold, wherever the local mean would lead.
+        Lower limit of the threshold.
     darkest
-        Hematoxylin beyond which darker nuclei count as this dark.
+        Upper limit of hematoxylin.
     deep_um, darkness, even_um
-        Clumps are parted by the distance to the mask's border up to `deep_um`, and beyond by hematoxylin,
-        `darkness` px for the level of a nucleus; smoothed with the standard deviation `even_um`.
+        Clumps are separated by the distance to the mask's border, up to `deep_um`, plus the hematoxylin,
+        `darkness` px for the level of a nucleus. Both are smoothed with the standard deviation `even_um`.
     apart_um
         Least distance between the centres of two nuclei.
     contrast
-        Least difference in hematoxylin between nuclei and background: on a slide without nuclei it keeps
-        the threshold off the noise.
+        Least difference in hematoxylin between nuclei and background. It keeps the threshold above the noise
+        on a slide without nuclei.
     hue, ink
-        Red over green optical density of a nucleus, by that of the slide's nuclei: what is below the one is
-        keratin, what is above the other touched by ink.
+        Range of a nucleus's red over green optical density, relative to that of the slide's nuclei. Below it
+        is keratin, above it ink.
     evident_um
-        Least evidence of a nucleus: contrast times square root of area, since a small one needs more contrast
-        than a large one; by how far it fills its ellipse, squared; by its hue.
+        Least evidence of a nucleus. This is contrast times the square root of area, times the squared share
+        of its ellipse that it fills, times hue. So a small nucleus needs more contrast.
     near_um, solid, solid_per_mpp
-        Within `near_um` of a nucleus, nuclei fill on average at least so much of their convex hulls: `solid`,
-        less `solid_per_mpp` for each µm/px, since pixels make small outlines ragged.
+        Least mean share of their convex hulls that the nuclei within `near_um` fill. It is `solid` minus
+        `solid_per_mpp` for each µm/px, since pixels make small outlines ragged.
     outlining
-        How nuclei are outlined one by one.
+        Settings of the refined outlines.
     """
 
     mpp: float = 0.5
@@ -153,11 +153,11 @@ class Hematoxylin:
         return partial(self._find, stain=self.stain(samples, mpp), mpp=mpp, digest=self.digest)
 
     def stain(self, samples: Sequence[Image], mpp: float) -> Stain:
-        """Measure the stain on the tissue of samples (h, w, 3); a typical one where there is none."""
+        """Measure the stain on the tissue of samples (h, w, 3); without tissue return a typical stain."""
         red, green = np.concatenate([self._tissue(sample, mpp) for sample in samples] or [NOTHING], axis=1)
         if len(red) < FEW_PX:
             return Stain()
-        # Tissue that is mostly eosin lies at the low end; a lower percentile would be a few red blood cells.
+        # Tissue with mostly eosin lies at the low end. A lower percentile would show red blood cells.
         eosin = float(np.clip(0.8 * np.percentile(red / green, 20), 0.1, 0.5))
         levels = red - np.float32(eosin) * green
         otsu = np.inf
@@ -170,7 +170,7 @@ class Hematoxylin:
         return Stain(eosin, background, max(nuclei, background + self.contrast), hue)
 
     def _tissue(self, rgb: Image, mpp: float) -> Map:
-        """Optical densities (2, pixels), red and green, of what is neither glass nor foreign."""
+        """Optical densities (2, pixels), red and green, without glass and foreign pixels."""
         rgb = self._shrunk(rgb, mpp)
         density = _densities(rgb)
         return density[:2, (density[1] > 0.15) & ~_foreign(rgb, density)]
@@ -202,7 +202,7 @@ class Hematoxylin:
         mask |= smaller(~mask, self.hole_um2 / mpp**2)
         mask = opened(mask, odd(self.closing_um / mpp))
 
-        labels = self._parted(mask, level, mpp)
+        labels = self._separated(mask, level, mpp)
         outlined, contrast = outline(
             labels, level, even, allowed, self.hole_um2 / mpp**2, self.outlining, mpp
         )
@@ -212,7 +212,7 @@ class Hematoxylin:
     def _evident(
         self, labels: Labels, contrast: NDArray[np.float64], red: Map, green: Map, stain: Stain, mpp: float
     ) -> NDArray[np.bool_]:
-        """Say which numbers of labels (h, w) are nuclei; 0 is none."""
+        """Return a mask of the ids of labels (h, w) that are nuclei; 0 is background."""
         at = np.flatnonzero(labels)
         number = labels.ravel()[at]
         y, x = (axis.astype(np.float64) for axis in np.divmod(at, labels.shape[1]))
@@ -224,23 +224,25 @@ class Hematoxylin:
         shape = ellipses(number, x, y, count)
         fill = pixels / shape.area_px
         evidence = contrast * np.sqrt(pixels * mpp**2) * fill**2 * hue
-        # Keratin may be as dark as a nucleus, but is more red, and what ink has touched is less so.
+        # Keratin can be as dark as a nucleus, but its hue is lower; that of ink is higher.
         usual = (hue > self.hue) & (hue < self.ink)
         found = usual & (pixels >= self.least_um2 / mpp**2) & (evidence > self.evident_um)
         centres = np.stack([shape.x, shape.y], axis=1)[found] * mpp
         solid = solidity(number, x, y, count)[found]
-        # By square root, large ragged pieces weigh more, and no single one decides.
-        near = around(solid, np.sqrt(pixels[found]), centres, self.near_um, USUAL_SOLIDITY, FEW_NUCLEI)
+        # With the square root, large ragged pieces weigh more, and no single one decides.
+        near = neighbourhood_mean(
+            solid, np.sqrt(pixels[found]), centres, self.near_um, USUAL_SOLIDITY, FEW_NUCLEI
+        )
         found[found] = near > self.solid - self.solid_per_mpp * mpp
         return np.asarray(found)
 
-    def _parted(self, mask: Mask, level: Map, mpp: float) -> Labels:
-        """Number the nuclei of a mask (h, w), those that touch each by itself."""
+    def _separated(self, mask: Mask, level: Map, mpp: float) -> Labels:
+        """Number the nuclei of a mask (h, w), and separate those that touch."""
         height = depth(mask, round(self.deep_um / mpp)) + np.float32(self.darkness) * level * mask
         height = ndimage.gaussian_filter(height, self.even_um / mpp, truncate=3)
         peaks = mask & (height == running(np.maximum, height, odd(2 * self.apart_um / mpp)))
         seeds = connected(peaks, 2)
-        # Most parts of the mask have one peak, and are one nucleus without a watershed.
+        # Most parts of the mask have one peak, and so are one nucleus without a watershed.
         parts = connected(mask, 1)
         at = np.flatnonzero(peaks)
         part, seed = parts.ravel()[at], seeds.ravel()[at]
@@ -261,13 +263,13 @@ def _densities(rgb: Image) -> Map:
 def _foreign(rgb: Image, density: Map) -> Mask:
     """Pixels of ink, blood and black borders.
 
-    Blue and green ink absorb more red than green, which no mixture of hematoxylin and eosin does; blood
-    absorbs nearly as much blue as green and little red; black absorbs everything.
+    Blue and green ink absorb more red than green, which no mixture of hematoxylin and eosin does. Blood
+    absorbs nearly as much blue as green, and little red. Black absorbs everything.
     """
     red, green, blue = density
     ink = red > np.float32(1.25) * green + np.float32(0.2)
     blood = (blue > np.float32(0.75) * green) & (red < np.float32(0.5) * green) & (green > 0.5)
     black = density.min(0) > BLACK
-    # The darkest nuclei are nearly black too, but even they are blue.
+    # The darkest nuclei are nearly black too, but they are blue.
     black &= rgb[..., 2] < rgb[..., 1] + np.uint8(8)
     return np.asarray(ink | blood | black)

@@ -1,4 +1,4 @@
-"""HistomicsTK: nuclei by colour deconvolution, a threshold, and blobs of a known size."""
+"""HistomicsTK: colour deconvolution, a threshold, and blobs of a given size."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,38 +12,38 @@ from dirl.cells.base import Finder, Image
 from dirl.cells.segmenters.network import Network, check_mpp, find_nuclei, require
 from dirl.core.provenance import digest
 
-# Its own requirements want GDAL, and need not.
+# The package requires GDAL, although this segmenter does not need it.
 INSTALL = (
     "`pip install --no-deps histomicstk girder-slicer-cli-web && "
     'pip install "large-image[openslide]" ctk-cli nimfa imageio pandas opencv-python-headless '
     "cachetools palettable shapely`"
 )
-# Mean and deviation of the colours, in Ruderman's Lαβ, that its own detection of nuclei brings a slide to.
+# Mean and deviation of the colours, in Ruderman's Lαβ, to which its detection of nuclei normalises a slide.
 MEAN_LAB = (8.63234435, -0.11501964, 0.03868433)
 DEVIATION_LAB = (0.57506023, 0.10403329, 0.01364062)
 
 
 @dataclass(frozen=True)
 class HistomicsTK:
-    """The recipe of the toolkit's documentation, with what it measures measured on the whole slide.
+    """The example of the toolkit's documentation, with colours measured on the whole slide.
 
-    The slide's colours are brought to a reference (Reinhard et al., 2001), hematoxylin is what is darker
-    than a threshold, and nuclei are blobs of its Laplacian over several scales (Al-Kofahi et al., 2010).
-    The sizes are those of the documented example, taken for 0.25 µm/px. The toolkit's command has others,
-    which leave out every nucleus below 20 µm².
+    The slide's colours are normalised to a reference (Reinhard et al., 2001). Pixels with more hematoxylin
+    than a threshold are foreground. Nuclei are blobs of the foreground's Laplacian over several scales
+    (Al-Kofahi et al., 2010). The sizes are those of the example, read as sizes at 0.25 µm/px. The toolkit's
+    command has other sizes, which leave out every nucleus below 20 µm².
 
     Parameters
     ----------
     mpp
-        µm/px that windows are shrunk to.
+        µm/px of the windows; finer ones are shrunk.
     foreground_threshold
-        Intensity of the hematoxylin image, 0 to 255, below which there are nuclei.
+        Intensity of the hematoxylin image, 0 to 255, below which pixels are foreground.
     least_radius_um, largest_radius_um
-        Radii of nuclei.
+        Range of the radii of nuclei.
     apart_um
-        Radius in which a nucleus has no second centre.
+        Least distance between the centres of two nuclei.
     least_um2
-        Smallest nucleus.
+        Smallest area of a nucleus.
     """
 
     mpp: float = 0.5
@@ -54,7 +54,7 @@ class HistomicsTK:
     least_um2: float = 5
 
     def __post_init__(self) -> None:
-        """Check that the toolkit is there."""
+        """Check that the toolkit is installed."""
         require("histomicstk", "histomicstk", INSTALL)
         check_mpp("histomicstk", self.mpp)
 

@@ -1,4 +1,4 @@
-"""Nuclei parted where the distance from their centre jumps: HoVer-Net's way, whatever the window holds."""
+"""HoVer-Net's separation of nuclei, independent of the other content of a window."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,18 +9,18 @@ from dirl.cells.segmenters.morphology import Labels, Map, Mask, connected, odd, 
 
 # Standard deviation of the Gaussian whose derivative measures a jump.
 SLOPE_UM = 0.5
-# Where one nucleus follows another the jump is 1, and 0.5 where a nucleus ends.
+# Least jump of a border. Between two nuclei the jump is 1, at the end of a nucleus 0.5.
 JUMP = 0.1
-# Width of the threads that are cut between markers.
+# Width of the threads between markers that are removed.
 THREAD_UM = 1.5
 
 
-def part_by_jumps(inside: Mask, distances: Map, mpp: float) -> Labels:
-    """Part nuclei where the distance from their centre falls from +1 at the end of one to -1 at the next.
+def separate_by_jumps(inside: Mask, distances: Map, mpp: float) -> Labels:
+    """Separate nuclei where the distance from the centre falls from +1 at the end of one to -1 at the next.
 
-    Differs from the paper, and from cellseg-models-pytorch: these stretch the maps and their slopes to
-    0..1 over the window, so that one outlier anywhere in it decides how all of its nuclei are parted, or
-    whether they are found. Here a jump has a fixed scale, and the width of the filter follows the mpp.
+    Differs from the paper, and from cellseg-models-pytorch. These scale the maps and their slopes to 0..1
+    over the window. So one outlier decides how all nuclei of the window are separated, or whether they are
+    found. Here a jump has a fixed scale, and the width of the filter follows the mpp.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def part_by_jumps(inside: Mask, distances: Map, mpp: float) -> Labels:
 
 
 def _fall(distance: Map, axis: int, deviation_px: float) -> NDArray[np.float32]:
-    """How steeply a map (h, w) falls along an axis, by the steepest: from 1 to -1 within a pixel."""
+    """Fall of a map (h, w) along an axis, relative to the steepest one: from 1 to -1 within a pixel."""
     order = (1, 0) if axis == 0 else (0, 1)
     slope = ndimage.gaussian_filter(distance.clip(-1, 1), deviation_px, order)
     return np.asarray(-slope * np.float32(deviation_px * np.sqrt(np.pi / 2)))

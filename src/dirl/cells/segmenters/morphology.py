@@ -1,4 +1,4 @@
-"""Masks and labels made larger, smaller and whole: several times faster than the general routines."""
+"""Morphology of masks and labels, several times faster than the general routines."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ Map = NDArray[np.float32]
 
 
 def odd(width_px: float) -> int:
-    """Largest odd width that is at most one more than `width_px`, and at least 1."""
+    """Largest odd width up to `width_px + 1`, and at least 1."""
     return 2 * int(width_px / 2) + 1
 
 
 def running(
     extreme: np.ufunc, values: NDArray[Any], width: int, axes: tuple[int, ...] = (0, 1)
 ) -> NDArray[Any]:
-    """Largest or smallest value in a square; at small widths several times faster than ndimage's.
+    """Largest or smallest value in a square; for small widths several times faster than ndimage.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def running(
     width
         Side of the square, odd.
     axes
-        One axis gives a line instead of a square.
+        Axes of the square; a single axis gives a line.
     """
     for axis in axes:
         before = values
@@ -47,24 +47,24 @@ def running(
 
 
 def closed(values: NDArray[Any], width: int) -> NDArray[Any]:
-    """Close gaps narrower than a square."""
+    """Close gaps that are narrower than a square."""
     return running(np.minimum, running(np.maximum, values, width), width)
 
 
 def opened(values: NDArray[Any], width: int) -> NDArray[Any]:
-    """Take away threads narrower than a square."""
+    """Remove threads that are narrower than a square."""
     return running(np.maximum, running(np.minimum, values, width), width)
 
 
 def connected(values: NDArray[Any], connectivity: int) -> Labels:
-    """Number the connected parts of equal values, 1 on; 0 is background.
+    """Number the connected parts of equal values, from 1; 0 is background.
 
     Parameters
     ----------
     values
         Mask or labels (h, w).
     connectivity
-        1 for neighbours by sides, 2 by corners too.
+        1 connects pixels by sides, 2 also by corners.
     """
     return np.asarray(label(values, background=0, connectivity=connectivity), np.int32)  # type: ignore[no-untyped-call]
 
@@ -80,8 +80,8 @@ def smaller(mask: Mask, area_px: float) -> Mask:
 def depth(mask: Mask, bound_px: int) -> Map:
     """Distance to the mask's border in pixels, up to a bound.
 
-    Counts erosions by a cross and a square in turn, so that its balls are octagons: in a fifth of the time,
-    nuclei are parted as well as by the Euclidean distance.
+    It counts erosions by a cross and a square in turn, so its balls are octagons. Nuclei are separated as
+    well as with the Euclidean distance, in a fifth of the time.
     """
     distance = mask.astype(np.float32)
     for step in range(1, bound_px):
@@ -95,19 +95,19 @@ def depth(mask: Mask, bound_px: int) -> Map:
 
 
 def grown(labels: Labels, reach_px: int) -> Labels:
-    """Let every label take the free pixels within a reach; where two meet, the larger number wins."""
+    """Let every label grow into background pixels within a reach; where two meet, the larger id wins."""
     for _ in range(reach_px):
         labels = np.where(labels == 0, running(np.maximum, labels, 3), labels)
     return labels
 
 
 def largest_parts(labels: Labels) -> Labels:
-    """Leave of every label the largest of its connected parts."""
+    """Keep the largest connected part of every label."""
     parts = connected(labels, 2)
     sizes = np.bincount(parts.ravel())
     owner = np.zeros(len(sizes), np.int32)
     owner[parts] = labels
-    # The last of equal owners wins below: sorted by size, it is the largest part.
+    # The last part of each owner wins below. Sorted by size, it is the largest part.
     order = np.argsort(sizes[1:], kind="stable") + 1
     best = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
     best[owner[order]] = order

@@ -1,4 +1,4 @@
-"""What networks that find nuclei share: batches of equal windows, nuclei on other cores, classes by vote."""
+"""Common parts of the networks: batches of equal windows, threads for labels, and classes by vote."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from dirl.cells.segmenters.resample import to_mpp, to_shape
 from dirl.core.errors import ConfigError
 from dirl.core.parallel import available_cores
 
-# By default a batch holds as many windows as have together so many pixels.
+# Number of pixels in a batch, by device, unless the user states the number of windows.
 BATCH_PX = {"cpu": 1_000_000, "cuda": 4_000_000}
 
 Labels = NDArray[np.integer[Any]]
@@ -30,20 +30,20 @@ class Network:
     Attributes
     ----------
     mpp
-        µm/px that it was trained at.
+        µm/px at which it was trained.
     predict
-        From equal windows, uint8 of shape (b, h, w, 3), to the maps of each; called in the main thread.
+        Computes the maps of windows of one size, uint8 of shape (b, h, w, 3). Called in the main thread.
     separate
-        From the maps of one window to instance labels (h, w), and the type of each pixel (h, w) or None:
-        0 for background, k for the k-th class. Called in threads, beside the next batch.
+        Computes the instance labels (h, w) of a window from its maps, and the type of each pixel (h, w) or
+        None. Type 0 is background, k the k-th class. Called in threads, during the next batch.
     class_names
-        Names of the classes; empty when it tells none apart.
+        Names of the classes; empty without classes.
     digest
         The segmenter's digest.
     batch_size
-        Windows in a batch; None for what suits the device.
+        Windows in a batch; None lets the device decide.
     device
-        Kind of device that `predict` computes on.
+        Type of the device of `predict`.
     """
 
     mpp: float
@@ -56,11 +56,11 @@ class Network:
 
 
 def find_nuclei(windows: Sequence[Image], *, network: Network, mpp: float) -> list[NucleiMask]:
-    """Find the nuclei of windows (a `dirl.cells.base.Finder`, but for `network` and `mpp`).
+    """Find the nuclei of windows; with `network` and `mpp` bound it is a `dirl.cells.base.Finder`.
 
-    Each window is resampled to the network's mpp, and its labels back. Windows of the same size go through
-    the network together; what parts nuclei from each other runs in threads meanwhile, one for each core, as
-    far as NumPy, SciPy and OpenCV let go of Python's lock.
+    Each window is resampled to the network's mpp, and its labels back. Windows of the same size form batches.
+    Nuclei are separated in threads meanwhile, one for each core, since NumPy, SciPy and OpenCV mostly release
+    Python's lock.
     """
     resampled = [to_mpp(window, mpp, network.mpp) for window in windows]
     found: dict[int, Future[Any]] = {}
@@ -73,12 +73,12 @@ def find_nuclei(windows: Sequence[Image], *, network: Network, mpp: float) -> li
             return [
                 _mask(found[k].result(), window.shape[:2], network, mpp) for k, window in enumerate(windows)
             ]
-        finally:  # what fails or is interrupted does not wait for the other windows
+        finally:  # after an error or an interrupt, do not wait for the other windows
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def equal_batches(windows: Sequence[Image], batch_size: int | None, device: str) -> Iterator[list[int]]:
-    """Group windows of the same shape, and yield the numbers of those of each batch."""
+    """Group windows of the same shape into batches, and yield the indices of each batch."""
     alike = defaultdict(list)
     for k, window in enumerate(windows):
         alike[window.shape[:2]].append(k)
@@ -89,12 +89,12 @@ def equal_batches(windows: Sequence[Image], batch_size: int | None, device: str)
 
 
 def require(module: str, segmenter: str, how: str) -> None:
-    """Make sure that a package is installed.
+    """Check that a package is installed.
 
     Raises
     ------
     ConfigError
-        If it is not; `how` says how to install it.
+        If it is not installed; `how` is the command to install it.
     """
     if find_spec(module) is None:
         raise ConfigError(f"needs the package {module}", where=f"segmenter {segmenter!r}", remedy=how)
@@ -105,7 +105,7 @@ def _mask(
 ) -> NucleiMask:
     labels, types = separated
     fitted = to_shape(np.asarray(labels, np.int32), shape)
-    # Numbers without gaps: the network may leave some out, and shrinking may lose the smallest nuclei.
+    # The network may skip numbers, and resampling may lose the smallest nuclei.
     nuclei = np.unique(fitted[fitted > 0])
     numbered = np.where(fitted > 0, np.searchsorted(nuclei, fitted) + 1, 0).astype(np.int32)
     classes = None
@@ -115,21 +115,21 @@ def _mask(
 
 
 def vote(labels: Labels, types: Types, count: int) -> NDArray[np.uint8]:
-    """Class of each nucleus by the vote of its pixels.
+    """Class of each nucleus, by a vote of its pixels.
 
     Parameters
     ----------
     labels
-        Instance labels (h, w), 0 for none.
+        Instance labels (h, w), 0 for background.
     types
-        Type of each pixel (h, w): 0 for background, which has no vote, k for class k - 1.
+        Type of each pixel (h, w): 0 for background, which does not vote; k for class k - 1.
     count
         Number of classes.
 
     Returns
     -------
     ndarray of shape (largest label,)
-        Class of each nucleus, 0 where no pixel has voted.
+        Class of each nucleus; 0 if no pixel voted.
     """
     inside = labels > 0
     ballots = labels[inside].astype(np.int64) * (count + 1) + types[inside]
@@ -138,7 +138,7 @@ def vote(labels: Labels, types: Types, count: int) -> NDArray[np.uint8]:
 
 
 def check_mpp(segmenter: str, mpp: float) -> None:
-    """Make sure that a stated mpp is a positive number.
+    """Check that a stated mpp is a number of usual size.
 
     Raises
     ------
@@ -147,16 +147,18 @@ def check_mpp(segmenter: str, mpp: float) -> None:
     """
     if not isinstance(mpp, int | float) or not 0.05 <= mpp <= 4:
         where = f"segmenter {segmenter!r}"
-        raise ConfigError(f"mpp={mpp} is no µm/px between 0.05 and 4", where=where, remedy="such as mpp=0.25")
+        raise ConfigError(
+            f"mpp={mpp} does not lie between 0.05 and 4 µm/px", where=where, remedy="such as mpp=0.25"
+        )
 
 
 def on_device(compute: Callable[[], Result]) -> Result:
-    """Compute without gradients, and say what to do when the device's memory is too small.
+    """Compute without gradients.
 
     Raises
     ------
     ConfigError
-        If it is.
+        If the memory of the device is too small.
     """
     import torch
 
@@ -165,5 +167,5 @@ def on_device(compute: Callable[[], Result]) -> Result:
             return compute()
     except torch.OutOfMemoryError as error:
         reason = "a batch of windows does not fit the device's memory"
-        remedy = "name a smaller one, `dirl cells --batch-size N`, or compute with `dirl cells --device cpu`"
+        remedy = "use a smaller one, `dirl cells --batch-size N`, or `dirl cells --device cpu`"
         raise ConfigError(reason, where="batch size", remedy=remedy) from error

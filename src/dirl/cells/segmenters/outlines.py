@@ -1,4 +1,4 @@
-"""The outline of each nucleus, drawn anew by its own contrast and shape."""
+"""Refined outlines of nuclei, each by its own contrast and shape."""
 
 from dataclasses import dataclass
 
@@ -8,25 +8,25 @@ from numpy.typing import NDArray
 from dirl.cells.segmenters.ellipses import ellipses
 from dirl.cells.segmenters.morphology import Labels, Map, Mask, grown, largest_parts, odd, opened, smaller
 
-# Contrast that a nucleus is taken to have at least, where it is divided by.
+# Least contrast of a nucleus in a division.
 FLAT = 0.05
 
 
 @dataclass(frozen=True)
 class Outlining:
-    """How nuclei are outlined one by one.
+    """Settings of the refinement.
 
     Parameters
     ----------
     reach_um
-        How far an outline may move out; also the width of the ring that a nucleus is compared with.
+        Distance that an outline may move out, and width of the ring that a nucleus is compared with.
     half
-        Share of the way from the ring's level to the nucleus's at which its border lies.
+        Level of the border, from 0 for that of the ring to 1 for that of the nucleus.
     roundness
-        How much the place in the nucleus's ellipse counts beside the level: at the ellipse's border nothing,
-        in its centre so much of the contrast.
+        Weight of the position in the nucleus's ellipse: 0 at the ellipse's border, and this share of the
+        contrast in its centre.
     thread_um
-        Width of threads that are cut off in the end.
+        Width of threads that are removed at the end.
     """
 
     reach_um: float = 1.0
@@ -38,32 +38,33 @@ class Outlining:
 def outline(
     labels: Labels, level: Map, even: Map, allowed: Mask, hole_px: float, how: Outlining, mpp: float
 ) -> tuple[Labels, NDArray[np.float64]]:
-    """Draw each nucleus's border where the level is halfway between its inside and its surroundings.
+    """Move each nucleus's border to where the level lies halfway between its inside and its surroundings.
 
-    A dark nucleus's border is then not drawn around its blur, and a pale one's not inside its membrane. The
-    ellipse of the same second moments says which doubtful pixels belong: those inside, not spurs.
+    So the border of a dark nucleus does not include its blur, and that of a pale nucleus lies on its
+    membrane. The ellipse of the same second moments decides about doubtful pixels: it keeps those inside, and
+    drops spurs.
 
     Parameters
     ----------
     labels
-        Nuclei (h, w), 0 for none.
+        Nuclei (h, w), 0 for background.
     level, even
         Hematoxylin (h, w), and the same with the gaps in the chromatin closed.
     allowed
-        Pixels (h, w) that may belong to a nucleus, or lie in a hole of it.
+        Pixels (h, w) that may belong to a nucleus; its holes are filled in any case.
     hole_px
         Holes up to this area are filled.
     how
         Settings.
     mpp
-        µm/px of all of these.
+        µm/px of the images.
 
     Returns
     -------
     ndarray of shape (h, w), int32
-        Same numbers, of which some may be gone.
+        Labels with the same ids, of which some may be missing.
     ndarray of shape (largest label + 1,)
-        Contrast of each: its mean level less that of the ring around it.
+        Contrast of each nucleus: its mean level minus that of the ring around it.
     """
     count = int(labels.max(initial=0))
     near = grown(labels, max(1, round(how.reach_um / mpp)))
@@ -85,7 +86,7 @@ def outline(
 def _contrast(
     number: Labels, inside: Labels, level: Map, count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean level of each nucleus less that of the ring around it, and the ring's; 0 where there is none."""
+    """Contrast of each nucleus to the ring around it, and the mean level of the ring; 0 without a ring."""
     pixels, level_sum = (np.bincount(inside, w, minlength=count + 1) for w in (None, level))
     ring = np.maximum(np.bincount(number, minlength=count + 1) - pixels, 1)
     around = (np.bincount(number, level, minlength=count + 1) - level_sum) / ring

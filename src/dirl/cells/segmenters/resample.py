@@ -1,4 +1,4 @@
-"""Windows to the mpp that a segmenter wants, and its labels back."""
+"""Resampling of windows to a segmenter's mpp, and of its labels back."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,19 +6,19 @@ from PIL import Image as Pillow
 
 from dirl.cells.base import Image
 
-# Within a tenth, nuclei are the size that they should be.
+# A tenth more or less makes no difference for the size of nuclei.
 NEAR = 0.1
 
 
 def to_mpp(rgb: Image, mpp: float, wanted_mpp: float) -> Image:
-    """Resample a window to another mpp: shrunk by averaging, enlarged by cubic interpolation.
+    """Resample a window to another mpp: shrink by averaging, enlarge by cubic interpolation.
 
     Parameters
     ----------
     rgb
         Window (h, w, 3).
     mpp, wanted_mpp
-        µm/px that it has, and that it shall have. Within a tenth it is returned as it is.
+        µm/px of the window and of the result. If they differ by less than a tenth, the window is returned.
     """
     if abs(mpp / wanted_mpp - 1) <= NEAR:
         return rgb
@@ -28,7 +28,7 @@ def to_mpp(rgb: Image, mpp: float, wanted_mpp: float) -> Image:
 
 
 def to_shape(labels: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Resample labels to the shape (h, w) of a window that covers the same field, by nearest neighbour."""
+    """Resample labels to the shape (h, w) of a window of the same field, by nearest neighbour."""
     if labels.shape == shape:
         return labels
     rows, columns = (

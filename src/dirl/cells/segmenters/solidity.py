@@ -1,4 +1,4 @@
-"""How solid nuclei are, and their neighbourhoods: nuclei are convex, flakes and folds are not."""
+"""Solidity of nuclei and of their neighbourhoods: nuclei are convex, flakes and folds are not."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,15 +8,15 @@ from dirl.cells.segmenters.morphology import Labels
 
 Values = NDArray[np.float64]
 
-# Directions, over half a turn, from which an outline is looked at: the hull's area is right to some percent.
+# Number of tangent directions over half a turn. The hull's area is correct to a few per cent.
 DIRECTIONS = 16
 ANGLES = np.arange(2 * DIRECTIONS) * np.pi / DIRECTIONS
 
 
 def solidity(number: Labels, x: Values, y: Values, count: int) -> Values:
-    """Share of their convex hull that the pixels of each number fill.
+    """Share of its convex hull that the pixels of each number fill.
 
-    The hull is that of the middles of the pixels' sides, drawn by tangents from 32 directions.
+    The hull contains the midpoints of the pixels' sides, and is bounded by tangents in 32 directions.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def solidity(number: Labels, x: Values, y: Values, count: int) -> Values:
     Returns
     -------
     ndarray of shape (count + 1,)
-        1 where there are no pixels.
+        1 for numbers without pixels.
     """
     found = np.ones(count + 1)
     order = np.argsort(number, kind="stable")
@@ -43,7 +43,7 @@ def solidity(number: Labels, x: Values, y: Values, count: int) -> Values:
             for a in ANGLES
         ]
     )
-    # Length of the side that lies on each tangent, then triangles over them.
+    # Lengths of the sides on the tangents, and then the triangles over them.
     turn = np.pi / DIRECTIONS
     sides = (np.roll(reach, 1, 0) + np.roll(reach, -1, 0) - 2 * reach * np.cos(turn)) / np.sin(turn)
     hull = (reach * sides).sum(0) / 2
@@ -51,21 +51,21 @@ def solidity(number: Labels, x: Values, y: Values, count: int) -> Values:
     return found
 
 
-def around(
+def neighbourhood_mean(
     values: Values, weights: Values, centres: Values, radius: float, usual: float, few: float
 ) -> Values:
-    """Weighted mean of a value over each place and its neighbours, drawn to what is usual where they are few.
+    """Weighted mean of a value over each place and its neighbours, shrunk to a usual value.
 
     Parameters
     ----------
     values, weights : ndarray of shape (n,)
     centres : ndarray of shape (n, 2)
     radius
-        Of the neighbourhood, in the unit of the centres.
+        Radius of the neighbourhood, in the unit of the centres.
     usual
-        What the mean is drawn to.
+        Value to which the mean is shrunk.
     few
-        How much that weighs, in mean weights.
+        Weight of `usual`, in mean weights.
 
     Returns
     -------
@@ -74,7 +74,8 @@ def around(
     if not len(values):
         return values
     tree = cKDTree(centres)
-    near = tree.sparse_distance_matrix(tree, radius, output_type="coo_matrix")  # each is near itself, too
+    # A place is its own neighbour too.
+    near = tree.sparse_distance_matrix(tree, radius, output_type="coo_matrix")
     weight = few * weights.mean()
     total = np.bincount(near.row, weights[near.col], len(values))
     summed = np.bincount(near.row, (weights * values)[near.col], len(values))

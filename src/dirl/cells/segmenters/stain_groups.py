@@ -1,4 +1,4 @@
-"""Which ready-made tiles are stained alike: they come from many slides, and no file says which from which."""
+"""Groups of ready-made tiles with the same stain, since no file states their slides."""
 
 from collections.abc import Iterable
 
@@ -14,20 +14,20 @@ EVERY_PX = 3
 
 
 def stain_groups(images: Iterable[Image]) -> NDArray[np.int64]:
-    """Group tiles by how light and how dark their tissue is in red and green.
+    """Group tiles by the optical density of their light and their dark tissue in red and green.
 
-    What is light is the background's stain and what is dark the nuclei's, nearly whatever the number of
-    nuclei. So a group shares a threshold as the windows of a slide do.
+    The light tissue shows the stain of the background, the dark tissue that of nuclei. Both hardly depend on
+    the number of nuclei. So the tiles of a group can share a threshold, as the windows of a slide do.
 
     Parameters
     ----------
     images
-        Tiles (h, w, 3), uint8, taken one by one.
+        Tiles (h, w, 3), uint8; they are read one at a time.
 
     Returns
     -------
     ndarray of shape (tiles,)
-        Number of each tile's group, from 0 without gaps: about one group to 40 tiles, at most 24.
+        Group of each tile, from 0 without gaps. There is about one group for 40 tiles, and at most 24.
     """
     levels = np.array([_levels(rgb) for rgb in images])
     count = min(len(levels) // TILES_PER_GROUP, MOST_GROUPS, len(np.unique(levels, axis=0)))
@@ -38,7 +38,7 @@ def stain_groups(images: Iterable[Image]) -> NDArray[np.int64]:
 
 
 def _levels(rgb: Image) -> NDArray[np.float64]:
-    """Optical density of red and green, at the light and the dark end of the tissue; 0 without tissue."""
+    """Optical density of red and green in light and in dark tissue, shape (4,); 0 without tissue."""
     density = -np.log((rgb[::EVERY_PX, ::EVERY_PX, :2].reshape(-1, 2) + 1.0) / 256)
     tissue = density[density[:, 1] > 0.15]
     if not len(tissue):

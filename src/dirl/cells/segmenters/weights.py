@@ -1,4 +1,4 @@
-"""Weights of a segmentation network: a local file, or the one that its library names on the hub."""
+"""Weights of a segmentation network: a local file, or a file of its library on the hub."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from dirl.core.provenance import digest
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of weights on the Hugging Face hub, and the classes of nuclei that it tells apart."""
+    """A file of weights on the Hugging Face hub, and the names of its classes."""
 
     repository: str
     file: str
@@ -23,16 +23,16 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights, and what is known of the network that they belong to.
+    """A file of weights, and the properties of its network.
 
     Attributes
     ----------
     path
         The file.
     classes
-        Names of the classes of nuclei, background left out; empty where they are not known.
+        Names of the classes of nuclei, without the background; empty if they are not stated.
     settings
-        Arguments of the network that differ from its library's defaults.
+        Arguments of the network that differ from the library's defaults.
     """
 
     path: Path
@@ -41,42 +41,43 @@ class Weights:
 
     @property
     def digest(self) -> str:
-        """Digest of the file and of what is known of the network."""
+        """Digest of the file and of the properties."""
         status = self.path.stat()
         content = _digest(self.path, status.st_size, status.st_mtime_ns)
         return digest({"weights": content, "classes": self.classes, "network": dict(self.settings)})
 
 
 def find_weights(segmenter: str, weights: str | None, hub: Mapping[str, HubFile]) -> Weights:
-    """Find the weights that a user names; what has to be fetched is said on standard error.
+    """Find the weights that a user names, and announce a download on standard error.
 
-    Beside ``FILE.safetensors`` or ``FILE.pt`` there may be a ``FILE.json``, which holds ``classes``, a list
-    of names without background, and ``network``, arguments of the network other than the defaults.
+    A file ``FILE.json`` next to ``FILE.safetensors`` or ``FILE.pt`` may describe it. Its ``classes`` is a
+    list of names without the background. Its ``network`` holds arguments of the network that are
+    not the defaults.
 
     Parameters
     ----------
     segmenter
-        Its name, for messages.
+        Name of the segmenter, for messages.
     weights
-        A file, a name on the hub, or None for the first of those.
+        A file, a name on the hub, or None for the first name.
     hub
-        What its library knows on the hub, by name.
+        Files of the library on the hub, by name.
 
     Raises
     ------
     ConfigError
-        If there is no such file or name, or the hub cannot be reached.
+        If the file or name does not exist, or the hub cannot be reached.
     """
     where = f"segmenter {segmenter!r}"
     path = Path(weights) if weights else None
     if path is not None and path.is_file():
         return _described(path)
-    known = next(iter(hub), "") if weights is None else weights
-    if known not in hub:
+    name = next(iter(hub), "") if weights is None else weights
+    if name not in hub:
         names = f", or a name: {', '.join(hub)}" if hub else ""
         reason = "needs weights" if weights is None else f"no file of weights {weights}"
         raise ConfigError(reason, where=where, remedy=f"{segmenter},weights=FILE.safetensors{names}")
-    return _fetched(segmenter, hub[known])
+    return _fetched(segmenter, hub[name])
 
 
 @lru_cache(maxsize=8)
@@ -93,24 +94,24 @@ def _described(path: Path) -> Weights:
     if not beside.is_file():
         return Weights(path)
     try:
-        known = read_json(beside)
+        description = read_json(beside)
     except ValueError:
-        known = None
-    if not _describes(known):
+        description = None
+    if not _describes_weights(description):
         raise ConfigError(
             "does not describe weights",
             where=beside,
             remedy='write {"classes": [names without background], "network": {arguments}}, both optional',
         )
-    return Weights(path, tuple(known.get("classes", ())), known.get("network", {}))
+    return Weights(path, tuple(description.get("classes", ())), description.get("network", {}))
 
 
-def _describes(known: Any) -> bool:
-    if not isinstance(known, dict) or not known.keys() <= {"classes", "network"}:
+def _describes_weights(content: Any) -> bool:
+    if not isinstance(content, dict) or not content.keys() <= {"classes", "network"}:
         return False
-    classes = known.get("classes", [])
+    classes = content.get("classes", [])
     named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    return named and isinstance(known.get("network", {}), dict)
+    return named and isinstance(content.get("network", {}), dict)
 
 
 @lru_cache(maxsize=8)
