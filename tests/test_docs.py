@@ -1,6 +1,7 @@
-"""What the documents print is true: commands parse, scripts run, the worked example trains."""
+"""What the documents print is true: commands parse, names exist, scripts run, the worked example trains."""
 
 import csv
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -59,6 +60,25 @@ def test_links_lead_somewhere(path):
         assert target.startswith("http") or (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_names_exist(path):
+    text = path.read_text(encoding="utf-8")
+    undated = text.partition("\n## 20")[0].partition("\n## Log")[0]
+    for name in set(re.findall(r"\bdirl(?:\.\w+)+", undated)) - {
+        "dirl.segmenters"
+    }:  # a group of entry points
+        assert pkgutil.resolve_name(name)
+    for name in re.findall(r"\b(?:src|tests|benchmarks)/[\w/-]+\.\w+", undated):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_drawings_name_every_room(page):
+    drawn = set(re.findall(r"\w+", next(text for text in blocks(ROOT / page) if "viewer" in text)))
+    modules = (ROOT / "src/dirl").glob("[a-z]*/__init__.py"), (ROOT / "src/dirl").glob("[a-z]*.py")
+    assert {path.parent.name for path in modules[0]} | {path.stem for path in modules[1]} <= drawn
+
+
 @pytest.mark.parametrize("document", ["study.md", "public-data.md"])
 def test_a_study_is_sound(document):
     (text,) = blocks(HOWTO / document, "yaml")
@@ -104,3 +124,22 @@ def run_script(name, *arguments):
     command = [sys.executable, str(HOWTO / name), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_check_of_english_finds_what_it_should(tmp_path):
+    page = tmp_path / "page.md"
+    long = " ".join(["word"] * 26)
+    page.write_text(
+        f"# {long}\n\nGood. Here `is told` code.\n\n| {long} |\n\n- one\n  {long}.\n\nIt stands here.\n"
+    )
+    module = tmp_path / "module.py"
+    module.write_text(f'def f():\n    """Do it.\n\n    {long}.\n    """\n')
+    script = [sys.executable, str(ROOT / "tests/english.py"), "--only", str(page), str(module)]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    places = [line.removeprefix(f"{tmp_path}/").split(": ")[:2] for line in done.stdout.splitlines()]
+    assert places == [
+        ["page.md:7", "27 words"],
+        ["page.md:10", "unusual word “stands”"],
+        ["module.py:4", "26 words"],
+    ]
