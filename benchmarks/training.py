@@ -17,8 +17,8 @@ from dirl.objectives.registry import load_objective
 from dirl.pretrain.build import build
 from dirl.pretrain.data import CountedOrder, TileBatches, make_loader
 from dirl.pretrain.module import PretrainModule
-from dirl.prior.metrics import know
-from dirl.prior.source import make_prior
+from dirl.pretrain.schedule import schedule_of
+from dirl.prior.dense_term import make_dense_term
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write as draw
@@ -66,25 +66,26 @@ class Ours:
     def __init__(self, recipe: PretrainRecipe, store: Path, place: Place) -> None:
         tiles = TileStore(store)
         kind, settings = load_objective(recipe.objective)
-        prior = make_prior(recipe, tiles)
-        regions = 0 if prior is None else len(prior.names)
-        student = build(recipe, kind, settings, regions)
+        dense = make_dense_term(recipe.dense, tiles, recipe.cells, recipe.seed)
+        view_px = recipe.views.size_px
+        student = build(recipe.encoder, kind, settings, dense, view_px=view_px, seed=recipe.seed)
         self.module = PretrainModule(
-            student.encoder,
-            student.objective,
-            recipe,
+            student,
+            dense,
+            recipe.views,
+            recipe.optimiser,
+            schedule_of(recipe),
             tiles.spec.mpp,
             lambda *_: None,
-            regions,
-            student.disentangle,
-            None if prior is None else know(prior),
         ).to(place.device)
         self.module.on_fit_start()
         self.optimiser = self.module.configure_optimizers()["optimizer"]
         self.trained = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.clip_norm, self.place = recipe.optimiser.clip_norm, place
         order = CountedOrder(np.arange(len(tiles)), recipe.batch, place.steps, recipe.seed)
-        self.loader = make_loader(TileBatches(tiles, prior), order, place.workers, place.device == "cuda")
+        self.loader = make_loader(
+            TileBatches(tiles, dense and dense.source), order, place.workers, place.device == "cuda"
+        )
 
     def __call__(self) -> None:
         """Train a turn."""

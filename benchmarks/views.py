@@ -9,6 +9,7 @@ from harness import compare, write
 from torchvision.transforms import v2
 
 from dirl.config import ViewsConfig
+from dirl.prior.matching import coverage_in
 from dirl.views.batch import make_views
 
 TILES, TILE_PX, VIEW_PX = 64, 128, 96
@@ -34,8 +35,10 @@ def main():
         "torchvision, one by one, images only": lambda: [
             one_by_one(i) for i in images for _ in range(config.count)
         ],
-        "ours, images only": lambda: make_views(images, None, samples, config, seed=0, patch_px=12)[0],
-        "ours, with coverage": lambda: make_views(images, regions, samples, config, seed=0, patch_px=12)[0],
+        "ours, images only": lambda: make_views(images, samples, config, seed=0)[0],
+        "ours, with coverage": lambda: coverage_in(
+            regions, make_views(images, samples, config, seed=0)[0], 2, 12
+        ),
     }
     write("views", {"views": compare("views", ways, count=TILES * config.count, unit="view")})
 

@@ -7,8 +7,8 @@ import torch.distributed as dist
 
 from dirl.config import ObjectiveConfig
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import Teacher
 from dirl.objectives.registry import load_objective
+from dirl.objectives.teacher import Teacher, TeacherObjective
 from dirl.prior.tokens import RegionTokens
 
 WIDTH, BATCH, REGIONS = 12, 6, 2
@@ -31,7 +31,7 @@ def build(name, regions=REGIONS, seed=0, **settings):
 
 def teacher_of(objective, tokens, seed=1):
     """Make a teacher whose heads differ from the student's; None for objectives without one."""
-    if objective.momentum is None:
+    if not isinstance(objective, TeacherObjective):
         return None
     averaged = copy.deepcopy(objective)
     torch.manual_seed(seed)
@@ -39,6 +39,12 @@ def teacher_of(objective, tokens, seed=1):
         for parameter in averaged.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return Teacher(tokens, averaged)
+
+
+def global_terms(objective, student):
+    """Match views; a teacher sees the first two."""
+    teacher = teacher_of(objective, student[:2])
+    return objective.global_terms(student) if teacher is None else objective.global_terms(student, teacher)
 
 
 def views(count, seed=2, batch=BATCH, masked=False):

@@ -10,7 +10,9 @@ from dirl.config import load_recipe
 from dirl.objectives.registry import load_objective
 from dirl.pretrain.build import build
 from dirl.pretrain.checks import check
-from dirl.prior.source import _check as check_dense
+from dirl.prior.dense_term import EXTRACTIONS, DenseTerm, check_dense
+from dirl.prior.matching import ByName
+from dirl.prior.source import Boxes
 from dirl.study.matrix import expand, load_study
 
 STUDIES = Path(__file__).parents[1] / "studies"
@@ -26,8 +28,11 @@ def made(name, *overrides):
     kind, settings = load_objective(recipe.objective)
     check(recipe, kind, ranks=1)
     check_dense(recipe.dense)
+    extraction, view_px = EXTRACTIONS[recipe.dense.extract], recipe.views.size_px
+    dense = DenseTerm(recipe.dense.weight, Boxes(2, view_px), ByName(2, 0.01), extraction)
     with torch.device("meta"):
-        return recipe, build(recipe, kind, settings, regions=2)
+        student = build(recipe.encoder, kind, settings, dense, view_px=view_px, seed=recipe.seed)
+    return recipe, student
 
 
 @pytest.mark.parametrize("name", RECIPES)

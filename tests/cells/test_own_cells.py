@@ -16,7 +16,7 @@ from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
 from dirl.core.errors import ConfigError, PartlyFailedError, StoreError
 from dirl.core.files import read_json
-from dirl.prior.source import make_prior
+from dirl.prior.dense_term import make_dense_term
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write
@@ -147,7 +147,7 @@ def test_classes_are_regions_of_the_prior_and_the_ring_is_in_micrometres(store, 
     both = {}
     for regions in ("classes", "tissue"):
         dense = recipe.dense.model_copy(update={"weight": 1.0, "regions": regions, "ring_um": 3.0})
-        both[regions] = make_prior(recipe.model_copy(update={"cells": "labels", "dense": dense}), tiles)
+        both[regions] = make_dense_term(dense, tiles, "labels", 0).source
     assert both["classes"].names == (*CLASSES, "rest")
     for i in range(0, len(tiles), 3):
         labels, tissue = found.labels(i), found.regions(i) > 0

@@ -7,13 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from dirl.encoders.base import EncoderOutput
-from tests.objective_cases import BATCH, SMALL, build, teacher_of, views
+from tests.objective_cases import BATCH, SMALL, build, global_terms, teacher_of, views
 
 OBJECTIVES = sorted(SMALL)
-
-
-def terms(objective, student):
-    return objective.global_terms(student, teacher_of(objective, student[:2]))
 
 
 def projections(objective, student):
@@ -39,7 +35,7 @@ def nt_xent(a, b, temperature):
 def test_simclr_is_nt_xent():
     student = views(2)
     (a, b), _ = projections(build("simclr"), student)
-    torch.testing.assert_close(terms(build("simclr"), student)["global"], nt_xent(a, b, 0.2))
+    torch.testing.assert_close(global_terms(build("simclr"), student)["global"], nt_xent(a, b, 0.2))
 
 
 def test_moco_is_info_nce_with_the_teachers_keys():
@@ -51,7 +47,7 @@ def test_moco_is_info_nce_with_the_teachers_keys():
         for i in range(BATCH):
             similar = torch.exp(k @ q[i] / 0.2)
             total = total - 2 * 0.2 * torch.log(similar[i] / similar.sum()) / (2 * BATCH)
-    torch.testing.assert_close(terms(build("moco"), student)["global"], total)
+    torch.testing.assert_close(global_terms(build("moco"), student)["global"], total)
 
 
 def test_byol_is_the_negative_cosine_of_the_other_view():
@@ -60,7 +56,7 @@ def test_byol_is_the_negative_cosine_of_the_other_view():
     cosine = sum(
         (F.normalize(mine[s], dim=1) * F.normalize(aims[1 - s], dim=1)).sum(1).mean() for s in range(2)
     )
-    torch.testing.assert_close(terms(build("byol"), student)["global"], -cosine / 2)
+    torch.testing.assert_close(global_terms(build("byol"), student)["global"], -cosine / 2)
 
 
 def test_vicreg_is_its_three_terms():
@@ -72,7 +68,7 @@ def test_vicreg_is_its_three_terms():
         covariance = torch.cov(z.T)
         off = covariance - torch.diag(covariance.diagonal())
         expected = expected + off.square().sum() / z.shape[1]
-    torch.testing.assert_close(terms(build("vicreg"), student)["global"], expected)
+    torch.testing.assert_close(global_terms(build("vicreg"), student)["global"], expected)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -87,7 +83,7 @@ def test_dino_is_the_cross_entropy_with_the_teachers_global_views(batch_norm):
         for s in range(4)
         if s != t
     ]
-    torch.testing.assert_close(terms(objective, student)["global"], torch.stack(pairs).mean())
+    torch.testing.assert_close(global_terms(objective, student)["global"], torch.stack(pairs).mean())
     assert objective.loss.center.abs().sum() > 0
 
 
@@ -103,7 +99,7 @@ def test_dinov2_is_dino_by_sinkhorn_ibot_and_koleo():
     student[2] = EncoderOutput(**{**vars(student[2]), "masked": None})
     objective = build("dinov2")
     mine, aims = projections(objective, student)
-    found = terms(objective, student)
+    found = global_terms(objective, student)
 
     target = sinkhorn_by_hand(torch.cat(aims), 0.04).chunk(2)
     pairs = [
@@ -163,7 +159,7 @@ def test_sinkhorn_is_lightlys_when_all_are_present_and_absent_rows_take_no_part(
 def test_a_batch_without_any_mask_trains_on():
     student = [EncoderOutput(**{**vars(v), "masked": torch.zeros(BATCH, 4).bool()}) for v in views(2)]
     objective = build("dinov2")
-    loss = sum(terms(objective, student).values())
+    loss = sum(global_terms(objective, student).values())
     loss.backward()
     assert torch.isfinite(loss)
     trained = [p for p in objective.patch_projector.parameters() if p.requires_grad]
@@ -173,8 +169,8 @@ def test_a_batch_without_any_mask_trains_on():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_symmetric_in_the_views_and_in_the_order_of_tiles(name):
     student = views(2, masked=name == "dinov2")
-    loss = sum(terms(build(name), student).values())
-    torch.testing.assert_close(sum(terms(build(name), student[::-1]).values()), loss)
+    loss = sum(global_terms(build(name), student).values())
+    torch.testing.assert_close(sum(global_terms(build(name), student[::-1]).values()), loss)
     order = torch.randperm(BATCH)
     turned = [
         EncoderOutput(
@@ -186,7 +182,7 @@ def test_symmetric_in_the_views_and_in_the_order_of_tiles(name):
         )
         for v in student
     ]
-    torch.testing.assert_close(sum(terms(build(name), turned).values()), loss)
+    torch.testing.assert_close(sum(global_terms(build(name), turned).values()), loss)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -207,7 +203,7 @@ def _value(name, mine, **settings):
         )
         for v in views(2, masked=name == "dinov2")
     ]
-    loss = sum(terms(objective, student).values())
+    loss = sum(global_terms(objective, student).values())
     loss.backward()
     grads = [p.grad.numpy() for p in objective.parameters() if p.grad is not None]
     return loss.item(), scale.grad.item(), grads

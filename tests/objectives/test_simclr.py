@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from dirl.objectives.rows import mean_over_present, project_present
 from dirl.objectives.simclr import nt_xent_rows
-from dirl.prior.dense import mean_over_present, project_present
 
 
 def by_hand(first, second, present, temperature):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dirl.core.errors import StoreError
 from dirl.pretrain.data import CountedOrder, TileBatches, held_out
-from dirl.prior.source import make_prior
+from dirl.prior.dense_term import make_dense_term
 from dirl.store.dataset import TileStore
 
 
@@ -57,11 +57,11 @@ def test_held_out_depends_on_the_tile_alone_and_has_the_share():
 
 def test_batches_hold_what_the_store_holds(small_store, recipe):
     store = TileStore.open(small_store)
-    prior = make_prior(recipe, store)
-    images, ids, positions = TileBatches(store, prior).__getitems__([(7, 2), (8, 0)])
+    source = make_dense_term(recipe.dense, store, recipe.cells, recipe.seed).source
+    images, ids, positions = TileBatches(store, source).__getitems__([(7, 2), (8, 0)])
     assert images.shape == (2, 3, 64, 64) and positions.tolist() == [7, 8]
     np.testing.assert_array_equal(images[0].permute(1, 2, 0).numpy(), store.image(2))
-    np.testing.assert_array_equal(ids[1].numpy(), prior.ids(0))
+    np.testing.assert_array_equal(ids[1].numpy(), source.ids(0))
     assert TileBatches(store, None).__getitems__([(0, 0)])[1] is None
 
 

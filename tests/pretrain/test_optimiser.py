@@ -114,7 +114,7 @@ def test_frozen_blocks_have_no_gradient_and_do_not_move(
 def test_freezing_nothing_and_too_much(modules: dict[str, nn.Module]) -> None:
     freeze(modules["encoder"], 0)
     assert all(p.requires_grad for p in modules["encoder"].parameters())
-    with pytest.raises(ConfigError, match=r"frozen_blocks: there are 3 blocks, not 4"):
+    with pytest.raises(ConfigError, match=r"frozen_blocks: the encoder has 3 blocks, not 4"):
         freeze(modules["encoder"], 4)
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from dirl.config import PretrainRecipe, ViewsConfig, make
+from dirl.config import DenseConfig, ViewsConfig, make
 from dirl.core.provenance import claim, finish, new_card
 from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.run import pretrain
-from dirl.prior.metrics import Known, know, prior_metrics
-from dirl.prior.source import make_prior
+from dirl.prior.dense_term import make_dense_term
+from dirl.prior.metrics import PriorMetrics
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 from dirl.views.batch import make_views
@@ -40,27 +40,25 @@ def tiles(small_store, tmp_path_factory):
     return store
 
 
-def prior_of(tiles, cells="hematoxylin", **dense):
-    return make_prior(make(PretrainRecipe, {"cells": cells, "dense": dense}), tiles)
+def term(tiles, cells="hematoxylin", **dense):
+    return make_dense_term(make(DenseConfig, dense), tiles, cells, 0)
 
 
-def measured(tiles, prior):
+def measured(tiles, dense):
     """Metrics of views that are whole tiles, where a region is present by a single pixel."""
-    ids = torch.from_numpy(np.stack([prior.ids(i) for i in range(len(tiles))]))
-    images = torch.zeros(len(tiles), 3, 64, 64, dtype=torch.uint8)
-    (views,) = make_views(
-        images, ids, np.arange(len(tiles)), WHOLE, seed=0, patch_px=8, n_regions=len(prior.names)
-    )
-    present = views.coverage.sum(dim=(-2, -1)) > 0
-    return prior_metrics(know(prior), views, present, tiles.spec.mpp)
+    ids = torch.from_numpy(np.stack([dense.source.ids(i) for i in range(len(tiles))]))
+    images, samples = torch.zeros(len(tiles), 3, 64, 64, dtype=torch.uint8), np.arange(len(tiles))
+    views = make_views(images, samples, WHOLE, seed=0)
+    (coverage,) = dense.coverage(ids, views, samples, 8)
+    return dense.make_metrics()(views[0], coverage, coverage.sum(dim=(-2, -1)) > 0, tiles.spec.mpp)
 
 
 def test_nuclei_and_absent_regions_are_those_of_the_labels(tiles):
-    prior = prior_of(tiles)
+    dense = term(tiles)
     cells = tiles.cells("hematoxylin")
     labels = np.stack([cells.labels(i) for i in range(len(tiles))])
     areas = cells.nuclei("slide")["area_um2"].to_numpy()
-    found = measured(tiles, prior)
+    found = measured(tiles, dense)
     assert found["prior/area"] == pytest.approx((labels > 0).mean())
     assert found["prior/absent/nuclei"] == pytest.approx(1 - (labels > 0).any((1, 2)).mean())
     assert found["prior/absent/rest"] == pytest.approx(1 - (labels == 0).any((1, 2)).mean())
@@ -74,38 +72,40 @@ def test_nuclei_and_absent_regions_are_those_of_the_labels(tiles):
 @pytest.mark.parametrize(
     ("dense", "expected"),
     [
-        ({}, Known(("nuclei", "rest"), 1, True, 1024.0)),
-        ({"control": "shuffled"}, Known(("nuclei", "rest"), 1, True, 1024.0)),
-        ({"regions": "tissue"}, Known(("nuclei", "ring", "rest"), 1, True, 1024.0)),
-        ({"regions": "classes"}, Known(("tumour", "rest"), 1, True, 1024.0)),
-        ({"match": "overlap"}, Known(("nuclei", "rest"), 1)),
-        ({"match": "instance", "instances": 3}, Known((), 3)),
-        ({"control": "tissue-only"}, Known(("tissue",))),
-        ({"control": "grid"}, Known(())),
-        ({"regions": "grid"}, Known(())),
+        ({}, PriorMetrics(("nuclei", "rest"), 1, True, 1024.0)),
+        ({"control": "shuffled"}, PriorMetrics(("nuclei", "rest"), 1, True, 1024.0)),
+        ({"regions": "tissue"}, PriorMetrics(("nuclei", "ring", "rest"), 1, True, 1024.0)),
+        ({"regions": "classes"}, PriorMetrics(("tumour", "rest"), 1, True, 1024.0)),
+        ({"match": "overlap"}, PriorMetrics(("nuclei", "rest"), 1)),
+        ({"match": "instance", "instances": 3}, PriorMetrics((), 3)),
+        ({"control": "tissue-only"}, PriorMetrics(("tissue",))),
+        ({"control": "grid"}, PriorMetrics(())),
+        ({"control": "one"}, PriorMetrics(())),
+        ({"regions": "grid"}, PriorMetrics(())),
     ],
 )
-def test_what_is_known_of_a_prior(tiles, dense, expected):
-    assert know(prior_of(tiles, "full", **dense)) == expected
+def test_what_is_measured_of_a_prior(tiles, dense, expected):
+    assert term(tiles, "full", **dense).make_metrics() == expected
 
 
 def test_a_store_without_nuclei_has_no_mean_area(tiles):
-    assert know(prior_of(tiles, "empty")).nucleus_um2 is None
-    found = measured(tiles, prior_of(tiles, "empty"))
+    assert term(tiles, "empty").make_metrics().nucleus_um2 is None
+    found = measured(tiles, term(tiles, "empty"))
     assert found["prior/area"] == 0 and found["prior/absent/nuclei"] == 1
     assert "prior/nuclei_per_view" not in found
 
 
 def test_full_labels_fill_the_view(tiles):
-    found = measured(tiles, prior_of(tiles, "full"))
+    found = measured(tiles, term(tiles, "full"))
     assert found["prior/area"] == 1 and found["prior/absent/nuclei"] == 0 and found["prior/absent/rest"] == 1
     assert found["prior/nuclei_per_view"] == pytest.approx(1)  # one of 32 × 32 µm
 
 
 def test_nuclei_of_several_regions_are_absent_together():
     present = torch.tensor([[[True, False, True], [False, True, False], [False, False, True]]])
-    found = prior_metrics(Known(("a", "b", "rest"), 2), None, present, 0.5)
+    found = PriorMetrics(("a", "b", "rest"), 2)(None, None, present, 0.5)
     assert {k: round(float(v), 3) for k, v in found.items()} == {
+        "prior/present": 0.444,
         "prior/absent/a": 0.667,
         "prior/absent/b": 0.667,
         "prior/absent/rest": 0.333,

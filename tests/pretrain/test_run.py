@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from dirl.config import EncoderConfig, PretrainRecipe, Settings, load_recipe, make, to_yaml
 from dirl.core.errors import ConfigError, Interrupted, StoreError, TrainingError
 from dirl.encoders.vit import ViT
-from dirl.objectives.base import Objective
+from dirl.objectives.base import PairObjective
 from dirl.pretrain import run as run_module
 from dirl.pretrain.build import seeded
 from dirl.pretrain.callbacks import Checkpoint
@@ -92,7 +92,7 @@ def test_training_leaves_cudnns_attention_out_and_puts_it_back(small_store, reci
 def test_more_gpus_than_there_are_is_the_users_mistake(monkeypatch):
     monkeypatch.setattr("dirl.pretrain.trainer.on_gpu", lambda device: device != "cpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigError, match="4 devices: there are 2 GPUs here"):
+    with pytest.raises(ConfigError, match="4 devices: this machine has 2 GPUs"):
         choose_devices("auto", 4, 1)
     assert choose_devices("auto", None, 1).each == 2 and choose_devices("cpu", 4, 1).each == 4
 
@@ -261,7 +261,7 @@ def test_nor_is_a_broken_state_given_away_where_no_look_was_due(small_store, rec
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
-class Attract(Objective):
+class Attract(PairObjective):
     """An objective that is solved by collapsing; also a third party's plugin, in one class."""
 
     class Config(Settings):
@@ -270,7 +270,7 @@ class Attract(Objective):
     def __init__(self, width, config, regions):
         super().__init__(nn.Identity, width, regions)
 
-    def global_terms(self, student, teacher):
+    def global_terms(self, student):
         first, second = (nn.functional.normalize(view.cls, dim=1) for view in student)
         return {"global": torch.cat([first, second]).var(dim=0).sum()}
 

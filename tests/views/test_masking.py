@@ -62,5 +62,5 @@ def test_masks_are_blocks_as_lightlys_are():
 
 
 def test_a_range_without_a_whole_number_of_tokens_is_refused():
-    with pytest.raises(ConfigError, match="no number of 9 tokens"):
+    with pytest.raises(ConfigError, match="no whole number of the 9 tokens"):
         block_masks(0, [0], (3, 3), (0.01, 0.1), 1.0)

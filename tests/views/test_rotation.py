@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dirl.config import ViewsConfig
 from dirl.core.randomness import uniforms
 from dirl.views import geometry
-from dirl.views.batch import make_views
+from tests.region_views import views_of
 
 seeds = st.integers(0, 2**31)
 PLAIN = {"p_colour": 0.0, "p_grayscale": 0.0, "p_blur": 0.0, "rotation": "any"}
@@ -22,7 +22,7 @@ def test_a_checkerboard_travels_with_its_labels(seed):
     regions = torch.from_numpy(board.astype(np.uint8) + 1).expand(4, -1, -1)
     images = ((regions == 1)[:, None] * 255).to(torch.uint8).expand(-1, 3, -1, -1)
     config = ViewsConfig(size_px=128, local_count=2, local_size_px=64, **PLAIN)
-    for views in make_views(images, regions, np.arange(4), config, seed=seed, patch_px=16):
+    for views in views_of(images, regions, np.arange(4), config, seed=seed, patch_px=16):
         painted = views.images[:, :, 0].unfold(2, 16, 16).unfold(3, 16, 16).mean(dim=(-1, -2))
         # Pixels are blended and labels are not, which differs along edges: in 1,500 seeds by .052 of a token
         # at most and .008 in the mean. Labels a pixel away differ by .024 in the mean at least.
@@ -37,7 +37,7 @@ def test_a_checkerboard_travels_with_its_labels(seed):
 def test_every_view_lies_inside_its_tile(seed, height, low, jitter):
     images = torch.zeros(6, 3, height, 64, dtype=torch.uint8)
     config = ViewsConfig(size_px=32, crop_area=(low, 1.0), mpp_jitter=jitter, **PLAIN)
-    (views,) = make_views(images, None, np.arange(6), config, seed=seed, patch_px=8)
+    (views,) = views_of(images, None, np.arange(6), config, seed=seed, patch_px=8)
     assert (views.valid == 1).all()
 
 

@@ -9,6 +9,7 @@ from dirl.config import ViewsConfig
 from dirl.core.randomness import uniforms
 from dirl.views import stain
 from dirl.views.batch import make_views
+from tests.region_views import views_of
 
 PLAIN = {"p_colour": 0.0, "p_grayscale": 0.0, "p_blur": 0.0, "p_flip": 0.0, "rotation": "none"}
 WHOLE = PLAIN | {"size_px": 32, "crop_area": (1.0, 1.0), "crop_aspect": (1.0, 1.0)}
@@ -101,8 +102,7 @@ def test_a_tile_of_glass_neither_takes_nor_gives():
 def test_a_batch_of_one_has_nobody_to_swap_with():
     images = (stained(b=1) * 255).to(torch.uint8)
     still, swapped = (
-        make_views(images, None, [0], ViewsConfig(p_stain_swap=p, **WHOLE), seed=0, patch_px=8)[0].images
-        for p in (0.0, 1.0)
+        make_views(images, [0], ViewsConfig(p_stain_swap=p, **WHOLE), seed=0)[0].images for p in (0.0, 1.0)
     )
     torch.testing.assert_close(swapped, still, atol=1e-5, rtol=0)
 
@@ -113,9 +113,9 @@ def test_only_colour_changes(change):
     regions = torch.randint(0, 3, (4, 32, 32), dtype=torch.uint8)
     config = ViewsConfig(size_px=32, local_count=1, local_size_px=16, p_blur=0.0)
     samples = np.arange(4)
-    before = make_views(images, regions, samples, config, seed=1, patch_px=8)
+    before = views_of(images, regions, samples, config, seed=1, patch_px=8)
     changed = config.model_copy(update=change)
-    after = make_views(images, regions, samples, changed, seed=1, patch_px=8)
+    after = views_of(images, regions, samples, changed, seed=1, patch_px=8)
     for a, b in zip(before, after, strict=True):
         assert not torch.allclose(a.images, b.images, atol=0.02)
         assert torch.equal(a.coverage, b.coverage) and torch.equal(a.valid, b.valid)
@@ -135,8 +135,8 @@ def test_what_was_equal_stays_equal():
 def test_jitter_depends_on_seed_and_sample_alone_and_differs_between_views():
     images = (stained() * 255).to(torch.uint8)
     config = ViewsConfig(stain_jitter=0.3, **WHOLE)
-    (whole,) = make_views(images, None, np.array([3, 1, 4, 9]), config, seed=0, patch_px=8)
-    (part,) = make_views(images[2:3], None, np.array([4]), config, seed=0, patch_px=8)
+    (whole,) = make_views(images, np.array([3, 1, 4, 9]), config, seed=0)
+    (part,) = make_views(images[2:3], np.array([4]), config, seed=0)
     torch.testing.assert_close(whole.images[:, 2:3], part.images)
     assert not torch.allclose(whole.images[0], whole.images[1], atol=0.02)
 

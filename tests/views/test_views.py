@@ -12,6 +12,7 @@ from dirl.prior.coverage import coverage, prior_contrast
 from dirl.views import geometry
 from dirl.views.batch import make_views
 from dirl.views.colour import augment, gaussian_blur
+from tests.region_views import views_of
 
 PLAIN = {"p_colour": 0.0, "p_grayscale": 0.0, "p_blur": 0.0}
 seeds = st.integers(0, 2**31)
@@ -29,7 +30,7 @@ def tiles(b=3, size=48, seed=0):
 def test_coverage_sums_to_at_most_one_and_crops_stay_inside(seed, size, low):
     images, regions = tiles(seed=seed % 100)
     config = ViewsConfig(size_px=size, crop_area=(low, 1.0))
-    views = make_views(images, regions, np.arange(3), config, seed=seed, patch_px=8)[0]
+    views = views_of(images, regions, np.arange(3), config, seed=seed, patch_px=8)[0]
     assert views.images.shape == (2, 3, 3, size, size)
     assert views.coverage.shape == (2, 3, 2, size // 8, size // 8)
     assert views.coverage.sum(dim=2).max() <= 1
@@ -60,7 +61,7 @@ def test_image_and_regions_travel_together(seed):
     regions = ((smooth[:, 0] > 0.5).to(torch.uint8)) + 1
     images = ((regions == 1)[:, None] * 255).to(torch.uint8).expand(-1, 3, -1, -1)
     config = ViewsConfig(size_px=64, crop_area=(0.3, 1.0), **PLAIN)
-    views = make_views(images, regions, np.arange(4), config, seed=seed, patch_px=8)[0]
+    views = views_of(images, regions, np.arange(4), config, seed=seed, patch_px=8)[0]
     painted = views.images[:, :, 0].unfold(2, 8, 8).unfold(3, 8, 8).mean(dim=(-1, -2))
     assert (painted - views.coverage[:, :, 0]).abs().max() < 0.15
 
@@ -101,11 +102,11 @@ def test_a_minified_view_is_the_mean_of_what_it_shows():
 def test_a_view_depends_on_seed_and_sample_alone():
     images, regions = tiles(4)
     config = ViewsConfig(size_px=32)
-    whole = make_views(images, regions, np.array([5, 9, 2, 7]), config, seed=1, patch_px=8)[0]
-    part = make_views(images[2:3], regions[2:3], np.array([2]), config, seed=1, patch_px=8)[0]
+    whole = views_of(images, regions, np.array([5, 9, 2, 7]), config, seed=1, patch_px=8)[0]
+    part = views_of(images[2:3], regions[2:3], np.array([2]), config, seed=1, patch_px=8)[0]
     torch.testing.assert_close(whole.images[:, 2:3], part.images)
     assert (whole.coverage[:, 2:3] == part.coverage).all()
-    other = make_views(images, regions, np.array([5, 9, 2, 7]), config, seed=2, patch_px=8)[0]
+    other = views_of(images, regions, np.array([5, 9, 2, 7]), config, seed=2, patch_px=8)[0]
     assert not torch.equal(whole.images, other.images)
     assert not torch.equal(whole.images[0], whole.images[1])
 
@@ -113,9 +114,9 @@ def test_a_view_depends_on_seed_and_sample_alone():
 def test_images_are_the_same_with_and_without_regions():
     images, regions = tiles(4)
     config = ViewsConfig(size_px=32)
-    with_regions = make_views(images, regions, np.arange(4), config, seed=1, patch_px=8)[0]
-    without = make_views(images, None, np.arange(4), config, seed=1, patch_px=8)[0]
-    assert torch.equal(with_regions.images, without.images) and without.coverage is None
+    with_regions = views_of(images, regions, np.arange(4), config, seed=1, patch_px=8)[0]
+    without = make_views(images, np.arange(4), config, seed=1)[0]
+    assert torch.equal(with_regions.images, without.images)
 
 
 def test_colour_without_any_strength_changes_nothing():
@@ -167,7 +168,7 @@ def test_prior_contrast_extremes():
 def test_the_default_views_of_a_sample_are_what_they_always_were():
     """Numbers of version 0.1: a new quantity must not move those that were there."""
     ramp = torch.from_numpy((np.indices((96, 96)).sum(axis=0) * (255 / 190)).astype(np.uint8))
-    (views,) = make_views(
+    (views,) = views_of(
         ramp.expand(2, 3, -1, -1),
         (ramp // 86).expand(2, -1, -1),
         np.array([3, 1000]),
@@ -194,9 +195,9 @@ def test_the_default_views_of_a_sample_are_what_they_always_were():
 
 def test_local_views_follow_the_global_ones_and_leave_them_as_they_are():
     images, regions = tiles(4)
-    alone = make_views(images, regions, np.arange(4), ViewsConfig(size_px=32), seed=1, patch_px=8)
+    alone = views_of(images, regions, np.arange(4), ViewsConfig(size_px=32), seed=1, patch_px=8)
     config = ViewsConfig(size_px=32, local_count=3, local_size_px=16)
-    whole, local = make_views(images, regions, np.arange(4), config, seed=1, patch_px=8)
+    whole, local = views_of(images, regions, np.arange(4), config, seed=1, patch_px=8)
     assert torch.equal(whole.images, alone[0].images) and torch.equal(whole.coverage, alone[0].coverage)
     assert local.images.shape == (3, 4, 3, 16, 16) and local.coverage.shape == (3, 4, 2, 2, 2)
     assert local.valid.shape == (3, 4, 2, 2)
@@ -231,11 +232,11 @@ def test_blur_and_solarise_may_differ_between_views():
     images = torch.full((3, 3, 48, 48), 200, dtype=torch.uint8)
     plain = PLAIN | {"p_blur": (0.0, 1.0, 0.0)}
     config = ViewsConfig(size_px=32, local_count=2, local_size_px=16, p_solarise=(0.0, 1.0, 1.0), **plain)
-    whole, local = make_views(images, None, np.arange(3), config, seed=0, patch_px=8)
+    whole, local = make_views(images, np.arange(3), config, seed=0)
     torch.testing.assert_close(whole.images[0], torch.full_like(whole.images[0], 200 / 255))
     torch.testing.assert_close(whole.images[1], torch.full_like(whole.images[1], 55 / 255))
     torch.testing.assert_close(local.images, torch.full_like(local.images, 55 / 255))
     images, _ = tiles(3)
     blurred = config.model_copy(update={"p_solarise": 0.0, "blur_sigma_px": (1.0, 1.5)})
-    first, second = make_views(images, None, np.arange(3), blurred, seed=0, patch_px=8)[0].images
+    first, second = make_views(images, np.arange(3), blurred, seed=0)[0].images
     assert second.std() < 0.6 * first.std()

@@ -216,11 +216,9 @@ def _hits(embedders: Sequence[Embedder], tiles: GateTiles, advance: Callable[[],
             images = torch.from_numpy(np.stack([tiles.store.image(int(i)) for i in chosen]))
             views = make_views(
                 images.permute(0, 3, 1, 2),
-                None,
                 repeat * count + start + np.arange(len(chosen)),
                 tiles.views,
                 seed=tiles.seed,
-                patch_px=tiles.views.size_px,  # only images are used: one token is enough
             )[0].images
             for part, function in zip(parts, embedders, strict=True):
                 part.append(torch.stack([function(view).cpu() for view in views]))

@@ -37,7 +37,7 @@ def pretrain(
     from dirl.core.errors import Interrupted
     from dirl.core.provenance import read_card
     from dirl.core.signals import SIGUSR1
-    from dirl.pretrain.run import get_rank
+    from dirl.pretrain.ranks import get_rank
     from dirl.pretrain.run import pretrain as run
     from dirl.pretrain.trainer import choose_workers
     from dirl.store.select import describe

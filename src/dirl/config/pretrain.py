@@ -11,10 +11,9 @@ class ViewsConfig(Settings):
     """The random views of a tile: ``count`` global ones and, for multi-crop, ``local_count`` small ones.
 
     ``crop_area`` is the share of the tile's area that a crop takes, ``crop_aspect`` its width over its
-    height; ``mpp_jitter`` multiplies the crop's side, and so the view's mpp, by up to 1 + itself, or divides
-    it; the other ``*_jitter`` are the half-widths of the random factors (hue in turns), the ``p_*``
-    probabilities. A ``p_blur`` or ``p_solarise`` may be one number, or one for each global view followed by
-    one for the local views where there are any.
+    height. ``mpp_jitter`` multiplies or divides the crop's side, and so the view's mpp, by up to 1 + itself.
+    The other ``*_jitter`` are half-widths of random factors (hue in turns); the ``p_*`` are probabilities.
+    ``p_blur`` and ``p_solarise`` are one number, or one for each global view and one for the local views.
     """
 
     count: Annotated[int, Field(ge=2)] = 2
@@ -58,11 +57,11 @@ class ViewsConfig(Settings):
 class EncoderConfig(Settings):
     """A timm vision transformer. None leaves the architecture's own value.
 
-    ``init`` is where its weights come from before training: ``timm:NAME[,weights=FILE]``, ``hf:NAME_OR_DIR``
-    or a run's directory; None is random. ``drop_tokens`` is the share of a view's patch tokens, drawn anew
-    each time, that the student is trained without, to save time; the encoder that comes out sees all.
-    ``frozen_blocks`` keeps the patch embedding and so many of the first blocks as they were.
-    ``checkpoint_blocks`` recomputes activations in the backward pass: slower, in less memory.
+    ``init`` is the source of the starting weights: ``timm:NAME[,weights=FILE]``, ``hf:NAME_OR_DIR`` or the
+    directory of a run; None is random. ``drop_tokens`` is the share of a view's patch tokens that are left
+    out in training to save time, drawn anew each time; the exported encoder uses all tokens.
+    ``frozen_blocks`` freezes the patch embedding and this number of first blocks. ``checkpoint_blocks``
+    recomputes activations in the backward pass: slower, with less memory.
     """
 
     name: str = "vit_small_patch16_224"
@@ -81,7 +80,7 @@ class EncoderConfig(Settings):
 
 
 class ObjectiveConfig(Settings):
-    """The self-supervised objective, by name, and its own settings, which it checks itself."""
+    """The self-supervised objective, by name, and its settings, which the objective itself checks."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -89,15 +88,15 @@ class ObjectiveConfig(Settings):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What is set beside the name."""
+        """The settings without the name."""
         return dict(self.model_extra or {})
 
 
 class NoiseConfig(Settings):
-    """Damage done to the prior, to learn how it is borne (METHOD: prior noise).
+    """Damage to the prior, to learn how much damage the effect survives (docs/method.md, Controls).
 
-    ``strength`` is the share of nuclei dropped, the pixels by which nuclei grow, shrink or shift (less than
-    one changes little or nothing), or the share of tiles whose nuclei are another tile's.
+    ``strength`` is a share of nuclei for ``drop``, and a share of tiles for ``shuffle``. For ``dilate``,
+    ``erode`` and ``shift`` it is in pixels; less than one pixel changes little or nothing.
     """
 
     kind: Literal["drop", "dilate", "erode", "shift", "shuffle"]
@@ -108,10 +107,10 @@ class DenseConfig(Settings):
     """The prior-guided dense term. ``weight`` is λ: 0 is the vanilla objective.
 
     ``min_area`` is the share of a view that a region must cover to be present in it. ``negatives`` of a
-    contrastive objective are the same region of other tiles, or every other region too. ``ring_um`` is the
+    contrastive objective are the same region of other tiles, or also every other region. ``ring_um`` is the
     width of the ring around nuclei in the set ``tissue``, ``grid_side`` the side of the set ``grid``,
     ``instances`` the most nuclei of a tile that ``match: instance`` follows. The controls ``one`` and
-    ``twice`` know no regions: ``regions``, ``extract`` and ``match`` mean nothing to them.
+    ``twice`` have no regions and ignore ``regions``, ``extract`` and ``match``.
     """
 
     weight: Annotated[float, Field(ge=0)] = 1.0
@@ -126,13 +125,27 @@ class DenseConfig(Settings):
     instances: Count = 8
     min_area: Share = 0.01
 
+    @property
+    def needs_negatives(self) -> bool:
+        """Whether other regions are negatives, which only a contrastive objective has."""
+        return self.negatives == "regions"
+
+    @property
+    def role(self) -> Literal["vanilla", "noise", "control", "dirl"]:
+        """What a run with these settings is: vanilla, DiRL with damaged cells, a control, or DiRL."""
+        if not self.weight:
+            return "vanilla"
+        if self.noise is not None:
+            return "noise"
+        return "control" if self.control is not None or self.regions == "grid" else "dirl"
+
 
 class OptimiserConfig(Settings):
     """AdamW with a linear warm-up and a cosine decay; ``lr`` is at a batch of 256 and scales with it.
 
     ``layer_decay`` multiplies the rate once more for every block further from the output.
-    ``weight_decay_end`` is where the decay ends on its cosine way; None keeps it. ``accumulate`` cuts a
-    batch into so many parts, run one after the other.
+    ``weight_decay_end`` is the decay at the end of a cosine; None keeps it constant. ``accumulate`` cuts a
+    batch into this number of parts, run one after the other.
     """
 
     lr: Positive = 1e-3
@@ -147,11 +160,11 @@ class OptimiserConfig(Settings):
 
 
 class PretrainRecipe(Settings):
-    """Everything that determines a pretraining run, but for the store.
+    """Everything that determines a pretraining run except the store.
 
-    ``batch`` counts tiles over all devices and accumulated parts; ``holdout`` is the share of tiles that is
-    never trained on. ``select`` trains on this share of each slide's other tiles, selected by
-    `dirl.store.select`; None is all. ``balance: centre`` draws tiles of every centre equally often.
+    ``batch`` counts tiles over all devices and accumulated parts. ``holdout`` is the share of tiles that are
+    never trained on. ``select`` trains on a share of each slide's other tiles, which `dirl.store.select`
+    selects; None is all. ``balance: centre`` draws tiles of every centre equally often.
     """
 
     seed: int = 0

@@ -1,4 +1,4 @@
-"""BYOL: a student's view predicts what a slow-moving teacher says of the other view."""
+"""BYOL: a student's view predicts the slow-moving teacher's output for the other view."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +11,8 @@ from torch.nn.functional import cosine_similarity
 
 from dirl.config import Count, Settings, Share
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import Objective, Teacher, Terms
+from dirl.objectives.base import Terms
+from dirl.objectives.teacher import Teacher, TeacherObjective
 
 
 class BYOLConfig(Settings):
@@ -22,7 +23,7 @@ class BYOLConfig(Settings):
     momentum: Share = 0.996
 
 
-class BYOL(Objective):
+class BYOL(TeacherObjective):
     """BYOL (Grill et al., 2020, arXiv 2006.07733): no negatives, a predictor and a moving average.
 
     The loss is lightly's negative cosine, which differs from the paper's squared distance of unit vectors
@@ -51,9 +52,8 @@ class BYOL(Objective):
         )
         self.loss = NegativeCosineSimilarity()
 
-    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput] | None) -> Terms:
+    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput]) -> Terms:
         """Predict the teacher's class tokens of the other views."""
-        assert teacher is not None
         v = len(student)
         predicted = self.predictor(self.projector(torch.cat([view.cls for view in student])))
         with torch.no_grad():

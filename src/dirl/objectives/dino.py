@@ -2,35 +2,35 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from lightly.loss import DINOLoss
-from torch import Tensor
+from torch import Tensor, nn
 
 from dirl.config import Share
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import Objective, Teacher, Terms
+from dirl.objectives.base import Terms
 from dirl.objectives.distillation import DistillationConfig, cross_entropy_rows, prototype_head
 from dirl.objectives.distributed import all_sum, full_precision
+from dirl.objectives.teacher import Teacher, TeacherObjective
 
 
 class DINOConfig(DistillationConfig):
-    """What `DistillationConfig` holds, the momentum of the centre, and a head with batch norm.
+    """The settings of `DistillationConfig`, the momentum of the centre, and batch norm in the head.
 
-    The paper's head for ViTs has none. Short runs need ``batch_norm``: a young encoder gives all tiles
-    nearly the same class token, and only relative to the batch do their prototypes differ.
+    The paper's head for ViTs has no batch norm. Short runs need ``batch_norm``: an encoder early in training
+    gives all tiles nearly the same class token, and their prototypes differ only relative to the batch.
     """
 
     center_momentum: Share = 0.9
     batch_norm: bool = False
 
 
-class DINO(Objective):
+class DINO(TeacherObjective):
     """DINO (Caron et al., 2021, arXiv 2104.14294): self-distillation with centring and multi-crop.
 
-    The dense term has a centre for each region, over its present rows: one centre over all regions would
-    allow each region to collapse to a point of its own.
+    The dense term has a centre for each region, over its present rows. With one centre over all regions, each
+    region could collapse to a point of its own.
 
     Parameters
     ----------
@@ -65,12 +65,11 @@ class DINO(Objective):
         self.temperature = self.config.temperature_at(done)
 
     def before_update(self, done: float) -> None:
-        """Keep the last layers as they are for a while."""
+        """Freeze the last layers at the beginning of the run."""
         freeze_last_layers(self, done, self.config)
 
-    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput] | None) -> Terms:
+    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput]) -> Terms:
         """Predict the teacher's global views from all other views."""
-        assert teacher is not None
         logits = self.projector(torch.cat([view.cls for view in student])).float().chunk(len(student))
         with torch.no_grad():
             aims = teacher.objective.projector(torch.cat([view.cls for view in teacher.tokens])).float()
@@ -93,8 +92,8 @@ class DINO(Objective):
         return cross_entropy_rows(target, student, self.config.student_temperature)
 
 
-def freeze_last_layers(objective: Any, done: float, config: DistillationConfig) -> None:
-    """Drop the gradients of all prototypes while the share `done` is below the frozen share."""
+def freeze_last_layers(objective: nn.Module, done: float, config: DistillationConfig) -> None:
+    """Drop the gradients of all prototypes while `done` is below ``freeze_last_layer_share``."""
     if done < config.freeze_last_layer_share:
         for name, parameter in objective.named_parameters():
             if "last_layer" in name:

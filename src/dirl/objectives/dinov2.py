@@ -10,18 +10,20 @@ from torch import Tensor, nn
 
 from dirl.config import Positive, Share
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import Objective, Teacher, Terms
+from dirl.objectives.base import Terms
 from dirl.objectives.dino import freeze_last_layers
 from dirl.objectives.distillation import DistillationConfig, cross_entropy_rows, prototype_head, sinkhorn
 from dirl.objectives.distributed import full_precision
-from dirl.prior.dense import gather_padded
+from dirl.objectives.rows import gather_padded
+from dirl.objectives.teacher import MaskedObjective, Teacher
+from dirl.views.masking import Masking
 
 
 class DINOv2Config(DistillationConfig):
-    """What `DistillationConfig` holds, the weights of the further terms, and how global views are masked.
+    """The settings of `DistillationConfig`, the weights of the other terms, and how views are masked.
 
-    A global view is masked with probability ``p_mask``, by a share of its patch tokens within
-    ``mask_share``.
+    A global view is masked with probability ``p_mask``. The share of its patch tokens that is masked lies
+    within ``mask_share``.
     """
 
     ibot_weight: Positive = 1.0
@@ -36,13 +38,13 @@ class DINOv2Config(DistillationConfig):
         return self
 
 
-class DINOv2(Objective):
+class DINOv2(MaskedObjective):
     """The objective of DINOv2 (Oquab et al., 2023, arXiv 2304.07193, section 4).
 
-    Class tokens are distilled as in DINO and masked patch tokens as in iBOT, each with a head of its own;
-    Sinkhorn's iterations stand for the centring. KoLeo spreads the student's class tokens; its group is
-    one global view of all tiles of the batch, on all ranks (the paper's code takes one GPU's). The dense
-    term distils region tokens as it does class tokens, each region shared out by itself.
+    Class tokens are distilled as in DINO and masked patch tokens as in iBOT, each with a head of its own.
+    Sinkhorn's iterations replace the centring. KoLeo spreads the student's class tokens. Its group is one
+    global view of all tiles of the batch, on all ranks; the paper's code takes the tiles of one GPU. The
+    dense term distils region tokens like class tokens, with Sinkhorn for each region by itself.
 
     Parameters
     ----------
@@ -56,11 +58,16 @@ class DINOv2(Objective):
 
     Config = DINOv2Config
     multi_crop = True
-    masked = True
 
     def __init__(self, width: int, config: DINOv2Config, regions: int) -> None:
         projector = partial(prototype_head, width, config)
-        super().__init__(projector, config.prototypes, regions, momentum=config.momentum)
+        super().__init__(
+            projector,
+            config.prototypes,
+            regions,
+            momentum=config.momentum,
+            masking=Masking(config.p_mask, config.mask_share),
+        )
         self.patch_projector: nn.Module = projector()
         self.config = config
         self.temperature = config.temperature_at(0)
@@ -71,12 +78,11 @@ class DINOv2(Objective):
         self.temperature = self.config.temperature_at(done)
 
     def before_update(self, done: float) -> None:
-        """Keep the last layers as they are for a while."""
+        """Freeze the last layers at the beginning of the run."""
         freeze_last_layers(self, done, self.config)
 
-    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput] | None) -> Terms:
+    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput]) -> Terms:
         """Distil class tokens and masked patch tokens, and spread the class tokens."""
-        assert teacher is not None
         v, b = len(teacher.tokens), len(student[0].cls)
         logits = self.projector(torch.cat([view.cls for view in student])).view(len(student), b, -1)
         with torch.no_grad():
@@ -100,16 +106,17 @@ class DINOv2(Objective):
         }
 
     def masked_patches(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput]) -> Tensor:
-        """Distil the patch tokens that the student was not shown (iBOT), each masked view weighing the same.
+        """Distil the patch tokens that are masked for the student (iBOT); every masked view has equal weight.
 
         Returns
         -------
         Tensor
-            Scalar: the mean over a view's masked tokens, averaged over all views; those without a mask add 0.
+            Scalar: the mean over a view's masked tokens, averaged over all views. A view without a mask
+            adds 0.
         """
         masks = torch.cat([view.masked for view in student if view.masked is not None])
         shown = torch.cat([view.patches for view in student])
-        # One row at least, so that every parameter has a gradient; without weight if it is not masked.
+        # At least one row, so that every parameter has a gradient; its weight is 0 if it is not masked.
         chosen = masks.clone()
         chosen[0, 0] = True
         logits = self.patch_projector(shown[chosen])
@@ -123,7 +130,7 @@ class DINOv2(Objective):
         return rows.sum(dim=1).mean()
 
     def region_targets(self, projected: Tensor, present: Tensor) -> Tensor:
-        """Share the present rows of each region out over the prototypes."""
+        """Distribute the present rows of each region over the prototypes, by Sinkhorn."""
         return sinkhorn(projected.flatten(0, 1), present.flatten(0, 1), self.temperature).view_as(projected)
 
     def region_losses(self, student: Tensor, target: Tensor, present: Tensor) -> Tensor:

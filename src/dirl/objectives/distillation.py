@@ -1,4 +1,4 @@
-"""What DINO and DINOv2 share: a teacher's distribution over prototypes, and the student's cross-entropy."""
+"""Shared by DINO and DINOv2: a teacher's distribution over prototypes, and the student's cross-entropy."""
 
 import warnings
 
@@ -16,7 +16,7 @@ class DistillationConfig(Settings):
     """Sizes of the head, temperatures and the teacher's momentum.
 
     The teacher's temperature rises linearly from ``teacher_temperature_start`` over the first
-    ``temperature_warmup_share`` of the run; the last layer is frozen for the first
+    ``temperature_warmup_share`` of the run. The last layer is frozen for the first
     ``freeze_last_layer_share`` of it.
     """
 
@@ -31,14 +31,14 @@ class DistillationConfig(Settings):
     momentum: Share = 0.992
 
     def temperature_at(self, done: float) -> float:
-        """Return the teacher's temperature where the share `done` of the run lies behind."""
+        """Return the teacher's temperature when the share `done` of the run is done."""
         risen = min(1.0, done / self.temperature_warmup_share) if self.temperature_warmup_share else 1.0
         start = self.teacher_temperature_start
         return start + risen * (self.teacher_temperature - start)
 
 
 def prototype_head(width: int, config: DistillationConfig, batch_norm: bool = False) -> nn.Module:
-    """Make lightly's DINO head, its last layer normalised in the way that can be copied to a teacher."""
+    """Make lightly's DINO head, with a weight norm that can be copied to a teacher."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*weight_norm.*")
         head = DINOProjectionHead(
@@ -50,7 +50,7 @@ def prototype_head(width: int, config: DistillationConfig, batch_norm: bool = Fa
             norm_last_layer=True,
         )
         nn.utils.remove_weight_norm(head.last_layer)
-    # The older weight norm that lightly uses keeps a tensor that no deep copy can take along.
+    # lightly's older weight norm keeps a tensor that cannot be deep-copied.
     parametrizations.weight_norm(head.last_layer)
     magnitude = head.last_layer.parametrizations.weight.original0
     nn.init.ones_(magnitude).requires_grad_(False)
@@ -80,15 +80,15 @@ def cross_entropy_rows(targets: Tensor, logits: Tensor, temperature: float) -> T
 
 @torch.no_grad()
 def sinkhorn(logits: Tensor, present: Tensor, temperature: float, iterations: int = 3) -> Tensor:
-    """Share rows out evenly over prototypes, by Sinkhorn and Knopp's iterations over all ranks.
+    """Distribute rows evenly over prototypes, by Sinkhorn and Knopp's iterations over all ranks.
 
-    As in SwAV (Caron et al., 2020, arXiv 2006.09882) and DINOv2, where it stands for the centring; absent
-    rows take no part. With all present it equals lightly's ``sinkhorn``.
+    As in SwAV (Caron et al., 2020, arXiv 2006.09882) and DINOv2, where it replaces the centring. Absent rows
+    take no part. If all are present it equals lightly's ``sinkhorn``.
 
     Parameters
     ----------
     logits
-        The teacher's, ``(m, r, p)``; each ``r`` is shared out by itself.
+        The teacher's, ``(m, r, p)``; each ``r`` is distributed by itself.
     present
         Bool ``(m, r)``.
     temperature
@@ -102,7 +102,7 @@ def sinkhorn(logits: Tensor, present: Tensor, temperature: float, iterations: in
         Distributions ``(m, r, p)``; zero where absent.
     """
     scaled = logits.float() / temperature
-    # The same shift on every rank; the first normalisation removes it, the exponential stays finite.
+    # The shift keeps the exponential finite. It is the same on every rank: the first division removes it.
     scaled = scaled.masked_fill(~present[..., None], -torch.inf)
     plan = torch.exp(scaled - _largest(scaled.amax().clamp(min=torch.finfo(scaled.dtype).min)))
     count = all_sum(present.sum(dim=0).float()).clamp(min=1)[None, :, None]

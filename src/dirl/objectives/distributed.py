@@ -1,4 +1,4 @@
-"""What heads and losses compute over all ranks, and in which precision."""
+"""Batch norm, sums and precision of heads and losses over all ranks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class BatchNorm(nn.BatchNorm1d):
     """``BatchNorm1d`` with statistics over the rows of all ranks.
 
-    torch's own synchronised batch norm runs on GPUs only, where no test could hold it to be equal to one
-    process with the whole batch. Ranks may bring different numbers of rows, also none.
+    torch's own synchronised batch norm runs on GPUs only, so tests on a CPU could not compare it with one
+    process that has the whole batch. Ranks may have different numbers of rows, also none.
     """
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def synchronised(module: nn.Module) -> nn.Module:
-    """Put `BatchNorm` in the place of every ``BatchNorm1d`` of a module, with its parameters."""
+    """Replace every ``BatchNorm1d`` of a module by `BatchNorm`, with the same parameters."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm1d:
             fresh = BatchNorm(child.num_features, child.eps, child.momentum, child.affine)
@@ -48,7 +48,7 @@ def synchronised(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute losses in float32 whatever a run's precision: autocast would turn products back to half."""
+    """Compute losses in float32 at any precision of the run: autocast would use half for products."""
     with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
         yield
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from dirl.config import Count, Positive, Settings, Share
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import Objective, Teacher, Terms
+from dirl.objectives.base import Terms
 from dirl.objectives.distributed import full_precision
-from dirl.prior.dense import gather_padded, mean_over_present
+from dirl.objectives.rows import gather_padded, mean_over_present
+from dirl.objectives.teacher import Teacher, TeacherObjective
 
 
 class MoCoConfig(Settings):
@@ -24,12 +25,12 @@ class MoCoConfig(Settings):
     momentum: Share = 0.99
 
 
-class MoCo(Objective):
+class MoCo(TeacherObjective):
     """MoCo v3 (Chen, Xie and He, 2021, arXiv 2104.02057): InfoNCE against a momentum encoder.
 
-    The patch embedding stays frozen at its random initialisation, which is what the paper found to make
-    vision transformers train stably. Differs from the paper: the two directions are averaged, not added,
-    which the optimiser's step does not notice.
+    The patch embedding stays frozen at its random initialisation: the paper found that vision transformers
+    then train stably. Differs from the paper: the two directions are averaged, not added. AdamW's steps do
+    not depend on this factor.
 
     Parameters
     ----------
@@ -56,9 +57,8 @@ class MoCo(Objective):
         )
         self.temperature = config.temperature
 
-    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput] | None) -> Terms:
+    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput]) -> Terms:
         """Contrast each class token of the student with the teacher's of the other views."""
-        assert teacher is not None
         v, b = len(student), len(student[0].cls)
         queries = self.predictor(self.projector(torch.cat([view.cls for view in student])))
         with torch.no_grad():

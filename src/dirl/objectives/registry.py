@@ -3,19 +3,24 @@
 from dirl.config import ObjectiveConfig, Settings, make
 from dirl.core.errors import ConfigError
 from dirl.core.plugins import resolve
-from dirl.objectives.base import Objective
+from dirl.objectives.base import PairObjective
+from dirl.objectives.teacher import TeacherObjective
+
+AnyObjective = PairObjective | TeacherObjective
 
 
-def load_objective(config: ObjectiveConfig) -> tuple[type[Objective], Settings]:
+def load_objective(config: ObjectiveConfig) -> tuple[type[AnyObjective], Settings]:
     """Find an objective by its name, and check its settings.
 
     Raises
     ------
     ConfigError
-        If there is none of that name, or it has no such setting.
+        If there is no objective of this name, or it has no such setting.
     """
     kind = resolve("dirl.objectives", config.name)
-    if not (isinstance(kind, type) and issubclass(kind, Objective)):
-        remedy = "derive it from dirl.objectives.base.Objective"
-        raise ConfigError("is no objective", where=f"objective {config.name!r}", remedy=remedy)
+    if not (isinstance(kind, type) and issubclass(kind, PairObjective | TeacherObjective)):
+        remedy = (
+            "derive it from dirl.objectives.base.PairObjective or dirl.objectives.teacher.TeacherObjective"
+        )
+        raise ConfigError("not an objective", where=f"objective {config.name!r}", remedy=remedy)
     return kind, make(kind.Config, config.options, where=f"objective {config.name}")

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from dirl.config import Count, Positive, Settings
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import Objective, Teacher, Terms
+from dirl.objectives.base import PairObjective, Terms
 from dirl.objectives.distributed import full_precision
-from dirl.prior.dense import gather_padded
+from dirl.objectives.rows import gather_padded
 
 
 class SimCLRConfig(Settings):
@@ -25,7 +25,7 @@ class SimCLRConfig(Settings):
     temperature: Positive = 0.2
 
 
-class SimCLR(Objective):
+class SimCLR(PairObjective):
     """SimCLR with the NT-Xent loss of Chen et al. (2020, arXiv 2002.05709, equation 1).
 
     The dense term applies the same loss region by region: the positive is the same region of the same
@@ -50,7 +50,7 @@ class SimCLR(Objective):
         self.temperature = config.temperature
         self.loss = NTXentLoss(config.temperature, gather_distributed=torch.distributed.is_available())
 
-    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput] | None) -> Terms:
+    def global_terms(self, student: Sequence[EncoderOutput]) -> Terms:
         """Contrast the class tokens of every pair of views."""
         views = self.projector(torch.cat([output.cls for output in student])).float().chunk(len(student))
         with full_precision():

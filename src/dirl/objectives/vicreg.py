@@ -1,4 +1,4 @@
-"""VICReg: views agree, dimensions vary, and do not repeat each other."""
+"""VICReg: views agree, every dimension varies, and dimensions are not correlated."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dirl.config import Count, Positive, Settings
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import Objective, Teacher, Terms
+from dirl.objectives.base import PairObjective, Terms
 from dirl.objectives.distributed import full_precision
-from dirl.prior.dense import gather_padded
+from dirl.objectives.rows import gather_padded
 
 VARIANCE_EPSILON = 1e-4
 
@@ -28,11 +28,11 @@ class VICRegConfig(Settings):
     covariance: Positive = 1.0
 
 
-class VICReg(Objective):
+class VICReg(PairObjective):
     """VICReg (Bardes, Ponce and LeCun, 2021, arXiv 2105.04906, equations 1 to 6).
 
-    The dense term has the variance and the covariance of each region over the tiles that have it, so that
-    no region may collapse to its own point.
+    The dense term has the variance and the covariance of each region over the tiles that have it, so that no
+    region can collapse to a point of its own.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class VICReg(Objective):
             eps=VARIANCE_EPSILON,
         )
 
-    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput] | None) -> Terms:
+    def global_terms(self, student: Sequence[EncoderOutput]) -> Terms:
         """Compare the class tokens of every pair of views."""
         views = self.projector(torch.cat([output.cls for output in student])).float().chunk(len(student))
         with full_precision():
@@ -91,7 +91,7 @@ def variance_covariance(rows: Tensor, present: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Two numbers, averaged over the regions with at least two rows; zeros, with a graph, if none has.
+        Two numbers, averaged over the regions with at least two rows; zeros, with a graph, if there are none.
     """
     everyone, everywhere, _ = gather_padded(rows, present)
     counts = everywhere.sum(dim=0)

@@ -1,4 +1,4 @@
-"""From a recipe to what is trained: encoder, objective, and what makes region tokens."""
+"""Make what a run trains: an encoder, an objective and, for some dense terms, a block of its own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
-from dirl.config import PretrainRecipe, Settings
+from dirl.config import EncoderConfig, Settings
 from dirl.encoders.pretrained import InitReport, initialise
 from dirl.encoders.vit import ViT
-from dirl.objectives.base import Objective
+from dirl.objectives.registry import AnyObjective
+from dirl.objectives.teacher import MaskedObjective
 from dirl.pretrain.optimiser import freeze
+from dirl.prior.dense_term import DenseTerm
 from dirl.prior.tokens import Disentangle
 
 
@@ -21,66 +24,72 @@ class Student:
 
     Attributes
     ----------
-    encoder, objective, disentangle
-        See `dirl.pretrain.module.PretrainModule`.
+    encoder
+        The encoder.
+    objective
+        Its objective, with the heads.
+    disentangle
+        The block that extracts regions; None if there is none.
     init
-        What became of the starting weights; None where they are random.
+        Report on the starting weights; None if they are random.
     """
 
     encoder: ViT
-    objective: Objective
+    objective: AnyObjective
     disentangle: Disentangle | None
     init: InitReport | None
 
+    def modules(self) -> dict[str, nn.Module]:
+        """Return everything that is trained, by name."""
+        modules: dict[str, nn.Module] = {"encoder": self.encoder, "objective": self.objective}
+        return modules if self.disentangle is None else {**modules, "disentangle": self.disentangle}
 
-def build(recipe: PretrainRecipe, kind: type[Objective], settings: Settings, regions: int) -> Student:
-    """Make the student of a run, a function of the recipe alone (and of the weights that it starts from).
+
+def build(
+    encoder_config: EncoderConfig,
+    kind: type[AnyObjective],
+    settings: Settings,
+    dense: DenseTerm | None,
+    *,
+    view_px: int,
+    seed: int,
+) -> Student:
+    """Make the student of a run, a function of the arguments and of the weights that it starts from.
 
     Parameters
     ----------
-    recipe
-        The run's.
+    encoder_config
+        The encoder.
     kind, settings
-        Its objective, from `dirl.objectives.registry.load_objective`.
-    regions
-        Regions that the prior tells apart; 0 without one.
+        The objective, from `dirl.objectives.registry.load_objective`.
+    dense
+        The dense term; None for a vanilla run.
+    view_px
+        Side of the global views.
+    seed
+        Key of the random weights.
 
     Raises
     ------
     EncoderError
-        If the encoder cannot be made, or its starting weights are not there or do not fit.
+        If the encoder cannot be made, or its starting weights are missing or do not fit.
     """
-    with seeded(recipe.seed):
-        encoder = ViT(recipe.encoder, recipe.views.size_px, masked=kind.masked)
+    with seeded(seed):
+        encoder = ViT(encoder_config, view_px, masked=issubclass(kind, MaskedObjective))
         make_objective: Any = kind  # an objective takes its own settings, not its base class's
-        objective: Objective = make_objective(encoder.width, settings, _matched_regions(recipe, regions))
-        disentangle = _disentangle(recipe, encoder, regions)
-    report = None if recipe.encoder.init is None else initialise(encoder, recipe.encoder.init)
-    freeze(encoder, recipe.encoder.frozen_blocks)
+        objective: AnyObjective = make_objective(encoder.width, settings, dense.kept_apart if dense else 0)
+        heads = encoder.vit.blocks[0].attn.num_heads
+        disentangle = dense.make_block(encoder.width, heads) if dense else None
+    report = None if encoder_config.init is None else initialise(encoder, encoder_config.init)
+    freeze(encoder, encoder_config.frozen_blocks)
     if not kind.trains_patch_embedding:
         encoder.vit.patch_embed.requires_grad_(False)
     return Student(encoder, objective, disentangle, report)
 
 
-def _matched_regions(recipe: PretrainRecipe, regions: int) -> int:
-    """Return how many regions the objective keeps apart; 0 when vanilla."""
-    dense = recipe.dense
-    if not dense.weight:
-        return 0
-    return 1 if dense.negatives == "regions" or dense.match == "instance" else max(1, regions)
-
-
-def _disentangle(recipe: PretrainRecipe, encoder: ViT, regions: int) -> Disentangle | None:
-    dense = recipe.dense
-    if not dense.weight or dense.extract != "disentangle" or dense.control in ("one", "twice"):
-        return None
-    queries = 1 if dense.match == "instance" else max(1, regions)
-    return Disentangle(encoder.width, encoder.vit.blocks[0].attn.num_heads, queries)
-
-
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Initialise weights from the seed, and leave the caller's generator as it was."""
+    """Initialise weights from the seed, and restore the caller's generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""What watches a run: divergence and collapse, the attention on fixed tiles, checkpoints, the bar."""
+"""Callbacks of a run: divergence and collapse, warnings about the prior, log, checkpoints, progress."""
 
 import math
 import warnings
@@ -19,24 +19,25 @@ from dirl.core.progress import bar
 from dirl.objectives.distributed import ranks
 from dirl.pretrain.last_checkpoint import put_checkpoint
 from dirl.pretrain.module import PretrainModule
-from dirl.pretrain.snapshots import Look
+from dirl.pretrain.schedule import Schedule
+from dirl.pretrain.snapshots import Snapshot
 
 COLLAPSED_STD = 0.02
 PATIENCE = 5
 TOO_MUCH = 0.9
 WINDOW, LEAST = 20, 3
-# What is worth a warning when it is nearly everywhere, and why.
+# Metrics that deserve a warning when they are near 1, and its text.
 WORRIES = {
     "prior/absent/nuclei": "{share:.0%} of the views show no nuclei, so the dense term has little to match: "
     "look at the pictures of the cells {cells!r}, take another segmenter or a larger views.crop_area, or "
     "lower dense.min_area",
-    "prior/area": "nuclei cover {share:.0%} of the views, so the prior tells nothing apart: look at the "
+    "prior/area": "nuclei cover {share:.0%} of the views, so the prior separates nothing: look at the "
     "pictures of the cells {cells!r}; the segmenter or the mpp of the slides may be wrong",
 }
 
 
 def agreed(module: PretrainModule, name: str) -> float:
-    """Return a metric of the last step, its mean over ranks, all of which must ask."""
+    """Return a metric of the last step, averaged over ranks; all ranks must call it."""
     value = torch.as_tensor(module.metrics[name], dtype=torch.float64, device="cpu")
     if ranks() > 1:
         on_device = value.float().to(module.device)
@@ -48,24 +49,23 @@ def agreed(module: PretrainModule, name: str) -> float:
 class Guard(pl.Callback):
     """Stop a run whose loss is not finite or whose embeddings have collapsed, and say what to try.
 
-    Looks when metrics are logged and before every checkpoint, so that no checkpoint holds a broken state.
+    It checks when metrics are logged and before every checkpoint, so that no checkpoint holds a broken state.
     Collapse: the embeddings' standard deviation (see `spread_metrics`) is below 0.02 at five logged steps in
     a row after the warm-up.
     """
 
-    def __init__(self, warmup_steps: int, log_every: int, save_every: int, last: Path) -> None:
-        self.warmup_steps, self.log_every, self.save_every = warmup_steps, log_every, save_every
-        self.last = last
+    def __init__(self, warmup_steps: int, schedule: Schedule, last: Path) -> None:
+        self.warmup_steps, self.schedule, self.last = warmup_steps, schedule, last
         self.collapsed = 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the step that has just been made."""
+        """Check the last step."""
         step = trainer.global_step
         assert isinstance(module, PretrainModule)
-        logged = step % self.log_every == 0
-        saved = step % self.save_every == 0 or step == trainer.max_steps or trainer.should_stop
+        logged = step % self.schedule.log_every == 0
+        saved = step % self.schedule.save_every == 0 or step == trainer.max_steps or trainer.should_stop
         if not module.stepped or not (logged or saved):
             return
         loss = agreed(module, "loss")
@@ -95,17 +95,17 @@ class Guard(pl.Callback):
 
 
 class PriorWatch(pl.Callback):
-    """Warn, once of each, of a prior without nuclei and of one that is nothing but nuclei.
+    """Warn once if the views have hardly any nuclei, and once if they have hardly anything else.
 
-    More than 90 % of the views, or of their area, on average over the last 20 logged steps; looked at from
-    the third on.
+    That is more than 90 % of the views, or of their area, on average over the last 20 logged steps, from the
+    third on.
 
     Parameters
     ----------
     cells
-        Whose cells the prior is made of.
+        Name of the cells that the prior is made of.
     every_steps
-        How often is logged.
+        Steps between two rows of the log.
     """
 
     def __init__(self, cells: str, every_steps: int) -> None:
@@ -115,7 +115,7 @@ class PriorWatch(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the logged steps."""
+        """Check the logged steps."""
         assert isinstance(module, PretrainModule)
         if not module.stepped or trainer.global_step % self.every_steps:
             return
@@ -134,7 +134,7 @@ class PriorWatch(pl.Callback):
 
 
 class Checkpoint(pl.Callback):
-    """Keep `last.ckpt` whole at every moment: written beside it, then renamed."""
+    """Save `last.ckpt`: it is written beside the last one, then renamed, so it is always complete."""
 
     def __init__(self, path: Path, every_steps: int) -> None:
         self.path, self.every_steps = path, every_steps
@@ -142,7 +142,7 @@ class Checkpoint(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where a checkpoint is due, and before a run stops."""
+        """Save if a checkpoint is due, and before a run stops."""
         assert isinstance(module, PretrainModule)
         due = trainer.global_step % self.every_steps == 0 or trainer.global_step == trainer.max_steps
         due = due or trainer.should_stop
@@ -158,38 +158,36 @@ class Checkpoint(pl.Callback):
 
 
 class Log(pl.Callback):
-    """Write a step's metrics to the loggers, and now and then what is seen on fixed tiles.
+    """Write a step's metrics to the loggers and, when a checkpoint is due, snapshots of the encoder.
 
     Parameters
     ----------
-    every_steps
+    schedule
         How often to write.
-    looks
-        From `dirl.pretrain.snapshots.choose_looks`.
-    look_every_steps
-        How often to look.
+    snapshots
+        From `dirl.pretrain.snapshots.choose_snapshots`.
     """
 
-    def __init__(self, every_steps: int, looks: Sequence[Look], look_every_steps: int) -> None:
-        self.every_steps, self.looks, self.look_every_steps = every_steps, looks, look_every_steps
+    def __init__(self, schedule: Schedule, snapshots: Sequence[Snapshot]) -> None:
+        self.schedule, self.snapshots = schedule, snapshots
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write where it is due; rows are numbered by the steps that have been made."""
+        """Write if it is due; a row's number is the number of steps that are done."""
         assert isinstance(module, PretrainModule)
         step, row = trainer.global_step, {}
         if not module.stepped:
             return
-        if step % self.every_steps == 0:
+        if step % self.schedule.log_every == 0:
             row = {name: agreed(module, name) for name in module.metrics}
-            # That of heads and last block: with layer decay those below have less.
+            # The rate of the heads and the last block; with layer decay the blocks below have less.
             row["lr"] = max(group["lr"] for group in trainer.optimizers[0].param_groups)
-        if step % self.look_every_steps == 0 and trainer.is_global_zero:
+        if step % self.schedule.save_every == 0 and trainer.is_global_zero:
             module.encoder.eval()
             with torch.no_grad():
-                for look in self.looks:
-                    row |= look(module.encoder)
+                for snapshot in self.snapshots:
+                    row |= snapshot(module.encoder)
             module.encoder.train()
         for logger in trainer.loggers if row else []:
             logger.log_metrics(row, step=step)
@@ -203,7 +201,7 @@ class Bar(pl.Callback):
         self.stack = ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Begin at the step that training begins at."""
+        """Begin at the step at which training begins."""
         hidden = self.quiet or not trainer.is_global_zero
         self.advance = self.stack.enter_context(bar(self.description, int(trainer.max_steps), quiet=hidden))
         self.advance(trainer.global_step)
@@ -211,9 +209,9 @@ class Bar(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move on; the loss is read off only now and then, since reading it waits for the device."""
+        """Advance. The loss is read only at logged steps, since reading it waits for the device."""
         assert isinstance(module, PretrainModule)
-        due = trainer.global_step % module.recipe.log_every_steps == 0
+        due = trainer.global_step % module.schedule.log_every == 0
         if module.stepped:
             self.advance(1, note=f"loss {float(module.metrics['loss']):.3f}" if due else None)
 

@@ -1,22 +1,22 @@
-"""What a recipe asks for against what its objective and its tiles can give."""
+"""Checks of a recipe against its objective and its tiles, before training."""
 
 import math
 import warnings
 
 import numpy as np
 
-from dirl.config import PretrainRecipe
+from dirl.config import EncoderConfig, PretrainRecipe, ViewsConfig
 from dirl.core.errors import ConfigError, DirlWarning
 from dirl.encoders.pretrained import InitReport
-from dirl.encoders.vit import ViT
-from dirl.objectives.base import Objective
+from dirl.objectives.registry import AnyObjective
+from dirl.objectives.teacher import MaskedObjective
 from dirl.store.dataset import TileStore
 
 COARSE_UM = 8.0
 
 
-def check(recipe: PretrainRecipe, kind: type[Objective], ranks: int) -> None:
-    """Refuse what an objective cannot do, before anything is made.
+def check(recipe: PretrainRecipe, kind: type[AnyObjective], ranks: int) -> None:
+    """Refuse a recipe that its objective cannot carry out.
 
     Raises
     ------
@@ -27,10 +27,10 @@ def check(recipe: PretrainRecipe, kind: type[Objective], ranks: int) -> None:
     if recipe.views.local_count and not kind.multi_crop:
         remedy = "set views.local_count=0, or choose dino or dinov2"
         raise ConfigError(f"{name} takes no local views", where="views.local_count", remedy=remedy)
-    if recipe.dense.negatives == "regions" and not kind.contrastive:
+    if recipe.dense.needs_negatives and not kind.contrastive:
         raise ConfigError(f"{name} has no negatives", where="dense.negatives", remedy="set it to tiles")
-    if recipe.encoder.drop_tokens and kind.masked:
-        reason = f"{name} masks patch tokens, and would lose them"
+    if recipe.encoder.drop_tokens and issubclass(kind, MaskedObjective):
+        reason = f"{name} masks patch tokens, and dropped tokens cannot be masked"
         raise ConfigError(reason, where="encoder.drop_tokens", remedy="set it to 0")
     if recipe.batch % parts:
         reason = f"a batch of {recipe.batch} cannot be cut into {parts} equal parts"
@@ -42,24 +42,24 @@ def check(recipe: PretrainRecipe, kind: type[Objective], ranks: int) -> None:
         )
 
 
-def check_local_views(recipe: PretrainRecipe, patch_px: int) -> None:
-    """Refuse local views that are no whole number of patches.
+def check_local_views(views: ViewsConfig, patch_px: int) -> None:
+    """Refuse local views that are not a whole number of patches.
 
     Raises
     ------
     ConfigError
         With a size that fits.
     """
-    side = recipe.views.local_size_px
-    if recipe.views.local_count and side % patch_px:
+    side = views.local_size_px
+    if views.local_count and side % patch_px:
         reason = f"a local view of {side} px is no whole number of patches of {patch_px} px"
         fitting = side // patch_px * patch_px or patch_px
         raise ConfigError(reason, where="views.local_size_px", remedy=f"use {fitting}")
 
 
-def warn_if_coarse(recipe: PretrainRecipe, tiles: TileStore, encoder: ViT) -> None:
-    """Warn where a patch token is too large to tell nuclei from the rest, with the numbers."""
-    token_um = encoder.patch_px * tiles.spec.mpp * _typical_scale(recipe, tiles.spec.size_px)
+def warn_if_coarse(views: ViewsConfig, tiles: TileStore, patch_px: int) -> None:
+    """Warn if a patch token is too large to separate nuclei from the rest, with the numbers."""
+    token_um = patch_px * tiles.spec.mpp * _typical_scale(views, tiles.spec.size_px)
     if token_um > COARSE_UM:
         warnings.warn(
             f"tokens of {token_um:.1f} µm are coarse: above {COARSE_UM:g} µm nuclei and the rest weigh "
@@ -69,28 +69,28 @@ def warn_if_coarse(recipe: PretrainRecipe, tiles: TileStore, encoder: ViT) -> No
         )
 
 
-def warn_of_start(recipe: PretrainRecipe, report: InitReport) -> None:
-    """Say which starting weights did not find a place, and whether images are normalised as they expect."""
+def warn_of_start(encoder: EncoderConfig, report: InitReport) -> None:
+    """Warn of starting weights that do not fit, and of a normalisation that they were not trained with."""
     left = {"missing": report.missing, "unexpected": report.unexpected, "resampled": report.resampled}
-    told = [f"{len(names)} {kind} (such as {names[0]})" for kind, names in left.items() if names]
-    if told:
+    counts = [f"{len(names)} {kind} (such as {names[0]})" for kind, names in left.items() if names]
+    if counts:
         warnings.warn(
-            f"of the weights of {recipe.encoder.init}: {', '.join(told)}; init.json lists them",
+            f"of the weights of {encoder.init}: {', '.join(counts)}; init.json lists them",
             category=DirlWarning,
             stacklevel=3,
         )
-    mine = (recipe.encoder.mean, recipe.encoder.std)
+    mine = (encoder.mean, encoder.std)
     if report.normalisation is not None and not np.allclose(report.normalisation, mine):
         mean, std = (list(part) for part in report.normalisation)
         warnings.warn(
-            f"{recipe.encoder.init} was trained on images normalised otherwise: set encoder.mean to {mean} "
+            f"{encoder.init} was trained with another normalisation: set encoder.mean to {mean} "
             f"and encoder.std to {std}",
             category=DirlWarning,
             stacklevel=3,
         )
 
 
-def _typical_scale(recipe: PretrainRecipe, tile_px: int) -> float:
+def _typical_scale(views: ViewsConfig, tile_px: int) -> float:
     """Tile pixels per view pixel of the mean crop."""
-    low, high = recipe.views.crop_area
-    return math.sqrt((low + high) / 2) * tile_px / recipe.views.size_px
+    low, high = views.crop_area
+    return math.sqrt((low + high) / 2) * tile_px / views.size_px

@@ -1,4 +1,4 @@
-"""Which tile is trained on when, and how it gets there. Workers only read and decode."""
+"""The order of the tiles in a run, and their reading. Workers only read and decode."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from torch.utils.data import DataLoader, Dataset
 from dirl.core.errors import StoreError
 from dirl.core.randomness import hashes, permute
 from dirl.core.signals import TO_ALL, begin_reader, starting
-from dirl.prior.source import Prior
+from dirl.prior.source import RegionSource
 from dirl.store.dataset import TileStore
 
 Batch = tuple[Tensor, Tensor | None, Tensor]
 
 
 def held_out(tile_ids: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
-    """Say which tiles are never trained on: a function of (seed, tile id) alone.
+    """Tell which tiles are never trained on: a function of (seed, tile id) alone.
 
     Parameters
     ----------
@@ -39,18 +39,18 @@ def held_out(tile_ids: Sequence[str], share: float, seed: int) -> NDArray[np.boo
 
 
 class TileBatches(Dataset[Batch]):
-    """Reads whole batches of tiles and, where asked, their region ids.
+    """Reads whole batches of tiles and, with a source, their region ids.
 
     Parameters
     ----------
     store
         The tiles.
-    prior
-        What their ids are, or None where none are wanted.
+    source
+        Where region ids come from; None if none are needed.
     """
 
-    def __init__(self, store: TileStore, prior: Prior | None) -> None:
-        self.store, self.prior = store, prior
+    def __init__(self, store: TileStore, source: RegionSource | None) -> None:
+        self.store, self.source = store, source
 
     def __len__(self) -> int:
         return len(self.store)
@@ -61,13 +61,13 @@ class TileBatches(Dataset[Batch]):
         Returns
         -------
         tuple
-            Images uint8 ``(b, 3, h, w)``; ids ``(b, h, w)`` as `Prior.ids` gives them, or None; positions
+            Images uint8 ``(b, 3, h, w)``; ids ``(b, h, w)`` from the source, or None; positions
             int64 ``(b,)``.
         """
         images = torch.from_numpy(np.stack([self.store.image(index) for _, index in keys]))
         ids = None
-        if self.prior is not None:
-            ids = torch.from_numpy(np.stack([self.prior.ids(index) for _, index in keys]))
+        if self.source is not None:
+            ids = torch.from_numpy(np.stack([self.source.ids(index) for _, index in keys]))
         positions = torch.tensor([position for position, _ in keys])
         return images.permute(0, 3, 1, 2).contiguous(), ids, positions
 
@@ -75,12 +75,12 @@ class TileBatches(Dataset[Batch]):
 class CountedOrder:
     """Batches of ``(position, index)`` from a step onwards, computed and never stored.
 
-    An epoch's order is a keyed permutation of the tiles; its last, incomplete batch is left out, so that
-    no tile is met twice in a batch.
+    An epoch's order is a keyed permutation of the tiles. Its last, incomplete batch is left out, so that no
+    tile is twice in a batch.
 
-    With `centres`, those of a batch take turns, and so do the centres that have one tile more where a batch
-    does not divide: over the run each is drawn equally often. Each has epochs of its own; only where a
-    centre has fewer tiles than its part of a batch is one met twice there.
+    With `centres`, the places of a batch go to the centres in turn. If a batch does not divide evenly, the
+    centres take turns with the remaining places: over the run each is drawn equally often. Each centre has
+    epochs of its own. A tile is twice in a batch only if its centre has too few tiles.
 
     Parameters
     ----------
@@ -97,12 +97,12 @@ class CountedOrder:
     rank, ranks
         Which part of each batch to yield.
     centres
-        The centre of each of the tiles, to draw all centres equally often; None draws all tiles so.
+        The centre of each tile, to draw all centres equally often; None draws all tiles equally often.
 
     Raises
     ------
     StoreError
-        If there are fewer tiles than a batch takes, if ranks cannot share it, or if a centre is not known.
+        If there are fewer tiles than a batch, if ranks cannot share a batch, or if a centre is unknown.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class CountedOrder:
             place = self.rank * mine + np.arange(mine)
             positions = step * self.batch + place
             drawn = np.empty(mine, np.int64)
-            # Dealt out like cards: the place in the batch over the groups is the place within the group.
+            # Like dealing cards: place n of the batch is place n // count of group n % count.
             for number in range(min(count, mine)):
                 hand = slice(number, None, count)
                 drawn[hand] = self._draw(step, int(positions[number]) % count, place[hand] // count)
@@ -158,10 +158,10 @@ class CountedOrder:
 
 
 class CountedLoader(DataLoader[Batch]):
-    """A loader whose place is given by the step alone, which is what resuming it needs."""
+    """A loader whose position follows from the step alone, so that it needs no state to resume."""
 
     def __iter__(self) -> Any:
-        """Start the processes that read, which no signal but the loader's ends."""
+        """Start the processes that read. Only the loader ends them, not a signal."""
         with starting(TO_ALL):
             return super().__iter__()
 
@@ -170,7 +170,7 @@ class CountedLoader(DataLoader[Batch]):
         return {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Take nothing: see `state_dict`."""
+        """Ignore it: see `state_dict`."""
 
 
 def make_loader(
@@ -195,7 +195,7 @@ def _by_centre(indices: NDArray[np.int64], centres: NDArray[np.str_]) -> list[ND
         raise StoreError(
             f"the index names no centre for {(centres == '').sum()} of {len(centres)} tiles",
             where="balance: centre",
-            remedy="run the same command again with a table that states it: `dirl tile --slides-table CSV`",
+            remedy="add a column centre to the slides' table: `dirl tile --slides-table CSV`",
         )
     return [indices[centres == centre] for centre in np.unique(centres)]
 

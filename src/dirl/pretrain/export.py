@@ -1,4 +1,4 @@
-"""The encoder that a run gives away: safetensors and a config that timm reads."""
+"""The encoder that a run exports: safetensors and a config that timm reads."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from dirl.encoders.vit import ViT
 def export_encoder(encoder: ViT, config: EncoderConfig, folder: Path) -> None:
     """Write an encoder so that timm loads it.
 
-    ``timm.create_model("local-dir:FOLDER", pretrained=True)`` makes it anew, and
+    ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads it, and so does
     ``timm.create_model(NAME, checkpoint_path=FOLDER/model.safetensors, num_classes=0, **ARGS)`` with the
-    architecture and the model_args that stand in its config.json.
+    architecture and the model_args in its config.json.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""`last.ckpt`, the state that a run goes on from, and the digests by which a damaged one is known."""
+"""`last.ckpt`, the state from which a run continues, and its digests, which reveal damage."""
 
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,17 @@ from dirl.core.digests import sha256
 from dirl.core.errors import StoreError
 from dirl.core.files import put_in_place, read_json, remove, write_json
 
-REMEDY = "remove it, and run the same `dirl pretrain` again: training begins anew"
-KEPT = 3  # digests of earlier states, of which a stop between two writes can leave one
+REMEDY = "remove it, and run the same `dirl pretrain` again: training starts from the beginning"
+KEPT = 3  # digests of earlier states: a stop between two writes can leave one of them
 
 
 def digests_file(checkpoint: Path) -> Path:
-    """Where the digests of a checkpoint lie."""
+    """Return the file with the digests of a checkpoint."""
     return checkpoint.with_name(f"{checkpoint.name}.json")
 
 
 class PlainFiles(TorchCheckpointIO):
-    """Write a state to the place that is named; Lightning's own way is by a copy in the system's folder."""
+    """Write a state directly to its path; Lightning itself first writes a copy to the system's folder."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a state."""
@@ -30,12 +30,13 @@ class PlainFiles(TorchCheckpointIO):
 
 
 def put_checkpoint(part: Path, checkpoint: Path) -> None:
-    """Let a state that is written take the place of the last one.
+    """Replace the last state by a new one, which is written already.
 
-    Its digest comes first, beside those of earlier ones: whichever state a stop leaves, its digest is known.
+    Its digest is added first, beside those of earlier states: a stop at any moment leaves a state with a
+    digest in the file.
     """
-    known = [sha256(part), *_digests(checkpoint)]
-    write_json(digests_file(checkpoint), {"sha256": known[:KEPT]})
+    digests = [sha256(part), *_digests(checkpoint)]
+    write_json(digests_file(checkpoint), {"sha256": digests[:KEPT]})
     put_in_place(part, checkpoint)
 
 
@@ -56,7 +57,7 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """Remove a state that nothing needs any more."""
+    """Remove a state that is no longer needed."""
     remove(checkpoint)
     remove(digests_file(checkpoint))
 

@@ -1,4 +1,4 @@
-"""`metrics.csv`: one row per logged step, kept through interruptions; and TensorBoard's event files."""
+"""`metrics.csv`, one row per logged step, which survives interruptions; and TensorBoard's event files."""
 
 import csv
 import os
@@ -24,10 +24,10 @@ class MetricsCsv(Logger):
     Parameters
     ----------
     path
-        The file. Rows of steps after `start`, which an interrupted run wrote after its last checkpoint, are
-        removed.
+        The file. Rows of steps after `start` are removed: an interrupted run wrote them after its last
+        checkpoint.
     start
-        Steps that the run has behind it.
+        Steps that the run has done.
     """
 
     def __init__(self, path: Path, start: int) -> None:
@@ -36,7 +36,7 @@ class MetricsCsv(Logger):
         self.columns = ["step"]
         rows = [row for row in read_metrics(path) if row["step"] <= start] if path.exists() else []
         for row in rows:
-            self._meet(row)
+            self._add_columns(row)
         self._rewrite(rows)
 
     @property
@@ -51,20 +51,20 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the recipe stands beside the metrics."""
+        """Do nothing: the recipe is in a file of its own."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append a row."""
         row = {"step": float(step or 0)} | {k: float(v) for k, v in metrics.items() if k != "epoch"}
-        if self._meet(row):
+        if self._add_columns(row):
             self._rewrite(read_metrics(self.path))
         with writing(self.path), self.path.open("a", newline="") as handle:
             csv.writer(handle).writerow(self._cells(row))
             handle.flush()
-            os.fsync(handle.fileno())  # before the state that comes after it
+            os.fsync(handle.fileno())  # before the checkpoint of the same step
 
-    def _meet(self, row: Mapping[str, float]) -> bool:
+    def _add_columns(self, row: Mapping[str, float]) -> bool:
         fresh = [name for name in row if name not in self.columns]
         self.columns += fresh
         return bool(fresh)
@@ -81,17 +81,17 @@ class MetricsCsv(Logger):
 
 
 class EventFiles(TensorBoardLogger):
-    """TensorBoard's event files, whose writing fails in our words."""
+    """TensorBoard's event files, with our message if they cannot be written."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Hand a step's metrics to the thread that writes; what it failed at before is raised here."""
+        """Hand a step's metrics to the thread that writes; an earlier failure of it is raised here."""
         with writing(Path(self.log_dir)):
             super().log_metrics(metrics, step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the files. After a failure theirs is no news, and would hide the one that counts."""
+        """Close the files. After a failed run their own failure would hide its cause, so it is ignored."""
         if status != "success":
             with suppress(OSError):
                 super().finalize(status)
@@ -102,7 +102,7 @@ class EventFiles(TensorBoardLogger):
 
 @contextmanager
 def quiet_writers() -> Iterator[None]:
-    """Keep quiet the traceback of TensorBoard's thread: what it fails at, its next call raises here."""
+    """Hide the traceback of TensorBoard's thread: the next call raises its failure here."""
     shown = threading.excepthook
 
     def hook(failed: threading.ExceptHookArgs) -> None:
@@ -119,7 +119,7 @@ def quiet_writers() -> Iterator[None]:
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """Read `metrics.csv`: one mapping per row, without the metrics that were not logged at that step.
 
-    There are no rows where there is no file, and a last row that a crash cut short is none.
+    Without a file there are no rows. A last row that a crash cut short is left out.
 
     Raises
     ------
@@ -128,11 +128,11 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """
     if not path.exists():  # nothing was logged yet
         return []
-    with parsing(path, remedy="remove it; what comes next is logged in a new one"):
+    with parsing(path, remedy="remove it; the rest of the run is logged in a new file"):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         header, *rows = csv.reader([line for line in lines if line.endswith("\n")], strict=True)
         if header[:1] != ["step"] or len({*header}) < len(header):
-            raise ValueError(f"it begins with {','.join(header)[:80]}, and not with step")
+            raise ValueError(f"it begins with {','.join(header)[:80]} instead of step")
         return [
             {name: float(value) for name, value in zip(header, row, strict=True) if value} for row in rows
         ]

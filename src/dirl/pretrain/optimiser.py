@@ -1,4 +1,4 @@
-"""AdamW, its parameter groups, and how rate and weight decay go along the steps."""
+"""AdamW, its parameter groups, and the schedules of rate and weight decay."""
 
 import math
 from collections.abc import Mapping
@@ -23,13 +23,12 @@ STEM_TOKENS = ("cls_token", "reg_token", "pos_embed")
 def make_optimiser(
     modules: Mapping[str, nn.Module], config: OptimiserConfig, batch: int, steps: int
 ) -> tuple[AdamW, LambdaLR]:
-    """Make the optimiser of all that is trained, and the schedule of its rate, to be stepped every step.
+    """Make the optimiser of everything that is trained, and the schedule of its rate, stepped every step.
 
     Parameters
     ----------
     modules
-        The student under ``encoder``, a `ViT` or a timm model, and what is trained beside it, always at the
-        full rate.
+        The encoder under ``encoder``, a `ViT` or a timm model. Everything else is trained at the full rate.
     config
         Rate at a batch of 256, decay, warm-up.
     batch
@@ -48,10 +47,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Group what is trained by rate and by weight decay.
 
-    Biases and vectors (norms, layer scales) do not decay; the rest does, class, register and position
-    embeddings too, as in DINO, MAE and DINOv2. With layer decay, the last block and the final norm have
-    the full rate, each block before one factor less, and the stem (patch, class, register, position and mask
-    embeddings) one less than the first block. What does not require a gradient is left out.
+    Biases and vectors (norms, layer scales) do not decay. Everything else does, also class, register and
+    position embeddings, as in DINO, MAE and DINOv2. With layer decay, the last block and the final norm have
+    the full rate, and each block before has one factor less. The stem (patch, class, register, position and
+    mask embeddings) has one less than the first block. Parameters without a gradient are left out.
 
     Parameters
     ----------
@@ -65,7 +64,7 @@ def parameter_groups(
     Returns
     -------
     list of dict
-        As torch's optimisers take them; ``decays`` says which ones `set_weight_decay` sets.
+        As torch's optimisers take them; `set_weight_decay` changes the groups with ``decays``.
     """
     if config.layer_decay == 1:
         groups = param_groups_weight_decay(nn.ModuleDict(dict(modules)), 1.0)
@@ -91,7 +90,7 @@ def parameter_groups(
 
 
 def peak_lr(config: OptimiserConfig, batch: int) -> float:
-    """Rate after the warm-up: it grows with the batch."""
+    """Rate after the warm-up; it grows with the batch."""
     return config.lr * batch / 256
 
 
@@ -120,18 +119,18 @@ def set_weight_decay(optimiser: torch.optim.Optimizer, value: float) -> None:
 
 
 def freeze(encoder: ViT, blocks: int) -> None:
-    """Keep the first blocks of an encoder as they are, and the embeddings below them.
+    """Freeze the first blocks of an encoder, and the embeddings below them.
 
-    Those are the patch kernel and class, register and position embeddings: a change in them would reach the
-    frozen blocks as an input that they were not trained on. The mask token stays trained: it has no
-    earlier value to keep.
+    These are the patch kernel and class, register and position embeddings: if they changed, the frozen blocks
+    would get an input that they were not trained on. The mask token is still trained: it has no earlier value
+    to keep.
 
     Parameters
     ----------
     encoder
         Its parameters lose ``requires_grad``.
     blocks
-        How many; 0 freezes nothing.
+        Number of blocks; 0 freezes nothing.
 
     Raises
     ------
@@ -140,7 +139,7 @@ def freeze(encoder: ViT, blocks: int) -> None:
     """
     vit = encoder.vit
     if blocks > len(vit.blocks):
-        reason = f"there are {len(vit.blocks)} blocks, not {blocks}"
+        reason = f"the encoder has {len(vit.blocks)} blocks, not {blocks}"
         raise ConfigError(reason, where="encoder.frozen_blocks", remedy=f"use at most {len(vit.blocks)}")
     if not blocks:
         return

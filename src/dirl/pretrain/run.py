@@ -1,7 +1,5 @@
-"""`dirl pretrain`: from a recipe and a store to a run's directory, in one go or in several."""
+"""`dirl pretrain`: from a recipe and a store to a run's directory."""
 
-import os
-import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -11,34 +9,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.config import ObjectiveConfig, PretrainRecipe, to_yaml
+from dirl.config import EncoderConfig, ObjectiveConfig, PretrainRecipe, to_yaml
 from dirl.core.checked import checked
-from dirl.core.errors import Interrupted, StoreError, TrainingError
+from dirl.core.errors import Interrupted, StoreError
 from dirl.core.files import write_json, write_text
 from dirl.core.owner import owning
-from dirl.core.provenance import Card, claim, finish, new_card, read_card, reopen
+from dirl.core.provenance import finish, new_card, read_card, reopen
 from dirl.core.sealed import read_sealed, write_sealed
 from dirl.core.signals import begin_rank
 from dirl.encoders.vit import ViT
 from dirl.encoders.weights import weights_digest
 from dirl.objectives.registry import load_objective
 from dirl.pretrain.build import build
+from dirl.pretrain.callbacks import Bar, Checkpoint, Guard, Log, PriorWatch
 from dirl.pretrain.checks import check, check_local_views, warn_if_coarse, warn_of_start
 from dirl.pretrain.data import CountedLoader, CountedOrder, TileBatches, held_out, make_loader
 from dirl.pretrain.export import export_encoder
 from dirl.pretrain.last_checkpoint import read_checkpoint
 from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.module import PretrainModule
+from dirl.pretrain.ranks import claim_together, get_rank
+from dirl.pretrain.schedule import Schedule, schedule_of
+from dirl.pretrain.snapshots import choose_snapshots
 from dirl.pretrain.trackers import check_tracker, make_tracker
 from dirl.pretrain.trainer import choose_devices, saved_step, train
-from dirl.prior.metrics import know
-from dirl.prior.source import Prior, make_prior
+from dirl.prior.dense_term import make_dense_term
 from dirl.store.dataset import TileStore
 from dirl.store.select import Selection, count_kept, select_tiles
-
-CLAIM_SECONDS = 60
-RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-BEGAN = datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -48,12 +45,12 @@ class Run:
     Attributes
     ----------
     path
-        Its directory: ``encoder/``, ``recipe.yaml``, ``metrics.csv``, ``last.ckpt``, ``card.json``; with
-        ``select`` the numbers of the tiles in ``selection.json``.
+        Its directory: ``encoder/``, ``recipe.yaml``, ``metrics.csv``, ``last.ckpt``, ``card.json``. With
+        ``select`` the numbers of the tiles are in ``selection.json``.
     steps
         Steps trained.
     finished
-        Whether those are all; else the same call goes on.
+        Whether these are all steps; else the same call continues the run.
     metrics
         The last value of every metric.
     """
@@ -79,14 +76,14 @@ def pretrain(
     quiet: bool = False,
     allow_unfinished: bool = False,
 ) -> Run:
-    """Pretrain an encoder, or go on where an interrupted run of the same recipe stopped.
+    """Pretrain an encoder, or continue an interrupted run of the same recipe.
 
     Parameters
     ----------
     recipe
         What to train. ``dense.weight`` of 0 is the vanilla objective.
     store
-        A tile store, with the recipe's cells where the dense term needs them.
+        A tile store, with the recipe's cells if the dense term needs them.
     out
         Directory of the run.
     device
@@ -98,13 +95,13 @@ def pretrain(
     workers
         Processes that read tiles, per device; 0 reads in the training process.
     logger
-        ``wandb`` or ``mlflow``, to follow the run there, too; see `dirl.pretrain.trackers`.
+        ``wandb`` or ``mlflow``, to follow the run there too, see `dirl.pretrain.trackers`.
     overwrite
         Replace a run of another recipe.
     quiet
         Show no progress.
     allow_unfinished
-        Return the unfinished run where a signal stopped it, and raise nothing.
+        Return the unfinished run if a signal stopped it, instead of raising `Interrupted`.
 
     Returns
     -------
@@ -115,12 +112,13 @@ def pretrain(
     StoreError
         If the store lacks tiles or cells, or `out` was made with another recipe.
     ConfigError
-        If the recipe asks for what there is not.
+        If the recipe asks for something that does not exist, or that its objective cannot do.
     TrainingError
         If the loss is not finite, the embeddings collapse, or memory runs out.
     Interrupted
-        If SIGINT, SIGTERM, SIGHUP or SIGUSR1 came. The state after the step at hand is saved.
+        If SIGINT, SIGTERM, SIGHUP or SIGUSR1 came. The state after the current step is saved.
     """
+    began = datetime.now(UTC)
     begin_rank()
     tiles = TileStore.open(store)
     where = choose_devices(device, devices, nodes)
@@ -131,60 +129,76 @@ def pretrain(
         update={"objective": ObjectiveConfig(name=recipe.objective.name, **settings.model_dump())}
     )
     check(recipe, kind, where.ranks)
-    prior = make_prior(recipe, tiles)
-    regions = 0 if prior is None else len(prior.names)
-    student = build(recipe, kind, settings, regions)
-    check_local_views(recipe, student.encoder.patch_px)
-    # The index says which tiles; how they were cut says whose held-out tiles they may be elsewhere.
+    schedule, views = schedule_of(recipe), recipe.views
+    dense = make_dense_term(recipe.dense, tiles, recipe.cells, recipe.seed)
+    student = build(recipe.encoder, kind, settings, dense, view_px=views.size_px, seed=recipe.seed)
+    patch_px = student.encoder.patch_px
+    check_local_views(views, patch_px)
+    # The index names the tiles. How they were cut decides whether a tile elsewhere may be a held-out one.
     inputs = {"store": tiles.digest, "tiling": tiles.card.digest}
-    if prior is not None and prior.cells is not None:
-        inputs["cells"] = prior.cells.card.digest
+    if dense is not None and dense.source.cells is not None:
+        inputs["cells"] = dense.source.cells.card.digest
     if student.init is not None:
         inputs["init"] = weights_digest(student.encoder.vit)
-    kept = np.flatnonzero(~held_out(list(tiles.tile_ids), recipe.holdout, recipe.seed))
+    out_of_training = held_out(list(tiles.tile_ids), recipe.holdout, recipe.seed)
+    kept = np.flatnonzero(~out_of_training)
     counts: dict[str, Any] = {"steps": recipe.steps, "held_out": len(tiles) - len(kept)}
-    loader = partial(_loader, tiles, prior, kept, recipe, workers, where.gpu)
-    # Refuse a batch that cannot be filled, by as many tiles as will be selected.
+    batches = TileBatches(tiles, None if dense is None else dense.source)
+    centres = tiles.centres if recipe.balance == "centre" else None
+    loader = partial(_loader, batches, schedule, centres, workers, where.gpu)
+    # Refuse a batch that cannot be filled, with the number of tiles that will be selected.
     share, of_slides = recipe.select or 1, np.unique(tiles.slide_ids[kept], return_counts=True)[1]
     few = kept[: sum(count_kept(count, share) for count in of_slides.tolist())]
-    _loader(tiles, prior, few, recipe, workers, where.gpu, 0, 0, where.ranks)
-    card = _claim(out, new_card("pretrain", recipe.model_dump(mode="json"), inputs), overwrite)
+    loader(few, 0, 0, where.ranks)
+    card = new_card("pretrain", recipe.model_dump(mode="json"), inputs)
+    card = claim_together(out, card, overwrite, began)
     if card.finished and (out / "encoder").exists():
-        return _finished(out, recipe)
-    if card.finished:  # someone removed a damaged encoder, which the last state holds too
+        return _finished(out, recipe.steps)
+    if card.finished:  # a damaged encoder was removed; the last state holds it too
         card = reopen(out, card)
     write_text(out / "recipe.yaml", to_yaml(recipe))
     if recipe.select is not None:
         selection = _selected(out, tiles, recipe.select, recipe.seed, kept, workers, quiet)
         kept, counts["selected"] = selection.numbers, selection.counts()
-        loader = partial(_loader, tiles, prior, kept, recipe, workers, where.gpu)
     if student.init is not None:
         write_json(out / "init.json", asdict(student.init))
-        warn_of_start(recipe, student.init)
-    if prior is not None and prior.cells is not None:
-        warn_if_coarse(recipe, tiles, student.encoder)
+        warn_of_start(recipe.encoder, student.init)
+    if dense is not None and dense.source.cells is not None:
+        warn_if_coarse(views, tiles, patch_px)
 
     module = PretrainModule(
-        student.encoder,
-        student.objective,
-        recipe,
-        tiles.spec.mpp,
-        loader,
-        regions,
-        student.disentangle,
-        None if prior is None else know(prior),
+        student, dense, views, recipe.optimiser, schedule, tiles.spec.mpp, partial(loader, kept)
     )
     tracker = None if logger is None else make_tracker(logger, out, card.started)
+    if tracker is not None:
+        tracker.log_hyperparams(recipe.model_dump(mode="json"))
+    last = out / "last.ckpt"
+    # In this order: a broken state is neither logged nor saved, and what is saved has been logged.
+    callbacks = [
+        Guard(round(recipe.optimiser.warmup_share * recipe.steps), schedule, last),
+        PriorWatch(recipe.cells, schedule.log_every),
+        Log(schedule, choose_snapshots(tiles, out_of_training, recipe.seed, views.size_px, patch_px)),
+        Checkpoint(last, schedule.save_every),
+        Bar(f"Pretraining {out.name}", quiet),
+    ]
     try:
-        trainer = train(module, recipe, tiles, out, where, quiet, tracker)
+        trainer = train(
+            module,
+            out,
+            where,
+            precision=recipe.precision,
+            clip_norm=recipe.optimiser.clip_norm,
+            callbacks=callbacks,
+            tracker=tracker,
+        )
     except Interrupted:
         if not allow_unfinished:
             raise
-        return Run(out, saved_step(out / "last.ckpt"), False, _last_metrics(out))
+        return Run(out, saved_step(last), False, _last_metrics(out))
     if trainer.is_global_zero:
-        export_encoder(_saved(recipe, out / "last.ckpt"), recipe.encoder, out / "encoder")
+        export_encoder(_saved(recipe.encoder, views.size_px, last), recipe.encoder, out / "encoder")
         finish(out, card, counts | {"tiles": len(kept), "mpp": tiles.spec.mpp})
-    return _finished(out, recipe)
+    return _finished(out, recipe.steps)
 
 
 def load_run(path: Path) -> Run:
@@ -193,7 +207,7 @@ def load_run(path: Path) -> Run:
     Raises
     ------
     StoreError
-        If it is no run, or not finished.
+        If it is not a run, or not finished.
     """
     card = read_card(path, "pretrain")
     if not card.finished:
@@ -201,13 +215,8 @@ def load_run(path: Path) -> Run:
     return Run(path, int(card.counts["steps"]), True, _last_metrics(path))
 
 
-def get_rank() -> int:
-    """Rank of this process, as whoever started it says: torchrun, SLURM, or Lightning for its children."""
-    return next((int(os.environ[name]) for name in RANK_NAMES if name in os.environ), 0)
-
-
-def _finished(out: Path, recipe: PretrainRecipe) -> Run:
-    return Run(out, recipe.steps, True, _last_metrics(out))
+def _finished(out: Path, steps: int) -> Run:
+    return Run(out, steps, True, _last_metrics(out))
 
 
 def _last_metrics(out: Path) -> dict[str, float]:
@@ -218,22 +227,28 @@ def _last_metrics(out: Path) -> dict[str, float]:
 
 
 def _loader(
-    tiles: TileStore,
-    prior: Prior | None,
-    kept: NDArray[np.int64],
-    recipe: PretrainRecipe,
+    batches: TileBatches,
+    schedule: Schedule,
+    centres: NDArray[np.str_] | None,
     workers: int,
     pin: bool,
+    kept: NDArray[np.int64],
     start: int,
     rank: int,
     ranks: int,
 ) -> CountedLoader:
-    parts = recipe.optimiser.accumulate
-    centres = tiles.centres[kept] if recipe.balance == "centre" else None
+    """Make the loader of the tiles `kept` from a step onwards; `centres` are of all tiles."""
     order = CountedOrder(
-        kept, recipe.batch // parts, recipe.steps * parts, recipe.seed, start * parts, rank, ranks, centres
+        kept,
+        schedule.batch // schedule.parts,
+        schedule.steps * schedule.parts,
+        schedule.seed,
+        start * schedule.parts,
+        rank,
+        ranks,
+        None if centres is None else centres[kept],
     )
-    return make_loader(TileBatches(tiles, prior), order, workers, pin)
+    return make_loader(batches, order, workers, pin)
 
 
 def _selected(
@@ -245,7 +260,7 @@ def _selected(
     workers: int,
     quiet: bool,
 ) -> Selection:
-    """Select once for a run, since every tile is read for it; several processes select alike."""
+    """Select once for a run, since all tiles are read for it; every process selects the same."""
     file = out / "selection.json"
     found = read_sealed(file)
     if found is not None:
@@ -258,28 +273,12 @@ def _selected(
     return chosen
 
 
-def _saved(recipe: PretrainRecipe, checkpoint: Path) -> ViT:
-    """Return the encoder of a checkpoint: what is given away is what was saved."""
+def _saved(config: EncoderConfig, view_px: int, checkpoint: Path) -> ViT:
+    """Return the encoder of a checkpoint: the state that was saved is exported."""
     state = read_checkpoint(checkpoint)["state_dict"]
     weights = {
         key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")
     }
-    encoder = ViT(recipe.encoder, recipe.views.size_px, masked="mask_token" in weights)
+    encoder = ViT(config, view_px, masked="mask_token" in weights)
     encoder.load_state_dict(weights)
     return encoder
-
-
-def _claim(out: Path, card: Card, overwrite: bool) -> Card:
-    """Let the first of several processes claim the directory, and the others wait for it."""
-    if not get_rank():
-        return claim(out, card, overwrite=overwrite)
-    for _ in range(CLAIM_SECONDS * 10):
-        if (out / "card.json").exists():
-            found = read_card(out, "pretrain")
-            # What is about to be replaced may have the same settings: it began before these processes.
-            age = BEGAN - datetime.fromisoformat(found.started)
-            if found.digest == card.digest and not (overwrite and age.total_seconds() > CLAIM_SECONDS):
-                return found
-        time.sleep(0.1)
-    reason = f"process 0 has not claimed it within {CLAIM_SECONDS} s"
-    raise TrainingError(reason, where=out, remedy="see what process 0 said")

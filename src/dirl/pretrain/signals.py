@@ -1,4 +1,4 @@
-"""When a signal comes while a run trains: the step is finished, the state saved, the run ended."""
+"""A signal during training: the run finishes its step, saves its state and ends."""
 
 import signal
 from contextlib import ExitStack
@@ -12,14 +12,14 @@ import torch.distributed as dist
 from dirl.core.signals import TO_ALL, not_ignored, patient
 from dirl.pretrain.module import PretrainModule
 
-CAUGHT = TO_ALL  # SIGUSR1 is what SLURM can be asked to send before a job's time is up
+CAUGHT = TO_ALL  # SLURM can send SIGUSR1 before a job's time is up
 
 
 class Signals(pl.Callback):
-    """Stop a run between two steps when a signal has come; a second Ctrl-C stops at once.
+    """Stop a run between two steps after a signal; a second Ctrl-C stops at once.
 
-    Ranks must stop at the same step: they ask each other at every `agree_every` steps. `came` is then the
-    number of the signal, on all ranks.
+    All ranks must stop at the same step, so they compare every `agree_every` steps. Then `came` is the number
+    of the signal on all ranks.
     """
 
     def __init__(self, agree_every: int) -> None:
@@ -29,17 +29,17 @@ class Signals(pl.Callback):
         self.patience = ExitStack()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Listen, where this thread may."""
+        """Catch signals, if this thread may."""
         try:
             self.earlier = {number: signal.signal(number, self._note) for number in not_ignored(CAUGHT)}
-        except ValueError:  # not the main thread: whoever runs it there stops it in his own way
+        except ValueError:  # not the main thread, which alone can catch signals
             self.earlier = {}
         self.patience.enter_context(patient())
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop after this step if any rank has been told to."""
+        """Stop after this step if any rank has received a signal."""
         assert isinstance(module, PretrainModule)
         if not module.stepped:
             return
@@ -52,14 +52,14 @@ class Signals(pl.Callback):
         trainer.should_stop = trainer.should_stop or self.came is not None
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Listen no longer. At teardown Lightning has restored its own, which this would undo."""
-        self._forget()
+        """Restore the handlers. At teardown Lightning has restored its own, and this would undo it."""
+        self._restore()
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
-        """Listen no longer."""
-        self._forget()
+        """Restore the handlers."""
+        self._restore()
 
-    def _forget(self) -> None:
+    def _restore(self) -> None:
         self.patience.close()
         for number, handler in self.earlier.items():
             signal.signal(number, handler)

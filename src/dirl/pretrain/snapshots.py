@@ -1,4 +1,4 @@
-"""What a run looks at now and then, on the same tiles each time: its attention, and its neighbours."""
+"""Snapshots of an encoder in training, on the same tiles each time: its attention, and its neighbours."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,15 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.config import PretrainRecipe
 from dirl.encoders.attention import attention_rows
 from dirl.encoders.measures import normalised_entropy, renormalise
 from dirl.encoders.vit import ViT
 from dirl.features.knn import knn_predict
-from dirl.pretrain.data import held_out
 from dirl.store.dataset import TileStore
 
-Look = Callable[[ViT], dict[str, float]]
+Snapshot = Callable[[ViT], dict[str, float]]
+"""Measures an encoder: values by the name of the metric."""
 
 ATTENTION_TILES = 64
 TRAIN_TILES, TEST_TILES = 512, 256
@@ -25,13 +24,13 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class AttentionLook:
+class AttentionSnapshot:
     """The audit's primary measure on held-out tiles, uint8 ``(t, 3, h, w)`` with sides of whole patches."""
 
     images: Tensor
 
     def __call__(self, encoder: ViT) -> dict[str, float]:
-        """Return it per head and of the head-averaged attention."""
+        """Return the entropy per head, and that of the head-averaged attention."""
         entropies = []
         for images in torch.split(self.images, BATCH):
             pixels = (images.to(encoder.mean.device).float() / 255 - encoder.mean) / encoder.std
@@ -44,10 +43,10 @@ class AttentionLook:
 
 
 @dataclass(frozen=True)
-class NeighbourLook:
-    """Accuracy of 20 nearest neighbours: held-out tiles among training tiles, by their labels.
+class NeighbourSnapshot:
+    """Balanced accuracy of 20 nearest neighbours: held-out tiles among training tiles, by their labels.
 
-    A trend within a run and no result: tiles of one slide may stand on both sides, see `dirl probe`.
+    It shows a trend within a run and is not a result: tiles of a slide may be in both sets, see `dirl probe`.
     """
 
     train: Tensor
@@ -67,30 +66,45 @@ class NeighbourLook:
         return {"neighbours/accuracy": float(np.mean(right))}
 
 
-def choose_looks(recipe: PretrainRecipe, tiles: TileStore, patch_px: int) -> list[Look]:
-    """Choose what a run can look at: there may be no held-out tiles, and no labels."""
-    out = held_out(list(tiles.tile_ids), recipe.holdout, recipe.seed)
+def choose_snapshots(
+    tiles: TileStore, out: NDArray[np.bool_], seed: int, view_px: int, patch_px: int
+) -> list[Snapshot]:
+    """Choose the snapshots that the tiles allow: there may be no held-out tiles, and no labels.
+
+    Parameters
+    ----------
+    tiles
+        The store.
+    out
+        Which of its tiles are held out, shape (tiles,).
+    seed
+        Key of the choice of labelled tiles.
+    view_px, patch_px
+        Sides of a view and of a patch token.
+    """
     free, trained = np.flatnonzero(out), np.flatnonzero(~out)
-    looks: list[Look] = []
+    snapshots: list[Snapshot] = []
     if len(free):
-        looks.append(AttentionLook(_middles(tiles, free[:ATTENTION_TILES], tiles.spec.size_px, patch_px)))
+        snapshots.append(
+            AttentionSnapshot(_middles(tiles, free[:ATTENTION_TILES], tiles.spec.size_px, patch_px))
+        )
     codes = np.unique(tiles.labels, return_inverse=True)[1]
     labelled = tiles.labels != ""
-    draw = np.random.default_rng(recipe.seed).permutation
+    draw = np.random.default_rng(seed).permutation
     test, train = (draw(rows[labelled[rows]]) for rows in (free, trained))
     test, train = test[:TEST_TILES], train[:TRAIN_TILES]
     if len(np.unique(codes[train])) > 1 and len(test):
-        # The middle of a tile, as large as a view: the resolution that the encoder is trained on, or near it.
-        side = min(recipe.views.size_px, tiles.spec.size_px)
-        looks.append(
-            NeighbourLook(
+        # The middle of a tile, as large as a view: near the resolution that the encoder is trained on.
+        side = min(view_px, tiles.spec.size_px)
+        snapshots.append(
+            NeighbourSnapshot(
                 _middles(tiles, train, side, patch_px),
                 codes[train],
                 _middles(tiles, test, side, patch_px),
                 codes[test],
             )
         )
-    return looks
+    return snapshots
 
 
 def _middles(tiles: TileStore, rows: NDArray[np.int64], side: int, patch_px: int) -> Tensor:

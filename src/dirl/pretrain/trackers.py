@@ -1,4 +1,4 @@
-"""Where a run may be followed beside its `metrics.csv`: trackers, each an extra."""
+"""Trackers that can follow a run beside its `metrics.csv`; each is an extra."""
 
 import importlib.util
 import os
@@ -14,12 +14,12 @@ from dirl.core.provenance import digest
 
 
 def check_tracker(name: str) -> None:
-    """Refuse a tracker that there is not.
+    """Refuse an unknown tracker, and one that is not installed.
 
     Raises
     ------
     ConfigError
-        If there is none of this name, or its extra is not installed.
+        If there is no tracker of this name, or its extra is not installed.
     """
     if name not in TRACKERS:
         remedy = f"use {' or '.join(TRACKERS)}; metrics.csv and TensorBoard are always written"
@@ -31,8 +31,8 @@ def check_tracker(name: str) -> None:
 def make_tracker(name: str, out: Path, started: str) -> Logger:
     """Make the tracker of a run.
 
-    Its own environment variables say where it writes to and who is logged in; the project is ``dirl`` unless
-    they name one. A resumed run goes on in W&B, and is a new run of the same name in MLflow.
+    The tracker's own environment variables set its address and login. The project is ``dirl`` unless they
+    name one. A resumed run continues in W&B; in MLflow it is a new run of the same name.
 
     Parameters
     ----------
@@ -41,21 +41,21 @@ def make_tracker(name: str, out: Path, started: str) -> Logger:
     out
         Directory of the run.
     started
-        When it was begun, as its card says.
+        When the run began, from its card.
 
     Raises
     ------
     ConfigError
-        If the tracker refuses the address or the login that its environment names, in its words.
+        If the tracker refuses the address or the login of its environment, with its own message.
     """
     with parsing(f"logger {name}", remedy=REMEDIES[name], kind=ConfigError, what=f"{name} refuses"):
         tracker = TRACKERS[name](out, started)
-        _ = tracker.experiment  # connects, and not only at the first step
+        _ = tracker.experiment  # connects now, and not at the first step
         return tracker
 
 
 def _wandb(out: Path, started: str) -> WandbLogger:
-    # An id of its own: a run that is resumed goes on there, too, and one that replaces it does not.
+    # The id continues a resumed run, but not a run that replaces another.
     project = os.environ.get("WANDB_PROJECT", "dirl")
     name = digest(f"{out.resolve()} {started}")
     return WandbLogger(name=out.name, project=project, id=name, save_dir=out)
@@ -63,7 +63,7 @@ def _wandb(out: Path, started: str) -> WandbLogger:
 
 def _mlflow(out: Path, started: str) -> MLFlowLogger:
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "dirl")
-    # As MLflow itself has it by now; Lightning's own choice, a folder, is refused by its newer versions.
+    # MLflow's own default. Newer versions refuse Lightning's default, a folder.
     place = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     return MLFlowLogger(experiment_name=experiment, run_name=out.name, tracking_uri=place)
 

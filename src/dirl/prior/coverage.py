@@ -1,4 +1,4 @@
-"""How much of each patch token a region covers, as exact counts of pixels."""
+"""Coverage: the share of each patch token's pixels that a region has, counted exactly."""
 
 import torch
 from torch import Tensor
@@ -29,12 +29,12 @@ def pixel_share(mask: Tensor, patch_px: int) -> Tensor:
     """Return the share of each patch's pixels at which a bool mask ``(..., h, w)`` is true."""
     *lead, height, width = mask.shape
     blocks = mask.reshape(*lead, height // patch_px, patch_px, width // patch_px, patch_px)
-    # Summed row by row as integers: exact, and float32 holds the quotient's operands exactly too.
+    # Sums of integers, which float32 holds exactly.
     return blocks.sum(dim=(-3, -1)).float() / patch_px**2
 
 
 def prior_contrast(share: Tensor) -> Tensor:
-    """Return how far a region's coverage of tokens is from the same on every token.
+    """Return how much a region's coverage differs between tokens.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def prior_contrast(share: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        ``Var(c) / (c̄ (1 - c̄))``: 1 when every token is all or nothing, 0 when all tokens are alike, NaN
-        when the region covers nothing or everything.
+        ``Var(c) / (c̄ (1 - c̄))``: 1 if the region covers each token fully or not at all, 0 if it covers all
+        tokens alike, NaN if it covers nothing or everything.
     """
     mean = share.mean()
     return share.var(correction=0) / (mean * (1 - mean))

@@ -1,4 +1,4 @@
-"""Single nuclei that are followed through all views of a tile."""
+"""Single nuclei that are followed through all views of a tile (``dense.match: instance``)."""
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ def choose(
     seed: int,
     samples: NDArray[np.int64],
 ) -> Tensor:
-    """Choose nuclei of each tile among those that every view shows at least half of, and number them.
+    """Choose nuclei of each tile, at least half of each shown in every view, and number them.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ def choose(
     most
         Most nuclei of a tile.
     seed, samples
-        What the choice depends on, besides the tile and its views: key and counter ``(b,)`` of each sample.
+        Key of the choice, and counter ``(b,)`` of each sample.
 
     Returns
     -------
     Tensor
-        ``(b, H, W)``: 0, or 1 + the slot of a chosen nucleus; slots are at most `most`, and those of a tile
-        with fewer nuclei stay empty.
+        ``(b, H, W)``: 0, or 1 + the slot of a chosen nucleus. There are at most `most` slots; a tile with
+        fewer nuclei leaves the last ones empty.
     """
     count = int(nuclei.max())
     shared = (
@@ -47,7 +47,7 @@ def choose(
     )
     key = int(hashes(seed, ["nuclei"])[0])
     lots = torch.from_numpy(uniforms(key, samples, count)).to(nuclei.device)
-    # Whoever is not eligible draws a lot behind all others.
+    # A nucleus that cannot be chosen gets a number behind all others.
     order = torch.where(shared, lots, 2.0).argsort(dim=1)[:, :most]
     slots = torch.arange(1, order.shape[1] + 1, device=nuclei.device).expand_as(order) * shared.gather(
         1, order
@@ -69,19 +69,19 @@ def shown(nuclei: Tensor, affines: NDArray[np.float64], size_px: int, count: int
     size_px
         Side of the views.
     count
-        Largest number there may be.
+        Largest number that may occur.
 
     Returns
     -------
     Tensor
-        ``(b, count)``, of pixels of the tile; 0 for a number that does not occur.
+        ``(b, count)``, counted over pixels of the tile; 0 for a number that does not occur.
     """
     back = torch.from_numpy(invert(affines).astype(np.float32)).to(nuclei.device)
     height, width = nuclei.shape[1:]
     x, y = centres(back, (height, width))
     inside = (x >= 0) & (x < size_px) & (y >= 0) & (y < size_px)
     flat = nuclei.flatten(1).long()
-    # Whole numbers up to 2²⁴ are exact in float32, whatever the order in which they are added up.
+    # Integers up to 2²⁴ are exact in float32, so the order of the sum does not matter.
     seen, whole = (
         torch.zeros(len(nuclei), count + 1, device=nuclei.device).scatter_add_(1, flat, pixels.flatten(1))
         for pixels in (inside.float(), torch.ones_like(x))

@@ -1,4 +1,4 @@
-"""The control ``moved``: a tile's own nuclei in wrong places."""
+"""The control ``moved``: a tile's own nuclei, in wrong places."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,19 +10,19 @@ TRIES = 80
 
 
 def move(labels: NDArray[np.int32], tissue: NDArray[np.bool_], key: int) -> NDArray[np.int32]:
-    """Turn every nucleus by quarter turns, mirror it or not, and lay it on a random place in the tissue.
+    """Turn every nucleus by quarter turns, perhaps mirror it, and put it at a random place in the tissue.
 
-    Each keeps its number, its area and its shape: any other angle would round the area. The largest is laid
-    first, and each on the first of `TRIES` places where it meets no other. One that finds none is laid on
-    the last, under what is there: it loses those pixels, and is lost if they are all it has.
+    Each nucleus keeps its number, its area and its shape; other angles would change the area by rounding. The
+    largest comes first. Each takes the first of `TRIES` places where it meets no other. If there is none, it
+    takes the last place and lies under the others: it loses the pixels that they cover, perhaps all.
 
     Parameters
     ----------
     labels
         Instance labels (h, w), 0 where there is no nucleus, the nuclei 1..m without gaps.
     tissue
-        Where the middle of a nucleus's box may lie, bool (h, w); the old places of nuclei belong to it. A box
-        that would reach beyond the tile is moved inwards.
+        Where the middle of a nucleus's box may lie, bool (h, w). The old places of nuclei are allowed too. A
+        box that would reach beyond the tile is moved inwards.
     key
         Key of the random numbers.
 
@@ -52,6 +52,6 @@ def move(labels: NDArray[np.int32], tissue: NDArray[np.bool_], key: int) -> NDAr
 
 
 def _turned(shape: NDArray[np.bool_], turn: int) -> NDArray[np.bool_]:
-    """One of the eight quarter turns and mirror images."""
+    """Return one of the eight quarter turns and mirror images."""
     shape = shape.T if turn & 1 else shape
     return shape[:: -1 if turn & 2 else 1, :: -1 if turn & 4 else 1]

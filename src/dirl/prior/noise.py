@@ -1,7 +1,7 @@
-"""Damage to instance labels, to learn how a prior that is partly wrong is borne.
+"""Damage to instance labels, to learn how much damage to the prior the effect survives.
 
 Pure functions of labels (h, w), 0 where there is no nucleus. Random numbers come from a key, which the caller
-makes of the seed and the tile's id: the same tile is damaged in the same way in every epoch.
+makes of the seed and the tile's id: a tile is damaged in the same way in every epoch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,14 +17,14 @@ Labels = NDArray[np.int32]
 def drop(labels: Labels, share: float, key: int) -> Labels:
     """Leave nuclei out, each with a probability of `share`.
 
-    What is left out at one share is left out at every larger one.
+    Nuclei that are left out at one share are left out at every larger share.
     """
     kept = uniforms(key, np.arange(int(labels.max(initial=0)) + 1), 1)[:, 0] >= share
     return labels * kept.take(labels)
 
 
 def dilate(labels: Labels, px: float) -> Labels:
-    """Grow every nucleus by so many pixels, but not over what is nearer to another."""
+    """Grow every nucleus by `px` pixels, but not over pixels that are nearer to another nucleus."""
     grown = labels.copy()
     for rows, columns in _disk(px):
         there, here = _overlap(labels.shape, rows, columns)
@@ -33,9 +33,9 @@ def dilate(labels: Labels, px: float) -> Labels:
 
 
 def erode(labels: Labels, px: float) -> Labels:
-    """Take from every nucleus what is within so many pixels of another label, or of none.
+    """Take from every nucleus the pixels within `px` of another label or of the background.
 
-    Nuclei that touch are parted; small ones vanish. The border of the tile takes nothing away.
+    Nuclei that touch are separated; small ones vanish. The border of the tile takes nothing away.
     """
     inside = labels > 0
     for rows, columns in _disk(px):
@@ -45,10 +45,10 @@ def erode(labels: Labels, px: float) -> Labels:
 
 
 def shift(labels: Labels, px: float, key: int) -> Labels:
-    """Move the whole map by so many pixels, rounded to whole ones along each axis, in a random direction.
+    """Move the whole map by `px` pixels in a random direction, rounded to whole pixels along each axis.
 
-    This is what a bad registration does: all nuclei keep their places to one another. What leaves the tile
-    is lost, and nothing comes in.
+    A bad registration does the same: nuclei keep their relative places. Nuclei that leave the tile are lost,
+    and none come in.
     """
     angle = 2 * np.pi * float(uniforms(key, [0], 1)[0, 0])
     rows, columns = round(px * np.sin(angle)), round(px * np.cos(angle))
@@ -59,7 +59,7 @@ def shift(labels: Labels, px: float, key: int) -> Labels:
 
 
 def shuffled(seed: int, names: Sequence[str], groups: Sequence[str], share: float) -> NDArray[np.int64]:
-    """Let a share of the tiles of each group take the nuclei of another of them.
+    """Let a share of the tiles of each group take the nuclei of another tile of the group.
 
     Parameters
     ----------
@@ -70,17 +70,17 @@ def shuffled(seed: int, names: Sequence[str], groups: Sequence[str], share: floa
     groups
         The group of each, for example its slide.
     share
-        Share of each group's tiles, rounded to whole ones; a tile that is chosen alone keeps its own. At 1
-        this is `dirl.core.randomness.derangement`.
+        Share of each group's tiles, rounded to whole tiles. A tile that is chosen alone keeps its own nuclei.
+        At 1 this is `dirl.core.randomness.derangement`.
 
     Returns
     -------
     ndarray of shape (tiles,)
-        Index of the tile whose nuclei each takes: among those chosen, each is taken once and none takes its
-        own.
+        Index of the tile whose nuclei each tile takes. Each chosen tile gives its nuclei once, and none
+        keeps its own.
     """
     _, group, sizes = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True, return_counts=True)
-    # Another stream than the derangement's, or neighbours in its cycle would be chosen together.
+    # Not the derangement's stream: neighbours in its cycle would be chosen together.
     order = np.lexsort((hashes(seed, [f"chosen {name}" for name in names]), group))
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order)) - (np.cumsum(sizes) - sizes)[group[order]]

@@ -1,4 +1,4 @@
-"""Which part of a view other views show too."""
+"""Which part of a view is also shown by the other views."""
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ def share_in_others(
     patch_px
         Side of a patch token in pixels of the view.
     device
-        Where the result is wanted.
+        Device of the result.
 
     Returns
     -------

@@ -1,15 +1,12 @@
-"""From nuclei and tissue to the regions that a prior is made of.
+"""Region ids of every pixel, drawn from nuclei and tissue.
 
-In all of them id 0 is glass, or nothing, and a nucleus is one wherever it lies.
+In every set id 0 is glass, or no region. A nucleus counts as a nucleus even where there is no tissue.
 """
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
-
-REGION_SETS = {"cells": ("nuclei", "rest"), "tissue": ("nuclei", "ring", "rest")}
-"""Names of the regions of the sets that need no classes, in the order of their ids from 1."""
 
 
 def region_ids(labels: NDArray[np.integer], tissue: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -20,12 +17,12 @@ def region_ids(labels: NDArray[np.integer], tissue: NDArray[np.bool_]) -> NDArra
     labels
         Instance labels of nuclei (h, w), 0 where there is none.
     tissue
-        Where there is tissue, bool (h, w). A nucleus is one wherever it lies.
+        Where there is tissue, bool (h, w).
 
     Returns
     -------
     ndarray of shape (h, w), uint8
-        0 glass or nothing, 1 nuclei, 2 the rest of the tissue.
+        0 glass or no region, 1 nuclei, 2 the rest of the tissue.
     """
     return np.where(labels > 0, 1, np.where(tissue, 2, 0)).astype(np.uint8)
 
@@ -40,15 +37,15 @@ def class_ids(
     labels, tissue
         As in `region_ids`.
     classes
-        For each label from 0 the region of its class, 1 to `count`; 0 for a nucleus without a class, which
-        belongs to no region: it is neither of a class nor of the rest.
+        For each label from 0 the region of its class, 1 to `count`. A nucleus without a class has 0: it
+        belongs to no region, not even to the rest.
     count
         Number of classes.
 
     Returns
     -------
     ndarray of shape (h, w), uint8
-        0 nothing, 1 to `count` the classes, ``count + 1`` the rest of the tissue.
+        0 no region, 1 to `count` the classes, ``count + 1`` the rest of the tissue.
     """
     return np.where((labels == 0) & tissue, np.uint8(count + 1), classes.take(labels))
 
@@ -61,7 +58,7 @@ def ring_ids(labels: NDArray[np.integer], tissue: NDArray[np.bool_], ring_px: fl
     labels, tissue
         As in `region_ids`.
     ring_px
-        The ring is the tissue within so many pixels of a nucleus: cytoplasm, and stroma that lies near.
+        Width of the ring. It is the tissue near a nucleus: cytoplasm, and stroma.
 
     Returns
     -------
@@ -86,7 +83,7 @@ def grid_ids(height_px: int, width_px: int, rows: int, columns: int) -> NDArray[
 
 
 def grid_shape(count: int) -> tuple[int, int]:
-    """Rows and columns of `count` boxes, as near to a square as they fill one: 4 is 2 × 2, 3 is 1 × 3."""
+    """Rows and columns of `count` boxes, as near to a square as possible: 4 is 2 × 2, 3 is 1 × 3."""
     rows = next(n for n in range(math.isqrt(count), 0, -1) if count % n == 0)
     return rows, count // rows
 
@@ -94,8 +91,8 @@ def grid_shape(count: int) -> tuple[int, int]:
 def within(mask: NDArray[np.bool_], radius_px: float) -> NDArray[np.bool_]:
     """Pixels whose Euclidean distance to `mask` is at most a radius.
 
-    A disk is put together from rows of growing width. At the radii of a ring, 4 to 16 px, that is between
-    eight and twenty-five times faster than a distance transform, and as exact.
+    A disk is put together from rows of growing width. At the radii of a ring, 4 to 16 px, this is exact, and
+    eight to twenty-five times faster than a distance transform.
     """
     reach = int(radius_px)
     row = mask.copy()

@@ -6,19 +6,19 @@ import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from dirl.encoders.base import EPSILON, EncoderOutput, at_kept, log_coverage
+from dirl.encoders.base import EPSILON, log_coverage
 
 
 @dataclass(frozen=True)
 class RegionTokens:
-    """What stands for the regions of ``b`` views.
+    """One token for each region of ``b`` views.
 
     Attributes
     ----------
     tokens
-        ``(b, r, d)``; meaningless where the region is absent.
+        ``(b, r, d)``; without meaning if the region is absent.
     present
-        Bool ``(b, r)``: the region has enough mass in the view.
+        Bool ``(b, r)``: the region covers enough of the view.
     mass
         Share of the view that the region covers, ``(b, r)``.
     """
@@ -50,15 +50,15 @@ def pool(patches: Tensor, coverage: Tensor) -> Tensor:
 class Disentangle(nn.Module):
     """A cross-attention block with one learned query per region over the patch tokens of its region.
 
-    Keys and values are computed once for all regions; log(coverage) is added to the logits, so that a
-    token that a region covers by half weighs half.
+    Keys and values are computed once for all regions. log(coverage) is added to the logits: a token that a
+    region covers by half has half the weight.
 
     Parameters
     ----------
     width, heads
-        Of the encoder; the width is a multiple of the heads.
+        The encoder's; the width is a multiple of the heads.
     queries
-        How many regions have a query of their own; with one, all regions share it.
+        Learned queries: one for each region, or a single one for all regions.
     """
 
     def __init__(self, width: int, heads: int, queries: int) -> None:
@@ -85,7 +85,7 @@ class Disentangle(nn.Module):
         Returns
         -------
         Tensor
-            ``(b, r, d)``; finite and without meaning for a region that covers nothing.
+            ``(b, r, d)``; finite, and without meaning for a region that covers nothing.
         """
         b, n, d = patches.shape
         k, v = self.kv(patches).view(b, n, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -98,35 +98,8 @@ class Disentangle(nn.Module):
         return out
 
 
-def extract(
-    output: EncoderOutput, coverage: Tensor, min_area: float, disentangle: nn.Module | None = None
-) -> RegionTokens:
-    """Take the encoder's own region rows where it made them, else disentangle or pool its patch tokens.
-
-    Parameters
-    ----------
-    output
-        Tokens of ``b`` views.
-    coverage
-        ``(b, r, gh, gw)``, of every place of the token grid.
-    min_area
-        Share of a view, or of what was kept of it, that a region must cover to be present in it.
-    disentangle
-        A `Disentangle`, or None to pool.
-    """
-    shares = at_kept(coverage.flatten(2), output.kept)
-    mass = shares.mean(dim=2)
-    if output.regions is not None:
-        tokens = output.regions
-    elif disentangle is not None:
-        tokens = disentangle(output.patches, shares)
-    else:
-        tokens = pool(output.patches, shares)
-    return RegionTokens(tokens=tokens, present=mass > max(min_area, EPSILON), mass=mass)
-
-
 def as_one_region(regions: RegionTokens) -> RegionTokens:
-    """Line all regions of all tiles up as the rows of one: each is then a negative of every other."""
+    """Make all regions of all tiles the rows of one region: each is then a negative of every other."""
     return RegionTokens(
         tokens=regions.tokens.flatten(0, 1)[:, None],
         present=regions.present.flatten()[:, None],

@@ -141,12 +141,7 @@ class StudyRun:
         """Vanilla, DiRL, DiRL of damaged cells, a control that the cells are told apart by, or the start."""
         if self.arm == START:
             return "start"
-        dense = self.recipe.dense
-        if dense.weight == 0:
-            return "vanilla"
-        if dense.noise is not None:
-            return "noise"
-        return "control" if dense.control is not None or dense.regions == "grid" else "dirl"
+        return self.recipe.dense.role
 
 
 def load_study(spec: str | Path) -> StudyConfig:

@@ -29,7 +29,7 @@ from dirl.evaluate.common.labels import labels_file, read_labels
 from dirl.features.subsample import subsample_tiles
 from dirl.objectives.registry import load_objective
 from dirl.pretrain.checks import check
-from dirl.prior.source import make_prior
+from dirl.prior.dense_term import make_dense_term
 from dirl.report.html import number
 from dirl.store.dataset import TileStore
 from dirl.study import run_arm
@@ -242,7 +242,7 @@ def _check(runs: tuple[StudyRun, ...], seed: int, tiles: TileStore) -> None:
         try:
             kind, _ = load_objective(run.recipe.objective)
             check(run.recipe, kind, 1)
-            make_prior(run.recipe, tiles)
+            make_dense_term(run.recipe.dense, tiles, run.recipe.cells, run.recipe.seed)
         except ConfigError as error:
             where = f"{run.objective}/{run.arm} of the study: {error.where}"
             raise ConfigError(error.reason, where=where, remedy=error.remedy) from None

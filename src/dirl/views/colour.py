@@ -1,4 +1,4 @@
-"""The colour part of a view: it touches the image, never the region ids."""
+"""The colour part of a view: it changes the image, never the region ids."""
 
 import math
 
@@ -28,7 +28,7 @@ def augment(images: Tensor, draws: NDArray[np.float64], config: ViewsConfig, kin
     config
         Strengths and probabilities.
     kind
-        Which of the probabilities to take where there is one for each kind of view.
+        Index of the probability to use, if there is one for each kind of view.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def gaussian_blur(images: Tensor, sigma_px: NDArray[np.float64], largest_px: flo
     sigma_px
         Standard deviations, ``(b,)``.
     largest_px
-        The largest of them that may occur: it sets the kernel's size.
+        The largest that may occur: it sets the kernel's size.
     """
     count, channels, height, width = images.shape
     radius = min(math.ceil(3 * largest_px), height - 1, width - 1)

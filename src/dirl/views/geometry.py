@@ -1,7 +1,7 @@
-"""Where a view lies in its tile, and how image and region ids are sampled there.
+"""The place of a view in its tile, and the sampling of image and region ids there.
 
-Coordinates are continuous pixels, (0, 0) the outer corner of the first pixel. An affine of shape (2, 3)
-takes a point of the view to the point of the tile that is seen there.
+Coordinates are continuous pixels; (0, 0) is the outer corner of the first pixel. An affine of shape (2, 3)
+maps a point of the view to a point of the tile.
 """
 
 import numpy as np
@@ -25,8 +25,8 @@ def draw_affines(
 ) -> NDArray[np.float64]:
     """Turn uniform numbers into crops: place, area, aspect, flip, rotation and mpp.
 
-    Under rotation by any angle the area is drawn from that part of its range which fits into the tile at
-    that angle; where none does, the crop is the largest that fits. So no view shows what lies outside.
+    Under rotation by any angle the area is drawn from the part of its range that fits into the tile at that
+    angle. If no part fits, the crop is the largest one that does. So no view shows anything outside the tile.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def draw_affines(
 def sample_images(images: Tensor, affines: NDArray[np.float64], size_px: int) -> Tensor:
     """Resample each image along its affine, without aliasing.
 
-    Where a view is smaller than what it shows it is sampled k times as densely, k the ceiling of its
-    minification, and then averaged: bilinear sampling alone would alias.
+    A view that is smaller than its crop is sampled k times as densely and then averaged, k the ceiling of its
+    minification: bilinear sampling alone would alias.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def sample_images(images: Tensor, affines: NDArray[np.float64], size_px: int) ->
         Float tensor ``(b, 3, size_px, size_px)``.
     """
     height, width = images.shape[-2:]
-    # One factor per sample, so that a view does not depend on the batch it came in.
+    # One factor per sample, so that a view does not depend on its batch.
     factors = np.ceil(np.linalg.norm(affines[:, :, :2], axis=1).max(axis=1) - 1e-6).astype(int).clip(min=1)
     # grid_sample reads places in units of half the image, from its centre.
     scaled = (affines * np.array([2 / width, 2 / height])[:, None]).astype(np.float32)
@@ -123,7 +123,7 @@ def sample_images(images: Tensor, affines: NDArray[np.float64], size_px: int) ->
 
 
 def sample_regions(regions: Tensor, affines: Tensor, size_px: int) -> tuple[Tensor, Tensor]:
-    """Take each region id from the tile pixel that the centre of a view's pixel falls in.
+    """Take each region id from the tile pixel that contains the centre of the view's pixel.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def sample_regions(regions: Tensor, affines: Tensor, size_px: int) -> tuple[Tens
     Returns
     -------
     ids : Tensor
-        ``(b, size_px, size_px)``, 0 where the view looks outside its tile.
+        ``(b, size_px, size_px)``, 0 outside the tile.
     inside : Tensor
         Bool ``(b, size_px, size_px)``: the pixel lies inside the tile.
     """
@@ -150,7 +150,7 @@ def sample_regions(regions: Tensor, affines: Tensor, size_px: int) -> tuple[Tens
 
 
 def centres(affines: Tensor, shape_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return where affines ``(b, 2, 3)`` take the centres of pixels: x and y, each ``(b, *shape_px)``."""
+    """Return where affines ``(b, 2, 3)`` map the centres of pixels: x and y, each ``(b, *shape_px)``."""
     down, across = (torch.arange(side, device=affines.device, dtype=affines.dtype) + 0.5 for side in shape_px)
     a = affines[:, :, :, None, None]
     x = a[:, 0, 0] * across + a[:, 0, 1] * down[:, None] + a[:, 0, 2]
@@ -159,7 +159,7 @@ def centres(affines: Tensor, shape_px: tuple[int, int]) -> tuple[Tensor, Tensor]
 
 
 def invert(affines: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the affines ``(..., 2, 3)`` that go the other way: tile pixels to view pixels."""
+    """Return the inverse affines ``(..., 2, 3)``: tile pixels to view pixels."""
     linear = np.linalg.inv(affines[..., :2])
     return np.concatenate([linear, -linear @ affines[..., 2:]], axis=-1)
 

@@ -1,4 +1,6 @@
-"""Which patch tokens are hidden from the student of masked image modelling."""
+"""Which patch tokens are masked for the student of masked image modelling."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,28 +15,49 @@ SMALLEST_BLOCK = 4
 NARROWEST = 0.3
 
 
+@dataclass(frozen=True)
+class Masking:
+    """How views are masked.
+
+    Attributes
+    ----------
+    p
+        Probability that a view is masked.
+    share
+        Range of the share of its patch tokens that is masked then.
+    """
+
+    p: float
+    share: tuple[float, float]
+
+    def draw(self, seed: int, samples: NDArray[np.int64], views: int, grid: tuple[int, int]) -> Tensor:
+        """Draw the masks ``(views, b, gh, gw)`` of samples ``(b,)``, see `block_masks`."""
+        counters = [samples * views + view for view in range(views)]
+        return torch.stack([block_masks(seed, each, grid, self.share, self.p) for each in counters])
+
+
 def block_masks(
     seed: int, counters: ArrayLike, grid: tuple[int, int], share: tuple[float, float], p: float
 ) -> Tensor:
     """Mask rectangles of tokens, a function of (seed, counter) alone.
 
-    The scheme of iBOT and DINOv2 (``dinov2/data/masking.py``): rectangles of at least 4 tokens and an aspect
-    between 0.3 and 1 / 0.3 are laid, each only where it does not mask more than is still wanted.
+    The scheme of iBOT and DINOv2 (``dinov2/data/masking.py``): rectangles of at least 4 tokens, with an
+    aspect between 0.3 and 1 / 0.3, are added as long as they do not mask too many tokens.
 
-    Differs from there: each image is masked with probability `p` by itself, not so many of a batch; a fixed
-    number of rectangles is tried for all images at once; and single tokens make up what they leave, so that
-    the number that was drawn is met exactly.
+    Differs from DINOv2: each image is masked with probability `p` by itself, not a fixed number in a batch. A
+    fixed number of rectangles is tried for all images at once. Single tokens fill up the rest, so that
+    exactly the drawn number of tokens is masked.
 
     Parameters
     ----------
     seed
         Key of the random numbers.
     counters
-        A number for each image, ``(b,)``; for views, the sample's times the number of views plus the view's.
+        A number for each image, ``(b,)``.
     grid
         Rows and columns of tokens.
     share
-        Range of the masked share of an image that is masked; the number of tokens is uniform between.
+        Range of the masked share of a masked image; the number of tokens is uniform in it.
     p
         Probability that an image is masked.
 
@@ -52,8 +75,8 @@ def block_masks(
     least, most = int(np.ceil(share[0] * rows * columns)), int(np.floor(share[1] * rows * columns))
     if least > most:
         raise ConfigError(
-            f"no number of {rows * columns} tokens is a share of them between {share[0]} and {share[1]}",
-            remedy="widen the range of the masked share",
+            f"no whole number of the {rows * columns} tokens is a share between {share[0]} and {share[1]}",
+            remedy="widen objective.mask_share",
         )
     key = int(hashes(seed, ["masks"])[0])
     draws = uniforms(key, counters, 2 + 4 * BLOCKS + rows * columns)
@@ -65,7 +88,7 @@ def block_masks(
         new = masks | _rectangles(draws[:, 2 + 4 * block : 6 + 4 * block], left, grid)
         fits = new.sum(axis=(1, 2)) <= wanted
         masks[fits] = new[fits]
-    # The single tokens that come first in an order of each image's own.
+    # Fill up with single tokens, in a random order for each image.
     flat = masks.reshape(len(masks), -1)
     rank = np.argsort(np.argsort(draws[:, 2 + 4 * BLOCKS :] + flat, axis=1), axis=1)
     flat |= rank < (wanted - flat.sum(axis=1))[:, None]

@@ -1,4 +1,4 @@
-"""Stain jitter and stain swap: colour changed in the space of the stains, where staining varies."""
+"""Stain jitter and stain swap: changes of colour along the stains, as staining varies between slides."""
 
 import numpy as np
 import torch
@@ -11,14 +11,14 @@ from dirl.config import ViewsConfig
 DRAWS = 8
 # Half-width of the shift of a stain's amount, in units of optical density, for each unit of `stain_jitter`.
 SHIFT = 0.1
-# From here a pixel is tissue; below, the change fades out, so that glass stays glass.
+# Above this a pixel is tissue. Below, the change fades out, so that glass stays glass.
 TISSUE_DENSITY = 0.15
 FEWEST_TISSUE = 0.05
 MOST_STRETCH = 2.0
 
 
 def _stains() -> NDArray[np.float64]:
-    """Optical density of hematoxylin, of eosin, and of what neither explains, as unit rows."""
+    """Optical density of hematoxylin, of eosin, and of the residual, as unit rows."""
     h, e = np.asarray(rgb_from_hed)[:2]
     rows = np.stack([h, e, np.cross(h, e)])
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
@@ -33,7 +33,7 @@ def optical_density(images: Tensor) -> Tensor:
 
 
 def levels(images: Tensor) -> Tensor:
-    """Measure how much of each stain the tissue of tiles holds.
+    """Measure the amount of each stain in the tissue of tiles.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def levels(images: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        ``(2, b, 3)``: mean and standard deviation over the tissue's pixels of hematoxylin, eosin and the
-        residual; NaN for a tile that is nearly all glass.
+        ``(2, b, 3)``: mean and standard deviation of hematoxylin, eosin and the residual, over the pixels of
+        tissue; NaN for a tile that is nearly all glass.
     """
     density = optical_density(images).flatten(2)
     tissue = (density[:, 1:2] > TISSUE_DENSITY).to(density)
@@ -62,13 +62,12 @@ def restain(
     """Swap and jitter the stains of views, each sample by its own numbers.
 
     The optical density is split into hematoxylin, eosin and a residual (vectors of Ruifrok and Johnston, from
-    scikit-image), the amount of each is multiplied and shifted, and the sum is turned back into colours.
+    scikit-image). The amount of each is multiplied and shifted, and the sum is turned back into colours.
 
-    In a swap the amounts are first given the mean and standard deviation of another tile's tissue. The other
-    is drawn by this sample's own numbers among the tiles of the batch on this rank: it is the one quantity of
-    a view that depends on which batch, rank and part of an accumulated batch a sample comes in, and at which
-    place. A tile that is nearly all glass neither takes nor gives; standard deviations are stretched at most
-    twofold.
+    In a swap the amounts first get the mean and standard deviation of another tile's tissue. The other tile
+    is drawn by this sample's own numbers among the tiles of the batch on this rank. No other quantity of a
+    view depends on the batch, the rank, the accumulated part, or the place of the sample in it. A
+    tile that is nearly all glass takes no part. Standard deviations are stretched at most twofold.
 
     Parameters
     ----------
@@ -79,7 +78,7 @@ def restain(
     config
         Strength of the jitter, probability of the swap.
     measured
-        `levels` of the tiles that the views are of; None if nothing is swapped.
+        `levels` of the views' tiles; None if nothing is swapped.
 
     Returns
     -------
@@ -95,7 +94,7 @@ def restain(
         shift = shift + factor * torch.where(chosen, move, 0)
         factor = factor * torch.where(chosen, stretch, 1)
     stains = images.new_tensor(STAINS)
-    # What is added to the optical density: linear in the amounts, taken back to colours.
+    # The change of the optical density is linear in the amounts.
     back = images.new_tensor(np.linalg.inv(STAINS).T)
     density = optical_density(images)
     change = _mix(stains.T, shift[:, :, None] + (factor - 1)[:, :, None] * _mix(back, density.flatten(2)))
@@ -105,7 +104,7 @@ def restain(
 
 
 def _swap(measured: Tensor, draws: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-    """Return what to multiply amounts by and to add, each ``(b, 3)``, to make them another tile's."""
+    """Return the factor and the shift, each ``(b, 3)``, that make the amounts those of another tile."""
     count = measured.shape[1]
     own = np.arange(count)
     other = (own + 1 + np.floor(draws[:, 1] * (count - 1)).astype(np.int64)) % count
@@ -116,6 +115,6 @@ def _swap(measured: Tensor, draws: NDArray[np.float64]) -> tuple[Tensor, Tensor]
 
 
 def _mix(matrix: Tensor, channels: Tensor) -> Tensor:
-    """Multiply the channels ``(b, 3, n)`` by a matrix in full precision: bfloat16 would show as steps."""
+    """Multiply the channels ``(b, 3, n)`` by a matrix in full precision: bfloat16 would show steps."""
     with torch.autocast(channels.device.type, enabled=False):
         return matrix @ channels

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from dirl.config import ViewsConfig
 from dirl.prior.coverage import coverage
 from dirl.prior.instances import choose, shown
+from dirl.prior.matching import ByNucleus
 from dirl.views import geometry
 from dirl.views.batch import make_views
 
@@ -39,7 +40,8 @@ def test_chosen_nuclei_are_seen_half_in_every_global_view(seed, most):
     labels = nuclei(seed)
     images = torch.zeros(3, 3, 64, 64, dtype=torch.uint8)
     samples = np.array([4, 9, 1])
-    groups = make_views(images, labels, samples, CONFIG, seed=seed, patch_px=8, instances=most)
+    groups = make_views(images, samples, CONFIG, seed=seed)
+    found = ByNucleus(most, seed).coverage(labels, groups, samples, 8)
     affines = groups[0].affines
     slots = choose(labels, affines, 48, most, seed=seed, samples=samples)
     for tile in range(3):
@@ -53,23 +55,22 @@ def test_chosen_nuclei_are_seen_half_in_every_global_view(seed, most):
         assert all(shares[n] >= 0.5 - 0.07 for n in taken)
         sure = sum(share > 0.57 for share in shares.values())
         assert min(most, sure) <= len(taken) <= most
-    for group, size in zip(groups, (48, 24), strict=True):
-        assert group.coverage.shape[2] == most
+    for group, share, size in zip(groups, found, (48, 24), strict=True):
+        assert share.shape[2] == most
         for view, places in enumerate(group.affines):
             seen, _ = geometry.sample_regions(slots, torch.from_numpy(places.astype(np.float32)), size)
             expected = coverage(seen, most, 8)
             if size == 24:
                 enough = shown(slots, places, 24, most) >= 0.5
                 expected[~enough] = 0
-            assert torch.equal(group.coverage[view], expected)
-            assert group.coverage[view].sum(dim=1).max() <= 1
+            assert torch.equal(share[view], expected)
+            assert share[view].sum(dim=1).max() <= 1
 
 
 def test_the_share_that_a_view_shows_is_counted_over_the_tile():
     labels = nuclei(0)
-    (views, _) = make_views(
-        torch.zeros(3, 3, 64, 64, dtype=torch.uint8), None, np.arange(3), CONFIG, seed=2, patch_px=8
-    )
+    images = torch.zeros(3, 3, 64, 64, dtype=torch.uint8)
+    (views, _) = make_views(images, np.arange(3), CONFIG, seed=2)
     count = int(labels.max()) + 3
     found = shown(labels, views.affines[0], 48, count)
     assert found.shape == (3, count) and (found[:, -3:] == 0).all()
@@ -101,5 +102,6 @@ def test_every_nucleus_is_chosen_equally_often():
 def test_a_tile_without_nuclei_has_empty_slots():
     labels = torch.zeros(2, 64, 64, dtype=torch.int32)
     images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
-    for group in make_views(images, labels, np.arange(2), CONFIG, seed=0, patch_px=8, instances=3):
-        assert group.coverage.shape[2] == 3 and (group.coverage == 0).all()
+    views = make_views(images, np.arange(2), CONFIG, seed=0)
+    for share in ByNucleus(3, 0).coverage(labels, views, np.arange(2), 8):
+        assert share.shape[2] == 3 and (share == 0).all()

@@ -1,19 +1,22 @@
-"""What a run looks at: held-out tiles only, and neighbours where there are labels."""
+"""Snapshots: of held-out tiles only, and neighbours if there are labels."""
 
 import numpy as np
 import torch
 
 from dirl.config import EncoderConfig
 from dirl.encoders.vit import ViT
-from dirl.pretrain.snapshots import NeighbourLook, choose_looks
+from dirl.pretrain.data import held_out
+from dirl.pretrain.snapshots import NeighbourSnapshot, choose_snapshots
 from dirl.store.dataset import TileStore
 
 
-def test_without_labels_only_attention_is_looked_at(small_store, recipe):
-    looks = choose_looks(recipe, TileStore.open(small_store), 8)
+def test_without_labels_only_attention_is_measured(small_store, recipe):
+    tiles = TileStore.open(small_store)
+    out = held_out(list(tiles.tile_ids), recipe.holdout, recipe.seed)
+    snapshots = choose_snapshots(tiles, out, recipe.seed, 32, 8)
     encoder = ViT(recipe.encoder, 32).eval()
     with torch.no_grad():
-        seen = {key for look in looks for key in look(encoder)}
+        seen = {key for snapshot in snapshots for key in snapshot(encoder)}
     assert seen == {"attention/entropy", "attention/entropy_of_mean"}
 
 
@@ -30,7 +33,7 @@ def test_neighbours_tell_two_colours_apart():
         EncoderConfig(name="vit_tiny_patch16_224", patch_px=8, width=32, depth=1, heads=2), 16
     ).eval()
     with torch.no_grad():
-        right = NeighbourLook(*tiles(60), *tiles(20))(encoder)["neighbours/accuracy"]
+        right = NeighbourSnapshot(*tiles(60), *tiles(20))(encoder)["neighbours/accuracy"]
         images, labels = tiles(20)
-        wrong = NeighbourLook(*tiles(60), images, 1 - labels)(encoder)["neighbours/accuracy"]
+        wrong = NeighbourSnapshot(*tiles(60), images, 1 - labels)(encoder)["neighbours/accuracy"]
     assert right == 1 and wrong == 0

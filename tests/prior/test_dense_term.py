@@ -1,4 +1,4 @@
-"""The prior: region sets, controls and noise as a recipe asks for them, counted, and picklable."""
+"""The dense term: region sets, controls and noise as a recipe asks for them, counted, and picklable."""
 
 import pickle
 import shutil
@@ -7,12 +7,15 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+import torch
 
-from dirl.config import PretrainRecipe, make
+from dirl.config import DenseConfig, make
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.provenance import claim, finish, new_card
+from dirl.encoders.base import EncoderOutput
+from dirl.prior.dense_term import make_dense_term
 from dirl.prior.regions import region_ids, ring_ids
-from dirl.prior.source import make_prior, shuffled_partners
+from dirl.prior.source import shuffled_partners
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 
@@ -39,19 +42,26 @@ def tiles(small_store, tmp_path_factory):
     return store
 
 
+def term(tiles, cells="typed", seed=0, **dense):
+    return make_dense_term(make(DenseConfig, dense), tiles, cells, seed)
+
+
 def prior(tiles, cells="typed", seed=0, **dense):
-    return make_prior(make(PretrainRecipe, {"cells": cells, "seed": seed, "dense": dense}), tiles)
+    """Return where the regions of tiles come from."""
+    return term(tiles, cells, seed, **dense).source
 
 
-def test_what_reads_no_ids_has_no_prior_and_needs_no_cells(tiles):
-    for dense in ({"weight": 0.0}, {"control": "one"}, {"control": "twice"}):
-        assert prior(tiles, cells="none", **dense) is None
+def test_without_weight_there_is_no_dense_term_and_boxes_need_no_cells(tiles):
+    assert term(tiles, cells="none", weight=0.0) is None
+    for control in ("one", "twice"):
+        whole = prior(tiles, cells="none", control=control)
+        assert whole.cells is None and (whole.ids(0) == 1).all()
     assert prior(tiles, cells="none", regions="grid").ids(0).max() == 4
 
 
 def test_cells_are_what_the_store_holds(tiles):
     made = prior(tiles)
-    assert made.names == ("nuclei", "rest") and made.instances == 0
+    assert made.names == ("nuclei", "rest") and made.count == 2
     for i in range(len(tiles)):
         assert np.array_equal(made.ids(i), tiles.cells("typed").regions(i))
 
@@ -83,7 +93,7 @@ def test_a_segmenter_without_classes_is_named_with_the_remedy(tiles):
 
 def test_instances_are_the_nuclei_of_the_tile(tiles):
     made = prior(tiles, match="instance", instances=3)
-    assert made.names == ("nucleus 1", "nucleus 2", "nucleus 3") and made.instances == 3
+    assert made.names == () and made.count == made.nuclei == 3
     numbers, labels = made.ids(2), tiles.cells("typed").labels(2)
     assert numbers.dtype == np.int32
     assert np.array_equal(np.unique(numbers), np.arange(numbers.max() + 1))
@@ -101,7 +111,7 @@ def test_numbers_have_no_gaps_where_nuclei_are_dropped(tiles):
 @pytest.mark.parametrize(("regions", "count"), [("cells", 2), ("tissue", 3), ("classes", 3)])
 def test_the_control_grid_has_as_many_regions(tiles, regions, count):
     made = prior(tiles, regions=regions, control="grid")
-    assert len(made.names) == count
+    assert made.count == count
     assert np.array_equal(np.unique(made.ids(0)), np.arange(1, count + 1))
 
 
@@ -193,4 +203,40 @@ NOISE = {"kind": "drop", "strength": 0.5}
 def test_what_means_nothing_is_refused(tiles, dense, reason):
     with pytest.raises(ConfigError, match=reason):
         prior(tiles, **dense)
-    assert prior(tiles, weight=0.0, **dense) is None
+    assert term(tiles, weight=0.0, **dense) is None
+
+
+@pytest.mark.parametrize(
+    ("dense", "apart", "queries"),
+    [
+        ({}, 2, 2),
+        ({"negatives": "regions"}, 1, 2),
+        ({"match": "instance", "instances": 3}, 1, 1),
+        ({"regions": "grid"}, 4, 4),
+        ({"control": "tissue-only"}, 1, 1),
+    ],
+)
+def test_regions_without_a_name_share_a_query_and_are_negatives_of_each_other(tiles, dense, apart, queries):
+    made = term(tiles, extract="disentangle", **dense)
+    assert made.kept_apart == apart
+    assert made.make_block(8, 2).queries.shape == (queries, 8)
+
+
+def test_controls_without_regions_have_no_block_and_ask_the_encoder_for_nothing(tiles):
+    coverage = torch.ones(1, 1, 1, 2, 2)
+    assert torch.equal(term(tiles).for_encoder(coverage), coverage)
+    for control in ("one", "twice"):
+        for extract in ("cls", "disentangle"):
+            made = term(tiles, control=control, extract=extract)
+            assert made.make_block(8, 2) is None and made.for_encoder(coverage) is None
+
+
+def test_twice_is_the_class_token_and_one_the_mean_of_the_patch_tokens(tiles):
+    output = EncoderOutput(torch.randn(3, 4), torch.randn(3, 9, 4), torch.zeros(3, 0, 4), (3, 3))
+    coverage = [torch.ones(3, 1, 3, 3)]
+    twice, one = (
+        term(tiles, control=control).extract([output], coverage, None)[0] for control in ("twice", "one")
+    )
+    assert twice.present.all() and one.present.all()
+    assert torch.equal(twice.tokens[:, 0], output.cls)
+    torch.testing.assert_close(one.tokens[:, 0], output.patches.mean(dim=1))

@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 
 from dirl.encoders.base import EncoderOutput
-from dirl.prior.tokens import Disentangle, as_one_region, extract, pool
+from dirl.prior.extraction import Pool
+from dirl.prior.tokens import Disentangle, as_one_region, pool
 
 
 def test_pool_is_the_weighted_mean():
@@ -25,7 +26,7 @@ def test_an_absent_region_is_zero_and_not_present():
     coverage = torch.zeros(1, 2, 2, 2)
     coverage[0, 0] = 0.5
     output = EncoderOutput(torch.zeros(1, 4), torch.randn(1, 4, 4), torch.zeros(1, 0, 4), (2, 2))
-    regions = extract(output, coverage, min_area=0.01)
+    regions = Pool().regions(output, coverage, min_area=0.01)
     assert regions.present.tolist() == [[True, False]]
     assert (regions.tokens[0, 1] == 0).all()
     torch.testing.assert_close(regions.mass, torch.tensor([[0.5, 0.0]]))
@@ -33,7 +34,7 @@ def test_an_absent_region_is_zero_and_not_present():
 
 def test_min_area_of_zero_still_asks_for_something():
     output = EncoderOutput(torch.zeros(1, 4), torch.randn(1, 4, 4), torch.zeros(1, 0, 4), (2, 2))
-    assert not extract(output, torch.zeros(1, 1, 2, 2), min_area=0.0).present.any()
+    assert not Pool().regions(output, torch.zeros(1, 1, 2, 2), min_area=0.0).present.any()
 
 
 def test_of_dropped_tokens_no_region_has_anything():
@@ -41,7 +42,7 @@ def test_of_dropped_tokens_no_region_has_anything():
     coverage[0, 0, 0], coverage[0, 1, 1] = 1, torch.tensor([0.25, 0.75])
     patches = torch.randn(1, 2, 4)
     whole = EncoderOutput(torch.zeros(1, 4), patches, torch.zeros(1, 0, 4), (2, 2))
-    both = extract(replace(whole, kept=torch.tensor([[2, 3]])), coverage, min_area=0.01)
+    both = Pool().regions(replace(whole, kept=torch.tensor([[2, 3]])), coverage, min_area=0.01)
     assert both.present.tolist() == [[False, True]]
     torch.testing.assert_close(both.tokens[0, 1], 0.25 * patches[0, 0] + 0.75 * patches[0, 1])
     torch.testing.assert_close(both.mass, torch.tensor([[0.0, 0.5]]))
@@ -81,7 +82,7 @@ def test_disentangle_of_nothing_is_finite_and_many_regions_may_share_a_query():
 
 def test_lined_up_regions_keep_their_rows():
     output = EncoderOutput(torch.zeros(3, 4), torch.randn(3, 4, 4), torch.zeros(3, 0, 4), (2, 2))
-    regions = extract(output, torch.rand(3, 2, 2, 2), min_area=0.4)
+    regions = Pool().regions(output, torch.rand(3, 2, 2, 2), min_area=0.4)
     one = as_one_region(regions)
     assert one.tokens.shape == (6, 1, 4) and one.present.shape == (6, 1)
     torch.testing.assert_close(one.tokens[3, 0], regions.tokens[1, 1])

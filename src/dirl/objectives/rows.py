@@ -1,4 +1,4 @@
-"""What every dense loss shares: only present rows reach a head, and ranks with different rows agree."""
+"""Rows of present regions: only they reach a head, and ranks with different rows agree."""
 
 import torch
 import torch.distributed as dist
@@ -27,11 +27,11 @@ def project_present(head: nn.Module, width: int, tokens: Tensor, present: Tensor
     Returns
     -------
     Tensor
-        ``(v, b, r, p)``, zero where absent. With fewer than two rows in all it is zero everywhere but
-        still depends on every parameter of the head, so that no rank waits for a gradient.
+        ``(v, b, r, p)``, zero where absent. With fewer than two rows it is zero everywhere. It still depends
+        on every parameter of the head, so that no rank waits for a gradient.
     """
     rows: Tensor = tokens[present]
-    # Batch norm needs two rows; over several ranks it takes any number, and all of them must call it.
+    # Batch norm needs two rows. Over several ranks it takes any number, and every rank must call it.
     if len(rows) < 2 and ranks() == 1:
         parameters = [p.sum() for p in head.parameters()]
         nothing: Tensor = tokens.sum() * 0 + (torch.stack(parameters).sum() * 0 if parameters else 0)
@@ -43,7 +43,7 @@ def project_present(head: nn.Module, width: int, tokens: Tensor, present: Tensor
 
 
 def gather_padded(rows: Tensor, present: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Collect every rank's rows, absent ones included, with the mask that tells them apart.
+    """Collect every rank's rows, absent ones included, and the mask of the present ones.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ def gather_padded(rows: Tensor, present: Tensor) -> tuple[Tensor, Tensor, int]:
     Returns
     -------
     rows : Tensor
-        ``(ranks * b, ...)``; gradients flow back to the rank that they came from.
+        ``(ranks * b, ...)``; gradients flow back to the rank of each row.
     present : Tensor
-        Likewise.
+        Bool ``(ranks * b, ...)``.
     offset : int
-        Where this rank's rows begin.
+        Index of this rank's first row.
     """
     if ranks() == 1:
         return rows, present, 0
@@ -82,8 +82,8 @@ def mean_over_present(values: Tensor, present: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Scalar. Its mean over ranks, which is what data-parallel training takes, is the mean over all rows
-        of all ranks, however unequally they are spread. Zero, with a graph, when nothing is present.
+        Scalar. Data-parallel training takes its mean over ranks. That is the mean over all rows of all ranks,
+        even if they have different numbers of rows. Zero, with a graph, if nothing is present.
     """
     counts = all_sum(present.sum(dim=0).float())
     per_region = torch.where(present, values, 0).sum(dim=0) / counts.clamp(min=1)
