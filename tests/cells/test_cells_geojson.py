@@ -9,7 +9,7 @@ from PIL import Image
 shapely = pytest.importorskip("shapely")
 
 from dirl import synthetic  # noqa: E402
-from dirl.cells.export import cells_export  # noqa: E402
+from dirl.cells.export import Exported, cells_export  # noqa: E402
 from dirl.cells.files.geojson import GeoJSON  # noqa: E402
 from dirl.cells.run import cells  # noqa: E402
 from dirl.cells.source import PixelGrid  # noqa: E402
@@ -147,8 +147,8 @@ def test_import_after_export_gives_the_same_labels(slide, tmp_path, mpp, size, s
     config = TileConfig(size_px=size, mpp=mpp, stride_px=stride, mpp_override=stated, min_tissue=0.1)
     tile([slide[0]], tmp_path / "store", config, quiet=True)
     found = cells(tmp_path / "store", CellsConfig(segmenter=f"labels:{tmp_path / 'slide.png'}"), quiet=True)
-    summary = cells_export(tmp_path / "store", tmp_path / "out", segmenter="labels", quiet=True)
-    assert summary["all"]["pixels_that_differ"] == 0
+    summary = cells_export(tmp_path / "store", tmp_path / "out", segmenter="labels", quiet=True).summary
+    assert summary.all.pixels_that_differ == 0
     again = cells(tmp_path / "store", CellsConfig(segmenter=f"geojson:{tmp_path / 'out'}"), quiet=True)
     assert sum((found.labels(i) > 0).sum() for i in range(len(found))) > 300
     for i in range(len(found)):
@@ -164,8 +164,8 @@ def test_a_slide_without_nuclei_comes_back_without(slide, tmp_path):
         assert found.card.counts["nuclei"] == 0 and not found.labels(0).any()
         summary = cells_export(
             tmp_path / "store", tmp_path / "out", segmenter=name, overwrite=True, quiet=True
-        )
-        assert summary["all"] == {"files": 1, "nuclei": 0, "pixels_that_differ": 0}
+        ).summary
+        assert summary.all == Exported(files=1, nuclei=0, pixels_that_differ=0)
 
 
 def test_what_was_mended_or_left_out_is_counted_with_the_cells(slide, tmp_path):

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from dirl.cells.quality.statistics import Statistics, pooled, slide_statistics, statistics_file
 from dirl.cells.report.outliers import find_outliers
 from dirl.cells.report.run import cells_report
+from dirl.cells.report.summary import SlideNumbers
 from dirl.core.errors import StoreError
 from dirl.core.files import read_json
 from dirl.core.provenance import note_change
@@ -81,14 +82,20 @@ def test_overlapping_tiles_count_a_nucleus_as_often_as_its_tissue(step):
 
 
 def slide(density=5000.0, area=30.0, coverage=0.2, empty=0, nuclei=100):
-    return {
-        "tiles": 50,
-        "tiles_without_nuclei": empty,
-        "nuclei": nuclei,
-        "nuclei_per_mm2": density,
-        "coverage": coverage,
-        "area_um2": {"p50": area},
-    }
+    return SlideNumbers(
+        tiles=50,
+        tiles_without_nuclei=empty,
+        nuclei=nuclei,
+        tissue_mm2=1,
+        nuclei_mm2=0.1,
+        nuclei_per_mm2=density,
+        coverage=coverage,
+        area_um2={"p50": area},
+        prior_contrast={},
+        tokens={},
+        area_histogram=[],
+        coverage_histogram=[],
+    )
 
 
 def test_outliers_are_found_and_other_slides_are_not():
@@ -118,24 +125,24 @@ def test_statistics_of_cells_that_were_made_without_are_worked_out_and_kept(smal
 def test_a_report_holds_everything_in_one_file(small_store, tmp_path):
     store = shutil.copytree(small_store, tmp_path / "store")
     shutil.copytree(store / "cells" / "hematoxylin", store / "cells" / "another<b>")
-    summary = cells_report(store, tmp_path / "out", tiles=1, quiet=True)
-    assert list(summary["cells"]) == ["another<b>", "hematoxylin"]
-    assert read_json(tmp_path / "out" / "summary.json") == summary
+    summary = cells_report(store, tmp_path / "out", tiles=1, quiet=True).summary
+    assert list(summary.cells) == ["another<b>", "hematoxylin"]
+    assert read_json(tmp_path / "out" / "summary.json") == summary.to_json()
     text = (tmp_path / "out" / "report.html").read_text()
     assert "another<b>" not in text and "another&lt;b&gt;" in text
     assert "http://" not in text.replace("http://www.w3.org", "") and 'src="data:image/jpeg' in text
-    again = cells_report(store, tmp_path / "out", tiles=1, quiet=True)
+    again = cells_report(store, tmp_path / "out", tiles=1, quiet=True).summary
     assert again == summary
     index = store / "cells" / "another<b>" / "index.parquet"
     pq.write_table(pq.read_table(index).slice(1), index)
     note_change(index.parent, "index.parquet")
-    part = cells_report(store, tmp_path / "part", quiet=True)
-    assert list(part["cells"]) == ["hematoxylin"]
+    part = cells_report(store, tmp_path / "part", quiet=True).summary
+    assert list(part.cells) == ["hematoxylin"]
     assert (
         "Left out: no cells of another&lt;b&gt; for 1 of" in (tmp_path / "part" / "report.html").read_text()
     )
-    one = cells_report(store, tmp_path / "one", segmenters=["hematoxylin"], quiet=True)
-    assert list(one["cells"]) == ["hematoxylin"]
+    one = cells_report(store, tmp_path / "one", segmenters=["hematoxylin"], quiet=True).summary
+    assert list(one.cells) == ["hematoxylin"]
     with pytest.raises(StoreError, match="made with other settings"):
         cells_report(store, tmp_path / "out", tiles=3, quiet=True)
     with pytest.raises(StoreError, match="no cells of nobody"):

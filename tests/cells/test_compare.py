@@ -13,9 +13,11 @@ from rich.console import Console
 
 from dirl import synthetic
 from dirl.cells.scoring.metrics import Scores, score
-from dirl.cells.scoring.run import cells_score, summary
-from dirl.cells.scoring.show import show
+from dirl.cells.scoring.run import cells_score, summarise
+from dirl.cells.scoring.show import print_scores
+from dirl.cells.scoring.summary import ScoreSummary
 from dirl.core.errors import ConfigError, StoreError
+from dirl.core.intervals import Estimate
 from dirl.core.provenance import claim, finish, new_card, read_card
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
@@ -80,7 +82,7 @@ def test_files_are_matched_by_name(tmp_path):
     assert tuple(table.values[0, 1, :5]) == tuple(vars(score(blobs(2), blobs(3))).values())
     single = cells_score(ours / "deep" / "b.npz", theirs / "deep" / "b.labels.tif")
     assert np.array_equal(single.values[0, 0], table.values[0, 1, :5]) and single.measures == MEASURES
-    assert summary(single)["mean"]["b"]["pq"]["low"] is None and summary(single)["mpp"] is None
+    assert summarise(single).mean["b"]["pq"].low is None and summarise(single).mpp is None
 
     (theirs / "deep" / "b.labels.tif").unlink()
     with pytest.raises(ConfigError, match="theirs: no labels for deep/b"):
@@ -136,7 +138,7 @@ def test_a_store_is_scored_segmenter_by_segmenter(store, tmp_path):
         assert Scores(*table.values[0, i, :5]) == score(half.labels(i), truth.labels(i))
 
     found = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert found == json.loads(json.dumps(summary(table)))
+    assert ScoreSummary.model_validate(found) == summarise(table)
     assert found["interval"]["over"] == "images" and found["covered"] == 1
     pq = [found["mean"][name]["pq"]["value"] for name in table.predictions]
     assert pq == pytest.approx(table.values[:, :, 3].mean(1).tolist())
@@ -168,11 +170,11 @@ def test_differences_are_paired(store):
     same = TileStore.open(store)
     add_cells(same, "again", lambda labels: labels * (labels % 2))
     table = cells_score(store, store / "cells" / "hematoxylin")
-    found = summary(table)
+    found = summarise(table)
     shutil.rmtree(store / "cells" / "again")
-    assert table.predictions == ("again", "half", "moved") and found["best"] != "half"
-    if found["best"] == "again":
-        assert found["minus_best"]["half"]["dice"] == {"value": 0, "low": 0, "high": 0}
+    assert table.predictions == ("again", "half", "moved") and found.best != "half"
+    if found.best == "again":
+        assert found.minus_best["half"]["dice"] == Estimate(0, 0, 0)
 
 
 def test_classes_are_scored_where_both_name_them(store):
@@ -188,17 +190,17 @@ def test_classes_are_scored_where_both_name_them(store):
     first = table.measures.index("pq_a")
     by_class = np.nanmean(table.values[0, :, first:], axis=0)
     assert 0 < by_class[0] < 1 and by_class[2] == 0
-    assert summary(table)["mean"]["moved"]["mpq"]["value"] == pytest.approx(by_class.mean())
-    assert summary(perfect)["mean"]["typed"]["mpq"] == {"value": 1, "low": 1, "high": 1}
+    assert summarise(table).mean["moved"]["mpq"].value == pytest.approx(by_class.mean())
+    assert summarise(perfect).mean["typed"]["mpq"] == Estimate(1, 1, 1)
     # The others name no classes: theirs is not nought, but unknown.
-    mean = summary(several)["mean"]
-    assert mean["half"]["mpq"]["value"] is None and mean["moved"]["mpq"]["value"] > 0
+    mean = summarise(several).mean
+    assert mean["half"]["mpq"].value is None and mean["moved"]["mpq"].value > 0
     assert cells_score(store / "cells" / "moved", store / "cells" / "half").classes == ()
 
 
 def test_the_table_fits_a_terminal(store):
     console = Console(width=80, record=True, file=io.StringIO())
-    show(cells_score(store, store / "cells" / "hematoxylin"), None, console)
+    print_scores(cells_score(store, store / "cells" / "hematoxylin"), None, console)
     text = console.export_text()
     assert "…" not in text and "minus " in text
     assert all(name in text for name in ("half", "moved", "Dice", "PQ", "r 16 µm"))

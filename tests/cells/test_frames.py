@@ -112,8 +112,8 @@ def test_the_wrong_frame_is_warned_of(scanned, tmp_path):
 def test_what_is_exported_lies_in_qupaths_frame_and_comes_back(scanned, tmp_path):
     store, labels = scanned
     found = taken(store, write(tmp_path / "plain.geojson", boxes(labels, (0, 0)), False), "whole")
-    summary = cells_export(store, tmp_path / "out", segmenter="whole", quiet=True)
-    assert summary["all"]["pixels_that_differ"] == 0
+    summary = cells_export(store, tmp_path / "out", segmenter="whole", quiet=True).summary
+    assert summary.all.pixels_that_differ == 0
     content = read_json(tmp_path / "out" / "slide.geojson")
     assert content["dirl"] == {"frame": "qupath", "offset_px": list(CORNER)}
     points = np.array([p for one in content["features"] for p in _points(one["geometry"])])

@@ -42,11 +42,11 @@ def test_every_output_has_the_same_number_of_nuclei(store, tmp_path):
     assert counts["nuclei_outside_tiles"] > 0
     summary = read_json(found.path / "summary.json")
     assert summary["all"]["nuclei"] == summary["slides"]["slide"]["nuclei"] == len(ids)
-    report = cells_report(store, tmp_path / "report", tiles=1, quiet=True)
-    assert report["cells"][NAME]["all"]["nuclei"] == len(ids)
+    report = cells_report(store, tmp_path / "report", tiles=1, quiet=True).summary
+    assert report.cells[NAME].all.nuclei == len(ids)
     assert f"{len(ids):,}" in (tmp_path / "report" / "report.html").read_text()
     pytest.importorskip("shapely")
-    assert cells_export(store, tmp_path / "export", quiet=True)["all"]["nuclei"] == len(ids)
+    assert cells_export(store, tmp_path / "export", quiet=True).summary.all.nuclei == len(ids)
 
 
 def test_a_doubtful_resolution_is_in_every_output(store, tmp_path, monkeypatch):
@@ -58,8 +58,8 @@ def test_a_doubtful_resolution_is_in_every_output(store, tmp_path, monkeypatch):
     doubts = read_card(found.path).counts["resolution_warnings"]
     assert list(doubts) == ["slide"] and "would fit better" in doubts["slide"]
     assert read_json(found.path / "summary.json")["resolution_warnings"] == doubts
-    report = cells_report(store, tmp_path / "report", tiles=1, quiet=True)
-    assert report["cells"][NAME]["resolution_warnings"] == doubts
+    report = cells_report(store, tmp_path / "report", tiles=1, quiet=True).summary
+    assert report.cells[NAME].resolution_warnings == doubts
     assert read_card(tmp_path / "report").counts["resolution_warnings"] == {NAME: doubts}
     assert doubts["slide"] in (tmp_path / "report" / "report.html").read_text()
 

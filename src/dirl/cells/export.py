@@ -3,23 +3,25 @@
 import json
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from dirl.cells.files.frames import bounds_of
 from dirl.cells.source import PixelGrid, tile_grid
 from dirl.core.boundary import inside
 from dirl.core.errors import ConfigError, DirlError, DirlWarning, PartlyFailedError, explained
 from dirl.core.files import no_room, read_json, write_json, write_text
-from dirl.core.owner import own, owning
 from dirl.core.parallel import each
 from dirl.core.progress import bar
-from dirl.core.provenance import claim, digest, finish, new_card
+from dirl.core.provenance import digest, new_card
+from dirl.core.results import Record, Result, Summary
+from dirl.core.stage import Work, carry_out
 from dirl.report.style import COLOURS
 from dirl.slides.qupath_frame import mark
 from dirl.store.dataset import CellStore, TileStore
@@ -30,7 +32,46 @@ NAMESPACE = uuid.UUID("5a2f6c58-4a76-4d0c-9e0b-6f1d1c6f0d11")
 Runs = NDArray[np.int64]
 
 
-@owning
+class Exported(Record):
+    """What was written of a slide, or of all.
+
+    Attributes
+    ----------
+    pixels_that_differ
+        Pixels with another label when the files are read back. They differ if overlapping tiles do not lie on
+        one grid, and have other labels there.
+    """
+
+    files: int
+    nuclei: int
+    pixels_that_differ: int
+
+
+class ExportSummary(Summary):
+    """What `dirl cells-export` writes to ``summary.json``.
+
+    Attributes
+    ----------
+    all
+        The sum of the slides.
+    failed
+        Number of slides that failed; only the card has it.
+    """
+
+    all: Exported
+    slides: dict[str, Exported]
+    failed: int = Field(default=0, exclude=True)
+
+    @property
+    def counts(self) -> dict[str, object]:
+        """Slides, files, nuclei, and pixels that differ."""
+        return {"slides": len(self.slides), **self.all.to_json(), "failed": self.failed}
+
+    def rows(self) -> list[dict[str, object]]:
+        """One row for each slide."""
+        return [{"slide": name, **one.to_json()} for name, one in self.slides.items()]
+
+
 def cells_export(
     store: Path,
     out: Path,
@@ -40,7 +81,7 @@ def cells_export(
     workers: int = 1,
     overwrite: bool = False,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> Result[ExportSummary]:
     """Write a store's cells for QuPath, and for `dirl cells --segmenter geojson:DIR`.
 
     A slide becomes ``SLIDE.geojson``, in pixels of level 0 from the corner of QuPath's image. The file's
@@ -68,12 +109,6 @@ def cells_export(
     quiet
         Show no progress.
 
-    Returns
-    -------
-    dict
-        Content of ``summary.json``: by slide the nuclei, the files, and the pixels that differ when read
-        back. Pixels differ if overlapping tiles do not lie on one grid, and have other labels there.
-
     Raises
     ------
     ConfigError
@@ -90,30 +125,38 @@ def cells_export(
     cells = tiles.cells(segmenter)
     settings = {"to": to, "cells": segmenter, "frame": "qupath"}
     inputs = {"store": tiles.digest, "cells": digest(cells.path / INDEX)}
-    card = claim(out, new_card("cells-export", settings, inputs), overwrite=overwrite)
-    own(out)  # a finished export is completed if slides failed
-    todo = [name for name in tiles.slides if not _note(out, name).is_file()]
-    corners = {name: _corner(tiles, name) for name in todo}
     failures: dict[str, DirlError] = {}
-    with bar("Writing outlines", len(tiles.slides), quiet=quiet) as advance:
-        advance(len(tiles.slides) - len(todo))
-        for name, result in each(partial(_write, cells, tiles, out, corners), todo, workers):
-            if isinstance(result, Exception):
-                if no_room(result):
-                    raise result
-                failures[name] = explained(result)
-            advance(note=name)
-    slides = {name: read_json(_note(out, name)) for name in tiles.slides if name not in failures}
-    total = {
-        name: sum(slide[name] for slide in slides.values())
-        for name in ("files", "nuclei", "pixels_that_differ")
-    }
-    summary = {"all": total, "slides": slides}
-    write_json(out / "summary.json", summary)
-    finish(out, card, {"slides": len(slides), **total, "failed": len(failures)})
+
+    def compute(work: Work) -> ExportSummary:
+        todo = [name for name in tiles.slides if not _note(out, name).is_file()]
+        corners = {name: _corner(tiles, name) for name in todo}
+        with bar("Writing outlines", len(tiles.slides), quiet=quiet) as advance:
+            advance(len(tiles.slides) - len(todo))
+            for name, result in each(partial(_write, cells, tiles, out, corners), todo, workers):
+                if isinstance(result, Exception):
+                    if no_room(result):
+                        raise result
+                    failures[name] = explained(result)
+                advance(note=name)
+        done = [name for name in tiles.slides if name not in failures]
+        slides = {name: Exported.model_validate(read_json(_note(out, name))) for name in done}
+        return ExportSummary(all=_total(slides.values()), slides=slides, failed=len(failures))
+
+    card = new_card("cells-export", settings, inputs)
+    # A finished export is completed if slides failed.
+    result = carry_out(card, out, ExportSummary, compute, overwrite=overwrite, again=True)
     if failures:
-        raise PartlyFailedError(failures, len(slides))
-    return summary
+        raise PartlyFailedError(failures, len(result.summary.slides))
+    return result
+
+
+def _total(slides: Iterable[Exported]) -> Exported:
+    listed = list(slides)
+    return Exported(
+        files=sum(one.files for one in listed),
+        nuclei=sum(one.nuclei for one in listed),
+        pixels_that_differ=sum(one.pixels_that_differ for one in listed),
+    )
 
 
 def _corner(tiles: TileStore, slide_id: str) -> tuple[int, int]:

@@ -25,14 +25,14 @@ def cells_export(
 
     from dirl.cells.export import cells_export as export
 
-    summary = export(store, out, segmenter=cells, to=to, workers=workers, overwrite=overwrite, quiet=quiet)
+    result = export(store, out, segmenter=cells, to=to, workers=workers, overwrite=overwrite, quiet=quiet)
     if quiet:
         return
-    written = summary["all"]
-    differ = written["pixels_that_differ"]
+    written = result.summary.all
+    differ = written.pixels_that_differ
     back = f"{differ} pixels differ" if differ else "every pixel is as in the store"
     Console().print(
-        f"{written['nuclei']} nuclei in tiles, in {written['files']} files: {out}; read back, {back}",
+        f"{written.nuclei} nuclei in tiles, in {written.files} files: {out}; read back, {back}",
         highlight=False,
         soft_wrap=True,
     )

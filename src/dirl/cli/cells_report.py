@@ -29,32 +29,32 @@ def cells_report(
     from dirl.cells.report.run import cells_report as report
     from dirl.core.progress import printer
 
-    made = report(
+    summary = report(
         store, out, segmenters=cells or (), tiles=tiles, seed=seed, overwrite=overwrite, quiet=quiet
-    )
+    ).summary
     if quiet:
         return
     table = Table(
         "cells", "nuclei in tiles", "per mm²", "covered", "median µm²", "prior contrast 4 / 8 / 16 µm"
     )
-    for name, one in made["cells"].items():
-        total = one["all"]
-        contrast = " / ".join(_number(value, "{:.2f}") for value in total["prior_contrast"].values())
+    for name, one in summary.cells.items():
+        total = one.all
+        contrast = " / ".join(_number(value, "{:.2f}") for value in total.prior_contrast.values())
         table.add_row(
             name,
-            f"{total['nuclei']:,}",
-            _number(total["nuclei_per_mm2"], "{:,.0f}"),
-            _number(total["coverage"], "{:.1%}"),
-            _number(one["median_um2"], "{:.0f}"),
+            f"{total.nuclei:,}",
+            _number(total.nuclei_per_mm2, "{:,.0f}"),
+            _number(total.coverage, "{:.1%}"),
+            _number(one.median_um2, "{:.0f}"),
             contrast,
         )
     console = printer()
     console.print(table)
-    for name, one in made["cells"].items():
-        for slide, why in one["resolution_warnings"].items():
+    for name, one in summary.cells.items():
+        for slide, why in one.resolution_warnings.items():
             console.print(f"{slide} ({name}): {why}", highlight=False, soft_wrap=True)
-    for each in made["outliers"]:
-        console.print(f"{each['slide']} ({each['cells']}): {each['what']}", highlight=False, soft_wrap=True)
+    for each in summary.outliers:
+        console.print(f"{each.slide} ({each.cells}): {each.what}", highlight=False, soft_wrap=True)
     console.print(f"look at {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 

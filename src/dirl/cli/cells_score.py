@@ -40,6 +40,6 @@ def cells_score(
     slides of the store. Where both sides have classes, PQ of each and mPQ are added.
     """
     from dirl.cells.scoring.run import cells_score as compare
-    from dirl.cells.scoring.show import show
+    from dirl.cells.scoring.show import print_scores
 
-    show(compare(predicted, truth, mpp, out=out, overwrite=overwrite, quiet=quiet), out)
+    print_scores(compare(predicted, truth, mpp, out=out, overwrite=overwrite, quiet=quiet), out)

@@ -1,7 +1,6 @@
 """The figures of a report on cells: outlines on tiles, and charts of the statistics."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,6 +12,7 @@ from skimage.segmentation import find_boundaries
 
 from dirl.cells.quality.statistics import AREA_STEP_UM2, COVERAGE_STEPS
 from dirl.cells.report.outliers import slide_value
+from dirl.cells.report.summary import CellsNumbers
 from dirl.report.style import COLOURS, STYLE, new_figure
 
 GRID = "#e3e6ea"
@@ -52,7 +52,7 @@ def class_colours(classes: Sequence[str]) -> dict[str, str]:
     return {name: OUTLINES[i % len(OUTLINES)] for i, name in enumerate(names)}
 
 
-def slides_figure(summaries: Mapping[str, Mapping[str, Any]], outliers: set[str]) -> Figure:
+def slides_figure(summaries: Mapping[str, CellsNumbers], outliers: set[str]) -> Figure:
     """Density, size, coverage and empty tiles of every slide, by segmenter; outliers are named."""
     panels = (
         ("nuclei_per_mm2", "nuclei per mm² of tissue"),
@@ -60,14 +60,14 @@ def slides_figure(summaries: Mapping[str, Mapping[str, Any]], outliers: set[str]
         ("coverage", "share of the tissue covered, %"),
         ("empty", "tiles without nuclei, %"),
     )
-    slides = list(next(iter(summaries.values()))["slides"])
+    slides = list(next(iter(summaries.values())).slides)
     labelled = slides if len(slides) <= MOST_LABELS else [s for s in slides if s in outliers]
     with mpl.rc_context(STYLE):
         figure = new_figure((10.2, max(2.4, 1.3 + 0.2 * min(len(slides), MOST_LABELS))))
         axes = figure.subplots(1, len(panels), sharey=True)
         for axis, (name, title) in zip(axes, panels, strict=True):
             for k, (segmenter, summary) in enumerate(summaries.items()):
-                values = [slide_value(summary["slides"][slide], name) for slide in slides]
+                values = [slide_value(summary.slides[slide], name) for slide in slides]
                 places = np.arange(len(slides)) + 0.5 * (k - (len(summaries) - 1) / 2) / len(summaries)
                 found = [(v, y) for v, y in zip(values, places, strict=True) if v is not None]
                 colour = COLOURS[k % len(COLOURS)]
@@ -87,7 +87,7 @@ def slides_figure(summaries: Mapping[str, Mapping[str, Any]], outliers: set[str]
     return figure
 
 
-def histograms_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
+def histograms_figure(summaries: Mapping[str, CellsNumbers]) -> Figure:
     """Areas of nuclei and coverage of tiles over the whole store, as shares, by segmenter."""
     panels = (
         ("area_histogram", AREA_STEP_UM2, "area of a nucleus, µm² (the last: and above)", "of nuclei"),
@@ -98,7 +98,7 @@ def histograms_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes = figure.subplots(1, 2)
         for axis, (name, step, label, of_what) in zip(axes, panels, strict=True):
             for k, (segmenter, summary) in enumerate(summaries.items()):
-                counts = np.array(summary["all"][name], float)
+                counts = np.array(getattr(summary.all, name), float)
                 shares = 100 * counts / max(counts.sum(), 1)
                 edges = np.arange(len(shares) + 1) * step
                 colour, dashes = COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]
@@ -112,7 +112,7 @@ def histograms_figure(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _legend(figure: Figure, axis: Axes, summaries: Mapping[str, Any]) -> None:
+def _legend(figure: Figure, axis: Axes, summaries: Mapping[str, CellsNumbers]) -> None:
     if len(summaries) > 1:
         handles, labels = axis.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(summaries), frameon=False)

@@ -1,10 +1,10 @@
 """Slides whose nuclei differ from those of the other slides."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from dirl.cells.report.summary import Outlier, SlideNumbers
 
 FEWEST_SLIDES = 5
 FAR = 3.5
@@ -23,26 +23,7 @@ COMPARED = {
 }
 
 
-@dataclass(frozen=True)
-class Outlier:
-    """A slide that differs from the others.
-
-    Attributes
-    ----------
-    slide
-        Its slide_id.
-    cells
-        Name of the cells.
-    what
-        How it differs.
-    """
-
-    slide: str
-    cells: str
-    what: str
-
-
-def find_outliers(segmenter: str, slides: Mapping[str, Mapping[str, Any]]) -> list[Outlier]:
+def find_outliers(segmenter: str, slides: Mapping[str, SlideNumbers]) -> list[Outlier]:
     """Find the slides that differ from the others, in the order of the slides.
 
     Parameters
@@ -54,7 +35,7 @@ def find_outliers(segmenter: str, slides: Mapping[str, Mapping[str, Any]]) -> li
     """
     found: dict[str, list[str]] = {name: [] for name in slides}
     for name, slide in slides.items():
-        if not slide["nuclei"]:
+        if not slide.nuclei:
             found[name].append("no nuclei at all")
     for measure, text in COMPARED.items():
         of_slides = {name: slide_value(slide, measure) for name, slide in slides.items()}
@@ -66,19 +47,24 @@ def find_outliers(segmenter: str, slides: Mapping[str, Mapping[str, Any]]) -> li
         # Most slides may have no empty tiles; then a few per cent are not an outlier.
         spread = max(spread, LEAST_SPREAD * middle, 1.0 if measure == "empty" else 1e-9)
         for name, value in values.items():
-            if abs(value - middle) > FAR * spread and slides[name]["nuclei"]:
+            if abs(value - middle) > FAR * spread and slides[name].nuclei:
                 found[name].append(f"{_figure(value)} {text}; the median slide has {_figure(middle)}")
-    return [Outlier(name, segmenter, "; ".join(reasons)) for name, reasons in found.items() if reasons]
+    return [
+        Outlier(slide=name, cells=segmenter, what="; ".join(reasons))
+        for name, reasons in found.items()
+        if reasons
+    ]
 
 
-def slide_value(slide: Mapping[str, Any], name: str) -> float | None:
-    """Return one of the numbers by which slides are compared, shares in percent."""
+def slide_value(slide: SlideNumbers, name: str) -> float | None:
+    """Return a number of `COMPARED`, shares in percent."""
     if name == "median_um2":
-        return slide["area_um2"]["p50"]  # type: ignore[no-any-return]
+        return slide.median_um2
     if name == "empty":
-        return 100 * slide["tiles_without_nuclei"] / slide["tiles"] if slide["tiles"] else None
-    value: float | None = slide[name]
-    return 100 * value if name == "coverage" and value is not None else value
+        return 100 * slide.tiles_without_nuclei / slide.tiles if slide.tiles else None
+    if name == "coverage":
+        return None if slide.coverage is None else 100 * slide.coverage
+    return slide.nuclei_per_mm2
 
 
 def _figure(value: float) -> str:

@@ -1,10 +1,9 @@
 """`dirl cells-report`: a page about the cells of a store, to read before training on them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -13,13 +12,15 @@ from numpy.typing import NDArray
 from dirl.cells.quality.statistics import pooled, resolution_warnings, slide_statistics
 from dirl.cells.report.figures import class_colours, histograms_figure, outlined, slides_figure
 from dirl.cells.report.outliers import FEWEST_SLIDES, RULE, find_outliers
+from dirl.cells.report.summary import CellsNumbers, ReportSummary, SlideNumbers, TotalNumbers
 from dirl.cells.token_coverage import TOKENS_UM
 from dirl.core.errors import StoreError
-from dirl.core.files import write_json, write_text
-from dirl.core.owner import own, owning
+from dirl.core.files import write_text
 from dirl.core.progress import bar
-from dirl.core.provenance import claim, digest, finish, new_card
+from dirl.core.provenance import Card, digest, new_card
 from dirl.core.randomness import hashes
+from dirl.core.results import Result
+from dirl.core.stage import Work, carry_out
 from dirl.report.html import page
 from dirl.report.style import encode
 from dirl.store.dataset import CellStore, TileStore
@@ -30,7 +31,6 @@ MOST_REMARKS = 8
 JPEG_QUALITY = 88
 
 
-@owning
 def cells_report(
     store: Path,
     out: Path,
@@ -40,7 +40,7 @@ def cells_report(
     seed: int = 0,
     overwrite: bool = False,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> Result[ReportSummary]:
     """Write ``report.html`` and ``summary.json`` on the cells of a store (`dirl cells-report`).
 
     Parameters
@@ -60,11 +60,6 @@ def cells_report(
     quiet
         Show no progress.
 
-    Returns
-    -------
-    dict
-        Content of ``summary.json``.
-
     Raises
     ------
     StoreError
@@ -72,70 +67,84 @@ def cells_report(
     """
     opened = TileStore.open(store)
     sources, left_out = _sources(opened, segmenters)
-    names = list(sources)
-    settings = {"cells": names, "tiles": tiles, "seed": seed}
+    settings = {"cells": list(sources), "tiles": tiles, "seed": seed}
     inputs = {"store": opened.digest} | {name: digest(cells.path / INDEX) for name, cells in sources.items()}
-    card = claim(out, new_card("cells-report", settings, inputs), overwrite=overwrite)
-    own(out)  # a finished report is made again
-    summaries: dict[str, Any] = {}
-    with bar("Reading cells", len(names) * len(opened.slides), quiet=quiet) as advance:
+    card = new_card("cells-report", settings, inputs)
+
+    def compute(work: Work) -> ReportSummary:
+        summary = _summary(opened, sources, quiet)
+        counted = replace(work.card, counts=summary.counts)
+        text = _page(opened, sources, summary, counted, left_out, tiles, seed)
+        write_text(work.out / "report.html", text)
+        return summary
+
+    return carry_out(card, out, ReportSummary, compute, overwrite=overwrite, again=True)
+
+
+def _summary(tiles: TileStore, sources: Mapping[str, CellStore], quiet: bool) -> ReportSummary:
+    found = {}
+    with bar("Reading cells", len(sources) * len(tiles.slides), quiet=quiet) as advance:
         for name, cells in sources.items():
             slides = {}
-            for slide_id in opened.slides:
-                slides[slide_id] = slide_statistics(opened, cells, slide_id)
+            for slide_id in tiles.slides:
+                slides[slide_id] = slide_statistics(tiles, cells, slide_id)
                 advance(note=slide_id)
-            medians = [slide["area_um2"]["p50"] for slide in slides.values()]
-            defined = [median for median in medians if median is not None]
-            summaries[name] = {
-                "made_by": cells.card.config.get("segmenter", name),
-                "all": pooled(list(slides.values())),
-                "median_um2": float(np.median(defined)) if defined else None,
-                "resolution_warnings": resolution_warnings(opened, slides),
-                "slides": slides,
-            }
-    outliers = [each for name, one in summaries.items() for each in find_outliers(name, one["slides"])]
-    summary = {"cells": summaries, "outliers": [asdict(each) for each in outliers], "rule": RULE}
-    chosen = np.argsort(hashes(seed, opened.tile_ids.tolist()))[: max(1, tiles)]
-    classes = sorted({each for one in summaries.values() for each in one["all"]["classes"]})
+            numbers = {slide_id: SlideNumbers.model_validate(each) for slide_id, each in slides.items()}
+            medians = [each.median_um2 for each in numbers.values() if each.median_um2 is not None]
+            found[name] = CellsNumbers(
+                made_by=cells.card.config.get("segmenter", name),
+                all=TotalNumbers.model_validate(pooled(list(slides.values()))),
+                median_um2=float(np.median(medians)) if medians else None,
+                resolution_warnings=resolution_warnings(tiles, slides),
+                slides=numbers,
+            )
+    outliers = [each for name, one in found.items() for each in find_outliers(name, one.slides)]
+    return ReportSummary(cells=found, outliers=outliers, rule=RULE)
+
+
+def _page(
+    tiles: TileStore,
+    sources: Mapping[str, CellStore],
+    summary: ReportSummary,
+    card: Card,
+    left_out: Sequence[str],
+    shown: int,
+    seed: int,
+) -> str:
+    found, outliers = summary.cells, summary.outliers
+    chosen = np.argsort(hashes(seed, tiles.tile_ids.tolist()))[: max(1, shown)]
+    classes = sorted({each for one in found.values() for each in one.all.classes})
     figures = {
-        "histograms": ("svg", encode(histograms_figure(summaries), "svg")),
-        "slides": ("svg", encode(slides_figure(summaries, {each.slide for each in outliers}), "svg")),
+        "histograms": ("svg", encode(histograms_figure(found), "svg")),
+        "slides": ("svg", encode(slides_figure(found, {each.slide for each in outliers}), "svg")),
     }
     examples = []
     for row in chosen.tolist():
-        pictures = {f"{name} {row}": made for name, made in _pictures(opened, sources, classes, row).items()}
+        pictures = {f"{name} {row}": made for name, made in _pictures(tiles, sources, classes, row).items()}
         figures |= {name: ("jpeg", made) for name, made in pictures.items()}
-        examples.append((str(opened.tile_ids[row]), list(zip(["tile", *names], pictures, strict=True))))
-    doubts = {name: one["resolution_warnings"] for name, one in summaries.items()}
-    warned = {name: reasons for name, reasons in doubts.items() if reasons}
-    counts: dict[str, Any] = {"slides": len(opened.slides), "tiles": len(opened), "cells": len(names)}
-    counts |= {"resolution_warnings": warned} if warned else {}
-    text = page(
+        examples.append((str(tiles.tile_ids[row]), list(zip(["tile", *found], pictures, strict=True))))
+    return page(
         files("dirl.cells.report") / "report.html",
-        replace(card, counts=counts),
+        card,
         figures,
-        summaries=summaries,
+        summaries=found,
         outliers=outliers,
-        remarks=[*left_out, *_remarks(summaries)],
-        few=len(opened.slides) < FEWEST_SLIDES,
+        remarks=[*left_out, *_remarks(found)],
+        few=len(tiles.slides) < FEWEST_SLIDES,
         rule=RULE,
-        slides=len(opened.slides),
-        slide_ids=list(opened.slides),
-        tiles=len(opened),
-        tile_px=opened.spec.size_px,
-        mpp=opened.spec.mpp,
+        slides=len(tiles.slides),
+        slide_ids=list(tiles.slides),
+        tiles=len(tiles),
+        tile_px=tiles.spec.size_px,
+        mpp=tiles.spec.mpp,
         tokens_um=TOKENS_UM,
         classes=classes,
         colours=class_colours(classes),
         examples=examples,
-        columns=4 if len(names) == 1 else 1 + len(names),
+        columns=4 if len(found) == 1 else 1 + len(found),
         shown=len(chosen),
         seed=seed,
     )
-    write_json(out / "summary.json", summary)
-    write_text(out / "report.html", text)
-    finish(out, card, counts)
-    return summary
 
 
 def _sources(tiles: TileStore, named: Sequence[str]) -> tuple[dict[str, CellStore], list[str]]:
@@ -172,19 +181,18 @@ def _jpeg(picture: NDArray[np.uint8]) -> bytes:
     return bytes(simplejpeg.encode_jpeg(picture, quality=JPEG_QUALITY, colorsubsampling="444"))
 
 
-def _remarks(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _remarks(summaries: Mapping[str, CellsNumbers]) -> list[str]:
     """Doubtful resolutions and frames, and what was repaired or left out of the user's files."""
     remarks = []
     for name, one in summaries.items():
-        remarks += [f"{name}, {slide_id}: {why}." for slide_id, why in one["resolution_warnings"].items()]
-        for slide_id, slide in one["slides"].items():
-            frame = slide.get("frame") or {"doubt": None}
-            if frame["doubt"]:
-                remarks.append(f"{name}, {slide_id}: {frame['chosen']} was chosen, but {frame['doubt']}.")
-            if slide.get("misplaced"):
-                remarks.append(f"{name}, {slide_id}: {slide['misplaced']}.")
-            notes = slide.get("notes", {})
-            remarks += [f"{name}, {slide_id}: {what}: {count}." for what, count in notes.items()]
+        remarks += [f"{name}, {slide_id}: {why}." for slide_id, why in one.resolution_warnings.items()]
+        for slide_id, slide in one.slides.items():
+            if slide.frame is not None and slide.frame.doubt:
+                frame = slide.frame
+                remarks.append(f"{name}, {slide_id}: {frame.chosen} was chosen, but {frame.doubt}.")
+            if slide.misplaced:
+                remarks.append(f"{name}, {slide_id}: {slide.misplaced}.")
+            remarks += [f"{name}, {slide_id}: {what}: {count}." for what, count in slide.notes.items()]
     more = len(remarks) - MOST_REMARKS
     if more <= 0:
         return remarks

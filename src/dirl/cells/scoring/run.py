@@ -4,7 +4,6 @@ import csv
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +11,14 @@ from numpy.typing import NDArray
 from dirl.cells.scoring.alignment import on_one_grid
 from dirl.cells.scoring.metrics import SCORES, coverage_correlation, score, typed_pq
 from dirl.cells.scoring.sources import FileLabels, LabelImage, Source, open_sources
+from dirl.cells.scoring.summary import Bootstrap, ScoreSummary
 from dirl.cells.token_coverage import TOKENS_UM
 from dirl.core.errors import ConfigError
-from dirl.core.files import replacing, write_json
-from dirl.core.intervals import Units, choose_units, interval, means
-from dirl.core.owner import own, owning
+from dirl.core.files import replacing
+from dirl.core.intervals import Estimate, Units, choose_units, estimate, means
 from dirl.core.progress import bar
-from dirl.core.provenance import claim, finish, new_card
+from dirl.core.provenance import allowed, new_card
+from dirl.core.stage import Work, carry_out
 from dirl.slides.base import SAME_MPP
 
 COVERAGE = tuple(f"coverage_r_{side}um" for side in TOKENS_UM)
@@ -62,7 +62,6 @@ class ScoreTable:
         return tuple(name.removeprefix("pq_") for name in self.measures if name.startswith("pq_"))
 
 
-@owning
 def cells_score(
     predicted: Path,
     truth: Path,
@@ -110,23 +109,25 @@ def cells_score(
     others = [source for source in predictions if source.place.resolve() != target.place.resolve()]
     predictions = others or predictions
     names = _images(predictions, target, one_file=predicted.is_file() and truth.is_file())
-    card = None
+    inputs = {"truth": target.digest}
+    inputs |= {f"predicted {source.title}": source.digest for source in predictions}
+    settings = {"mpp": mpp, "tokens_um": TOKENS_UM, "resamples": RESAMPLES, "seed": SEED}
+    card = new_card("cells-score", settings, inputs)
     if out is not None:
-        inputs = {"truth": target.digest}
-        inputs |= {f"predicted {source.title}": source.digest for source in predictions}
-        settings = {"mpp": mpp, "tokens_um": TOKENS_UM, "resamples": RESAMPLES, "seed": SEED}
-        card = claim(out, new_card("cells-score", settings, inputs), overwrite=overwrite)
-        own(out)  # finished scores are made again
+        allowed(out, card, overwrite=overwrite)  # refused before the work
     table = _score(predictions, target, names, mpp, quiet)
-    if out is not None and card is not None:
-        write_json(out / "summary.json", summary(table))
-        _write_csv(out / "scores.csv", table)
-        finish(out, card, {"images": len(table.images), "predictions": len(table.predictions)})
+
+    def write(work: Work) -> ScoreSummary:
+        _write_csv(work.out / "scores.csv", table)
+        return summarise(table)
+
+    if out is not None:
+        carry_out(card, out, ScoreSummary, write, overwrite=overwrite, again=True)
     return table
 
 
-def summary(table: ScoreTable) -> dict[str, Any]:
-    """Return means over images with bootstrap intervals, and differences to the best, as JSON.
+def summarise(table: ScoreTable) -> ScoreSummary:
+    """Return means over images with bootstrap intervals, and differences to the best.
 
     Slides are resampled if the images are tiles of at least five slides, else images. All predictions share
     the samples, so their differences are paired. The best prediction has the highest mean PQ. ``mpq`` is the
@@ -142,23 +143,23 @@ def summary(table: ScoreTable) -> dict[str, Any]:
         for i, (name, (values, drawn)) in enumerate(zip(table.predictions, means_of, strict=True))
         if i != best
     }
-    return {
-        "mpp": table.mpp,
-        "images": len(table.images),
-        "covered": float(table.covered.mean()),
-        "interval": {
-            "over": "slides" if units.kind == "slides" and len(units) < len(table.images) else "images",
-            "units": len(units),
-            "resamples": units.resamples,
-            "level": 0.95,
-        },
-        "mean": {
+    return ScoreSummary(
+        mpp=table.mpp,
+        images=len(table.images),
+        covered=float(table.covered.mean()),
+        interval=Bootstrap(
+            over="slides" if units.kind == "slides" and len(units) < len(table.images) else "images",
+            units=len(units),
+            resamples=units.resamples,
+            level=0.95,
+        ),
+        mean={
             name: _intervals(names, values, drawn, units)
             for name, (values, drawn) in zip(table.predictions, means_of, strict=True)
         },
-        "best": table.predictions[best],
-        "minus_best": differences,
-    }
+        best=table.predictions[best],
+        minus_best=differences,
+    )
 
 
 def _images(predictions: Sequence[Source], target: Source, one_file: bool) -> list[tuple[str, str]]:
@@ -273,11 +274,11 @@ def _nanmean(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def _intervals(
     names: Sequence[str], values: NDArray[np.floating], drawn: NDArray[np.floating], units: Units
-) -> dict[str, dict[str, float | None]]:
-    found = {name: interval(values[i], drawn[:, i]) for i, name in enumerate(names)}
+) -> dict[str, Estimate]:
+    found = {name: estimate(values[i], drawn[:, i]) for i, name in enumerate(names)}
     if len(units) > 1:
         return found
-    return {name: one | {"low": None, "high": None} for name, one in found.items()}
+    return {name: Estimate(one.value, None, None) for name, one in found.items()}
 
 
 def _write_csv(path: Path, table: ScoreTable) -> None:

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl.cells.scoring.metrics import SCORES
-from dirl.cells.scoring.run import COVERAGE, ScoreTable, summary
+from dirl.cells.scoring.run import COVERAGE, ScoreTable, summarise
 from dirl.cells.token_coverage import TOKENS_UM
+from dirl.core.intervals import Estimate
 from dirl.core.progress import printer
 
 SHOWN_IMAGES = 40
@@ -17,33 +18,29 @@ COMPARED = ("dice", "f1", "pq", "aji", "coverage_r_8um")
 TITLES = {name: name.upper() for name in SCORES} | {"dice": "Dice", "mpq": "mPQ"}
 TITLES |= {name: f"r {side} µm" for name, side in zip(COVERAGE, TOKENS_UM, strict=True)}
 
-Values = Mapping[str, Mapping[str, float | None]]
 
-
-def show(table: ScoreTable, out: Path | None = None, console: Console | None = None) -> None:
+def print_scores(table: ScoreTable, out: Path | None = None, console: Console | None = None) -> None:
     """Print the images of a single prediction if they are few, then means, classes and differences."""
     console = console or printer()
-    found = summary(table)
+    found = summarise(table)
     at = "" if table.mpp is None else f" at {table.mpp:.3g} µm/px"
-    over = found["interval"]
-    many = f"s{at}; mean, and 95 % interval over {over['units']} {over['over']}"
-    console.print(
-        f"{found['images']} image{at if over['units'] == 1 else many}", highlight=False, soft_wrap=True
-    )
-    if found["covered"] < 1:
-        console.print(f"Tiles cover {found['covered']:.1%} of them; the rest is not scored.", highlight=False)
+    over = found.interval
+    many = f"s{at}; mean, and 95 % interval over {over.units} {over.over}"
+    console.print(f"{found.images} image{at if over.units == 1 else many}", highlight=False, soft_wrap=True)
+    if found.covered < 1:
+        console.print(f"Tiles cover {found.covered:.1%} of them; the rest is not scored.", highlight=False)
     shared = [name for name in table.measures if name in TITLES]
     measures = [*shared, *(["mpq"] if table.classes else [])]
     if len(table.predictions) == 1 and 1 < len(table.images) <= SHOWN_IMAGES:
         console.print(_images(table, shared))
-    console.print(_rows("", found["mean"], measures))
+    console.print(_rows("", found.mean, measures))
     if table.classes:
         classes = {name: f"pq_{name}" for name in table.classes}
-        console.print(_rows("PQ of", found["mean"], list(classes.values()), list(classes)))
-    if found["minus_best"]:
-        title = f"minus {found['best']}"
+        console.print(_rows("PQ of", found.mean, list(classes.values()), list(classes)))
+    if found.minus_best:
+        title = f"minus {found.best}"
         compared = [name for name in measures if name in (*COMPARED, "mpq")]
-        console.print(_rows(title, found["minus_best"], compared, signed=True))
+        console.print(_rows(title, found.minus_best, compared, signed=True))
     if out is not None:
         console.print(f"Summary: {out / 'summary.json'}", markup=False, highlight=False, soft_wrap=True)
 
@@ -58,15 +55,15 @@ def _images(table: ScoreTable, measures: Sequence[str]) -> Table:
 
 def _rows(
     title: str,
-    rows: Mapping[str, Values],
+    rows: Mapping[str, Mapping[str, Estimate]],
     measures: Sequence[str],
     titles: Sequence[str] = (),
     signed: bool = False,
 ) -> Table:
     shown = _table(title, titles or [TITLES[name] for name in measures])
     for name, values in rows.items():
-        shown.add_row(name, *(_number(values[measure]["value"], signed) for measure in measures))
-        ends = [(values[measure]["low"], values[measure]["high"]) for measure in measures]
+        shown.add_row(name, *(_number(values[measure].value, signed) for measure in measures))
+        ends = [(values[measure].low, values[measure].high) for measure in measures]
         if any(low is not None for low, _ in ends):
             intervals = [_interval(low, high, signed) for low, high in ends]
             shown.add_row("", *intervals, style="dim")
