@@ -1,8 +1,8 @@
-"""The audit's default tier over a plain forward pass, and over the usual way to attention maps.
+"""The default audit over a plain forward pass, and over the usual way to get attention maps.
 
 The usual way: fused attention off, a hook on every block, all matrices kept, and the [CLS] rows taken from
-them afterwards. Time in turns in one process; memory as the peak of a process of its own, less what it held
-before. Cells are those of a drawn slide, so all measures have something to do.
+them afterwards. Time in turns in one process; memory is the peak of a separate process, minus its memory
+before. Cells are those of a synthetic slide, so that all measures are computed.
 
 python benchmarks/audit.py
 """

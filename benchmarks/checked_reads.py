@@ -1,4 +1,4 @@
-"""What it costs to check the bytes of a read: of a tile beside its decoding, of a file beside its reading."""
+"""Cost of checking the bytes of a read: of a tile over its decoding, of a file over its reading."""
 
 import hashlib
 import sys

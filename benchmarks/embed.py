@@ -1,19 +1,19 @@
-"""Tiles per second from a slide to features: ours, a plain loop, LazySlide, over the bare forward pass.
+"""Tiles per second from a slide to features: dirl, a plain loop and LazySlide, over the bare forward pass.
 
-All embed the same tiles of one slide, at its own resolution, with the same model, weights and batch, in turns
-in one process. Before the clock starts tissue is found, tiles are laid, and the model is loaded.
+All embed the same tiles of one slide at its own resolution, with the same model, weights and batch. They take
+turns in one process. Tissue, tiles and the model are ready before the clock starts.
 
 - ``bare``: the model alone on normalised float tensors that lie in memory.
-- ``ours``, ``ours_default``: what `dirl embed --no-baselines` does of a slide, in fp32, and in the precision
-  that it takes by itself where that is another. The others compute no baselines, so this is equal work.
-- ``ours_with_baselines``: what it does by default, an untrained encoder's forward pass included; beside it
-  stands the bare one twice.
+- ``ours``: `dirl embed --no-baselines` in fp32. ``ours_default``: the same in its default precision, if that
+  differs. The others compute no baselines, so this is equal work.
+- ``ours_with_baselines``: the default, with an untrained encoder's forward pass. It is compared with twice the
+  bare pass.
 - ``plain``: OpenSlide, PIL, torchvision's transforms and timm in a loop.
 - ``lazyslide_N``: `lazyslide.tl.feature_extraction` with N loader processes; the faster one counts.
 
 Also the cosine of features in bf16 with those in fp32, and the time of a bf16 forward pass by an fp32 one.
-Needs a slide (``DIRL_DATA``, or ``--slide``) and ``pip install lazyslide``; where that is missing it is left
-out, and the result says so.
+Needs a slide (``DIRL_DATA``, or ``--slide``) and ``pip install lazyslide``. Without it LazySlide is left out,
+and the result says so.
 
 python benchmarks/embed.py [--rounds 5] [--models vit_small_patch16_224] [--stride 112] [--busy]
 """

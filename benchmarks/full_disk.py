@@ -1,8 +1,8 @@
 """Every stage on a disk that fills up: at points spread over what it writes, and with files cut short.
 
-As root, on Linux: a tmpfs is mounted, and made as small as each point asks. Each stage runs in a forked
-process as the command does. It must end with exit code 1 and one line that names path and remedy, leave no
-part of a file, and, with room again, the same call must make what an undisturbed one makes.
+As root, on Linux: a tmpfs is mounted, and made as small as each point needs. Each stage runs in a forked
+process as the command does. It must end with exit code 1 and one line that names path and remedy. It must
+leave no part of a file. With free space, the same call must then write the same as an undisturbed one.
 """
 
 import argparse

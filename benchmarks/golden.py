@@ -71,7 +71,7 @@ def main() -> int:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument(
-        "--keep", type=Path, help="keep what both write there; what is there is not made again"
+        "--keep", type=Path, help="keep the outputs of both there; outputs that exist are used"
     )
     parser.add_argument("--texts", action="store_true", help="list the texts that differ")
     parser.add_argument("--run", action="store_true", help=argparse.SUPPRESS)

@@ -49,8 +49,8 @@ def compare(
     Returns
     -------
     dict
-        Per way the spread of its seconds, the seconds of CPU, and the rates by both; per way but the first
-        the spread, over rounds, of its seconds by those of the first.
+        For each way: the spread of its seconds, the CPU seconds, and the rates by both. For each way except the
+        first also the spread, over rounds, of its seconds divided by those of the first.
     """
     wall: dict[str, list[float]] = {way: [] for way in ways}
     cpu: dict[str, list[float]] = {way: [] for way in ways}

@@ -1,4 +1,4 @@
-"""What `kills.py` interrupts: each stage on inputs so small that it takes seconds, and what it leaves."""
+"""Stages for `kills.py` to interrupt, on inputs so small that each takes seconds."""
 
 import csv
 import hashlib

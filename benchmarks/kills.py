@@ -2,9 +2,13 @@
 
 `python benchmarks/kills.py --kills 200`, on Linux. Each run is a forked process with its imports behind it,
 on inputs of seconds. SIGKILL, SIGTERM, SIGINT and SIGHUP go to it alone or to its whole process group, as
-from a terminal or a scheduler. Checked are the exit code; that it ends within 5 seconds; that no process is
-left and, but for SIGKILL, no part of a file; that the same call then ends well, and leaves the same files as
-a run that was never interrupted. Writes results/kills.json.
+from a terminal or a scheduler. Checks:
+
+- The exit code is right, and the process ends within 5 seconds.
+- No process is left, and no part of a file, except after SIGKILL.
+- The same call then succeeds, and leaves the same files as an uninterrupted run.
+
+Writes results/kills.json.
 """
 
 import os

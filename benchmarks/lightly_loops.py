@@ -1,7 +1,7 @@
-"""lightly's training loops (examples/pytorch/{simclr,byol,dino}.py) around a timm ViT, and ours to match.
+"""lightly's training loops (examples/pytorch/{simclr,byol,dino}.py) around a timm ViT, and the same in dirl.
 
 As in the examples: lightly's transforms and data set (PIL), heads of their sizes, one forward pass a view.
-Otherwise than there: the backbone, AdamW, and autocast where ours has it.
+Differences: the backbone, AdamW, and autocast if dirl uses it.
 """
 
 import copy

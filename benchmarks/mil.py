@@ -1,14 +1,14 @@
-"""Bags of real tiles with a known share of one class: what slide models make of them.
+"""Bags of real tiles with a known share of one class: how well slide models find them.
 
 `python benchmarks/mil.py FEATURES --positive AC --out DIR`, with FEATURES from `dirl embed` of a store of
 labelled, ready-made tiles. A positive bag holds the stated share of tiles of the positive class (at least
-one), a negative one none; sizes are drawn log-uniformly from 50 to 500 tiles.
+one), a negative bag none. Sizes are drawn log-uniformly from 50 to 500 tiles.
 
-No tile, and no tile stained like it, stands on both sides of a fold: the tiles of each class are clustered by
-colour into ten, clusters are dealt to five sources, and a bag draws all of its tiles from one source, which
-is its group. The same bags are made of the features and of their baselines. Writes ``bags.json`` and
+Tiles of similar stain are never on both sides of a fold. The tiles of each class are clustered by colour into
+ten clusters, and these are divided into five sources. A bag draws all of its tiles from one source, which is
+its group. The same bags are made of the features and of their baselines. Writes ``bags.json`` and
 ``bags.png``; the bags themselves, as HDF5 files that any MIL library reads, and each result of `dirl mil` lie
-beside them. Interrupted, the same command goes on.
+beside them. After an interruption, the same command goes on.
 """
 
 import argparse

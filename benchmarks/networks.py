@@ -1,9 +1,8 @@
 """Network segmenters on MoNuSeg beside those without weights.
 
-Published weights are large, and not everywhere within reach. So small networks are trained here for some
-minutes of one core, on 9 of the 13 images at 0.5 µm/px, and all segmenters are scored on the other 4: what
-they reach says that scale, orientation and classes come out right, and nothing of what the architectures can
-do. The classes are made up: nuclei below and above the median area. Needs the data (``DIRL_DATA``) and
+Published weights are large, and cannot be downloaded everywhere. So small networks are trained for some minutes
+of one core, on 9 of the 13 images at 0.5 µm/px. All segmenters are scored on the other 4. The scores show that
+scale, orientation and classes are right. They do not show what the architectures can do. The classes are made up: nuclei below and above the median area. Needs the data (``DIRL_DATA``) and
 ``pip install 'dirl[cells]'``; HistomicsTK where it is installed.
 
 ``python benchmarks/networks.py [NETWORK…] [--weights FOLDER] [--mpp MPP]``: networks whose weights lie in the

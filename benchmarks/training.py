@@ -1,4 +1,4 @@
-"""Our training step as a run makes it, without Lightning's loop around it, on tiles drawn here."""
+"""A training step as in a run, without Lightning's loop, on synthetic tiles."""
 
 import resource
 from collections.abc import Callable, Iterator

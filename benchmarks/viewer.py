@@ -1,4 +1,4 @@
-"""How long `dirl view` lets 64 readers wait who all ask at once, each again as soon as it has an answer.
+"""How long 64 readers of `dirl view` wait, if each asks again as soon as it has an answer.
 
 A reader begins as the page does (page, scripts, scene, slide, tissue), then asks for random parts of the
 slide, nuclei and tiles. Run it on a machine that does nothing else; the load is in the result.

@@ -1,4 +1,4 @@
-"""Views of a batch: ours, all tiles at once, over torchvision's transforms, tile by tile (images only).
+"""Views of a batch: dirl, all tiles at once, over torchvision's transforms, tile by tile (images only).
 
 python benchmarks/views.py
 """

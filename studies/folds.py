@@ -2,10 +2,10 @@
 
 ``python studies/folds.py TILES FEATURES OUT``: TILES is the folder that the tiles came from, FEATURES those
 of `dirl embed` of them all, of which only the colours are used. OUT/tune.csv holds the first fold out and
-trains on all others; OUT/confirm.csv holds the others out one by one, and the first takes no part. The folds
-are those of `dirl probe` by default: clusters of colour within each class, five folds, seed 0. OUT/tune holds
-links to the tiles that the screen scores: all of the first fold, and of the others as many, equally of each
-class; OUT/confirm those of the confirmation, of the other four folds.
+trains on all others. OUT/confirm.csv holds the others out one by one, without the first. The folds are those
+of `dirl probe` by default: clusters of colour within each class, five folds, seed 0. OUT/tune holds links to
+the tiles that the screen scores: all of the first fold and equally many of the others, equally of each class.
+OUT/confirm holds links to those of the confirmation, from the other four folds.
 """
 
 import argparse

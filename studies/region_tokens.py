@@ -1,10 +1,12 @@
 """What region tokens encode: ``python studies/region_tokens.py STORE OUT.json RUN...`` writes it as JSON.
 
-Of each run's encoder and 300 tiles of the store: the tokens of nuclei and of the rest of the tissue, each the
-class token's query over its region alone, in the last block. Every token looks for its nearest neighbour
-(cosine, about the mean) among all others: how often is it the same tile's other region, and how often of
-the same kind, whatever its tile? And how well does a line tell nuclei from the rest, in tiles that it was not
-fitted on? Tokens that say which tile they are of, and not of what, have .5 there.
+For each run's encoder and 300 tiles of the store, it computes the tokens of nuclei and of the rest of the tissue.
+Each is the class query over one region, in the last block. Two questions are asked of these tokens:
+
+- How often is the nearest neighbour (cosine, about the mean) the other region of the same tile? How often is it
+  the same kind of region of any tile?
+- How well does a linear probe separate nuclei from the rest, in held-out tiles? Tokens that encode only their
+  tile have .5 here.
 """
 
 import argparse
