@@ -6,8 +6,8 @@ turns in one process. Tissue, tiles and the model are ready before the clock sta
 - ``bare``: the model alone on normalised float tensors that lie in memory.
 - ``ours``: `dirl embed --no-baselines` in fp32. ``ours_default``: the same in its default precision, if that
   differs. The others compute no baselines, so this is equal work.
-- ``ours_with_baselines``: the default, with an untrained encoder's forward pass. It is compared with twice the
-  bare pass.
+- ``ours_with_baselines``: the default, with an untrained encoder's forward pass. It is compared with two bare
+  passes.
 - ``plain``: OpenSlide, PIL, torchvision's transforms and timm in a loop.
 - ``lazyslide_N``: `lazyslide.tl.feature_extraction` with N loader processes; the faster one counts.
 

@@ -49,7 +49,7 @@ def compare(
     Returns
     -------
     dict
-        For each way: the spread of its seconds, the CPU seconds, and the rates by both. For each way except the
+        For each way: the spread of its seconds, the CPU seconds, and the rates by both. For all but the
         first also the spread, over rounds, of its seconds divided by those of the first.
     """
     wall: dict[str, list[float]] = {way: [] for way in ways}

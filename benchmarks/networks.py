@@ -1,9 +1,10 @@
 """Network segmenters on MoNuSeg beside those without weights.
 
-Published weights are large, and cannot be downloaded everywhere. So small networks are trained for some minutes
-of one core, on 9 of the 13 images at 0.5 µm/px. All segmenters are scored on the other 4. The scores show that
-scale, orientation and classes are right. They do not show what the architectures can do. The classes are made up: nuclei below and above the median area. Needs the data (``DIRL_DATA``) and
-``pip install 'dirl[cells]'``; HistomicsTK where it is installed.
+Published weights are large, and cannot be downloaded everywhere. So small networks are trained for some
+minutes of one core, on 9 of the 13 images at 0.5 µm/px. All segmenters are scored on the other 4. The scores
+show that scale, orientation and classes are right. They do not show what the architectures can do. The
+classes are artificial: nuclei below and above the median area. Needs the data (``DIRL_DATA``) and
+``pip install 'dirl[cells]'``; HistomicsTK if it is installed.
 
 ``python benchmarks/networks.py [NETWORK…] [--weights FOLDER] [--mpp MPP]``: networks whose weights lie in the
 folder already are scored without training. At another resolution than 0.5 µm/px the results' name has it.

@@ -1,9 +1,9 @@
 """Probe scores of selected tiles, beside all tiles and the same number of random tiles.
 
 `python benchmarks/selection.py FEATURES [--labels label]`, with FEATURES from `dirl embed` of all tiles. The
-held-out tiles of each fold are the same for all. Only the training part is reduced: to the tiles of each slide
-that `--select` keeps, or to the same number drawn at random. Appearance is the colour histogram stored beside
-the features, as in `dirl embed --select`. Linear probe and 20 neighbours,
+held-out tiles of each fold are the same for all. Only the training part is reduced: to the tiles of each
+slide that `--select` keeps, or to the same number drawn at random. Appearance is the colour histogram stored
+beside the features, as in `dirl embed --select`. Linear probe and 20 neighbours,
 balanced accuracy, mean over the seeds of selection and draw. Writes results/selection.json.
 
 For ready-made tiles a "slide" is a folder: where its folders are the classes, both ways keep the share of

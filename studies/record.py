@@ -1,8 +1,8 @@
 """Keep what a study found: ``python studies/record.py STUDY.yaml DIR`` writes results/STUDY.json beside it.
 
 DIR is the output of `dirl study`, finished or not. The file keeps the measures and the gate of every run, the
-arms, and the planned contrasts with their verdicts. It leaves out paths, and exploratory contrasts, which follow
-from the runs.
+arms, and the planned contrasts with their verdicts. It leaves out paths, and exploratory contrasts, which
+follow from the runs.
 """
 
 import argparse

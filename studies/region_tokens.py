@@ -1,10 +1,10 @@
 """What region tokens encode: ``python studies/region_tokens.py STORE OUT.json RUN...`` writes it as JSON.
 
-For each run's encoder and 300 tiles of the store, it computes the tokens of nuclei and of the rest of the tissue.
-Each is the class query over one region, in the last block. Two questions are asked of these tokens:
+For each run's encoder and 300 tiles of the store, it computes the tokens of nuclei and of the rest of the
+tissue. Each is the class query over one region, in the last block. Two questions are asked of these tokens:
 
-- How often is the nearest neighbour (cosine, about the mean) the other region of the same tile? How often is it
-  the same kind of region of any tile?
+- How often is the nearest neighbour (cosine, about the mean) the other region of the same tile? How often is
+  it the same kind of region of any tile?
 - How well does a linear probe separate nuclei from the rest, in held-out tiles? Tokens that encode only their
   tile have .5 here.
 """

@@ -17,7 +17,7 @@ HOUSE_WORDS = re.compile(
     r"\b(floors?|told|stands?|stood|aside|so many|is said|what is there|whoever|posed|ours)\b", re.IGNORECASE
 )
 ROOT = Path(__file__).parents[1]
-CHECKED = ["README.md", "CONTRIBUTING.md", "docs"]
+CHECKED = ["README.md", "CONTRIBUTING.md", "docs", "benchmarks", "studies"]
 LOGS = {"docs/evidence.md": "## The design", "docs/experiments.md": "## 20"}  # where what is dated begins
 
 CODE = re.compile(r"(`+).+?\1")
