@@ -12,7 +12,7 @@ from dirl import demo as module
 from dirl import synthetic
 from dirl.config import load_recipe
 from dirl.core.errors import Interrupted, SlideError, StoreError
-from dirl.demo import demo, find_sample, show
+from dirl.demo import demo, find_sample, print_demo
 from dirl.pretrain.data import held_out
 from dirl.store.dataset import TileStore
 
@@ -40,19 +40,19 @@ def short(monkeypatch):
 def test_offline_it_tells_the_whole_story_on_a_drawn_slide(offline, short, tmp_path):
     done = demo(out=tmp_path / "demo", quiet=True)
     assert "synthetic slide" in done.origin and "no route to host" in done.origin
-    names = [one["name"] for one in done.audit.summary["encoders"] if one["kind"] == "encoder"]
+    names = [one.name for one in done.audit.summary.encoders if one.kind == "encoder"]
     assert names == ["vanilla", "dirl"]
-    assert done.audit.report.exists()
+    assert (done.audit.path / "report.html").exists()
     console = Console(record=True, width=100, file=io.StringIO())
-    show(done, console)
+    print_demo(done, console)
     text = console.export_text()
     assert "gate" in text and "report.html" in text and "synthetic slide" in text
     # Four steps teach nothing, and the verdict must not pretend otherwise.
     assert "No evidence" in text
 
-    before = done.audit.report.stat().st_mtime_ns
+    before = (done.audit.path / "report.html").stat().st_mtime_ns
     again = demo(out=tmp_path / "demo", quiet=True)
-    assert again.audit.report.stat().st_mtime_ns == before
+    assert (again.audit.path / "report.html").stat().st_mtime_ns == before
 
 
 def test_a_demo_stopped_in_its_first_run_does_not_go_on_with_the_second(

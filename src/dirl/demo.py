@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl import synthetic
-from dirl.audit.run import AuditResult, audit
+from dirl.audit.results import AuditSummary
+from dirl.audit.run import audit
 from dirl.cells.run import cells
 from dirl.config import AuditConfig, CellsConfig, TileConfig, load_recipe
 from dirl.core.callable_module import make_callable
@@ -19,6 +20,7 @@ from dirl.core.files import replacing
 from dirl.core.owner import own, owning
 from dirl.core.progress import bar, printer
 from dirl.core.provenance import claim, finish, new_card
+from dirl.core.results import Result
 from dirl.pretrain.data import held_out
 from dirl.pretrain.run import pretrain
 from dirl.report.html import number, signed
@@ -55,7 +57,7 @@ class Demo:
     path: Path
     slide: Path
     origin: str
-    audit: AuditResult
+    audit: Result[AuditSummary]
 
 
 @owning
@@ -118,7 +120,7 @@ def demo(
         device="cpu",
         quiet=quiet,
     )
-    finish(out, card, {"tiles": result.summary["tiles"]})
+    finish(out, card, {"tiles": result.summary.tiles})
     return Demo(out, chosen, origin, result)
 
 
@@ -158,15 +160,15 @@ def find_sample(out: Path, *, quiet: bool = False) -> tuple[Path, str]:
         return drawn, f"a synthetic slide with known nuclei, not tissue, because {name} cannot be had ({why})"
 
 
-def show(done: Demo, console: Console | None = None) -> None:
+def print_demo(done: Demo, console: Console | None = None) -> None:
     """Print the demo's table of six lines, its verdict and where the report is."""
     console = console or printer()
     summary = done.audit.summary
-    subjects = {one["name"]: one for one in summary["encoders"] if one["kind"] == "encoder"}
+    subjects = [one for one in summary.encoders if one.kind == "encoder"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("last block of")
-    for name in subjects:
-        table.add_column(name, justify="right")
+    for one in subjects:
+        table.add_column(one.name, justify="right")
     rows = {
         "attention entropy, per head": "entropy",
         "tokens in effect, share": "effective_share",
@@ -174,14 +176,14 @@ def show(done: Demo, console: Console | None = None) -> None:
         "nuclei attended, share": "components50",
     }
     for label, key in rows.items():
-        table.add_row(label, *(number(one["last_block"]["per_head"][key], key) for one in subjects.values()))
-    nuclei = (signed(one["enrichment"]["per_head"]["nuclei"]) for one in subjects.values())
+        table.add_row(label, *(number(one.last_block.per_head[key], key) for one in subjects))
+    nuclei = (signed(one.enrichment.per_head["nuclei"]) for one in subjects)
     table.add_row("attention on nuclei, log2", *nuclei)
-    gates = ("passed" if summary["gates"][name]["passed"] else "failed" for name in subjects)
+    gates = ("passed" if summary.gates[one.name].passed else "failed" for one in subjects)
     table.add_row("gate", *gates)
     console.print(table)
     console.print(f"\nOn {done.origin}.", markup=False, highlight=False)
-    console.print(summary["verdict"]["headline"], markup=False, highlight=False)
+    console.print(summary.verdict.headline, markup=False, highlight=False)
     console.print(
         "This speaks of these two small runs, not of the method. A grid of boxes spreads attention, too: "
         "whether the cells did it, the controls tell (`dirl pretrain demo --set dense.control=grid`, or "
@@ -189,7 +191,7 @@ def show(done: Demo, console: Console | None = None) -> None:
         markup=False,
         highlight=False,
     )
-    console.print(f"Report: {done.audit.report}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Report: {done.audit.path / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _download(url: str, target: Path, *, quiet: bool) -> None:

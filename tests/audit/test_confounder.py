@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl.audit import confounder as c
+from dirl.audit.results import MarkAttention, MarkTest
 from dirl.audit.tiles import draw_tiles
 from dirl.core.errors import ConfigError
+from dirl.core.intervals import Estimate
 from dirl.encoders.attention import AttentionRows
 from dirl.encoders.loading import load_encoder
 from dirl.store.dataset import TileStore
@@ -60,30 +62,40 @@ def test_attention_that_points_at_the_mark_is_told_from_attention_that_does_not(
     monkeypatch.setattr(c, "embed", lambda _, images: images.flatten(2).amin(-1).float())
     tiles = draw_tiles(TileStore.open(store), TileStore.open(store).cells("truth"), 60, 0)
     result = c.confounder([("one", load_encoder(str(runs[0])))], tiles, 200, 0)
-    (one,), statements = result.summary["encoders"], result.summary["statements"]
+    (one,), statements = result.summary.encoders, result.summary.statements
     assert all(result.marks.marked[place] for _, place in result.shown)
-    assert one["probe"]["value"] > 0.8
-    averaged = one["heads_averaged"]
+    assert one.probe.value > 0.8
+    averaged = one.heads_averaged
     if points:
-        assert averaged["auroc"]["low"] > 0.8 and averaged["change"]["low"] > 0
-        assert averaged["pointing"]["value"] > one["pointing_by_chance"]
+        assert averaged.auroc.low > 0.8 and averaged.change.low > 0
+        assert averaged.pointing.value > one.pointing_by_chance
         assert "its attention shows the mark" in statements[0]
     else:
-        assert averaged["auroc"]["value"] == pytest.approx(0.5)
-        assert averaged["enrichment"]["value"] == pytest.approx(0, abs=1e-5)
+        assert averaged.auroc.value == pytest.approx(0.5)
+        assert averaged.enrichment.value == pytest.approx(0, abs=1e-5)
         assert "does not show the mark" in statements[0]
 
 
+def marked(probe: Estimate, attention: Estimate) -> MarkTest:
+    of_mark = MarkAttention(**dict.fromkeys(MarkAttention.model_fields, attention))
+    return MarkTest(
+        name="one",
+        probe=probe,
+        per_head=of_mark,
+        heads_averaged=of_mark,
+        auroc_of_heads=[],
+        pointing_by_chance=0.1,
+    )
+
+
 def test_nothing_is_asked_of_an_embedding_that_does_not_carry_the_mark() -> None:
-    value = {"value": 0.55, "low": 0.44, "high": 0.63}
-    found = {"name": "one", "probe": value, "heads_averaged": {"auroc": value, "change": value}}
-    assert "nothing can be asked" in c.statement(found)
+    value = Estimate(0.55, 0.44, 0.63)
+    assert "nothing can be asked" in c.statement(marked(value, value))
 
 
 def test_attention_that_turns_away_from_the_mark_is_said_to() -> None:
-    seen, away = {"value": 0.8, "low": 0.7, "high": 0.9}, {"value": 0.1, "low": 0.05, "high": 0.2}
-    found = {"name": "one", "probe": seen, "heads_averaged": {"auroc": away, "change": away}}
-    assert "its attention turns away from the mark" in c.statement(found)
+    probe, away = Estimate(0.8, 0.7, 0.9), Estimate(0.1, 0.05, 0.2)
+    assert "its attention turns away from the mark" in c.statement(marked(probe, away))
 
 
 def test_too_few_tiles_are_refused(store: Path, runs: tuple[Path, Path]) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from dirl.audit.gate import GateTiles, colour_statistics, gate_tiles, gates, retrieved
+from dirl.audit.gate import GateTiles, channel_statistics, gate_tiles, gates, retrieved
+from dirl.core.intervals import Estimate
 from dirl.core.provenance import claim, finish, new_card
 from dirl.encoders.loading import LoadedEncoder, load_encoder
 from dirl.pretrain.data import held_out
@@ -41,9 +42,9 @@ def test_retrieval() -> None:
     assert retrieved(keys * torch.linspace(1, 100, 8) + 50, keys * torch.linspace(1, 100, 8) + 50).all()
 
 
-def test_colour_statistics() -> None:
+def test_channel_statistics() -> None:
     images = torch.rand(4, 3, 9, 9)
-    found = colour_statistics(images)
+    found = channel_statistics(images)
     torch.testing.assert_close(found[:, :3], images.mean((2, 3)))
     torch.testing.assert_close(found[:, 3:], images.flatten(2).std(2))
 
@@ -62,11 +63,11 @@ def test_passes_and_fails(store: Path, runs: tuple[Path, Path]) -> None:
     oracle = replace(encoders[0], model=Oracle(24), digest="oracle", name="oracle")
     itself = replace(control, name="itself", random=False)
     found = gates([(oracle, control), (itself, control), (control, control)], tiles, 200)
-    assert found["oracle"].passed and found["oracle"].accuracy["encoder"] == 1
+    assert found["oracle"].passed and found["oracle"].accuracy.encoder == 1
     assert found["oracle"].loss == (5.0, 1.0)
-    assert found["oracle"].over_untrained["low"] > 0
+    assert found["oracle"].over_untrained.low > 0
     assert not found["itself"].passed
-    assert found["itself"].over_untrained == {"value": 0, "low": 0, "high": 0}
+    assert found["itself"].over_untrained == Estimate(0, 0, 0)
     assert found["itself"].loss is None
     assert "not above that of the untrained encoder" in found["itself"].reasons[0]
     assert not found[control.name].passed
@@ -82,7 +83,7 @@ def test_encoders_of_the_same_weights_are_judged_each_by_what_it_sees(
     found = gates(
         [(oracle, control), (replace(control, name="itself", digest=encoder.digest), control)], tiles, 50
     )
-    assert found["oracle"].accuracy["encoder"] == 1 > found["itself"].accuracy["encoder"]
+    assert found["oracle"].accuracy.encoder == 1 > found["itself"].accuracy.encoder
 
 
 def test_a_control_that_several_share_is_embedded_once(store: Path, runs: tuple[Path, Path]) -> None:

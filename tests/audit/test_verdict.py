@@ -3,59 +3,33 @@
 from typing import Any
 
 import pytest
+from audit_cases import encoder, findings, gate, of
 
 from dirl.audit.leaderboard import leaderboard
-from dirl.audit.table import MEASURES
-from dirl.audit.verdict import judge
+from dirl.audit.results import Findings, Line, Verdict
+from dirl.audit.verdict import word_verdict
 
 
-def of(value: float, half: float = 0.01) -> dict[str, float]:
-    return {"value": value, "low": value - half, "high": value + half}
+def judge(found: dict[str, Any]) -> Verdict:
+    return word_verdict(Findings.model_validate(found))
 
 
-def encoder(name: str, entropy: float, **changes: Any) -> dict[str, Any]:
-    measures = {measure: of(0.8) for measure in MEASURES} | {"entropy": of(entropy)}
-    return {
-        "name": name, "kind": "encoder", "token_um": 4.0, "prior_contrast": 0.5, "control": "untrained",
-        "notes": [], "query": "cls", "last_block": {"per_head": measures | changes},
-    }  # fmt: skip
-
-
-def summary(
-    *encoders: dict[str, Any],
-    change: float = 0.1,
-    averaged: float = 0.1,
-    nuclei: float = 0.0,
-    over: str = "slides",
-) -> dict[str, Any]:
-    control = encoder("untrained", 0.99) | {"kind": "untrained"}
-    passed = {"passed": True, "reasons": ()}
-    pair = {
-        "reference": encoders[0]["name"],
-        "encoder": encoders[-1]["name"],
-        "per_head": {"entropy": of(change)},
-        "heads_averaged": {"entropy": of(averaged)},
-        "enrichment": {"per_head": {"nuclei": of(nuclei), "glass": of(0)}},
-    }
-    return {
-        "tiles": 256, "slides": 7, "interval": {"over": over}, "encoders": [*encoders, control],
-        "gates": {one["name"]: dict(passed) for one in encoders},
-        "differences": [pair] if len(encoders) > 1 else [],
-    }  # fmt: skip
+def ranked(found: dict[str, Any]) -> list[Line]:
+    return leaderboard(Findings.model_validate(found))
 
 
 def test_rows_of_different_queries_are_not_compared() -> None:
     averaged = encoder("averaged", 0.9) | {"query": "mean patch"}
-    notes = " ".join(judge(summary(A, averaged)).notes)
+    notes = " ".join(judge(findings(A, averaged)).notes)
     assert "vanilla is audited by its cls query and averaged by its mean patch query" in notes
-    assert "should not be compared" not in " ".join(judge(summary(A, B)).notes)
+    assert "should not be compared" not in " ".join(judge(findings(A, B)).notes)
 
 
 A, B = encoder("vanilla", 0.7), encoder("dirl", 0.8)
 
 
 def test_a_difference() -> None:
-    verdict = judge(summary(A, B))
+    verdict = judge(findings(A, B))
     assert verdict.evidence
     assert (
         "On these 256 tiles the attention of dirl is spread more evenly than that of vanilla"
@@ -65,18 +39,18 @@ def test_a_difference() -> None:
     assert any("single checkpoints" in note for note in verdict.notes)
     assert any("no downstream score" in note for note in verdict.notes)
     assert not any("slides" in note for note in verdict.notes)
-    assert "less evenly" in judge(summary(A, B, change=-0.1)).headline
+    assert "less evenly" in judge(findings(A, B, change=-0.1)).headline
 
 
 @pytest.mark.parametrize("change", [0.005, -0.005, 0.0])
 def test_an_interval_with_zero_is_no_evidence(change: float) -> None:
-    verdict = judge(summary(A, B, change=change))
+    verdict = judge(findings(A, B, change=change))
     assert not verdict.evidence and verdict.headline.startswith("No evidence that on these")
 
 
 def test_a_failed_gate_is_no_evidence_whatever_the_difference() -> None:
-    failed = summary(A, B)
-    failed["gates"]["dirl"] = {"passed": False, "reasons": ("the loss did not fall (1 to 2)",)}
+    failed = findings(A, B)
+    failed["gates"]["dirl"] = gate(False, "the loss did not fall (1 to 2)")
     verdict = judge(failed)
     assert not verdict.evidence
     assert verdict.headline.startswith("No evidence: dirl does not pass the gate.")
@@ -86,10 +60,10 @@ def test_a_failed_gate_is_no_evidence_whatever_the_difference() -> None:
 
 def three() -> dict[str, Any]:
     """A reference, one that is more even, and one that is still more even and fails the gate."""
-    found = summary(A, B, encoder("random", 0.98))
+    found = findings(A, B, encoder("random", 0.98))
     (pair,) = found["differences"]
     found["differences"] = [pair | {"encoder": "dirl"}, pair]
-    found["gates"]["random"] = {"passed": False, "reasons": ("its weights are random",)}
+    found["gates"]["random"] = gate(False, "its weights are random")
     return found
 
 
@@ -102,13 +76,13 @@ def test_one_that_fails_the_gate_does_not_silence_the_others() -> None:
 
 
 def test_other_queries_are_not_in_the_headline() -> None:
-    verdict = judge(summary(A, encoder("averaged", 0.9) | {"query": "mean patch"}))
+    verdict = judge(findings(A, encoder("averaged", 0.9) | {"query": "mean patch"}))
     assert not verdict.evidence and "averaged" not in verdict.headline
 
 
 def test_the_leaderboard_ranks_what_may_be_compared() -> None:
     found = three()
-    assert [(one["rank"], one["encoder"], one["verdict"]) for one in leaderboard(found)] == [
+    assert [(one.rank, one.encoder, one.verdict) for one in ranked(found)] == [
         (1, "dirl", "more even"),
         (2, "vanilla", "reference"),
         (None, "random", "gate failed"),
@@ -116,18 +90,18 @@ def test_the_leaderboard_ranks_what_may_be_compared() -> None:
     ]
     found["encoders"][2]["query"] = "mean patch"
     found["gates"]["random"]["passed"] = True
-    assert leaderboard(found)[2]["verdict"] == "other query"
+    assert ranked(found)[2].verdict == "other query"
     found["gates"]["vanilla"]["passed"] = False
-    assert [one["verdict"] for one in leaderboard(found)][:2] == [
+    assert [one.verdict for one in ranked(found)][:2] == [
         "reference failed",
         "gate failed",
     ]
-    assert "no difference seen" in {one["verdict"] for one in leaderboard(summary(A, B, change=0.005))}
+    assert "no difference seen" in {one.verdict for one in ranked(findings(A, B, change=0.005))}
 
 
 def test_what_is_pointed_out() -> None:
     coarse = encoder("coarse", 0.98, patch_mass=of(0.2)) | {"token_um": 16.0, "prior_contrast": 0.1}
-    notes = " ".join(judge(summary(A, coarse, averaged=0.0, nuclei=-0.3, over="tiles")).notes)
+    notes = " ".join(judge(findings(A, coarse, averaged=0.0, nuclei=-0.3, over="tiles")).notes)
     for said in (
         "nearly uniformly (entropy 0.980 > 0.97)",
         "Only 20% of coarse's",
@@ -141,11 +115,11 @@ def test_what_is_pointed_out() -> None:
 
 
 def test_one_encoder_is_described() -> None:
-    verdict = judge(summary(A))
+    verdict = judge(findings(A))
     assert verdict.evidence
     assert "normalised entropy of 0.700" in verdict.headline and "untrained" in verdict.headline
 
 
 def test_never_speaks_of_a_method() -> None:
-    for outcome in (summary(A, B), summary(A, B, change=0), summary(A)):
+    for outcome in (findings(A, B), findings(A, B, change=0), findings(A)):
         assert "method" not in judge(outcome).headline

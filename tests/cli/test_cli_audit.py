@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import typer
+from audit_cases import encoder, findings, summary
 from typer.testing import CliRunner
 
 import dirl.audit.run
-from dirl.audit.run import AuditResult
+from dirl.audit.results import AuditSummary
 from dirl.cli.audit import audit
 from dirl.config import AuditConfig
+from dirl.core.results import Result
 
 
 def test_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -17,14 +19,10 @@ def test_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
     def fake(
         encoders: list[str], store: Path, out: Path, config: AuditConfig, **options: object
-    ) -> AuditResult:
+    ) -> Result[AuditSummary]:
         called.update(encoders=encoders, store=store, out=out, config=config, **options)
-        summary = {
-            "encoders": [],
-            "leaderboard": [],
-            "verdict": {"headline": "No evidence: [bold] is not markup"},
-        }
-        return AuditResult(out, summary)
+        made = summary(findings(encoder("a", 0.5)), "No evidence: [bold] is not markup")
+        return Result(out, made)
 
     monkeypatch.setattr(dirl.audit.run, "audit", fake)
     app = typer.Typer()

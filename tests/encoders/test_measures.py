@@ -42,7 +42,7 @@ def reference(p: Array) -> dict[str, float]:
 
 def measured(p: Tensor) -> dict[str, Tensor]:
     names = {"normalised_entropy": "entropy", "top1": "top1_mass", "top10": "top10_mass"}
-    spread = m.spread(p)
+    spread = m.spread_measures(p)
     return {name: spread[names.get(name, name)] for name in reference(np.full(2, 0.5))}
 
 
@@ -122,7 +122,7 @@ def test_by_hand() -> None:
 @given(maps)
 @settings(max_examples=30, deadline=None)
 def test_by_other_names(p: Array) -> None:
-    together = m.spread(torch.from_numpy(p))
+    together = m.spread_measures(torch.from_numpy(p))
     assert torch.equal(together["entropy"], m.normalised_entropy(torch.from_numpy(p)))
     torch.testing.assert_close(together["effective_share"] * len(p), together["effective_tokens"])
     most = np.sort(p)[-math.ceil(round(0.05 * len(p), 6)) :].sum()
@@ -139,7 +139,7 @@ def test_renormalise() -> None:
     mass, p = m.renormalise(torch.tensor([[0.1, 0.3], [0.0, 0.0]]))
     torch.testing.assert_close(mass, torch.tensor([0.4, 0.0]))
     torch.testing.assert_close(p[0], torch.tensor([0.25, 0.75]))
-    assert p[1].isnan().all() and m.spread(p)["tokens60"][1].isnan()
+    assert p[1].isnan().all() and m.spread_measures(p)["tokens60"][1].isnan()
 
 
 def test_attention_of_regions() -> None:

@@ -4,10 +4,13 @@ import io
 
 import numpy as np
 import pytest
+from audit_cases import encoder
 from PIL import Image
 
 from dirl.audit.charts import depth_figure
 from dirl.audit.figures import OUTLINE, AttentionMap, Example, comparison_figure, heads_figure, outlined
+from dirl.audit.results import Audited
+from dirl.audit.table import MEASURES
 from dirl.report.style import encode
 
 
@@ -61,7 +64,6 @@ def test_the_same_bytes_every_time() -> None:
 
 
 def test_blocks_are_numbered_from_0_as_everywhere() -> None:
-    names = ("entropy", "gini", "components50", "head_diversity", "patch_mass")
-    curves = {view: {name: [0.1, 0.2, 0.3] for name in names} for view in ("per_head", "heads_averaged")}
-    figure = depth_figure({"encoders": [{"name": "one", "kind": "encoder", "by_block": curves}]})
+    curves = {view: {key: [0.1, 0.2, 0.3] for key in MEASURES} for view in ("per_head", "heads_averaged")}
+    figure = depth_figure([Audited.model_validate(encoder("one", 0.5) | {"by_block": curves})])
     assert all(axis.lines[0].get_xdata().tolist() == [0, 1, 2] for axis in figure.axes)

@@ -1,11 +1,11 @@
 """Rows of finished runs, made up."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from dirl.study.matrix import StudyConfig
+from dirl.study.results import Row
 
 KINDS = {"vanilla": "vanilla", "pool": "dirl"}
 
@@ -23,8 +23,8 @@ def config() -> StudyConfig:
 
 @pytest.fixture
 def row():
-    def made(objective: str, arm: str, seed: int, entropy: float, **more: Any) -> Mapping[str, Any]:
-        return {
+    def made(objective: str, arm: str, seed: int, entropy: float, **more: Any) -> Row:
+        values = {
             "run": f"{objective}/{arm}/seed-{seed}",
             "objective": objective,
             "arm": arm,
@@ -34,6 +34,7 @@ def row():
             "gate": {"passed": True, "label_free": True, "with_labels": None, "reasons": []},
             "measures": {"entropy": entropy, "gini": 1 - entropy, "entropy_untrained": 0.99},
             "notes": [],
-        } | more
+        }
+        return Row.model_validate(values | more)
 
     return made

@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+from audit_cases import encoder, findings, summary
 from PIL import Image
 from typer.testing import CliRunner
 
-from dirl.audit.run import AuditResult
+from dirl.audit.results import AuditSummary
 from dirl.cli.main import app
 from dirl.config import AuditConfig, RobustConfig, TileConfig
 from dirl.core.errors import ConfigError, Interrupted, PartlyFailedError, StoreError, TrainingError
 from dirl.core.owner import LOCK_FILES
 from dirl.core.provenance import claim, finish, new_card
+from dirl.core.results import Result
 from dirl.pretrain.run import Run
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
@@ -41,19 +43,9 @@ def tiny() -> StudyConfig:
     )
 
 
-def audited() -> dict:
+def audited(entropy: float | None = 0.5) -> AuditSummary:
     """A summary such as an audit of one run has."""
-    value = {"value": 0.5, "low": 0.4, "high": 0.6}
-    names = ("entropy", "gini", "effective_tokens", "components50", "top10_mass", "patch_mass")
-    subject = {
-        "name": "seed-0",
-        "kind": "encoder",
-        "last_block": {view: dict.fromkeys(names, value) for view in ("per_head", "heads_averaged")},
-        "enrichment": {"per_head": dict.fromkeys(("nuclei", "rest", "glass"), value)},
-        "prior_contrast": None,
-    }
-    gate = {"passed": True, "reasons": [], "loss": None, "accuracy": {"encoder": 0.1}}
-    return {"encoders": [subject, subject | {"kind": "untrained"}], "gates": {"seed-0": gate}}
+    return summary(findings(encoder("seed-0", entropy)))
 
 
 @pytest.fixture
@@ -76,8 +68,8 @@ def stages(monkeypatch):
             finish(out, card, {})
             return Run(out, recipe.steps, True, {"loss": 1.0, "embedding/std": 0.9})
 
-        def audit(self, encoders, store, out, config, **options) -> AuditResult:
-            return AuditResult(out, audited())
+        def audit(self, encoders, store, out, config, **options) -> Result[AuditSummary]:
+            return Result(out, audited())
 
     fake = Stages()
     monkeypatch.setattr(run_arm, "pretrain", fake.pretrain)
@@ -114,7 +106,7 @@ def test_a_failure_is_recorded_the_others_go_on_and_it_is_tried_again(
     assert f"{NAMES[2]}: unexpected RuntimeError: two lines" in str(caught.value)
     assert "run: the loss is nan" in (out / "table.md").read_text()
     stages.done, stages.broken = [], {}
-    assert study(tiny, small_store, out, device="cpu", quiet=True).summary["failed"] == {}
+    assert study(tiny, small_store, out, device="cpu", quiet=True).summary.failed == {}
     assert stages.done == [NAMES[0], NAMES[2]]
 
 
@@ -138,10 +130,10 @@ def test_arms_go_on_from_the_start_of_their_seed(
     assert stages.done == [starts[0], *NAMES[:2], starts[1]]
     assert begun == dict.fromkeys(starts) | dict.fromkeys(NAMES[:2], str(out / "runs" / starts[0]))
     stages.done, stages.broken = [], {}
-    summary = study(with_start, small_store, out, device="cpu", quiet=True).summary
+    found = study(with_start, small_store, out, device="cpu", quiet=True).summary
     assert stages.done == [starts[1], *NAMES[2:]]
     assert begun[NAMES[3]] == str(out / "runs" / starts[1])
-    assert [arm["kind"] for arm in summary["arms"]] == ["start", "vanilla", "dirl"]
+    assert [arm.kind for arm in found.arms] == ["start", "vanilla", "dirl"]
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted(15)])
@@ -153,7 +145,7 @@ def test_a_signal_stops_the_study_and_the_same_call_goes_on(
         study(tiny, small_store, tmp_path / "study", device="cpu", quiet=True)
     assert stages.done == NAMES[:2]
     # One run was done, and the table shows it.
-    assert [arm["runs"] for arm in load_result(tmp_path / "study").summary["arms"]] == [1, 0]
+    assert [arm.runs for arm in load_result(tmp_path / "study").summary.arms] == [1, 0]
     stages.done, stages.broken = [], {}
     study(tiny, small_store, tmp_path / "study", device="cpu", quiet=True)
     assert stages.done == NAMES[1:]
@@ -237,7 +229,7 @@ def test_folders_are_named_alike_however_the_study_is_spelled(
     tiny, small_store: Path, tmp_path: Path, stages, monkeypatch
 ) -> None:
     seen: list[Path] = []
-    monkeypatch.setattr(run_arm, "carry_out", lambda job: seen.append(job.out) or failing())
+    monkeypatch.setattr(run_arm, "run_job", lambda job: seen.append(job.out) or failing())
 
     def failing() -> None:
         raise RuntimeError("no")
@@ -254,12 +246,8 @@ def test_folders_are_named_alike_however_the_study_is_spelled(
 def test_a_run_without_an_entropy_is_told_as_such(
     tiny, small_store: Path, tmp_path: Path, stages, monkeypatch, capsys
 ) -> None:
-    nothing = audited()
-    for part in nothing["encoders"]:
-        part["last_block"] = {
-            view: {name: {"value": None} for name in names} for view, names in part["last_block"].items()
-        }
-    monkeypatch.setattr(run_arm, "audit", lambda encoders, store, out, *_, **__: AuditResult(out, nothing))
+    nothing = audited(entropy=None)
+    monkeypatch.setattr(run_arm, "audit", lambda encoders, store, out, *_, **__: Result(out, nothing))
     study(tiny, small_store, tmp_path / "study", device="cpu")
     assert f"4/4 {NAMES[3]}: entropy –" in capsys.readouterr().err
 
@@ -303,29 +291,27 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
         }
     )
     out = tmp_path / "study"
-    summary = study(real, small_store, out, device="cpu", quiet=True).summary
-    for run in summary["runs"]:
-        audited = json.loads((out / "audits" / run["run"] / "summary.json").read_text())
-        scored = json.loads((out / "probes" / run["run"] / "summary.json").read_text())
-        assert (
-            run["measures"]["entropy"] == audited["encoders"][0]["last_block"]["per_head"]["entropy"]["value"]
-        )
+    found = study(real, small_store, out, device="cpu", quiet=True).summary
+    for run in found.runs:
+        audited = json.loads((out / "audits" / run.run / "summary.json").read_text())
+        scored = json.loads((out / "probes" / run.run / "summary.json").read_text())
+        assert run.measures["entropy"] == audited["encoders"][0]["last_block"]["per_head"]["entropy"]["value"]
         untrained = scored["results"]["untrained"]["linear"]["balanced_accuracy"]["value"]
-        assert run["measures"]["linear_untrained"] == untrained
+        assert run.measures["linear_untrained"] == untrained
         few = scored["results"]["features"]["few_shot"]["4"]["value"]
-        assert run["measures"]["few_shot"] == few
-        tokens = json.loads((out / "token-probes" / run["run"] / "summary.json").read_text())
+        assert run.measures["few_shot"] == few
+        tokens = json.loads((out / "token-probes" / run.run / "summary.json").read_text())
         score = tokens["results"]["features"]["linear"]["balanced_accuracy"]["value"]
-        assert run["measures"]["linear_tokens"] == score and run["measures"]["knn_tokens"] > 0
+        assert run.measures["linear_tokens"] == score and run.measures["knn_tokens"] > 0
         assert tokens["split"] == scored["split"]
         assert tokens["encoder_digest"] == scored["encoder_digest"]
-        damaged = json.loads((out / "robust" / run["run"] / "summary.json").read_text())
+        damaged = json.loads((out / "robust" / run.run / "summary.json").read_text())
         moved = damaged["results"]["features"]["conditions"]
         both = [moved[f"stain-{severity}"]["drift_share"]["value"] for severity in (1, 3)]
-        assert run["measures"]["drift_stain"] == pytest.approx(sum(both) / 2)
-        assert damaged["tiles"] == 24 and 0 < run["measures"]["drift_rotation"] < 2
-        assert run["measures"]["embedding_rank"] > 0 and run["measures"]["seconds"] > 0
-        assert run["gate"]["label_free"] == audited["gates"]["seed-0"]["passed"]
+        assert run.measures["drift_stain"] == pytest.approx(sum(both) / 2)
+        assert damaged["tiles"] == 24 and 0 < run.measures["drift_rotation"] < 2
+        assert run.measures["embedding_rank"] > 0 and run.measures["seconds"] > 0
+        assert run.gate.label_free == audited["gates"]["seed-0"]["passed"]
     card = json.loads((out / "features" / "simclr" / "pool" / "seed-0" / "card.json").read_text())
     begun = json.loads((out / "runs" / "simclr" / "pool" / "seed-0" / "init.json").read_text())
     assert begun["loaded"] and not begun["missing"] + begun["unexpected"] + begun["resampled"]

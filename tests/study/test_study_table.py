@@ -10,9 +10,10 @@ from scipy.stats import ttest_rel
 from dirl.core.holm import holm
 from dirl.study.figures import curves_figure, draw
 from dirl.study.matrix import StudyConfig
+from dirl.study.results import MeanSd, RowGate
 from dirl.study.summary import TITLES, summarise
 from dirl.study.table import to_csv, to_markdown
-from dirl.study.verdict import judge
+from dirl.study.verdict import sentences
 
 ENTROPY = {
     "vanilla": [0.80, 0.82, 0.79],
@@ -34,35 +35,35 @@ def rows(row):
 
 def named(summary, objective, arm, against):
     wanted = (objective, arm, against)
-    return next(c for c in summary["contrasts"] if (c["objective"], c["arm"], c["against"]) == wanted)
+    return next(c for c in summary.contrasts if (c.objective, c.arm, c.against) == wanted)
 
 
 def test_arms_are_means_over_seeds(config: StudyConfig, rows) -> None:
     summary = summarise(config, rows)
-    assert [(one["objective"], one["arm"], one["runs"], one["failed"]) for one in summary["arms"]] == [
+    assert [(one.objective, one.arm, one.runs, one.failed) for one in summary.arms] == [
         ("simclr", "vanilla", 3, 0), ("simclr", "pool", 3, 0), ("simclr", "grid", 3, 0),
         ("byol", "vanilla", 3, 0), ("byol", "pool", 2, 1), ("byol", "grid", 3, 0),
     ]  # fmt: skip
-    pool = summary["arms"][1]["measures"]["entropy"]
-    assert pool["mean"] == pytest.approx(statistics.mean(ENTROPY["pool"]))
-    assert pool["sd"] == pytest.approx(statistics.stdev(ENTROPY["pool"])) and pool["n"] == 3
-    assert summary["arms"][1]["measures"]["knn"] == {"mean": None, "sd": None, "n": 0}
-    assert summary["failed"] == {"byol/pool/seed-1": "run: the loss is nan"}
+    pool = summary.arms[1].measures["entropy"]
+    assert pool.mean == pytest.approx(statistics.mean(ENTROPY["pool"]))
+    assert pool.sd == pytest.approx(statistics.stdev(ENTROPY["pool"])) and pool.n == 3
+    assert summary.arms[1].measures["knn"] == MeanSd(mean=None, sd=None, n=0)
+    assert summary.failed == {"byol/pool/seed-1": "run: the loss is nan"}
 
 
 def test_planned_contrasts_are_corrected_together_and_the_others_are_exploratory(config, rows) -> None:
     summary = summarise(config, rows)
-    planned = [one for one in summary["contrasts"] if one["planned"]]
-    assert len(planned) == 4 and len(summary["contrasts"]) == 6
-    p = [one["measures"]["entropy"]["p"] for one in planned]
+    planned = [one for one in summary.contrasts if one.planned]
+    assert len(planned) == 4 and len(summary.contrasts) == 6
+    p = [one.measures["entropy"].p for one in planned]
     assert p[0] == pytest.approx(ttest_rel(ENTROPY["pool"], ENTROPY["vanilla"]).pvalue)
     assert p[2:] == [None, None]  # BYOL lost a seed
-    assert [one["p_holm"] for one in planned] == holm(p)
-    assert {one["standing"] for one in planned} == {"descriptive"}
+    assert [one.p_holm for one in planned] == holm(p)
+    assert {one.standing for one in planned} == {"descriptive"}
     other = named(summary, "simclr", "grid", "vanilla")
-    assert other["standing"] == "exploratory" and "p_holm" not in other
-    assert other["measures"]["entropy"]["p"] is None and planned[0]["measures"]["gini"]["p"] is None
-    assert named(summary, "byol", "pool", "vanilla")["measures"]["entropy"]["seeds"] == 2
+    assert other.standing == "exploratory" and "p_holm" not in other.to_json()
+    assert other.measures["entropy"].p is None and planned[0].measures["gini"].p is None
+    assert named(summary, "byol", "pool", "vanilla").measures["entropy"].seeds == 2
 
 
 def test_ten_seeds_make_a_claim(config: StudyConfig, row) -> None:
@@ -73,13 +74,13 @@ def test_ten_seeds_make_a_claim(config: StudyConfig, row) -> None:
         for arm, value in (("vanilla", 0.8), ("pool", 0.9), ("grid", 0.9))
         for seed in range(10)
     ]
-    assert named(summarise(ten, rows), "simclr", "pool", "vanilla")["standing"] == "claim"
+    assert named(summarise(ten, rows), "simclr", "pool", "vanilla").standing == "claim"
 
 
 def test_what_is_more_even_than_vanilla_but_not_than_a_control_is_said_plainly(
     config: StudyConfig, rows
 ) -> None:
-    said = judge(summarise(config, rows))
+    said = sentences(summarise(config, rows))
     assert any("pool against vanilla: entropy +0.100 over 3 seeds (descriptive)" in text for text in said)
     assert any("pool against grid" in text and "no difference shown" in text for text in said)
     assert "simclr: pool attends more evenly than vanilla, but not than grid (descriptive): nothing shows " \
@@ -87,7 +88,7 @@ def test_what_is_more_even_than_vanilla_but_not_than_a_control_is_said_plainly(
     assert any(text.startswith("byol: pool against vanilla") and "too few seeds" in text for text in said)
     assert not any(text.startswith("byol: pool attends") for text in said)
     alone = config.model_copy(update={"contrasts": (("vanilla", "pool"),)})
-    said = judge(summarise(alone, rows))
+    said = sentences(summarise(alone, rows))
     assert any("less evenly" in text for text in said)
     assert "simclr: pool attends more evenly than vanilla (descriptive), but was planned against no " \
         "control: nothing shows that the cells did it." in said  # fmt: skip
@@ -102,37 +103,36 @@ def test_a_score_that_falls_and_attention_that_is_nearly_uniform_are_told(config
     for seed in range(10):
         for arm, value in level.items():
             made = row("simclr", arm, seed, value + seed / 5000 * (arm == "pool"))
-            rows.append(
-                {**made, "measures": made["measures"] | {"knn": score[arm], "linear": score[arm] / 2}}
-            )
-    said = judge(summarise(ten, rows))
+            scores = {"knn": score[arm], "linear": score[arm] / 2}
+            rows.append(made.model_copy(update={"measures": made.measures | scores}))
+    said = sentences(summarise(ten, rows))
     assert "simclr: pool attends more evenly than vanilla and grid (claim); " \
         "kNN −0.100 (a fall), linear −0.050 (a fall)." in said  # fmt: skip
     assert any("pool against grid" in text and "(claim), kNN 0.000, linear 0.000;" in text for text in said)
     assert [text for text in said if "nearly uniformly (mean entropy 0.981 > 0.97)" in text] == said[-1:]
 
 
-BAD = {"passed": False, "label_free": True, "with_labels": "failed", "reasons": ["kNN"]}
+BAD = RowGate(passed=False, label_free=True, with_labels="failed", reasons=["kNN"])
 
 
 def test_where_a_run_fails_the_gate_the_other_seeds_stand_beside_all(config: StudyConfig, rows) -> None:
-    rows[3] = dict(rows[3]) | {"gate": BAD}
+    rows[3] = rows[3].model_copy(update={"gate": BAD})
     summary = summarise(config, rows)
-    assert summary["arms"][1]["gate_passed"] == 2 and summary["arms"][1]["label_free_gate_passed"] == 3
+    assert summary.arms[1].gate_passed == 2 and summary.arms[1].label_free_gate_passed == 3
     one = named(summary, "simclr", "pool", "vanilla")
-    assert one["ungated"] == 1 and one["measures"]["entropy"]["seeds"] == 3
-    assert one["passing"]["entropy"]["seeds"] == 2
-    assert one["passing"]["entropy"]["difference"] == pytest.approx((0.11 + 0.09) / 2)
-    assert named(summary, "byol", "pool", "grid")["passing"] is None
-    said = judge(summary)
+    assert one.ungated == 1 and one.measures["entropy"].seeds == 3
+    assert one.passing["entropy"].seeds == 2
+    assert one.passing["entropy"].difference == pytest.approx((0.11 + 0.09) / 2)
+    assert named(summary, "byol", "pool", "grid").passing is None
+    said = sentences(summary)
     assert any("1 run fails the gate: +0.100 over the other 2; too few seeds for a test." in s for s in said)
     assert not any(text.startswith("simclr: pool attends") for text in said)
     table = to_markdown(summary)
-    assert "| 0.017 | 2: +0.100 |" in table.replace(f"{one['p_holm']:.3f}", "0.017")
+    assert "| 0.017 | 2: +0.100 |" in table.replace(f"{one.p_holm:.3f}", "0.017")
     for place in (0, 1, 2, 3, 4, 5):
-        rows[place] = dict(rows[place]) | {"gate": BAD}
+        rows[place] = rows[place].model_copy(update={"gate": BAD})
     assert any(
-        "6 runs fail the gate: no evidence about the method." in s for s in judge(summarise(config, rows))
+        "6 runs fail the gate: no evidence about the method." in s for s in sentences(summarise(config, rows))
     )
 
 
@@ -150,9 +150,9 @@ def test_a_difference_is_shown_only_if_it_is_over_all_seeds_and_over_those_that_
     summary = summarise(ten, rows)
     one = named(summary, "simclr", "pool", "vanilla")
     # BYOL's contrast was planned, too, and has no run: it counts in the size of the family.
-    assert one["p_holm_passing"] == pytest.approx(2 * one["passing"]["entropy"]["p"])
-    assert one["passing"]["entropy"]["seeds"] == 7 and one["passing"]["entropy"]["low"] > 0.09
-    (said,) = [text for text in judge(summary) if text.startswith("simclr: pool against")]
+    assert one.p_holm_passing == pytest.approx(2 * one.passing["entropy"].p)
+    assert one.passing["entropy"].seeds == 7 and one.passing["entropy"].low > 0.09
+    (said,) = [text for text in sentences(summary) if text.startswith("simclr: pool against")]
     assert ("attention is spread more evenly" in said) == (fails > 0)
     assert ("no difference shown" in said) == (fails < 0)
 
@@ -197,9 +197,11 @@ def test_figures_are_drawn_and_the_same_every_time(config: StudyConfig, rows, tm
 
 def test_curves_of_arms_begin_where_their_start_ends(config: StudyConfig, rows, tmp_path) -> None:
     (tmp_path / "metrics.csv").write_text("step,loss\n10,5.0\n40,4.0\n")
+    rows = [
+        row.model_copy(update={"kind": "start"}) if row.run == "simclr/vanilla/seed-0" else row
+        for row in rows
+    ]
     summary = summarise(config, rows)
-    for run in summary["runs"]:
-        run["kind"] = "start" if run["run"] == "simclr/vanilla/seed-0" else run["kind"]
     names = ("simclr/vanilla/seed-0", "simclr/pool/seed-0", "simclr/pool/seed-1")
     figure = curves_figure(summary, dict.fromkeys(names, tmp_path / "metrics.csv"))
     lines = {(line.get_label(), tuple(line.get_xdata())) for line in figure.axes[0].lines}

@@ -1,6 +1,6 @@
-"""Charts of an audit's summary: spread by depth, enrichment by region."""
+"""Charts of an audit: spread by depth, enrichment by region."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -8,12 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dirl.audit.results import Audited
+from dirl.core.intervals import Estimate
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, UNIFORM, new_figure
 
 REGION_NAMES = {"nuclei": "nuclei", "rest": "rest of the tissue", "glass": "glass"}
 
 
-def depth_figure(summary: Mapping[str, Any]) -> Figure:
+def depth_figure(encoders: Sequence[Audited]) -> Figure:
     """Spread of attention by depth, encoders beside their controls."""
     panels = (
         ("per_head", "entropy", "normalised entropy, per head"),
@@ -27,14 +29,14 @@ def depth_figure(summary: Mapping[str, Any]) -> Figure:
         figure = new_figure((10.2, 5.4))
         axes = figure.subplots(2, 3)
         for axis, (view, name, title) in zip(axes.ravel(), panels, strict=True):
-            for one, style in _styled(summary["encoders"]):
-                curve = np.array(one["by_block"][view][name], dtype=float)
-                if one["kind"] == "uniform":
+            for one, style in _styled(encoders):
+                curve = np.array(getattr(one.by_block, view)[name], dtype=float)
+                if one.kind == "uniform":
                     if name not in ("patch_mass", "head_diversity"):
-                        axis.axhline(curve[0], label=one["name"], **style)
+                        axis.axhline(curve[0], label=one.name, **style)
                 else:
                     blocks = np.arange(len(curve))  # from 0, as in measures.parquet, maps and the viewer
-                    axis.plot(blocks, curve, marker="o", markersize=3.5, label=one["name"], **style)
+                    axis.plot(blocks, curve, marker="o", markersize=3.5, label=one.name, **style)
             axis.set_title(title, loc="left")
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(axis="y", color="#e3e6ea", linewidth=0.7)
@@ -45,9 +47,9 @@ def depth_figure(summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def enrichment_figure(summary: Mapping[str, Any]) -> Figure:
-    """Where the last block's attention lies, by region, per head and with heads averaged first."""
-    shown = [(one, style) for one, style in _styled(summary["encoders"]) if one["kind"] != "uniform"]
+def enrichment_figure(encoders: Sequence[Audited]) -> Figure:
+    """Attention of the last block by region, per head and with heads averaged first."""
+    shown = [(one, style) for one, style in _styled(encoders) if one.kind != "uniform"]
     with mpl.rc_context(STYLE):
         figure = new_figure((10.2, 3.4))
         axes = figure.subplots(1, 2, sharey=True)
@@ -61,10 +63,10 @@ def enrichment_figure(summary: Mapping[str, Any]) -> Figure:
                         axis,
                         x + (place - (len(shown) - 1) / 2) * width,
                         width * 0.9,
-                        one["enrichment"][view][region],
+                        getattr(one.enrichment, view)[region],
                         style["color"],
-                        one["name"] if x == 0 else "",
-                        hatch="" if one["kind"] == "encoder" else "////",
+                        one.name if x == 0 else "",
+                        hatch="" if one.kind == "encoder" else "////",
                     )
             axis.axhline(0, color=INK, linewidth=0.9)
             axis.set_xticks(range(len(REGION_NAMES)), list(REGION_NAMES.values()))
@@ -81,12 +83,12 @@ def _bar_with_interval(
     axis: Axes,
     x: float,
     width: float,
-    value: Mapping[str, float | None],
+    value: Estimate,
     colour: str,
     label: str,
     hatch: str,
 ) -> None:
-    middle, low, high = value["value"], value["low"], value["high"]
+    middle, low, high = value.value, value.low, value.high
     axis.bar(
         x,
         middle or 0,
@@ -107,15 +109,15 @@ def _bar_with_interval(
     axis.vlines(x, low, high, color=INK, linewidth=1.1)
 
 
-def _styled(encoders: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], dict[str, Any]]]:
+def _styled(encoders: Sequence[Audited]) -> list[tuple[Audited, dict[str, Any]]]:
     """Give encoders colours in their order, untrained controls dashes, uniform attention dots."""
-    styled: list[tuple[Mapping[str, Any], dict[str, Any]]] = []
+    styled: list[tuple[Audited, dict[str, Any]]] = []
     seen = 0
     for one in encoders:
-        if one["kind"] == "encoder":
+        if one.kind == "encoder":
             styled.append((one, {"color": COLOURS[seen % len(COLOURS)], "linewidth": 2.0}))
             seen += 1
-        elif one["kind"] == "untrained":
+        elif one.kind == "untrained":
             styled.append((one, {"color": CONTROL, "linewidth": 1.5, "linestyle": "--"}))
         else:
             styled.append((one, {"color": UNIFORM, "linewidth": 1.2, "linestyle": ":"}))

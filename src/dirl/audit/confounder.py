@@ -1,14 +1,12 @@
-"""Honesty of attention: whether it points at a planted mark that gives a made-up class away.
+"""Test whether attention points at a planted mark that gives a made-up class away.
 
-Half of the tiles, drawn at random, get a disc of pen ink each; the class is whether a tile has one. A linear
-probe shows whether the embedding carries the mark. If it does, whoever looks at the attention for what such
-a probe may go by should find the mark there. After Albuquerque et al. 2024; the mark, the probe and the
-three measures are ours.
+Half of the tiles, drawn at random, get a disc of pen ink. The class is whether a tile has one. A linear probe
+shows whether the embedding carries the mark. If it does, attention should show the mark, too. The idea is
+Albuquerque et al.'s (2024); the mark, the probe and the three measures are of our own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,9 +15,10 @@ from scipy.stats import rankdata
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
+from dirl.audit.results import MarkAttention, MarkSummary, MarkTest, MarkUnits
 from dirl.audit.tiles import AuditTiles
 from dirl.core.errors import ConfigError
-from dirl.core.intervals import Units, choose_units, interval, means, ratios
+from dirl.core.intervals import Estimate, Units, choose_units, estimate, means, ratios
 from dirl.core.randomness import permute, uniforms
 from dirl.encoders import measures as m
 from dirl.encoders.attention import attention_rows
@@ -32,11 +31,11 @@ from dirl.prior.coverage import coverage
 Floats = NDArray[np.floating]
 
 INK = (30, 120, 90)
-"""What a green pen lets through, of 255: no colour of H&E."""
+"""Red, green and blue that a green pen lets through, of 255. H&E has no such colour."""
 MARK_SHARE = 0.12
 """Diameter of the mark over the side of the tile."""
 MARGIN = 0.15
-"""Least distance of its centre from the border over the side: encoders may crop a tile to whole patches."""
+"""Least distance of its centre from the border, over the side. Encoders may crop a tile to whole patches."""
 FOLDS, FEWEST_TILES = 5, 20
 
 
@@ -48,7 +47,7 @@ class Marks:
     ----------
     marked : ndarray of shape (t,), bool
     masks : Tensor of shape (t, h, w), uint8
-        1 on the mark, of the marked and, where it would be, of the others.
+        1 on the mark. Tiles that are not marked have the place where it would be.
     """
 
     marked: NDArray[np.bool_]
@@ -63,27 +62,27 @@ class Marks:
 
 
 @dataclass(frozen=True)
-class Confounded:
-    """What came of the test.
+class Marked:
+    """Outcome of the test.
 
     Attributes
     ----------
     summary
-        What stands under ``confounder`` in `summary.json`.
+        ``confounder`` in `summary.json`.
     marks
         The marks that were planted.
     shown : list of (rule, place)
-        Marked tiles to show, chosen by how the first encoder's attention, heads averaged, ranks the mark:
-        the best, the median and the worst.
+        Marked tiles to show: those where the first encoder's attention, heads averaged, ranks the mark best,
+        at the median and worst.
     """
 
-    summary: dict[str, Any]
+    summary: MarkSummary
     marks: Marks
     shown: list[tuple[str, int]]
 
 
 def plan_marks(count: int, side_px: int, seed: int) -> Marks:
-    """Choose half of the tiles, and a place in each, as a function of (seed, place of the tile) alone."""
+    """Choose half of the tiles, and a place in each. Both depend only on the seed and the tile's number."""
     where = uniforms(seed, np.arange(count), 2) * (1 - 2 * MARGIN) + MARGIN
     y, x = np.indices((side_px, side_px)) + 0.5
     centres = where[:, :, None, None] * side_px
@@ -93,12 +92,12 @@ def plan_marks(count: int, side_px: int, seed: int) -> Marks:
 
 
 def check_enough(tiles: AuditTiles) -> None:
-    """Check that there are tiles enough for the probe of the planted mark.
+    """Check that there are enough tiles for the probe of the planted mark.
 
     Raises
     ------
     ConfigError
-        If not so.
+        If there are too few.
     """
     if len(tiles) < FEWEST_TILES:
         raise ConfigError(
@@ -114,13 +113,13 @@ def confounder(
     resamples: int,
     seed: int,
     advance: Callable[[int], None] = lambda _: None,
-) -> Confounded:
-    """Put encoders to the test, all to the same marks, and word what came of it.
+) -> Marked:
+    """Test all encoders with the same marks, and word the outcome.
 
-    Of every encoder are found the probe's balanced accuracy, and of its last block, per head and with the
-    heads averaged first: ``auroc`` with which attention ranks tokens on the mark above the others,
-    ``pointing``, the share of tiles whose most attended token touches the mark, ``enrichment`` of the mark in
-    log2, ``before``, the same at the same place without the mark, and their ``change``.
+    For every encoder the probe's balanced accuracy is measured. Of its last block, per head and with the
+    heads averaged first, these are measured: ``auroc``, how attention ranks tokens on the mark above the
+    others; ``pointing``, the share of tiles whose most attended token touches the mark; ``enrichment`` of the
+    mark in log2; ``before``, the same at the same place without the mark; and their ``change``.
 
     Parameters
     ----------
@@ -129,11 +128,11 @@ def confounder(
     tiles
         The audit's tiles.
     resamples
-        Of the bootstrap over the marked tiles' slides, or tiles.
+        Number of bootstrap resamples over the marked tiles' slides, or over the tiles.
     seed
-        Of the marks, folds and intervals.
+        Seed of the marks, folds and intervals.
     advance
-        Called with the number of tiles that were looked at.
+        Called with the number of tiles that were processed.
 
     Raises
     ------
@@ -152,33 +151,33 @@ def confounder(
         ranked.append(auroc)
     order = np.argsort(ranked[0], kind="stable")
     places = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
-    summary = {
-        "tiles": len(tiles),
-        "marked": len(kept),
-        "ink": list(INK),
-        "diameter_um": MARK_SHARE * tiles.store.spec.size_px * tiles.store.spec.mpp,
-        "area": float(marks.masks.float().mean()),
-        "interval": {"over": units.kind, "units": len(units)},
-        "encoders": found,
-        "statements": [statement(one) for one in found],
-    }
-    return Confounded(summary, marks, [(rule, int(kept[place])) for rule, place in places.items()])
+    summary = MarkSummary(
+        tiles=len(tiles),
+        marked=len(kept),
+        ink=INK,
+        diameter_um=MARK_SHARE * tiles.store.spec.size_px * tiles.store.spec.mpp,
+        area=float(marks.masks.float().mean()),
+        interval=MarkUnits(over=units.kind, units=len(units)),
+        encoders=found,
+        statements=[statement(one) for one in found],
+    )
+    return Marked(summary, marks, [(rule, int(kept[place])) for rule, place in places.items()])
 
 
-def statement(found: Mapping[str, Any]) -> str:
-    """Say in a sentence what the test showed of one encoder."""
-    name, probe, auroc = found["name"], found["probe"], found["heads_averaged"]["auroc"]
-    change = found["heads_averaged"]["change"]
-    seen = f"the probe tells marked tiles with a balanced accuracy of {probe['value']:.2f}"
-    if not probe["low"] > 0.5:
+def statement(found: MarkTest) -> str:
+    """Word the outcome for one encoder."""
+    name, probe, averaged = found.name, found.probe, found.heads_averaged
+    seen = f"the probe tells marked tiles with a balanced accuracy of {probe.value:.2f}"
+    if not (probe.low or 0) > 0.5:
         return (
             f"{name}: {seen}, which is chance: its embedding does not carry the mark, and nothing can be "
             "asked of its attention."
         )
-    pointed = f"attention ranks the mark's tokens above the others with an AUROC of {auroc['value']:.2f}"
-    if auroc["low"] > 0.5 and (change["low"] or 0) > 0:
+    auroc, low, high = averaged.auroc.value, averaged.auroc.low or 0, averaged.auroc.high or 0
+    pointed = f"attention ranks the mark's tokens above the others with an AUROC of {auroc:.2f}"
+    if low > 0.5 and (averaged.change.low or 0) > 0:
         return f"{name}: {seen}, and {pointed}: its attention shows the mark."
-    what = "turns away from" if auroc["high"] < 0.5 else "does not show"
+    what = "turns away from" if high < 0.5 else "does not show"
     return (
         f"{name}: {seen}, yet {pointed}: its attention {what} the mark that its embedding carries. "
         "An attention map of this encoder is no evidence of what a classifier goes by."
@@ -193,8 +192,8 @@ def _test(
     units: Units,
     seed: int,
     advance: Callable[[int], None],
-) -> tuple[dict[str, Any], Floats]:
-    """Numbers of one encoder, and by marked tile the AUROC of its heads' average."""
+) -> tuple[MarkTest, Floats]:
+    """Test one encoder; also return the AUROC of its heads' average for each marked tile."""
     embeddings, parts = [], []
     done = 0
     for batch in tiles:
@@ -208,20 +207,19 @@ def _test(
             parts.append(_pointing(encoder, images[kept], batch.images[kept], masks))
         advance(len(places))
     rows = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    views = {"per_head": np.s_[:, :-1], "heads_averaged": np.s_[:, -1:]}
-    numbers = {
-        "name": name,
-        "probe": _probe(np.concatenate(embeddings), marks.marked, units.resamples, seed),
-        **{view: _summarise({k: v[part] if v.ndim > 1 else v for k, v in rows.items()}, units)
-           for view, part in views.items()},
-        "auroc_of_heads": rows["auroc"][:, :-1].mean(0).tolist(),
-        "pointing_by_chance": float(rows["touched"].mean()),
-    }  # fmt: skip
-    return numbers, rows["auroc"][:, -1]
+    test = MarkTest(
+        name=name,
+        probe=_probe(np.concatenate(embeddings), marks.marked, units.resamples, seed),
+        per_head=_summarise(rows, slice(None, -1), units),
+        heads_averaged=_summarise(rows, slice(-1, None), units),
+        auroc_of_heads=rows["auroc"][:, :-1].mean(0).tolist(),
+        pointing_by_chance=float(rows["touched"].mean()),
+    )
+    return test, rows["auroc"][:, -1]
 
 
 def _pointing(encoder: LoadedEncoder, inked: Tensor, clean: Tensor, masks: Tensor) -> dict[str, Floats]:
-    """Of each tile, head, and the heads' average (b, a + 1): attention on the mark, and how it is ranked."""
+    """Attention on the mark, and its rank, of each tile, head, and the heads' average (b, a + 1)."""
     covered = coverage(fit(encoder, masks), 1, encoder.patch_px)[:, 0].flatten(1).double().cpu()
     p, before = (_last(encoder, images) for images in (inked, clean))
     most = covered.amax(1, keepdim=True)
@@ -250,31 +248,36 @@ def _auroc(p: Floats, on: NDArray[np.bool_], off: NDArray[np.bool_]) -> Floats:
     return area
 
 
-def _summarise(rows: Mapping[str, Floats], units: Units) -> dict[str, Any]:
-    """Means over tiles and over the heads given."""
-    numbers = {}
-    for name in ("auroc", "pointing"):
-        value, resampled = means(rows[name].mean(1, keepdims=True), units)
-        numbers[name] = interval(value[0], resampled[:, 0])
-    area = rows["area"][:, None]
-    logs = {}
-    for name, key in (("enrichment", "on_mark"), ("before", "on_mark_before")):
-        value, resampled = ratios(rows[key].mean(1, keepdims=True), area, units)
+def _summarise(rows: dict[str, Floats], heads: slice, units: Units) -> MarkAttention:
+    """Means over tiles and over some of the heads."""
+
+    def mean(name: str) -> Estimate:
+        value, resampled = means(rows[name][:, heads].mean(1, keepdims=True), units)
+        return estimate(value[0], resampled[:, 0])
+
+    def log_ratio(name: str) -> tuple[float, Floats]:
+        above = rows[name][:, heads].mean(1, keepdims=True)
+        value, resampled = ratios(above, rows["area"][:, None], units)
         with np.errstate(divide="ignore"):
-            logs[name] = np.log2(value[0]), np.log2(resampled[:, 0])
-        numbers[name] = interval(*logs[name])
-    (after, afters), (before, befores) = logs["enrichment"], logs["before"]
-    numbers["change"] = interval(after - before, afters - befores)
-    return numbers
+            return np.log2(value[0]), np.log2(resampled[:, 0])
+
+    (after, afters), (before, befores) = log_ratio("on_mark"), log_ratio("on_mark_before")
+    return MarkAttention(
+        auroc=mean("auroc"),
+        pointing=mean("pointing"),
+        enrichment=estimate(after, afters),
+        before=estimate(before, befores),
+        change=estimate(after - before, afters - befores),
+    )
 
 
-def _probe(embeddings: Floats, marked: NDArray[np.bool_], resamples: int, seed: int) -> dict[str, Any]:
+def _probe(embeddings: Floats, marked: NDArray[np.bool_], resamples: int, seed: int) -> Estimate:
     """Balanced accuracy of the linear probe for the mark, cross-validated over tiles."""
     classes = marked.astype(np.int64)
     scores = np.zeros((len(classes), 2))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     for train, test in folds.split(embeddings, classes):
-        aside = validation_part(classes[train], train, seed)
-        scores[test], _ = linear_scores(embeddings[train], classes[train], embeddings[test], aside, 2)
+        validation = validation_part(classes[train], train, seed)
+        scores[test], _ = linear_scores(embeddings[train], classes[train], embeddings[test], validation, 2)
     units = Units("tiles", np.arange(len(classes)), resamples, seed)
-    return asdict(score(classes, scores, units).record().balanced_accuracy)
+    return score(classes, scores, units).record().balanced_accuracy

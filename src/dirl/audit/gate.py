@@ -1,7 +1,10 @@
-"""The label-free gate: an encoder that fails it has learned nothing that its attention could be judged by."""
+"""The label-free gate: an encoder must recognise tiles better than its untrained control and colours do.
+
+If it does not, nothing shows that it has learned, and its attention means nothing.
+"""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dirl.audit.results import NONE, LabelFreeGate, Retrieval
 from dirl.config import PretrainRecipe, ViewsConfig, make
 from dirl.core.checked import checked
-from dirl.core.intervals import Units, interval, means
+from dirl.core.intervals import Estimate, Units, estimate, means
 from dirl.core.provenance import read_card
 from dirl.encoders.loading import LoadedEncoder, embed
 from dirl.pretrain.data import held_out
@@ -25,46 +29,13 @@ MOST_TILES, FEWEST_TILES = 128, 8
 TRIALS = 256
 BATCH = 32
 
-Interval = dict[str, float | None]
 Floats = NDArray[np.floating]
 Embedder = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Gate:
-    """Outcome of the gate for one encoder.
-
-    Attributes
-    ----------
-    passed
-        Whether every condition holds.
-    tiles
-        Held-out tiles that were told apart.
-    accuracy
-        Share of views whose nearest other view is of the same tile: of the encoder, ``untrained``,
-        ``colour``, and ``chance``.
-    over_untrained, over_colour
-        Difference in accuracy with its 95 % interval over tiles; it must lie above 0. An encoder whose
-        weights are random is the untrained one itself.
-    loss
-        Mean of the first and of the last tenth of the run's loss; None if the encoder is no run, or none was
-        logged.
-    reasons
-        The conditions that do not hold, in words.
-    """
-
-    passed: bool
-    tiles: int
-    accuracy: Mapping[str, float]
-    over_untrained: Interval
-    over_colour: Interval
-    loss: tuple[float, float] | None
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class GateTiles:
-    """The views that all encoders of an audit are put to: the same tiles, draws and augmentations."""
+    """The views that all encoders of an audit see: the same tiles, draws and augmentations."""
 
     store: TileStore
     indices: NDArray[np.int64]
@@ -78,12 +49,12 @@ class GateTiles:
 
 
 def gate_tiles(store: TileStore, encoders: Sequence[LoadedEncoder], tiles: int, seed: int) -> GateTiles:
-    """Choose tiles that none of the runs was trained on, and the views of the first run, else the defaults.
+    """Choose tiles that no run was trained on, and the views of the first run, or the default ones.
 
     Parameters
     ----------
     tiles
-        At most so many, and never more than 128: the more tiles, the harder the retrieval.
+        Upper limit. More than 128 are never taken: the more tiles, the harder the retrieval.
     """
     free = np.ones(len(store), dtype=bool)
     views: ViewsConfig | None = None
@@ -107,12 +78,12 @@ def gates(
     tiles: GateTiles,
     resamples: int,
     advance: Callable[[], None] = lambda: None,
-) -> dict[str, Gate]:
-    """Put encoders to the gate, all to the same views.
+) -> dict[str, LabelFreeGate]:
+    """Test all encoders on the same views.
 
-    One view of each tile must find the tile's other view among those of all tiles, by the cosine of
-    standardised embeddings, more often than with the untrained control and than with the mean and standard
-    deviation of the colours; and the loss of a run must have fallen.
+    Two views of each tile are made. Each view looks for the tile's other view among those of all tiles, by
+    the cosine of standardised embeddings. An encoder passes if it finds it more often than its untrained
+    control and than the mean and standard deviation of the colours. The loss of a run must also have fallen.
 
     Parameters
     ----------
@@ -121,7 +92,7 @@ def gates(
     tiles
         From `gate_tiles`.
     resamples
-        Of the bootstrap over tiles.
+        Number of bootstrap resamples over tiles.
     advance
         Called after each of ``tiles.repeats`` rounds.
 
@@ -133,60 +104,79 @@ def gates(
     count = len(tiles.indices)
     if count < FEWEST_TILES:
         reason = f"only {count} held-out tiles: at least {FEWEST_TILES} are needed to tell tiles apart"
-        nothing: Interval = {"value": None, "low": None, "high": None}
         return {
-            one.name: Gate(False, count, {}, nothing, nothing, _loss(one.run), (reason,)) for one, _ in pairs
+            one.name: LabelFreeGate(
+                passed=False,
+                tiles=count,
+                accuracy=Retrieval(),
+                over_untrained=NONE,
+                over_colour=NONE,
+                loss=_loss(one.run),
+                reasons=(reason,),
+            )
+            for one, _ in pairs
         }
-    # Each once, since many share a control; not by weights, as equal ones may see other pixels.
+    # Each encoder once, since many share a control. Not by digest: equal weights may see other pixels.
     once = {id(encoder): encoder for pair in pairs for encoder in pair}
     embedders = [partial(embed, encoder) for encoder in once.values()]
-    colour, *found = _hits([colour_statistics, *embedders], tiles, advance)
+    colour, *found = _hits([channel_statistics, *embedders], tiles, advance)
     hits = dict(zip(once, found, strict=True))
     return {
-        one.name: _judge(one, hits[id(one)], hits[id(control)], colour, tiles, resamples)
+        one.name: _gate(one, hits[id(one)], hits[id(control)], colour, tiles, resamples)
         for one, control in pairs
     }
 
 
-def _judge(
+def _gate(
     encoder: LoadedEncoder,
-    ours: Floats,
+    hits: Floats,
     untrained: Floats,
     colour: Floats,
     tiles: GateTiles,
     resamples: int,
-) -> Gate:
+) -> LabelFreeGate:
     count, loss = len(tiles.indices), _loss(encoder.run)
     units = Units("tiles", np.arange(count), resamples, tiles.seed)
-    over_untrained, over_colour = (_difference(ours, theirs, units) for theirs in (untrained, colour))
-    hit = float(ours.mean())
+    over_untrained, over_colour = (_difference(hits, theirs, units) for theirs in (untrained, colour))
+    hit = float(hits.mean())
     reasons = [] if not encoder.random else ["its weights are random, so it is its own untrained control"]
     reasons += [
         f"retrieval {hit:.2f} is not above {what} {theirs.mean():.2f} "
-        f"(difference {_signed(over['low'])} to {_signed(over['high'])})"
+        f"(difference {_signed(over.low)} to {_signed(over.high)})"
         for what, theirs, over in (
             ("that of the untrained encoder,", untrained, over_untrained),
             ("that of colour statistics,", colour, over_colour),
         )
-        if not encoder.random and not (over["low"] or 0) > 0
+        if not encoder.random and not (over.low or 0) > 0
     ]
     if encoder.run is not None and loss is None:
         reasons.append("the run logged no loss")
     elif loss is not None and not loss[1] < loss[0]:
         reasons.append(f"the loss did not fall ({loss[0]:.3f} to {loss[1]:.3f})")
-    accuracy = {"encoder": hit, "untrained": float(untrained.mean()), "colour": float(colour.mean())}
-    accuracy["chance"] = 1 / count
-    return Gate(not reasons, count, accuracy, over_untrained, over_colour, loss, tuple(reasons))
+    return LabelFreeGate(
+        passed=not reasons,
+        tiles=count,
+        accuracy=Retrieval(
+            encoder=hit,
+            untrained=float(untrained.mean()),
+            colour=float(colour.mean()),
+            chance=1 / count,
+        ),
+        over_untrained=over_untrained,
+        over_colour=over_colour,
+        loss=loss,
+        reasons=tuple(reasons),
+    )
 
 
 def retrieved(queries: Tensor, keys: Tensor) -> Tensor:
-    """Say whether each query's nearest key, by cosine, is its own.
+    """Whether each query's nearest key, by cosine, is of the same tile.
 
     Parameters
     ----------
     queries, keys : Tensor of shape (t, d)
-        Two embeddings of the same t tiles. Every dimension is standardised over both first, since the
-        embeddings of an untrained encoder all point one way.
+        Two embeddings of the same t tiles. Every dimension is first standardised over both, since all
+        embeddings of an untrained encoder point in nearly the same direction.
 
     Returns
     -------
@@ -199,14 +189,14 @@ def retrieved(queries: Tensor, keys: Tensor) -> Tensor:
     return similarity.argmax(1) == torch.arange(len(queries), device=similarity.device)
 
 
-def colour_statistics(images: Tensor) -> Tensor:
-    """Mean and standard deviation of each channel, shape (b, 6): what needs no learning."""
+def channel_statistics(images: Tensor) -> Tensor:
+    """Mean and standard deviation of each channel, shape (b, 6), as a baseline without learning."""
     std, mean = torch.std_mean(images, dim=(2, 3))
     return torch.cat([mean, std], dim=1)
 
 
 def _hits(embedders: Sequence[Embedder], tiles: GateTiles, advance: Callable[[], None]) -> list[Floats]:
-    """Share of the repeats at which each tile was retrieved, shape (t,), of each embedder."""
+    """For each embedder, the share of repeats in which each tile was retrieved, shape (t,)."""
     count = len(tiles.indices)
     total = [np.zeros(count) for _ in embedders]
     for repeat in range(tiles.repeats):
@@ -228,9 +218,9 @@ def _hits(embedders: Sequence[Embedder], tiles: GateTiles, advance: Callable[[],
     return [hits / tiles.repeats for hits in total]
 
 
-def _difference(ours: Floats, theirs: Floats, units: Units) -> Interval:
-    value, resampled = means((ours - theirs)[:, None], units)
-    return interval(value[0], resampled[:, 0])
+def _difference(hits: Floats, theirs: Floats, units: Units) -> Estimate:
+    value, resampled = means((hits - theirs)[:, None], units)
+    return estimate(value[0], resampled[:, 0])
 
 
 def _loss(run: Path | None) -> tuple[float, float] | None:

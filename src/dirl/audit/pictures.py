@@ -1,16 +1,16 @@
-"""Which tiles an audit shows, and their attention maps: what the report's figures are drawn from."""
+"""Figures of an audit: which tiles are shown, and their attention maps."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from dirl.audit.charts import depth_figure, enrichment_figure
-from dirl.audit.confounder import Confounded
+from dirl.audit.confounder import Marked
 from dirl.audit.figures import AttentionMap, Example, comparison_figure, heads_figure
 from dirl.audit.full import full_attention
+from dirl.audit.results import Findings, ShownTile
 from dirl.audit.tiles import AuditTiles
 from dirl.encoders import measures as m
 from dirl.encoders.attention import attention_rows
@@ -23,49 +23,65 @@ RULES = {
 }
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Figures of an audit.
+
+    Attributes
+    ----------
+    rule, tiles
+        By which rule tiles are shown, and which.
+    middle
+        Number of the tile whose heads are shown.
+    figures
+        By figure, then by kind (``png``, ``svg``), the bytes.
+    """
+
+    rule: str
+    tiles: list[ShownTile]
+    middle: int
+    figures: dict[str, dict[str, bytes]]
+
+
 def draw(
-    summary: dict[str, Any],
+    found: Findings,
     encoders: Sequence[LoadedEncoder],
     tiles: AuditTiles,
     shown: Sequence[tuple[str, int]],
-) -> dict[str, dict[str, bytes]]:
-    """Draw all figures of an audit, and add to the summary which tiles they show.
+) -> Pictures:
+    """Draw all figures of an audit.
 
     Parameters
     ----------
     shown
-        From `summary.examples`.
-
-    Returns
-    -------
-    dict
-        By figure, then by kind (``png``, ``svg``), the bytes.
+        Rule and place of each tile, from `summary.examples`.
     """
     chosen = [_example(encoders, tiles, rule, place) for rule, place in shown]
     middle = next((i for i, (rule, _) in enumerate(shown) if rule == "median"), 0)
-    names = [one.name for one in encoders]
-    summary["examples_rule"] = RULES[min(len(names), 2)].format(
-        a=names[0], b=names[-1] if len(names) < 2 else names[1]
-    )
-    summary["examples"] = [{"title": one.title, "tile_id": one.tile_id} for one in chosen]
-    summary["strip"] = middle
+    first, second = encoders[0].name, encoders[min(len(encoders), 2) - 1].name
     figures = {}
     if chosen:
         figures["comparison"] = {"png": encode(comparison_figure(chosen), "png", 120)}
         figures["heads"] = {"png": encode(heads_figure(chosen[middle]), "png", 120)}
-    if chosen and summary["full"]:
+    if chosen and found.full:
         rolled = [
             _rolled(one, encoders, tiles, int(tiles.indices[place]))
             for one, (_, place) in zip(chosen, shown, strict=True)
         ]
         figures["rollout"] = {"png": encode(comparison_figure(rolled), "png", 120)}
-    for name, figure in (("depth", depth_figure(summary)), ("enrichment", enrichment_figure(summary))):
+    charts = {"depth": depth_figure(found.encoders), "enrichment": enrichment_figure(found.encoders)}
+    for name, figure in charts.items():
         figures[name] = {"png": encode(figure, "png", 160), "svg": encode(figure, "svg")}
-    return figures
+    return Pictures(
+        rule=RULES[min(len(encoders), 2)].format(a=first, b=second),
+        tiles=[ShownTile(title=one.title, tile_id=one.tile_id) for one in chosen],
+        middle=middle,
+        figures=figures,
+    )
 
 
-def draw_marks(encoders: Sequence[LoadedEncoder], tiles: AuditTiles, found: Confounded) -> bytes:
-    """Marked tiles, and where the attention of each encoder goes on them: a PNG."""
+def draw_marks(encoders: Sequence[LoadedEncoder], tiles: AuditTiles, found: Marked) -> bytes:
+    """Draw marked tiles, and the attention of each encoder on them, as PNG."""
     examples = []
     for rule, place in found.shown:
         inked = found.marks.stamp(tiles.read(tiles.indices[[place]]).images, np.array([place]))
@@ -111,7 +127,7 @@ def _example(encoders: Sequence[LoadedEncoder], tiles: AuditTiles, rule: str, pl
 
 
 def _rolled(example: Example, encoders: Sequence[LoadedEncoder], tiles: AuditTiles, index: int) -> Example:
-    """The same example with rollouts in place of the heads' average."""
+    """Replace the heads' average of an example by rollouts."""
     images = tiles.read(np.array([index])).images
     maps = []
     for encoder, one in zip(encoders, example.maps, strict=True):

@@ -1,43 +1,36 @@
-"""From measures of tiles to `summary.json`: means with intervals, curves by block, paired differences."""
+"""From the measures of tiles to means with intervals, curves by block, and paired differences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.audit.results import Audited, Difference, Estimates, Facts, SlideMeans, of_views
 from dirl.audit.table import ATTENTION, COLUMNS, MEASURES
 from dirl.audit.tiles import REGIONS
 from dirl.audit.titles import PRIMARY
-from dirl.core.intervals import Units, interval, means, ratios
+from dirl.core.intervals import Units, estimate, means, ratios
 
 Floats = NDArray[np.floating]
-
-VIEWS = ("per_head", "heads_averaged")
-KINDS = ("encoder", "untrained", "uniform")
 
 
 @dataclass
 class Measured:
-    """What is kept of one encoder's or control's measures while tiles stream by.
+    """Measures of one encoder or control, collected batch by batch.
 
-    Of every tile only the last block, with the heads' values averaged (``per_head``) and with the heads'
-    attention averaged first (``heads_averaged``); of the other blocks only sums over tiles.
+    For every tile only the last block is kept, per head and with heads averaged. For the other blocks only
+    sums over tiles are kept.
 
     Attributes
     ----------
-    name, kind
-        Kind is ``encoder``, ``untrained`` or ``uniform``.
     facts
-        What else stands in the summary: spec, digest, token size…
+        The encoder or control.
     min_area
         Least share of a tile that a region must cover for the tile to count in its enrichment.
     """
 
-    name: str
-    kind: str
-    facts: dict[str, Any]
+    facts: Facts
     min_area: float
     last: list[Floats] = field(default_factory=list)
     area: list[Floats] = field(default_factory=list)
@@ -47,7 +40,7 @@ class Measured:
     moments: Floats | float = 0.0
 
     def add(self, values: Floats, area: Floats, nuclei: Floats) -> None:
-        """Take in a batch.
+        """Add a batch.
 
         Parameters
         ----------
@@ -85,13 +78,13 @@ class Measured:
         return float((squares / size - mean**2) / (mean * (1 - mean))) if 0 < mean < 1 else None
 
 
-def describe(measured: Measured, units: Units, slides: NDArray[np.str_] | None) -> dict[str, Any]:
-    """Summary of one encoder or control.
+def describe(measured: Measured, units: Units, slides: NDArray[np.str_] | None) -> Audited:
+    """Summarise one encoder or control.
 
     Parameters
     ----------
     slides : ndarray of shape (t,)
-        Slide of each tile; None where nobody knows.
+        Slide of each tile; None if they are unknown.
     """
     last, areas = measured.last_block(), measured.areas()
     counted = areas >= measured.min_area
@@ -100,55 +93,47 @@ def describe(measured: Measured, units: Units, slides: NDArray[np.str_] | None) 
         area_sums = np.where(counted, areas, 0).sum(0) / counted.sum(0)
         enriched = np.log2(curve[..., len(MEASURES) :] / area_sums)
     heads = np.asarray(measured.heads) / len(last)
-    return {
-        "name": measured.name,
-        "kind": measured.kind,
-        **measured.facts,
-        "prior_contrast": measured.prior_contrast(),
-        "last_block": {view: _means(last[:, i], units) for i, view in enumerate(VIEWS)},
-        "enrichment": {view: _enrichment(last[:, i], areas, counted, units) for i, view in enumerate(VIEWS)},
-        "entropy_of_heads": _numbers(heads[-1]),
-        "entropy_by_head": [_numbers(block) for block in heads],
-        "by_slide": None if slides is None else _by_slide(last, slides),
-        "by_block": {
-            view: {name: _numbers(curve[:, i, c]) for c, name in enumerate(MEASURES)}
-            for i, view in enumerate(VIEWS)
-        },
-        "enrichment_by_block": {
-            view: {region: _numbers(enriched[:, i, r]) for r, region in enumerate(REGIONS)}
-            for i, view in enumerate(VIEWS)
-        },
-    }
+    return Audited(
+        **dict(measured.facts),
+        blocks=curve.shape[0],
+        heads=heads.shape[1],
+        prior_contrast=measured.prior_contrast(),
+        last_block=of_views(lambda i: _means(last[:, i], units)),
+        enrichment=of_views(lambda i: _by_region(*_log_ratio(last[:, i], areas, counted, units))),
+        entropy_of_heads=_numbers(heads[-1]),
+        entropy_by_head=[_numbers(block) for block in heads],
+        by_slide=None if slides is None else _by_slide(last, slides),
+        by_block=of_views(lambda i: {name: _numbers(curve[:, i, c]) for c, name in enumerate(MEASURES)}),
+        enrichment_by_block=of_views(
+            lambda i: {region: _numbers(enriched[:, i, r]) for r, region in enumerate(REGIONS)}
+        ),
+    )
 
 
-def compare(first: Measured, other: Measured, units: Units) -> dict[str, Any]:
+def compare(first: Measured, other: Measured, units: Units) -> Difference:
     """Paired differences, `other` minus `first`, on the same tiles and the same resamples."""
     a, b = first.last_block(), other.last_block()
-    pair: dict[str, Any] = {"reference": first.name, "encoder": other.name}
-    for i, view in enumerate(VIEWS):
-        value, resampled = means((b - a)[:, i, : len(MEASURES)], units)
-        pair[view] = {n: interval(value[c], resampled[:, c]) for c, n in enumerate(MEASURES)}
-    pair["enrichment"] = {
-        view: _intervals(
-            *(
-                there - here
-                for here, there in zip(
-                    _log_ratio(a[:, i], first.areas(), first.areas() >= first.min_area, units),
-                    _log_ratio(b[:, i], other.areas(), other.areas() >= other.min_area, units),
-                    strict=True,
-                )
-            )
-        )
-        for i, view in enumerate(VIEWS)
-    }
-    return pair
+
+    def change(view: int) -> Estimates:
+        here = _log_ratio(a[:, view], first.areas(), first.areas() >= first.min_area, units)
+        there = _log_ratio(b[:, view], other.areas(), other.areas() >= other.min_area, units)
+        return _by_region(there[0] - here[0], there[1] - here[1])
+
+    return Difference(
+        reference=first.facts.name,
+        encoder=other.facts.name,
+        per_head=_means((b - a)[:, 0], units),
+        heads_averaged=_means((b - a)[:, 1], units),
+        enrichment=of_views(change),
+    )
 
 
 def examples(measured: Sequence[Measured], count: int) -> list[tuple[str, int]]:
     """Choose tiles to show by rule, never by hand.
 
-    By the difference in the primary measure between the second encoder and the first, or by the measure
-    itself where there is one encoder: as many of the highest as of the median and of the lowest.
+    The rule ranks tiles by the difference in the primary measure between the second encoder and the first.
+    With one encoder it ranks them by the measure itself. The highest, the median and the lowest are shown,
+    equally many of each.
 
     Returns
     -------
@@ -170,23 +155,19 @@ def examples(measured: Sequence[Measured], count: int) -> list[tuple[str, int]]:
     return sorted(chosen, key=lambda one: list(ranked).index(one[0]))
 
 
-def _by_slide(last: Floats, slides: NDArray[np.str_]) -> dict[str, Any]:
-    """Tiles of each slide, and their mean of the primary measure in the last block."""
+def _by_slide(last: Floats, slides: NDArray[np.str_]) -> dict[str, SlideMeans]:
     primary = last[..., COLUMNS.index(PRIMARY)]
-    return {
-        slide: {"tiles": int(here.sum())} | dict(zip(VIEWS, _numbers(primary[here].mean(0)), strict=True))
-        for slide in np.unique(slides).tolist()
-        for here in [slides == slide]
-    }
+    found = {}
+    for slide in np.unique(slides).tolist():
+        here = slides == slide
+        per_head, averaged = _numbers(primary[here].mean(0))
+        found[slide] = SlideMeans(tiles=int(here.sum()), per_head=per_head, heads_averaged=averaged)
+    return found
 
 
-def _means(values: Floats, units: Units) -> dict[str, Any]:
+def _means(values: Floats, units: Units) -> Estimates:
     value, resampled = means(values[:, : len(MEASURES)], units)
-    return {name: interval(value[c], resampled[:, c]) for c, name in enumerate(MEASURES)}
-
-
-def _enrichment(values: Floats, areas: Floats, counted: NDArray[np.bool_], units: Units) -> dict[str, Any]:
-    return _intervals(*_log_ratio(values, areas, counted, units))
+    return {name: estimate(value[c], resampled[:, c]) for c, name in enumerate(MEASURES)}
 
 
 def _log_ratio(
@@ -198,8 +179,8 @@ def _log_ratio(
         return np.log2(value), np.log2(resampled)
 
 
-def _intervals(value: Floats, resampled: Floats) -> dict[str, Any]:
-    return {region: interval(value[r], resampled[:, r]) for r, region in enumerate(REGIONS)}
+def _by_region(value: Floats, resampled: Floats) -> Estimates:
+    return {region: estimate(value[r], resampled[:, r]) for r, region in enumerate(REGIONS)}
 
 
 def _numbers(values: Floats) -> list[float | None]:

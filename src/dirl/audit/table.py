@@ -52,23 +52,23 @@ def measure(
     weights
         For each tile, shape (m, n), from `tiles.nucleus_weights`.
     full
-        What needs whole matrices; without it distance, sink ratio and rollout are NaN.
+        From `full_attention`; without it distance, sink ratio and rollout are NaN.
     token_um
         Side of a token, for the distance.
 
     Returns
     -------
     Tensor of shape (t, l, a + 1, columns)
-        Float32, in the order of `COLUMNS`; the last of the heads is their average. Head diversity is
-        there only, NaN elsewhere; component coverage is NaN for a tile without nuclei. Outliers and rollout
-        are those of the tile, in every row of the last block, NaN in the others.
+        Float32, in the order of `COLUMNS`. The last of the heads is their average. Only there head diversity
+        is a number. Component coverage is NaN for a tile without nuclei. Outliers and rollout are those of
+        the tile, in every row of the last block; they are NaN in the others.
     """
     heads = rows.patches.flatten(3)
     mass, p = m.renormalise(torch.cat([heads, heads.mean(2, keepdim=True)], dim=2))
     diversity = torch.full_like(mass, torch.nan)
     diversity[:, :, -1] = m.head_diversity(p[:, :, :-1])
     relative = [m.relative_attention(tile, w.to(p)) for tile, w in zip(p, weights, strict=True)]
-    values = m.spread(p) | {
+    values = m.spread_measures(p) | {
         **{
             name: torch.stack([m.component_coverage(one, least) for one in relative])
             for name, least in COMPONENTS.items()
@@ -82,7 +82,7 @@ def measure(
     if rows.norms is not None:
         values["outliers"][:, -1] = m.outliers(rows.norms.flatten(1))[:, None]
     if full is not None:
-        # A pool may have other heads than the block before it: then only their average is known.
+        # A pool may have other heads than the block before it. Then only the average of heads is measured.
         alike = slice(None) if full.sinks.shape[2] == mass.shape[2] else slice(-1, None)
         values["attention_distance"][:, :, alike] = full.distance[:, :, alike] * token_um
         values["sink_ratio"][:, :, alike] = full.sinks[:, :, alike]

@@ -31,8 +31,8 @@ def audit(
 ) -> None:
     """Measure where the attention of encoders goes, beside controls, and write a report."""
     from dirl.audit.run import audit as run
-    from dirl.audit.show import show
+    from dirl.audit.show import print_audit
     from dirl.config import AuditConfig
 
     config = AuditConfig(tiles=tiles, cells=cells, seed=seed, full=full, confounder=confounder)
-    show(run(encoders, store, out, config, device=device, overwrite=overwrite, quiet=quiet))
+    print_audit(run(encoders, store, out, config, device=device, overwrite=overwrite, quiet=quiet))

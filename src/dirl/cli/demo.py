@@ -20,6 +20,6 @@ def demo(
 ) -> None:
     """Tile a slide, find its nuclei, pretrain vanilla and DiRL, and compare their attention: minutes, CPU."""
     from dirl.demo import demo as run
-    from dirl.demo import show
+    from dirl.demo import print_demo
 
-    show(run(slide, out, mpp_override=mpp_override, seed=seed, overwrite=overwrite, quiet=quiet))
+    print_demo(run(slide, out, mpp_override=mpp_override, seed=seed, overwrite=overwrite, quiet=quiet))

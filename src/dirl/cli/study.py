@@ -27,7 +27,7 @@ def study(
     from dirl.pretrain.trainer import choose_workers
     from dirl.study.run import load_result
     from dirl.study.run import study as run
-    from dirl.study.show import show
+    from dirl.study.show import print_study
 
     try:
         result = run(
@@ -41,6 +41,6 @@ def study(
             quiet=quiet,
         )
     except PartlyFailedError:
-        show(load_result(out))
+        print_study(load_result(out))
         raise
-    show(result)
+    print_study(result)

@@ -59,7 +59,7 @@ def hoyer(p: Tensor) -> Tensor:
     return ((root - 1 / length) / (root - 1)).clamp(min=0)
 
 
-def spread(p: Tensor) -> dict[str, Tensor]:
+def spread_measures(p: Tensor) -> dict[str, Tensor]:
     """All measures of one map's spread, by name: sorted once, and its logarithms taken once.
 
     Those above, and ``effective_tokens``, the exponential of the entropy (1 for one token, n for uniform),

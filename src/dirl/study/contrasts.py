@@ -1,7 +1,7 @@
 """Differences between arms where the training seed is the replicate."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -9,7 +9,7 @@ from scipy import stats
 LEVEL = 0.95
 LEAST_SEEDS = 3
 ALIKE = 1e-12
-SEEDS_OF_A_CLAIM = 10  # METHOD §5: fewer describe
+SEEDS_OF_A_CLAIM = 10  # with fewer seeds a difference is only described
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,13 @@ class Paired:
     Attributes
     ----------
     seeds
-        How many.
+        Number of seeds.
     difference, sd
-        Mean and standard deviation of the paired differences; None with no seed, and with fewer than two.
+        Mean and standard deviation of the paired differences. The mean is None with no seed, the standard
+        deviation with fewer than two.
     low, high, p
-        Of the paired t-test: 95 % interval and two-sided p. None with fewer than three seeds, or if the
-        differences are all the same.
+        95 % interval and two-sided p of the paired t-test. None with fewer than three seeds, or if all
+        differences are the same.
     """
 
     seeds: int
@@ -34,6 +35,14 @@ class Paired:
     high: float | None
     p: float | None
 
+    @property
+    def turned(self) -> "Paired":
+        """The same with the arms exchanged."""
+        difference, low, high = (
+            None if end is None else -end for end in (self.difference, self.high, self.low)
+        )
+        return replace(self, difference=difference, low=low, high=high)
+
 
 def paired(arm: Mapping[int, float | None], against: Mapping[int, float | None]) -> Paired:
     """Compare an arm with another, seed by seed.
@@ -41,7 +50,7 @@ def paired(arm: Mapping[int, float | None], against: Mapping[int, float | None])
     Parameters
     ----------
     arm, against
-        A value for each seed. A seed that either lacks is left out.
+        A value for each seed. A seed without a value on both sides is left out.
     """
     a, b = ({seed: v for seed, v in values.items() if v is not None} for values in (arm, against))
     seeds = sorted(a.keys() & b.keys())

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from dirl.audit.titles import PRIMARY
 from dirl.pretrain.logs import read_metrics
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, encode, new_figure
+from dirl.study.results import Row, StudySummary
 from dirl.study.summary import TITLES
 
 SHOWN = (PRIMARY, "gini", "components50", "enrichment_nuclei", "enrichment_glass", "knn", "linear")
@@ -27,23 +28,21 @@ GRID = "#e3e6ea"
 PANEL_IN = 1.75
 
 
-def draw(summary: Mapping[str, Any], metrics: Mapping[str, Path]) -> dict[str, bytes]:
+def draw(summary: StudySummary, metrics: Mapping[str, Path]) -> dict[str, bytes]:
     """Draw all figures of a study.
 
     Parameters
     ----------
-    summary
-        From `summary.summarise`.
     metrics
-        By the run's name, its `metrics.csv`.
+        `metrics.csv` by the name of the run.
 
     Returns
     -------
     dict
-        By file name.
+        Bytes by file name.
     """
     figures = {"arms": arms_figure(summary), "curves": curves_figure(summary, metrics)}
-    if any(one["planned"] for one in summary["contrasts"]):
+    if summary.planned:
         figures["contrasts"] = contrasts_figure(summary)
     return {
         f"{name}.{kind}": encode(figure, kind, 130)
@@ -52,28 +51,28 @@ def draw(summary: Mapping[str, Any], metrics: Mapping[str, Path]) -> dict[str, b
     }
 
 
-def arms_figure(summary: Mapping[str, Any]) -> Figure:
+def arms_figure(summary: StudySummary) -> Figure:
     """Measures by arm, a column of panels per objective.
 
     A point is a seed, filled if it passed the gate; a line joins the points of one seed; a bar is the mean.
     Dashed: the same architecture untrained.
     """
     arms = _arms(summary)
-    names = [name for name in SHOWN if any(_value(run, name) is not None for run in summary["runs"])]
+    names = [name for name in SHOWN if any(run.measures.get(name) is not None for run in summary.runs)]
     with mpl.rc_context(STYLE):
-        figure, axes = _panels(len(names), summary["objectives"], width_in=0.9 + 0.42 * len(arms))
+        figure, axes = _panels(len(names), summary.objectives, width_in=0.9 + 0.42 * len(arms))
         for row, name in zip(axes, names, strict=False):  # one empty row where nothing worked
             row[0].set_ylabel(TITLES[name])
             _one_scale(row)
-            for axis, objective in zip(row, summary["objectives"], strict=True):
-                runs = [run for run in summary["runs"] if run["objective"] == objective]
+            for axis, objective in zip(row, summary.objectives, strict=True):
+                runs = [run for run in summary.runs if run.objective == objective]
                 _dots(axis, arms, runs, name)
         for axis in axes[-1]:
             axis.set_xticks(range(len(arms)), arms, rotation=60, ha="right", rotation_mode="anchor")
     return figure
 
 
-def curves_figure(summary: Mapping[str, Any], metrics: Mapping[str, Path]) -> Figure:
+def curves_figure(summary: StudySummary, metrics: Mapping[str, Path]) -> Figure:
     """Loss, attention and rank over training: a line per run, a colour per arm.
 
     A run that goes on from a start begins where that one ends. Losses have a scale for each objective, since
@@ -82,23 +81,23 @@ def curves_figure(summary: Mapping[str, Any], metrics: Mapping[str, Path]) -> Fi
     arms = _arms(summary)
     logged = {name: read_metrics(path) for name, path in metrics.items()}
     starts = {
-        (run["objective"], run["seed"]): logged[run["run"]][-1]["step"]
-        for run in summary["runs"]
-        if run["kind"] == "start" and logged.get(run["run"])
+        (run.objective, run.seed): logged[run.run][-1]["step"]
+        for run in summary.runs
+        if run.kind == "start" and logged.get(run.run)
     }
     kinds = [kind for kind in CURVES if any(kind in line for lines in logged.values() for line in lines)]
     with mpl.rc_context(STYLE):
-        figure, axes = _panels(len(kinds) or 1, summary["objectives"], width_in=2.6)
+        figure, axes = _panels(len(kinds) or 1, summary.objectives, width_in=2.6)
         for row, kind in zip(axes, kinds, strict=False):
             row[0].set_ylabel(CURVES[kind])
             if kind != "loss":
                 _one_scale(row)
-            for axis, objective in zip(row, summary["objectives"], strict=True):
-                for run in summary["runs"]:
-                    lines = [line for line in logged.get(run["run"], []) if kind in line]
-                    if run["objective"] == objective and lines:
-                        place = arms.index(run["arm"])
-                        begins = 0 if run["kind"] == "start" else starts.get((objective, run["seed"]), 0)
+            for axis, objective in zip(row, summary.objectives, strict=True):
+                for run in summary.runs:
+                    lines = [line for line in logged.get(run.run, []) if kind in line]
+                    if run.objective == objective and lines:
+                        place = arms.index(run.arm)
+                        begins = 0 if run.kind == "start" else starts.get((objective, run.seed), 0)
                         axis.plot(
                             [begins + line["step"] for line in lines],
                             [line[kind] for line in lines],
@@ -106,7 +105,7 @@ def curves_figure(summary: Mapping[str, Any], metrics: Mapping[str, Path]) -> Fi
                             linestyle=DASHES[place // len(COLOURS) % len(DASHES)],
                             linewidth=1.0,
                             alpha=0.85,
-                            label=run["arm"],
+                            label=run.arm,
                         )
                 axis.grid(axis="y", color=GRID, linewidth=0.7)
         for axis in axes[-1]:
@@ -123,36 +122,34 @@ def curves_figure(summary: Mapping[str, Any], metrics: Mapping[str, Path]) -> Fi
                 [handles[arm] for arm in arms if arm in handles],
                 [arm for arm in arms if arm in handles],
                 loc="outside lower center",
-                ncols=2 * len(summary["objectives"]),
+                ncols=2 * len(summary.objectives),
                 frameon=False,
             )
     return figure
 
 
-def contrasts_figure(summary: Mapping[str, Any]) -> Figure:
+def contrasts_figure(summary: StudySummary) -> Figure:
     """Planned differences in the primary measure: seeds as points, mean and 95 % interval beside them."""
-    planned = [one for one in summary["contrasts"] if one["planned"]]
-    values = {(run["run"]): _value(run, PRIMARY) for run in summary["runs"]}
+    planned = summary.planned
+    values = {(run.objective, run.arm, run.seed): run.measures.get(PRIMARY) for run in summary.runs}
     with mpl.rc_context(STYLE):
         figure = new_figure((6.8, 0.9 + 0.3 * len(planned)))
         axis = figure.subplots()
         for y, one in enumerate(planned):
-            measured = one["measures"][PRIMARY]
-            for seed in summary["seeds"]:
-                a, b = (
-                    values.get(f"{one['objective']}/{one[side]}/seed-{seed}") for side in ("arm", "against")
-                )
+            measured = one.primary
+            for seed in summary.seeds:
+                a, b = (values.get((one.objective, arm, seed)) for arm in (one.arm, one.against))
                 if a is not None and b is not None:
                     axis.plot(
                         a - b, y, "o", color="white", markeredgecolor=COLOURS[0], markersize=4, zorder=2
                     )
-            if measured["low"] is not None:
-                axis.hlines(y, measured["low"], measured["high"], color=INK, linewidth=1.4)
-            if measured["difference"] is not None:
-                axis.plot(measured["difference"], y, "D", color=INK, markersize=5, zorder=3)
+            if measured.low is not None and measured.high is not None:
+                axis.hlines(y, measured.low, measured.high, color=INK, linewidth=1.4)
+            if measured.difference is not None:
+                axis.plot(measured.difference, y, "D", color=INK, markersize=5, zorder=3)
         axis.axvline(0, color=CONTROL, linewidth=1)
         axis.set_yticks(
-            range(len(planned)), [f"{one['objective']}: {one['arm']} − {one['against']}" for one in planned]
+            range(len(planned)), [f"{one.objective}: {one.arm} − {one.against}" for one in planned]
         )
         axis.set_ylim(len(planned) - 0.4, -0.6)  # the first on top, and no marker cut
         axis.set_xlabel(f"difference in {TITLES[PRIMARY]}")
@@ -161,40 +158,29 @@ def contrasts_figure(summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _dots(axis: Axes, arms: list[str], runs: list[Mapping[str, Any]], name: str) -> None:
+def _dots(axis: Axes, arms: list[str], runs: list[Row], name: str) -> None:
     places = {arm: place for place, arm in enumerate(arms)}
-    known = [run for run in runs if _value(run, name) is not None]
-    for seed in sorted({run["seed"] for run in known}):
-        mine = sorted((run for run in known if run["seed"] == seed), key=lambda run: places[run["arm"]])
+    measured = [(run, value) for run in runs if (value := run.measures.get(name)) is not None]
+    for seed in sorted({run.seed for run, _ in measured}):
+        line = sorted((places[run.arm], value) for run, value in measured if run.seed == seed)
+        axis.plot(*zip(*line, strict=True), color=CONTROL, linewidth=0.6, zorder=1)
+    for run, value in measured:
+        colour = COLOURS[places[run.arm] % len(COLOURS)]
         axis.plot(
-            [places[run["arm"]] for run in mine],
-            np.array([_value(run, name) for run in mine], float),
-            color=CONTROL,
-            linewidth=0.6,
-            zorder=1,
-        )
-    for run in known:
-        place = places[run["arm"]]
-        colour = COLOURS[place % len(COLOURS)]
-        filled = colour if run["gate"]["passed"] else "white"
-        axis.plot(
-            place,
-            _value(run, name) or 0.0,
+            places[run.arm],
+            value,
             "o",
-            color=filled,
+            color=colour if run.passes else "white",
             markeredgecolor=colour,
             markersize=4.5,
             zorder=3,
         )
     for arm, place in places.items():
-        values = [_value(run, name) for run in known if run["arm"] == arm]
-        if values:
-            axis.hlines(
-                np.mean(np.array(values, float)), place - 0.32, place + 0.32, color=INK, linewidth=1.6
-            )
-    untrained = [value for run in known if (value := _value(run, f"{name}_untrained")) is not None]
-    if untrained:
-        axis.axhline(float(np.mean(untrained)), color=CONTROL, linestyle="--", linewidth=1)
+        if values := [value for run, value in measured if run.arm == arm]:
+            axis.hlines(float(np.mean(values)), place - 0.32, place + 0.32, color=INK, linewidth=1.6)
+    untrained = [run.measures.get(f"{name}_untrained") for run, _ in measured]
+    if given := [value for value in untrained if value is not None]:
+        axis.axhline(float(np.mean(given)), color=CONTROL, linestyle="--", linewidth=1)
     axis.set_xlim(-0.6, len(arms) - 0.4)
     axis.grid(axis="y", color=GRID, linewidth=0.7)
     axis.set_axisbelow(True)
@@ -214,10 +200,5 @@ def _one_scale(row: np.ndarray[Any, Any]) -> None:
         axis.tick_params(labelleft=False)
 
 
-def _arms(summary: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys(one["arm"] for one in summary["arms"]))
-
-
-def _value(run: Mapping[str, Any], name: str) -> float | None:
-    value: float | None = run["measures"].get(name)
-    return value
+def _arms(summary: StudySummary) -> list[str]:
+    return list(dict.fromkeys(one.arm for one in summary.arms))

@@ -1,16 +1,16 @@
-"""`dirl study`: a matrix of runs, one after another or side by side, and one table of them all."""
+"""`dirl study`: a matrix of runs, one after another or side by side, and one table."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from dirl.config import load_recipe
-from dirl.core.checked import SUMMARY, checked, read_summary
+from dirl.core.boundary import parsing
+from dirl.core.checked import SUMMARY, checked
 from dirl.core.errors import (
     ConfigError,
     DirlError,
@@ -21,9 +21,10 @@ from dirl.core.errors import (
     explained,
 )
 from dirl.core.files import no_room, read_json, replacing, write_json, write_text
-from dirl.core.owner import owning
 from dirl.core.parallel import each
-from dirl.core.provenance import claim, digest, finish, new_card
+from dirl.core.provenance import digest, new_card
+from dirl.core.results import Result, read_result
+from dirl.core.stage import Work, carry_out
 from dirl.evaluate.common.labelled_tiles import prepare_task
 from dirl.evaluate.common.labels import labels_file, read_labels
 from dirl.features.subsample import subsample_tiles
@@ -35,29 +36,13 @@ from dirl.store.dataset import TileStore
 from dirl.study import run_arm
 from dirl.study.figures import draw
 from dirl.study.matrix import StudyConfig, StudyRun, expand, load_study
-from dirl.study.scheduler import slots, spread
+from dirl.study.results import Row, StudySummary
+from dirl.study.run_arm import Job
+from dirl.study.scheduler import Slot, side_by_side, slots
 from dirl.study.summary import summarise
 from dirl.study.table import to_csv, to_markdown
 
 
-@dataclass(frozen=True)
-class StudyResult:
-    """A study's outcome.
-
-    Attributes
-    ----------
-    path
-        Its directory: ``table.md``, ``table.csv``, ``summary.json``, ``figures/``, ``results/``, ``runs/``,
-        ``audits/``, ``features/``, ``probes/``, ``robust/``, ``card.json``.
-    summary
-        What ``summary.json`` holds; see `dirl.study.summary.summarise`.
-    """
-
-    path: Path
-    summary: dict[str, Any]
-
-
-@owning
 def study(
     spec: str | Path | StudyConfig,
     store: Path,
@@ -68,16 +53,19 @@ def study(
     parallel: int | None = None,
     overwrite: bool = False,
     quiet: bool = False,
-) -> StudyResult:
+) -> Result[StudySummary]:
     """Train, audit and score every run of a matrix, and put them in one table.
 
-    A finished run is never done again; the same command goes on where it stopped, and tries what failed
-    once more. A run trains on one device: one that is to train on several is for `dirl pretrain`.
+    The same command goes on where it stopped: it keeps finished runs, and repeats failed ones. A run trains
+    on one device. To train on several, use `dirl pretrain`.
+
+    The output holds ``table.md``, ``table.csv``, ``summary.json``, ``figures/``, ``results/``, ``runs/``,
+    ``audits/``, ``features/``, ``probes/``, ``robust/`` and ``card.json``.
 
     Parameters
     ----------
     spec
-        A study's YAML file, the name of one that ships, or its settings.
+        A study's YAML file, the name of a shipped one, or its settings.
     store
         A tile store with cells.
     out
@@ -87,8 +75,7 @@ def study(
     workers
         Processes that read tiles, per run.
     parallel
-        Runs at a time, over the visible GPUs in turn, or each with its share of the cores; None is one for
-        each GPU, or one.
+        Runs at a time. They share the visible GPUs, or the cores. None is one for each GPU, or one.
     overwrite
         Replace a study of other settings, with all its runs.
     quiet
@@ -97,16 +84,16 @@ def study(
     Raises
     ------
     ConfigError
-        If the study is not sound, or asks for what an objective or the store does not give.
+        If the study's settings are wrong, or an objective or the store does not support them.
     StoreError
         If a store lacks tiles or cells, or `out` holds another study.
     PartlyFailedError
-        If runs failed. The others are finished, and the table is of them.
+        If runs failed. The others are finished, and the table has them.
     """
     config = spec if isinstance(spec, StudyConfig) else load_study(spec)
-    out = out.resolve()  # cards name its folders: another spelling is the same study
+    out = out.resolve()  # cards name its folders: another spelling of a path is the same study
     labels = labels_file(config.probe.labels) if config.probe else None
-    if config.probe:  # by their full paths: the same study, wherever it is called from
+    if config.probe:  # full paths: it is the same study wherever the command runs
         named = {"labels": labels, "store": config.probe.store and Path(config.probe.store)}
         full = {key: str(path.resolve()) for key, path in named.items() if path}
         config = config.model_copy(update={"probe": config.probe.model_copy(update=full)})
@@ -115,8 +102,8 @@ def study(
     cells = tiles.cells(config.audit.cells)
     _check(runs, config.seeds[0], tiles)
     if overwrite or not (out / "card.json").exists():
-        _check_scored(config, tiles, quiet)  # once: all scored tiles are read
-    # What the recipe holds counts, not where it lies.
+        _check_scored(config, tiles, quiet)  # only before the first run: it reads all scored tiles
+    # The content of the recipe counts, not its path.
     settings = config.model_dump(mode="json", exclude={"recipe"})
     settings["base"] = load_recipe(config.recipe).model_dump(mode="json")
     inputs = {"store": tiles.digest, "tiling": tiles.card.digest, "cells": cells.card.digest}
@@ -124,76 +111,83 @@ def study(
         inputs["labels"] = digest(labels)
     if config.probe and config.probe.store:
         inputs["probe store"] = TileStore.open(Path(config.probe.store)).digest
-    card = claim(out, new_card("study", settings, inputs), overwrite=overwrite)
-    if card.finished:
-        return load_result(out)
+    job = partial(_job, runs, store, out, config, device, workers)
+    compute = partial(_compute, config, runs, job, slots(device, parallel), quiet)
+    return carry_out(new_card("study", settings, inputs), out, StudySummary, compute, overwrite=overwrite)
 
-    places = slots(device, parallel)
-    together = len(places) > 1
-    pending = [
-        run_arm.Job(
-            run,
-            store,
-            out,
-            config.audit,
-            config.probe,
-            config.robust,
-            _alike(run, runs),
-            device,
-            workers,
-            quiet or together,
-        )
-        for run in runs
-        if not _done(_row_path(out, run))
-    ]
+
+def _job(
+    runs: tuple[StudyRun, ...],
+    store: Path,
+    out: Path,
+    config: StudyConfig,
+    device: str,
+    workers: int,
+    run: StudyRun,
+    quiet: bool,
+) -> Job:
+    return Job(
+        run, store, out, config.audit, config.probe, config.robust, _alike(run, runs), device, workers, quiet
+    )
+
+
+def _compute(
+    config: StudyConfig,
+    runs: tuple[StudyRun, ...],
+    job: Callable[[StudyRun, bool], Job],
+    places: list[Slot],
+    quiet: bool,
+    work: Work,
+) -> StudySummary:
+    out, together = work.out, len(places) > 1
+    pending = [job(run, quiet or together) for run in runs if not _done(_row_path(out, run))]
     finished = len(runs) - len(pending)
     failures: dict[str, DirlError] = {}
-    ahead = {job.run.name for job in pending}
+    waiting = {one.run.name for one in pending}
 
-    def begins(job: run_arm.Job) -> bool:
-        return job.run.start is None or job.run.start.name not in ahead
+    def begins(one: Job) -> bool:
+        return one.run.start is None or one.run.start.name not in waiting
 
-    carried = spread(_carry_out, pending, places, begins) if together else each(_carry_out, pending)
+    outcomes = side_by_side(_run_job, pending, places, begins) if together else each(_run_job, pending)
     try:
-        with closing(carried):
-            for job, outcome in carried:
-                ahead.remove(job.run.name)
+        with closing(outcomes):
+            for one, outcome in outcomes:
+                waiting.remove(one.run.name)
                 finished += 1
                 if isinstance(outcome, Exception):
                     if no_room(outcome):
                         raise outcome
-                    failures[job.run.name] = error = explained(outcome)
-                    error.where = error.where or job.run.name
-                    row = _failed(job.run, error)
+                    failures[one.run.name] = error = explained(outcome)
+                    error.where = error.where or one.run.name
+                    row = _failed(one.run, error)
                 else:
                     row = outcome
-                write_json(_row_path(out, job.run), row)
+                write_json(_row_path(out, one.run), row.to_json())
                 if not quiet:
-                    told = "failed" if row["failed"] else f"entropy {number(row['measures']['entropy'])}"
-                    Console(stderr=True).print(f"{finished}/{len(runs)} {job.run.name}: {told}", markup=False)
+                    text = "failed" if row.failed else f"entropy {number(row.measures['entropy'])}"
+                    Console(stderr=True).print(f"{finished}/{len(runs)} {one.run.name}: {text}", markup=False)
     except (KeyboardInterrupt, Interrupted):
-        if finished:  # a study takes a night: what there is by now can be read; figures take time
+        if finished:  # the table of the finished runs; figures would take time
             _tabulate(config, out, runs)
         raise
     summary = _tabulate(config, out, runs)
     _illustrate(summary, out, runs)
     if failures:
         raise PartlyFailedError(failures, len(runs) - len(failures))
-    finish(out, card, {"runs": len(runs)})
-    return StudyResult(out, summary)
+    return summary
 
 
-def _tabulate(config: StudyConfig, out: Path, runs: tuple[StudyRun, ...]) -> dict[str, Any]:
-    """Write the tables of all rows that there are."""
-    rows = [path for run in runs if (path := _row_path(out, run)).exists()]
-    summary = summarise(config, [read_json(path) for path in rows])
-    write_json(out / "summary.json", summary)
+def _tabulate(config: StudyConfig, out: Path, runs: tuple[StudyRun, ...]) -> StudySummary:
+    """Write the tables of the runs that have a row."""
+    rows = [_read_row(path) for run in runs if (path := _row_path(out, run)).exists()]
+    summary = summarise(config, rows)
+    write_json(out / SUMMARY, summary.to_json())
     write_text(out / "table.csv", to_csv(summary))
     write_text(out / "table.md", to_markdown(summary))
     return summary
 
 
-def _illustrate(summary: Mapping[str, Any], out: Path, runs: tuple[StudyRun, ...]) -> None:
+def _illustrate(summary: StudySummary, out: Path, runs: tuple[StudyRun, ...]) -> None:
     folders = {run.name: out / "runs" / run.name for run in runs}
     there = {name: path for name, path in folders.items() if (path / "metrics.csv").exists()}
     curves = {name: checked(path, "metrics.csv") for name, path in there.items()}
@@ -202,8 +196,8 @@ def _illustrate(summary: Mapping[str, Any], out: Path, runs: tuple[StudyRun, ...
             temporary.write_bytes(data)
 
 
-def load_result(path: Path) -> StudyResult:
-    """Open a study that has its table.
+def load_result(path: Path) -> Result[StudySummary]:
+    """Open a study that has its table, finished or not.
 
     Raises
     ------
@@ -213,20 +207,20 @@ def load_result(path: Path) -> StudyResult:
     if not (path / SUMMARY).exists():
         remedy = "run the same `dirl study` to its end"
         raise StoreError("holds no summary.json", where=path, remedy=remedy)
-    return StudyResult(path, read_summary(path))
+    return read_result(path, StudySummary)
 
 
-def _carry_out(job: run_arm.Job) -> dict[str, Any]:
+def _run_job(job: Job) -> Row:
     start = job.run.start
     if start is not None and not _done(_row_path(job.out, start)):
         raise TrainingError(
             f"{start.name}, which it begins with, failed", where=job.run.name, remedy="run the study again"
         )
-    return run_arm.carry_out(job)
+    return run_arm.run_job(job)
 
 
 def _alike(run: StudyRun, runs: tuple[StudyRun, ...]) -> StudyRun:
-    """The first run whose encoder, untrained, is this one's."""
+    """The first run with the same untrained encoder."""
     return next(
         one
         for one in runs
@@ -235,9 +229,9 @@ def _alike(run: StudyRun, runs: tuple[StudyRun, ...]) -> StudyRun:
 
 
 def _check(runs: tuple[StudyRun, ...], seed: int, tiles: TileStore) -> None:
-    """Refuse a recipe before the hours of training of those before it."""
+    """Check every recipe before the first is trained."""
     for run in runs:
-        if run.seed != seed:  # those of another seed differ in it alone
+        if run.seed != seed:  # other seeds have the same recipes otherwise
             continue
         try:
             kind, _ = load_objective(run.recipe.objective)
@@ -249,7 +243,7 @@ def _check(runs: tuple[StudyRun, ...], seed: int, tiles: TileStore) -> None:
 
 
 def _check_scored(config: StudyConfig, tiles: TileStore, quiet: bool) -> None:
-    """Deal the scored tiles to their folds, as every run's probe will."""
+    """Check that the scored tiles can be divided into folds."""
     probe = config.probe
     if probe is None:
         return
@@ -271,16 +265,30 @@ def _row_path(out: Path, run: StudyRun) -> Path:
     return out / "results" / f"{run.name}.json"
 
 
+def _read_row(path: Path) -> Row:
+    values = read_json(path)
+    with parsing(path, remedy="remove it, and run the same `dirl study` again"):
+        return Row.model_validate(values)
+
+
 def _done(path: Path) -> bool:
     try:
-        return not read_json(path)["failed"]
-    except (FileNotFoundError, StoreError, TypeError, KeyError):  # damaged: read anew from what is done
+        return _read_row(path).failed is None
+    except (FileNotFoundError, StoreError):  # a damaged row is made again from the finished steps
         return False
 
 
-def _failed(run: StudyRun, error: DirlError) -> dict[str, Any]:
-    place = {"run": run.name, "objective": run.objective, "arm": run.arm, "seed": run.seed, "kind": run.kind}
-    found: dict[str, Any] = {"failed": str(error), "gate": None, "measures": {}, "notes": []}
-    if notes := getattr(error, "__notes__", None):  # nobody may be watching: what went wrong is kept
-        found["traceback"] = notes
-    return place | found
+def _failed(run: StudyRun, error: DirlError) -> Row:
+    notes = getattr(error, "__notes__", None)  # the traceback: the error may be read much later
+    return Row(
+        run=run.name,
+        objective=run.objective,
+        arm=run.arm,
+        seed=run.seed,
+        kind=run.kind,
+        failed=str(error),
+        gate=None,
+        measures={},
+        notes=[],
+        **({"traceback": notes} if notes else {}),
+    )

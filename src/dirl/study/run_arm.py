@@ -1,4 +1,4 @@
-"""One run of a study from its recipe to its row: pretrain, audit and, where there are labels, score."""
+"""One run of a study, from its recipe to its row: pretrain, audit and, if there are labels, score."""
 
 import math
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from dirl.audit.results import AuditSummary
 from dirl.audit.run import audit
 from dirl.config import AuditConfig, PretrainRecipe, RobustConfig
 from dirl.core.provenance import note_change, read_card
@@ -21,24 +22,23 @@ from dirl.features.pooling import MEAN, MODEL
 from dirl.pretrain.last_checkpoint import remove_checkpoint
 from dirl.pretrain.run import pretrain
 from dirl.study.matrix import StudyProbe, StudyRun
-
-Measures = dict[str, float | None]
+from dirl.study.results import Measures, Row, RowGate
 
 SHOTS = "4"
-"""Labelled tiles of each class, of the few-shot score that a row has."""
+"""Number of labelled tiles of each class, in the few-shot score of a row."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a run needs wherever it is carried out.
+    """A run of a study, and what it needs.
 
     Attributes
     ----------
     out
-        The study's directory: ``runs/``, ``audits/``, ``features/``, ``probes/``, the same two of
-        ``token-``, and ``robust/`` hold a folder for each run under its name.
+        The study's directory. ``runs/``, ``audits/``, ``features/``, ``probes/``, ``token-features/``,
+        ``token-probes/`` and ``robust/`` hold a folder for each run under its name.
     alike
-        The study's first run of the same architecture: the baselines of its features are this run's too.
+        The study's first run of the same architecture. This run reuses the baselines of its features.
     """
 
     run: StudyRun
@@ -54,7 +54,7 @@ class Job:
 
     @property
     def recipe(self) -> PretrainRecipe:
-        """What is trained, from where it begins."""
+        """The recipe, with the encoder of the start if there is one."""
         recipe = self.run.recipe
         if self.run.start is None:
             return recipe
@@ -62,15 +62,14 @@ class Job:
         return recipe.model_copy(update={"encoder": encoder})
 
     def folder(self, kind: str, run: StudyRun | None = None) -> Path:
-        """Where this run's part of a kind lies, or another's."""
+        """Folder of this run, or of another, in a folder of the study."""
         return self.out / kind / (run or self.run).name
 
 
-def carry_out(job: Job) -> dict[str, Any]:
-    """Do what is not yet done of a run, and return its row.
+def run_job(job: Job) -> Row:
+    """Do the unfinished steps of a run, and return its row.
 
-    The state that an interrupted run goes on from is dropped once the row is whole: it is several times the
-    encoder, and nothing reads it any more.
+    The checkpoint is removed at the end. It is several times as large as the encoder, and no longer needed.
     """
     if not job.quiet:
         Console(stderr=True).print(job.run.name, style="bold", markup=False, highlight=False)
@@ -79,7 +78,7 @@ def carry_out(job: Job) -> dict[str, Any]:
     run = pretrain(
         job.recipe, job.store, path, device=job.device, devices=1, workers=job.workers, quiet=job.quiet
     )
-    seconds = monotonic() - begun if fresh else None  # of a run in one go only
+    seconds = monotonic() - begun if fresh else None  # not of a run that was interrupted
     audited = audit(
         [str(path)], job.store, job.folder("audits"), job.audit, device=job.device, quiet=job.quiet
     ).summary
@@ -91,64 +90,53 @@ def carry_out(job: Job) -> dict[str, Any]:
     if "last.ckpt" in read_card(path).files:
         remove_checkpoint(path / "last.ckpt")
         note_change(path, "last.ckpt", "last.ckpt.json")
-    done = row(job.run, audited, run.metrics, scored, tokens, damaged)
-    done["measures"]["seconds"] = seconds
-    return done
+    measures = (
+        _measures(audited, run.metrics)
+        | (_scores(scored) if scored is not None else {})
+        | (_own_scores(tokens, "_tokens") if tokens is not None else {})
+        | (_drifts(damaged) if damaged is not None else {})
+        | {"seconds": seconds}
+    )
+    return Row(
+        run=job.run.name,
+        objective=job.run.objective,
+        arm=job.run.arm,
+        seed=job.run.seed,
+        kind=job.run.kind,
+        failed=None,
+        gate=_gate(audited, scored),
+        measures=measures,
+        notes=[] if scored is None else scored["notes"],
+    )
 
 
-def row(
-    run: StudyRun,
-    audited: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    scored: Mapping[str, Any] | None = None,
-    tokens: Mapping[str, Any] | None = None,
-    damaged: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Read a run's row from the summaries of its audit alone, probes and damage, and from its last metrics.
-
-    The gate is passed if it is without labels and, where there are some, with them too, in either form.
-    """
-    (gate,) = audited["gates"].values()
-    reasons = list(gate["reasons"])
+def _gate(audited: AuditSummary, scored: Mapping[str, Any] | None) -> RowGate:
+    """The gate is passed if it is without labels and, if there are some, with them too, in either form."""
+    (gate,) = audited.gates.values()
+    reasons = list(gate.reasons)
     if scored is not None and not scored["gate"]["passed"]:
         reasons.append(scored["gate"]["statement"])
-    return {
-        "run": run.name,
-        "objective": run.objective,
-        "arm": run.arm,
-        "seed": run.seed,
-        "kind": run.kind,
-        "failed": None,
-        "gate": {
-            "passed": not reasons,
-            "label_free": gate["passed"],
-            "with_labels": None if scored is None else scored["gate"]["form"] or "failed",
-            "reasons": reasons,
-        },
-        "measures": {
-            **_measures(audited, metrics),
-            **(_scores(scored) if scored is not None else {}),
-            **(_own_scores(tokens, "_tokens") if tokens is not None else {}),
-            **(_drifts(damaged) if damaged is not None else {}),
-        },
-        "notes": [] if scored is None else scored["notes"],
-    }
+    return RowGate(
+        passed=not reasons,
+        label_free=gate.passed,
+        with_labels=None if scored is None else scored["gate"]["form"] or "failed",
+        reasons=reasons,
+    )
 
 
-def _measures(audited: Mapping[str, Any], metrics: Mapping[str, float]) -> Measures:
-    kinds = {one["kind"]: one for one in audited["encoders"]}
-    subject = kinds["encoder"]
-    last, regions = subject["last_block"], subject["enrichment"]["per_head"]
-    gate = audited["gates"][subject["name"]]
-    first_loss, last_loss = gate["loss"] or (None, None)
+def _measures(audited: AuditSummary, metrics: Mapping[str, float]) -> Measures:
+    kinds = {one.kind: one for one in audited.encoders}
+    subject, untrained = kinds["encoder"], kinds["untrained"]
+    gate = audited.gates[subject.name]
+    first_loss, last_loss = gate.loss or (None, None)
     names = ("entropy", "gini", "effective_tokens", "components50", "top10_mass", "patch_mass")
     return {
-        **{name: last["per_head"][name]["value"] for name in names},
-        "entropy_of_mean": last["heads_averaged"]["entropy"]["value"],
-        "entropy_untrained": kinds["untrained"]["last_block"]["per_head"]["entropy"]["value"],
-        **{f"enrichment_{name}": value["value"] for name, value in regions.items()},
-        "retrieval": gate["accuracy"].get("encoder"),  # none without held-out tiles
-        "prior_contrast": subject["prior_contrast"],
+        **{name: subject.last_block.per_head[name].value for name in names},
+        "entropy_of_mean": subject.last_block.heads_averaged["entropy"].value,
+        "entropy_untrained": untrained.last_block.per_head["entropy"].value,
+        **{f"enrichment_{name}": value.value for name, value in subject.enrichment.per_head.items()},
+        "retrieval": gate.accuracy.encoder,
+        "prior_contrast": subject.prior_contrast,
         "loss_first": first_loss,
         "loss_last": last_loss,
         "embedding_std": _finite(metrics.get("embedding/std")),

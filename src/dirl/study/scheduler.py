@@ -1,4 +1,4 @@
-"""Runs side by side: each in a process of its own, on a GPU of its own or on its share of the cores."""
+"""Runs side by side: each in its own process, on a GPU or on its share of the cores."""
 
 import os
 import pickle
@@ -18,19 +18,19 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one run at a time: the GPU that it sees, None for what there is, and its threads."""
+    """A place for one run at a time: its GPU, None if there is none, and its number of threads."""
 
     gpu: str | None
     threads: int
 
 
 def slots(device: str, parallel: int | None) -> list[Slot]:
-    """Divide what there is.
+    """Divide the GPUs, or the cores.
 
     Parameters
     ----------
     device
-        ``cpu``, or else the GPUs that are visible.
+        ``cpu``; with any other, the visible GPUs are used.
     parallel
         Runs at a time; None is one for each GPU, or one. More runs than GPUs share them in turn.
     """
@@ -46,7 +46,7 @@ def slots(device: str, parallel: int | None) -> list[Slot]:
     return [Slot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(number)]
 
 
-def spread(
+def side_by_side(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     places: Sequence[Slot],
@@ -54,10 +54,10 @@ def spread(
 ) -> Generator[tuple[Item, Result | Exception], None, None]:
     """Apply `function` to every item in a fresh process, and yield each with its result or its exception.
 
-    A process of its own for every item, unlike in `dirl.core.parallel`: what it sees of the GPUs is fixed
-    when it starts, and one that the system kills takes no other with it. If this process is told to stop, so
-    are they, and a `KeyboardInterrupt` or `Interrupted` is raised. Any other end of a process fails its item
-    alone; what a function raises comes as a `DirlError`, since not every exception can be pickled.
+    Unlike in `dirl.core.parallel`, every item has its own process: a process cannot change its visible GPUs,
+    and if the system kills one, the others go on. A signal to this process stops them all, and
+    `KeyboardInterrupt` or `Interrupted` is raised. Otherwise, if a process ends early, only its item fails.
+    What `function` raises is turned into a `DirlError`, since not every exception can be pickled.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def spread(
     places
         Where items run, one at a time in each.
     ready
-        Whether an item may run by now; one that may not must wait for what others yield.
+        Whether an item can start. It may depend on results that were yielded before.
     """
     waiting, free = list(items), list(places)
     running: dict[Connection, tuple[Item, Slot, SpawnProcess]] = {}
@@ -89,13 +89,13 @@ def spread(
         finally:
             for _, _, process in running.values():
                 process.terminate()
-            with patient():  # with the training step that a process ends and saves
+            with patient():  # a process finishes its training step and saves it
                 for _, _, process in running.values():
                     process.join()
 
 
 def _start(function: Callable[[Item], Any], item: Item, place: Slot) -> tuple[Connection, SpawnProcess]:
-    # spawn: a forked process cannot use CUDA. Pickled here, so that it is unpickled in its place.
+    # spawn: a forked process cannot use CUDA. Pickled here, so that the process unpickles it in `_work`.
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(place, sender, pickle.dumps((function, item))))
@@ -109,11 +109,11 @@ def _outcome(receiver: Connection, process: SpawnProcess) -> Any:
     with receiver:
         try:
             outcome = receiver.recv()
-        except Exception:  # nothing came, or nothing that can be read
+        except Exception:  # nothing came, or it cannot be unpickled
             process.join()
             return DirlError(
-                f"its process ended without a result, with exit code {process.exitcode}: −9 is most likely "
-                "want of memory",
+                f"its process ended without a result, with exit code {process.exitcode}; −9 most likely "
+                "means too little memory",
                 remedy="run the same command again, with a smaller --parallel",
             )
     process.join()
@@ -124,7 +124,7 @@ def _outcome(receiver: Connection, process: SpawnProcess) -> Any:
 
 def _work(place: Slot, sender: Connection, task: bytes) -> None:
     begin_worker()
-    # Before anything asks for a GPU: what a process sees is fixed by its first look.
+    # Before anything asks for a GPU: later changes have no effect.
     if place.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
     import torch
@@ -134,7 +134,7 @@ def _work(place: Slot, sender: Connection, task: bytes) -> None:
     try:
         with stopping():
             function, item = pickle.loads(task)
-            with threadpool_limits(place.threads):  # of the libraries that the function has just loaded
+            with threadpool_limits(place.threads):  # after the import of the function's libraries
                 outcome = function(item)
     except KeyboardInterrupt as stop:
         outcome = Interrupted(number_of(stop))
@@ -146,6 +146,6 @@ def _work(place: Slot, sender: Connection, task: bytes) -> None:
 def _portable(error: DirlError) -> DirlError:
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # a subclass made otherwise, or of a place that cannot be pickled
+    except Exception:  # it has another constructor, or holds what cannot be pickled
         return DirlError(str(error))
     return error

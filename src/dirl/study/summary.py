@@ -1,22 +1,20 @@
-"""From the rows of all runs to `summary.json`: arms over seeds, and the differences between arms."""
+"""Summarise the rows of all runs: arms over seeds, and the differences between arms."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import asdict
+from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from dirl.audit.titles import PRIMARY
 from dirl.config import RobustConfig
 from dirl.core.holm import holm
-from dirl.study.contrasts import SEEDS_OF_A_CLAIM, paired
+from dirl.study.contrasts import SEEDS_OF_A_CLAIM, Paired, paired
 from dirl.study.matrix import StudyConfig
+from dirl.study.results import Arm, Contrast, MeanSd, Row, StudySummary
 
-Row = Mapping[str, Any]
-
-# What a reader sees, by measure; the first is the primary one. Of the last block, per head, where no more
-# is said.
+# Titles of the measures; the first is the primary one. Attention is that of the last block, per head, unless
+# the title says otherwise.
 TITLES = {
     PRIMARY: "entropy",
     "entropy_of_mean": "entropy, heads averaged",
@@ -50,118 +48,99 @@ TITLES = {
     "linear_histogram": "linear, histogram",
     "seconds": "seconds",
 }
-# Of each difference, beside the primary measure.
+# Measures whose differences between arms are taken.
 COMPARED = (PRIMARY, "entropy_of_mean", "gini", "effective_tokens", "enrichment_nuclei", "enrichment_rest",
             "enrichment_glass", "components50", "knn", "linear", "few_shot",
             "knn_tokens", "linear_tokens", "few_shot_tokens",
             *(f"drift_{kind}" for kind in RobustConfig().damage))  # fmt: skip
 
 
-def summarise(study: StudyConfig, rows: Sequence[Row]) -> dict[str, Any]:
+def summarise(study: StudyConfig, rows: Sequence[Row]) -> StudySummary:
     """Put the rows of all runs together.
 
-    Parameters
-    ----------
-    rows
-        From `one.carry_out`, or of a run that failed: its place, and why under ``failed``.
-
-    Returns
-    -------
-    dict
-        ``arms``: per objective and arm, mean, sd and number of each measure. ``contrasts``: per objective
-        the planned ones and, after them, every other pair of arms, with the `stats.Paired` of each measure
-        in `COMPARED` under ``measures``, and under ``passing`` the same over the seeds of which both runs
-        pass the gate, None where all do. Only the primary measure of a planned contrast has a ``p``, and a
-        ``p_holm`` (``p_holm_passing``) over all planned contrasts of the study: all else is exploratory.
+    Only the primary measure of a planned contrast is tested. All else is exploratory.
     """
     arms = [
-        _arm(objective, arm, [row for row in rows if (row["objective"], row["arm"]) == (objective, arm)])
+        _arm(objective, arm, [row for row in rows if (row.objective, row.arm) == (objective, arm)])
         for objective in study.objectives
         for arm in study.all_arms
     ]
     planned = [_contrast(rows, o, a, b, planned=True) for o in study.objectives for a, b in study.contrasts]
-    of_all = holm([one["measures"][PRIMARY]["p"] for one in planned])
-    of_passing = holm([(one["passing"] or one["measures"])[PRIMARY]["p"] for one in planned])
-    planned = [
-        one | {"p_holm": p, "p_holm_passing": passing}
+    of_all = holm([one.primary.p for one in planned])
+    of_passing = holm([(one.passing or one.measures)[PRIMARY].p for one in planned])
+    corrected = [
+        one.model_copy(update={"p_holm": p, "p_holm_passing": passing})
         for one, p, passing in zip(planned, of_all, of_passing, strict=True)
     ]
-    return {
-        "primary": PRIMARY,
-        "objectives": list(study.objectives),
-        "seeds": list(study.seeds),
-        "failed": {row["run"]: row["failed"] for row in rows if row["failed"]},
-        "arms": arms,
-        "contrasts": [*planned, *_unplanned(study, rows)],
-        "notes": sorted({note for row in rows for note in row["notes"]}),
-        "runs": list(rows),
-    }
+    return StudySummary(
+        primary=PRIMARY,
+        objectives=list(study.objectives),
+        seeds=list(study.seeds),
+        failed={row.run: row.failed for row in rows if row.failed},
+        arms=arms,
+        contrasts=[*corrected, *_unplanned(study, rows)],
+        notes=sorted({note for row in rows for note in row.notes}),
+        runs=list(rows),
+    )
 
 
-def _arm(objective: str, arm: str, rows: Sequence[Row]) -> dict[str, Any]:
-    done = [row for row in rows if not row["failed"]]
-    return {
-        "objective": objective,
-        "arm": arm,
-        "kind": rows[0]["kind"] if rows else None,
-        "runs": len(done),
-        "failed": len(rows) - len(done),
-        "gate_passed": sum(row["gate"]["passed"] for row in done),
-        "label_free_gate_passed": sum(row["gate"]["label_free"] for row in done),
-        "measures": {name: _spread([row["measures"].get(name) for row in done]) for name in TITLES},
-    }
+def _arm(objective: str, arm: str, rows: Sequence[Row]) -> Arm:
+    done = [row for row in rows if not row.failed]
+    return Arm(
+        objective=objective,
+        arm=arm,
+        kind=rows[0].kind if rows else None,
+        runs=len(done),
+        failed=len(rows) - len(done),
+        gate_passed=sum(row.passes for row in done),
+        label_free_gate_passed=sum(row.gate is not None and row.gate.label_free for row in done),
+        measures={name: _mean_sd([row.measures.get(name) for row in done]) for name in TITLES},
+    )
 
 
-def _spread(values: Sequence[float | None]) -> dict[str, Any]:
-    known = np.array([value for value in values if value is not None])
-    return {
-        "mean": float(known.mean()) if len(known) else None,
-        "sd": float(known.std(ddof=1)) if len(known) > 1 else None,
-        "n": len(known),
-    }
+def _mean_sd(values: Sequence[float | None]) -> MeanSd:
+    given = np.array([value for value in values if value is not None])
+    return MeanSd(
+        mean=float(given.mean()) if len(given) else None,
+        sd=float(given.std(ddof=1)) if len(given) > 1 else None,
+        n=len(given),
+    )
 
 
-def _contrast(
-    rows: Sequence[Row], objective: str, arm: str, against: str, *, planned: bool
-) -> dict[str, Any]:
+def _contrast(rows: Sequence[Row], objective: str, arm: str, against: str, *, planned: bool) -> Contrast:
     a, b = (
-        {
-            row["seed"]: row
-            for row in rows
-            if (row["objective"], row["arm"]) == (objective, name) and not row["failed"]
-        }
+        {row.seed: row for row in rows if (row.objective, row.arm) == (objective, name) and not row.failed}
         for name in (arm, against)
     )
     both = a.keys() & b.keys()
-    ungated = [(side, seed) for seed in both for side in (a, b) if not side[seed]["gate"]["passed"]]
+    ungated = [seed for seed in both for side in (a, b) if not side[seed].passes]
     measures = _differences(a, b, both, planned)
-    passing = _differences(a, b, both - {seed for _, seed in ungated}, planned) if ungated else None
-    seeds = measures[PRIMARY]["seeds"]
-    return {
-        "objective": objective,
-        "arm": arm,
-        "against": against,
-        "planned": planned,
-        # Nothing is claimed of a difference that nobody named before, however many seeds it has.
-        "standing": "exploratory" if not planned else "descriptive" if seeds < SEEDS_OF_A_CLAIM else "claim",
-        "ungated": len(ungated),
-        "measures": measures,
-        "passing": passing,
-    }
+    seeds = measures[PRIMARY].seeds
+    return Contrast(
+        objective=objective,
+        arm=arm,
+        against=against,
+        planned=planned,
+        # A difference that was not planned is never a claim, however many seeds it has.
+        standing="exploratory" if not planned else "descriptive" if seeds < SEEDS_OF_A_CLAIM else "claim",
+        ungated=len(ungated),
+        measures=measures,
+        passing=_differences(a, b, both - {*ungated}, planned) if ungated else None,
+    )
 
 
 def _differences(
     a: Mapping[int, Row], b: Mapping[int, Row], seeds: Set[int], planned: bool
-) -> dict[str, dict[str, Any]]:
-    """Each measure's `stats.Paired` over these seeds."""
-    found: dict[str, dict[str, Any]] = {}
+) -> dict[str, Paired]:
+    found = {}
     for name in COMPARED:
-        sides = ({seed: side[seed]["measures"].get(name) for seed in seeds} for side in (a, b))
-        found[name] = asdict(paired(*sides)) | ({} if planned and name == PRIMARY else {"p": None})
+        one, other = ({seed: side[seed].measures.get(name) for seed in seeds} for side in (a, b))
+        difference = paired(one, other)
+        found[name] = difference if planned and name == PRIMARY else replace(difference, p=None)
     return found
 
 
-def _unplanned(study: StudyConfig, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+def _unplanned(study: StudyConfig, rows: Sequence[Row]) -> Iterator[Contrast]:
     named = {frozenset(pair) for pair in study.contrasts}
     for objective in study.objectives:
         for against, arm in combinations(study.all_arms, 2):

@@ -2,109 +2,109 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from dirl.audit.titles import PRIMARY
 from dirl.report.html import number, signed
+from dirl.study.contrasts import Paired
+from dirl.study.results import Contrast, MeanSd, StudySummary
 from dirl.study.summary import COMPARED, TITLES
-from dirl.study.verdict import Contrast, judge
+from dirl.study.verdict import sentences
 
 COUNTS = ("objective", "arm", "kind", "runs", "failed", "label_free_gate_passed", "gate_passed")
 
 
-def to_csv(summary: Mapping[str, Any]) -> str:
-    """Write the arms as CSV: a row each, a column for mean and sd of every measure; empty where none."""
+def to_csv(summary: StudySummary) -> str:
+    """Write the arms as CSV, with mean and sd of every measure; empty where there is no number."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     ends = [f"{name}_{what}" for name in TITLES for what in ("mean", "sd")]
     writer.writerow([*COUNTS, *ends])
-    for one in summary["arms"]:
-        values = [value[what] for value in one["measures"].values() for what in ("mean", "sd")]
-        writer.writerow([*(one[key] for key in COUNTS), *("" if v is None else f"{v:.6g}" for v in values)])
+    for one in summary.arms:
+        values = [end for value in one.measures.values() for end in (value.mean, value.sd)]
+        writer.writerow(
+            [*(getattr(one, key) for key in COUNTS), *("" if v is None else f"{v:.6g}" for v in values)]
+        )
     return out.getvalue()
 
 
-def to_markdown(summary: Mapping[str, Any]) -> str:
+def to_markdown(summary: StudySummary) -> str:
     """Write arms, planned contrasts, exploratory ones and failures as Markdown."""
-    shown = [name for name in TITLES if any(one["measures"][name]["n"] for one in summary["arms"])]
+    shown = [name for name in TITLES if any(one.measures[name].n for one in summary.arms)]
     compared = [name for name in COMPARED if name in shown]
-    seeds = ", ".join(map(str, summary["seeds"]))
+    seeds = ", ".join(map(str, summary.seeds))
     lines = [
         "# Study",
         "",
-        f"{len(summary['runs'])} runs, seeds {seeds}. Mean ± standard deviation over seeds; of the last "
-        "block, per head, where no more is said. The gate counts the runs that learned something. Uniform "
-        "attention scores perfectly on every measure of spread and means nothing.",
+        f"{len(summary.runs)} runs, seeds {seeds}. Mean ± standard deviation over seeds; of the last "
+        "block, per head, unless the column says otherwise. The gate counts the runs that learned something. "
+        "Uniform attention scores perfectly on every measure of spread and means nothing.",
         "",
         *_lines(
             ["objective", "arm", "runs", "gate", *(TITLES[name] for name in shown)],
             (
-                [one["objective"], one["arm"], str(one["runs"]), f"{one['gate_passed']}/{one['runs']}"]
-                + [spread_text(one["measures"][name]) for name in shown]
-                for one in summary["arms"]
+                [one.objective, one.arm, str(one.runs), f"{one.gate_passed}/{one.runs}"]
+                + [mean_sd_text(one.measures[name]) for name in shown]
+                for one in summary.arms
             ),
         ),
     ]
-    if planned := [one for one in summary["contrasts"] if one["planned"]]:
+    if planned := summary.planned:
         lines += [
             "",
             "## Planned contrasts",
             "",
             "Named before the study ran. Paired over seeds; 95 % t-intervals; Holm's correction over all of "
             f"them, for the primary measure, {TITLES[PRIMARY]}. The other measures are exploratory, and "
-            "have no p. Where a run fails the gate, the difference over the other seeds stands beside that "
-            "over all: only if both are told from none is a difference shown.",
+            "have no p. If a run fails the gate, the difference over the other seeds is given, too: a "
+            "difference is shown only if both are significant.",
             "",
             *_lines(_contrast_head(compared), (contrast_cells(one, compared) for one in planned)),
             "",
-            *(f"- {sentence}" for sentence in judge(summary)),
+            *(f"- {sentence}" for sentence in sentences(summary)),
         ]
-    if others := [one for one in summary["contrasts"] if not one["planned"]]:
+    if others := [one for one in summary.contrasts if not one.planned]:
         lines += ["", "## Exploratory differences", "", "Not planned: no test, and so no p.", ""]
         lines += _lines(_contrast_head(compared), (contrast_cells(one, compared) for one in others))
-    if summary["notes"]:
-        lines += ["", "## Of the probe", "", *(f"- {note}" for note in summary["notes"])]
-    if summary["failed"]:
-        lines += ["", "## Failed", "", *(f"- {run}: {why}" for run, why in summary["failed"].items())]
+    if summary.notes:
+        lines += ["", "## Notes of the probe", "", *(f"- {note}" for note in summary.notes)]
+    if summary.failed:
+        lines += ["", "## Failed", "", *(f"- {run}: {why}" for run, why in summary.failed.items())]
     return "\n".join(lines) + "\n"
 
 
-def spread_text(value: Mapping[str, Any]) -> str:
-    """Mean ± sd, or the mean alone of a single seed."""
-    text = number(value["mean"]) + ("" if value["sd"] is None else f" ± {number(value['sd'])}")
+def mean_sd_text(value: MeanSd) -> str:
+    """Mean ± sd, or the mean alone with a single seed."""
+    text = number(value.mean) + ("" if value.sd is None else f" ± {number(value.sd)}")
     return text.replace("-", "−")
 
 
 def contrast_cells(contrast: Contrast, compared: Sequence[str]) -> list[str]:
-    """Cells of a contrast's line: who, seeds, what it is worth, Holm's p, passing seeds, each measure.
-
-    Those of a planned one have their intervals.
-    """
-    p = contrast.get("p_holm")
+    """Cells of a contrast's line. Measures of a planned one have their intervals."""
+    p = contrast.p_holm
     return [
-        contrast["objective"],
-        f"{contrast['arm']} − {contrast['against']}",
-        str(contrast["measures"][PRIMARY]["seeds"]),
-        contrast["standing"],
+        contrast.objective,
+        f"{contrast.arm} − {contrast.against}",
+        str(contrast.primary.seeds),
+        contrast.standing,
         "–" if p is None else f"{p:.3f}",
         _passing(contrast),
-        *(_difference(contrast["measures"][name], interval=contrast["planned"]) for name in compared),
+        *(_difference(contrast.measures[name], interval=contrast.planned) for name in compared),
     ]
 
 
 def _passing(contrast: Contrast) -> str:
-    """Over the seeds whose runs pass the gate, where others do not: their number, and the difference."""
-    if not contrast["passing"]:
+    """If runs fail the gate: the number of other seeds, and the difference over these."""
+    if not contrast.passing:
         return "all"
-    measured = contrast["passing"][PRIMARY]
-    return f"{measured['seeds']}: {_difference(measured, interval=contrast['planned'])}"
+    measured = contrast.passing[PRIMARY]
+    return f"{measured.seeds}: {_difference(measured, interval=contrast.planned)}"
 
 
-def _difference(measured: Mapping[str, Any], *, interval: bool) -> str:
-    if not interval or measured["low"] is None:
-        return signed(measured["difference"])
-    return f"{signed(measured['difference'])} ({signed(measured['low'])} to {signed(measured['high'])})"
+def _difference(measured: Paired, *, interval: bool) -> str:
+    if not interval or measured.low is None:
+        return signed(measured.difference)
+    return f"{signed(measured.difference)} ({signed(measured.low)} to {signed(measured.high)})"
 
 
 def _contrast_head(compared: Sequence[str]) -> list[str]:
