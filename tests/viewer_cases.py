@@ -16,6 +16,11 @@ from dirl.viewer.run import open_viewer
 TOKEN_PX = 8.0  # of the maps, in level-0 pixels
 HEADS = 2
 NAMES = ["mean of heads", "head 0", "head 1"]
+TILES = {
+    "count": 1, "size_px": 64, "mpp": 0.5, "level0_px": 64.0, "tokens": 8, "stride_tokens": 4, "overlap": 0.5,
+    "min_tissue": 0.0,
+}  # fmt: skip
+RANGE = {"min": 0.0, "median": 1.0, "mean": 1.0, "max": 2.0}
 
 
 def write_map(folder, name, values, slide_id="slide", slide_px=(512, 512), block=1, offset_px=(0, 0)):
@@ -29,15 +34,47 @@ def write_map(folder, name, values, slide_id="slide", slide_px=(512, 512), block
             tiff.write(level, photometric="minisblack", tile=(32, 32), compression="zlib", **more)
     height, width = values.shape[1:]
     summary = {
-        "slide": {"slide_id": slide_id, "size_px": list(slide_px)},
-        "encoder": {"name": name, "spec": name, "query": "cls"},
+        "slide": {
+            "slide_id": slide_id,
+            "path": "slide.tif",
+            "digest": "0",
+            "mpp": 0.5,
+            "size_px": list(slide_px),
+        },
+        "encoder": {
+            "name": name,
+            "spec": name,
+            "digest": "0",
+            "blocks": 2,
+            "heads": HEADS,
+            "query": "cls",
+        },
         "block": block,
+        "heads": "each",
         "within": "patches",
         "between": "uniform",
         "unit": "attention ÷ uniform",
-        "map": {"size_px": [width, height], "mpp": 4.0, "level0_px": TOKEN_PX, "offset_px": list(offset_px)},
-        "channels": [{"name": channel, "range": [0.0, 2.0]} for channel in NAMES],
-        "files": {"float": "attention.ome.tif", "regions": "regions.geojson"},
+        "map": {
+            "size_px": [width, height],
+            "mpp": 4.0,
+            "level0_px": TOKEN_PX,
+            "offset_px": list(offset_px),
+            "frame": "qupath",
+            "levels": [],
+        },
+        "tiles": TILES,
+        "tissue": {"tokens": 100, "mapped": 100},
+        "channels": [
+            {"name": channel, "head": None, "file": "a.tif", "range": [0.0, 2.0], **RANGE}
+            for channel in NAMES
+        ],
+        "files": {
+            "float": "attention.ome.tif",
+            "regions": "regions.geojson",
+            "figure": "map.png",
+            "tiles": "tiles.parquet",
+        },
+        "regions": {"count": 1, "threshold": 1.9, "rule": ""},
     }
     square = [[128, 128], [384, 128], [384, 384], [128, 384], [128, 128]]
     region = {"geometry": {"type": "Polygon", "coordinates": [square]}, "properties": {}}

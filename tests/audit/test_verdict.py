@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from audit_cases import encoder, findings, gate, of
 
 from dirl.audit.leaderboard import leaderboard
 from dirl.audit.results import Findings, Line, Verdict
 from dirl.audit.verdict import word_verdict
+from tests.audit_cases import encoder, findings, gate, of
 
 
 def judge(found: dict[str, Any]) -> Verdict:

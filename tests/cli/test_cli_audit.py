@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from audit_cases import encoder, findings, summary
 from typer.testing import CliRunner
 
 import dirl.audit.run
@@ -12,6 +11,7 @@ from dirl.audit.results import AuditSummary
 from dirl.cli.audit import audit
 from dirl.config import AuditConfig
 from dirl.core.results import Result
+from tests.audit_cases import encoder, findings, summary
 
 
 def test_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

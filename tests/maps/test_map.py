@@ -66,17 +66,15 @@ def test_equals_the_blend_of_each_tiles_own_softmax(planted, made):
 
 def test_opens_in_openslide_with_all_levels_and_resolution(made):
     levels, summary = floats(made.path), made.summary
-    for number, channel in enumerate(summary["channels"]):
-        with openslide.OpenSlide(made.path / channel["file"]) as slide:
-            assert slide.level_dimensions == tuple(
-                tuple(level["size_px"]) for level in summary["map"]["levels"]
-            )
+    for number, channel in enumerate(summary.channels):
+        with openslide.OpenSlide(made.path / channel.file) as slide:
+            assert slide.level_dimensions == tuple(level.size_px for level in summary.map.levels)
             assert len(slide.level_dimensions) == len(levels)
             for axis in "xy":
                 assert float(slide.properties[f"openslide.mpp-{axis}"]) == pytest.approx(8.0)
             about = json.loads(slide.properties["tiff.ImageDescription"])
             assert about["map"]["offset_px"] == [0, 0] and about["between"] == "uniform"
-            high = channel["range"][1]
+            high = channel.range[1]
             for level, values in enumerate(levels):
                 pixels = np.asarray(slide.read_region((0, 0), level, slide.level_dimensions[level]))
                 there = np.isfinite(values[number])
@@ -92,7 +90,7 @@ def test_opens_in_tifffile_with_physical_size_channels_and_position(made):
     with tifffile.TiffFile(made.path / "attention.ome.tif") as file:
         assert file.is_ome and file.series[0].axes == "CYX" and file.series[0].dtype == np.float32
         assert [level.shape[1:][::-1] for level in file.series[0].levels] == [
-            tuple(level["size_px"]) for level in made.summary["map"]["levels"]
+            level.size_px for level in made.summary.map.levels
         ]
         image = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
     pixels = image["Pixels"]
@@ -108,7 +106,7 @@ def test_the_dark_square_lies_where_it_was_planted(tmp_path):
     slide = write_tiff(tmp_path / "slide.tif", planted_rgb(), 0.4)
     encoder, config = darkness_encoder(sharpness=12.0), MapConfig(size_px=128)
     made = map_slide(encoder, slide, tmp_path / "map", config, quiet=True)
-    s = made.summary["map"]["level0_px"]
+    s = made.summary.map.level0_px
     assert s == pytest.approx(20)
     x, y, side = SQUARE
     with openslide.OpenSlide(made.path / "attention.tif") as opened:
@@ -135,7 +133,7 @@ def test_on_a_slide_that_qupath_crops_the_map_begins_where_qupath_does(planted, 
     both = np.isfinite(found) & np.isfinite(expected)
     assert found.shape == expected.shape and both.mean() > 0.95 * np.isfinite(expected).mean()
     np.testing.assert_allclose(found[both], expected[both], rtol=1e-5)
-    assert moved.summary["map"]["offset_px"] == list(corner) and moved.summary["map"]["frame"] == "qupath"
+    assert moved.summary.map.offset_px == corner and moved.summary.map.frame == "qupath"
     with tifffile.TiffFile(moved.path / "attention.ome.tif") as file:
         plane = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]["Plane"][0]
     assert (plane["PositionX"], plane["PositionY"]) == (corner[0] / 2, corner[1] / 2)
@@ -167,14 +165,14 @@ def test_even_attention_gives_a_flat_map(planted, tmp_path, within, between):
     expected = 0.5 if within == "rank" else mass if within == "softmax" else 1
     expected *= mass if between == "patch-mass" else 1
     np.testing.assert_allclose(values[np.isfinite(values)], expected, rtol=1e-4)
-    assert made.summary["regions"]["count"] == 0
+    assert made.summary.regions.count == 0
 
 
 def test_the_map_keeps_to_tissue_and_says_what_it_is(planted, made):
     values, summary = floats(made.path)[0][0], made.summary
     assert np.isnan(values[:2]).all() and np.isnan(values[:, :2]).all()
-    assert np.isfinite(values).sum() == summary["tissue"]["mapped"] == summary["tissue"]["tokens"]
-    assert summary["encoder"] == {
+    assert np.isfinite(values).sum() == summary.tissue.mapped == summary.tissue.tokens
+    assert summary.encoder.to_json() == {
         "name": "darkness",
         "spec": "test:darkness",
         "digest": "0" * 16,
@@ -182,14 +180,14 @@ def test_the_map_keeps_to_tissue_and_says_what_it_is(planted, made):
         "heads": 2,
         "query": "cls",
     }
-    assert (summary["block"], summary["within"], summary["between"]) == (0, "softmax", "uniform")
-    assert (summary["tiles"]["tokens"], summary["tiles"]["overlap"]) == (8, 0.5)
-    assert [channel["head"] for channel in summary["channels"]] == [None, 0, 1]
-    files = {*summary["files"].values(), *(channel["file"] for channel in summary["channels"])}
+    assert (summary.block, summary.within, summary.between) == (0, "softmax", "uniform")
+    assert (summary.tiles.tokens, summary.tiles.overlap) == (8, 0.5)
+    assert [channel.head for channel in summary.channels] == [None, 0, 1]
+    files = {*summary.files.to_json().values(), *(channel.file for channel in summary.channels)}
     assert {path.name for path in content(made.path)} == {*files, "card.json", "summary.json"}
-    assert json.loads((made.path / "summary.json").read_text()) == summary
+    assert json.loads((made.path / "summary.json").read_text()) == summary.to_json()
     card = read_card(made.path, "map")
-    assert card.finished and card.counts == {"tiles": summary["tiles"]["count"], "channels": 3}
+    assert card.finished and card.counts == {"tiles": summary.tiles.count, "channels": 3}
 
 
 def test_interrupted_work_goes_on_and_ends_the_same(planted, made, tmp_path):
@@ -200,7 +198,7 @@ def test_interrupted_work_goes_on_and_ends_the_same(planted, made, tmp_path):
         map_slide(encoder, planted.path, out, config, batch=7, quiet=True)
     assert not (out / "summary.json").exists() and not read_card(out).finished
     map_slide(encoder, planted.path, out, config, batch=7, quiet=True)
-    batches = -(-made.summary["tiles"]["count"] // 7)
+    batches = -(-made.summary.tiles.count // 7)
     assert encoder.model.calls == 4 + 1 + batches - 2
     for ours, whole in zip(floats(out), floats(made.path), strict=True):
         np.testing.assert_array_equal(ours, whole)
@@ -218,7 +216,7 @@ def test_a_map_made_otherwise_is_kept_unless_told(planted, tmp_path):
     with pytest.raises(StoreError, match=r"within tissue there, rank now.*--overwrite"):
         map_slide(darkness_encoder(), planted.path, out, other, quiet=True)
     again = map_slide(darkness_encoder(), planted.path, out, other, overwrite=True, quiet=True)
-    assert again.summary["within"] == "rank"
+    assert again.summary.within == "rank"
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "thesis").touch()
     with pytest.raises(StoreError, match="not made by dirl"):
@@ -233,7 +231,7 @@ def test_weights_of_a_slide_model_put_tiles_on_one_scale(planted, made, tmp_path
     pyarrow.csv.write_csv(table, tmp_path / "weights.csv")
     config = MapConfig(size_px=128, within="softmax", between=str(tmp_path / "weights.csv"))
     weighed = map_slide(darkness_encoder(sharpness=0.0), planted.path, tmp_path / "map", config, quiet=True)
-    assert weighed.summary["between"] == "weights.csv" and "weight" in weighed.summary["unit"]
+    assert weighed.summary.between == "weights.csv" and "weight" in weighed.summary.unit
     assert "between" in read_card(weighed.path).inputs
     values = floats(weighed.path)[0][0][20]
     assert (np.diff(values[np.isfinite(values)]) <= 1e-6).all() and values[6] > 2 * values[45]
@@ -276,21 +274,21 @@ def test_tiles_are_cut_to_whole_patches_unless_a_size_is_asked_for(planted, tmp_
     with pytest.raises(EncoderError, match="13 × 13 tokens on a tile, not 9"):
         map_slide(encoder, planted.path, tmp_path / "map", quiet=True)
     made = map_slide(darkness_encoder(), planted.path, tmp_path / "map", quiet=True)
-    assert made.summary["tiles"]["size_px"] == read_card(made.path).config["size_px"] == 224
+    assert made.summary.tiles.size_px == read_card(made.path).config["size_px"] == 224
 
 
 def test_a_map_of_an_encoder_without_a_class_token_says_whose_attention_it_is(planted, tmp_path):
     small = "weights=random,embed_dim=24,depth=1,num_heads=2,img_size=64"
     spec = f"timm:vit_relpos_base_patch16_224,{small}"
     summary = map_slide(spec, planted.path, tmp_path / "map", MapConfig(size_px=64), quiet=True).summary
-    assert (summary["encoder"]["query"], summary["encoder"]["blocks"]) == ("mean patch", 1)
+    assert (summary.encoder.query, summary.encoder.blocks) == ("mean patch", 1)
 
 
 def test_a_fixed_size_encoder_sees_resized_tiles(planted, tmp_path):
     encoder = replace(darkness_encoder(), input_px=64)
     made = map_slide(encoder, planted.path, tmp_path / "map", MapConfig(size_px=160), quiet=True)
-    assert made.summary["tiles"]["tokens"] == 4
-    assert made.summary["map"]["mpp"] == pytest.approx(20) and made.summary["map"]["level0_px"] == 40
+    assert made.summary.tiles.tokens == 4
+    assert made.summary.map.mpp == pytest.approx(20) and made.summary.map.level0_px == 40
 
 
 @pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "dicom-cmu-1-small-region"])

@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-from audit_cases import encoder
 from PIL import Image
 
 from dirl.audit.charts import depth_figure
@@ -12,6 +11,7 @@ from dirl.audit.figures import OUTLINE, AttentionMap, Example, comparison_figure
 from dirl.audit.results import Audited
 from dirl.audit.table import MEASURES
 from dirl.report.style import encode
+from tests.audit_cases import encoder
 
 
 def attention(name: str, heads: int, grid: int, seed: int) -> AttentionMap:

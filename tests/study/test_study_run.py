@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from audit_cases import encoder, findings, summary
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,6 +21,7 @@ from dirl.study import run_arm
 from dirl.study.matrix import StudyConfig, StudyProbe
 from dirl.study.run import load_result, study
 from dirl.synthetic import draw
+from tests.audit_cases import encoder, findings, summary
 
 CHANGES = {
     "steps": 6, "batch": 8, "checkpoint_every_steps": 2, "log_every_steps": 1, "views": {"size_px": 32},

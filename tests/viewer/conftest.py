@@ -9,6 +9,7 @@ from dirl.core.files import write_json
 from dirl.core.provenance import claim, finish, new_card
 from dirl.features.feature_files import ROWS_DIR, write_rows
 from dirl.store.dataset import TileStore
+from tests.audit_cases import encoder, findings, summary
 from tests.viewer_cases import map_values, measured, serving, write_map
 
 
@@ -43,10 +44,9 @@ def audit(small_store, tmp_path_factory):
         for head in (0, 1, -1)
     ]
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "measures.parquet")
-    facts = {"kind": "encoder", "blocks": 2, "heads": 2}
-    write_json(
-        folder / "summary.json", {"encoders": [{"name": name} | facts for name in ("one", "<b>two</b>")]}
-    )
+    found = findings(encoder("one", 0.5), encoder("<b>two</b>", 0.5))
+    found["encoders"] = found["encoders"][:2]
+    write_json(folder / "summary.json", summary(found).to_json())
     finish(folder, card, {})
     return folder
 

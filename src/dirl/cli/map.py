@@ -88,11 +88,11 @@ def map_slide(
         quiet=quiet,
     )
     if not quiet:
-        grid, tissue = made.summary["map"], made.summary["tissue"]
-        width, height = grid["size_px"]
+        grid, tissue = made.summary.map, made.summary.tissue
+        width, height = grid.size_px
         show(
-            f"[bold]{escape(str(made.path))}[/]: {width}×{height} tokens of {grid['mpp']:.3g} µm from "
-            f"{made.summary['tiles']['count']} tiles, {len(made.summary['channels'])} channel(s)"
+            f"[bold]{escape(str(made.path))}[/]: {width}×{height} tokens of {grid.mpp:.3g} µm from "
+            f"{made.summary.tiles.count} tiles, {len(made.summary.channels)} channel(s)"
         )
-        if left_out := tissue["tokens"] - tissue["mapped"]:
-            show(f"{left_out} of {tissue['tokens']} tissue tokens lie in no tile (--min-tissue)")
+        if left_out := tissue.tokens - tissue.mapped:
+            show(f"{left_out} of {tissue.tokens} tissue tokens lie in no tile (--min-tissue)")

@@ -14,9 +14,11 @@ import tifffile
 from numpy.typing import NDArray
 
 from dirl.core.boundary import parsing
-from dirl.core.checked import checked, read_checked, read_summary
+from dirl.core.checked import checked, read_checked
 from dirl.core.errors import StoreError
 from dirl.core.provenance import read_card
+from dirl.core.results import read_result
+from dirl.maps.results import MapSummary
 from dirl.viewer.colours import colour
 from dirl.viewer.pictures import TILE_PX, top_level
 
@@ -78,29 +80,24 @@ class SlideMap:
         if card.finished is None:
             raise StoreError("unfinished", where=path, remedy="run the same `dirl map` again")
         with parsing(path, remedy=REMEDY):
-            summary = read_summary(path)
-            encoder, placed = summary["encoder"], summary["map"]
-            self.encoder, self.block = str(encoder["name"]), int(summary["block"])
+            summary = read_result(path, MapSummary).summary
+            raster = summary.map
+            self.encoder, self.block = summary.encoder.name, summary.block
             self.name = f"{self.encoder}, block {self.block}"
-            self.slide_id = str(summary["slide"]["slide_id"])
-            width, height = summary["slide"]["size_px"]
-            self.slide_size_px = (int(width), int(height))
-            self.size_px: tuple[int, int] = (int(placed["size_px"][0]), int(placed["size_px"][1]))
-            self.token_px = float(placed["level0_px"])
-            self.offset_px = _point(placed.get("offset_px", (0, 0)))
-            self.channels = [_channel(one) for one in summary["channels"]]
-            self.unit = str(summary["unit"])
+            self.slide_id, self.slide_size_px = summary.slide.slide_id, summary.slide.size_px
+            self.size_px, self.token_px, self.offset_px = raster.size_px, raster.level0_px, raster.offset_px
+            self.channels = [_channel(one.name, *one.range) for one in summary.channels]
+            self.unit = summary.unit
             self.facts = {
-                "encoder": str(encoder["spec"]),
-                "query": str(encoder["query"]),
-                "within tiles": str(summary["within"]),
-                "between tiles": str(summary["between"]),
-                "token": f"{float(placed['mpp']):g} µm",
+                "encoder": summary.encoder.spec,
+                "query": summary.encoder.query,
+                "within tiles": summary.within,
+                "between tiles": summary.between,
+                "token": f"{raster.mpp:g} µm",
             }
-            # Only a name: what a summary says never leads out of its directory.
-            self._file = checked(path, Path(str(summary["files"]["float"])).name, card)
-            regions = read_checked(path, Path(str(summary["files"]["regions"])).name)
-            self.regions = _rings(regions, self.offset_px)
+            # Only a name, so that a damaged summary never leads out of its directory.
+            self._file = checked(path, Path(summary.files.float).name, card)
+            self.regions = _rings(read_checked(path, Path(summary.files.regions).name), self.offset_px)
         self._tiff, self._levels = _open(self._file, len(self.channels), self.size_px)
         self._lock = Lock()
         self._tile = lru_cache(CACHED_TILES)(self._decode)
@@ -209,8 +206,7 @@ def _point(values: Any) -> tuple[float, float]:
     return x, y
 
 
-def _channel(values: Mapping[str, Any]) -> Channel:
-    low, high = (float(value) for value in values["range"])
+def _channel(name: str, low: float, high: float) -> Channel:
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise ValueError(f"range {low}..{high}")
-    return Channel(str(values["name"]), low, high)
+    return Channel(name, low, high)

@@ -1,6 +1,5 @@
 """Measures of tiles, as `dirl audit` wrote them."""
 
-import operator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dirl.audit.results import AuditSummary
 from dirl.core.boundary import parsing
-from dirl.core.checked import checked, read_summary
+from dirl.core.checked import checked
 from dirl.core.errors import StoreError
 from dirl.core.provenance import read_card
+from dirl.core.results import read_result
 from dirl.store.dataset import TileStore
 
 REMEDY = "make it again: `dirl audit --overwrite`"
@@ -39,7 +40,7 @@ class AuditMeasures:
     Attributes
     ----------
     encoders
-        Of every encoder and control: ``name``, ``kind``, ``blocks``, ``heads``.
+        Encoders and controls.
 
     Raises
     ------
@@ -59,12 +60,7 @@ class AuditMeasures:
             )
         self.path = path
         with parsing(path, remedy=REMEDY):
-            found = read_summary(path)["encoders"]
-            self.encoders: list[dict[str, Any]] = [
-                {"name": str(one["name"]), "kind": str(one["kind"])}
-                | {key: operator.index(one[key]) for key in ("blocks", "heads")}
-                for one in found
-            ]
+            self.encoders = read_result(path, AuditSummary).summary.encoders
             if not self.encoders:
                 raise ValueError("it names no encoders")
         with parsing(path / FILE, remedy=REMEDY):
@@ -95,7 +91,7 @@ class AuditMeasures:
         ndarray of shape (t,)
             NaN for a tile that was not audited.
         """
-        return self._column(self.encoders[encoder]["name"], block, head, name)[rows]
+        return self._column(self.encoders[encoder].name, block, head, name)[rows]
 
     def of_tile(self, i: int) -> list[dict[str, Any]]:
         """What the panel lists of a tile: for every encoder its last block's values, the heads' mean.
@@ -113,7 +109,7 @@ class AuditMeasures:
         encoders, blocks, heads = (np.array(table[name].to_pylist()) for name in columns[:3])
         found = []
         for one in self.encoders:
-            chosen = np.flatnonzero((encoders == one["name"]) & (blocks == one["blocks"] - 1) & (heads >= 0))
+            chosen = np.flatnonzero((encoders == one.name) & (blocks == one.blocks - 1) & (heads >= 0))
             if not len(chosen):
                 continue
             means = {name: float(np.mean(table[name].to_numpy()[chosen])) for name in columns[3:]}
@@ -124,9 +120,7 @@ class AuditMeasures:
                 for region, share, area in zip(REGIONS, shares, areas, strict=True)
             }
             listed = {name: None if np.isnan(means[name]) else means[name] for name in LISTED}
-            found.append(
-                {"name": one["name"], "kind": one["kind"], "measures": listed, "enrichment": enrichment}
-            )
+            found.append({"name": one.name, "kind": one.kind, "measures": listed, "enrichment": enrichment})
         return found
 
     def _read_column(self, encoder: str, block: int, head: int, name: str) -> NDArray[np.float32]:

@@ -283,4 +283,6 @@ def _needed(store: TileStore | None, option: str) -> TileStore:
 def _describe_audit(audit: AuditMeasures) -> dict[str, Any]:
     there = [name for name in TITLES if name in audit.columns and name != "head_diversity"]
     measures = [{"name": name, "title": TITLES[name]} for name in there]
-    return {"encoders": audit.encoders, "measures": measures, "primary": PRIMARY}
+    kept = {"name", "kind", "blocks", "heads"}
+    encoders = [one.model_dump(include=kept) for one in audit.encoders]
+    return {"encoders": encoders, "measures": measures, "primary": PRIMARY}
