@@ -13,7 +13,7 @@ from typing import Any
 from dirl.core.files import read_json, write_text
 from dirl.core.provenance import read_card
 from dirl.study.matrix import expand, load_study
-from dirl.study.summary import summarise
+from dirl.study.summarise import summarise
 from dirl.study.verdict import judge
 
 

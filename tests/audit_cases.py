@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dirl.audit.results import AuditSummary, Findings, Verdict
+from dirl.audit.summary import AuditSummary, Findings, Verdict
 from dirl.audit.table import MEASURES
 
 REGIONS = ("nuclei", "rest", "glass")

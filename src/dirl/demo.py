@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl import synthetic
-from dirl.audit.results import AuditSummary
 from dirl.audit.run import audit
+from dirl.audit.summary import AuditSummary
 from dirl.cells.run import cells
 from dirl.config import AuditConfig, CellsConfig, TileConfig, load_recipe
 from dirl.core.callable_module import make_callable

@@ -11,8 +11,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from dirl.audit.results import AuditSummary
 from dirl.audit.run import _named, audit
+from dirl.audit.summary import AuditSummary
 from dirl.audit.table import COLUMNS
 from dirl.config import AuditConfig
 from dirl.core.errors import ConfigError, EncoderError, StoreError

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl.audit import confounder as c
-from dirl.audit.results import MarkAttention, MarkTest
+from dirl.audit.summary import MarkAttention, MarkTest
 from dirl.audit.tiles import draw_tiles
 from dirl.core.errors import ConfigError
 from dirl.core.intervals import Estimate

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dirl.audit.summary import examples
+from dirl.audit.describe import examples
 from dirl.audit.table import COLUMNS
 from dirl.audit.tiles import batch_weights, draw_tiles, nucleus_weights
 from dirl.encoders.loading import load_encoder

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dirl.audit.leaderboard import leaderboard
-from dirl.audit.results import Findings, Line, Verdict
+from dirl.audit.summary import Findings, Line, Verdict
 from dirl.audit.verdict import word_verdict
 from tests.audit_cases import encoder, findings, gate, of
 

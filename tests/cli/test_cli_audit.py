@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 import dirl.audit.run
-from dirl.audit.results import AuditSummary
+from dirl.audit.summary import AuditSummary
 from dirl.cli.audit import audit
 from dirl.config import AuditConfig
 from dirl.core.results import Result

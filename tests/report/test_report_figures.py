@@ -8,7 +8,7 @@ from PIL import Image
 
 from dirl.audit.charts import depth_figure
 from dirl.audit.figures import OUTLINE, AttentionMap, Example, comparison_figure, heads_figure, outlined
-from dirl.audit.results import Audited
+from dirl.audit.summary import Audited
 from dirl.audit.table import MEASURES
 from dirl.report.style import encode
 from tests.audit_cases import encoder

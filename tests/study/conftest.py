@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dirl.study.matrix import StudyConfig
-from dirl.study.results import Row
+from dirl.study.summary import Row
 
 KINDS = {"vanilla": "vanilla", "pool": "dirl"}
 

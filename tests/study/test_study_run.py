@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from dirl.audit.results import AuditSummary
+from dirl.audit.summary import AuditSummary
 from dirl.cli.main import app
 from dirl.config import AuditConfig, RobustConfig, TileConfig
 from dirl.core.errors import ConfigError, Interrupted, PartlyFailedError, StoreError, TrainingError

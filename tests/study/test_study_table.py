@@ -10,8 +10,8 @@ from scipy.stats import ttest_rel
 from dirl.core.holm import holm
 from dirl.study.figures import curves_figure, draw
 from dirl.study.matrix import StudyConfig
-from dirl.study.results import MeanSd, RowGate
-from dirl.study.summary import TITLES, summarise
+from dirl.study.summarise import TITLES, summarise
+from dirl.study.summary import MeanSd, RowGate
 from dirl.study.table import to_csv, to_markdown
 from dirl.study.verdict import sentences
 

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from dirl.audit.results import MarkAttention, MarkSummary, MarkTest, MarkUnits
+from dirl.audit.summary import MarkAttention, MarkSummary, MarkTest, MarkUnits
 from dirl.audit.tiles import AuditTiles
 from dirl.core.errors import ConfigError
 from dirl.core.intervals import Estimate, Units, choose_units, estimate, means, ratios

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.audit.results import NONE, LabelFreeGate, Retrieval
+from dirl.audit.summary import NONE, LabelFreeGate, Retrieval
 from dirl.config import PretrainRecipe, ViewsConfig, make
 from dirl.core.checked import checked
 from dirl.core.intervals import Estimate, Units, estimate, means

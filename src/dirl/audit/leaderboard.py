@@ -3,7 +3,7 @@
 import csv
 import io
 
-from dirl.audit.results import Audited, AuditSummary, Difference, Findings, Line
+from dirl.audit.summary import Audited, AuditSummary, Difference, Findings, Line
 from dirl.audit.verdict import excludes_zero
 
 

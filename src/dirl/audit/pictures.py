@@ -10,7 +10,7 @@ from dirl.audit.charts import depth_figure, enrichment_figure
 from dirl.audit.confounder import Marked
 from dirl.audit.figures import AttentionMap, Example, comparison_figure, heads_figure
 from dirl.audit.full import full_attention
-from dirl.audit.results import Findings, ShownTile
+from dirl.audit.summary import Findings, ShownTile
 from dirl.audit.tiles import AuditTiles
 from dirl.encoders import measures as m
 from dirl.encoders.attention import attention_rows
@@ -54,7 +54,7 @@ def draw(
     Parameters
     ----------
     shown
-        Rule and place of each tile, from `summary.examples`.
+        Rule and place of each tile, from `describe.examples`.
     """
     chosen = [_example(encoders, tiles, rule, place) for rule, place in shown]
     middle = next((i for i, (rule, _) in enumerate(shown) if rule == "median"), 0)

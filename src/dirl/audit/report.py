@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib.resources import files
 
-from dirl.audit.results import AuditSummary
+from dirl.audit.summary import AuditSummary
 from dirl.audit.titles import PRIMARY, TITLES
 from dirl.core.provenance import Card
 from dirl.report.html import page

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 
 from dirl.audit.confounder import check_enough, confounder
 from dirl.audit.controls import uniform_rows, untrained
+from dirl.audit.describe import Measured, compare, describe, examples
 from dirl.audit.full import FullAttention, full_attention, uniform_full
 from dirl.audit.gate import GateTiles, gate_tiles, gates
 from dirl.audit.leaderboard import leaderboard, to_csv
 from dirl.audit.pictures import draw, draw_marks
 from dirl.audit.report import render
-from dirl.audit.results import AuditSummary, Facts, Findings, Kind, Resampling
-from dirl.audit.summary import Measured, compare, describe, examples
+from dirl.audit.summary import AuditSummary, Facts, Findings, Kind
 from dirl.audit.table import SCHEMA, measure, to_arrow
 from dirl.audit.tiles import AuditTiles, TileBatch, batch_weights, draw_tiles
 from dirl.audit.titles import PRIMARY
@@ -34,6 +34,7 @@ from dirl.core.stage import Work, carry_out
 from dirl.encoders.attention import AttentionRows, attention_rows
 from dirl.encoders.attention_capture import CLS, MEAN_PATCH, POOLING, anatomy
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
+from dirl.evaluate.common.records import Resampling
 from dirl.features.pooling import token_coverage
 from dirl.store.dataset import TileStore
 

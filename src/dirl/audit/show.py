@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from dirl.audit.results import AuditSummary
+from dirl.audit.summary import AuditSummary
 from dirl.core.progress import printer
 from dirl.core.results import Result
 from dirl.report.html import number, signed

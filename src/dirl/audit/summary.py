@@ -1,187 +1,368 @@
-"""From the measures of tiles to means with intervals, curves by block, and paired differences."""
+"""What an audit found: the type of its ``summary.json``. Without torch, so that readers start at once."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from typing import Generic, Literal, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from dirl.audit.results import Audited, Difference, Estimates, Facts, SlideMeans, of_views
-from dirl.audit.table import ATTENTION, COLUMNS, MEASURES
-from dirl.audit.tiles import REGIONS
 from dirl.audit.titles import PRIMARY
-from dirl.core.intervals import Units, estimate, means, ratios
+from dirl.core.intervals import Estimate
+from dirl.core.results import Record, Summary
+from dirl.evaluate.common.records import Resampling
 
-Floats = NDArray[np.floating]
+T = TypeVar("T")
+
+Kind = Literal["encoder", "untrained", "uniform"]
+Estimates = dict[str, Estimate]
+Curves = dict[str, list[float | None]]
+
+NONE = Estimate(None, None, None)
 
 
-@dataclass
-class Measured:
-    """Measures of one encoder or control, collected batch by batch.
-
-    For every tile only the last block is kept, per head and with heads averaged. For the other blocks only
-    sums over tiles are kept.
+class Views(Record, Generic[T]):
+    """The same quantity of each head by itself, and of the heads' average.
 
     Attributes
     ----------
-    facts
-        The encoder or control.
-    min_area
-        Least share of a tile that a region must cover for the tile to count in its enrichment.
+    per_head
+        Measured of each head, then averaged over heads.
+    heads_averaged
+        Measured of the average of the heads' attention.
     """
 
-    facts: Facts
-    min_area: float
-    last: list[Floats] = field(default_factory=list)
-    area: list[Floats] = field(default_factory=list)
-    sums: Floats | float = 0.0
-    counts: Floats | float = 0.0
-    heads: Floats | float = 0.0
-    moments: Floats | float = 0.0
-
-    def add(self, values: Floats, area: Floats, nuclei: Floats) -> None:
-        """Add a batch.
-
-        Parameters
-        ----------
-        values : ndarray of shape (t, l, a + 1, columns)
-            From `table.measure`.
-        area : ndarray of shape (t, 3)
-            Share of the tile that each region covers.
-        nuclei : ndarray of shape (t, n)
-            Coverage of the nuclei, for the prior contrast.
-        """
-        # (t, l, view, columns). Mean over heads of NaN columns (head diversity) stays NaN.
-        views = np.stack([values[:, :, :-1].mean(2), values[:, :, -1]], axis=2).astype(np.float64)
-        self.last.append(views[:, -1])
-        self.area.append(area)
-        counted = ~np.isnan(views)
-        counted[..., len(MEASURES) :] &= (area >= self.min_area)[:, None, None]
-        self.sums = self.sums + np.where(counted, views, 0).sum(0)
-        self.counts = self.counts + counted.sum(0)
-        self.heads = self.heads + values[:, :, :-1, COLUMNS.index(PRIMARY)].sum(0, dtype=np.float64)
-        c = nuclei.astype(np.float64)
-        self.moments = self.moments + np.array([c.size, c.sum(), (c**2).sum()])
-
-    def last_block(self) -> Floats:
-        """Values of the last block, shape (t, view, columns)."""
-        return np.concatenate(self.last)
-
-    def areas(self) -> Floats:
-        """Share of every tile that each region covers, shape (t, 3)."""
-        return np.concatenate(self.area)
-
-    def prior_contrast(self) -> float | None:
-        """``Var(c) / (c̄ (1 - c̄))`` of the nuclei's coverage at this token size."""
-        size, total, squares = self.moments if isinstance(self.moments, np.ndarray) else (1, 0, 0)
-        mean = total / size
-        return float((squares / size - mean**2) / (mean * (1 - mean))) if 0 < mean < 1 else None
+    per_head: T
+    heads_averaged: T
 
 
-def describe(measured: Measured, units: Units, slides: NDArray[np.str_] | None) -> Audited:
-    """Summarise one encoder or control.
+def of_views(make: Callable[[int], T]) -> Views[T]:
+    """Make the entry of each view: 0 is per head, 1 is heads averaged."""
+    return Views[T](per_head=make(0), heads_averaged=make(1))
 
-    Parameters
+
+class Facts(Record):
+    """An encoder, or a control, that an audit measures.
+
+    Attributes
     ----------
-    slides : ndarray of shape (t,)
-        Slide of each tile; None if they are unknown.
+    spec, digest, query
+        None for uniform attention, which belongs to no encoder.
+    run
+        The run that trained it; None without one.
+    control
+        Name of its untrained control; None for a control.
+    query
+        Whose attention is measured; see `dirl.encoders.attention.AttentionRows`.
+    input_px
+        Side of its input; None if it takes any.
+    token_um
+        Side of a token in µm.
+    grid
+        Rows and columns of tokens.
     """
-    last, areas = measured.last_block(), measured.areas()
-    counted = areas >= measured.min_area
-    with np.errstate(divide="ignore", invalid="ignore"):
-        curve = np.asarray(measured.sums) / np.asarray(measured.counts)
-        area_sums = np.where(counted, areas, 0).sum(0) / counted.sum(0)
-        enriched = np.log2(curve[..., len(MEASURES) :] / area_sums)
-    heads = np.asarray(measured.heads) / len(last)
-    return Audited(
-        **dict(measured.facts),
-        blocks=curve.shape[0],
-        heads=heads.shape[1],
-        prior_contrast=measured.prior_contrast(),
-        last_block=of_views(lambda i: _means(last[:, i], units)),
-        enrichment=of_views(lambda i: _by_region(*_log_ratio(last[:, i], areas, counted, units))),
-        entropy_of_heads=_numbers(heads[-1]),
-        entropy_by_head=[_numbers(block) for block in heads],
-        by_slide=None if slides is None else _by_slide(last, slides),
-        by_block=of_views(lambda i: {name: _numbers(curve[:, i, c]) for c, name in enumerate(MEASURES)}),
-        enrichment_by_block=of_views(
-            lambda i: {region: _numbers(enriched[:, i, r]) for r, region in enumerate(REGIONS)}
-        ),
-    )
+
+    name: str
+    kind: Kind
+    spec: str | None
+    digest: str | None
+    run: str | None
+    control: str | None
+    query: str | None
+    patch_px: int
+    input_px: int | None
+    token_um: float
+    grid: tuple[int, int]
+    notes: tuple[str, ...]
 
 
-def compare(first: Measured, other: Measured, units: Units) -> Difference:
-    """Paired differences, `other` minus `first`, on the same tiles and the same resamples."""
-    a, b = first.last_block(), other.last_block()
+class SlideMeans(Record):
+    """The primary measure on the tiles of one slide, in the last block."""
 
-    def change(view: int) -> Estimates:
-        here = _log_ratio(a[:, view], first.areas(), first.areas() >= first.min_area, units)
-        there = _log_ratio(b[:, view], other.areas(), other.areas() >= other.min_area, units)
-        return _by_region(there[0] - here[0], there[1] - here[1])
-
-    return Difference(
-        reference=first.facts.name,
-        encoder=other.facts.name,
-        per_head=_means((b - a)[:, 0], units),
-        heads_averaged=_means((b - a)[:, 1], units),
-        enrichment=of_views(change),
-    )
+    tiles: int
+    per_head: float | None
+    heads_averaged: float | None
 
 
-def examples(measured: Sequence[Measured], count: int) -> list[tuple[str, int]]:
-    """Choose tiles to show by rule, never by hand.
+class Audited(Facts):
+    """What was measured of an encoder or control.
 
-    The rule ranks tiles by the difference in the primary measure between the second encoder and the first.
-    With one encoder it ranks them by the measure itself. The highest, the median and the lowest are shown,
-    equally many of each.
-
-    Returns
-    -------
-    list of (rule, place)
-        Place among the audited tiles.
+    Attributes
+    ----------
+    prior_contrast
+        See `dirl.prior.coverage.prior_contrast`; of the nuclei, at this token size.
+    last_block
+        By measure.
+    enrichment
+        By region: log2 of the share of attention over the share of area, in the last block.
+    entropy_of_heads
+        The primary measure of each head in the last block.
+    entropy_by_head
+        The same of every block.
+    by_slide
+        None if the slides are unknown.
+    by_block, enrichment_by_block
+        Means over tiles of every block, by measure and by region.
     """
-    column = COLUMNS.index(PRIMARY)
-    values = [one.last_block()[:, 0, column] for one in measured[:2]]
-    score = values[1] - values[0] if len(values) == 2 else values[0]
-    order = np.argsort(score, kind="stable")
-    middle = np.argsort(np.abs(score - np.median(score)), kind="stable")
-    ranked = {"highest": order[::-1], "median": middle, "lowest": order}
-    chosen: list[tuple[str, int]] = []
-    for step in range(len(order)):
-        for rule, places in ranked.items():
-            taken = {place for _, place in chosen}
-            if len(chosen) < count and int(places[step]) not in taken:
-                chosen.append((rule, int(places[step])))
-    return sorted(chosen, key=lambda one: list(ranked).index(one[0]))
+
+    blocks: int
+    heads: int
+    prior_contrast: float | None
+    last_block: Views[Estimates]
+    enrichment: Views[Estimates]
+    entropy_of_heads: list[float | None]
+    entropy_by_head: list[list[float | None]]
+    by_slide: dict[str, SlideMeans] | None
+    by_block: Views[Curves]
+    enrichment_by_block: Views[Curves]
+
+    @property
+    def primary(self) -> Estimate:
+        """The primary measure in the last block, per head."""
+        return self.last_block.per_head[PRIMARY]
 
 
-def _by_slide(last: Floats, slides: NDArray[np.str_]) -> dict[str, SlideMeans]:
-    primary = last[..., COLUMNS.index(PRIMARY)]
-    found = {}
-    for slide in np.unique(slides).tolist():
-        here = slides == slide
-        per_head, averaged = _numbers(primary[here].mean(0))
-        found[slide] = SlideMeans(tiles=int(here.sum()), per_head=per_head, heads_averaged=averaged)
-    return found
+class Retrieval(Record):
+    """Share of views whose nearest other view is of the same tile; empty with too few tiles."""
+
+    encoder: float | None = None
+    untrained: float | None = None
+    colour: float | None = None
+    chance: float | None = None
 
 
-def _means(values: Floats, units: Units) -> Estimates:
-    value, resampled = means(values[:, : len(MEASURES)], units)
-    return {name: estimate(value[c], resampled[:, c]) for c, name in enumerate(MEASURES)}
+class LabelFreeGate(Record):
+    """Whether an encoder has learned anything; see `dirl.audit.gate`.
+
+    Attributes
+    ----------
+    passed
+        Whether every condition holds.
+    tiles
+        Number of held-out tiles.
+    accuracy
+        Of the encoder, its untrained control, colour statistics, and by chance.
+    over_untrained, over_colour
+        Difference in accuracy, with its 95 % interval over tiles. The interval must lie above 0. An encoder
+        with random weights is its own untrained control.
+    loss
+        Mean of the first and of the last tenth of the run's loss; None if the encoder is no run, or none was
+        logged.
+    reasons
+        The conditions that do not hold, in words.
+    """
+
+    passed: bool
+    tiles: int
+    accuracy: Retrieval
+    over_untrained: Estimate
+    over_colour: Estimate
+    loss: tuple[float, float] | None
+    reasons: tuple[str, ...]
 
 
-def _log_ratio(
-    values: Floats, areas: Floats, counted: NDArray[np.bool_], units: Units
-) -> tuple[Floats, Floats]:
-    attention = values[:, len(MEASURES) : len(MEASURES) + len(ATTENTION)]
-    value, resampled = ratios(np.where(counted, attention, 0), np.where(counted, areas, 0), units)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log2(value), np.log2(resampled)
+class Difference(Record):
+    """Paired differences in the last block, `encoder` minus `reference`, by measure and by region."""
+
+    reference: str
+    encoder: str
+    per_head: Estimates
+    heads_averaged: Estimates
+    enrichment: Views[Estimates]
+
+    @property
+    def primary(self) -> Estimate:
+        """The difference in the primary measure, per head."""
+        return self.per_head[PRIMARY]
 
 
-def _by_region(value: Floats, resampled: Floats) -> Estimates:
-    return {region: estimate(value[r], resampled[:, r]) for r, region in enumerate(REGIONS)}
+class Findings(Record):
+    """All numbers of an audit, from which its verdict follows.
+
+    Attributes
+    ----------
+    slides
+        None if they are unknown.
+    encoders
+        Encoders, then controls.
+    gates
+        By encoder.
+    differences
+        Of every further encoder to the first.
+    """
+
+    store: str
+    tiles: int
+    slides: int | None
+    tile_px: int
+    mpp: float
+    cells: str
+    seed: int
+    min_area: float
+    full: bool
+    primary: str
+    interval: Resampling
+    encoders: list[Audited]
+    gates: dict[str, LabelFreeGate]
+    differences: list[Difference]
+
+    @property
+    def by_name(self) -> dict[str, Audited]:
+        """Encoders and controls by name."""
+        return {one.name: one for one in self.encoders}
+
+    @property
+    def failed(self) -> dict[str, LabelFreeGate]:
+        """Gates that encoders failed."""
+        return {name: gate for name, gate in self.gates.items() if not gate.passed}
 
 
-def _numbers(values: Floats) -> list[float | None]:
-    return [float(v) if np.isfinite(v) else None for v in values]
+class Line(Record):
+    """A line of the leaderboard.
+
+    Attributes
+    ----------
+    rank
+        None without one.
+    gate
+        ``passed`` or ``failed``; None for a control.
+    """
+
+    rank: int | None
+    encoder: str
+    gate: str | None
+    verdict: str
+
+
+class Verdict(Record):
+    """A sentence and what qualifies it.
+
+    Attributes
+    ----------
+    evidence
+        Whether encoders that pass the gate differ. With one encoder: whether it passes.
+    headline
+        One or two sentences.
+    notes
+        What a reader must know beside it, the most serious first.
+    """
+
+    evidence: bool
+    headline: str
+    notes: tuple[str, ...]
+
+
+class ShownTile(Record):
+    """A tile in the figures, and why it is shown."""
+
+    title: str
+    tile_id: str
+
+
+class MarkAttention(Record):
+    """Attention on a planted mark; see `dirl.audit.confounder.test_marks`."""
+
+    auroc: Estimate
+    pointing: Estimate
+    enrichment: Estimate
+    before: Estimate
+    change: Estimate
+
+
+class MarkTest(Record):
+    """What the test with a planted mark found of one encoder.
+
+    Attributes
+    ----------
+    probe
+        Balanced accuracy of the linear probe for the mark.
+    auroc_of_heads
+        Mean over tiles, of each head.
+    pointing_by_chance
+        Share of tokens that touch the mark.
+    """
+
+    name: str
+    probe: Estimate
+    per_head: MarkAttention
+    heads_averaged: MarkAttention
+    auroc_of_heads: list[float]
+    pointing_by_chance: float
+
+
+class MarkUnits(Record):
+    """The units that were drawn for intervals, and their number."""
+
+    over: str
+    units: int
+
+
+class MarkSummary(Record):
+    """The test with planted marks.
+
+    Attributes
+    ----------
+    ink
+        Red, green and blue that the mark lets through, of 255.
+    area
+        Mean share of a tile that the mark covers.
+    statements
+        A sentence for each encoder.
+    """
+
+    tiles: int
+    marked: int
+    ink: tuple[int, int, int]
+    diameter_um: float
+    area: float
+    interval: MarkUnits
+    encoders: list[MarkTest]
+    statements: list[str]
+
+
+FACTS = ("query", "blocks", "heads", "token_um", "prior_contrast", "spec", "digest")
+
+
+class AuditSummary(Findings, Summary):
+    """What `dirl audit` writes to ``summary.json``.
+
+    Attributes
+    ----------
+    examples_rule, examples
+        By which rule tiles are shown, and which.
+    strip
+        Number of the example whose heads are shown.
+    confounder
+        The test with planted marks, if it was asked for.
+    """
+
+    leaderboard: list[Line]
+    verdict: Verdict
+    examples_rule: str
+    examples: list[ShownTile]
+    strip: int
+    confounder: MarkSummary | None = None
+
+    @property
+    def counts(self) -> dict[str, object]:
+        """Tiles and encoders."""
+        return {"tiles": self.tiles, "encoders": len(self.gates)}
+
+    def rows(self) -> list[dict[str, object]]:
+        """The leaderboard: every measure of the last block, per head, with its interval.
+
+        ``difference`` is that of the primary measure to the first encoder, ``log2_nuclei`` and the like are
+        enrichments.
+        """
+        return [self._row(line) for line in self.leaderboard]
+
+    def _row(self, line: Line) -> dict[str, object]:
+        one, gate = self.by_name[line.encoder], self.gates.get(line.encoder)
+        change = next((pair.primary for pair in self.differences if pair.encoder == line.encoder), NONE)
+        estimates = one.last_block.per_head | {
+            **{f"log2_{region}": value for region, value in one.enrichment.per_head.items()},
+            "difference": change,
+            "retrieval_over_untrained": gate.over_untrained if gate else NONE,
+            "retrieval_over_colour": gate.over_colour if gate else NONE,
+        }
+        row: dict[str, object] = line.to_json()
+        row |= {"kind": one.kind, "retrieval": gate.accuracy.encoder if gate else None}
+        for name, value in estimates.items():
+            row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+        return row | {name: getattr(one, name) for name in FACTS}

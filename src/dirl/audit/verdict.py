@@ -1,6 +1,6 @@
 """What an audit lets us say: about these encoders on these tiles, never about a method."""
 
-from dirl.audit.results import Audited, Difference, Findings, Verdict
+from dirl.audit.summary import Audited, Difference, Findings, Verdict
 from dirl.audit.titles import PRIMARY
 from dirl.core.intervals import Estimate
 

@@ -21,7 +21,8 @@ from dirl.maps.attend import attend
 from dirl.maps.blend import blend, halve
 from dirl.maps.plan import Plan, make_plan
 from dirl.maps.regions import RULE, Region, to_geojson, top_regions
-from dirl.maps.results import (
+from dirl.maps.scaling import PATCH_MASS, UNIFORM, UNITS
+from dirl.maps.summary import (
     Channel,
     Files,
     Level,
@@ -34,7 +35,6 @@ from dirl.maps.results import (
     Tissue,
     TopRegions,
 )
-from dirl.maps.scaling import PATCH_MASS, UNIFORM, UNITS
 from dirl.maps.tiffs import write_bytes, write_floats
 from dirl.report.style import encode
 from dirl.slides.discovery import SlideInput, source_digest

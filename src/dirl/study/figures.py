@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from dirl.audit.titles import PRIMARY
 from dirl.pretrain.logs import read_metrics
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, encode, new_figure
-from dirl.study.results import Row, StudySummary
-from dirl.study.summary import TITLES
+from dirl.study.summarise import TITLES
+from dirl.study.summary import Row, StudySummary
 
 SHOWN = (PRIMARY, "gini", "components50", "enrichment_nuclei", "enrichment_glass", "knn", "linear")
 CURVES = {

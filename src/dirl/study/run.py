@@ -36,10 +36,10 @@ from dirl.store.dataset import TileStore
 from dirl.study import run_arm
 from dirl.study.figures import draw
 from dirl.study.matrix import StudyConfig, StudyRun, expand, load_study
-from dirl.study.results import Row, StudySummary
 from dirl.study.run_arm import Job
 from dirl.study.scheduler import Slot, side_by_side, slots
-from dirl.study.summary import summarise
+from dirl.study.summarise import summarise
+from dirl.study.summary import Row, StudySummary
 from dirl.study.table import to_csv, to_markdown
 
 

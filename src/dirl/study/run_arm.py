@@ -6,23 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from time import monotonic
-from typing import Any
 
 from rich.console import Console
 
-from dirl.audit.results import AuditSummary
 from dirl.audit.run import audit
+from dirl.audit.summary import AuditSummary
 from dirl.config import AuditConfig, PretrainRecipe, RobustConfig
 from dirl.core.provenance import note_change, read_card
 from dirl.evaluate.probe.run import probe
+from dirl.evaluate.probe.summary import ProbeScores, ProbeSummary
 from dirl.evaluate.robust.conditions import Condition, levels
 from dirl.evaluate.robust.run import robust
+from dirl.evaluate.robust.summary import RobustSummary
+from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.embed import embed
 from dirl.features.pooling import MEAN, MODEL
 from dirl.pretrain.last_checkpoint import remove_checkpoint
 from dirl.pretrain.run import pretrain
 from dirl.study.matrix import StudyProbe, StudyRun
-from dirl.study.results import Measures, Row, RowGate
+from dirl.study.summary import Measures, Row, RowGate
 
 SHOTS = "4"
 """Number of labelled tiles of each class, in the few-shot score of a row."""
@@ -106,20 +108,20 @@ def run_job(job: Job) -> Row:
         failed=None,
         gate=_gate(audited, scored),
         measures=measures,
-        notes=[] if scored is None else scored["notes"],
+        notes=[] if scored is None else list(scored.notes),
     )
 
 
-def _gate(audited: AuditSummary, scored: Mapping[str, Any] | None) -> RowGate:
+def _gate(audited: AuditSummary, scored: ProbeSummary | None) -> RowGate:
     """The gate is passed if it is without labels and, if there are some, with them too, in either form."""
     (gate,) = audited.gates.values()
     reasons = list(gate.reasons)
-    if scored is not None and not scored["gate"]["passed"]:
-        reasons.append(scored["gate"]["statement"])
+    if scored is not None and not scored.gate.passed:
+        reasons.append(scored.gate.statement)
     return RowGate(
         passed=not reasons,
         label_free=gate.passed,
-        with_labels=None if scored is None else scored["gate"]["form"] or "failed",
+        with_labels=None if scored is None else scored.gate.form or "failed",
         reasons=reasons,
     )
 
@@ -144,46 +146,56 @@ def _measures(audited: AuditSummary, metrics: Mapping[str, float]) -> Measures:
     }
 
 
-def _scores(scored: Mapping[str, Any]) -> Measures:
-    """Balanced accuracy of the features, and of their baselines but with few labels."""
-    baselines = {"_untrained": "untrained", "_colour": "colour_statistics", "_histogram": "colour_histogram"}
+def _scores(scored: ProbeSummary) -> Measures:
+    """Balanced accuracy of the features and of their baselines; with few labels, of the features alone."""
+    ends = {
+        "_untrained": Baseline.UNTRAINED,
+        "_colour": Baseline.COLOUR_STATISTICS,
+        "_histogram": Baseline.COLOUR_HISTOGRAM,
+    }
+    found = {end: _accuracies(scored.results[baseline]) for end, baseline in ends.items()}
     return _own_scores(scored) | {
-        f"{name}{end}": scored["results"][kind][how]["balanced_accuracy"]["value"]
-        for name, how in _classifiers(scored).items()
-        for end, kind in baselines.items()
+        f"{name}{end}": scores[name] for name in ("knn", "linear") for end, scores in found.items()
     }
 
 
-def _own_scores(scored: Mapping[str, Any], end: str = "") -> Measures:
-    found = scored["results"]["features"]
-    few = found["few_shot"].get(SHOTS)  # none where a class has fewer tiles
-    scores = {name: found[how]["balanced_accuracy"]["value"] for name, how in _classifiers(scored).items()}
-    return {f"{name}{end}": value for name, value in (scores | {"few_shot": few and few["value"]}).items()}
+def _own_scores(scored: ProbeSummary, end: str = "") -> Measures:
+    found = scored.results[FEATURES]
+    few = found.few_shot.get(SHOTS)  # none if a class has fewer tiles
+    scores = _accuracies(found) | {"few_shot": None if few is None else few.value}
+    return {f"{name}{end}": value for name, value in scores.items()}
 
 
-def _classifiers(scored: Mapping[str, Any]) -> dict[str, str]:
-    nearest = next(name for name in scored["results"]["features"] if name.startswith("knn"))
-    return {"knn": nearest, "linear": "linear"}
-
-
-def _drifts(damaged: Mapping[str, Any]) -> Measures:
-    """Drift by kind of damage, as a share of what lies between tiles; the mean of its severities."""
-    conditions = damaged["results"]["features"]["conditions"]
+def _accuracies(scores: ProbeScores) -> Measures:
+    nearest = next(name for name in scores.classifiers if name.startswith("knn"))
     return {
-        f"drift_{kind}": fmean(
-            conditions[str(Condition(kind, level))]["drift_share"]["value"]
-            for level in levels(kind, damaged["severities"])
-        )
-        for kind in damaged["damage"]
+        "knn": scores.classifiers[nearest].balanced_accuracy.value,
+        "linear": scores.linear.balanced_accuracy.value,
     }
 
 
-def _probe(job: Job, asked: StudyProbe, pool: str = MODEL) -> dict[str, Any]:
-    """Embed tiles and score the features, beside their baselines."""
+def _drifts(damaged: RobustSummary) -> Measures:
+    """Drift for each kind of damage, as a share of the spread of tiles: the mean over its severities."""
+    found = damaged.results[FEATURES]
+    return {
+        f"drift_{kind}": _mean(
+            [found.at(Condition(kind, level)).drift_share.value for level in levels(kind, damaged.severities)]
+        )
+        for kind in damaged.damage
+    }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    given = [value for value in values if value is not None]
+    return fmean(given) if len(given) == len(values) else None
+
+
+def _probe(job: Job, asked: StudyProbe, pool: str = MODEL) -> ProbeSummary:
+    """Embed tiles and score the features, and their baselines."""
     kind = "" if pool == MODEL else "token-"
     features, alike = job.folder(f"{kind}features"), job.folder(f"{kind}features", job.alike)
-    # The baselines need a forward pass of their own, as long as the encoder's: once is enough.
-    known = alike != features and (alike / "card.json").exists() and read_card(alike, "embed").finished
+    # The untrained baseline costs another forward pass, so runs of one architecture share it.
+    reused = alike != features and (alike / "card.json").exists() and read_card(alike, "embed").finished
     embed(
         str(job.folder("runs")),
         _scored_store(job, asked),
@@ -191,16 +203,16 @@ def _probe(job: Job, asked: StudyProbe, pool: str = MODEL) -> dict[str, Any]:
         pool=pool,
         tiles=asked.tiles,
         seed=asked.seed,
-        baselines=alike if known else True,
+        baselines=alike if reused else True,
         device=job.device,
         quiet=job.quiet,
     )
     out = job.folder(f"{kind}probes")
-    return probe(features, asked.labels, out, asked.settings, quiet=job.quiet).summary.to_json()
+    return probe(features, asked.labels, out, asked.settings, quiet=job.quiet).summary
 
 
-def _robust(job: Job, asked: StudyProbe, config: RobustConfig) -> dict[str, Any]:
-    """Embed damaged tiles of those that are scored; a row shows no baselines of it."""
+def _robust(job: Job, asked: StudyProbe, config: RobustConfig) -> RobustSummary:
+    """Embed damaged copies of some of the scored tiles; without baselines, since a row has none."""
     return robust(
         str(job.folder("runs")),
         _scored_store(job, asked),
@@ -210,7 +222,7 @@ def _robust(job: Job, asked: StudyProbe, config: RobustConfig) -> dict[str, Any]
         baselines=False,
         device=job.device,
         quiet=job.quiet,
-    ).summary.to_json()
+    ).summary
 
 
 def _scored_store(job: Job, asked: StudyProbe) -> Path:

@@ -7,8 +7,8 @@ from dirl.audit.titles import PRIMARY
 from dirl.core.progress import printer
 from dirl.core.results import Result
 from dirl.report.html import number, signed
-from dirl.study.results import StudySummary
-from dirl.study.summary import TITLES
+from dirl.study.summarise import TITLES
+from dirl.study.summary import StudySummary
 from dirl.study.table import mean_sd_text
 from dirl.study.verdict import sentences
 

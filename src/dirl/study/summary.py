@@ -1,148 +1,179 @@
-"""Summarise the rows of all runs: arms over seeds, and the differences between arms."""
+"""What a study found: the types of its rows and of its ``summary.json``."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import replace
-from itertools import combinations
-
-import numpy as np
+from typing import Literal
 
 from dirl.audit.titles import PRIMARY
-from dirl.config import RobustConfig
-from dirl.core.holm import holm
-from dirl.study.contrasts import SEEDS_OF_A_CLAIM, Paired, paired
-from dirl.study.matrix import StudyConfig
-from dirl.study.results import Arm, Contrast, MeanSd, Row, StudySummary
+from dirl.core.results import Record, Summary
+from dirl.study.contrasts import Paired
+from dirl.study.matrix import Kind
 
-# Titles of the measures; the first is the primary one. Attention is that of the last block, per head, unless
-# the title says otherwise.
-TITLES = {
-    PRIMARY: "entropy",
-    "entropy_of_mean": "entropy, heads averaged",
-    "entropy_untrained": "entropy, untrained",
-    "gini": "Gini",
-    "effective_tokens": "effective tokens",
-    "enrichment_nuclei": "nuclei, log2",
-    "enrichment_rest": "rest, log2",
-    "enrichment_glass": "glass, log2",
-    "components50": "nuclei attended",
-    "top10_mass": "top 10 % mass",
-    "patch_mass": "patch mass",
-    "prior_contrast": "prior contrast",
-    "embedding_std": "embedding std",
-    "embedding_rank": "embedding rank",
-    "loss_first": "first loss",
-    "loss_last": "last loss",
-    "retrieval": "view retrieval",
-    "knn": "kNN",
-    "linear": "linear",
-    "few_shot": "4 labels a class",
-    "knn_tokens": "kNN, patch tokens",
-    "linear_tokens": "linear, patch tokens",
-    "few_shot_tokens": "4 labels a class, patch tokens",
-    **{f"drift_{kind}": f"drift, {kind}" for kind in RobustConfig().damage},
-    "knn_untrained": "kNN, untrained",
-    "knn_colour": "kNN, colour",
-    "knn_histogram": "kNN, histogram",
-    "linear_untrained": "linear, untrained",
-    "linear_colour": "linear, colour",
-    "linear_histogram": "linear, histogram",
-    "seconds": "seconds",
-}
-# Measures whose differences between arms are taken.
-COMPARED = (PRIMARY, "entropy_of_mean", "gini", "effective_tokens", "enrichment_nuclei", "enrichment_rest",
-            "enrichment_glass", "components50", "knn", "linear", "few_shot",
-            "knn_tokens", "linear_tokens", "few_shot_tokens",
-            *(f"drift_{kind}" for kind in RobustConfig().damage))  # fmt: skip
+Measures = dict[str, float | None]
+Standing = Literal["exploratory", "descriptive", "claim"]
 
 
-def summarise(study: StudyConfig, rows: Sequence[Row]) -> StudySummary:
-    """Put the rows of all runs together.
+class RowGate(Record):
+    """Whether a run learned anything.
 
-    Only the primary measure of a planned contrast is tested. All else is exploratory.
+    Attributes
+    ----------
+    passed
+        Whether it passes the label-free gate and, if there are labels, that with labels.
+    with_labels
+        The form of the features that passes, or ``failed``; None without labels.
     """
-    arms = [
-        _arm(objective, arm, [row for row in rows if (row.objective, row.arm) == (objective, arm)])
-        for objective in study.objectives
-        for arm in study.all_arms
-    ]
-    planned = [_contrast(rows, o, a, b, planned=True) for o in study.objectives for a, b in study.contrasts]
-    of_all = holm([one.primary.p for one in planned])
-    of_passing = holm([(one.passing or one.measures)[PRIMARY].p for one in planned])
-    corrected = [
-        one.model_copy(update={"p_holm": p, "p_holm_passing": passing})
-        for one, p, passing in zip(planned, of_all, of_passing, strict=True)
-    ]
-    return StudySummary(
-        primary=PRIMARY,
-        objectives=list(study.objectives),
-        seeds=list(study.seeds),
-        failed={row.run: row.failed for row in rows if row.failed},
-        arms=arms,
-        contrasts=[*corrected, *_unplanned(study, rows)],
-        notes=sorted({note for row in rows for note in row.notes}),
-        runs=list(rows),
-    )
+
+    passed: bool
+    label_free: bool
+    with_labels: str | None
+    reasons: list[str]
 
 
-def _arm(objective: str, arm: str, rows: Sequence[Row]) -> Arm:
-    done = [row for row in rows if not row.failed]
-    return Arm(
-        objective=objective,
-        arm=arm,
-        kind=rows[0].kind if rows else None,
-        runs=len(done),
-        failed=len(rows) - len(done),
-        gate_passed=sum(row.passes for row in done),
-        label_free_gate_passed=sum(row.gate is not None and row.gate.label_free for row in done),
-        measures={name: _mean_sd([row.measures.get(name) for row in done]) for name in TITLES},
-    )
+class Row(Record):
+    """One run of a study.
+
+    Attributes
+    ----------
+    run
+        Its name, ``OBJECTIVE/ARM/seed-N``.
+    failed
+        Why it failed; None if it did not.
+    gate
+        None if it failed.
+    measures
+        By name, see `dirl.study.summarise.TITLES`.
+    notes
+        Notes of the probe.
+    traceback
+        Where an unexpected error came from.
+    """
+
+    run: str
+    objective: str
+    arm: str
+    seed: int
+    kind: Kind
+    failed: str | None
+    gate: RowGate | None
+    measures: Measures
+    notes: list[str]
+    traceback: tuple[str, ...] = ()
+
+    @property
+    def passes(self) -> bool:
+        """Whether it is finished, and passes the gate."""
+        return self.gate is not None and self.gate.passed
 
 
-def _mean_sd(values: Sequence[float | None]) -> MeanSd:
-    given = np.array([value for value in values if value is not None])
-    return MeanSd(
-        mean=float(given.mean()) if len(given) else None,
-        sd=float(given.std(ddof=1)) if len(given) > 1 else None,
-        n=len(given),
-    )
+class MeanSd(Record):
+    """Mean, standard deviation and number of seeds; None with too few of them."""
+
+    mean: float | None
+    sd: float | None
+    n: int
 
 
-def _contrast(rows: Sequence[Row], objective: str, arm: str, against: str, *, planned: bool) -> Contrast:
-    a, b = (
-        {row.seed: row for row in rows if (row.objective, row.arm) == (objective, name) and not row.failed}
-        for name in (arm, against)
-    )
-    both = a.keys() & b.keys()
-    ungated = [seed for seed in both for side in (a, b) if not side[seed].passes]
-    measures = _differences(a, b, both, planned)
-    seeds = measures[PRIMARY].seeds
-    return Contrast(
-        objective=objective,
-        arm=arm,
-        against=against,
-        planned=planned,
-        # A difference that was not planned is never a claim, however many seeds it has.
-        standing="exploratory" if not planned else "descriptive" if seeds < SEEDS_OF_A_CLAIM else "claim",
-        ungated=len(ungated),
-        measures=measures,
-        passing=_differences(a, b, both - {*ungated}, planned) if ungated else None,
-    )
+class Arm(Record):
+    """The runs of one objective and arm over all seeds.
+
+    Attributes
+    ----------
+    kind
+        None before the first run.
+    runs, failed
+        Finished and failed ones.
+    gate_passed, label_free_gate_passed
+        How many passed the gate, and its label-free part.
+    """
+
+    objective: str
+    arm: str
+    kind: Kind | None
+    runs: int
+    failed: int
+    gate_passed: int
+    label_free_gate_passed: int
+    measures: dict[str, MeanSd]
 
 
-def _differences(
-    a: Mapping[int, Row], b: Mapping[int, Row], seeds: Set[int], planned: bool
-) -> dict[str, Paired]:
-    found = {}
-    for name in COMPARED:
-        one, other = ({seed: side[seed].measures.get(name) for seed in seeds} for side in (a, b))
-        difference = paired(one, other)
-        found[name] = difference if planned and name == PRIMARY else replace(difference, p=None)
-    return found
+class Contrast(Record):
+    """The differences between two arms of an objective, `arm` minus `against`, by measure.
+
+    Attributes
+    ----------
+    planned
+        Whether it was named before the study ran.
+    standing
+        What it is worth: only a planned contrast over ten seeds is a claim.
+    ungated
+        Number of runs that fail the gate.
+    measures
+        Over all seeds. Only the primary measure of a planned contrast has a p.
+    passing
+        Over the seeds of which both runs pass the gate; None if all do.
+    p_holm, p_holm_passing
+        Corrected over all planned contrasts of the study; absent if not planned.
+    """
+
+    objective: str
+    arm: str
+    against: str
+    planned: bool
+    standing: Standing
+    ungated: int
+    measures: dict[str, Paired]
+    passing: dict[str, Paired] | None
+    p_holm: float | None = None
+    p_holm_passing: float | None = None
+
+    @property
+    def primary(self) -> Paired:
+        """The difference in the primary measure."""
+        return self.measures[PRIMARY]
 
 
-def _unplanned(study: StudyConfig, rows: Sequence[Row]) -> Iterator[Contrast]:
-    named = {frozenset(pair) for pair in study.contrasts}
-    for objective in study.objectives:
-        for against, arm in combinations(study.all_arms, 2):
-            if {arm, against} not in named:
-                yield _contrast(rows, objective, arm, against, planned=False)
+class StudySummary(Summary):
+    """What `dirl study` writes to ``summary.json``.
+
+    Attributes
+    ----------
+    failed
+        Why runs failed, by run.
+    contrasts
+        The planned ones, then every other pair of arms.
+    notes
+        Notes of all probes.
+    """
+
+    primary: str
+    objectives: list[str]
+    seeds: list[int]
+    failed: dict[str, str]
+    arms: list[Arm]
+    contrasts: list[Contrast]
+    notes: list[str]
+    runs: list[Row]
+
+    @property
+    def planned(self) -> list[Contrast]:
+        """The contrasts that were named before the study ran."""
+        return [one for one in self.contrasts if one.planned]
+
+    @property
+    def counts(self) -> dict[str, object]:
+        """Number of runs."""
+        return {"runs": len(self.runs)}
+
+    def rows(self) -> list[dict[str, object]]:
+        """A row for each run: its place, and every measure."""
+        return [
+            {
+                "objective": run.objective,
+                "arm": run.arm,
+                "seed": run.seed,
+                "kind": run.kind,
+                "failed": run.failed,
+                "gate": None if run.gate is None else run.gate.passed,
+                **run.measures,
+            }
+            for run in self.runs
+        ]

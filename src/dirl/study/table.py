@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dirl.audit.titles import PRIMARY
 from dirl.report.html import number, signed
 from dirl.study.contrasts import Paired
-from dirl.study.results import Contrast, MeanSd, StudySummary
-from dirl.study.summary import COMPARED, TITLES
+from dirl.study.summarise import COMPARED, TITLES
+from dirl.study.summary import Contrast, MeanSd, StudySummary
 from dirl.study.verdict import sentences
 
 COUNTS = ("objective", "arm", "kind", "runs", "failed", "label_free_gate_passed", "gate_passed")

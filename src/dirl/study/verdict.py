@@ -4,8 +4,8 @@ from dirl.audit.titles import PRIMARY
 from dirl.audit.verdict import NEARLY_UNIFORM
 from dirl.report.html import signed
 from dirl.study.contrasts import Paired
-from dirl.study.results import Arm, Contrast, StudySummary
-from dirl.study.summary import TITLES
+from dirl.study.summarise import TITLES
+from dirl.study.summary import Arm, Contrast, StudySummary
 
 SIGNIFICANT = 0.05
 SCORES = ("knn", "linear")

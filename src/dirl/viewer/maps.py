@@ -18,7 +18,7 @@ from dirl.core.checked import checked, read_checked
 from dirl.core.errors import StoreError
 from dirl.core.provenance import read_card
 from dirl.core.results import read_result
-from dirl.maps.results import MapSummary
+from dirl.maps.summary import MapSummary
 from dirl.viewer.colours import colour
 from dirl.viewer.pictures import TILE_PX, top_level
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dirl.audit.results import AuditSummary
+from dirl.audit.summary import AuditSummary
 from dirl.core.boundary import parsing
 from dirl.core.checked import checked
 from dirl.core.errors import StoreError
