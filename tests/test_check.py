@@ -1,6 +1,5 @@
 """`dirl check`: every changed, lost or foreign byte of an output is found, and named with what mends it."""
 
-import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -13,10 +12,9 @@ from typer.testing import CliRunner
 from dirl import check
 from dirl.cli.main import app
 from dirl.core.checked import checked, read_summary
-from dirl.core.digests import files_of, listing
 from dirl.core.errors import StoreError
-from dirl.core.files import write_json
-from dirl.core.provenance import claim, finish, new_card, note_change, read_card
+from dirl.core.files import read_json, replacing, write_json
+from dirl.core.provenance import claim, finish, new_card, note_change, read_card, unfinish
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +25,8 @@ def store(small_store, tmp_path_factory) -> Path:
 def made(folder: Path, stage: str = "probe") -> Path:
     card = claim(folder, new_card(stage, {}))
     write_json(folder / "summary.json", {"score": 0.5})
-    (folder / "figures").mkdir()
-    (folder / "figures" / "a.png").write_bytes(b"picture")
+    with replacing(folder / "figures" / "a.png") as temporary:
+        temporary.write_bytes(b"picture")
     finish(folder, card, {})
     return folder
 
@@ -71,7 +69,9 @@ def test_missing_unknown_and_unfinished_parts_are_named(tmp_path):
     folder = made(tmp_path / "probe")
     (folder / "notes.txt").write_text("mine")
     assert check(folder, quiet=True).whole
-    assert [one.what for one in check(folder, quiet=True).findings] == ["unknown"]
+    (foreign,) = check(folder, quiet=True).findings
+    sentence = "no command of dirl wrote this file; dirl ignores it"
+    assert str(foreign) == f"unknown: {folder / 'notes.txt'} — {sentence}"
     (folder / "figures" / "a.png").unlink()
     outcome = CliRunner().invoke(app, ["check", str(folder)])
     assert outcome.exit_code == 1
@@ -81,6 +81,39 @@ def test_missing_unknown_and_unfinished_parts_are_named(tmp_path):
     outcome = CliRunner().invoke(app, ["check", str(tmp_path / "begun")])
     assert outcome.exit_code == 1 and "unfinished" in outcome.output
     assert CliRunner().invoke(app, ["check", str(tmp_path)]).exit_code == 2
+
+
+def test_an_unfinished_store_is_one_line(store, tmp_path):
+    again = shutil.copytree(store, tmp_path / "store")
+    folder = again / "cells" / "hematoxylin"
+    unfinish(folder, read_card(folder))
+    (folder / "index.parquet").unlink()
+    (finding,) = check(again, quiet=True).findings
+    assert (finding.what, finding.path) == ("unfinished", folder)
+
+
+def test_slides_that_failed_are_named(tmp_path):
+    folder = made(tmp_path / "cells", "cells-export")
+    finish(folder, read_card(folder), {"slides": 12, "failed": 1})
+    outcome = CliRunner().invoke(app, ["check", str(folder)])
+    line = f"incomplete: {folder} (1 of 13 slides failed) — run the same `dirl cells-export` again"
+    assert (outcome.exit_code, outcome.output.splitlines()[-1]) == (1, line)
+    finish(folder, read_card(folder), {"slides": 13, "failed": 0})
+    outcome = CliRunner().invoke(app, ["check", str(folder)])
+    assert outcome.exit_code == 0 and "whole: 1 output, 2 files" in outcome.output
+
+
+def test_an_output_of_an_older_version_is_not_whole(tmp_path):
+    folder = made(tmp_path / "probe")
+    card = read_json(folder / "card.json")
+    del card["digest_of_card"]
+    write_json(folder / "card.json", card | {"files": {}})
+    (finding,) = check(folder, quiet=True).findings
+    assert str(finding) == (
+        f"unchecked: {folder} (an older version of dirl made it, without checksums) — "
+        "run the same `dirl probe` again with --overwrite"
+    )
+    assert not check(folder, quiet=True).whole
 
 
 def test_a_damaged_card_is_named(tmp_path):
@@ -110,16 +143,3 @@ def test_a_reader_refuses_what_was_changed(tmp_path):
     (folder / "new.json").write_text("1")
     with pytest.raises(StoreError, match="has no digest of it"):
         checked(folder, "new.json")
-
-
-def test_damage_since_the_last_listing_is_not_hidden_by_the_next(tmp_path):
-    path = tmp_path / "a.bin"
-    path.write_bytes(b"whole")
-    before = listing(tmp_path, {})
-    kept = path.stat()
-    path.write_bytes(b"whale")
-    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))  # as a disk damages it
-    assert listing(tmp_path, before) == before
-    path.write_bytes(b"other")
-    assert listing(tmp_path, before) != before
-    assert set(files_of(tmp_path)) == {"a.bin"}

@@ -22,8 +22,8 @@ from dirl.core.errors import (
     TrainingError,
     UserError,
 )
-from dirl.core.files import PART, part_of, read_json, remove_parts, replacing, write_json
-from dirl.core.owner import LOCK_FILES
+from dirl.core.files import read_json, remove_parts, replacing, write_json
+from dirl.core.layout import NOT_CONTENT, PART, part_of
 from dirl.core.parallel import each
 from dirl.core.provenance import claim, digest, finish, new_card, read_card
 
@@ -116,9 +116,11 @@ def test_claim_takes_up_equal_work_and_refuses_other(tmp_path):
     out = tmp_path / "out"
     first = claim(out, new_card("tile", {"mpp": 0.5}))
     assert claim(out, new_card("tile", {"mpp": 0.5})) == first
+    claim(out, new_card("tile", {"mpp": 0.25}))  # no result is there to protect
+    claim(out, new_card("tile", {"mpp": 0.5}))
+    (out / "data").touch()
     with pytest.raises(StoreError, match=r"mpp 0.5 there, 1.0 now.*--overwrite"):
         claim(out, new_card("tile", {"mpp": 1.0}))
-    (out / "data").touch()
     claim(out, new_card("tile", {"mpp": 1.0}), overwrite=True)
     assert not (out / "data").exists()
     finish(out, read_card(out), {"tiles": 3})
@@ -139,13 +141,13 @@ def test_an_overwriting_that_is_interrupted_can_be_done_again(tmp_path, monkeypa
         patched.setattr("dirl.core.provenance.remove", interrupted)
         with pytest.raises(KeyboardInterrupt):
             claim(out, new_card("tile", {"mpp": 1.0}), overwrite=True)
-    left = {path.name for path in out.iterdir()} - LOCK_FILES
+    left = {path.name for path in out.iterdir()} - NOT_CONTENT
     assert len(left) == 2 and not read_card(out, "tile").finished
     for mpp in (0.5, 1.0):
         with pytest.raises(StoreError, match="--overwrite"):
             claim(out, new_card("tile", {"mpp": mpp}))
     claim(out, new_card("tile", {"mpp": 1.0}), overwrite=True)
-    assert {path.name for path in out.iterdir()} - LOCK_FILES == {"card.json"}
+    assert {path.name for path in out.iterdir()} - NOT_CONTENT == {"card.json"}
 
 
 def test_claim_never_removes_what_another_stage_made(tmp_path):

@@ -11,15 +11,17 @@ import pyarrow as pa
 from dirl.core.boundary import inside, parsing
 from dirl.core.callable_module import make_callable
 from dirl.core.checked import remedy
-from dirl.core.digests import CARD, files_of, is_whole
+from dirl.core.digests import files_of, is_whole
 from dirl.core.errors import StoreError
-from dirl.core.owner import LOCK_FILES
+from dirl.core.layout import CARD, NOT_CONTENT
 from dirl.core.progress import bar
 from dirl.core.provenance import Card, read_card
+from dirl.core.words import counted
 from dirl.store.cells_writer import CELLS_SCHEMA
 from dirl.store.index import INDEX, TILES_SCHEMA, check_shards, read_table
 
-DAMAGED, MISSING, UNKNOWN, UNFINISHED = "damaged", "missing", "unknown", "unfinished"
+DAMAGED, MISSING, UNKNOWN = "damaged", "missing", "unknown"
+UNFINISHED, INCOMPLETE, UNCHECKED = "unfinished", "incomplete", "unchecked"
 # Members of a tar file in one row of its index: suffix of the member's name, prefix of the index's columns.
 MEMBERS = {
     "tile": (TILES_SCHEMA, ((".jpg", ""),)),
@@ -34,14 +36,14 @@ class Finding:
     Attributes
     ----------
     what
-        ``damaged``, ``missing``, ``unfinished``, or ``unknown`` for a file that no command wrote. An unknown
-        file is not damage.
+        ``damaged``, ``missing``, ``unfinished``, ``incomplete`` if slides failed, ``unchecked`` for an output
+        without checksums, or ``unknown`` for a file that no command wrote. An unknown file is not damage.
     path
         The file, or the output.
     reason
         Details, or empty.
     remedy
-        Command to run.
+        Command to run; for an unknown file, what it is.
     """
 
     what: str
@@ -77,7 +79,7 @@ class CheckResult:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is damaged, missing or unfinished."""
+        """Whether there is nothing but whole files, and unknown ones."""
         return all(finding.what == UNKNOWN for finding in self.findings)
 
 
@@ -111,11 +113,12 @@ def check(path: Path, *, quiet: bool = False) -> CheckResult:
             found = list(_files(folder, card, _Repair(path, folder, card.stage)))
             findings += found
             files += len(card.files)
-            # With a damaged index the members cannot be checked.
-            if card.stage in MEMBERS and folder / INDEX not in [finding.path for finding in found]:
+            # Without a whole index, the members cannot be checked.
+            if card.stage in MEMBERS and not {folder, folder / INDEX} & {one.path for one in found}:
                 count, bad = _members(folder, card.stage)
                 members += count
                 findings += bad
+            findings += _failed(folder, card)
             advance(note=str(folder))
     return CheckResult(path, len(folders), files, members, tuple(findings))
 
@@ -143,23 +146,36 @@ def _outputs(folder: Path) -> Iterator[Path]:
     if (folder / CARD).exists():
         yield folder
     for inner in sorted(folder.iterdir()):
-        if inner.is_dir() and not inner.is_symlink() and inner.name not in LOCK_FILES:
+        if inner.is_dir() and not inner.is_symlink() and inner.name not in NOT_CONTENT:
             yield from _outputs(inner)
 
 
 def _files(folder: Path, card: Card, repair: _Repair) -> Iterator[Finding]:
     if card.finished is None:
         again = "run the same command again to finish it"
-        yield Finding(UNFINISHED, folder, "its files have no checksums yet", again)
+        yield Finding(UNFINISHED, folder, "its files are not checked yet", again)
         return
     there = files_of(folder)
+    if there and not card.files:
+        reason = "an older version of dirl made it, without checksums"
+        yield Finding(UNCHECKED, folder, reason, repair())
+        return
     for name, written in card.files.items():
         if name not in there:
             yield Finding(MISSING, inside(folder, name), "", repair(name, missing=True))
         elif not is_whole(there[name], written):
             yield Finding(DAMAGED, there[name], "", repair(name))
     for name in sorted(set(there) - set(card.files)):
-        yield Finding(UNKNOWN, there[name], "", "no command wrote it: remove it if you do not need it")
+        yield Finding(UNKNOWN, there[name], "", "no command of dirl wrote this file; dirl ignores it")
+
+
+def _failed(folder: Path, card: Card) -> Iterator[Finding]:
+    failed = card.counts.get("failed", 0)
+    if card.finished is not None and failed:
+        slides = counted(failed + card.counts.get("slides", 0), "slide")
+        yield Finding(
+            INCOMPLETE, folder, f"{failed} of {slides} failed", f"run the same `dirl {card.stage}` again"
+        )
 
 
 def _members(folder: Path, stage: str) -> tuple[int, list[Finding]]:

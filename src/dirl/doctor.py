@@ -11,8 +11,10 @@ from packaging.requirements import Requirement
 
 import dirl
 from dirl.core.callable_module import make_callable
+from dirl.core.errors import ConfigError
+from dirl.core.extras import extras
 from dirl.core.parallel import available_cores
-from dirl.core.plugins import names
+from dirl.core.plugins import names, resolve
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at this environment."""
-    return [*_system(), *_packages(), *_devices(), *_plugins()]
+    return [*_system(), *_packages(), *_extras(), *_devices(), *_plugins()]
 
 
 def _system() -> list[Finding]:
@@ -55,15 +57,31 @@ def _packages() -> list[Finding]:
         requirement = Requirement(line)
         if requirement.marker is not None and not requirement.marker.evaluate():
             continue
-        try:
-            have = version(requirement.name)
-        except PackageNotFoundError:
-            found.append(Finding(requirement.name, f'pip install "{requirement}"', False))
-            continue
-        fits = requirement.specifier.contains(have, prereleases=True)
-        detail = have if fits else f'{have}, needs {requirement.specifier}: pip install "{requirement}"'
-        found.append(Finding(requirement.name, detail, fits))
+        detail, fits = _installed(requirement)
+        remedy = "" if fits else f'{": " if detail else ""}pip install "{requirement}"'
+        found.append(Finding(requirement.name, detail + remedy, fits))
     return [*found, _openslide()]
+
+
+def _installed(requirement: Requirement) -> tuple[str, bool]:
+    """Version of a package, and whether it is the one that is required; empty where it is not installed."""
+    try:
+        have = version(requirement.name)
+    except PackageNotFoundError:
+        return "", False
+    fits = requirement.specifier.contains(have, prereleases=True)
+    return have if fits else f"{have}, needs {requirement.specifier}", fits
+
+
+def _extras() -> list[Finding]:
+    found = []
+    for name, requirements in extras().items():
+        states = {one.name: _installed(one) for one in requirements}
+        fits = all(fits for _, fits in states.values())
+        detail = ", ".join(f"{package} {have}" for package, (have, _) in states.items() if have)
+        remedy = "" if fits else f"{': ' if detail else ''}pip install 'dirl[{name}]'"
+        found.append(Finding(f"extra {name}", detail + remedy, fits or None))
+    return found
 
 
 def _openslide() -> Finding:
@@ -92,10 +110,22 @@ def _devices() -> list[Finding]:
 
 
 def _plugins() -> list[Finding]:
-    groups = ("dirl.segmenters", "dirl.objectives")
-    return [
-        Finding(group.removeprefix("dirl."), ", ".join(names(group)), bool(names(group))) for group in groups
-    ]
+    """Import every segmenter and objective: that a name is declared does not show that it works."""
+    found = []
+    for group in ("dirl.segmenters", "dirl.objectives"):
+        absent: dict[str, list[str]] = {}
+        fine = []
+        for name in names(group):
+            try:
+                resolve(group, name)
+            except ConfigError as error:
+                absent.setdefault(f"{error.reason}: {error.remedy}", []).append(name)
+            else:
+                fine.append(name)
+        kind = group.removeprefix("dirl.")
+        found.append(Finding(kind, ", ".join(fine), bool(fine)))
+        found += [Finding(kind, f"{', '.join(those)}: {why}", None) for why, those in absent.items()]
+    return found
 
 
 make_callable(__name__, "dirl.doctor:examine")

@@ -97,7 +97,9 @@ def test_files_of_either_frame_give_the_same_cells_and_what_was_taken_is_kept(sc
 def test_the_wrong_frame_is_warned_of(scanned, tmp_path):
     store, labels = scanned
     marked = write(tmp_path / "marked.geojson", boxes(labels, (0, 0)), True)
-    with pytest.warns(UserWarning, match="frame level0 .* was chosen, but the file has QuPath's marks"):
+    with pytest.warns(
+        UserWarning, match="lie outside .*: frame level0 .* was chosen, but the file has QuPath's marks"
+    ):
         auto = taken(store, marked, "auto")
     assert same(auto, taken(store, marked, "stated", "level0"))
     with pytest.warns(UserWarning, match=r"on tissue, and \d+% with frame=level0"):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import tifffile
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
+from dirl.cells import run
 from dirl.cells.files.label_map_files import read_map
 from dirl.cells.files.label_maps import LabelMaps
 from dirl.cells.registry import load_segmenter
@@ -156,6 +158,20 @@ def test_classes_are_regions_of_the_prior_and_the_ring_is_in_micrometres(store, 
         near = distance_transform_edt(labels == 0) <= 3.0 / 0.5
         expected = np.where(labels > 0, 1, np.where(tissue, np.where(near, 2, 3), 0))
         assert not labels.any() or np.array_equal(both["tissue"].ids(i), expected)
+
+
+def test_the_bar_moves_with_every_tile(store, truth, tmp_path, monkeypatch):
+    for name, labels in truth.items():
+        save(tmp_path / "maps" / f"{name}.png", labels)
+    steps = []
+
+    @contextmanager
+    def bar(description, total, *, quiet):
+        yield lambda count=1, note=None: steps.append(count)
+
+    monkeypatch.setattr(run, "bar", bar)
+    own(store, tmp_path / "maps")
+    assert sum(steps) == len(TileStore.open(store)) and max(steps) == 1
 
 
 def test_a_file_that_changed_is_read_again_and_no_other(store, truth, tmp_path):

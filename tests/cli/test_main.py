@@ -3,11 +3,12 @@
 import errno
 import sys
 import warnings
+from importlib.metadata import EntryPoint
 
 import pytest
 
 from dirl.cli import main as program
-from dirl.core.errors import DirlWarning, Interrupted, TrainingError
+from dirl.core.errors import ConfigError, DirlWarning, Interrupted, TrainingError
 from dirl.core.signals import Stop
 
 
@@ -104,6 +105,32 @@ def test_doctor_finds_this_environment_sound(monkeypatch, capsys):
     assert findings["torch"].fine and findings["OpenSlide library"].fine
     assert "simclr" in findings["objectives"].detail
     assert not any(finding.fine is False for finding in findings.values())
+
+
+def test_doctor_lists_the_extras_and_only_plugins_that_import(monkeypatch):
+    from dirl.core.plugins import resolve
+    from dirl.doctor import examine
+
+    load = EntryPoint.load
+
+    def without_shapely(point):
+        if point.name == "geojson":
+            raise ModuleNotFoundError("No module named 'shapely'", name="shapely")
+        return load(point)
+
+    monkeypatch.setattr(EntryPoint, "load", without_shapely)
+    findings = examine()
+    listed = {finding.name for finding in findings}
+    assert {"extra anndata", "extra geojson", "extra hf", "extra wandb"} <= listed
+    assert "extra dev" not in listed
+    (fine,), (absent,) = (
+        [finding.detail for finding in findings if finding.name == "segmenters" and finding.fine is mark]
+        for mark in (True, None)
+    )
+    assert "hematoxylin" in fine.split(", ") and "geojson" not in fine.split(", ")
+    assert absent == "geojson: cannot import it (No module named 'shapely'): pip install 'dirl[geojson]'"
+    with pytest.raises(ConfigError, match=r"No module named 'shapely'.*pip install 'dirl\[geojson\]'"):
+        resolve("dirl.segmenters", "geojson")
 
 
 def test_a_table_that_goes_into_a_file_is_not_cut(capsys, monkeypatch):

@@ -383,3 +383,37 @@ def test_the_record_of_a_slide_is_plain_json(made):
     record = read_json(made.path / "tiles" / "one.json")
     assert record["slide_id"] == "one"
     assert record["size_px"] == [640, 512]
+
+
+def test_a_store_without_tiles_takes_other_settings(tmp_path):
+    write(tmp_path / "named.tiff", 1, (320, 256))
+    slide = Image.open(tmp_path / "named.tiff").convert("RGB")
+    slide.save(tmp_path / "bare.png")
+    with pytest.raises(SlideError, match=r"no resolution.*--mpp-override UM"):
+        tile([tmp_path / "bare.png"], tmp_path / "s", CONFIG, quiet=True)
+    stated = CONFIG.model_copy(update={"mpp_override": 0.5})
+    store = tile([tmp_path / "bare.png"], tmp_path / "s", stated, quiet=True)
+    assert store.slides["bare"].mpp == 0.5
+    with pytest.raises(StoreError, match=r"mpp_override 0.5 there, None now"):
+        tile([tmp_path / "bare.png"], tmp_path / "s", CONFIG, quiet=True)
+
+
+def test_beside_tiled_slides_a_table_states_the_resolution(tmp_path):
+    write(tmp_path / "named.tiff", 1, (320, 256))
+    Image.open(tmp_path / "named.tiff").convert("RGB").save(tmp_path / "bare.png")
+    inputs = [tmp_path / "named.tiff", tmp_path / "bare.png"]
+    with pytest.raises(PartlyFailedError, match=r"no resolution.*--slides-table") as caught:
+        tile(inputs, tmp_path / "s", CONFIG, quiet=True)
+    assert "--mpp-override" not in str(caught.value)
+    (tmp_path / "table.csv").write_text("slide_id,mpp\nbare,0.5\n")
+    store = tile(inputs, tmp_path / "s", CONFIG, slides_table=tmp_path / "table.csv", quiet=True)
+    assert {name: one.mpp for name, one in store.slides.items()} == {"bare": 0.5, "named": 0.5}
+
+
+def test_a_slide_that_is_not_tiled_again_is_not_merged_while_it_is_damaged(slides, store):
+    record = store.path / "tiles" / "two.json"
+    record.write_text(record.read_text().replace('"two"', '"2"'))
+    with pytest.raises(StoreError, match=r"two.json: missing, or not as dirl wrote it — run `dirl tile`"):
+        tile([slides / "one.tiff"], store.path, CONFIG, quiet=True)
+    tile([slides / "one.tiff", slides / "two.tiff"], store.path, CONFIG, quiet=True)
+    assert set(TileStore.open(store.path).slides) == {"one", "two"}

@@ -11,7 +11,7 @@ from dirl.audit.summary import AuditSummary
 from dirl.cli.main import app
 from dirl.config import AuditConfig, RobustConfig, TileConfig
 from dirl.core.errors import ConfigError, Interrupted, PartlyFailedError, StoreError, TrainingError
-from dirl.core.owner import LOCK_FILES
+from dirl.core.layout import NOT_CONTENT
 from dirl.core.provenance import claim, finish, new_card
 from dirl.core.results import Result
 from dirl.pretrain.run import Run
@@ -86,7 +86,7 @@ def test_every_run_once_and_never_again(tiny, small_store: Path, tmp_path: Path,
     assert stages.done == NAMES
     assert not list(out.rglob("last.ckpt"))
     names = {"table.md", "table.csv", "summary.json", "figures", "results", "runs", "card.json"}
-    assert {path.name for path in out.iterdir()} - LOCK_FILES == names
+    assert {path.name for path in out.iterdir()} - NOT_CONTENT == names
     assert json.loads((out / "results" / f"{NAMES[1]}.json").read_text())["arm"] == "pool"
     again = study(tiny, small_store, out, device="cpu", quiet=True)
     assert stages.done == NAMES and again.summary == done.summary == load_result(out).summary

@@ -48,6 +48,7 @@ def label_from_files(
         tissue = tissue_pixels(rgb, tiles.spec.mpp, record.white)
         contrast.add(rgb, labels, tissue)
         yield str(tiles.index["tile_id"][row]), labels, region_ids(labels, tissue)
+        sink.advance(1)
     sink.misplaced = contrast.doubt()
     sink.draw(*zip(*shown, strict=True))
 

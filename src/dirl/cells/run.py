@@ -158,7 +158,7 @@ def _frames(tiles: TileStore, segmenter_name: str, slide_ids: list[str]) -> dict
         if frame := read_json(file).get("frame") if file.is_file() else None:
             frames[name] = f"{frame['chosen']}: {frame['why']}"
             if frame["doubt"]:
-                reason = f"{frame['chosen']} was chosen, but {frame['doubt']}"
+                reason = f"{frame['why']}: {frame['chosen']} was chosen, but {frame['doubt']}"
                 doubts[name] = f"{reason}; state frame=qupath or frame=level0"
     _warn_of(doubts)
     return frames

@@ -12,10 +12,11 @@ def check(
 ) -> None:
     """Compare an output with its checksums, and say what mends it.
 
-    One line for each damaged, missing, unknown or unfinished part. Exit code 1 if something is damaged,
-    missing or unfinished.
+    One line for each part that is damaged, missing, unfinished, incomplete, unchecked or unknown. Exit code
+    1 if there is one, apart from unknown files.
     """
     from dirl.check import check as run
+    from dirl.core.words import counted
 
     result = run(directory, quiet=quiet)
     for finding in result.findings:
@@ -24,6 +25,6 @@ def check(
         raise typer.Exit(1)
     if not quiet:
         typer.echo(
-            f"{directory}: whole: {result.outputs} outputs, {result.files} files, "
+            f"{directory}: whole: {counted(result.outputs, 'output')}, {counted(result.files, 'file')}, "
             f"{result.members} tiles and maps of nuclei"
         )

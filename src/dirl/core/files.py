@@ -4,9 +4,7 @@ import glob
 import json
 import os
 import re
-import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +13,8 @@ from typing import Any
 from dirl.core.boundary import parsing, refuse_special
 from dirl.core.errors import NO_ROOM, DirlError, NoRoomError, StoreError, from_system
 from dirl.core.full_disk import writing
-
-_HOST = re.sub(r"[^A-Za-z0-9-]", "", socket.gethostname())[:20] or "host"
-_SUFFIX = r"\.[A-Za-z0-9-]+-\d+-[0-9a-f]{8}\.part"
-# Names of files during writing; see `part_of`.
-PART = re.compile(r"\..+" + _SUFFIX)
+from dirl.core.journal import note_written
+from dirl.core.layout import PART_SUFFIX, part_of
 
 
 def no_room(error: Exception) -> bool:
@@ -56,18 +51,13 @@ def replacing(path: Path) -> Iterator[Path]:
         remove(temporary)
 
 
-def part_of(path: Path) -> Path:
-    """Name a temporary file beside `path`. No other process on any host uses the same name."""
-    name = f".{path.name}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.part"
-    return path.with_name(name)
-
-
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Replace `path` by a finished temporary file or directory."""
+    """Replace `path` by a finished temporary file or directory, and note its digest for the output's card."""
     for file in (temporary, *temporary.rglob("*")):
         if file.is_file():
             with file.open("rb+") as handle:
                 os.fsync(handle.fileno())
+    note_written(path, temporary)
     if temporary.is_dir():
         remove(path)
     temporary.replace(path)
@@ -85,7 +75,8 @@ def remove_parts(folder: Path, stem: str) -> None:
     """Remove unfinished files ``stem.EXTENSION`` of dead writers from a folder. The caller owns the item."""
     for part in folder.glob(f".{glob.escape(stem)}.*.part"):
         # A file of another item that starts with the same name, such as `a.b.tar` for `a`, may be in use.
-        if re.fullmatch(r"(\.nuclei|\.statistics)?\.[a-z]+" + _SUFFIX, part.name.removeprefix(f".{stem}")):
+        rest = part.name.removeprefix(f".{stem}")
+        if re.fullmatch(r"(\.nuclei|\.statistics)?\.[a-z]+" + PART_SUFFIX, rest):
             remove(part)
 
 

@@ -20,11 +20,9 @@ from filelock import FileLock, Timeout
 
 from dirl.core.boundary import inside
 from dirl.core.errors import InUseError, from_system
-from dirl.core.files import PART, read_json, remove, remove_parts, write_json
+from dirl.core.files import read_json, remove, remove_parts, write_json
+from dirl.core.layout import CARD, ITEM_LOCKS, LOCK, NOT_CONTENT, OWNER, PART
 
-LOCK, OWNER, ITEM_LOCKS = ".lock", ".owner.json", ".locks"
-# Files in a directory that are not part of its content.
-LOCK_FILES = frozenset({LOCK, OWNER, ITEM_LOCKS})
 MERGE_SECONDS = 600  # longest wait for another process that writes an index
 
 P = ParamSpec("P")
@@ -125,7 +123,7 @@ def content(directory: Path) -> list[Path]:
     """List the files of a directory and of its folders by name, without locks and unfinished files."""
     files = []
     for path in sorted(directory.iterdir()):
-        if path.name in LOCK_FILES or PART.fullmatch(path.name):
+        if path.name in NOT_CONTENT or PART.fullmatch(path.name):
             continue
         files += content(path) if path.is_dir() and not path.is_symlink() else [path]
     return files
@@ -149,7 +147,7 @@ def remove_stale(directory: Path, *, deep: bool = True) -> None:
 
 
 def _is_output(folder: Path) -> bool:
-    return (folder / "card.json").exists() or (folder / LOCK).exists()
+    return (folder / CARD).exists() or (folder / LOCK).exists()
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Objects by name: built-ins and plugins are both found by entry point."""
 
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from dirl.core.errors import ConfigError
+from dirl.core.extras import install
 
 
 def names(group: str) -> list[str]:
@@ -39,12 +40,16 @@ def resolve(group: str, spec: str) -> Any:
             try:
                 return point.load()
             except ImportError as error:
-                remedy = "install the packages that it needs; `dirl doctor` lists the extras"
                 raise ConfigError(
-                    f"cannot import it ({error})", where=f"{kind} {spec!r}", remedy=remedy
+                    f"cannot import it ({error})", where=f"{kind} {spec!r}", remedy=_remedy(point, error)
                 ) from error
     raise ConfigError(
         f"no such {kind}",
         where=repr(spec),
         remedy=f"there are: {', '.join(names(group)) or 'none'}; or package.module:attribute",
     )
+
+
+def _remedy(point: EntryPoint, error: ImportError) -> str:
+    owner = point.dist.name if point.dist is not None else "dirl"
+    return install(error.name, owner) if error.name else f"install {owner} again"

@@ -13,12 +13,14 @@ from typing import Any
 
 import dirl
 from dirl.core.boundary import check_name, parsing, refuse_special
-from dirl.core.digests import Written, listing, take
+from dirl.core.digests import files_of
 from dirl.core.errors import StoreError
-from dirl.core.files import PART, read_json, remove, write_json
+from dirl.core.files import read_json, remove, write_json
+from dirl.core.journal import Written, note_written, read_notes, remove_notes
+from dirl.core.layout import CARD, LOCK_FILES, NOT_CONTENT, PART
 from dirl.core.owner import (
-    LOCK_FILES,
     MERGE_SECONDS,
+    content,
     in_stage,
     locked,
     own,
@@ -57,7 +59,7 @@ class Card:
     counts
         What it holds, in numbers.
     files
-        Digests of its files, taken when the stage completed; see `dirl.core.digests`.
+        Digests of the files that dirl wrote, taken as they were written; see `dirl.core.journal`.
     """
 
     stage: str
@@ -109,7 +111,7 @@ def read_card(directory: Path, stage: str | None = None) -> Card:
     StoreError
         If there is none, if it is damaged, or if another stage made the directory.
     """
-    path = directory / "card.json"
+    path = directory / CARD
     again = "make the directory again"
     try:
         values = read_json(path, again, "damaged card")
@@ -123,6 +125,7 @@ def read_card(directory: Path, stage: str | None = None) -> Card:
             raise ValueError(f"its {SEAL} is not that of its content")
         card = Card(**values)
         _check_types(card)
+    card = replace(card, files={**card.files, **read_notes(directory)})
     if stage is not None and card.stage != stage:
         raise StoreError(
             f"made by `dirl {card.stage}`, not by `dirl {stage}`",
@@ -138,14 +141,14 @@ def _check_types(card: Card) -> None:
     if not all(isinstance(value, dict) for value in (card.config, card.inputs, card.counts, card.versions)):
         raise TypeError("config, inputs, counts and versions are mappings")
     for name, written in card.files.items():
-        if written.keys() != Written.__annotations__.keys():
+        if not written.keys() >= Written.__annotations__.keys():  # earlier versions kept more
             raise TypeError(f"no digest of {name}")
 
 
 def _write(directory: Path, card: Card) -> None:
     """Write a card with a digest of its own."""
     values = json.loads(json.dumps(asdict(card), default=str))
-    write_json(directory / "card.json", values | {SEAL: digest(values)})
+    write_json(directory / CARD, values | {SEAL: digest(values)})
 
 
 def claim(
@@ -206,7 +209,7 @@ def _take(directory: Path, card: Card, overwrite: bool, spare: Path | None) -> C
     earlier = allowed(directory, card, overwrite=overwrite)
     if earlier is not None:
         return earlier
-    if (directory / "card.json").exists():
+    if (directory / CARD).exists():
         refuse_if_items_locked(directory)
         _empty(directory, read_card(directory), spare)
     _write(directory, card)
@@ -219,14 +222,15 @@ def allowed(directory: Path, card: Card, *, overwrite: bool = False) -> Card | N
     Returns
     -------
     Card or None
-        The card of what would be taken up; None where all is to be made.
+        The card of what would be taken up; None where all is to be made. Other settings are no hindrance
+        while the directory holds no file.
 
     Raises
     ------
     StoreError
         As `claim` does.
     """
-    if (directory / "card.json").exists():
+    if (directory / CARD).exists():
         earlier = read_card(directory)
         if earlier.stage != card.stage:
             raise StoreError(
@@ -236,7 +240,7 @@ def allowed(directory: Path, card: Card, *, overwrite: bool = False) -> Card | N
             )
         if earlier.digest == card.digest and not overwrite:
             return earlier
-        if not overwrite:
+        if not overwrite and not _is_empty(directory):
             raise StoreError(
                 f"made with other settings ({difference(earlier, card)})",
                 where=directory,
@@ -250,19 +254,26 @@ def allowed(directory: Path, card: Card, *, overwrite: bool = False) -> Card | N
 
 
 def finish(directory: Path, card: Card, counts: Mapping[str, Any]) -> Card:
-    """Mark a stage's directory as complete, and take the digests of its files."""
-    files = listing(directory, read_card(directory).files)
+    """Mark a stage's directory as complete, and list the digests of the files that dirl wrote there."""
+    notes, known, exist = read_notes(directory), read_card(directory).files, files_of(directory)
+    # The stage may have removed what it wrote since the last card, but nothing that was listed there.
+    files = {name: known[name] for name in sorted(known) if name in exist or name not in notes}
     done = replace(card, finished=_now(), counts=dict(counts), files=files)
     _write(directory, done)
+    remove_notes(directory, notes)
     return done
 
 
 def note_change(directory: Path, *names: str) -> None:
-    """Note in a complete directory's card that files were added, or are not needed any more."""
-    card = read_card(directory)
-    files = {name: written for name, written in card.files.items() if name not in names}
-    files |= {name: take(directory / name) for name in names if (directory / name).exists()}
+    """Note in a complete directory's card that dirl has added files, or removed those it does not need."""
+    for name in names:
+        if (directory / name).exists():
+            note_written(directory / name)
+    notes, card = read_notes(directory), read_card(directory)
+    removed = {name for name in names if not (directory / name).exists()}
+    files = {name: written for name, written in card.files.items() if name not in removed}
     _write(directory, replace(card, files=files))
+    remove_notes(directory, notes)
 
 
 def reopen(directory: Path, card: Card) -> Card:
@@ -285,13 +296,18 @@ def _empty(directory: Path, card: Card, spare: Path | None = None) -> None:
     """
     _write(directory, replace(card, config={}, inputs={}, finished=None))
     for path in directory.iterdir():
-        if path.name not in LOCK_FILES | {"card.json"} and path != spare:
+        if path.name not in LOCK_FILES | {CARD} and path != spare:
             remove(path)
+
+
+def _is_empty(directory: Path) -> bool:
+    """Whether a stage wrote nothing to its directory but the card: it protects no result."""
+    return all(path == directory / CARD for path in content(directory))
 
 
 def _content(directory: Path) -> bool:
     """Whether a directory holds more than a lock and parts of files, as a killed owner may leave them."""
-    return any(path.name not in LOCK_FILES and not PART.fullmatch(path.name) for path in directory.iterdir())
+    return any(path.name not in NOT_CONTENT and not PART.fullmatch(path.name) for path in directory.iterdir())
 
 
 def difference(earlier: Card, later: Card) -> str:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dirl.core.checked import SUMMARY
-from dirl.core.digests import UNFINISHED
 from dirl.core.errors import InUseError, MachineError, UserError
 from dirl.core.files import remove, write_json
+from dirl.core.layout import UNFINISHED
 from dirl.core.owner import own, owning
 from dirl.core.provenance import Card, claim, finish, read_card
 from dirl.core.results import Result, S, read_result

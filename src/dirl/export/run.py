@@ -8,9 +8,10 @@ from types import ModuleType
 import torch
 
 from dirl.core.errors import ConfigError, DirlError
-from dirl.core.files import remove, write_text
+from dirl.core.files import put_in_place, remove, write_text
 from dirl.core.full_disk import writing
-from dirl.core.owner import LOCK_FILES, own, owning
+from dirl.core.layout import NOT_CONTENT
+from dirl.core.owner import own, owning
 from dirl.core.provenance import allowed, claim, finish, new_card, read_card
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.export import to_hf, to_onnx, to_timm
@@ -93,13 +94,13 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
         remove(work)
         if fresh:
             remove(out)
-        elif {file.name for file in out.iterdir()} <= LOCK_FILES | {"card.json"}:
+        elif {file.name for file in out.iterdir()} <= NOT_CONTENT | {"card.json"}:
             remove(out / "card.json")
         raise
     # What is there gives way only to what is whole and right.
     card = claim(out, card, overwrite=overwrite, spare=work)
     for file in sorted(work.iterdir()):
-        file.replace(out / file.name)
+        put_in_place(file, out / file.name)
     remove(work)
     text = model_card(
         encoder,

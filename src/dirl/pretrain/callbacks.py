@@ -13,8 +13,9 @@ import torch
 import torch.distributed as dist
 
 from dirl.core.errors import DirlWarning, TrainingError
-from dirl.core.files import part_of, remove
+from dirl.core.files import remove
 from dirl.core.full_disk import writing
+from dirl.core.layout import part_of
 from dirl.core.progress import bar
 from dirl.objectives.distributed import ranks
 from dirl.pretrain.last_checkpoint import put_checkpoint

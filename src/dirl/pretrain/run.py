@@ -13,6 +13,7 @@ from dirl.config import EncoderConfig, ObjectiveConfig, PretrainRecipe, to_yaml
 from dirl.core.checked import checked
 from dirl.core.errors import Interrupted, StoreError
 from dirl.core.files import write_json, write_text
+from dirl.core.journal import note_written
 from dirl.core.owner import owning
 from dirl.core.provenance import finish, new_card, read_card, reopen
 from dirl.core.sealed import read_sealed, write_sealed
@@ -155,6 +156,7 @@ def pretrain(
     if card.finished and (out / "encoder").exists():
         return _finished(out, recipe.steps)
     if card.finished:  # a damaged encoder was removed; the last state holds it too
+        checked(out, "metrics.csv", card)  # it is written again
         card = reopen(out, card)
     write_text(out / "recipe.yaml", to_yaml(recipe))
     if recipe.select is not None:
@@ -197,8 +199,19 @@ def pretrain(
         return Run(out, saved_step(last), False, _last_metrics(out))
     if trainer.is_global_zero:
         export_encoder(_saved(recipe.encoder, views.size_px, last), recipe.encoder, out / "encoder")
+        _note_logs(out)
         finish(out, card, counts | {"tiles": len(kept), "mpp": tiles.spec.mpp})
     return _finished(out, recipe.steps)
+
+
+def _note_logs(out: Path) -> None:
+    """Note the logs, which are written line by line; interrupted runs have left event files, too."""
+    note_written(out / "metrics.csv")
+    known = read_card(out).files
+    for pattern in ("events.out.tfevents.*", "hparams.yaml"):
+        for file in (out / "tensorboard").glob(pattern):
+            if f"tensorboard/{file.name}" not in known:
+                note_written(file)
 
 
 def load_run(path: Path) -> Run:

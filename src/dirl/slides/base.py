@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dirl.core.errors import SlideError
 
+MPP_IN_TABLE = "state it in a table with the columns slide_id and mpp: `dirl tile --slides-table CSV`"
 MPP_REMEDY = (
     "state it in µm/px with --mpp-override UM (for one of several slides: `dirl tile --slides-table CSV`)"
 )

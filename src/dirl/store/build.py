@@ -7,14 +7,16 @@ from functools import partial
 from pathlib import Path
 
 from dirl.config import TileConfig
-from dirl.core.digests import Written, are_sound
+from dirl.core.digests import are_whole
 from dirl.core.errors import DirlError, PartlyFailedError, SlideError, StoreError, explained
 from dirl.core.files import no_room, read_json, remove, remove_parts, write_json
+from dirl.core.journal import Written
+from dirl.core.layout import CARD
 from dirl.core.owner import MERGE_SECONDS, item_locked, locked, owning
 from dirl.core.parallel import each
 from dirl.core.progress import bar, say
 from dirl.core.provenance import claim, finish, new_card, read_card, unfinish
-from dirl.slides.base import MPP_REMEDY, SAME_MPP
+from dirl.slides.base import MPP_IN_TABLE, MPP_REMEDY, SAME_MPP
 from dirl.slides.discovery import (
     SlideInput,
     TilesInput,
@@ -112,8 +114,10 @@ def tile(
                 failures[item.slide_id] = explained(result, item.path)
             advance(note=item.slide_id)
     with locked(out, MERGE_SECONDS):
+        files = _finished(out)
+        if not files:
+            _raise(failures, len(found))
         unfinish(out, read_card(out))
-        files = sorted((out / "tiles").glob("*.parquet"))
         index = merge(files, out / INDEX, TILES_SCHEMA)
         records = [read_json(path.with_suffix(".json")) for path in files]
         write_json(out / SLIDES, records)
@@ -121,11 +125,24 @@ def tile(
     made = {item.slide_id for item in todo}
     slides = [one for one in map(to_record, records) if one.kind == "slide" and one.slide_id in made]
     warn_all_tissue((one.slide_id, one.white, one.tissue_fraction) for one in slides)
-    if len(found) == 1 and failures:
+    # With --mpp-override, the slides that are tiled would be others.
+    _raise({name: _with_table(error) for name, error in failures.items()}, len(found))
+    return TileStore(out)
+
+
+def _raise(failures: Mapping[str, DirlError], count: int) -> None:
+    """Raise what failed of so many inputs."""
+    if failures and count == 1:
         raise next(iter(failures.values()))
     if failures:
-        raise PartlyFailedError(failures, len(found) - len(failures))
-    return TileStore(out)
+        raise PartlyFailedError(failures, count - len(failures))
+
+
+def _with_table(error: DirlError) -> DirlError:
+    """Advise a table where a slide lacks its resolution."""
+    if error.remedy != MPP_REMEDY:
+        return error
+    return SlideError(error.reason, where=error.where, remedy=MPP_IN_TABLE)
 
 
 def _make(
@@ -152,13 +169,31 @@ def _made(out: Path, slide_id: str, files: Mapping[str, Written]) -> SlideRecord
     """Read the record of a slide whose tiles are whole; None where they are missing or damaged."""
     index = out / "tiles" / f"{slide_id}.parquet"
     names = (f"tiles/{slide_id}.parquet", f"tiles/{slide_id}.json", f"pictures/{slide_id}.jpg")
-    if not are_sound(out, names, files):
+    if not are_whole(out, names, files):
         return None
     try:
         check_shards(out, read_table(index, "", schema=TILES_SCHEMA))
         return to_record(read_json(index.with_suffix(".json")))
     except (FileNotFoundError, ValueError, KeyError, TypeError, StoreError):
         return None
+
+
+def _finished(out: Path) -> list[Path]:
+    """Find the indices of all slides of a store that dirl wrote.
+
+    Raises
+    ------
+    StoreError
+        If one of them or its record is damaged: the index of the store would hold the damage.
+    """
+    card = read_card(out)
+    files = [path for path in sorted((out / "tiles").glob("*.parquet")) if f"tiles/{path.name}" in card.files]
+    for path in files:
+        for name in (f"tiles/{path.name}", f"tiles/{path.stem}.json"):
+            if not are_whole(out, [name], card.files):
+                reason, remedy = "missing, or not as dirl wrote it", "run `dirl tile` on its slide again"
+                raise StoreError(reason, where=out / name, remedy=remedy)
+    return files
 
 
 def _of_slides(
@@ -191,13 +226,11 @@ def _resolve(config: TileConfig, found: Sequence[SlideInput | TilesInput]) -> Ti
 
 def _records(out: Path) -> list[SlideRecord]:
     """What a store holds, whether or not its last run came to an end; what is damaged is made anew."""
-    records = []
-    for index in sorted((out / "tiles").glob("*.parquet")):
-        try:
-            records.append(to_record(read_json(index.with_suffix(".json"))))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            continue
-    return records
+    if not (out / CARD).exists():
+        return []
+    known = read_card(out).files
+    records = [index.with_suffix(".json") for index in sorted((out / "tiles").glob("*.parquet"))]
+    return [to_record(read_json(file)) for file in records if are_whole(out, [f"tiles/{file.name}"], known)]
 
 
 def _as_there(

@@ -18,9 +18,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dirl.core.boundary import inside
-from dirl.core.digests import Written, are_sound
+from dirl.core.digests import are_whole
 from dirl.core.errors import StoreError
 from dirl.core.files import replacing
+from dirl.core.journal import Written
 from dirl.store.index import INDEX, check_shards, merge, read_table, write_table
 from dirl.store.label_codec import encode_labels, encode_regions
 from dirl.store.shards import ShardWriter
@@ -61,11 +62,13 @@ def cells_dir(store: Path, segmenter: str) -> Path:
 def cells_finished(
     store: Path, segmenter: str, slide_id: str, files: Mapping[str, Written] | None = None
 ) -> bool:
-    """Whether a slide's cells are written, and match the digests in their card."""
+    """Whether a slide's cells are written and, if `files` is given, match the digests in their card."""
     folder = cells_dir(store, segmenter)
-    made = [f"{slide_id}{end}" for end in (".parquet", ".nuclei.parquet", ".statistics.json")]
-    if not are_sound(folder, [*made, f"pictures/{slide_id}.png"], files or {}):
-        return False
+    if files is not None:
+        made = [f"{slide_id}{end}" for end in (".parquet", ".nuclei.parquet")]
+        extra = [f"{slide_id}.statistics.json", f"pictures/{slide_id}.png"]
+        if not are_whole(folder, [*made, *(name for name in extra if name in files)], files):
+            return False
     try:
         index = read_table(folder / f"{slide_id}.parquet", "", schema=CELLS_SCHEMA)
         check_shards(folder, index)
@@ -117,5 +120,5 @@ def write_cells(
 def merge_cells(store: Path, segmenter: str) -> pa.Table:
     """Merge the indices of all finished slides into the segmenter's ``index.parquet``, and return it."""
     folder = cells_dir(store, segmenter)
-    paths = [p for p in folder.glob("*.parquet") if not p.name.endswith(".nuclei.parquet")]
+    paths = [path for path in folder.glob("*.parquet") if path.with_suffix(".tar").exists()]
     return merge(paths, folder / INDEX, CELLS_SCHEMA)
