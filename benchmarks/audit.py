@@ -53,11 +53,12 @@ def prepare(case: str) -> dict[str, Callable[[], Any]]:
     def usual() -> None:
         seen: list[torch.Tensor] = []
         hooks = []
-        for block in model.blocks:
+        blocks: Any = model.blocks
+        for block in blocks:
             block.attn.fused_attn = False
             hooks.append(block.attn.attn_drop.register_forward_hook(lambda *call: seen.append(call[-1])))
         model(images)
-        for block, hook in zip(model.blocks, hooks, strict=True):
+        for block, hook in zip(blocks, hooks, strict=True):
             block.attn.fused_attn = True
             hook.remove()
         rows = torch.stack([matrix[:, :, 0] for matrix in seen], dim=1)

@@ -99,7 +99,8 @@ def _stages(inputs: Path) -> dict[str, Stage]:
     slide, store = inputs / "slide.tif", inputs / "store"
     run, features, bags, probed = (inputs / name for name in ("run", "features", "bags", "probed"))
     recipe = make(PretrainRecipe, PRETRAIN)
-    tiling, quiet = TileConfig(size_px=64, min_tissue=0.3), {"quiet": True}
+    tiling = TileConfig(size_px=64, min_tissue=0.3)
+    quiet: dict[str, Any] = {"quiet": True}
     study = make(dirl.StudyConfig, STUDY)
 
     def prepare() -> None:
@@ -164,7 +165,8 @@ def _draw_bags(folder: Path) -> None:
 def _try_stage(name: str, stage: Stage, disk: Path, inputs: Path, points: int, cuts: int) -> dict[str, Any]:
     """Run a stage undisturbed, then at every point, and count what came of it."""
     out = disk / name
-    first, second = {}, {}
+    first: dict[str, Any] = {}
+    second: dict[str, Any] = {}
     for found in (first, second):
         _clear(disk)
         with _watched(disk) as used:
@@ -254,7 +256,8 @@ def _forked(function: Callable[[], object]) -> Outcome:
             os.dup2(told.fileno(), 2)
             code = 1
             try:
-                guarded(function)()
+                command: Any = function
+                guarded(command)()
                 code = 0
             except SystemExit as left:
                 code = int(left.code or 0)

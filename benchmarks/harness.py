@@ -55,7 +55,7 @@ def compare(
     wall: dict[str, list[float]] = {way: [] for way in ways}
     cpu: dict[str, list[float]] = {way: [] for way in ways}
     for round_ in range(repeats + 1):
-        for way in list(ways) if round_ % 2 else list(reversed(ways)):
+        for way in list(ways) if round_ % 2 else list(reversed(tuple(ways))):
             started, worked = time.perf_counter(), time.process_time()
             ways[way]()
             if round_:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ENCODER = {"name": "vit_tiny_patch16_224", "patch_px": 8, "width": 32, "depth": 2, "heads": 2}
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "steps": 16,
     "batch": 8,
     "checkpoint_every_steps": 4,
@@ -160,14 +160,15 @@ def _mil(folder: Path) -> None:
 
 
 def _demo(folder: Path) -> None:
-    from dirl import demo, synthetic
+    from dirl import synthetic
     from dirl.config import load_recipe
 
+    story: Any = importlib.import_module("dirl.demo")
     draw = synthetic.write
-    demo.load_recipe = lambda name, overrides: load_recipe(name, [*DEMO, *overrides])
-    demo._download = _no_network
-    synthetic.write = lambda path, seed: draw(path, seed, DEMO_PX)
-    demo.demo(out=folder / "out", quiet=True)
+    story.load_recipe = lambda name, overrides: load_recipe(name, [*DEMO, *overrides])
+    story._download = _no_network
+    story.synthetic.write = lambda path, seed: draw(path, seed, DEMO_PX)
+    story.demo(out=folder / "out", quiet=True)
 
 
 def _no_network(url: str, target: Path, **how: Any) -> None:

@@ -25,7 +25,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness import write
 from kill_stages import STAGES, make_inputs, outputs
@@ -85,7 +87,7 @@ def kill_all(work: Path, names: list[str], kills: int, chance: random.Random) ->
     shares = [STAGES[name].share for name in names]
     for name, share in zip(names, shares, strict=True):
         prepare(work, name)
-        code, seconds, log = finish(start(lambda name=name: call(work, name), work / "log"), work / "log")
+        code, seconds, log = finish(start(partial(call, work, name), work / "log"), work / "log")
         if code:
             sys.exit(f"{name}, uninterrupted: exit code {code}: {log}")
         whole = outputs(work / "now")
@@ -127,7 +129,7 @@ def kill_once(
     if left is not None and left > ENDS_S:
         kill.problems.append("a process is left")
     if which != "SIGKILL":
-        if kill.seconds > ENDS_S:
+        if kill.seconds is not None and kill.seconds > ENDS_S:
             kill.problems.append(f"ended after {kill.seconds:.1f} s")
         if parts := list((work / "now").rglob(".*.part")):
             kill.problems.append(f"left {parts[0].relative_to(work)}")
@@ -154,7 +156,8 @@ def prepare(work: Path, name: str) -> None:
 def call(work: Path, name: str) -> None:
     from dirl.cli.main import guarded
 
-    guarded(STAGES[name].run)(work / "now")
+    run: Any = STAGES[name].run
+    guarded(run)(work / "now")
 
 
 def start(function: Callable[[], object], log: Path) -> int:

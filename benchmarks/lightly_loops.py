@@ -72,8 +72,8 @@ class BYOL(nn.Module):
     @staticmethod
     def transform(views: ViewsConfig) -> Any:
         """Make the transform of lightly's that gives views of these sizes."""
-        sides = (kind(input_size=views.size_px) for kind in (BYOLView1Transform, BYOLView2Transform))
-        return BYOLTransform(*sides)
+        first, second = BYOLView1Transform, BYOLView2Transform
+        return BYOLTransform(first(input_size=views.size_px), second(input_size=views.size_px))
 
     def before(self) -> None:
         """Move the teacher."""

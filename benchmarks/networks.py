@@ -95,7 +95,7 @@ def crops(images: list[tuple[np.ndarray, np.ndarray, np.ndarray]], rng: np.rando
         y, x = (rng.integers(side - CROP + 1) for side in labels.shape)
         turn, flip = rng.integers(4), rng.integers(2)
         cut = [a[y : y + CROP, x : x + CROP] for a in (rgb, labels, kinds)]
-        cut = [np.rot90(a[:, ::-1] if flip else a, turn) for a in cut]
+        cut = [np.rot90(a[:, ::-1] if flip else a, int(turn)) for a in cut]
         colour = (rng.uniform(0.9, 1.1, 3), rng.uniform(-0.05, 0.05, 3))
         batch.append((cut[0] / 255 * colour[0] + colour[1], np.ascontiguousarray(cut[1]), cut[2]))
     return [np.stack(column) for column in zip(*batch, strict=True)]
@@ -169,7 +169,7 @@ def train(name: str, images: list[Any], minutes: float, file: Path) -> dict[str,
 def judge(spec: str, images: list[Any], least: float, mpp: float) -> dict[str, Any]:
     """Score one segmenter in a process of its own, for its peak memory."""
     torch.set_num_threads(1)
-    segmenter = load_segmenter(spec, device="cpu")
+    segmenter: Any = load_segmenter(spec, device="cpu")
     rows, cpu, classes = {}, [], []
     for name, rgb, labels in images:
         small, truth = shrunk(rgb, labels, mpp)

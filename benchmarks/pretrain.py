@@ -9,7 +9,7 @@ import argparse
 import multiprocessing
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -121,7 +121,7 @@ def lightly(shape: dict[str, Any], place: Place, rounds: int) -> dict[str, Any]:
         for name, (_, settings, views) in METHODS.items():
             recipe = make_recipe(shape, name, settings, views)
             ours = Ours(recipe, store, place)
-            ways = {"dirl": ours, "lightly": Lightlys(recipe, flat, place)}
+            ways: dict[str, Callable[[], Any]] = {"dirl": ours, "lightly": Lightlys(recipe, flat, place)}
             result = compare(
                 f"{name}, vanilla, whole steps", ways, rounds, count=recipe.batch * place.steps, unit="tile"
             )

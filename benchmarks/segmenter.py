@@ -11,6 +11,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,10 @@ def corner(rgb: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(rgb[:SIDE, :SIDE])
 
 
+def find_all(pairs: list[tuple[Finds, np.ndarray]]) -> list[np.ndarray]:
+    return [find(tile) for find, tile in pairs]
+
+
 def main() -> None:
     images = load()
     pictures = [rgb for _, rgb, _ in images] or [draw(seed, (1024, 1024)).rgb for seed in range(4)]
@@ -157,7 +162,7 @@ def main() -> None:
     count = len(work["textbook"])
     speed = compare(
         f"instances of tiles of {SIDE} px, statistics of the slide known",
-        {way: lambda way=way: [find(tile) for find, tile in work[way]] for way in WAYS},
+        {way: partial(find_all, pairs) for way, pairs in work.items()},
         repeats=5,
         count=count,
         unit="tile",

@@ -18,7 +18,7 @@ from dirl.synthetic import write as draw
 
 READS = 2000
 SIZE_PX = 256
-EMPTY = {"id": [], "x": [], "y": [], "area_um2": [], "touches_border": []}
+EMPTY: dict[str, list[float]] = {"id": [], "x": [], "y": [], "area_um2": [], "touches_border": []}
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from dirl.cells.run import cells
 from dirl.config import CellsConfig, PretrainRecipe, TileConfig
 from dirl.objectives.registry import load_objective
 from dirl.pretrain.build import build
-from dirl.pretrain.data import CountedOrder, TileBatches, make_loader
+from dirl.pretrain.data import CountedLoader, CountedOrder, TileBatches, make_loader
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.schedule import schedule_of
 from dirl.prior.dense_term import make_dense_term
@@ -60,6 +61,10 @@ def drawn_tiles(size_px: int) -> Iterator[tuple[Path, Path]]:
         yield store, flat
 
 
+def _no_loader(start: int, rank: int, ranks: int) -> CountedLoader:
+    raise AssertionError("no trainer asks for a loader here")
+
+
 class Ours:
     """A pretraining module with its optimiser and its loader; a call trains ``place.steps`` steps."""
 
@@ -76,7 +81,7 @@ class Ours:
             recipe.optimiser,
             schedule_of(recipe),
             tiles.spec.mpp,
-            lambda *_: None,
+            _no_loader,
         ).to(place.device)
         self.module.on_fit_start()
         self.optimiser = self.module.configure_optimizers()["optimizer"]
@@ -84,7 +89,7 @@ class Ours:
         self.clip_norm, self.place = recipe.optimiser.clip_norm, place
         order = CountedOrder(np.arange(len(tiles)), recipe.batch, place.steps, recipe.seed)
         self.loader = make_loader(
-            TileBatches(tiles, dense and dense.source), order, place.workers, place.device == "cuda"
+            TileBatches(tiles, dense.source if dense else None), order, place.workers, place.device == "cuda"
         )
 
     def __call__(self) -> None:
@@ -102,7 +107,7 @@ class Ours:
         return counter.get_total_flops()
 
     def _closure(self, batch: tuple[torch.Tensor | None, ...]) -> Callable[[], torch.Tensor]:
-        there = tuple(part if part is None else part.to(self.place.device) for part in batch)
+        there: Any = tuple(part if part is None else part.to(self.place.device) for part in batch)
 
         def closure() -> torch.Tensor:
             with self.place.autocast():
@@ -110,7 +115,8 @@ class Ours:
             self.optimiser.zero_grad()
             loss.backward()
             self.module.on_before_optimizer_step(self.optimiser)
-            torch.nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
+            if self.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
             return loss
 
         return closure

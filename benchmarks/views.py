@@ -15,7 +15,7 @@ from dirl.views.batch import make_views
 TILES, TILE_PX, VIEW_PX = 64, 128, 96
 
 
-def main():
+def main() -> None:
     generator = np.random.default_rng(0)
     images = torch.from_numpy(generator.integers(0, 256, (TILES, 3, TILE_PX, TILE_PX), dtype=np.uint8))
     regions = torch.from_numpy(generator.integers(0, 3, (TILES, TILE_PX, TILE_PX), dtype=np.uint8))
