@@ -150,7 +150,7 @@ def test_classes_are_regions_of_the_prior_and_the_ring_is_in_micrometres(store, 
     for regions in ("classes", "tissue"):
         dense = recipe.dense.model_copy(update={"weight": 1.0, "regions": regions, "ring_um": 3.0})
         both[regions] = make_dense_term(dense, tiles, "labels", 0).source
-    assert both["classes"].names == (*CLASSES, "rest")
+    assert both["classes"].regions.names == (*CLASSES, "rest")
     for i in range(0, len(tiles), 3):
         labels, tissue = found.labels(i), found.regions(i) > 0
         expected = np.where(labels > 0, 1 + labels % 2, np.where(tissue, 3, 0))

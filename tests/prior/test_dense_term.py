@@ -61,21 +61,21 @@ def test_without_weight_there_is_no_dense_term_and_boxes_need_no_cells(tiles):
 
 def test_cells_are_what_the_store_holds(tiles):
     made = prior(tiles)
-    assert made.names == ("nuclei", "rest") and made.count == 2
+    assert made.regions.names == ("nuclei", "rest") and made.count == 2
     for i in range(len(tiles)):
         assert np.array_equal(made.ids(i), tiles.cells("typed").regions(i))
 
 
 def test_the_ring_has_its_width_in_micrometres(tiles):
     made = prior(tiles, regions="tissue", ring_um=3.0)
-    assert made.names == ("nuclei", "ring", "rest")
+    assert made.regions.names == ("nuclei", "ring", "rest")
     cells = tiles.cells("typed")
     assert np.array_equal(made.ids(3), ring_ids(cells.labels(3), cells.regions(3) > 0, 6.0))
 
 
 def test_classes_are_those_of_the_table_of_nuclei(tiles):
     made = prior(tiles, regions="classes")
-    assert made.names == ("immune", "tumour", "rest")
+    assert made.regions.names == ("immune", "tumour", "rest")
     cells = tiles.cells("typed")
     for i in range(len(tiles)):
         labels, ids = cells.labels(i), made.ids(i)
@@ -93,7 +93,7 @@ def test_a_segmenter_without_classes_is_named_with_the_remedy(tiles):
 
 def test_instances_are_the_nuclei_of_the_tile(tiles):
     made = prior(tiles, match="instance", instances=3)
-    assert made.names == () and made.count == made.nuclei == 3
+    assert made.regions.names == () and made.count == made.regions.nuclei == 3
     numbers, labels = made.ids(2), tiles.cells("typed").labels(2)
     assert numbers.dtype == np.int32
     assert np.array_equal(np.unique(numbers), np.arange(numbers.max() + 1))
@@ -117,7 +117,7 @@ def test_the_control_grid_has_as_many_regions(tiles, regions, count):
 
 def test_tissue_only_is_all_but_glass(tiles):
     made = prior(tiles, control="tissue-only")
-    assert made.names == ("tissue",)
+    assert made.regions.names == ("tissue",)
     assert np.array_equal(made.ids(1), tiles.cells("typed").regions(1) > 0)
 
 
@@ -174,7 +174,7 @@ def test_noise_goes_through_every_set(tiles):
 def test_other_processes_are_told_the_same(tiles, dense):
     made = prior(tiles, **dense)
     again = pickle.loads(pickle.dumps(made))
-    assert again.names == made.names and np.array_equal(again.ids(1), made.ids(1))
+    assert again.regions.names == made.regions.names and np.array_equal(again.ids(1), made.ids(1))
 
 
 def test_it_travels_to_spawned_workers(tiles):

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from dirl.config import DenseConfig
 from dirl.core.errors import ConfigError
 from dirl.encoders.base import EncoderOutput
+from dirl.prior import region_sets
 from dirl.prior.extraction import ClassToken, Extraction, LastBlock, OwnBlock, Pool
 from dirl.prior.matching import ByName, ByNameInOverlap, ByNucleus, Matching
 from dirl.prior.metrics import PriorMetrics
 from dirl.prior.moved import move
-from dirl.prior.region_sets import MAX_REGIONS, Cells, Classes, RegionSet, Rings, SingleNuclei, Tissue
+from dirl.prior.region_sets import MAX_REGIONS
 from dirl.prior.source import Boxes, CellRegions, Damage, RegionSource, mean_area_um2, shuffled_partners
 from dirl.prior.tokens import Disentangle, RegionTokens, as_one_region
 from dirl.store.dataset import TileStore
@@ -100,9 +101,10 @@ class DenseTerm:
         source = self.source
         if isinstance(source, Boxes):
             return PriorMetrics(())
-        if not (source.nuclei and self.matching.area_of_nuclei):
-            return PriorMetrics(source.names, source.nuclei)
-        return PriorMetrics(source.names, source.nuclei, True, mean_area_um2(source.tiles, source.cells))
+        regions = source.regions
+        if not (regions.nuclei and self.matching.area_of_nuclei):
+            return PriorMetrics(regions.names, regions.nuclei)
+        return PriorMetrics(regions.names, regions.nuclei, True, mean_area_um2(source.tiles, source.cells))
 
 
 def make_dense_term(dense: DenseConfig, tiles: TileStore, segmenter: str, seed: int) -> DenseTerm | None:
@@ -151,17 +153,16 @@ def make_dense_term(dense: DenseConfig, tiles: TileStore, segmenter: str, seed: 
 def _of_cells(dense: DenseConfig, tiles: TileStore, segmenter: str, seed: int) -> RegionSource:
     """Regions of nuclei, with the control or the noise of the recipe."""
     cells = tiles.cells(segmenter)
-    regions: RegionSet
     if dense.match == "instance":
-        regions = SingleNuclei(dense.instances)
+        regions = region_sets.single_nuclei(dense.instances)
     elif dense.control == "tissue-only":
-        regions = Tissue()
+        regions = region_sets.tissue()
     elif dense.regions == "classes":
-        regions = Classes(cells, list(tiles.slides))
+        regions = region_sets.classes(cells, list(tiles.slides))
     elif dense.regions == "tissue":
-        regions = Rings(dense.ring_um / tiles.spec.mpp)
+        regions = region_sets.rings(dense.ring_um / tiles.spec.mpp)
     else:
-        regions = Cells()
+        regions = region_sets.cells()
     source = CellRegions(tiles, cells, regions, seed)
     if dense.control == "grid":
         return Boxes(regions.count, tiles.spec.size_px)

@@ -1,11 +1,11 @@
-"""Which regions a tile's nuclei make: one small class for each setting of ``dense.regions``.
+"""Which regions a tile's nuclei make: one function for each setting of ``dense.regions``.
 
 The arrays themselves are drawn by the functions of `dirl.prior.regions`.
 """
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pyarrow as pa
@@ -31,22 +31,23 @@ class TileNuclei:
     Attributes
     ----------
     labels
-        Nuclei (h, w), 0 where there is none.
+        Nuclei (h, w), 0 where there is none; if the region set needs no single nuclei, perhaps all are 1.
     tissue
         Where there is tissue, bool (h, w).
     ids
-        For each label, from 0, the nucleus's id in its slide.
+        For each label, from 0, the nucleus's id in its slide; empty if no single nuclei are needed.
     slide_id
         The slide.
     """
 
-    labels: NDArray[np.int32]
+    labels: NDArray[np.integer]
     tissue: Mask
     ids: NDArray[np.int32]
     slide_id: str
 
 
-class RegionSet(ABC):
+@dataclass(frozen=True)
+class RegionSet:
     """A way to make regions of nuclei.
 
     Attributes
@@ -57,124 +58,94 @@ class RegionSet(ABC):
         How many regions there are.
     nuclei
         How many of the regions, from the first, are nuclei.
+    draw
+        Draws the ids (h, w): 0 none and ``r + 1`` for region ``r``.
+    single
+        Whether it needs every nucleus by itself. If not, a tile is read in a tenth of the time.
+    stored
+        Whether the store holds just these regions.
     """
 
-    def __init__(self, names: tuple[str, ...], *, nuclei: int, count: int | None = None) -> None:
-        self.names, self.nuclei = names, nuclei
-        self.count = len(names) if count is None else count
-
-    def of_stored(self, stored: NDArray[np.uint8]) -> Ids | None:
-        """Draw the ids from the regions that the store holds; None if this set needs every nucleus.
-
-        Stored regions are read in a tenth of the time that labels take.
-        """
-        return None
-
-    @abstractmethod
-    def of_nuclei(self, tile: TileNuclei) -> Ids:
-        """Draw the ids from nuclei: (h, w), 0 none and ``r + 1`` for region ``r``."""
+    names: tuple[str, ...]
+    count: int
+    nuclei: int
+    draw: Callable[[TileNuclei], Ids]
+    single: bool = False
+    stored: bool = False
 
 
-class Cells(RegionSet):
+def cells() -> RegionSet:
     """Nuclei, and the rest of the tissue."""
-
-    def __init__(self) -> None:
-        super().__init__(("nuclei", "rest"), nuclei=1)
-
-    def of_stored(self, stored: NDArray[np.uint8]) -> Ids:
-        """Return the stored regions: they are this set."""
-        return stored
-
-    def of_nuclei(self, tile: TileNuclei) -> Ids:
-        """Draw two regions."""
-        return region_ids(tile.labels, tile.tissue)
+    return RegionSet(("nuclei", "rest"), 2, 1, _cells, stored=True)
 
 
-class Rings(RegionSet):
+def rings(ring_px: float) -> RegionSet:
     """Nuclei, a ring of `ring_px` around them, and the rest of the tissue."""
-
-    def __init__(self, ring_px: float) -> None:
-        super().__init__(("nuclei", "ring", "rest"), nuclei=1)
-        self.ring_px = ring_px
-
-    def of_stored(self, stored: NDArray[np.uint8]) -> Ids:
-        """Draw three regions."""
-        return ring_ids(stored == 1, stored > 0, self.ring_px)
-
-    def of_nuclei(self, tile: TileNuclei) -> Ids:
-        """Draw three regions."""
-        return ring_ids(tile.labels, tile.tissue, self.ring_px)
+    return RegionSet(("nuclei", "ring", "rest"), 3, 1, partial(_rings, ring_px))
 
 
-class Tissue(RegionSet):
+def tissue() -> RegionSet:
     """One region: all tissue, nuclei included."""
-
-    def __init__(self) -> None:
-        super().__init__(("tissue",), nuclei=0)
-
-    def of_stored(self, stored: NDArray[np.uint8]) -> Ids:
-        """Return 1 where there is tissue or a nucleus."""
-        return (stored > 0).view(np.uint8)
-
-    def of_nuclei(self, tile: TileNuclei) -> Ids:
-        """Return 1 where there is tissue or a nucleus."""
-        return (tile.tissue | (tile.labels > 0)).view(np.uint8)
+    return RegionSet(("tissue",), 1, 0, _tissue)
 
 
-class Classes(RegionSet):
+def classes(store: CellStore, slides: list[str]) -> RegionSet:
     """One region for each class of nuclei that the segmenter names, and the rest of the tissue.
-
-    Parameters
-    ----------
-    cells
-        Where the classes are read.
-    slides
-        All slides of the store.
 
     Raises
     ------
     StoreError
         If there are no classes, or too many.
     """
-
-    def __init__(self, cells: CellStore, slides: list[str]) -> None:
-        found = (cells.nuclei(slide, ["class"])["class"].unique().to_pylist() for slide in slides)
-        self.cells, self.classes = cells, tuple(sorted(set().union(*found) - {None}))
-        count = len(self.classes)
-        super().__init__((*self.classes, "rest"), nuclei=count)
-        if not 0 < count < MAX_REGIONS:
-            what = f"names {count} classes of nuclei" if count else "names no classes of nuclei"
-            raise StoreError(
-                f"{cells.segmenter} {what}, which dense.regions: classes needs",
-                where=cells.path,
-                remedy="set dense.regions to cells or tissue, or `cells` to a segmenter that names classes",
-            )
-
-    def of_nuclei(self, tile: TileNuclei) -> Ids:
-        """Draw a region for each class."""
-        regions = _regions_by_id(self.cells, tile.slide_id, self.classes)[tile.ids]
-        return class_ids(tile.labels, tile.tissue, regions, len(self.classes))
+    found = (store.nuclei(slide, ["class"])["class"].unique().to_pylist() for slide in slides)
+    names = tuple(sorted(set().union(*found) - {None}))
+    if not 0 < len(names) < MAX_REGIONS:
+        what = f"names {len(names)} classes of nuclei" if names else "names no classes of nuclei"
+        raise StoreError(
+            f"{store.segmenter} {what}, which dense.regions: classes needs",
+            where=store.path,
+            remedy="set dense.regions to cells or tissue, or `cells` to a segmenter that names classes",
+        )
+    return RegionSet(
+        (*names, "rest"), len(names) + 1, len(names), partial(_classes, store, names), single=True
+    )
 
 
-class SingleNuclei(RegionSet):
+def single_nuclei(most: int) -> RegionSet:
     """Every nucleus by itself, numbered 1..m within the tile; at most `most` of them are followed."""
+    return RegionSet((), most, most, _numbers, single=True)
 
-    def __init__(self, most: int) -> None:
-        super().__init__((), nuclei=most, count=most)
 
-    def of_nuclei(self, tile: TileNuclei) -> Ids:
-        """Number the nuclei without gaps: a number without pixels would have no area to compare with."""
-        exists = np.bincount(tile.labels.ravel()) > 0
-        exists[0] = False
-        return np.asarray((np.cumsum(exists) * exists).astype(np.int32)[tile.labels])
+def _cells(tile: TileNuclei) -> Ids:
+    return region_ids(tile.labels, tile.tissue)
+
+
+def _rings(ring_px: float, tile: TileNuclei) -> Ids:
+    return ring_ids(tile.labels, tile.tissue, ring_px)
+
+
+def _tissue(tile: TileNuclei) -> Ids:
+    return (tile.tissue | (tile.labels > 0)).view(np.uint8)
+
+
+def _classes(store: CellStore, names: tuple[str, ...], tile: TileNuclei) -> Ids:
+    regions = _regions_by_id(store, tile.slide_id, names)[tile.ids]
+    return class_ids(tile.labels, tile.tissue, regions, len(names))
+
+
+def _numbers(tile: TileNuclei) -> Ids:
+    """Without gaps: a number without pixels would have no area to compare with."""
+    exists = np.bincount(tile.labels.ravel()) > 0
+    exists[0] = False
+    return np.asarray((np.cumsum(exists) * exists).astype(np.int32)[tile.labels])
 
 
 @lru_cache(CACHED_SLIDES)
-def _regions_by_id(cells: CellStore, slide_id: str, classes: tuple[str, ...]) -> NDArray[np.uint8]:
+def _regions_by_id(store: CellStore, slide_id: str, names: tuple[str, ...]) -> NDArray[np.uint8]:
     """For each id of a slide the region of the nucleus's class, from 1; 0 for a nucleus without a class."""
-    nuclei = cells.nuclei(slide_id, ["id", "class"])
+    nuclei = store.nuclei(slide_id, ["id", "class"])
     ids = nuclei["id"].to_numpy()
-    place = pc.fill_null(pc.index_in(nuclei["class"], pa.array(classes, pa.string())), -1)
+    place = pc.fill_null(pc.index_in(nuclei["class"], pa.array(names, pa.string())), -1)
     regions = np.zeros(ids.max(initial=0) + 1, np.uint8)
     regions[ids] = place.to_numpy() + 1
     return regions

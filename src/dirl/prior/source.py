@@ -29,14 +29,10 @@ class Boxes:
         How many boxes.
     side_px
         Side of a tile.
-    names, nuclei
-        As in `dirl.prior.region_sets.RegionSet`: boxes have no names, and none is nuclei.
     """
 
     count: int
     side_px: int
-    names: ClassVar[tuple[str, ...]] = ()
-    nuclei: ClassVar[int] = 0
     cells: ClassVar[None] = None
 
     def ids(self, i: int) -> Ids:
@@ -96,19 +92,9 @@ class CellRegions:
     partner: NDArray[np.int64] | None = None
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the regions."""
-        return self.regions.names
-
-    @property
     def count(self) -> int:
         """How many regions there are."""
         return self.regions.count
-
-    @property
-    def nuclei(self) -> int:
-        """How many of the regions, from the first, are nuclei."""
-        return self.regions.nuclei
 
     def ids(self, i: int) -> Ids:
         """Return the ids of tile `i`.
@@ -120,15 +106,17 @@ class CellRegions:
         """
         source = i if self.partner is None else int(self.partner[i])
         stored = self.cells.regions(source)
-        if self.change is None and (ids := self.regions.of_stored(stored)) is not None:
-            return ids
-        labels, nuclei = self.cells.numbers(source)
-        tissue = stored > 0
+        if self.change is None and self.regions.stored:
+            return stored
+        tissue, slide_id = stored > 0, self.tiles.index["slide_id"][source].as_py()
+        if self.change is None and not self.regions.single:
+            nuclei = (stored == 1).view(np.uint8)
+            return self.regions.draw(TileNuclei(nuclei, tissue, np.empty(0, np.int32), slide_id))
+        labels, nucleus_ids = self.cells.numbers(source)
         if self.change is not None:
             key = int(hashes(self.seed, [self.tiles.index["tile_id"][i].as_py()])[0])
             labels = self.change(labels, tissue, key)
-        slide_id = self.tiles.index["slide_id"][source].as_py()
-        return self.regions.of_nuclei(TileNuclei(labels, tissue, nuclei, slide_id))
+        return self.regions.draw(TileNuclei(labels, tissue, nucleus_ids, slide_id))
 
 
 RegionSource = Boxes | CellRegions
