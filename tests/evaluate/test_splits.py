@@ -99,7 +99,7 @@ def test_folds_that_part_a_source_are_refused():
     sources = find_sources(None, np.full(120, ""), slides, np.zeros(120, bool))
     folds = np.array([f"f{i // 6 % 4}" for i in range(120)])
     folds[[20, 50]] = "train"
-    with pytest.raises(ConfigError, match=r"part 2 of 20 slides, first slide s03 — correct the folds"):
+    with pytest.raises(ConfigError, match=r"split 2 of 20 slides, first slide s03 — correct the folds"):
         split(classes, ProbeConfig(), sources=sources, given=folds)
     # Not asked for, they part nothing.
     assert split(classes, ProbeConfig(groups="patient"), sources=sources, given=folds).scheme == "slides"
@@ -134,7 +134,7 @@ def test_what_cannot_be_split():
         split(classes, ProbeConfig(groups="given"))
     with pytest.raises(ConfigError, match="patients and slides are unknown"):
         split(classes, ProbeConfig(groups="patient"))
-    with pytest.raises(ConfigError, match="but one fold, x"):
+    with pytest.raises(ConfigError, match="only one fold, x"):
         split(classes, ProbeConfig(), given=np.full(62, "x"))
     with pytest.raises(ConfigError, match="1 labelled tiles have no fold"):
         split(classes, ProbeConfig(), given=np.array([*["x"] * 61, ""]))

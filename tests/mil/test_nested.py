@@ -130,13 +130,13 @@ def test_given_folds_and_what_they_part(task, quick):
     with pytest.raises(ConfigError, match="class benign is left with 0"):
         make_folds(given, ids, quick)
     parted = np.array([f"{i // 12}" for i in range(24)])
-    with pytest.raises(ConfigError, match=r"the folds part \d+ of 12 patients, first patient p0"):
+    with pytest.raises(ConfigError, match=r"the folds split \d+ of 12 patients, first patient p0"):
         make_folds(SlideLabels(**(vars(task.labels) | {"folds": parted})), ids, quick)
 
 
 def test_groups_that_part_a_patient_are_refused(task, quick):
     sources = Sources("groups", np.array([f"g{i}" for i in range(24)]))
-    with pytest.raises(ConfigError, match=r"the folds part \d+ of 12 patients"):
+    with pytest.raises(ConfigError, match=r"the folds split \d+ of 12 patients"):
         make_folds(SlideLabels(**(vars(task.labels) | {"sources": sources})), task.bags.slide_ids, quick)
 
 

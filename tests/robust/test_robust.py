@@ -12,7 +12,7 @@ from dirl.encoders import loading
 from dirl.evaluate.robust import run as whole
 from dirl.evaluate.robust.conditions import Condition
 from dirl.evaluate.robust.run import robust
-from dirl.evaluate.robust.score import spread
+from dirl.evaluate.robust.score import mean_distance
 from dirl.evaluate.robust.show import print_robust
 from dirl.store.dataset import TileStore
 
@@ -172,4 +172,4 @@ def test_the_spread_is_the_mean_over_pairs() -> None:
     values = np.random.default_rng(0).normal(size=(7, 3)) + 1
     unit = values / np.linalg.norm(values, axis=1, keepdims=True)
     pairs = [1 - unit[i] @ unit[j] for i in range(7) for j in range(7) if i != j]
-    assert spread(values) == pytest.approx(np.mean(pairs))
+    assert mean_distance(values) == pytest.approx(np.mean(pairs))

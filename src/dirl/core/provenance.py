@@ -159,7 +159,7 @@ def claim(
     spare: Path | None = None,
     shared: bool = False,
 ) -> Card:
-    """Take a directory for a stage: start it, or take up an unfinished or finished one with equal settings.
+    """Take a directory for a stage: start it, or continue one with equal settings.
 
     The stage, a function decorated with `dirl.core.owner.owning`, owns the directory until it ends. Outside
     of a stage, the directory is owned only while the card is written. A finished directory with equal
@@ -175,7 +175,7 @@ def claim(
         Remove a directory made with other settings. Only a directory that carries a card of the same stage
         is ever removed.
     spare
-        What in the directory is not removed with the rest.
+        A path in the directory that is kept.
     shared
         Own the directory only while the card is written: several processes fill it, item by item, each of
         which they own with `dirl.core.owner.item_locked`.
@@ -188,7 +188,7 @@ def claim(
     Raises
     ------
     StoreError
-        If the directory was made with other settings or by another stage, or holds files that are not ours.
+        If the directory was made with other settings or by another stage, or holds other files.
     InUseError
         If another process owns it.
     """
@@ -290,9 +290,9 @@ def unfinish(directory: Path, card: Card) -> Card:
 
 
 def _empty(directory: Path, card: Card, spare: Path | None = None) -> None:
-    """Remove all but the card, of which nothing but the stage is kept.
+    """Remove everything except the card, and keep only the stage in it.
 
-    So an interruption leaves a directory that is ours still, is no result, and may be overwritten.
+    So an interruption leaves a directory that dirl made, is no result, and may be overwritten.
     """
     _write(directory, replace(card, config={}, inputs={}, finished=None))
     for path in directory.iterdir():

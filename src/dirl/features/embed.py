@@ -1,4 +1,4 @@
-"""`dirl embed`: features of tiles, of a store or straight from slides, beside what they are compared with."""
+"""`dirl embed`: features of tiles, of a store or straight from slides, and their baselines."""
 
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,7 @@ def embed(
 ) -> Features:
     """Embed tiles, and the baselines in the same pass.
 
-    Tiles are read, decoded and looked at for their baselines by threads, while the encoder is at work.
+    Threads read and decode tiles and compute the colour baselines while the encoder works.
 
     Parameters
     ----------
@@ -63,19 +63,19 @@ def embed(
     source
         A tile store, or slides.
     out
-        Directory of the features; slides that it holds already are not done again.
+        Directory of the features; slides in it are not embedded again.
     pool
-        How tokens become a feature, the untrained encoder's too: see `pooled`.
+        How tokens become a feature: see `pooled`.
     cells
-        Whose cells give the regions, where they are pooled.
+        Name of the cells that give the regions, if these are pooled.
     precision
         Of the forward passes: see `choose_precision`. Features are float32 in any case.
     select
         Only this share of each slide's tiles in a store, as `select_tiles` selects them; None is all.
     tiles
-        At most so many tiles of a store, spread over its slides in proportion; None is all.
+        Most tiles of a store, spread over its slides in proportion; None is all.
     seed
-        Of the selection, of that choice, and of the untrained encoder that is a baseline.
+        Seed of both choices of tiles, and of the untrained encoder.
     baselines
         Compute the baselines. The untrained encoder's forward pass takes as long as the encoder's own. Pass a
         finished feature directory of the same tiles and architecture to copy its baselines instead.
@@ -93,8 +93,8 @@ def embed(
     Raises
     ------
     ConfigError
-        If there is no such pooling, precision or share, slides cannot be embedded so, or `baselines` are of
-        other tiles or of another architecture.
+        If there is no such pooling, precision or share, or slides cannot be embedded so. If `baselines` are
+        of other tiles or of another architecture.
     EncoderError
         If the encoder cannot be loaded, does not take these tiles, has no patch tokens to pool, or gives
         numbers that are not finite.
@@ -128,7 +128,7 @@ def embed(
     missing = [slide for slide, file in files.items() if not _whole(file, bool(baselines))]
     if card.finished and not missing:
         return read_features(out)
-    if card.finished:  # slides failed, or damaged files were removed: these are tried again
+    if card.finished:  # slides failed, or damaged files were removed: try these again
         card = reopen(out, card)
 
     failures: dict[str, DirlError] = {}
@@ -146,7 +146,7 @@ def embed(
                 write_rows(out / BASELINES_DIR / f"{slide}.h5", copied)
             elif baselines:
                 write_rows(out / BASELINES_DIR / f"{slide}.h5", {name: rows.pop(name) for name in Baseline})
-            # The features come last: a slide that has them is whole.
+            # The features come last: a slide with features is complete.
             write_rows(files[slide], rows | opened.rows, _attributes(opened, loaded, pool, precision))
     if isinstance(source, SlideFiles):
         warn_all_tissue((one.slide_id, one.white, one.tissue_fraction) for one in cut)
@@ -162,24 +162,24 @@ def embed(
 
 
 def _whole(file: Path, baselines: bool) -> bool:
-    """Whether a slide's features are there, and what they are compared with."""
+    """Whether a slide has its features and baselines."""
     return file.exists() and (not baselines or (file.parents[1] / BASELINES_DIR / file.name).exists())
 
 
 def _check_baselines(path: Path, card: Card, encoder: LoadedEncoder) -> None:
-    """Refuse baselines of features that have other baselines than those to be made would have."""
+    """Refuse features whose baselines differ from those of the features to be made."""
     other = read_features(path).card
     made = load_encoder(other.config["encoder"])
-    ours, theirs = (
+    these, those = (
         ({**of.config, "encoder": None}, {**of.inputs, "encoder": None}, *_untrained(one))
         for of, one in ((card, encoder), (other, made))
     )
-    if ours != theirs:
+    if these != those:
         raise ConfigError("features of other tiles, or of an encoder of another architecture", where=path)
 
 
 def _untrained(encoder: LoadedEncoder) -> tuple[Any, ...]:
-    """All that the untrained encoder depends on, but for the seed."""
+    """All that the untrained encoder depends on, except the seed."""
     return encoder.architecture, dict(encoder.arguments), encoder.mean, encoder.std
 
 

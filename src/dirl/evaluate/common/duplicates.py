@@ -1,4 +1,4 @@
-"""Near-duplicates across a split: tiles that a probe is trained on, and asked about, all but the same."""
+"""Near-duplicates across a split: tiles in different folds that are almost the same."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ PAIRS = 2**22
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Pairs of near-duplicates that stand in different folds.
+    """Pairs of near-duplicates in different folds.
 
     Attributes
     ----------
@@ -33,8 +33,8 @@ def across_folds(
 ) -> Duplicates:
     """Find pairs of tiles in different folds that look the same.
 
-    Two tiles do where at most 4 of the 64 bits of their hashes differ, and their colours overlap by .95 or
-    more: hashes of smooth tiles may agree by chance, their colours seldom do too.
+    Two tiles look the same if at most 4 of the 64 bits of their hashes differ, and their colours overlap by
+    .95 or more. Hashes of smooth tiles may agree by chance; their colours seldom agree, too.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Labelled tiles of a store, what is known of them, and the task that they make."""
+"""Labelled tiles of a store, and the task that they make."""
 
 from dataclasses import dataclass
 
@@ -22,13 +22,13 @@ class LabelledTiles:
     Attributes
     ----------
     numbers : ndarray of shape (t,)
-        In the store, ascending.
+        Numbers in the store, ascending.
     given
         Their classes, and folds and groups if named.
     tile_ids, slide_ids, patient_ids, labels, centres : ndarray of shape (t,), str
-        Empty where nothing is known.
+        Empty if unknown.
     ready_made : ndarray of shape (t,), bool
-        Came ready-made, from a slide that is not known.
+        Whether a tile came ready-made, from an unknown slide.
     """
 
     numbers: NDArray[np.int64]
@@ -42,7 +42,7 @@ class LabelledTiles:
 
     @property
     def sources(self) -> Strings:
-        """Patient, or failing that slide, of each tile, ``(t,)``."""
+        """Patient, else slide, of each tile, ``(t,)``."""
         return np.where(self.patient_ids != "", self.patient_ids, self.slide_ids)
 
 
@@ -56,7 +56,7 @@ def take_tiles(store: TileStore, given: Labels, numbers: NDArray[np.int64]) -> L
     given
         Labels of all its tiles.
     numbers : ndarray of shape (n,)
-        Which tiles, ascending.
+        Numbers of the tiles, ascending.
     """
     numbers = numbers[given.classes[numbers] != ""]
     slides = store.slide_ids[numbers]
@@ -79,7 +79,7 @@ def prepare_task(
 ) -> tuple[LabelledTiles, NDArray[np.float32], TileTask]:
     """Take the labelled ones among some tiles, read their colours, and deal them to folds.
 
-    Before anything is claimed or embedded, so that what the folds do not allow for is refused at once.
+    This comes before an output is claimed, so labels that do not fit the folds are refused at once.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def prepare_task(
     Returns
     -------
     tuple
-        The tiles, their colour histograms ``(t, 512)``, by which stain is clustered, and the task.
+        The tiles, their colour histograms ``(t, 512)``, and the task.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which class each tile is of, from a column of the store or from a CSV file."""
+"""The class of each tile, from a column of the store or from a CSV file."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ COLUMNS = ("label", "slide_id", "patient_id")
 
 
 class TileColumns(Protocol):
-    """Tiles of a store or of features: arrays of shape (t,), str, empty where nothing is known."""
+    """Tiles of a store or of features: arrays of shape (t,), str, empty if unknown."""
 
     @property
     def tile_ids(self) -> Strings:
@@ -45,13 +45,13 @@ class Labels:
     Attributes
     ----------
     classes : ndarray of shape (t,), str
-        Empty where a tile has none.
+        Empty if a tile has none.
     folds, groups, patients, centres : ndarray of shape (t,), str, or None
-        Columns of the CSV; None where it has none.
+        Columns of the CSV; None if it has none.
     unknown
-        How many rows of the CSV name a tile or slide that there is not.
+        Number of rows of the CSV that name a missing tile or slide.
     notes
-        What was taken from which column, and what was left out.
+        The columns that were used, and what was left out.
     """
 
     classes: Strings
@@ -64,7 +64,7 @@ class Labels:
 
     @property
     def digest(self) -> str:
-        """Of classes, groups, patients and centres; the folds are in the digest of a split."""
+        """Digest of classes, groups, patients and centres; the folds are in the digest of a split."""
         stated = [each for each in (self.patients, self.centres) if each is not None]
         return digest(
             [None if each is None else each.tolist() for each in (self.classes, self.groups, *stated)]
@@ -92,24 +92,25 @@ def labels_file(source: str) -> Path | None:
 
 
 def read_labels(tiles: TileColumns, source: str, *, centres: bool = False) -> Labels:
-    """Read labels.
+    """Read the labels of tiles.
 
     Parameters
     ----------
     tiles
         Which tiles are labelled.
     source
-        A column (``label``, ``slide_id`` or ``patient_id``), or a CSV file with the columns ``tile_id`` or
-        ``slide_id``, ``label``, and, if wanted, ``fold``, ``group`` and ``patient_id``; slides, patients and
-        centres may have any of the usual names (see `dirl.tables.read`).
+        A column (``label``, ``slide_id`` or ``patient_id``), or a CSV file. The file has the columns
+        ``tile_id`` or ``slide_id``, and ``label``; ``fold``, ``group`` and ``patient_id`` are optional.
+        Slides, patients and centres may have any of the usual names (see `dirl.tables.read`).
     centres
         Read the column of centres, too.
 
     Raises
     ------
     ConfigError
-        If there is no such column or file, if a column is missing, if rows of the same tile or slide do not
-        agree, if a row's is empty, if no row names any of these, or if classes differ only in case or blanks.
+        If there is no such column or file, or a column is missing. If rows of the same tile or slide do not
+        agree, or a row names no tile or slide. If no row names one of these tiles. If classes differ only in
+        case or blanks.
     """
     columns = dict(zip(COLUMNS, (tiles.labels, tiles.slide_ids, tiles.patient_ids), strict=True))
     if source in columns:

@@ -1,4 +1,4 @@
-"""Scores of a classifier, each with its bootstrap, so that two on the same tiles can be paired."""
+"""Scores of a classifier with their bootstrap, so that two classifiers on the same tiles can be paired."""
 
 from dataclasses import dataclass
 
@@ -52,8 +52,8 @@ class Scored:
 def score(truth: NDArray[np.int64], scores: Floats, units: Units) -> Scored:
     """Score predictions, and again on units drawn with replacement.
 
-    Balanced accuracy is the mean recall of the classes, macro F1 and macro one-vs-rest AUROC are means over
-    the classes too; over those that occur, so that a resample may lack one.
+    Balanced accuracy is the mean recall of the classes. Macro F1 and macro one-vs-rest AUROC are means over
+    the classes, too. A class that does not occur in a resample is left out of its means.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def score(truth: NDArray[np.int64], scores: Floats, units: Units) -> Scored:
     scores : ndarray of shape (t, classes)
         The prediction is the class of the highest score.
     units
-        What is drawn; the same units give the same draws, so results can be paired.
+        Units to draw. The same units give the same draws, so results can be paired.
     """
     classes = scores.shape[1]
     pairs = truth * classes + scores.argmax(axis=1)
@@ -92,7 +92,7 @@ def score(truth: NDArray[np.int64], scores: Floats, units: Units) -> Scored:
 
 @dataclass(frozen=True)
 class _Ranking:
-    """Tiles by ascending score of one class; those of equal score stand together from each of `starts` on."""
+    """Tiles by ascending score of one class; each of `starts` begins a run of equal scores."""
 
     order: NDArray[np.int64]
     positive: NDArray[np.bool_]

@@ -1,4 +1,4 @@
-"""Folds in which no two tiles of one patient, slide or stain stand on both sides."""
+"""Folds that keep tiles of one patient, slide or stain together."""
 
 import warnings
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ class Split:
         What was kept together: ``folds`` and ``groups`` as given, ``patients``, ``slides``, or ``stain``:
         clusters of colour within each class.
     folds : ndarray of shape (t,)
-        The fold in which a tile is held out, from 0; -1 if it is only ever trained on.
+        The fold in which a tile is held out, from 0; -1 if it is only trained on.
     groups : ndarray of shape (t,)
         What is kept together.
     digest
-        Of the tiles' ids and folds, in whatever order.
+        Digest of the tiles' ids and folds, in any order.
     """
 
     scheme: str
@@ -48,7 +48,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where tiles come from: `kind` is ``groups``, ``patients`` or ``slides``, `ids` names one per tile."""
+    """Where tiles come from: `kind` is ``groups``, ``patients`` or ``slides``; `ids` has one a tile."""
 
     kind: str
     ids: Strings
@@ -57,19 +57,19 @@ class Sources:
 def find_sources(
     groups: Strings | None, patients: Strings, slides: Strings, ready_made: NDArray[np.bool_]
 ) -> Sources | None:
-    """Say what tiles must be kept together: given groups, else patients, else slides.
+    """Find what keeps tiles together: given groups, else patients, else slides.
 
-    A slide whose patient is unknown stands for itself.
+    A slide of an unknown patient counts as a patient.
 
     Returns
     -------
     Sources or None
-        None where all tiles are ready-made and of no known patient: the slides of such tiles are unknown.
+        None if all tiles are ready-made and of unknown patients: their slides are unknown.
 
     Raises
     ------
     ConfigError
-        If groups are given, but not of every tile, or if the source of some tiles is known and of others not.
+        If groups are given, but not for every tile, or if the sources of only some tiles are known.
     """
     if groups is not None:
         if (groups == "").any():
@@ -84,7 +84,7 @@ def find_sources(
         return None
     if unknown.any():
         raise ConfigError(
-            f"{unknown.sum()} of {len(unknown)} labelled tiles are ready-made and of no known patient, the "
+            f"{unknown.sum()} of {len(unknown)} labelled tiles are ready-made and of unknown patients, the "
             "source of the others is known",
             where="labels",
             remedy="name the source of every tile in a CSV's column group, or leave the labels of some empty",
@@ -114,20 +114,20 @@ def make_split(
     names
         Names of the classes.
     config
-        ``groups`` says what is kept together: ``auto`` is what is given, else patients or slides, else stain.
+        ``groups`` sets what is kept together: ``auto`` is what is given, else patients or slides, else stain.
     sources
         From `find_sources`.
     given : ndarray of shape (t,), or None
-        Fold of each tile as the user gives it. If one is named ``train``, it is trained on and all others
-        are held out, once.
+        Fold of each tile as the user gives it. If one is named ``train``, it is only trained on, and all
+        others are one held-out fold.
     colours : ndarray of shape (t, k), or None
-        What stain is clustered by.
+        Used to cluster stain.
 
     Raises
     ------
     ConfigError
-        If what is to be kept together is unknown or stands in several of the given folds, or a class has too
-        few groups or tiles for the folds.
+        If the groups are unknown, or one is in several of the given folds. If a class has too few groups or
+        tiles for the folds.
     """
     wanted = config.groups
     if wanted == "given" and given is None and (sources is None or sources.kind != "groups"):
@@ -144,7 +144,7 @@ def make_split(
         )
     used = given if wanted in ("auto", "given") else None
     if sources is None and colours is None and used is not None:
-        # Nothing is known of the tiles but their folds, which need no more.
+        # Only the folds of the tiles are known, and they need no more.
         groups = np.arange(len(classes))
     elif sources is None or wanted == "stain":
         if colours is None:
@@ -159,7 +159,7 @@ def make_split(
     if used is not None:
         scheme, folds = "folds", _as_given(used)
         if sources is not None:
-            _check_parted(folds, sources)
+            _check_whole(folds, sources)
     else:
         folds = deal(classes, groups, names, config.folds, config.seed)
     _check(classes, folds, names)
@@ -170,8 +170,8 @@ def make_split(
 def stain_clusters(colours: NDArray[np.floating], classes: Ints, seed: int) -> Ints:
     """Cluster the tiles of each class by colour into ten, by k-means.
 
-    Tiles of one slide are stained alike, so most of them end up in one cluster of their class: not as good
-    as knowing the slides, and better than nothing.
+    Tiles of one slide are stained alike, so most of them are in one cluster of their class. Known slides are
+    better; clusters are better than nothing.
 
     Returns
     -------
@@ -218,14 +218,14 @@ def deal(classes: Ints, groups: Ints, names: tuple[str, ...], folds: int, seed: 
 
 
 def validation_part(classes: Ints, groups: Ints, seed: int, share: float = 0.1) -> NDArray[np.bool_]:
-    """Set whole groups aside, in random order, until they hold a share of each class.
+    """Choose whole groups for validation, in random order, until they hold a share of each class.
 
-    No class loses its last group; where every class has but one, tiles are set aside instead.
+    No class loses its last group. If every class has only one group, tiles are chosen instead.
 
     Parameters
     ----------
     classes, groups : ndarray of shape (n,)
-        Of the training part.
+        Of the tiles of the training part.
 
     Returns
     -------
@@ -262,20 +262,20 @@ def _as_given(given: Strings) -> Ints:
     names, folds = np.unique(given, return_inverse=True)
     if len(names) < 2:
         raise ConfigError(
-            f"there is but one fold, {names[0]}", where="labels", remedy="name at least two folds"
+            f"there is only one fold, {names[0]}", where="labels", remedy="name at least two folds"
         )
     return np.asarray(folds, np.int64)
 
 
-def _check_parted(folds: Ints, sources: Sources) -> None:
+def _check_whole(folds: Ints, sources: Sources) -> None:
     names, groups = np.unique(sources.ids, return_inverse=True)
     pairs = np.unique(np.stack([groups, folds]), axis=1)
     parted = names[np.bincount(pairs[0]) > 1]
     if len(parted):
         raise ConfigError(
-            f"the folds part {len(parted)} of {len(names)} {sources.kind}, first {parted[0]}",
+            f"the folds split {len(parted)} of {len(names)} {sources.kind}, first {parted[0]}",
             where="labels",
-            remedy="correct the folds: all tiles of one source belong into the same one",
+            remedy="correct the folds: all tiles of one source belong in the same fold",
         )
 
 

@@ -1,4 +1,4 @@
-"""What is asked of every set of features alike: the labelled tiles, their classes, folds and units."""
+"""The task that every set of features gets: the labelled tiles, their classes, folds and units."""
 
 from dataclasses import dataclass, replace
 
@@ -26,9 +26,9 @@ class TileTask:
     split
         Folds.
     units
-        What intervals are drawn over, of the tiles that are held out in some fold.
+        Units of the bootstrap, among the tiles that some fold holds out.
     sources
-        Where tiles come from; None where that is unknown.
+        Where tiles come from; None if unknown.
     config
         As given.
     """
@@ -42,7 +42,7 @@ class TileTask:
 
     @property
     def held_out(self) -> NDArray[np.bool_]:
-        """Which tiles are held out in some fold, bool ``(t,)``."""
+        """Whether some fold holds a tile out, bool ``(t,)``."""
         return self.split.folds >= 0
 
 
@@ -62,9 +62,9 @@ def make_task(
     given
         Their labels.
     ready_made : ndarray of shape (t,), bool
-        Came ready-made, from a slide that is not known.
+        Whether a tile came ready-made, from an unknown slide.
     colours : ndarray of shape (t, k), or None
-        What stain is clustered by where nothing is known of the tiles' sources.
+        Used to cluster stain if the tiles' sources are unknown.
     config
         Folds, what is kept together, resamples, seed.
 
@@ -107,7 +107,7 @@ def make_task(
 
 
 def task_facts(task: TileTask) -> TaskFacts:
-    """Return what a summary says of a task, whatever was scored on it."""
+    """Return what a summary says of its task."""
     return {
         "classes": dict(zip(task.names, np.bincount(task.classes).tolist(), strict=True)),
         "tiles": int(task.held_out.sum()),

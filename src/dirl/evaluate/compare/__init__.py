@@ -1,1 +1,1 @@
-"""Results beside each other, paired on what they were scored on."""
+"""Comparison of results on the same tiles or slides, with paired differences."""

@@ -134,8 +134,8 @@ def read_entries(results: Sequence[Path]) -> Comparable:
     Raises
     ------
     ConfigError
-        If there are fewer than two lines to compare, if some are of tiles and others of slides, if
-        they differ in splits or labels, or if two have the same name.
+        If there are fewer than two lines to compare, or some are of tiles and others of slides. If splits or
+        labels differ, or two results have the same name.
     StoreError
         If one is unfinished, damaged, or of another command.
     """

@@ -18,7 +18,7 @@ METRICS = ("balanced_accuracy", "macro_f1")
 SURVIVAL_METRICS = ("concordance",)
 LEVEL = 0.05
 
-Compared = Scored | Concordance
+Score = Scored | Concordance
 
 
 def measures_of(compared: Comparable) -> list[str]:
@@ -59,14 +59,14 @@ def metrics_of(compared: Comparable) -> tuple[str, ...]:
     return SURVIVAL_METRICS if compared.survival else METRICS
 
 
-def _by_class(compared: Comparable, how: str, units: Units) -> dict[str, Compared]:
+def _by_class(compared: Comparable, how: str, units: Units) -> dict[str, Score]:
     classes = np.unique(np.concatenate([compared.truth, *(e.predicted[how] for e in compared.entries)]))
     truth = np.searchsorted(classes, compared.truth)
     chosen = {entry.name: np.searchsorted(classes, entry.predicted[how]) for entry in compared.entries}
     return {name: score(truth, np.eye(len(classes))[each], units) for name, each in chosen.items()}
 
 
-def _by_risk(compared: Comparable, how: str, units: Units) -> dict[str, Compared]:
+def _by_risk(compared: Comparable, how: str, units: Units) -> dict[str, Score]:
     survival = compared.survival
     assert survival is not None
     what = survival.times, survival.events, survival.folds
@@ -114,7 +114,7 @@ def differ(pair: Pair | None) -> bool:
     return pair is not None and pair.p_holm is not None and pair.p_holm < LEVEL
 
 
-def _pairs(scored: Mapping[str, Compared]) -> list[Pair]:
+def _pairs(scored: Mapping[str, Score]) -> list[Pair]:
     names = list(combinations(scored, 2))
     drawn = [scored[one].first[1] - scored[other].first[1] for one, other in names]
     ps = [two_sided(each) for each in drawn]

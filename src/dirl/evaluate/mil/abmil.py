@@ -42,7 +42,7 @@ class ABMIL(nn.Module):
         self.head = nn.Linear(width, outputs)
 
     def forward(self, tiles: Tensor, label: int | None = None) -> Pooled:
-        """Look at one bag, as in `SlideModel`."""
+        """Score one bag, as in `SlideModel`."""
         hidden = self.embed(tiles)
         attention = self.attend(hidden)
         return Pooled(self.head(attention @ hidden)[None], attention, tiles.new_zeros(()))

@@ -26,24 +26,24 @@ REMEDY = "features are HDF5 files, one a slide, with `features` (n, d) and, if k
 
 @dataclass(frozen=True)
 class Bags:
-    """The slides of which there are features.
+    """The slides that have features.
 
     Attributes
     ----------
     path
-        Where they were read from.
+        The directory.
     encoder
-        What made them; empty where nobody says.
+        Spec of the encoder; empty if unknown.
     digest
-        Of what was read.
+        Digest of what was read.
     sets
-        ``features``, and the baselines where there are any.
+        ``features``, and the baselines if there are any.
     slide_ids, patient_ids : ndarray of shape (s,), str
-        Patient is that of the file, else of a TCGA barcode in the slide's name, else empty.
+        The patient is that of the file, else of a TCGA barcode in the slide's name, else empty.
     sizes : ndarray of shape (s,), int64
         Tiles of each slide.
     finite : ndarray of shape (s,), bool
-        All of a slide's features are finite numbers.
+        Whether all of a slide's features are finite numbers.
     files
         One for each slide.
     """
@@ -63,7 +63,7 @@ class Bags:
         return len(self.files)
 
     def values(self, number: int, name: str = FEATURES) -> Floats:
-        """Features (n, d) of a slide, or a baseline; those read first stay in memory while there is room."""
+        """Features (n, d) of a slide, or a baseline; the first ones stay in memory while there is room."""
         key = (number, name)
         if key not in self._held:
             file = self.files[number]
@@ -90,13 +90,13 @@ class Bags:
 
 
 def read_bags(path: Path, *, quiet: bool = False) -> Bags:
-    """Look through the features of slides.
+    """Read the sizes and widths of slides' features, and check them.
 
     Parameters
     ----------
     path
-        A directory that `dirl embed` made, or a folder of HDF5 files as CLAM's and TRIDENT's readers take
-        them, themselves or in ``h5_files``: one a slide and called after it.
+        A directory that `dirl embed` made, or a folder of HDF5 files as CLAM and TRIDENT read them. There is
+        one file a slide, named after it, in the folder or in its ``h5_files``.
     quiet
         Show no progress.
 
@@ -105,37 +105,36 @@ def read_bags(path: Path, *, quiet: bool = False) -> Bags:
     StoreError
         If there are none, `dirl embed` has not finished, a file is damaged, or they are not equally wide.
     """
-    ours = (path / "card.json").exists()
-    card = read_card(path, "embed") if ours else None
+    card = read_card(path, "embed") if (path / "card.json").exists() else None
     if card is not None and card.finished is None:
         raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
     files = slide_files(path, REMEDY) if card is None else whole_files(path, card)
-    looks = []
-    with bar("Looking at features", len(files), quiet=quiet) as advance:
+    heads = []
+    with bar("Checking features", len(files), quiet=quiet) as advance:
         for file in files:
             with opened(file, REMEDY) as handle:
                 if card is None:
                     refuse_part(handle, file)
-                looks.append(_look(handle, hashed=card is None))
+                heads.append(_read_head(handle, hashed=card is None))
             advance()
-    check_widths(files, [look.width for look in looks])
+    check_widths(files, [head.width for head in heads])
     return Bags(
         path=path,
         encoder=str(card.config.get("encoder", "")) if card else "",
         digest=card.digest
         if card
-        else digest([[f.stem, look.digest] for f, look in zip(files, looks, strict=True)]),
+        else digest([[f.stem, head.digest] for f, head in zip(files, heads, strict=True)]),
         sets=(FEATURES, *(baselines_of(card) if card else ())),
         slide_ids=np.array([file.stem for file in files]),
         patient_ids=np.array(
             [
-                look.patient or tcga_origin(file.stem)[0] or ""
-                for file, look in zip(files, looks, strict=True)
+                head.patient or tcga_origin(file.stem)[0] or ""
+                for file, head in zip(files, heads, strict=True)
             ],
             np.str_,
         ),
-        sizes=np.array([look.size for look in looks]),
-        finite=np.array([look.finite for look in looks]),
+        sizes=np.array([head.size for head in heads]),
+        finite=np.array([head.finite for head in heads]),
         files=files,
     )
 
@@ -149,7 +148,7 @@ class _Look:
     digest: str
 
 
-def _look(handle: h5py.File, *, hashed: bool) -> _Look:
+def _read_head(handle: h5py.File, *, hashed: bool) -> _Look:
     there = names_in(handle)
     values = numbers(handle, FEATURES)
     if values.ndim != 2:

@@ -1,4 +1,4 @@
-"""CLAM-SB: ABMIL whose most and least attended tiles are told apart, as a second task."""
+"""CLAM-SB: ABMIL with a second task, to separate the most attended tiles from the least attended ones."""
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,10 @@ BAG_SHARE, TILE_SHARE = 0.7, 0.3
 class CLAM(nn.Module):
     """Clustering-constrained attention, one branch (Lu et al. 2021, arXiv 2004.09666).
 
-    Each class has a classifier of tiles. In training, that of the bag's class shall tell the 8 most attended
-    tiles from the 8 least attended ones, and those of the other classes, which exclude it, shall say no to
-    the most attended. Its loss is the smooth SVM's (arXiv 1802.07595) at margin and temperature 1, which for
-    one of two is the cross-entropy with 1 added to the wrong one's score. Bag and tiles weigh .7 and .3.
+    Each class has a classifier of tiles. In training, the classifier of the bag's class separates the 8 most
+    attended tiles from the 8 least attended ones. Those of the other classes reject the most attended tiles.
+    The loss is the smooth SVM's (arXiv 1802.07595) at margin and temperature 1. For two classes, this is the
+    cross-entropy with 1 added to the wrong one's score. Bag and tiles weigh .7 and .3.
 
     Differs from the paper: no dropout.
 
@@ -39,7 +39,7 @@ class CLAM(nn.Module):
         self.tile_heads = nn.ModuleList(nn.Linear(width, 2) for _ in range(outputs))
 
     def forward(self, tiles: Tensor, label: int | None = None) -> Pooled:
-        """Look at one bag, as in `SlideModel`; a label adds the tiles' loss."""
+        """Score one bag, as in `SlideModel`; a label adds the tiles' loss."""
         hidden = self.embed(tiles)
         attention = self.attend(hidden)
         auxiliary = tiles.new_zeros(()) if label is None else self._tile_loss(hidden, attention, label)

@@ -1,4 +1,4 @@
-"""Survival: Cox's partial likelihood to learn from, concordance to be judged by."""
+"""Survival: Cox's partial likelihood as the loss, concordance as the score."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 def cox_loss(risks: Tensor, times: Tensor, events: Tensor) -> Tensor:
-    """Negative log partial likelihood, mean over the events; equal times as Breslow has them.
+    """Negative log partial likelihood, mean over the events, with Breslow's handling of equal times.
 
     ``-1/E Σ_{i: event} (r_i - log Σ_{j: t_j ≥ t_i} exp r_j)``, Cox 1972.
 
@@ -23,7 +23,7 @@ def cox_loss(risks: Tensor, times: Tensor, events: Tensor) -> Tensor:
         Log risks.
     times : Tensor of shape (n,)
     events : Tensor of shape (n,), bool
-        False where the time is that of the last look.
+        False if the time is that of the last follow-up.
 
     Returns
     -------
@@ -69,15 +69,15 @@ def concordance(
 ) -> Concordance:
     """Harrell's concordance index, and again on units drawn with replacement.
 
-    Of the pairs of which one is known to have had the event earlier, the share in which it has the higher
-    risk; equal risks count half. With equal times, an event is earlier than a last look. Pairs are formed
-    within a fold only: the risks of two models have no common scale.
+    A pair counts if one of the two had the event earlier. The index is the share of pairs in which that one
+    has the higher risk; equal risks count half. With equal times, an event is before a follow-up. Pairs lie
+    within a fold, since the risks of two models have no common scale.
 
     Parameters
     ----------
     risks, times, events, folds : ndarray of shape (n,)
     units
-        What is drawn; the same units give the same draws, so results can be paired.
+        Units to draw. The same units give the same draws, so results can be paired.
     """
     earlier = (times[:, None] < times) | ((times[:, None] == times) & ~events)
     counted = (earlier & events[:, None] & (folds[:, None] == folds)).astype(np.float64)

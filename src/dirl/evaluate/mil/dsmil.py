@@ -1,4 +1,4 @@
-"""DSMIL: one stream finds the tile that speaks most for a class, the other pools by likeness to it."""
+"""DSMIL: one stream finds the critical tile of each class, the other pools tiles by similarity to it."""
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,8 @@ class DSMIL(nn.Module):
 
     The first stream scores tiles, and a bag by its highest tile of each class. The second pools the tiles by
     the softmax of ``q_i · q_m / √width`` with the query q_m of that tile, and scores all classes' bags
-    together. The attention reported is that of the class which the bag is given; of a positive bag that is
-    taken for a negative one, it is likeness to the tile that speaks most for "negative".
+    together. The attention is that of the predicted class. If a positive bag is predicted as negative, it is
+    the similarity to the critical tile of the negative class.
 
     Differs from the paper: classes exclude each other (softmax, not a sigmoid each), no multi-scale features
     and no dropout.
@@ -35,7 +35,7 @@ class DSMIL(nn.Module):
         self.head = nn.Linear(outputs * width, outputs)
 
     def forward(self, tiles: Tensor, label: int | None = None) -> Pooled:
-        """Look at one bag, as in `SlideModel`."""
+        """Score one bag, as in `SlideModel`."""
         scores = self.tile_head(tiles)
         highest, critical = scores.max(dim=0)
         queries = self.query(tiles)

@@ -1,4 +1,4 @@
-"""What is known of slides: a class, or when an event happened, from a CSV file."""
+"""Labels of slides from a CSV file: a class, or the time of an event."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -31,12 +31,12 @@ class SlideLabels:
     Attributes
     ----------
     bags : ndarray of shape (s,), int64
-        Their numbers among the bags.
+        Numbers of the slides among the bags.
     names
-        Of the classes; of survival ``censored`` and ``event``, as far as they occur.
+        Names of the classes; for survival those of ``censored`` and ``event`` that occur.
     classes : ndarray of shape (s,), int64
     times : ndarray of shape (s,), float64, or None
-        Until the event, or the last look; None where classes are asked for.
+        Until the event, or the last follow-up; None for classes.
     folds : ndarray of shape (s,), str, or None
         As given.
     sources
@@ -44,11 +44,11 @@ class SlideLabels:
     patients : ndarray of shape (s,), str
         Empty where unknown.
     unlabelled
-        Slides with features of which the file says nothing.
+        Number of slides with features that the file does not name.
     left_out
         Slides that were left out, by the reason.
     notes
-        What was taken from which column, and what was left out.
+        The columns that were used, and what was left out.
     """
 
     bags: NDArray[np.int64]
@@ -69,27 +69,27 @@ class SlideLabels:
 
 
 def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
-    """Read labels of slides, and settle which of them are used.
+    """Read labels of slides, and choose the slides to use.
 
     Parameters
     ----------
     path
-        CSV file with ``slide_id`` and ``label``, or, for survival, ``time`` and ``event`` (1: it happened
-        then, 0: it had not by then); if wanted ``fold``, ``group`` and ``patient_id``. Slides and patients
-        may have any of the usual names (see `dirl.tables.read`). A row without a label, or without a time or
-        an event, is left out and counted.
+        CSV file with ``slide_id`` and ``label``. For survival it has ``time`` and ``event`` (1: it happened
+        then, 0: it had not happened by then). ``fold``, ``group`` and ``patient_id`` are optional. Slides and
+        patients may have any of the usual names (see `dirl.tables.read`). A row without a label, or without a
+        time or an event, is left out and counted.
     bags
-        The slides of which there are features.
+        The slides with features.
     config
         ``survival``, ``groups`` and ``leave_out``.
 
     Raises
     ------
     ConfigError
-        If the file or a column is missing, rows of a slide do not agree, a value makes no sense, there are
-        fewer than two classes or no event, classes differ only in case or blanks, or a group or fold is
-        missing; and, unless they are left out, if labels
-        name slides without features, or slides have no tiles or features that are not finite.
+        If the file or a column is missing, rows of a slide do not agree, or a value is invalid. If there are
+        fewer than two classes or no event, or classes differ only in case or blanks. If a group or fold is
+        missing. Unless ``leave_out``, also if labels name slides without features or tiles, or with features
+        that are not finite.
     """
     table = read_table(path, path if path.exists() else f"--labels {path}")
     wanted = ("time", "event") if config.survival else ("label",)
@@ -131,7 +131,7 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
         only = f"all {len(found)} labelled slides are of the class {names[0]}" if len(names) else "no labels"
         raise ConfigError(only, where=path, remedy="name labels of at least two classes")
     if times is not None and EVENT not in names:
-        raise ConfigError("no event happened", where=path, remedy="survival needs slides of both kinds")
+        raise ConfigError("no event happened", where=path, remedy="survival needs slides with the event")
     patients = bags.patient_ids[used_bags]
     if "patients" in used:
         own = column(used["patients"])
@@ -183,7 +183,7 @@ def _lacks(table: Table, missing: Sequence[str], config: MilConfig) -> ConfigErr
 def _usable(
     labelled: Mapping[str, object], bags: Bags, path: Path, *, leave_out: bool
 ) -> tuple[NDArray[np.int64], dict[str, list[str]]]:
-    """Numbers of the labelled bags that can be used, and the slides that cannot, by the reason."""
+    """Return the numbers of the usable labelled bags, and the unusable slides by the reason."""
     ids = bags.slide_ids.tolist()
     known = np.array([slide in labelled for slide in ids])
     empty, broken = known & (bags.sizes == 0), known & ~bags.finite
@@ -194,12 +194,12 @@ def _usable(
     }
     problems = {reason: slides for reason, slides in problems.items() if slides}
     if problems and not leave_out:
-        told = "; ".join(
+        listed = "; ".join(
             f"{len(slides)} {reason}: {', '.join(slides[:SHOWN])}{', …' * (len(slides) > SHOWN)}"
             for reason, slides in problems.items()
         )
         raise ConfigError(
-            f"of {len(labelled)} labelled slides, {told}",
+            f"of {len(labelled)} labelled slides, {listed}",
             where=path,
             remedy=f"correct it (features are such as {ids[0]}), or leave them out with --leave-out",
         )

@@ -23,6 +23,6 @@ class MeanPool(nn.Module):
         self.head = nn.Linear(inputs, outputs)
 
     def forward(self, tiles: Tensor, label: int | None = None) -> Pooled:
-        """Look at one bag, as in `SlideModel`; every tile has an equal share."""
+        """Score one bag, as in `SlideModel`; every tile has an equal share."""
         attention = tiles.new_full((len(tiles),), 1 / len(tiles))
         return Pooled(self.head(tiles.mean(dim=0))[None], attention, tiles.new_zeros(()))

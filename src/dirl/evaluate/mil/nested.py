@@ -67,7 +67,7 @@ def make_folds(labels: SlideLabels, slide_ids: NDArray[np.str_], config: MilConf
     Raises
     ------
     ConfigError
-        If a class has too few groups, or a group or a patient stands in two folds.
+        If a class has too few groups, or a group or a patient is in two folds.
     """
     outer = make_split(
         slide_ids,
@@ -175,7 +175,7 @@ def _check_patients(split: Split, patients: NDArray[np.str_]) -> None:
     parted = names[counts > 1]
     if len(parted):
         raise ConfigError(
-            f"the folds part {len(parted)} of {len(names)} patients, first {parted[0]}",
+            f"the folds split {len(parted)} of {len(names)} patients, first {parted[0]}",
             where="--labels",
-            remedy="correct the folds or groups: all slides of one patient belong into the same one",
+            remedy="correct the folds or groups: all slides of one patient belong in the same fold",
         )

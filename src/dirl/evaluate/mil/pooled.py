@@ -1,4 +1,4 @@
-"""What every slide model gives for a bag of tiles."""
+"""The output of every slide model for a bag of tiles."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pooled:
-    """A bag, looked at by a slide model.
+    """A slide model's output for a bag.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Pooled:
 
 
 class SlideModel(Protocol):
-    """A network that pools the tiles of a slide, however many."""
+    """A network that pools the tiles of a slide, of any number."""
 
     def __call__(self, tiles: Tensor, label: int | None = None) -> Pooled:
-        """Look at one bag: tiles of shape (n, d); the class only where the model is trained on it."""
+        """Score one bag of tiles (n, d); the label only if the model is trained on it."""

@@ -36,7 +36,7 @@ ATTENTION_DIR = "attention"
 MEAN = "mean"  # mean pooling, with which the others are compared
 
 
-class Compared(Protocol):
+class ModelScore(Protocol):
     """Scores of one model on the held-out slides, `Scored` or `Concordance`."""
 
     def estimates(self) -> dict[str, Estimate]:
@@ -142,7 +142,9 @@ def mil(
     return carry_out(new_card("mil", settings, inputs), out, MilSummary, compute, overwrite=overwrite)
 
 
-def _records(compared: Mapping[str, Compared], chosen: Mapping[str, list[Chosen]]) -> dict[str, SlideScores]:
+def _records(
+    compared: Mapping[str, ModelScore], chosen: Mapping[str, list[Chosen]]
+) -> dict[str, SlideScores]:
     """Scores by model, each with its difference to mean pooling."""
     records = {
         name: SlideScores(metrics=each.estimates(), chosen=chosen[name]) for name, each in compared.items()
@@ -208,7 +210,7 @@ def _compared(
     folds: Folds,
     held: NDArray[np.bool_],
     units: Units,
-) -> Compared:
+) -> ModelScore:
     if given.times is None:
         return score(given.classes[held], scores, units)
     happened = np.array(given.names)[given.classes[held]] == EVENT

@@ -101,7 +101,7 @@ class SlideTask:
         return scaled.to(self.device)
 
     def loss(self, pooled: list[Pooled], slides: Ints, weights: Tensor) -> Tensor:
-        """Mean loss over slides and streams, with what the models add."""
+        """Mean loss over slides and streams, plus the models' auxiliary losses."""
         streams = torch.stack([one.streams for one in pooled])
         classes = torch.from_numpy(self.labels.classes[slides]).to(self.device)
         if self.labels.times is None:
@@ -116,7 +116,7 @@ class SlideTask:
         return loss + torch.stack([one.auxiliary for one in pooled]).mean()
 
     def weights(self, slides: Ints) -> Tensor:
-        """Weight of each class, by which all of these slides' classes count the same."""
+        """Weight of each class, so that all classes of these slides count the same."""
         counts = np.bincount(self.labels.classes[slides], minlength=len(self.labels.names))
         weights = len(slides) / np.maximum(counts, 1) / (counts > 0).sum()
         return torch.from_numpy(weights.astype(np.float32)).to(self.device)

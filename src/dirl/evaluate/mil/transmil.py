@@ -14,12 +14,12 @@ PINV_STEPS = 6
 class TransMIL(nn.Module):
     """Transformer over the tiles of a bag (Shao et al. 2021, arXiv 2106.00908).
 
-    Attention among all tokens by Nyström's method, so that time and memory grow with the number of tiles and
-    not with its square; a convolution over the tiles laid out as a square; and the class token's attention to
-    all tokens, which is what the bag is classified by.
+    First comes attention among all tokens by Nyström's method. Its time and memory grow with the number of
+    tiles and not with its square. Then comes a convolution over the tiles laid out as a square. Last comes
+    the class token's attention to all tokens, by which the bag is classified.
 
-    Differs from the paper: in the last layer nothing but the class token is read, so its own row is computed,
-    exactly, and no other. That row, without the class token's share, is the attention reported.
+    Differs from the paper: only the class token of the last layer is used, so only its row is computed, and
+    exactly. That row, without the class token's share, is the reported attention.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class TransMIL(nn.Module):
         self.head = nn.Linear(width, outputs)
 
     def forward(self, tiles: Tensor, label: int | None = None) -> Pooled:
-        """Look at one bag, as in `SlideModel`."""
+        """Score one bag, as in `SlideModel`."""
         count = len(tiles)
         hidden = self.embed(tiles)
         side = _side(count)
@@ -94,7 +94,7 @@ class NystromAttention(nn.Module):
 
 
 class Places(nn.Module):
-    """Convolutions of three sizes over tiles laid out as a square, to tell where each lies (PPEG)."""
+    """Convolutions of three sizes over tiles laid out as a square; they encode its position (PPEG)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -151,6 +151,6 @@ def _joined(heads: Tensor) -> Tensor:
 
 
 def _side(count: int) -> int:
-    """Side of the smallest square that holds so many tiles."""
+    """Return the side of the smallest square that holds this number of tiles."""
     side = int(count**0.5)
     return side if side * side == count else side + 1

@@ -42,8 +42,8 @@ def few_shot(
     """Classify each held-out tile by the nearest mean of a few labelled tiles of each class.
 
     Each draw holds out one fold, in turn, and draws the labelled tiles from the others. Features are shifted
-    by the mean of all tiles outside the fold, which needs no labels, and scaled to length 1 (after
-    SimpleShot, Wang et al. 2019, arXiv 1911.04623). The same classes, folds and seed give the same draws.
+    by the mean of all tiles outside the fold, which needs no labels, and scaled to length 1. This follows
+    SimpleShot (Wang et al. 2019, arXiv 1911.04623). The same classes, folds and seed give the same draws.
 
     Differs from the paper: balanced accuracy over all classes, not accuracy on five of them.
 

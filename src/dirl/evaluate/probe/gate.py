@@ -26,8 +26,8 @@ def labelled_gate(found: Mapping[str, Scored], k: int) -> Gate:
     Parameters
     ----------
     found
-        Scores of the vote of `k` neighbours on the same units: of `FEATURES`, of the untrained encoder, of
-        the colour histogram, and of the features and the histogram side by side, `JOINT`.
+        Scores of the vote of `k` neighbours, on the same units, by `FEATURES`, `Baseline` and `JOINT`. The
+        last is the features and the histogram side by side.
     k
         Number of neighbours, for the statement.
 

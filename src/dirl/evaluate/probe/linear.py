@@ -16,7 +16,7 @@ Ints = NDArray[np.integer]
 COSTS = np.logspace(-6, 5, 45)
 MOST_STEPS = 1000
 _SMALL = 2**22
-"""Elements of a training part whose products one thread has done before several have met."""
+"""Elements of a training part below which one thread is faster than several."""
 
 
 def linear_scores(
@@ -24,11 +24,11 @@ def linear_scores(
 ) -> tuple[NDArray[np.float64], float]:
     """Fit on the training part, with scikit-learn's C chosen on a part of it, and score the test part.
 
-    After DINOv2's logistic regression (arXiv 2304.07193, section 7): 45 values of C, log-spaced from 1e-6 to
-    1e5, the best of which is fitted again on all of the training part.
+    This follows DINOv2's logistic regression (arXiv 2304.07193, section 7). There are 45 values of C,
+    log-spaced from 1e-6 to 1e5. The best is fitted again on all of the training part.
 
-    Differs from the paper: features are standardised on the training part first, C is chosen by balanced
-    accuracy (the smallest of equals), and the path over C is warm-started.
+    Differs from the paper: features are standardised on the training part first. C is chosen by balanced
+    accuracy, the smallest of equals. The path over C is warm-started.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def linear_scores(
     validation : ndarray of shape (n,), bool
         The part of `train` that C is chosen on.
     classes
-        How many there are; one that `labels` lacks is given the score 0.
+        Number of classes; one that `labels` lacks gets the score 0.
 
     Returns
     -------
@@ -54,9 +54,9 @@ def linear_scores(
     path = LogisticRegression(max_iter=MOST_STEPS, warm_start=True)
     # Threads that wait for each other on a busy machine made the fits of a small part 25 times slower.
     with threadpool_limits(1 if train.size < _SMALL else None, "blas"), warnings.catch_warnings():
-        # Where hardly anything holds the weights back, the last digits of the fit change no prediction.
+        # With a large C the fit may not converge; its last digits change no prediction.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        # The part that C is chosen on may lack a class that is guessed, or all but one.
+        # The validation part may lack a predicted class, or have only one class.
         warnings.filterwarnings("ignore", "y_pred contains classes|A single label was found", UserWarning)
         for value in COSTS.tolist():
             path.set_params(C=value).fit(train[fitted], labels[fitted])

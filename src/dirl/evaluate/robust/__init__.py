@@ -1,1 +1,1 @@
-"""How an encoder bears what scanners, stains, hospitals and angles do to a tile."""
+"""Robustness of an encoder to scanners, stains, hospitals and angles."""

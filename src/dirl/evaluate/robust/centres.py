@@ -39,7 +39,7 @@ def across_centres(
     tiles
         The tiles, with their classes and centres.
     colours : ndarray of shape (t, k)
-        Used to cluster stain if nothing is known of the tiles' sources.
+        Used to cluster stain if the tiles' sources are unknown.
     config
         Neighbours, resamples, seed.
     advance
@@ -80,12 +80,12 @@ def across_centres(
 def robustness_index(
     values: Floats, classes: Strings, centres: Strings, sources: Strings, config: RobustConfig
 ) -> Estimate:
-    """Share of class over centre among the neighbours that tell the two apart (de Jong et al., 2501.18055).
+    """Share of neighbours by class among those by class or by centre (de Jong et al., arXiv 2501.18055).
 
-    Of the nearest neighbours by cosine, SO have the query's class and another centre, OS another class and
-    the query's centre: the index is SO / (SO + OS), 1 where features follow the tissue, 0 where they follow
-    the place. Neighbours of the query's own patient are left out, and as many tiles are taken of every class
-    at every centre, of the classes that all centres have.
+    Of the nearest neighbours by cosine, SO have the query's class and another centre, and OS another class
+    and the query's centre. The index is SO / (SO + OS). It is 1 if features follow the tissue, and 0 if they
+    follow the centre. Neighbours of the query's own patient are left out. Every class has the same number of
+    tiles at every centre; classes that a centre lacks are left out.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def robustness_index(
 
 
 def balanced(classes: Strings, centres: Strings, seed: int) -> NDArray[np.int64]:
-    """Take equally many tiles of every class at every centre, of the classes that all centres have.
+    """Take the same number of tiles of every class at every centre, of the classes that all centres have.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def balanced(classes: Strings, centres: Strings, seed: int) -> NDArray[np.int64]
     shared = [c for c in np.unique(classes) if len(np.unique(centres[classes == c])) == len(places)]
     if len(places) < 2 or len(shared) < 2:
         raise ConfigError(
-            f"{len(places)} centres have {len(shared)} classes in common, and it takes two of each",
+            f"{len(places)} centres have {len(shared)} classes in common; two of each are needed",
             where="labels",
             remedy="label tiles of two classes at each centre",
         )

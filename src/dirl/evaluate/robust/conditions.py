@@ -25,7 +25,7 @@ class Condition:
     kind
         ``clean``, a corruption, or ``rotation``.
     level
-        Severity, or angle in degrees; 0 for what others are compared with.
+        Severity, or angle in degrees; 0 for the undamaged tile.
     """
 
     kind: str
@@ -36,11 +36,11 @@ class Condition:
 
     @property
     def base(self) -> "Condition":
-        """What it is compared with: the clean tile, or the disc of it at 0°."""
+        """The condition to compare with: the clean tile, or its disc at 0°."""
         return Condition(ROTATION if self.kind == ROTATION else CLEAN)
 
     def apply(self, image: Image, tile_id: str, seed: int) -> Image:
-        """Return the tile ``(h, w, 3)`` under this condition; draws are keyed by kind, tile, seed."""
+        """Return the tile ``(h, w, 3)`` under this condition; chance is keyed by kind, tile, seed."""
         if self.kind == CLEAN:
             return image
         if self.kind == ROTATION:
@@ -50,12 +50,12 @@ class Condition:
 
 
 def levels(kind: str, severities: Sequence[int]) -> Sequence[int]:
-    """Return what a kind of damage is measured at: severities, or all angles but 0°."""
+    """Return the levels of a kind of damage: the severities, or all angles except 0°."""
     return ANGLES[1:] if kind == ROTATION else severities
 
 
 def conditions(config: RobustConfig) -> tuple[Condition, ...]:
-    """List the clean tile, every corruption that is asked for at every severity, and every angle."""
+    """List the clean tile, every chosen corruption at every severity, and every angle."""
     return (
         Condition(CLEAN),
         *(Condition(kind, level) for kind in config.corruptions for level in config.severities),

@@ -1,10 +1,9 @@
-"""What goes wrong with tiles on their way: ten corruptions, each at five severities.
+"""Ten corruptions of tiles, each at five severities.
 
-The kinds are those that Zhang et al. 2022 (arXiv 2206.14973) gather for pathology, and a shift of the
-stains; how strong each severity is has been chosen here. Lengths are in pixels of the tile or shares of its
-side, so that a severity damages the image alike at any resolution. Everything drawn for a tile comes from a
-generator that the caller keys by the tile alone: at a higher severity a tile is damaged in the same place and
-direction, only more.
+The kinds are those of Zhang et al. 2022 (arXiv 2206.14973) for pathology, and a shift of the stains. The
+strength of each severity was chosen here. Lengths are in pixels of the tile or shares of its side, so a
+severity damages the image alike at any resolution. Random choices for a tile come from a generator that the
+caller keys by the tile alone. So a higher severity damages a tile more, in the same place and direction.
 """
 
 import io
@@ -51,7 +50,7 @@ def corrupt(image: Image, name: str, severity: int, generator: np.random.Generat
     severity
         1 to 5.
     generator
-        Where on the tile and in which direction; the same for every severity of a tile.
+        Chooses place and direction; in the same state for every severity of a tile.
 
     Returns
     -------
@@ -77,7 +76,7 @@ def _defocus(image: Image, level: int, generator: np.random.Generator) -> Image:
     radius = DEFOCUS_RADIUS_PX[level]
     reach = int(np.ceil(radius))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    # The rim of the disc is shaded by how much of a pixel it covers, so that radii need not be whole.
+    # A pixel at the rim counts by the share that the disc covers, so radii need not be whole.
     return _convolve(image, np.clip(radius + 0.5 - np.hypot(x, y), 0, 1))
 
 

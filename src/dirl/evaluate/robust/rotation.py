@@ -1,4 +1,4 @@
-"""Tiles turned about their centre, of which only the inscribed disc is shown at any angle."""
+"""Rotation of tiles; only the inscribed disc is visible at any angle."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,10 @@ GLASS = 255
 
 
 def rotate(image: Image, angle: int) -> Image:
-    """Turn a tile counter-clockwise, and put glass where its inscribed disc ends.
+    """Turn a tile counter-clockwise, and fill its corners beyond the inscribed disc with glass.
 
-    At multiples of 90° no pixel is interpolated: what an encoder makes of those is of the angle alone, at the
-    others of a slight blur too.
+    At multiples of 90° no pixel is interpolated, so only the angle affects an encoder. At other angles a
+    slight blur affects it, too.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ def score_conditions(
             found[condition] = {
                 how: score(truth, values[task.held_out], task.units) for how, values in each.items()
             }
-    spreads = {base: spread(sets[base][task.held_out]) for base in found if base == base.base}
+    spreads = {base: mean_distance(sets[base][task.held_out]) for base in found if base == base.base}
     results = {}
     for condition, scored in found.items():
         before = found[condition.base]
@@ -78,7 +78,7 @@ def drift(before: Floats, after: Floats, task: TileTask) -> Estimate:
     return estimate(float(value[0]), drawn[:, 0])
 
 
-def spread(values: Floats) -> float:
+def mean_distance(values: Floats) -> float:
     """Mean of 1 - cosine between the features of different tiles, the scale of the drift.
 
     Embeddings often lie in a narrow cone. The drift of such an encoder is small under any damage.

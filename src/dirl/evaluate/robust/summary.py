@@ -18,7 +18,7 @@ class ConditionScores(Record):
     drift
         See `dirl.evaluate.robust.score.drift`.
     drift_share
-        Drift over the spread of the undamaged tiles.
+        Drift over the mean distance between different undamaged tiles.
     """
 
     knn: Estimate
