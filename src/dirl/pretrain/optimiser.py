@@ -121,7 +121,7 @@ def set_weight_decay(optimiser: torch.optim.Optimizer, value: float) -> None:
 def freeze(encoder: ViT, blocks: int) -> None:
     """Freeze the first blocks of an encoder, and the embeddings below them.
 
-    These are the patch kernel and class, register and position embeddings: if they changed, the frozen blocks
+    These are the patch kernel and class, register and position embeddings. If they changed, the frozen blocks
     would get an input that they were not trained on. The mask token is still trained: it has no earlier value
     to keep.
 

@@ -24,7 +24,7 @@ def respond(scene: Scene, path: str, query: Query) -> Answer | None:
     Raises
     ------
     ValueError, IndexError, KeyError
-        If a number or a name in it stands for nothing.
+        If a number or a name in it does not exist.
     """
     for pattern, answer in ROUTES:
         found = re.fullmatch(pattern, path)

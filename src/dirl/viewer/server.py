@@ -1,10 +1,10 @@
 """The viewer's server: a few GET routes of the standard library's HTTP server, on loopback.
 
-Loopback is open to every account of the machine, so each request must bring a secret: the address that is
-printed has it, and what answers that address puts it into a cookie, so that links need not have it.
+Loopback is open to every account of the machine, so each request must bring a secret. The printed address has
+it. The answer to that address puts it into a cookie, so that links do not need it.
 
-Nothing that a request says is ever made into a path: assets are held in memory by name, and everything else
-is found by number in what was opened when the server started.
+No part of a request becomes a path. Assets are held in memory by name. All else is found by number among what
+was opened when the server started.
 """
 
 import ipaddress

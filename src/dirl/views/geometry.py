@@ -84,8 +84,8 @@ def draw_affines(
 def sample_images(images: Tensor, affines: NDArray[np.float64], size_px: int) -> Tensor:
     """Resample each image along its affine, without aliasing.
 
-    A view that is smaller than its crop is sampled k times as densely and then averaged, k the ceiling of its
-    minification: bilinear sampling alone would alias.
+    A view that is smaller than its crop is sampled k times as densely and then averaged, since bilinear
+    sampling alone would alias. k is its minification, rounded up.
 
     Parameters
     ----------

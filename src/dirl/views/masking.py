@@ -41,8 +41,8 @@ def block_masks(
 ) -> Tensor:
     """Mask rectangles of tokens, a function of (seed, counter) alone.
 
-    The scheme of iBOT and DINOv2 (``dinov2/data/masking.py``): rectangles of at least 4 tokens, with an
-    aspect between 0.3 and 1 / 0.3, are added as long as they do not mask too many tokens.
+    The scheme of iBOT and DINOv2 (``dinov2/data/masking.py``). Rectangles are added as long as they do not
+    mask too many tokens. They have at least 4 tokens, and an aspect between 0.3 and 1 / 0.3.
 
     Differs from DINOv2: each image is masked with probability `p` by itself, not a fixed number in a batch. A
     fixed number of rectangles is tried for all images at once. Single tokens fill up the rest, so that
