@@ -114,7 +114,7 @@ def test_timm_folder(run: Path, tmp_path: Path) -> None:
     assert load_encoder(f"timm:{folder},weights=random").name == "encoder (random)"
     state = encoder.model.state_dict()
     (folder / "model.safetensors").unlink()
-    with pytest.raises(EncoderError, match=r"holds no weights.*pytorch_model.bin"):
+    with pytest.raises(EncoderError, match=r"contains no weights.*pytorch_model.bin"):
         load_encoder(f"timm:{folder}")
     torch.save(state, folder / "pytorch_model.bin")
     assert load_encoder(f"timm:{folder}").digest == encoder.digest
@@ -123,13 +123,13 @@ def test_timm_folder(run: Path, tmp_path: Path) -> None:
 def test_hugging_face_without_weights(tmp_path: Path) -> None:
     config = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 28}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "dinov2", "patch_size": 14} | config))
-    with pytest.warns(UserWarning, match=r"no preprocessor_config\.json .* by the mean \(0\.485"):
+    with pytest.warns(UserWarning, match=r"no preprocessor_config\.json .* with the mean \(0\.485"):
         load_encoder(f"hf:{tmp_path},weights=random")
     normalisation = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(normalisation))
     encoder = load_encoder(f"hf:{tmp_path},weights=random")
     assert encoder.name == f"{tmp_path.name} (random)" and encoder.patch_px == 14
-    with pytest.raises(EncoderError, match=r"holds no model\.safetensors"):
+    with pytest.raises(EncoderError, match=r"contains no model\.safetensors"):
         load_encoder(f"hf:{tmp_path}")
     with pytest.raises(EncoderError, match="unknown option 'depth=3'"):
         load_encoder(f"hf:{tmp_path},depth=3")
@@ -170,7 +170,10 @@ def test_fit_crops_to_whole_patches_about_the_centre(run: Path) -> None:
         ("timm:vit_tiny_patch16_224,weights=random,mlp_layer=Nope", "no mlp_layer 'Nope'.*SwiGLUPacked"),
         ("timm:vit_tiny_patch16_224,weights=random,nope=3", "timm cannot make it with these options .*nope"),
         ("timm:vit_tiny_patch16_224,weights=random,global_pool=", "not of the form"),
-        ("timm:vit_tiny_patch16_224,weights=random,global_pool=''", "no embedding .global_pool is empty"),
+        (
+            "timm:vit_tiny_patch16_224,weights=random,global_pool=''",
+            "of an embedding .global_pool is empty",
+        ),
         ("timm:resnet18,weights=random", "not a vision transformer"),
         ("timm:vit_tiny_patch16_224.nobody_in1k", "no pretrained weights 'nobody_in1k'"),
         ("hf:nowhere", "no such folder"),
@@ -183,7 +186,7 @@ def test_what_cannot_be_loaded(spec: str, message: str) -> None:
 
 
 def test_a_directory_without_an_encoder(tmp_path: Path) -> None:
-    with pytest.raises(EncoderError, match="holds no encoder"):
+    with pytest.raises(EncoderError, match="contains no encoder"):
         load_encoder(str(tmp_path))
 
 
@@ -207,7 +210,7 @@ def test_damaged_runs(run: Path) -> None:
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     torch.save({"model": Path("x")}, tmp_path / "weights.pth")
-    with pytest.raises(EncoderError, match=r"holds an object of type pathlib\.PosixPath.*state_dict"):
+    with pytest.raises(EncoderError, match=r"contains an object of type pathlib\.PosixPath.*state_dict"):
         load_encoder(f"timm:{TINY},weights={tmp_path / 'weights.pth'}")
 
 

@@ -181,7 +181,7 @@ def test_a_teacher_of_another_size_is_no_candidate(tmp_path: Path) -> None:
 
 def test_two_encoders_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
     torch.save({"one": STATE, "two": OTHER}, tmp_path / "w.pth")
-    with pytest.raises(EncoderError, match="holds several encoders of this model: one and two"):
+    with pytest.raises(EncoderError, match="contains several encoders of this model: one and two"):
         load(tmp_path / "w.pth")
     torch.save({"one": STATE, "two": STATE}, tmp_path / "w.pth")
     assert is_state(load(tmp_path / "w.pth"))
@@ -198,7 +198,7 @@ def test_two_encoders_that_nothing_tells_apart_are_refused(tmp_path: Path) -> No
             {"depth": 1},
             r"under 'teacher\.backbone', 0 weights missing, 12 unknown \(such as blocks\.1\.norm1",
         ),
-        ({"embed_dim": 24}, r"cls_token is \(1, 1, 12\) there, \(1, 1, 24\) here"),
+        ({"embed_dim": 24}, r"cls_token has shape \(1, 1, 12\), but the model needs \(1, 1, 24\)"),
         ({"reg_tokens": 4}, r"1 weights missing, 0 unknown \(such as reg_token\)"),
         ({"class_token": False, "global_pool": "avg"}, r"1 weights missing|unknown"),
     ],

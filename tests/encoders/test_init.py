@@ -281,9 +281,12 @@ def test_bare_dinov2_file_of_its_authors_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "there"),
     [
-        ({"depth": 3}, "3 blocks of width 48 with an MLP of 192 and 3 heads there, 2 blocks"),
-        ({"embed_dim": 24}, "2 blocks of width 24 .* there, 2 blocks of width 48"),
-        ({"num_heads": 6}, "6 heads there, .* 3 heads here"),
+        (
+            {"depth": 3},
+            "weights have 3 blocks of width 48 with an MLP of 192 and 3 heads, the model has 2",
+        ),
+        ({"embed_dim": 24}, "the weights have 2 blocks of width 24 .* the model has 2 blocks of width 48"),
+        ({"num_heads": 6}, "6 heads, .* 3 heads"),
         ({"mlp_ratio": 2}, "MLP of 96 .* MLP of 192"),
     ],
 )
@@ -300,7 +303,7 @@ def test_what_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         initialise(target(), f"hf:{tmp_path / 'absent'}")
     with pytest.raises(EncoderError, match=r"'bert'.*there are: vit, dinov2"):
         initialise(target(), write_hf(tmp_path / "bert", model_type="bert"))
-    with pytest.raises(EncoderError, match=r"MLP of 192 there, .* MLP of 256 here"):  # of SwiGLU
+    with pytest.raises(EncoderError, match=r"MLP of 192, .* MLP of 256"):  # of SwiGLU
         initialise(target(), write_hf(tmp_path / "giant", "dinov2", use_swiglu_ffn=True))
     with pytest.raises(EncoderError, match=r"1 weights missing, 0 unknown \(such as reg_token"):
         initialise(target(), write_hf(tmp_path / "short", "dinov2", model_type="dinov2_with_registers"))

@@ -131,7 +131,7 @@ def test_any_image_size(encoder):
         (EncoderConfig(name="vit_tinny"), 32, "no such model"),
         (EncoderConfig(name="resnet18"), 32, "cannot"),
         (EncoderConfig(name="vit_base_patch16_siglip_224"), 224, "cannot be pretrained"),
-        (SMALL, 36, "whole number of patches"),
+        (SMALL, 36, "not a multiple of the patch size"),
     ],
 )
 def test_bad_encoders_are_refused(config, view, message):

@@ -56,7 +56,7 @@ def test_what_is_kept_together(read):
         ("slide_id,grade\na,x", "auto", r"lacks the column label \(there are: slide_id, grade\)"),
         ("slide_id,time,event\na,1,1", "auto", "for survival pass --survival"),
         ("slide_id,label\na,x\n,y", "auto", "row 2 has no slide_id"),
-        ("slide_id,label\na,x\na,y", "auto", "two rows name slide_id a, with different label: .x. and .y."),
+        ("slide_id,label\na,x\na,y", "auto", "two rows have slide_id a, with different label: .x. and .y."),
         ("slide_id,label\na,x\nb,x", "auto", "all 2 labelled slides are of the class x"),
         ("slide_id,label\ne,x", "auto", "of 1 labelled slides, 1 without features: e — correct it"),
         ("slide_id,label,fold\na,x,1\nb,y,", "auto", "1 labelled slides have no fold"),

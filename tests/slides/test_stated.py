@@ -31,7 +31,7 @@ def test_what_is_stated_is_read_and_what_is_empty_is_not(table):
         ("slide_id,stage\na,1\n", r"has the columns slide_id, stage.*patient_id, centre, mpp"),
         ("centre\nTorino\n", "has the columns centre"),
         ("", r"has the columns \(none\)"),
-        ("slide_id,centre\na,x\na,y\n", "two rows name slide_id a, with different centre"),
+        ("slide_id,centre\na,x\na,y\n", "two rows have slide_id a, with different centre"),
         ("slide_id,mpp\na,half\n", r"slides.csv, a: 'half' is not an mpp"),
         ("slide_id,mpp\na,-1\n", "'-1' is not an mpp"),
         ("slide_id,mpp\na,inf\n", "'inf' is not an mpp"),

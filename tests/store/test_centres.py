@@ -94,7 +94,7 @@ def test_a_statement_that_was_interrupted_is_made_good(store, slides, table, mon
 
 def test_another_resolution_than_a_slide_was_tiled_at_is_refused(store, slides, table):
     path = table("plain,,,0.3")
-    with pytest.raises(StoreError, match=r"tiled as one of 0\.5 µm/px, 0\.3 is stated now.*--overwrite"):
+    with pytest.raises(StoreError, match=r"with 0\.5 µm/px, but the table gives 0\.3 now.*--overwrite"):
         tile([slides / "plain.tiff"], store.path, CONFIG, slides_table=path, quiet=True)
 
 

@@ -48,7 +48,7 @@ def test_a_flipped_bit_of_any_member_is_refused(copied, which, bit):
     data[at] ^= 1 << bit
     path.write_bytes(data)
     try:
-        with pytest.raises(StoreError, match="are not those that were written") as caught:
+        with pytest.raises(StoreError, match="differ from the written ones") as caught:
             read(number)
         stage = "cells" if "cells" in path.parts else "tile"
         assert caught.value.where == path

@@ -139,7 +139,7 @@ def test_other_settings_are_refused_and_replaced_when_told(store, slides):
 
 def test_another_slide_of_the_same_name_is_refused(store, slides, tmp_path):
     write(tmp_path / "one.tiff", 7, (512, 512))
-    with pytest.raises(StoreError, match=r"holds a slide one made from .*rename"):
+    with pytest.raises(StoreError, match=r"has a slide one from another file or version of it, .*rename"):
         tile([tmp_path / "one.tiff"], store.path, CONFIG, quiet=True)
 
 
@@ -166,7 +166,7 @@ def test_slides_whose_tiles_would_have_the_same_names_are_refused(slides, tmp_pa
     for name, as_ in (("one", "s.1"), ("two", "s_1")):
         shutil.copy(slides / f"{name}.tiff", tmp_path / f"{as_}.tiff")
     tile([tmp_path / "s.1.tiff"], tmp_path / "store", CONFIG, quiet=True)
-    with pytest.raises(StoreError, match=r"s_1\.tiff: its tiles would have the names of those of .* s\.1"):
+    with pytest.raises(StoreError, match=r"s_1\.tiff: its tiles would have the same names as those .* s\.1"):
         tile([tmp_path / "s_1.tiff"], tmp_path / "store", CONFIG, quiet=True)
     assert set(TileStore.open(tmp_path / "store").slides) == {"s.1"}
 
@@ -208,7 +208,7 @@ def test_a_damaged_tile_is_named(store):
     data = bytearray(shard.read_bytes())
     data[store.index["offset"][0].as_py()] ^= 255
     shard.write_bytes(data)
-    with pytest.raises(StoreError, match=r"one\.tar: .*are not those that were written.*`dirl tile` again"):
+    with pytest.raises(StoreError, match=r"one\.tar: .*differ from the written ones.*`dirl tile` again"):
         TileStore.open(store.path).image(0)
 
 
@@ -290,7 +290,7 @@ def test_ready_made_tiles_keep_their_bytes_size_and_class(tmp_path):
 
 def test_ready_made_tiles_of_several_sizes_or_without_resolution_are_refused(tmp_path):
     folder = class_folders(tmp_path / "classes")
-    with pytest.raises(SlideError, match=r"ready-made tiles name no resolution.*--mpp-override"):
+    with pytest.raises(SlideError, match=r"ready-made tiles give no resolution.*--mpp-override"):
         tile([folder], tmp_path / "s", TileConfig(), quiet=True)
     Image.new("RGB", (32, 32)).save(folder / "tumour" / "small.png")
     with pytest.raises(PartlyFailedError, match=r"tumour: .*must all be 64×64.* 4 of 64×64, 1 of 32×32"):

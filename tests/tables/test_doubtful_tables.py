@@ -56,20 +56,20 @@ def test_the_first_column_of_patients_that_is_filled_is_taken(read):
 
 def test_patients_spread_over_two_columns_are_refused(tmp_path, read):
     text = "slide_id,patient_id,case_id,label\na,p,,x\nb,,p,y\nc,q,q,x\n"
-    with pytest.raises(ConfigError, match="1 rows have no patient_id and a case_id"):
+    with pytest.raises(ConfigError, match="1 rows have no patient_id, but a case_id"):
         read(text)
     for reader in (lambda p: read_labels(Tiles(), str(p)), lambda p: read_slides_table(p, SLIDES)):
-        with pytest.raises(ConfigError, match="1 rows have no patient_id and a case_id"):
+        with pytest.raises(ConfigError, match="1 rows have no patient_id, but a case_id"):
             reader(tmp_path / "l.csv")
 
 
 @pytest.mark.parametrize("pair", [("1", "1.0"), ("7", "007"), ("0", "0.00")])
 def test_one_number_in_two_forms_is_no_two_classes(read, pair):
     one, other = pair
-    with pytest.raises(ConfigError, match="form of a number"):
+    with pytest.raises(ConfigError, match="number format"):
         read(f"slide_id,label\na,{one}\nb,{other}\nc,x\n")
     said = " ".join(read(f"slide_id,patient,label\na,{one},x\nb,{other},y\n").notes)
-    assert "patients differ only in case, blanks or the form of a number" in said
+    assert "patients differ only in case, blanks or number format" in said
 
 
 def test_the_exact_name_of_a_column_goes_first(read):
@@ -87,7 +87,7 @@ def test_the_delimiter_is_the_one_that_rows_agree_on(read):
 
 
 def test_a_title_above_the_header_is_named(read):
-    with pytest.raises(ConfigError, match="begin the file with the header"):
+    with pytest.raises(ConfigError, match="start the file with the header"):
         read("Export of today\nslide_id,label\na,x\nb,y\n")
 
 

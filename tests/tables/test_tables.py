@@ -77,7 +77,7 @@ def test_every_usual_form_of_a_table_says_the_same(
         said = " ".join(notes)
         assert f"patients from column {patient.strip()} (3)" in said
         assert f"rows without Label, left out: 1 ({missing.strip() or 'empty'}: 1)" in said
-        assert "not used: stage." in said
+        assert "unused columns: stage." in said
         assert ("read as Windows-1252" in said) == (encoding == "cp1252")
 
 
@@ -104,10 +104,10 @@ def test_rows_that_agree_count_once_and_others_are_refused(tmp_path):
     path.write_text("slide_id,label,note\na,x,1\na.svs,x,2\nb,y,3\n")
     labels = read_slide_labels(path, bags(["a", "b"], tmp_path), MilConfig())
     assert (
-        labels.bags.tolist() == [0, 1] and "rows that repeat another one, counted once: 1" in labels.notes[1]
+        labels.bags.tolist() == [0, 1] and "rows that repeat another row, counted once: 1" in labels.notes[1]
     )
     path.write_text("slide_id,label,case_id\na,x,1\na.svs,x,2\nb,y,3\n")
-    with pytest.raises(ConfigError, match=r"two rows name slide_id a\.svs, with different case_id: '1' and"):
+    with pytest.raises(ConfigError, match=r"two rows have slide_id a\.svs, with different case_id: '1' and"):
         read_slide_labels(path, bags(["a", "b"], tmp_path), MilConfig())
 
 
@@ -145,7 +145,7 @@ def test_centres_are_read_where_they_are_used(tmp_path):
     path = tmp_path / "l.csv"
     path.write_text(f"tile_id,label,{CENTRE[1]}\n" + "".join(f'"{t}",x,Leeds\n' for t in Tiles.tile_ids))
     assert set(read_labels(Tiles(), str(path), centres=True).centres) == {"Leeds"}
-    assert "not used: center" in read_labels(Tiles(), str(path)).notes[-1]
+    assert "unused columns: center" in read_labels(Tiles(), str(path)).notes[-1]
 
 
 def test_a_label_digest_knows_patients_and_centres():
@@ -162,9 +162,9 @@ def test_a_label_digest_knows_patients_and_centres():
     ("data", "message"),
     [
         (b"PK\x03\x04rest", "an Excel workbook or an archive"),
-        (b"slide,label\n\x00,1\n", "holds binary data"),
+        (b"slide,label\n\x00,1\n", "contains binary data"),
         (b'slide,label\n"a,1\n' + b"x" * 140_000, "cannot be read as CSV"),
-        (b"slide,label\na,b,c\n", "row 1 has 3 fields, the header 2"),
+        (b"slide,label\na,b,c\n", "row 1 has 3 fields, the header has 2"),
         (b"slide,Slide\na,b\n", "has two columns slide"),
         (b"\xff\xfea", "cannot be read as CSV"),
     ],

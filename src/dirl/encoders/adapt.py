@@ -1,4 +1,4 @@
-"""One vision transformer's weights in the form that another one of its width and depth takes."""
+"""Converting weights of a vision transformer for another one of the same width and depth."""
 
 import math
 import re
@@ -17,18 +17,18 @@ KERNEL = "patch_embed.proj.weight"
 
 @dataclass(frozen=True)
 class Fitted:
-    """Weights that a model takes, and what became of the others.
+    """Weights converted for a model.
 
     Attributes
     ----------
     state
-        By the model's own names and in its own shapes.
+        Weights by the model's own names and in its own shapes.
     changed
-        Names of those that had to be brought into another form.
+        Names of weights that were converted.
     missing
-        Names in the model for which there is nothing.
+        Names of the model's weights that the source lacks.
     unexpected
-        Names for which the model has no place.
+        Names of the source's weights that the model lacks.
     """
 
     state: dict[str, Tensor]
@@ -40,29 +40,32 @@ class Fitted:
 def adapt(
     weights: Mapping[str, Tensor], vit: Any, where: object, *, embedded: int | None = None, heads: int = 0
 ) -> Fitted:
-    """Fit weights to a timm vision transformer of the same width, depth and MLP, and of any grid.
+    """Convert weights for a timm vision transformer of the same width, depth and MLP, with any grid.
 
-    Position embeddings and the patch kernel are resampled. What two layouts express differently keeps its
-    meaning: the position of a prefix token moves into the token where the model has no such position, and
-    a layer scale into the layer before it where the model has none, or is one where the weights have none.
+    Position embeddings and the patch kernel are resampled. The function of the weights is kept if the two
+    layouts differ:
+
+    - If the model has no position for a prefix token, the position is added to the token.
+    - If the model has no layer scale, the scale is multiplied into the layer before it.
+    - If the weights have no layer scale, it becomes one.
 
     Parameters
     ----------
     weights
-        By timm's names.
+        Weights by timm's names.
     vit
-        A timm ``VisionTransformer``; only read.
+        A timm ``VisionTransformer``. It is not changed.
     where
-        What the weights come from, for errors.
+        Source of the weights, for errors.
     embedded
-        How many prefix tokens their position embeddings begin with; None finds out.
+        Number of prefix tokens at the start of the position embeddings; None finds it out.
     heads
-        Attention heads that they were trained with; 0 where that is not known.
+        Number of attention heads of the source; 0 if unknown.
 
     Raises
     ------
     EncoderError
-        If they are not of a plain vision transformer, or of one with another width, depth, MLP or heads.
+        If the weights are not from a plain vision transformer, or its width, depth, MLP or heads differ.
     """
     own: dict[str, Tensor] = vit.state_dict()
     _same_architecture(weights, own, heads, vit.blocks[0].attn.num_heads, where)
@@ -76,12 +79,12 @@ def adapt(
         changed += _positions(state, vit, embedded, where)
     tokens = state.get("reg_token")
     if tokens is not None and "reg_token" in own and tokens.shape != own["reg_token"].shape:
-        del state["reg_token"]  # another number of registers: the model learns its own
+        del state["reg_token"]  # with another number of registers, the model learns its own
     fitting = {key: value for key, value in state.items() if key in own}
     for key, value in fitting.items():
         if value.shape != own[key].shape:
-            reason = f"{key} is {tuple(value.shape)} there, {tuple(own[key].shape)} here"
-            raise EncoderError(reason, where=where, remedy="name weights of this architecture")
+            reason = f"{key} has shape {tuple(value.shape)}, but the model needs {tuple(own[key].shape)}"
+            raise EncoderError(reason, where=where, remedy="give weights of this architecture")
     return Fitted(
         fitting,
         tuple(key for key in dict.fromkeys(changed) if key in fitting),
@@ -96,23 +99,23 @@ def _same_architecture(
     if KERNEL not in weights or "blocks.0.mlp.fc1.weight" not in weights:
         blocks = any(key.startswith("blocks.0.mlp.") for key in weights)
         reason = "its MLP is not a plain one (SwiGLU, as in DINOv2-giant)" if blocks else "not a plain ViT's"
-        remedy = "name weights by timm's or transformers' names, of a ViT or DINOv2 up to large"
+        remedy = "give weights of a ViT or DINOv2 up to large, with timm's or transformers' names"
         raise EncoderError(f"these weights cannot be used: {reason}", where=where, remedy=remedy)
-    # Nothing in the weights tells the number of heads: 6 × 64 and 12 × 32 have the same shapes.
+    # The weights do not show the number of heads: 6 × 64 and 12 × 32 have the same shapes.
     there, here = _architecture(weights, heads), _architecture(own, own_heads if heads else 0)
     if there != here:
         raise EncoderError(
-            f"another architecture: {there} there, {here} here",
+            f"another architecture: the weights have {there}, the model has {here}",
             where=where,
-            remedy="choose encoder.name, width, depth and heads to match, or other weights",
+            remedy="choose a matching encoder.name, width, depth and heads, or other weights",
         )
 
 
 def _architecture(state: Mapping[str, Tensor], heads: int) -> str:
     depth = 1 + max(int(found[1]) for key in state if (found := re.match(r"blocks\.(\d+)\.", key)))
-    said = f"{depth} blocks of width {state[KERNEL].shape[0]}"
+    blocks = f"{depth} blocks of width {state[KERNEL].shape[0]}"
     hidden = state["blocks.0.mlp.fc1.weight"].shape[0]
-    return f"{said} with an MLP of {hidden}" + (f" and {heads} heads" if heads else "")
+    return f"{blocks} with an MLP of {hidden}" + (f" and {heads} heads" if heads else "")
 
 
 def _kernel(state: dict[str, Tensor], own: Mapping[str, Tensor], where: object) -> list[str]:
@@ -141,7 +144,7 @@ def _layer_scale(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> list[st
 
 
 def _positions(state: dict[str, Tensor], vit: Any, embedded: int | None, where: object) -> list[str]:
-    """Resample the grid's positions, and move those of prefix tokens where the two layouts differ."""
+    """Resample the positions of the grid, and convert those of prefix tokens if the layouts differ."""
     positions = state["pos_embed"]
     names = [name for name in ("cls_token", "reg_token") if name in state]
     prefix = sum(state[name].shape[1] for name in names)
@@ -152,8 +155,8 @@ def _positions(state: dict[str, Tensor], vit: Any, embedded: int | None, where: 
         embedded = next((n for n in options if _side(positions.shape[1] - n)), 0)
     side = _side(positions.shape[1] - embedded)
     if not side:
-        reason = f"{positions.shape[1]} position embeddings are those of no square grid"
-        raise EncoderError(reason, where=where, remedy="name weights that were trained on square images")
+        reason = f"{positions.shape[1]} position embeddings do not form a square grid"
+        raise EncoderError(reason, where=where, remedy="give weights that were trained on square images")
     grid = vit.patch_embed.grid_size
     patches = resample_abs_pos_embed(positions[:, embedded:], list(grid), [side, side], num_prefix_tokens=0)
     changed = ["pos_embed"] if (side, side) != tuple(grid) else []
@@ -174,6 +177,6 @@ def _positions(state: dict[str, Tensor], vit: Any, embedded: int | None, where: 
 
 
 def _side(tokens: int) -> int:
-    """Side of a square grid of so many tokens; 0 where there is none."""
+    """Side of a square grid with this number of tokens, or 0."""
     side = math.isqrt(max(0, tokens))
     return side if side * side == tokens else 0

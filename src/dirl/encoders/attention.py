@@ -1,4 +1,4 @@
-"""Where a model's own query looks, in every block and head, without ever making a full attention matrix."""
+"""Attention rows of a model's own query in every block and head, without full attention matrices."""
 
 from dataclasses import dataclass
 
@@ -18,15 +18,15 @@ class AttentionRows:
     patches : Tensor of shape (t, l, a, gh, gw)
         Attention on each patch token, by tile, block and head.
     cls : Tensor of shape (t, l, a)
-        Attention on [CLS]; 0 where there is none.
+        Attention on [CLS]; 0 without a class token.
     registers : Tensor of shape (t, l, a)
-        Attention on the other prefix tokens together: registers, a distillation token.
+        Attention on the other prefix tokens together: registers and a distillation token.
     query
-        Whose rows: ``cls``; ``pooling``, one block alone, the attention that pools; ``mean patch``, the
-        mean over the rows of the patch queries.
+        The query of the rows. ``cls``; ``pooling``, the query that pools the tokens, in one block; or
+        ``mean patch``, the mean over the rows of all patch queries.
     norms : Tensor of shape (t, gh, gw)
-        Length of the patch tokens as the last block leaves them, before the final norm; None where no
-        model made the rows.
+        Length of the patch tokens after the last block, before the final norm. None if no model made the
+        rows.
     """
 
     patches: Tensor
@@ -44,21 +44,21 @@ class AttentionRows:
 def attention_rows(model: nn.Module, images: Tensor) -> AttentionRows:
     """Run a timm vision transformer and return the row of its own query in every block and head.
 
-    With a class token that is the row of [CLS], as the first token, and O(n) per head beside the model's own
-    fused attention. Without one it is the row of the query that pools the tokens, or, where the tokens are
-    averaged, the mean of the patch queries' rows, for which all are computed, some at a time.
+    With a class token it is the row of [CLS], the first token. This costs O(n) per head in addition to the
+    model's own fused attention. Without a class token it is the row of the query that pools the tokens. If
+    the model averages its tokens, it is the mean of all patch queries' rows, computed in parts.
 
     Parameters
     ----------
     model
         A timm vision transformer.
     images : Tensor of shape (t, 3, h, w)
-        Normalised as the model wants them.
+        Images normalised for the model.
 
     Raises
     ------
     EncoderError
-        If the rows cannot be had whole and right: see `calls.catch`.
+        If the rows cannot be read: see `dirl.encoders.attention_capture.catch`.
     """
     body = anatomy(model)
 
@@ -70,7 +70,7 @@ def attention_rows(model: nn.Module, images: Tensor) -> AttentionRows:
     caught = catch(model, images, row)
     found = caught.blocks if caught.pool is None else [caught.pool]
     rows = torch.stack([one for one in found if one is not None], dim=1)
-    if rows.shape[-1] == caught.norms[0].numel():  # a pool that leaves out the prefix
+    if rows.shape[-1] == caught.norms[0].numel():  # the pool skips the prefix
         rows = pad(rows, (body.prefix, 0))
     has_cls = int(body.query == CLS)
     return AttentionRows(

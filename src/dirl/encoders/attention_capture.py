@@ -1,4 +1,4 @@
-"""What the softmax of every block of a vision transformer sees, caught while the model runs as it is."""
+"""Capturing queries and keys of every block of a vision transformer while the unchanged model runs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from torch.overrides import TorchFunctionMode
 
 from dirl.core.errors import EncoderError
 
-REMEDY = "name a vision transformer of plain blocks, such as a run or timm:vit_small_patch16_224"
+REMEDY = "give a vision transformer of plain blocks, such as a run or timm:vit_small_patch16_224"
 CHUNK = 2**23
-"""Most numbers of an attention matrix that exist at a time: 32 MiB of float32."""
+"""Largest number of attention values in memory at a time: 32 MiB of float32."""
 
 CLS, POOLING, MEAN_PATCH = "cls", "pooling", "mean patch"
 
@@ -31,9 +31,9 @@ class Call:
     query : Tensor of shape (t, a, m, d)
     key : Tensor of shape (t, a, n, d)
     scale
-        What the products are multiplied with.
+        Factor of the products.
     mask
-        Added to the logits, or False where they are left out; broadcasts to (t, a, m, n).
+        Added to the logits, or False for those that are left out; broadcasts to (t, a, m, n).
     """
 
     query: Tensor
@@ -42,7 +42,7 @@ class Call:
     mask: Tensor | None
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Softmax rows of some queries, in float32 whatever the precision of the forward.
+        """Softmax rows of some queries, in float32 at any precision of the forward pass.
 
         Returns
         -------
@@ -59,7 +59,7 @@ class Call:
             return logits.softmax(-1)
 
     def chunks(self, start: int = 0) -> Iterator[tuple[int, Tensor]]:
-        """All rows from `start` on, few at a time, each with the number of its first query."""
+        """All rows from `start` on, in chunks, each with the number of its first query."""
         tiles, heads, queries, _ = self.query.shape
         step = max(1, CHUNK // (tiles * heads * self.key.shape[-2]))
         for first in range(start, queries, step):
@@ -68,7 +68,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What must be known of a model to read its attention.
+    """Parts of a model that are needed to read its attention.
 
     Attributes
     ----------
@@ -77,12 +77,12 @@ class Anatomy:
     blocks
         Its one stack of blocks.
     pool
-        The attention that pools its tokens, where that is how it is audited.
+        The attention that pools its tokens, if its row is read.
     prefix
-        Tokens before the patch tokens: [CLS], registers, a distillation token.
+        Number of tokens before the patch tokens: [CLS], registers, a distillation token.
     query
-        Whose row is read: ``cls``; ``pooling``, the model's own query; ``mean patch``, the mean of the
-        patch queries' rows, of a model that averages its patch tokens.
+        The query whose row is read. ``cls``; ``pooling``, the model's own query; or ``mean patch``, the mean
+        of all patch queries, for a model that averages its patch tokens.
     """
 
     kind: str
@@ -94,16 +94,16 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Caught(Generic[Kept]):
-    """What was kept of a model's calls of attention.
+    """Results of `keep` for a model's calls of attention.
 
     Attributes
     ----------
     blocks
-        By block.
+        One result per block.
     pool
-        Of the attention that pools, where the anatomy has one.
+        Result of the attention that pools, if the anatomy has one.
     norms : Tensor of shape (t, gh, gw)
-        Length of the patch tokens as the last block leaves them, before the final norm.
+        Length of the patch tokens after the last block, before the final norm.
     """
 
     blocks: list[Kept]
@@ -112,12 +112,12 @@ class Caught(Generic[Kept]):
 
 
 def anatomy(model: nn.Module) -> Anatomy:
-    """Find out how a timm model's attention is to be read.
+    """Find the parts of a timm model that are needed to read its attention.
 
     Raises
     ------
     EncoderError
-        If it is no plain stack of blocks, or neither has a class token nor pools by average or by a query.
+        If it is not a plain stack of blocks, or has no class token and no pooling by average or by a query.
     """
     kind = type(model).__name__
     blocks, prefix = getattr(model, "blocks", None), int(getattr(model, "num_prefix_tokens", 1))
@@ -146,26 +146,26 @@ def token_grid(model: nn.Module, height: int, width: int) -> tuple[int, int]:
 
 @torch.no_grad()
 def catch(model: nn.Module, images: Tensor, keep: Callable[[Call], Kept]) -> Caught[Kept]:
-    """Run a model and keep something of every block's one call of attention.
+    """Run a model, and keep a result of every block's one call of attention.
 
-    Every call of `scaled_dot_product_attention` is intercepted: there q and k are what the softmax sees,
-    which no hook on a `qkv` layer can promise. Which block it belongs to is known from hooks. Fused
-    attention is switched on for the call, dropout off; both are restored.
+    Every call of `scaled_dot_product_attention` is intercepted. Its q and k are the inputs of the softmax; a
+    hook on a `qkv` layer could not guarantee that. Hooks show the block of each call. During the run fused
+    attention is on and dropout is off; both are restored.
 
     Parameters
     ----------
     model
         A timm vision transformer.
     images : Tensor of shape (t, 3, h, w)
-        Normalised as the model wants them.
+        Images normalised for the model.
     keep
-        What is kept of a call. A call holds on to the queries and keys of all tokens.
+        Computes the result of a call. A call holds the queries and keys of all tokens, so do not keep it.
 
     Raises
     ------
     EncoderError
-        If the model is no plain stack of blocks, a block calls attention not exactly once, or over other
-        tokens than prefix and grid, or masks causally.
+        If the model is not a plain stack of blocks, or if a block does not call attention exactly once. Also
+        if it attends to tokens other than prefix and grid, or masks causally.
     """
     body = anatomy(model)
     gh, gw = token_grid(model, images.shape[-2], images.shape[-1])
@@ -184,11 +184,11 @@ def catch(model: nn.Module, images: Tensor, keep: Callable[[Call], Kept]) -> Cau
             reason = f"{body.kind} calls attention outside its blocks"
             raise EncoderError(reason, where="attention", remedy=REMEDY)
         queries, found = length, (call.query.shape[0], call.query.shape[-2], call.key.shape[-2])
-        if where is body.pool:  # some pools look at the patch tokens alone
-            queries, known = 1, found[2] in (length, gh * gw)
+        if where is body.pool:  # some pools attend only to the patch tokens
+            queries, right = 1, found[2] in (length, gh * gw)
         else:
-            known = found[2] == length
-        if found[:2] != (len(images), queries) or not known:
+            right = found[2] == length
+        if found[:2] != (len(images), queries) or not right:
             raise EncoderError(
                 f"{body.kind} attends from {found[1]} to {found[2]} tokens of {found[0]} images, not from "
                 f"{queries} to {body.prefix} + {gh}·{gw} of {len(images)}: windows, stages or another order",
@@ -224,7 +224,7 @@ def catch(model: nn.Module, images: Tensor, keep: Callable[[Call], Kept]) -> Cau
 
 @contextmanager
 def fused_eval(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode with fused attention, and restore what was."""
+    """Put a model into evaluation mode with fused attention in a block, and restore its state."""
     modules: list[Any] = list(model.modules())
     training = [(module, module.training) for module in modules]
     fused = [(module, module.fused_attn) for module in modules if hasattr(module, "fused_attn")]
@@ -241,7 +241,7 @@ def fused_eval(model: nn.Module) -> Iterator[None]:
 
 
 class _Intercept(TorchFunctionMode):
-    """Shows every call of attention before it is made."""
+    """Passes every call of attention to a function before the call is made."""
 
     def __init__(self, take: Callable[[Call], None]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What every encoder returns."""
+"""The output of every encoder."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-6
-"""Coverage at or below it is none."""
+"""Coverage up to this value counts as none."""
 
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """Last normalised tokens of ``b`` images.
+    """Tokens of ``b`` images after the last norm.
 
     Attributes
     ----------
@@ -24,12 +24,12 @@ class EncoderOutput:
     grid
         Rows and columns of the token grid, ``n = gh * gw``.
     regions
-        One region token for each region, ``(b, r, d)``, where they were asked for.
+        One region token for each region, ``(b, r, d)``, if they were requested.
     masked
-        Bool ``(b, n)``: the patch tokens that a mask token stood for, where any did.
+        Patch tokens that were replaced by a mask token, bool ``(b, n)``, if any.
     kept
-        Places in the token grid of the patch tokens that were not dropped, integers ``(b, n)``, rising; None
-        where all were kept. `patches` are those kept.
+        Places in the token grid of the patch tokens that were not dropped, integers ``(b, n)``, ascending.
+        None if all were kept. `patches` holds only these tokens.
     """
 
     cls: Tensor
@@ -42,14 +42,14 @@ class EncoderOutput:
 
 
 def at_kept(values: Tensor, kept: Tensor | None) -> Tensor:
-    """Take from values of every place of the token grid, ``(b, r, n)``, those of the tokens kept."""
+    """Take the values of the kept tokens from values of the whole token grid, ``(b, r, n)``."""
     return values if kept is None else values.gather(2, kept[:, None].expand(-1, values.shape[1], -1))
 
 
 def log_coverage(coverage: Tensor) -> Tensor:
-    """Return what a region adds to the logits of its tokens: the log of the coverage.
+    """Return the log of the coverage, which a region adds to the logits of its tokens.
 
-    Where there is none it is a finite minimum: a region without tokens gets a uniform row and not NaN, and
+    Without coverage it is a finite minimum. So a region without tokens gets a uniform row instead of NaN. It
     is masked as absent later.
     """
     lowest = torch.finfo(torch.float32).min

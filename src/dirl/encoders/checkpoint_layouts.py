@@ -1,7 +1,7 @@
-"""The encoder within a checkpoint: under which prefix it lies, and what lies beside it.
+"""Finding the encoder in a checkpoint: its prefix, and the other weights of the file.
 
-Tools save an encoder within wrappers, beside a second one, heads and decoders. Which of a file's weights are
-the encoder is found by names: those of the model that is to take them, behind one common prefix.
+Tools save an encoder inside wrappers, together with a second encoder, heads and decoders. The encoder is
+found by names: the names of the model's weights after one common prefix.
 """
 
 import re
@@ -16,24 +16,24 @@ from dirl.core.errors import EncoderError
 from dirl.encoders.adapt import KERNEL, Fitted
 from dirl.encoders.weights import check_plain
 
-# Names that wrappers of torch put into those of the weights.
+# Parts of names that torch's wrappers add.
 WRAPPERS = frozenset(
     {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
 )
-# The moving average, where a method evaluates that one; else what is trained; of MoCo's and lightly's pair
-# the trained one, which their authors evaluate.
+# The moving average comes first, since most methods evaluate it; then the trained encoder. For MoCo and
+# lightly the trained one comes first, since their authors evaluate it.
 AVERAGED, TRAINED, KEYS = ("teacher", "ema", "target"), ("student", "online"), ("momentum", "k", "key")
-OURS = "state_dict.encoder.vit"
-"""In the last.ckpt of a run, whose result is the student, too."""
+DIRL_RUN = "state_dict.encoder.vit"
+"""Prefix in the last.ckpt of a dirl run, whose result is the student, too."""
 CHUNK = re.compile(r"(?:(.*)\.)?blocks\.(\d+)\.(\d+)\.(.*)")
-# What belongs to some encoder: left over, it means another architecture.
+# First parts of names of encoders. If such weights are left over, the architecture differs.
 PARTS = frozenset(
     {
         *("patch_embed", "pos_embed", "cls_token", "reg_token", "register_tokens", "dist_token", "blocks"),
         *("norm", "norm_pre", "fc_norm", "attn_pool", "encoder", "embeddings", "layernorm"),
     }
 )
-REMEDY = "name the file of this model, or the options of the model that it is of"
+REMEDY = "give the file of this model, or the options of the file's model"
 SHOWN = 6
 RESAMPLED = ("pos_embed", KERNEL)
 
@@ -45,11 +45,11 @@ class Taken:
     Attributes
     ----------
     fitted
-        Its weights as the model takes them.
+        Its weights, converted for the model.
     prefix
-        What their names in the file begin with.
+        Prefix of their names in the file.
     beside
-        What else the file holds, by the beginnings of names.
+        Prefixes of the other weights in the file.
     """
 
     fitted: Fitted
@@ -57,14 +57,14 @@ class Taken:
     beside: tuple[str, ...]
 
     def describe(self) -> str:
-        """Say which prefix was taken, and what was resampled or left out; nothing where there is none."""
+        """Describe the prefix, and what was resampled or left out; empty if there is nothing to describe."""
         if not self.prefix and not self.beside and not set(RESAMPLED) & set(self.fitted.changed):
             return ""
         more = f", … ({len(self.beside)} in all)" if len(self.beside) > SHOWN else ""
         left = f"; left out: {', '.join(self.beside[:SHOWN])}{more}" if self.beside else ""
         changed = [name for name in self.fitted.changed if name in RESAMPLED]
-        anew = f"; resampled to this model's grid: {', '.join(changed)}" if changed else ""
-        return f"weights from {self.prefix or 'the top level'} ({len(self.fitted.state)}){anew}{left}"
+        resampled = f"; resampled to this model's grid: {', '.join(changed)}" if changed else ""
+        return f"weights from {self.prefix or 'the top level'} ({len(self.fitted.state)}){resampled}{left}"
 
 
 def take_encoder(
@@ -81,17 +81,17 @@ def take_encoder(
     Parameters
     ----------
     weights
-        All of them; see `dirl.encoders.weights.read_weights`.
+        All weights of the file; see `dirl.encoders.weights.read_weights`.
     names
-        Names that the encoder's weights may have behind the prefix.
+        Possible names of the encoder's weights after the prefix.
     fit
-        Brings weights under these names into the model's form, or raises an `EncoderError`.
+        Converts weights with these names for the model, or raises an `EncoderError`.
     where
         The file, for errors.
     heads
-        Beginnings of names that are no part of the encoder, whatever they are called.
+        Prefixes of weights that are never part of the encoder.
     partial
-        Take an encoder that lacks weights, if there is no whole one.
+        Accept an encoder that lacks weights if there is no complete one.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def take_encoder(
     Raises
     ------
     EncoderError
-        If no prefix has the whole encoder, or several have different ones.
+        If no prefix has the complete encoder, or several prefixes have different ones.
     """
     written = _unwrapped(weights)
     votes = _votes(written, names)
@@ -109,7 +109,7 @@ def take_encoder(
         (prefix for prefix in votes if 2 * votes[prefix] >= most),
         key=lambda prefix: (_rank(prefix), -votes[prefix], len(prefix), prefix),
     )
-    # Names that timm or `fit` translates as a whole, such as CLIP's.
+    # For names that timm or `fit` translates as a whole, such as CLIP's.
     tops = Counter(name.split(".")[0] for name in written)
     order += [top for top in ("", *(t for t, n in tops.items() if 2 * n >= len(names))) if top not in order]
     whole: dict[str, Fitted] = {}
@@ -141,22 +141,23 @@ def take_encoder(
         if votes:
             place = f"under {_as_written(written, best)!r}, " if best else ""
         else:
-            place = f"none of its {len(weights)} weights, such as {next(iter(weights))}, has a name of it; "
+            first = next(iter(weights))
+            place = f"none of its {len(weights)} weights, such as {first}, has a name of the model; "
         reason = f"does not fit the model: {place}{reasons[best]}"
         raise EncoderError(reason, where=where, remedy=remedies.get(best) or REMEDY)
     (prefix, fitted), *others = whole.items()
     if other := [name for name, each in others if not _same(fitted, each)]:
         both = " and ".join(_as_written(written, name) or "the top level" for name in (prefix, *other))
-        remedy = "save the one that you mean by itself, with torch.save"
-        raise EncoderError(f"holds several encoders of this model: {both}", where=where, remedy=remedy)
+        remedy = "save only the encoder that you mean, with torch.save"
+        raise EncoderError(f"contains several encoders of this model: {both}", where=where, remedy=remedy)
     return Taken(fitted, _as_written(written, prefix), _beside(written, prefix, names))
 
 
 def _unwrapped(weights: Collection[str]) -> dict[str, str]:
-    """Names without those of wrappers and of DINOv2's chunks of blocks, with the names as written."""
+    """Map names without wrappers and without DINOv2's chunks of blocks to the names in the file."""
     short = {each: ".".join(part for part in each.split(".") if part not in WRAPPERS) for each in weights}
     times = Counter(short.values())
-    # Two that would have one name keep their own: they are two encoders.
+    # If two names would become equal, both stay as they are: they are from two encoders.
     plain = {name if times[name] == 1 else written: written for written, name in short.items()}
     numbers: dict[str, list[tuple[int, int]]] = {}
     found = {name: match for name in plain if (match := CHUNK.fullmatch(name))}
@@ -167,7 +168,7 @@ def _unwrapped(weights: Collection[str]) -> dict[str, str]:
 
 
 def _places(pairs: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
-    """Number of each block: that within the whole, or, where chunks begin anew, the one it comes to."""
+    """Number of each block. If the numbers start again in each chunk, the blocks are counted."""
     within = [block for _, block in pairs]
     return dict(zip(pairs, within if len(set(within)) == len(within) else range(len(pairs)), strict=True))
 
@@ -183,16 +184,16 @@ def _without_chunk(
 
 
 def _votes(written: Collection[str], names: Collection[str]) -> Counter[str]:
-    """Count the names of the model behind each prefix."""
-    known, votes = set(names), Counter[str]()
+    """Count the names of the model after each prefix."""
+    own, votes = set(names), Counter[str]()
     for name in written:
         parts = name.split(".")
-        votes.update(".".join(parts[:i]) for i in range(len(parts)) if ".".join(parts[i:]) in known)
+        votes.update(".".join(parts[:i]) for i in range(len(parts)) if ".".join(parts[i:]) in own)
     return votes
 
 
 def _rank(prefix: str) -> int:
-    if prefix == OURS:
+    if prefix == DIRL_RUN:
         return -1
     words = {word.lower() for word in re.split(r"[._]|(?<=[a-z])(?=[A-Z])", prefix)}
     return next((rank for rank, kind in ((0, AVERAGED), (2, TRAINED), (3, KEYS)) if words & set(kind)), 1)
@@ -212,7 +213,7 @@ def _first_parts(names: Collection[str]) -> set[str]:
 
 
 def _as_written(written: Mapping[str, str], prefix: str) -> str:
-    """Return a prefix as the file has it."""
+    """Return a prefix as it is written in the file."""
     ahead = f"{prefix}." if prefix else ""
     behind = [(name, each) for name, each in written.items() if name.startswith(ahead)]
     if any(name == each for name, each in behind):
@@ -221,7 +222,7 @@ def _as_written(written: Mapping[str, str], prefix: str) -> str:
 
 
 def _lead(written: str, count: int) -> str:
-    """Return the beginning of a name with so many parts that are no wrapper's, and wrappers behind them."""
+    """Return the first `count` parts of a name, not counting wrappers, and the wrappers after them."""
     kept = []
     for part in written.split("."):
         if part not in WRAPPERS:
@@ -233,7 +234,7 @@ def _lead(written: str, count: int) -> str:
 
 
 def _beside(written: Mapping[str, str], prefix: str, names: Collection[str]) -> tuple[str, ...]:
-    """Beginnings of the names that are not of the encoder, each one part longer than it shares with it."""
+    """Prefixes of the weights that are not the encoder's, one part longer than the common prefix."""
     own = prefix.split(".") if prefix else []
     found: dict[str, None] = {}
     for name, each in written.items():

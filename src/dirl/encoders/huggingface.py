@@ -1,7 +1,7 @@
-"""ViT and DINOv2 in the Hugging Face layout: their names of weights, and a folder or a hub read without it.
+"""ViT and DINOv2 in the Hugging Face layout: names of weights, and reading without transformers.
 
-Names and settings were read off the files of transformers 5.23 (``ViTModel``, ``Dinov2Model``,
-``Dinov2WithRegistersModel``); the hub's older files have the same.
+Names and settings are those of files of transformers 5.23 (``ViTModel``, ``Dinov2Model``,
+``Dinov2WithRegistersModel``). Older files of the hub have the same.
 """
 
 import operator
@@ -51,7 +51,7 @@ VIT = {
 SWIGLU = {"mlp.fc1": "mlp.weights_in", "mlp.fc2": "mlp.weights_out"}
 QKV = ("query", "key", "value")
 BLOCK = re.compile(r"(?:encoder\.layer|blocks)\.(\d+)\.(.+)")
-# By which an encoder is found in a file, however it names its blocks.
+# Names that identify an encoder in a file, with any names of its blocks.
 NAMES = tuple(f"{name}{leaf}" for name in STEM.values() for leaf in ("", ".weight", ".bias"))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -59,18 +59,18 @@ HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 @dataclass(frozen=True)
 class HfModel:
-    """A Hugging Face model's weights, and the timm model that they are of.
+    """A Hugging Face model's weights, and the arguments of the same timm model.
 
     Attributes
     ----------
     weights
-        As the file names them; `from_hf` renames them.
+        Weights by the file's names; `from_hf` renames them.
     architecture, arguments
-        For ``timm.create_model``; the architecture says whether its MLP is SwiGLU, the arguments all else.
+        For ``timm.create_model``. The architecture decides only whether the MLP is SwiGLU.
     side
         Side of its images in pixels.
     mean, std
-        What images in 0..1 are normalised with.
+        Mean and standard deviation by channel that normalise images in 0..1.
     """
 
     weights: dict[str, Tensor]
@@ -82,9 +82,9 @@ class HfModel:
 
 
 def from_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename weights of a ViT or DINOv2 from transformers' names to timm's; strangers keep theirs."""
-    stem = {theirs: ours for ours, theirs in STEM.items()}
-    block = {theirs: ours for names in (VIT, DINOV2, SWIGLU) for ours, theirs in names.items()}
+    """Rename weights of a ViT or DINOv2 from transformers' names to timm's; other names stay."""
+    stem = {hf: timm for timm, hf in STEM.items()}
+    block = {hf: timm for names in (VIT, DINOV2, SWIGLU) for timm, hf in names.items()}
     renamed: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Tensor]] = {}
     for full, value in state.items():
@@ -116,7 +116,7 @@ def to_hf(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
     Raises
     ------
     KeyError
-        If the kind has no place for one of them.
+        If the kind has no name for one of them.
     """
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -142,15 +142,15 @@ def read_hf(name: str, *, weights: bool = True) -> HfModel:
     name
         A folder with ``config.json`` and ``model.safetensors``, or ``owner/name`` on the hub.
     weights
-        Without them only its config is read.
+        Whether to read the weights, too, or only the config.
 
     Raises
     ------
     EncoderError
-        If it cannot be had, or is no ViT or DINOv2.
+        If it is missing, or is not a ViT or DINOv2.
     """
     where = f"hf:{name}"
-    file, remedy = _file(name, "config.json"), "name a folder that save_pretrained wrote"
+    file, remedy = _file(name, "config.json"), "give a folder that save_pretrained wrote"
     what = "its config.json cannot be read"
     with parsing(where, remedy=remedy, kind=EncoderError, what=what):
         config = read_json(file, remedy, what, EncoderError)
@@ -181,11 +181,11 @@ def _arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
         "mlp_ratio": config.get("mlp_ratio", 4) if dino else config["intermediate_size"] / width,
         "qkv_bias": config.get("qkv_bias", True),
     }
-    if dino:  # transformers resamples the positions of these for images of any size
+    if dino:  # transformers resamples the positions of DINOv2 for images of any size
         arguments |= {"init_values": config.get("layerscale_value", 1.0), "dynamic_img_size": True}
     if config.get("use_swiglu_ffn"):
-        # Two thirds of the MLP, rounded up to eights, twice: the gate and what it gates. And a quarter more,
-        # since timm multiplies by the width again and cuts off.
+        # Two thirds of the MLP, rounded up to a multiple of eight, for the gate and for the gated values. A
+        # quarter is added, since timm multiplies by the width again and rounds down.
         hidden = (int(int(width * config.get("mlp_ratio", 4)) * 2 / 3) + 7) // 8 * 8
         arguments["mlp_ratio"] = (2 * hidden + 0.25) / width
     if kind == "dinov2_with_registers":
@@ -196,14 +196,14 @@ def _arguments(config: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _normalisation(name: str, kind: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     file = _preprocessor(name)
     if file is not None:
-        with parsing(file, remedy="mend or remove it", kind=EncoderError):
-            found = read_json(file, "mend or remove it", kind=EncoderError)
+        with parsing(file, remedy="correct or remove it", kind=EncoderError):
+            found = read_json(file, "correct or remove it", kind=EncoderError)
             if "image_mean" in found and "image_std" in found:
                 return channels(found["image_mean"]), channels(found["image_std"])
     mean, std = HALF if kind == "vit" else IMAGENET
     warnings.warn(
-        f"hf:{name}: no preprocessor_config.json with image_mean and image_std; normalised as most models of "
-        f"its type are, by the mean {mean} and the deviation {std}",
+        f"hf:{name}: no preprocessor_config.json with image_mean and image_std; normalised like most models "
+        f"of its type, with the mean {mean} and the standard deviation {std}",
         category=DirlWarning,
         stacklevel=2,
     )
@@ -211,7 +211,7 @@ def _normalisation(name: str, kind: str) -> tuple[tuple[float, ...], tuple[float
 
 
 def _preprocessor(name: str) -> Path | None:
-    """Return the file that has the normalisation; None where there is none."""
+    """Return the file with the normalisation, or None if there is no such file."""
     if Path(name).is_dir() and not (Path(name) / PREPROCESSOR).is_file():
         return None
     try:
@@ -219,7 +219,7 @@ def _preprocessor(name: str) -> Path | None:
     except EncoderError as error:
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-        # The hub says that there is none; without a connection nobody knows.
+        # Only the hub's own answer proves that there is no such file.
         none = isinstance(error.__cause__, EntryNotFoundError)
         if not none or isinstance(error.__cause__, LocalEntryNotFoundError):
             raise
@@ -230,12 +230,12 @@ def _file(name: str, file: str) -> Path:
     if Path(name).is_dir():
         if (Path(name) / file).is_file():
             return Path(name) / file
-        remedy = "name a folder that save_pretrained wrote, in one file of safetensors"
-        raise EncoderError(f"holds no {file}", where=f"hf:{name}", remedy=remedy)
+        remedy = "give a folder that save_pretrained wrote, with one file of safetensors"
+        raise EncoderError(f"contains no {file}", where=f"hf:{name}", remedy=remedy)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise EncoderError("no such folder", where=f"hf:{name}", remedy="name a folder, or owner/name")
+        raise EncoderError("no such folder", where=f"hf:{name}", remedy="give a folder, or owner/name")
     from huggingface_hub import hf_hub_download
 
-    instead = "hf:FOLDER, which holds config.json and model.safetensors"
+    instead = "hf:FOLDER with config.json and model.safetensors"
     with fetching(name, file, name, instead, where=f"hf:{name}", kind=EncoderError):
         return Path(hf_hub_download(name, file))

@@ -1,4 +1,4 @@
-"""A file's weights into a timm model: the whole encoder, or an error."""
+"""Loading a file's weights into a timm model: the complete encoder, or an error."""
 
 import sys
 from collections.abc import Mapping
@@ -17,17 +17,15 @@ from dirl.encoders.weights import check_finite, read_weights
 
 
 def load_weights(model: Any, path: Path) -> None:
-    """Load a file's weights into a timm model, all of them or none, and print which were taken.
+    """Load a file's weights into a timm model, all of them or none, and print which were used.
 
-    timm's own filter of the architecture renames the keys of foreign checkpoints and resamples position
-    embeddings. What lies beside the encoder may be left over; see
-    `dirl.encoders.checkpoint_layouts.take_encoder`.
+    timm's own filter of the architecture renames the keys of other tools' checkpoints and resamples position
+    embeddings. Other weights of the file are left out; see `dirl.encoders.checkpoint_layouts.take_encoder`.
 
     Raises
     ------
     EncoderError
-        If the file is not there, cannot be read as weights, does not fit, or holds weights that are not
-        finite.
+        If the file is missing, cannot be read as weights, does not fit, or has weights that are not finite.
     """
     head = model.pretrained_cfg.get("classifier") or ()
     heads = ("head.", *(f"{part}." for part in ((head,) if isinstance(head, str) else head)))
@@ -39,16 +37,16 @@ def load_weights(model: Any, path: Path) -> None:
     taken = take_encoder(read_weights(path), [*own, *NAMES], fit, path, heads=heads)
     model.load_state_dict(taken.fitted.state)
     check_finite(model.state_dict(), path)
-    if said := taken.describe():
-        print(f"{path}: {said}", file=sys.stderr)
+    if description := taken.describe():
+        print(f"{path}: {description}", file=sys.stderr)
 
 
 def _fit(weights: dict[str, Tensor], model: Any, own: Mapping[str, Tensor], path: Path) -> Fitted:
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     state = _renamed(weights, own)
     if "register_tokens" in state or "blocks.0.mlp.w12.weight" in state:
-        state.setdefault("mask_token", torch.empty(0))  # by which timm knows DINOv2's names
-    try:  # a filter meets whatever a stranger's file holds
+        state.setdefault("mask_token", torch.empty(0))  # timm recognises DINOv2's names by it
+    try:  # the filter may fail in any way on another tool's file
         with parsing(path, remedy="", kind=EncoderError, what="timm cannot convert it"):
             state = convert(state, model) if convert else state
     except EncoderError:
@@ -60,7 +58,7 @@ def _fit(weights: dict[str, Tensor], model: Any, own: Mapping[str, Tensor], path
     for name in shared:
         if state[name].shape != own[name].shape:
             there, here = tuple(state[name].shape), tuple(own[name].shape)
-            raise EncoderError(f"{name} is {there} there, {here} here", where=path)
+            raise EncoderError(f"{name} has shape {there}, but the model needs {here}", where=path)
     return Fitted(
         state={name: state[name] for name in shared},
         changed=tuple(n for n in shared if n in weights and weights[n].shape != state[n].shape),
@@ -70,6 +68,6 @@ def _fit(weights: dict[str, Tensor], model: Any, own: Mapping[str, Tensor], path
 
 
 def _renamed(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename weights that have transformers' names, or a layer scale's name of DeiT III, to timm's."""
+    """Rename weights from transformers' names, and layer scales from DeiT III's names, to timm's."""
     state = from_hf(weights) if any(name.startswith("embeddings.") for name in weights) else dict(weights)
     return layer_scales(state) if any(".ls1." in name for name in own) else state

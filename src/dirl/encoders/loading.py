@@ -1,4 +1,4 @@
-"""From what a user names to an encoder that is ready to look at tiles."""
+"""Loading an encoder by its spec, and running it on tiles."""
 
 import sys
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ SUPPORTED = "a run's directory, timm:NAME[,weights=FILE] (weights=random: untrai
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """A timm model in evaluation mode, without a classifier, and what its images must look like.
+    """A timm model in evaluation mode, without a classifier, and the format of its images.
 
     Attributes
     ----------
     name
         Short name for tables and figures.
     spec
-        What it was loaded from.
+        The spec that it was loaded by.
     digest
         Digest of its weights.
     model
@@ -39,15 +39,15 @@ class LoadedEncoder:
     patch_px
         Side of a patch token in the model's pixels.
     input_px
-        Side of the images it takes; None where any multiple of `patch_px` will do.
+        Side of its images; None if it accepts any multiple of `patch_px`.
     mean, std
-        What images in 0..1 are normalised with, by channel.
+        Mean and standard deviation by channel that normalise images in 0..1.
     run
         The pretraining run that it comes from, if any.
     architecture, arguments
-        What `timm.create_model` made it from.
+        Arguments of `timm.create_model`.
     random
-        Whether its weights are random, as asked for: nothing was learned, and it is its own control.
+        Whether its weights are random on request. It is then its own control.
     """
 
     name: str
@@ -65,11 +65,11 @@ class LoadedEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """Device of its weights."""
         return next(self.model.parameters()).device
 
     def randomised(self, seed: int) -> "LoadedEncoder":
-        """Return the same architecture, freshly initialised: the control of what training changed."""
+        """Return the same architecture with new random weights: the control for the effect of training."""
         model = create(self.architecture, self.arguments, seed).to(self.device)
         name = f"{self.name}, untrained"
         return replace(self, name=name, model=model, digest=weights_digest(model), run=None, random=True)
@@ -90,22 +90,28 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
     Parameters
     ----------
     spec
-        A run's directory; ``timm:NAME``, with the weights of its hub; ``timm:NAME,weights=FILE`` with
-        local ones (safetensors, or a plain torch checkpoint); ``timm:NAME,weights=random`` untrained;
-        ``timm:DIR``, a folder with timm's config.json and weights, as models on the hub are. Any further
-        ``,key=value`` goes to ``timm.create_model``, as in ``dynamic_img_size=true`` or
-        ``mlp_layer=SwiGLUPacked``. ``hf:NAME_OR_DIR``, a ViT or DINOv2 of the Hugging Face hub or a folder
-        of its layout, also with ``,weights=random``.
+        One of these:
+
+        - a run's directory;
+        - ``timm:NAME``, with the weights of its hub;
+        - ``timm:NAME,weights=FILE``, with local weights (safetensors, or a plain torch checkpoint);
+        - ``timm:NAME,weights=random``, untrained;
+        - ``timm:DIR``, a folder with timm's config.json and weights, like models on the hub;
+        - ``hf:NAME_OR_DIR``, a ViT or DINOv2 of the Hugging Face hub or a folder of the same layout, also
+          with ``,weights=random``.
+
+        After ``timm:``, any further ``,key=value`` is an argument of ``timm.create_model``, for example
+        ``dynamic_img_size=true`` or ``mlp_layer=SwiGLUPacked``.
     device
-        Where to put it.
+        Device of the model.
 
     Raises
     ------
     ConfigError
         If an option is not of the form key=value.
     EncoderError
-        If there is no such model or run, if it is not a vision transformer, or if its weights cannot be
-        had, do not fit or are not finite.
+        If there is no such model or run, or it is not a vision transformer. Also if its weights are missing,
+        do not fit or are not finite.
     """
     scheme, colon, rest = spec.partition(":")
     if colon and scheme == "timm":
@@ -115,8 +121,8 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
     elif (Path(spec) / "encoder" / "config.json").is_file():
         encoder = _load_run(spec, Path(spec))
     elif Path(spec).is_dir():
-        reason = "holds no encoder (no encoder/config.json)"
-        raise EncoderError(reason, where=spec, remedy="name a directory that `dirl pretrain` finished")
+        reason = "contains no encoder (no encoder/config.json)"
+        raise EncoderError(reason, where=spec, remedy="give a directory that `dirl pretrain` finished")
     else:
         where = spec if colon else f"{spec!r}"
         raise EncoderError("no such encoder", where=where, remedy=f"there are: {SUPPORTED}")
@@ -125,10 +131,10 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
 
 
 def fit(encoder: LoadedEncoder, pixels: Tensor) -> Tensor:
-    """Bring images or label maps to a size that the encoder takes.
+    """Bring images or label maps to a size that the encoder accepts.
 
-    Fixed-size encoders: resized, images by an anti-aliased bilinear filter, integer labels by nearest
-    neighbour. Others: cropped about the centre to whole patches.
+    For fixed-size encoders images are resized by an anti-aliased bilinear filter, and integer labels by
+    nearest neighbour. For other encoders the centre is cropped to whole patches.
 
     Parameters
     ----------
@@ -148,7 +154,7 @@ def fit(encoder: LoadedEncoder, pixels: Tensor) -> Tensor:
         return pixels
     if pixels.is_floating_point():
         return interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
-    # By index and not by `interpolate`: that goes through float, where large nucleus ids lose digits.
+    # By index: `interpolate` converts to float, in which large nucleus ids lose digits.
     rows, columns = (
         ((torch.arange(new, device=pixels.device) + 0.5) * (old / new)).long()
         for new, old in zip(size, (height, width), strict=True)
@@ -188,7 +194,7 @@ def embed(encoder: LoadedEncoder, images: Tensor) -> Tensor:
 
 
 def _load_run(spec: str, run: Path) -> LoadedEncoder:
-    if (run / "card.json").exists():  # else nothing is known of what was written
+    if (run / "card.json").exists():  # without a card there are no digests to check
         for name in ("config.json", "model.safetensors"):
             checked(run, f"encoder/{name}")
     found = read_folder(run / "encoder")
@@ -220,7 +226,7 @@ def _load_timm(spec: str, rest: str) -> LoadedEncoder:
 def _load_hf(spec: str, rest: str) -> LoadedEncoder:
     name, comma, option = rest.partition(",")
     if comma and option != "weights=random":
-        remedy = "weights=random is the one option"
+        remedy = "weights=random is the only option"
         raise EncoderError(f"unknown option {option!r}", where=spec, remedy=remedy)
     found = read_hf(name, weights=not comma)
     model = create(found.architecture, found.arguments, seed=0)
@@ -232,8 +238,8 @@ def _load_hf(spec: str, rest: str) -> LoadedEncoder:
             spec,
         )
         model.load_state_dict(taken.fitted.state)
-        if said := taken.describe():
-            print(f"{spec}: {said}", file=sys.stderr)
+        if description := taken.describe():
+            print(f"{spec}: {description}", file=sys.stderr)
     normalisation = {"mean": found.mean, "std": found.std, "input_size": (3, found.side, found.side)}
     short = Path(name).name + (" (random)" if comma else "")
     loaded = _loaded(short, spec, model, found.architecture, found.arguments, normalisation, None)
@@ -253,9 +259,9 @@ def _loaded(
     patch: tuple[int, ...] = ratio(as_scalar=False) if ratio is not None else ()
     if len(set(patch)) != 1:
         reason = f"{type(model).__name__} is not a vision transformer with square patches"
-        raise EncoderError(reason, where=spec, remedy="choose one such as timm:vit_small_patch16_224")
+        raise EncoderError(reason, where=spec, remedy="choose one, such as timm:vit_small_patch16_224")
     if getattr(model, "global_pool", None) == "":
-        reason = "it returns tokens and no embedding (global_pool is empty)"
+        reason = "it returns tokens instead of an embedding (global_pool is empty)"
         raise EncoderError(reason, where=spec, remedy="add ,global_pool=token or ,global_pool=avg")
     check_finite(model.state_dict(), spec)
     any_size = bool(getattr(model, "dynamic_img_size", False))

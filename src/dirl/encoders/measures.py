@@ -1,8 +1,8 @@
-"""How an attention map is spread, as plain functions of it.
+"""Measures of attention maps: their spread, their regions, and the diversity of heads.
 
-In all of them `p` has shape (..., n) and sums to 1 over its n ≥ 2 patch tokens: one softmax row, renormalised
-over the patches. Uniform attention is the "perfect" score of every measure of spread and means nothing by
-itself: read them beside the controls and the enrichment of regions.
+In all functions `p` has shape (..., n) and sums to 1 over its n ≥ 2 patch tokens: one softmax row,
+renormalised over the patches. Uniform attention has the highest spread by every measure. So compare the
+spread with the controls and with the enrichment of regions.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Rounding of float32 sums: 0.6 of a uniform map is reached at 60 % of the tokens, not one token later.
+# For rounding of float32 sums: a uniform map reaches 0.6 at 60 % of the tokens, not one token later.
 TOLERANCE = 1e-6
 OUTLIER = 4.0
 
@@ -22,14 +22,14 @@ def renormalise(patches: Tensor) -> tuple[Tensor, Tensor]:
     Parameters
     ----------
     patches : Tensor of shape (..., n)
-        Attention on the patch tokens; what is missing to 1 went to [CLS] and the registers.
+        Attention on the patch tokens. The rest to 1 is on [CLS] and the registers.
 
     Returns
     -------
     mass : Tensor of shape (...)
         The patch mass, 0 to 1.
     p : Tensor of shape (..., n)
-        ``patches / mass``; NaN where the mass is 0.
+        ``patches / mass``; NaN if the mass is 0.
     """
     mass = patches.sum(-1)
     return mass, patches / mass[..., None]
@@ -37,7 +37,7 @@ def renormalise(patches: Tensor) -> tuple[Tensor, Tensor]:
 
 def entropy(p: Tensor) -> Tensor:
     """Shannon entropy in nats: 0 for one token, log n for uniform."""
-    # 0 · log 0 is 0; `torch.special.entr` says the same in five times the time.
+    # 0 · log 0 is 0. `torch.special.entr` gives the same, but takes five times as long.
     return -(p * p.clamp(min=torch.finfo(p.dtype).tiny).log()).sum(-1)
 
 
@@ -55,17 +55,21 @@ def hoyer(p: Tensor) -> Tensor:
     """Hoyer's sparseness of ‖p‖₁ = 1, ``(√n - 1/‖p‖₂) / (√n - 1)``: 0 for uniform, 1 for one token."""
     root = math.sqrt(p.shape[-1])
     length = p.square().sum(-1).sqrt()
-    # Rounding leaves uniform attention a little below 0.
+    # Rounding gives values slightly below 0 for uniform attention.
     return ((root - 1 / length) / (root - 1)).clamp(min=0)
 
 
 def spread_measures(p: Tensor) -> dict[str, Tensor]:
-    """All measures of one map's spread, by name: sorted once, and its logarithms taken once.
+    """All measures of the spread of a map, by name. The map is sorted once, and its logarithm taken once.
 
-    Those above, and ``effective_tokens``, the exponential of the entropy (1 for one token, n for uniform),
-    also as a share of n; ``gini``, the mean absolute difference of all n² pairs over twice the mean (0 for
-    uniform, 1 - 1/n for one token); ``topX_mass``, what the largest X % of the tokens hold, rounded up to a
-    whole token; ``tokensX``, the fewest tokens that hold X % of the mass, as a share of n.
+    Beside the measures above these are:
+
+    - ``effective_tokens``: exponential of the entropy, 1 for one token and n for uniform attention.
+      ``effective_share`` is its share of n.
+    - ``gini``: mean absolute difference of all n² pairs over twice the mean, 0 for uniform and 1 - 1/n for
+      one token.
+    - ``topX_mass``: mass of the largest X % of the tokens, rounded up to a whole token.
+    - ``tokensX``: fewest tokens with X % of the mass, as a share of n.
     """
     bits, rising, n = entropy(p), _ascending(p), p.shape[-1]
     return {
@@ -84,16 +88,16 @@ def spread_measures(p: Tensor) -> dict[str, Tensor]:
 
 
 def _ascending(p: Tensor) -> Tensor:
-    # On a CPU numpy sorts the rows of a map in a tenth of torch's time.
+    # On a CPU numpy sorts the rows ten times as fast as torch.
     return torch.from_numpy(np.sort(p.numpy(), -1)) if p.device.type == "cpu" else p.sort(-1).values
 
 
 def _gini(rising: Tensor) -> Tensor:
     n = rising.shape[-1]
-    # Sorted, the pairwise sum is a sum weighted by rank.
+    # In sorted order the sum over pairs is a sum weighted by rank.
     rank = torch.arange(1, n + 1, device=rising.device, dtype=rising.dtype)
     weighted = rising @ (2 * rank - n - 1)
-    # Rounding can leave uniform attention a little below 0.
+    # Rounding can give values slightly below 0 for uniform attention.
     return (weighted / (n * rising.sum(-1))).clamp(min=0)
 
 
@@ -111,7 +115,7 @@ def _tokens_for_mass(rising: Tensor, mass: float) -> Tensor:
 def outliers(norms: Tensor) -> Tensor:
     """Share of the patch tokens that are longer than four times the median.
 
-    That some tokens are is Darcet et al.'s finding (arXiv 2309.16588); the threshold is ours.
+    Darcet et al. (arXiv 2309.16588) found that such tokens exist. The threshold is dirl's own.
 
     Parameters
     ----------
@@ -126,12 +130,12 @@ def outliers(norms: Tensor) -> Tensor:
 
 
 def region_attention(p: Tensor, coverage: Tensor) -> Tensor:
-    """Attention that falls on each region, tokens counted by the share that the region covers.
+    """Attention on each region. A token counts by the share of it that the region covers.
 
     Parameters
     ----------
     p : Tensor of shape (t, ..., n)
-        By tile.
+        Maps of each tile.
     coverage : Tensor of shape (t, r, n)
         Share of each token's pixels that region r covers.
 
@@ -150,7 +154,7 @@ def relative_attention(p: Tensor, weights: Tensor) -> Tensor:
     p : Tensor of shape (..., n)
         Maps of one tile.
     weights : Tensor of shape (m, n)
-        Shares of nucleus i over the tokens; every row sums to 1.
+        Distribution of each nucleus over the tokens; every row sums to 1.
 
     Returns
     -------
@@ -162,7 +166,7 @@ def relative_attention(p: Tensor, weights: Tensor) -> Tensor:
 def component_coverage(relative: Tensor, threshold: float) -> Tensor:
     """Share of the nuclei whose attention relative to uniform is at least `threshold`; NaN without nuclei.
 
-    At threshold 1 this is a knife's edge: tiny noise on uniform attention halves it.
+    Threshold 1 is unstable: little noise on uniform attention halves the share.
 
     Parameters
     ----------
@@ -191,7 +195,7 @@ def head_diversity(p: Tensor) -> Tensor:
     heads = p.shape[-2]
     single = entropy(p)
     total = torch.zeros_like(single[..., 0])
-    # Head by head against the later ones: memory stays that of one copy of p.
+    # Each head against the later ones, so that memory holds only one copy of p.
     for i in range(heads - 1):
         mixed = entropy((p[..., i : i + 1, :] + p[..., i + 1 :, :]) / 2)
         total = total + (mixed - (single[..., i : i + 1] + single[..., i + 1 :]) / 2).sum(-1)

@@ -1,4 +1,4 @@
-"""Starting weights for an encoder, from wherever there are some."""
+"""Pretrained starting weights for an encoder."""
 
 import sys
 from dataclasses import dataclass
@@ -20,22 +20,21 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 @dataclass(frozen=True)
 class InitReport:
-    """What became of an encoder's weights.
+    """Report on the starting weights of an encoder.
 
     Attributes
     ----------
     loaded
-        Names of the encoder's weights that are the source's now.
+        Names of the encoder's weights that come from the source.
     missing
-        Names of those that the source does not have: they keep their random start.
+        Names of weights that the source lacks; they stay random.
     unexpected
-        Names of the source's weights that the encoder has no place for.
+        Names of the source's weights that the encoder lacks.
     resampled
-        Names of loaded ones that the source has in another form: positions of another grid, a patch
-        kernel of another size, layer scale or prefix positions that one of the two does without.
+        Names of loaded weights that were converted: positions of another grid and a patch kernel of another
+        size. Also layer scales and prefix positions that only one of the two has.
     normalisation
-        Mean and standard deviation, by channel, that the source's images were normalised with; None where
-        it does not say.
+        Mean and standard deviation by channel of the source's images; None if unknown.
     """
 
     loaded: tuple[str, ...]
@@ -46,21 +45,21 @@ class InitReport:
 
 
 def initialise(encoder: ViT, spec: str) -> InitReport:
-    """Load starting weights into an encoder of the same architecture, whatever its grid and registers.
+    """Load starting weights into an encoder of the same architecture, with any grid and registers.
 
     Parameters
     ----------
     encoder
-        Its ``vit`` takes the weights.
+        The weights are loaded into its ``vit``.
     spec
-        A run's directory; ``timm:NAME``, from its hub, or ``timm:NAME,weights=FILE``; ``hf:NAME_OR_DIR``;
-        or a file (safetensors, or a torch checkpoint) with timm's, DINOv2's or transformers' names, in
-        whatever wrapper: see `dirl.encoders.checkpoint_layouts.take_encoder`.
+        A run's directory, ``timm:NAME``, ``timm:NAME,weights=FILE``, ``hf:NAME_OR_DIR``, or a file. A file is
+        safetensors or a torch checkpoint with timm's, DINOv2's or transformers' names, in any wrapper: see
+        `dirl.encoders.checkpoint_layouts.take_encoder`.
 
     Raises
     ------
     EncoderError
-        If the weights cannot be had, are not finite, or are of another width, depth, MLP or number of heads.
+        If the weights are missing or not finite, or their width, depth, MLP or number of heads differs.
     """
     path = Path(spec)
     if not spec.startswith(("timm:", "hf:")) and (path.suffix in SUFFIXES or path.is_file()):
@@ -73,14 +72,14 @@ def initialise(encoder: ViT, spec: str) -> InitReport:
         )
         _check_blocks(taken.fitted, spec)
         check_finite(taken.fitted.state, spec)
-        if said := taken.describe():
-            print(f"{spec}: {said}", file=sys.stderr)
+        if description := taken.describe():
+            print(f"{spec}: {description}", file=sys.stderr)
         return _load(encoder, taken.fitted)
     source = load_encoder(spec)
     model: Any = source.model
     if not hasattr(model, "no_embed_class") or not hasattr(model, "blocks"):
         reason = f"{type(model).__name__} is not a plain vision transformer"
-        raise EncoderError(reason, where=spec, remedy="name one such as timm:vit_small_patch16_224")
+        raise EncoderError(reason, where=spec, remedy="give one, such as timm:vit_small_patch16_224")
     fitted = adapt(
         model.state_dict(),
         encoder.vit,
@@ -99,12 +98,12 @@ def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_blocks(fitted: Fitted, spec: str) -> None:
-    """Refuse blocks that lack a weight or have one too many: they would compute something else.
+    """Refuse blocks that lack a weight or have an extra one: they would compute something else.
 
     Raises
     ------
     EncoderError
-        With the first.
+        For the first such weight.
     """
     strange = [name for name in (*fitted.unexpected, *fitted.missing) if name.startswith("blocks.")]
     if strange:
@@ -112,7 +111,7 @@ def _check_blocks(fitted: Fitted, spec: str) -> None:
             f"its blocks are not those of a plain ViT: {len(strange)} weights differ (such as {strange[0]})"
         )
         raise EncoderError(
-            reason, where=spec, remedy="name weights of a ViT of plain blocks, or another start"
+            reason, where=spec, remedy="give weights of a ViT of plain blocks, or another start"
         )
 
 

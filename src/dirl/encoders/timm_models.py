@@ -17,23 +17,23 @@ from dirl.core.files import read_json
 from dirl.core.hub import fetching
 from dirl.core.spec import parse_options
 
-# What timm wants as a class, by names that fit into a JSON file and on a command line.
+# timm needs these as classes. In a JSON file and on a command line they are names.
 MLPS = ("GluMlp", "Mlp", "SwiGLU", "SwiGLUPacked")
-# Ten times those of the largest vision transformers; twelve weights are behind each of the first.
+# Ten times the largest vision transformers. The estimate of weights is too low by a factor of twelve.
 MOST_WEIGHTS, MOST_TOKENS = 2e10, 1e6
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
 class TimmName:
-    """What the words behind ``timm:`` say.
+    """The parts of a spec after ``timm:``.
 
     Attributes
     ----------
     name
         A timm model, or a folder.
     weights
-        A file, ``random``, or nothing: the hub's, or those of the folder.
+        A file or ``random``. Empty means the weights of the hub or of the folder.
     options
         The other ``key=value`` pairs, for ``timm.create_model``.
     """
@@ -45,7 +45,7 @@ class TimmName:
 
 @dataclass(frozen=True)
 class TimmFolder:
-    """A ``config.json`` of timm's layout, as a run's ``encoder/`` and models on the hub have it.
+    """A ``config.json`` of timm's layout, as in a run's ``encoder/`` and in models on the hub.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class TimmFolder:
 
 
 def parse_timm(rest: str) -> TimmName:
-    """Take ``NAME[,weights=FILE|random][,key=value…]`` apart.
+    """Split ``NAME[,weights=FILE|random][,key=value…]``.
 
     Raises
     ------
@@ -78,10 +78,10 @@ def read_folder(folder: Path) -> TimmFolder:
     Raises
     ------
     EncoderError
-        If it is not there or not timm's.
+        If it is missing or not in timm's layout.
     """
     path = folder / "config.json"
-    remedy = "name a folder of timm's layout"
+    remedy = "give a folder of timm's layout"
     with parsing(path, remedy=remedy, kind=EncoderError):
         config = read_json(path, remedy, kind=EncoderError)
         given = config["pretrained_cfg"]
@@ -98,7 +98,7 @@ def channels(values: Sequence[Any]) -> tuple[float, ...]:
     Raises
     ------
     ValueError, TypeError
-        If there are others.
+        If there are not three finite numbers.
     """
     numbers = tuple(float(value) for value in values)
     if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
@@ -107,27 +107,27 @@ def channels(values: Sequence[Any]) -> tuple[float, ...]:
 
 
 def weights_in(folder: Path) -> Path:
-    """Return the file of weights that a folder holds.
+    """Return the file of weights in a folder.
 
     Raises
     ------
     EncoderError
-        If there is none.
+        If there is no such file.
     """
     found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if found is None:
         remedy = f"put {' or '.join(WEIGHTS)} there"
-        raise EncoderError("holds no weights", where=folder, remedy=remedy)
+        raise EncoderError("contains no weights", where=folder, remedy=remedy)
     return found
 
 
 def create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
-    """Make a timm model without a classifier, freshly initialised from a seed, in evaluation mode.
+    """Make a timm model without a classifier, initialised from a seed, in evaluation mode.
 
     Raises
     ------
     EncoderError
-        If timm has no such model, or cannot make it so.
+        If timm has no such model, or cannot make it with these arguments.
     """
     arguments = dict(arguments)
     mlp = arguments.get("mlp_layer")
@@ -162,14 +162,14 @@ def new_model(name: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def _check_size(architecture: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse a model that would fill any memory, as a damaged config can name one."""
+    """Refuse a model that would fill any memory, for example by a damaged config."""
     asked = {name: arguments.get(name, 1) for name in ("depth", "embed_dim", "img_size", "patch_size")}
     if not all(isinstance(value, int) and value > 0 for value in asked.values()):
-        return  # timm says what is wrong, or knows of other forms
+        return  # timm reports the error, or accepts other types
     tokens = max(*asked.values(), (asked["img_size"] // asked["patch_size"]) ** 2)
     wider = arguments.get("mlp_ratio", 1)
     if isinstance(wider, float) and math.isfinite(wider):
-        wider = math.ceil(wider)  # whole numbers alone are multiplied without an overflow
+        wider = math.ceil(wider)  # only integers are multiplied without an overflow
     weights = asked["depth"] * asked["embed_dim"] ** 2 * (wider if isinstance(wider, int) else 1)
     if tokens > MOST_TOKENS or weights > MOST_WEIGHTS:
         named = ", ".join(f"{name}={value}" for name, value in asked.items() if name in arguments)
@@ -184,7 +184,7 @@ def fetch(name: str, options: Mapping[str, Any]) -> Any:
     Raises
     ------
     EncoderError
-        If there are none, or they cannot be fetched.
+        If the hub has none, or they cannot be downloaded.
     """
     _check_name(name)
     architecture, _, tag = name.partition(".")

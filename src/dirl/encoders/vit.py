@@ -1,4 +1,4 @@
-"""timm vision transformers, with one more class-query row per region in the last block."""
+"""timm vision transformers with an additional class-query row per region in the last block."""
 
 from typing import Any
 
@@ -20,16 +20,16 @@ class ViT(nn.Module):
     Parameters
     ----------
     config
-        Architecture and the mean and standard deviation that it normalises images with.
+        Architecture, and the mean and standard deviation that normalise images.
     view_px
-        Side of the views it is trained on; position embeddings are resampled for others.
+        Side of the training views; position embeddings are resampled for other sizes.
     masked
-        Learn a token that stands for masked patch tokens. It is no part of the timm model.
+        Learn a token that replaces masked patch tokens. It is not part of the timm model.
 
     Raises
     ------
     EncoderError
-        If timm has no such model, or it has no class token, or not this family's blocks.
+        If timm has no such model, or the model has no class token or no plain blocks.
     """
 
     vit: Any
@@ -45,7 +45,7 @@ class ViT(nn.Module):
         self.patch_px: int = self.vit.patch_embed.patch_size[0]
         if view_px % self.patch_px:
             raise EncoderError(
-                f"a view of {view_px} px is no whole number of patches of {self.patch_px} px",
+                f"a view of {view_px} px is not a multiple of the patch size, {self.patch_px} px",
                 where="views.size_px",
                 remedy=f"use {view_px // self.patch_px * self.patch_px or self.patch_px}",
             )
@@ -55,14 +55,14 @@ class ViT(nn.Module):
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
 
     def use_fused_attention(self, fused: bool) -> None:
-        """Choose between torch's fused attention and the explicit softmax, which are equal up to rounding."""
+        """Choose between torch's fused attention and the explicit softmax; both are equal up to rounding."""
         for block in self.vit.blocks:
             block.attn.fused_attn = fused
 
     def forward(
         self, images: Tensor, coverage: Tensor | None = None, masked: Tensor | None = None
     ) -> EncoderOutput:
-        """Encode images, and regions where coverage is given.
+        """Encode images, and regions if coverage is given.
 
         Parameters
         ----------
@@ -71,13 +71,13 @@ class ViT(nn.Module):
         coverage
             Share of each patch token that each region covers, ``(b, r, gh, gw)``.
         masked
-            Patch tokens that the mask token stands for, bool ``(b, gh, gw)``.
+            Patch tokens to replace by the mask token, bool ``(b, gh, gw)``.
 
         Returns
         -------
         EncoderOutput
-            With region tokens ``(b, r, d)`` where `coverage` is given. The token of a region that covers
-            nothing is finite and means nothing: mask it.
+            With region tokens ``(b, r, d)`` if `coverage` is given. The token of an empty region is finite
+            but has no meaning: mask it.
         """
         vit = self.vit
         tokens = vit.patch_embed((images - self.mean) / self.std)
@@ -121,19 +121,19 @@ class ViT(nn.Module):
 
 
 def draw_kept(images: int, tokens: int, drop: float, device: torch.device) -> Tensor:
-    """Draw for each image which patch tokens are kept.
+    """Draw the patch tokens to keep for each image.
 
     Returns
     -------
     Tensor
-        Places in the token grid, rising, ``(images, n)``; n is at least 1.
+        Places in the token grid, ascending, ``(images, n)``; n is at least 1.
     """
     count = max(1, round(tokens * (1 - drop)))
     return torch.rand(images, tokens, device=device).argsort(dim=1)[:, :count].sort(dim=1).values
 
 
 def model_args(config: EncoderConfig, view_px: int) -> dict[str, Any]:
-    """Return the keyword arguments with which ``timm.create_model`` makes this encoder."""
+    """Return the arguments of ``timm.create_model`` for this encoder."""
     chosen = {
         "patch_size": config.patch_px,
         "embed_dim": config.width,
@@ -148,7 +148,7 @@ def model_args(config: EncoderConfig, view_px: int) -> dict[str, Any]:
 
 
 def build(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """Make a randomly initialised timm ViT that can be trained here.
+    """Make a randomly initialised timm ViT for pretraining.
 
     Raises
     ------
@@ -167,17 +167,17 @@ def build(name: str, arguments: dict[str, Any]) -> nn.Module:
             where=repr(name),
             remedy="choose a ViT with a class token and plain blocks, such as vit_small_patch16_224",
         )
-    # Pooling belongs to a classifier: the tokens are what is trained.
+    # The norm after pooling belongs to a classifier. Pretraining trains the tokens.
     vit.fc_norm = nn.Identity()
     return vit
 
 
 def block_with_regions(block: Any, tokens: Tensor, coverage: Tensor, prefix: int) -> Tensor:
-    """Run a block on its tokens and on one more class-query row per region.
+    """Run a block on its tokens and on an additional class-query row per region.
 
-    The row of region r is the block's own [CLS] query over its own keys and values of the patch tokens,
-    with log(coverage) added to the logits, then the rest of the block as for any token. Keys and values
-    are computed once, and the ordinary tokens are what the plain block returns.
+    The row of region r uses the block's [CLS] query and its keys and values of the patch tokens, with
+    log(coverage) added to the logits. The rest of the block is the same as for any token. Keys and values are
+    computed once, and the ordinary tokens equal those of the plain block.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A file's weights by name, read without running what the file holds."""
+"""Reading a file's weights by name, without running code from the file."""
 
 import hashlib
 import re
@@ -27,59 +27,57 @@ PLAIN = (
     "if you trust the file, open it with torch.load(FILE, weights_only=False), and save model.state_dict(), "
     "or the dictionary without that object, with torch.save; or use safetensors"
 )
-REMEDY = "name a .safetensors file, or a torch checkpoint that holds only weights"
+REMEDY = "give a .safetensors file, or a torch checkpoint with only weights"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors that a file holds.
+    """Read the tensors in a file.
 
     Returns
     -------
     dict
-        By name; what lies in nested dictionaries and lists has their keys before its name, as in
+        Tensors by name. In nested dictionaries and lists, the keys come before the name, as in
         ``teacher.backbone.cls_token``.
 
     Raises
     ------
     EncoderError
-        If there is no such file, or it cannot be read as weights; a Git-LFS pointer, an HTML page and a
-        pickle of other than tensors are named as such.
+        If there is no such file, or it cannot be read as weights. The message recognises a Git-LFS pointer,
+        an HTML page, and a pickle of other objects.
     """
     refuse_special(path, kind=EncoderError)
     if not path.is_file():
         reason = "a folder, not a file" if path.is_dir() else "no such file"
-        raise EncoderError(reason, where=path, remedy="name a .safetensors or torch checkpoint")
+        raise EncoderError(reason, where=path, remedy="give a .safetensors or torch checkpoint")
     with parsing(path, remedy=REMEDY, kind=EncoderError, what="cannot be read as weights"):
         with path.open("rb") as handle:
             head = handle.read(HEAD_BYTES)
         if path.stat().st_size == 0:
-            raise EncoderError("the file is empty", where=path, remedy="fetch it again")
+            raise EncoderError("the file is empty", where=path, remedy="download it again")
         _refuse_foreign(head, path)
         named, zipped = path.suffix == ".safetensors", head.startswith(b"PK")
         safe = _is_safetensors(head, path) or (named and not zipped)
         held = load_file(path) if safe else _load_torch(path)
     found = dict(_tensors(held, "", 0))
     if not found:
-        raise EncoderError("holds no weights", where=path, remedy=REMEDY)
+        raise EncoderError("contains no weights", where=path, remedy=REMEDY)
     return found
 
 
 def check_plain(state: Mapping[str, Tensor], where: object) -> None:
-    """Refuse weights that are no plain numbers, such as quantised ones: their scale lies elsewhere.
+    """Refuse weights that are not plain numbers, such as quantised ones, whose scale is stored elsewhere.
 
     Raises
     ------
     EncoderError
-        With the name of the first.
+        For the first such weight.
     """
     for name, value in state.items():
         plain = value.layout == torch.strided and not (value.is_quantized or value.is_meta)
         if not plain or value.is_complex() or value.dtype.itemsize == 1:
             kind = "without data" if value.is_meta else f"of type {value.dtype}, {value.layout}"
-            reason = f"weights that are no plain floating-point numbers, first {name} ({kind})"
-            raise EncoderError(
-                reason, where=where, remedy="save them as float32, and not quantised or sparse"
-            )
+            reason = f"has weights that are not plain floating-point numbers, first {name} ({kind})"
+            raise EncoderError(reason, where=where, remedy="save them as float32, not quantised or sparse")
 
 
 def check_finite(state: Mapping[str, Tensor], where: object) -> None:
@@ -88,14 +86,14 @@ def check_finite(state: Mapping[str, Tensor], where: object) -> None:
     Raises
     ------
     EncoderError
-        With the name of the first.
+        For the first such weight.
     """
     for name, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise EncoderError(
-                f"weights that are not finite, first {name}",
+                f"has weights that are not finite, first {name}",
                 where=where,
-                remedy="its weights are damaged: take another copy, or an earlier checkpoint",
+                remedy="its weights are damaged: use another copy, or an earlier checkpoint",
             )
 
 
@@ -109,14 +107,14 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def _is_safetensors(head: bytes, path: Path) -> bool:
-    """Whether a file begins as safetensors do: the length of a header, and the header."""
+    """Whether a file starts like safetensors: with the length of a header, and the header."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
 def _refuse_foreign(head: bytes, path: Path) -> None:
-    """Name what a file is, where its first bytes say that it holds no weights of torch."""
+    """Refuse a file of another format by its first bytes, and name the format."""
     check_substitute(head, path, kind=EncoderError)
-    if _is_safetensors(head, path):  # the length may begin as another format does
+    if _is_safetensors(head, path):  # the length may start like another format
         return
     kind = next((kind for start, kind in FOREIGN.items() if head.startswith(start)), None)
     if head.startswith(b"PK"):
@@ -133,15 +131,15 @@ def _refuse_foreign(head: bytes, path: Path) -> None:
 
 def _load_torch(path: Path) -> Any:
     try:
-        # By its bytes: by its name torch would take any .safetensors for one.
+        # By its bytes: torch would read any file named .safetensors as safetensors.
         with path.open("rb") as handle:
             return torch.load(handle, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         named = re.search(r"(?:GLOBAL|class) ([\w.]+\.[\w.]+)", str(error))
-        if named is None:  # torch's own text advises to read it without the check
-            reason = "cannot be read as weights (no torch checkpoint, or a damaged one)"
+        if named is None:  # torch's own message advises to read it without the check
+            reason = "cannot be read as weights (not a torch checkpoint, or a damaged one)"
             raise EncoderError(reason, where=path, remedy=REMEDY) from error
-        reason = f"holds an object of type {named[1]}, which is not read, since a pickle may run code"
+        reason = f"contains an object of type {named[1]}, which is not read, since a pickle may run code"
         raise EncoderError(reason, where=path, remedy=PLAIN) from error
 
 

@@ -1,4 +1,4 @@
-"""Which tiles of a store are looked at, where not all are."""
+"""A subsample of a store's tiles."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +11,16 @@ from dirl.store.dataset import TileStore
 def subsample_tiles(
     store: TileStore, count: int | None, seed: int, among: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """Choose tiles of a store, of each slide in proportion to what it has.
+    """Choose tiles of a store at random, from each slide in proportion to its number of tiles.
 
     Parameters
     ----------
     store
         The store.
     count
-        How many; all where there are no more, or if None.
+        Number of tiles. None, or more than there are, is all.
     seed
-        Key of the choice, which else depends on the tiles' ids alone.
+        Seed of the choice, which otherwise depends only on the tiles' ids.
     among
         Numbers of the tiles to choose from, ascending; None is all.
 
@@ -33,13 +33,13 @@ def subsample_tiles(
     if count is None or count >= len(among):
         return among
     if count < 1:
-        raise ConfigError(f"cannot embed {count} tiles", where="tiles", remedy="ask for at least 1")
+        raise ConfigError(f"cannot embed {count} tiles", where="tiles", remedy="choose at least 1")
     keys = hashes(seed, store.tile_ids[among].tolist())
     slide = np.unique(store.slide_ids[among], return_inverse=True)[1]
     order = np.lexsort((keys, slide))
     sizes = np.bincount(slide)
     first = np.cumsum(sizes) - sizes
-    # How far down its slide's shuffled list a tile stands: the smallest so many are a share of each slide.
+    # Relative position in the slide's shuffled list: the smallest values take a share of each slide.
     depth = np.empty(len(among))
     depth[order] = (np.arange(len(among)) - first[slide[order]] + 0.5) / sizes[slide[order]]
     return among[np.sort(np.lexsort((keys, depth))[:count])]

@@ -1,4 +1,4 @@
-"""Slides and folders of ready-made tiles into a tile store."""
+"""Making a tile store from slides and folders of ready-made tiles."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ from dirl.store.index import (
     read_table,
     to_record,
 )
-from dirl.store.tiles_writer import image_side, restate, write_ready, write_slide
+from dirl.store.tiles_writer import image_side, update_slide, write_ready, write_slide
 
 
 @owning
@@ -52,31 +52,32 @@ def tile(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> TileStore:
-    """Cut slides into tiles at a stated resolution, or take ready-made tiles in.
+    """Cut slides into tiles at one resolution, or add ready-made tiles.
 
-    Per slide there is a tar of JPEG tiles and an index with the place of each in it; a slide's index is
-    written last, so it has all of its tiles or none. Run again, only what is missing or damaged is made;
-    other inputs are added to what is there. Ready-made tiles keep their pixels, size and resolution
-    (``config.mpp_override``): the size and mpp of `config` are for slides, which beside ready-made tiles keep
-    the resolution that their files name, or the table.
+    Each slide has a tar of JPEG tiles and an index with their places. The index is written last, so a slide
+    has all of its tiles or none. A second run makes only missing and damaged slides, and adds new inputs.
+
+    Ready-made tiles keep their pixels and size, and have the resolution ``config.mpp_override``. The size and
+    mpp of `config` are for slides. In a store with ready-made tiles, slides keep the resolution of their
+    file or of the table.
 
     Parameters
     ----------
     inputs
-        Slides, folders of slides, folders of classes of ready-made tiles; see
+        Slides, folders of slides, or folders of ready-made tiles by class; see
         `dirl.slides.discovery.find_inputs`.
     out
         Directory of the store.
     config
-        How to tile.
+        Settings of the tiles.
     slides_table
-        CSV file that states patient, centre or mpp of slides, by the slide_id that the store has or will
-        have; see `dirl.slides.slides_table.read_slides_table`. Slides that the store already holds get
-        their patient and centre, too.
+        CSV file with patient, centre or mpp of slides, by slide_id; see
+        `dirl.slides.slides_table.read_slides_table`. Patients and centres of slides that are already in the
+        store are updated.
     workers
-        Processes, each with a slide of its own.
+        Number of processes; each tiles one slide at a time.
     overwrite
-        Make a store anew that is there, whatever its settings.
+        Replace an existing store.
     quiet
         Show no progress bar.
 
@@ -87,15 +88,15 @@ def tile(
     Raises
     ------
     SlideError
-        If nothing is found, or if the only slide cannot be tiled.
+        If no slide is found, or if the only slide cannot be tiled.
     ConfigError
-        If the table of slides is none, or names none of these.
+        If the slides table cannot be used, or has none of these slides.
     StoreError
-        If `out` was made with other settings, or is no store.
+        If `out` was made with other settings, or is not a store.
     PartlyFailedError
-        If some of several slides cannot be tiled; the others are done.
+        If some of several slides cannot be tiled. The others are finished.
     OSError
-        If the disk is full or read-only; what is finished is kept.
+        If the disk is full or read-only. Finished slides are kept.
     """
     there = [] if overwrite else _records(out)
     found = _as_there(find_inputs(inputs, partial(say, quiet=quiet)), there)
@@ -151,11 +152,9 @@ def _make(
     with item_locked(out, item.slide_id):
         card = read_card(out, "tile")
         if card.digest != card_digest:
-            raise StoreError(
-                "another process made the store anew", where=out, remedy="name another directory"
-            )
+            raise StoreError("another process replaced the store", where=out, remedy="give another directory")
         if _made(out, item.slide_id, card.files) is not None:
-            return  # another process has made it since
+            return  # another process made it in between
         remove(out / "tiles" / f"{item.slide_id}.parquet")
         for folder in ("tiles", "pictures"):
             remove_parts(out / folder, item.slide_id)
@@ -166,7 +165,7 @@ def _make(
 
 
 def _made(out: Path, slide_id: str, files: Mapping[str, Written]) -> SlideRecord | None:
-    """Read the record of a slide whose tiles are whole; None where they are missing or damaged."""
+    """Read the record of a slide; None if its tiles are missing or damaged."""
     index = out / "tiles" / f"{slide_id}.parquet"
     names = (f"tiles/{slide_id}.parquet", f"tiles/{slide_id}.json", f"pictures/{slide_id}.jpg")
     if not are_whole(out, names, files):
@@ -199,44 +198,44 @@ def _finished(out: Path) -> list[Path]:
 def _of_slides(
     config: TileConfig, found: Sequence[SlideInput | TilesInput], there: Sequence[SlideRecord]
 ) -> TileConfig:
-    """Let slides keep their own resolution where the one that is given is that of ready-made tiles."""
+    """Settings of slides: with ready-made tiles in the store, ``mpp_override`` is not for slides."""
     ready = any(isinstance(item, TilesInput) for item in found) or any(one.kind == "tiles" for one in there)
     return config.model_copy(update={"mpp_override": None}) if ready else config
 
 
 def _resolve(config: TileConfig, found: Sequence[SlideInput | TilesInput]) -> TileConfig:
-    """Put the size and resolution of ready-made tiles, and the stride that None stands for, into `config`."""
+    """Complete `config`: the size and resolution of ready-made tiles, and the default stride."""
     classes = [item for item in found if isinstance(item, TilesInput)]
     if not classes:
         return config.model_copy(update={"stride_px": config.stride_px or config.size_px})
     if config.mpp_override is None:
         raise SlideError(
-            "ready-made tiles name no resolution (mpp)", where=classes[0].path.parent, remedy=MPP_REMEDY
+            "ready-made tiles give no resolution (mpp)", where=classes[0].path.parent, remedy=MPP_REMEDY
         )
     side, mpp = image_side(classes[0].files[0], config.max_pixels), config.mpp_override
     if len(classes) < len(found) and (side != config.size_px or abs(mpp / config.mpp - 1) > SAME_MPP):
         raise SlideError(
-            f"ready-made tiles of {side} px at {mpp:g} µm/px beside slides to be cut into "
+            f"ready-made tiles of {side} px at {mpp:g} µm/px beside slides for tiles of "
             f"{config.size_px} px at {config.mpp:g} µm/px",
             where=classes[0].path.parent,
-            remedy=f"make two stores, or cut all alike: `dirl tile --size {side} --mpp {mpp:g}`",
+            remedy=f"make two stores, or use the same for all: `dirl tile --size {side} --mpp {mpp:g}`",
         )
     return config.model_copy(update={"size_px": side, "mpp": mpp, "stride_px": side})
 
 
 def _records(out: Path) -> list[SlideRecord]:
-    """What a store holds, whether or not its last run came to an end; what is damaged is made anew."""
+    """Records of the slides in a store, even if its last run did not finish; damaged ones are skipped."""
     if not (out / CARD).exists():
         return []
-    known = read_card(out).files
+    listed = read_card(out).files
     records = [index.with_suffix(".json") for index in sorted((out / "tiles").glob("*.parquet"))]
-    return [to_record(read_json(file)) for file in records if are_whole(out, [f"tiles/{file.name}"], known)]
+    return [to_record(read_json(file)) for file in records if are_whole(out, [f"tiles/{file.name}"], listed)]
 
 
 def _as_there(
     found: Sequence[SlideInput | TilesInput], there: Sequence[SlideRecord]
 ) -> list[SlideInput | TilesInput]:
-    """Call a slide as the store does: beside others of its name it is found by another than alone."""
+    """Give each slide its name in the store: a name depends on the other inputs of the same run."""
     names = {os.path.realpath(one.path): one.slide_id for one in there}
     called = [names.get(os.path.realpath(one.path), one.slide_id) for one in found]
     return with_unique_names([replace(one, slide_id=name) for one, name in zip(found, called, strict=True)])
@@ -248,7 +247,7 @@ def _sort_out(
     there: Sequence[SlideRecord],
     files: Mapping[str, Written],
 ) -> tuple[list[SlideInput | TilesInput], dict[str, DirlError]]:
-    """What is still to do, and what cannot be done since the name stands for something else already."""
+    """Return the inputs still to tile, and errors for names that another slide of the store has."""
     todo: list[SlideInput | TilesInput] = []
     failures: dict[str, DirlError] = {}
     keys = {key(one.slide_id): one for one in there}
@@ -256,9 +255,9 @@ def _sort_out(
         same = keys.get(key(item.slide_id))
         if same is not None and same.slide_id != item.slide_id:
             failures[item.slide_id] = StoreError(
-                f"its tiles would have the names of those of the slide {same.slide_id} in {out}",
+                f"its tiles would have the same names as those of slide {same.slide_id} in {out}",
                 where=item.path,
-                remedy="rename one of the two, or make the store anew with --overwrite",
+                remedy="rename one of the two, or replace the store with --overwrite",
             )
             continue
         record = _made(out, item.slide_id, files)
@@ -266,17 +265,17 @@ def _sort_out(
             todo.append(item)
         elif record.source != source_digest(item):
             failures[item.slide_id] = StoreError(
-                f"{out} holds a slide {item.slide_id} made from {record.path} as it was then",
+                f"{out} has a slide {item.slide_id} from another file or version of it, {record.path}",
                 where=item.path,
-                remedy="rename one of the two, or make the store anew with --overwrite",
+                remedy="rename one of the two, or replace the store with --overwrite",
             )
         elif item.stated.mpp not in (None, record.mpp):
             failures[item.slide_id] = StoreError(
-                f"{out} holds the slide {item.slide_id} tiled as one of {record.mpp:g} µm/px, "
-                f"{item.stated.mpp:g} is stated now",
+                f"slide {item.slide_id} was tiled in {out} with {record.mpp:g} µm/px, "
+                f"but the table gives {item.stated.mpp:g} now",
                 where=item.path,
-                remedy="correct the table, or make the store anew with --overwrite",
+                remedy="correct the table, or replace the store with --overwrite",
             )
         else:
-            restate(out, record, item.stated)
+            update_slide(out, record, item.stated)
     return todo, failures

@@ -1,4 +1,4 @@
-"""What colour alone says of a tile: baselines that an encoder has to beat."""
+"""Colour statistics and histograms of a tile: baselines that an encoder has to beat."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ def colour_statistics(image: Image) -> Vector:
         In 0..1.
     """
     channels = image.reshape(-1, 3).T
-    # From the counts of each level: exact, and ten times faster than over the pixels.
+    # From the counts of each level: exact, and ten times as fast as over the pixels.
     shares = np.stack([np.bincount(channel, minlength=256) for channel in channels]) / channels.shape[1]
     levels = np.arange(256) / 255
     mean = shares @ levels
@@ -33,8 +33,8 @@ def colour_statistics(image: Image) -> Vector:
 def colour_histogram(image: Image) -> Vector:
     """Square roots of the shares of 8 × 8 × 8 colours, joint over red, green and blue.
 
-    The cosine of two such vectors, as they are, is the Bhattacharyya coefficient of the two distributions. On
-    colorectal tiles it scored higher than histograms by channel, and than histograms of four levels.
+    The cosine of two such vectors is the Bhattacharyya coefficient of the two distributions. On colorectal
+    tiles it scored higher than histograms by channel, and than histograms with four levels.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def colour_histogram(image: Image) -> Vector:
     Returns
     -------
     ndarray of shape (512,), float32
-        Of length 1.
+        Its length is 1.
     """
     levels = (image // (256 // LEVELS)).astype(np.int16)
     colours = (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]

@@ -1,4 +1,4 @@
-"""A slide that is open, and where it is cut into tiles."""
+"""An open slide with its tissue and its tiles."""
 
 from dataclasses import dataclass
 from math import prod
@@ -18,16 +18,16 @@ from dirl.store.index import SlideRecord
 
 @dataclass(frozen=True)
 class CutSlide:
-    """A slide that is open, its tissue, and its tiles.
+    """An open slide, its tissue, and its tiles.
 
     Attributes
     ----------
     slide, tissue, tiles, spec
-        The slide, and how and where it is cut.
+        The slide, its tissue mask, its tiles and their settings.
     record
-        What a store knows of it.
+        The slide's record in a store.
     allow_upsample
-        Whether its tiles may be finer than it is.
+        Whether its tiles may be finer than the slide.
     """
 
     slide: Slide
@@ -38,7 +38,7 @@ class CutSlide:
     allow_upsample: bool
 
     def image(self, i: int) -> NDArray[np.uint8]:
-        """Pixels of the i-th tile, `uint8 (size_px, size_px, 3)`; any number of threads may read."""
+        """Pixels of the i-th tile, `uint8 (size_px, size_px, 3)`; thread-safe."""
         return read_tile(self.slide, self.tiles[i], self.spec, allow_upsample=self.allow_upsample)
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ class CutSlide:
 
 
 def reopen(record: SlideRecord) -> Slide:
-    """Open a slide that a store knows, by the resolution that it was tiled with, however large it was then.
+    """Open a slide of a store again, with the resolution that it was tiled with, at any size.
 
     Raises
     ------
@@ -59,12 +59,12 @@ def reopen(record: SlideRecord) -> Slide:
 
 
 def cut_slide(item: SlideInput, config: TileConfig) -> CutSlide:
-    """Open a slide, find its tissue, and lay its tiles.
+    """Open a slide, find its tissue, and plan its tiles.
 
     Raises
     ------
     SlideError
-        If the slide cannot be read, has no resolution, is too coarse, or holds no tissue.
+        If the slide cannot be read, has no resolution, is too coarse, or has no tissue.
     """
     spec = TileSpec(config.size_px, config.mpp, config.stride_px or config.size_px, config.min_tissue)
     mpp = item.stated.mpp or config.mpp_override

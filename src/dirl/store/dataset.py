@@ -23,10 +23,10 @@ from dirl.store.shards import REMEDY, ShardReader
 
 
 class TileStore:
-    """Tiles of a cohort, read at random.
+    """Tiles of a cohort, read in any order.
 
-    It may be pickled or forked to any number of processes: only its path travels, and files are opened
-    where they are read.
+    It may be pickled or forked to any number of processes: only its path is copied, and each process opens
+    its own files.
 
     Parameters
     ----------
@@ -40,16 +40,16 @@ class TileStore:
     card
         Its card.
     spec
-        How its tiles were cut.
+        Settings of its tiles.
     slides
-        What is known of each slide, by slide_id.
+        Record of each slide, by slide_id.
     index
         One row per tile; the columns are those of `dirl.store.index.TILES_SCHEMA`.
 
     Raises
     ------
     StoreError
-        If it is not a tile store, is unfinished or damaged.
+        If it is not a tile store, or is unfinished or damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,10 +61,10 @@ class TileStore:
             config = self.card.config
             self.spec = TileSpec(**{k: config[k] for k in TileSpec.__dataclass_fields__})
             records = [to_record(values) for values in found]
-        # Names of files are made of these: here, once, they are checked for all who read the store.
+        # Names of files are made from these ids, so they are checked here, once.
         self.slides: Mapping[str, SlideRecord] = {_named(self.path, one.slide_id): one for one in records}
         if strangers := set(pc.unique(self.index["slide_id"]).to_pylist()) - set(self.slides):
-            reason = f"the index names a slide that {SLIDES} does not: {min(strangers)!r}"
+            reason = f"the index has a slide that {SLIDES} does not have: {min(strangers)!r}"
             raise StoreError(reason, where=self.path, remedy=REMEDY)
         self._images = _Members(self.path, "tile", self.index)
 
@@ -81,7 +81,7 @@ class TileStore:
 
     @property
     def digest(self) -> str:
-        """Digest of the index, and so of which tiles there are and how long each is."""
+        """Digest of the index, and so of the tiles and their lengths."""
         return digest(self.path / INDEX)
 
     @cached_property
@@ -96,17 +96,17 @@ class TileStore:
 
     @property
     def patient_ids(self) -> NDArray[np.str_]:
-        """Every tile's patient, empty where none is known."""
+        """Every tile's patient, or an empty text."""
         return _strings(pc.fill_null(self.index["patient_id"], ""))
 
     @property
     def centres(self) -> NDArray[np.str_]:
-        """Every tile's centre, where its slide was made, empty where none is known."""
+        """Every tile's centre, the place where its slide was made, or an empty text."""
         return _strings(pc.fill_null(self.index["centre"], ""))
 
     @property
     def labels(self) -> NDArray[np.str_]:
-        """Every tile's class, empty where there is none."""
+        """Every tile's class, or an empty text."""
         return _strings(pc.fill_null(self.index["label"], ""))
 
     def jpeg(self, i: int) -> bytes:
@@ -128,14 +128,14 @@ class TileStore:
         data = self.jpeg(i)
         try:
             return simplejpeg.decode_jpeg(data, colorspace="RGB")  # type: ignore[no-any-return]
-        except Exception as error:  # its bytes are those that were written: it was damaged before
+        except Exception as error:  # its bytes are as written: it was damaged before
             where = f"{self.path / self.index['shard'][i].as_py()}, tile {self.index['tile_id'][i]}"
             raise StoreError(
                 f"damaged JPEG ({error})", where=where, remedy="make the store again: `dirl tile --overwrite`"
             ) from error
 
     def cells(self, segmenter: str) -> "CellStore":
-        """Cells that a segmenter found in these tiles.
+        """Cells that a segmenter found in these tiles; see `CellStore`.
 
         Raises
         ------
@@ -146,14 +146,14 @@ class TileStore:
 
 
 class CellStore:
-    """Cells of a store's tiles, by the same numbers as the images; pickles as `TileStore` does.
+    """Cells of a store's tiles, by the same numbers as the images. It can be pickled, like `TileStore`.
 
     Parameters
     ----------
     store
         The store.
     segmenter
-        Who found them.
+        Name of the segmenter.
 
     Attributes
     ----------
@@ -197,15 +197,15 @@ class CellStore:
         return _reopen_cells, (self._store, self.segmenter)
 
     def labels(self, i: int) -> NDArray[np.int32]:
-        """Instance labels of tile `i`, shape (h, w): ids unique in the slide, 0 where there is no nucleus."""
+        """Instance labels of tile `i`, shape (h, w): ids unique in the slide, 0 without a nucleus."""
         return decode_labels(self._labels.read(i))
 
     def numbers(self, i: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Nuclei of tile `i` numbered 1..m, shape (h, w), and the id of every number, 0 included."""
+        """Nuclei of tile `i` numbered 1..m, shape (h, w), and the id of every number including 0."""
         return decode_numbers(self._labels.read(i))
 
     def regions(self, i: int) -> NDArray[np.uint8]:
-        """Regions of tile `i`, shape (h, w): 0 glass or nothing, 1 nuclei, 2 the rest of the tissue."""
+        """Regions of tile `i`, shape (h, w): 0 glass or none, 1 nuclei, 2 the rest of the tissue."""
         return decode_regions(self._regions.read(i))
 
     def nuclei(self, slide_id: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -215,7 +215,7 @@ class CellStore:
 
 
 class _Members:
-    """Where each tile's bytes lie, and what they add up to."""
+    """Place and checksum of each tile's bytes."""
 
     def __init__(self, root: Path, stage: str, index: pa.Table, prefix: str = "") -> None:
         shards = index["shard"].combine_chunks().dictionary_encode()
@@ -234,7 +234,7 @@ class _Members:
 
 def _open_index(root: Path, card: Card, schema: pa.Schema, remedy: str) -> pa.Table:
     index = read_table(checked(root, INDEX, card), remedy)
-    # Columns came to be after stores were written: what may be null, and is not there, is null.
+    # Stores of earlier versions lack some columns. A missing column that may be null is null.
     for field in schema:
         if field.nullable and field.name not in index.column_names:
             index = index.append_column(field, pa.nulls(len(index), field.type))

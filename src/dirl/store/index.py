@@ -1,4 +1,4 @@
-"""A store's index: a row per tile, a table per slide, and the merged table that readers open."""
+"""The index of a store: one row per tile, one table per slide, and the merged table for readers."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -38,27 +38,27 @@ TILES_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class SlideRecord:
-    """What a store knows of a slide, or of a class of ready-made tiles.
+    """A store's record of a slide, or of a class of ready-made tiles.
 
     Attributes
     ----------
     kind
-        ``slide``, or ``tiles`` for a folder of ready-made ones, which has no slide to go back to.
+        ``slide``, or ``tiles`` for a folder of ready-made tiles, whose slide is not available.
     slide_id, path, patient_id, size_px, mpp, level_downsamples
-        As in `SlideInfo`, or as the user states; for ready-made tiles the folder, and the size and resolution
-        of a tile.
+        As in `SlideInfo`, or by the slides table. For ready-made tiles the folder, and the size and
+        resolution of a tile.
     white
-        Colour of the bare glass, which `dirl.slides.tissue.tissue_pixels` takes.
+        Colour of the bare glass, an argument of `dirl.slides.tissue.tissue_pixels`.
     tissue_fraction
-        Share of the slide (of the tiles) that is tissue.
+        Share of tissue in the slide, or in the ready-made tiles.
     tiles
-        How many tiles there are.
+        Number of tiles.
     source
-        Digest of what the tiles were made from.
+        Digest of the tiles' source.
     centre
-        Where the slide was made; None where it is not known.
+        Place where the slide was made; None if unknown.
     bounds
-        As in `SlideInfo`; None for ready-made tiles, and in stores that were made before it was kept.
+        As in `SlideInfo`; None for ready-made tiles, and in stores of earlier versions.
     """
 
     kind: Literal["slide", "tiles"]
@@ -77,7 +77,7 @@ class SlideRecord:
 
 
 def to_json(record: SlideRecord) -> dict[str, Any]:
-    """Turn a record into what JSON can hold."""
+    """Turn a record into a JSON value."""
     return asdict(record) | {"path": str(record.path)}
 
 
@@ -87,10 +87,10 @@ def to_record(values: dict[str, Any]) -> SlideRecord:
     Raises
     ------
     ValueError, TypeError, KeyError
-        If it is none.
+        If it is not a valid record.
     """
     if not isinstance(values, dict):
-        raise TypeError(f"{values!r} is no record of a slide")
+        raise TypeError(f"{values!r} is not a record of a slide")
     lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
     record = SlideRecord(**(values | lists | {"path": Path(values["path"])}))
     named = [record.slide_id, record.source, record.patient_id or "", record.centre or "", str(record.path)]
@@ -105,12 +105,12 @@ def to_record(values: dict[str, Any]) -> SlideRecord:
         and record.mpp > 0
     )
     if not sound:
-        raise ValueError(f"no sound record of the slide {record.slide_id!r}")
+        raise ValueError(f"not a valid record of the slide {record.slide_id!r}")
     return record
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table as Parquet, whole or not at all."""
+    """Write a table as Parquet, completely or not at all."""
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
@@ -118,19 +118,19 @@ def write_table(path: Path, table: pa.Table) -> None:
 def read_table(
     path: Path, remedy: str, columns: Sequence[str] | None = None, schema: pa.Schema | None = None
 ) -> pa.Table:
-    """Read a table, or some columns of it, or what a schema names; a column that it lacks is null.
+    """Read a table, some of its columns, or the columns of a schema. A missing column is null.
 
     Raises
     ------
     StoreError
-        If it is missing or damaged, or lacks values that the schema demands, as one of an earlier version
-        does.
+        If it is missing or damaged, or lacks values that the schema requires, as tables of earlier versions
+        do.
     """
     if not path.exists():
-        raise StoreError("missing, as its command has not finished", where=path, remedy=remedy)
+        raise StoreError("missing, since its command did not finish", where=path, remedy=remedy)
     with parsing(path, remedy=remedy):
         table = pq.read_table(path, columns=columns and list(columns), schema=schema, memory_map=True)
-        # Strings are taken on trust until here: those that are no UTF-8 would fail where they are used.
+        # Parquet does not check strings. One that is not UTF-8 would fail only when it is used.
         table.validate(full=True)
     for field in schema or ():
         if not field.nullable and table[field.name].null_count:
@@ -139,12 +139,12 @@ def read_table(
 
 
 def merge(paths: Iterable[Path], out: Path, schema: pa.Schema) -> pa.Table:
-    """Concatenate per-slide tables in the order of their names into one file, and return it.
+    """Concatenate the tables of slides in the order of their names into one file, and return it.
 
     Raises
     ------
     StoreError
-        Naming the first that is damaged.
+        For the first damaged table.
     """
     remedy = "remove it and run the same command again"
     tables = [read_table(path, remedy, schema=schema) for path in sorted(paths) if path != out]
@@ -154,19 +154,19 @@ def merge(paths: Iterable[Path], out: Path, schema: pa.Schema) -> pa.Table:
 
 
 def check_shards(root: Path, index: pa.Table) -> None:
-    """Check that every shard that an index names is there and as long as it was written.
+    """Check that every shard of an index exists and has its original length.
 
     Raises
     ------
     StoreError
-        Naming the first that is not.
+        For the first shard that does not.
     """
     shards = index["shard"].combine_chunks().dictionary_encode()
     codes = shards.indices.to_numpy()
     offset, length = [name for name in index.column_names if name.endswith(("offset", "length"))][-2:]
     starts, lengths = index[offset].to_numpy(), index[length].to_numpy()
-    if ((starts < 0) | (lengths < 0) | (starts + lengths < 0)).any():  # the sum of two too large is below 0
-        raise StoreError("an index of bytes that no file has", where=root, remedy=REMEDY)
+    if ((starts < 0) | (lengths < 0) | (starts + lengths < 0)).any():  # a sum that overflows is below 0
+        raise StoreError("the index has places that no file can have", where=root, remedy=REMEDY)
     ends = np.zeros(len(shards.dictionary), np.int64)
     np.maximum.at(ends, codes, starts + lengths)
     for shard, end in zip(shards.dictionary.to_pylist(), ends.tolist(), strict=True):

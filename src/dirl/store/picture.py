@@ -1,4 +1,4 @@
-"""The picture that a store keeps of each slide: what was taken as tissue, and where the tiles lie."""
+"""The picture of each slide in a store: its tissue and its tiles."""
 
 import io
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ TILE_COLOUR = (20, 60, 200)
 
 
 def draw_slide(path: Path, slide: Slide, tissue: TissueMask, tiles: Sequence[Tile], spec: TileSpec) -> None:
-    """Write the slide's thumbnail, and beside it the same with the tissue outlined and the tiles drawn in."""
+    """Write the slide's thumbnail, and beside it a copy with the tissue outlined and the tiles drawn."""
     mpp = max(max(slide.info.size_px) * slide.info.mpp / SIDE_PX, slide.info.mpp)
     plain = Image.fromarray(low_power(slide, mpp))
     marked = plain.copy()
@@ -47,7 +47,7 @@ def draw_sheet(path: Path, images: Sequence[NDArray[np.uint8]]) -> None:
 
 
 def _outline(tissue: TissueMask, mpp: float, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Edge of the mask, two pixels wide, on the thumbnail."""
+    """Outline of the mask on the thumbnail, two pixels wide."""
     width, height = size
     rows = np.minimum((np.arange(height) + 0.5) * mpp / tissue.mpp, tissue.mask.shape[0] - 1).astype(int)
     columns = np.minimum((np.arange(width) + 0.5) * mpp / tissue.mpp, tissue.mask.shape[1] - 1).astype(int)
@@ -63,7 +63,7 @@ def _beside(left: Image.Image, right: Image.Image) -> Image.Image:
 
 
 def _save(path: Path, image: Image.Image) -> None:
-    # Encoded first: Pillow hides the reason, such as a full disk, when it fails to write.
+    # Encoded first: if Pillow fails to write, it hides the reason, such as a full disk.
     data = io.BytesIO()
     image.save(data, "JPEG", quality=88)
     with replacing(path) as temporary:

@@ -1,4 +1,7 @@
-"""Fewer tiles that still show what a slide holds: some of each look, spread over the slide. Ours."""
+"""Selecting a share of each slide's tiles that covers all colour clusters and the whole slide.
+
+The method is dirl's own.
+"""
 
 import warnings
 from collections.abc import Mapping
@@ -21,33 +24,33 @@ from dirl.store.dataset import TileStore
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 
-LOOKS = 9
+CLUSTERS = 9
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which tiles of a store are kept.
+    """Selected tiles of a store.
 
     Attributes
     ----------
     numbers : ndarray of shape (n,)
-        Theirs in the store, ascending.
+        Numbers in the store, ascending.
     slides
-        How many of each slide are kept, and of how many.
+        Numbers of selected tiles and of all tiles, by slide.
     """
 
     numbers: Ints
     slides: Mapping[str, tuple[int, int]]
 
     def counts(self) -> dict[str, Any]:
-        """For a card: tiles kept, of how many, their share, and tiles kept and their share of each slide."""
+        """Counts for a card: selected tiles, all tiles, their share, and both numbers of each slide."""
         of = sum(there for _, there in self.slides.values())
         slides = {slide: [kept, there] for slide, (kept, there) in self.slides.items()}
         return {"tiles": len(self.numbers), "of": of, "share": len(self.numbers) / of, "slides": slides}
 
 
 def describe(counts: Mapping[str, Any]) -> str:
-    """Say in one line what `Selection.counts` tells."""
+    """Describe `Selection.counts` in one line."""
     shares = [kept / there for kept, there in counts["slides"].values()]
     each_ = f", of each {min(shares):.1%} to {max(shares):.1%}" if len(shares) > 1 else ""
     slides = f"{len(shares)} slide{'s' * (len(shares) > 1)}"
@@ -65,27 +68,27 @@ def select_tiles(
 ) -> Selection:
     """Select a share of each slide's tiles: see `select`.
 
-    What looks alike is told by colour histograms, for which every tile is read once.
+    Tiles are compared by colour histograms, so every tile is read once.
 
     Parameters
     ----------
     store
         The store.
     share
-        Of each slide's tiles, above 0, at most 1; at least one tile is kept.
+        Share of each slide's tiles, above 0 and at most 1. At least one tile is kept.
     seed
-        Of the clusters. The selection depends on it and on the tiles, not on their order or on `workers`.
+        Seed of the clusters. The selection depends on it and on the tiles, not on their order or `workers`.
     among
         Numbers of the tiles to select from; None is all.
     workers
-        Processes, a slide each.
+        Number of processes; each selects from one slide at a time.
     quiet
         Show no progress.
 
     Raises
     ------
     ConfigError
-        If there is no such share.
+        If the share is not valid.
     StoreError
         If a tile cannot be read.
     """
@@ -106,12 +109,12 @@ def select_tiles(
 
 
 def count_kept(tiles: int, share: float) -> int:
-    """Return how many of a slide's tiles are kept."""
+    """Number of a slide's tiles that are kept."""
     return max(1, round(share * tiles))
 
 
 def check_share(share: float) -> None:
-    """Refuse what is no share of tiles.
+    """Check a share of tiles.
 
     Raises
     ------
@@ -119,57 +122,57 @@ def check_share(share: float) -> None:
         If it is not above 0 and at most 1.
     """
     if not 0 < share <= 1:
-        remedy = "name one above 0, at most 1"
+        remedy = "give a share above 0 and at most 1"
         raise ConfigError(f"cannot keep a share of {share:g}", where="select", remedy=remedy)
 
 
-def select(looks: Floats, places: Floats | None, share: float, seed: int) -> Ints:
+def select(descriptors: Floats, places: Floats | None, share: float, seed: int) -> Ints:
     """Select a share of one slide's tiles.
 
-    The tiles are parted by k-means into at most nine looks. Each look is given tiles in proportion to its
-    size, and at least one, so that what is rare is not lost; and its tiles are parted by k-means again into
-    as many groups of neighbours, each of which is stood for by the tile nearest its centre. Where places are
-    unknown, it is parted by looks again.
+    k-means divides the tiles into at most nine clusters by appearance. Each cluster gets a quota in
+    proportion to its size, and at least one, so that rare tiles are kept. k-means then divides its tiles into
+    as many groups by place, or by appearance if places are unknown. The tile nearest to the centre of each
+    group is kept.
 
     Parameters
     ----------
-    looks : ndarray of shape (t, k)
-        What each tile looks like.
+    descriptors : ndarray of shape (t, k)
+        Appearance of each tile.
     places : ndarray of shape (t, 2), or None
-        Where each tile lies.
+        Place of each tile.
     share
-        Above 0, at most 1; ``round(share * t)`` tiles are kept, at least one.
+        Above 0, at most 1. ``round(share * t)`` tiles are kept, and at least one.
     seed
-        Of the clusters.
+        Seed of the clusters.
 
     Returns
     -------
     ndarray of shape (n,)
         Rows, ascending.
     """
-    count = count_kept(len(looks), share)
-    # One thread: sums in another order could end in other clusters, and so in other tiles.
+    count = count_kept(len(descriptors), share)
+    # One thread: another order of sums could give other clusters, and so other tiles.
     with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # tiles that are equal: fewer clusters
-        means = KMeans(min(LOOKS, count), n_init=4, random_state=seed)
-        look = np.unique(means.fit_predict(looks), return_inverse=True)[1]
+        warnings.simplefilter("ignore", ConvergenceWarning)  # equal tiles give fewer clusters
+        means = KMeans(min(CLUSTERS, count), n_init=4, random_state=seed)
+        cluster = np.unique(means.fit_predict(descriptors), return_inverse=True)[1]
         chosen = []
-        for number, quota in enumerate(quotas(np.bincount(look), count).tolist()):
-            members = np.flatnonzero(look == number)
-            points = (looks if places is None else places)[members]
+        for number, quota in enumerate(quotas(np.bincount(cluster), count).tolist()):
+            members = np.flatnonzero(cluster == number)
+            points = (descriptors if places is None else places)[members]
             chosen.append(members[_spread(points, quota, seed)])
     return np.sort(np.concatenate(chosen))
 
 
 def quotas(sizes: Ints, count: int) -> Ints:
-    """Share `count` out in proportion to sizes: at least one to each, and to none more than its size.
+    """Divide `count` in proportion to sizes. Each gets at least one, and at most its size.
 
     Parameters
     ----------
     sizes : ndarray of shape (k,)
         All above 0.
     count
-        From k to the sum of the sizes.
+        Between k and the sum of the sizes.
     """
     given, wanted = np.ones_like(sizes), count * sizes / sizes.sum()
     for _ in range(count - len(sizes)):
@@ -178,22 +181,22 @@ def quotas(sizes: Ints, count: int) -> Ints:
 
 
 def _spread(points: Floats, count: int, seed: int) -> Ints:
-    """Rows of so many points that stand for all: of each cluster, the one nearest its centre."""
+    """Rows of `count` points that represent all: for each cluster, the point nearest to its centre."""
     if count == len(points):
         return np.arange(count)
     means = KMeans(count, n_init=1, random_state=seed).fit(points.astype(np.float64))
     distance = np.linalg.norm(points - means.cluster_centers_[means.labels_], axis=1)
     order = np.lexsort((distance, means.labels_))
     nearest = order[np.unique(means.labels_[order], return_index=True)[1]]
-    # Points that are equal make fewer clusters: the first of the others fill up.
+    # Equal points give fewer clusters. The first of the other points fill the gap.
     others = np.setdiff1d(np.arange(len(points)), nearest)
     return np.concatenate([nearest, others[: count - len(nearest)]])
 
 
 def _of_slide(store: TileStore, share: float, seed: int, item: tuple[str, Ints]) -> Ints:
     slide, numbers = item
-    looks = np.stack([colour_histogram(store.image(number)) for number in numbers.tolist()])
+    descriptors = np.stack([colour_histogram(store.image(number)) for number in numbers.tolist()])
     places = None
     if store.slides[slide].kind != "tiles":  # ready-made tiles have no places
         places = np.stack([store.index[name].to_numpy()[numbers] for name in ("x", "y")], axis=1)
-    return numbers[select(looks, places, share, seed)]
+    return numbers[select(descriptors, places, share, seed)]

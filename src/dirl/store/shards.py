@@ -1,4 +1,4 @@
-"""Tar files whose members are found by byte offset: written in order, read at random."""
+"""Tar files whose members are read by byte offset, in any order."""
 
 import os
 import tarfile
@@ -13,21 +13,21 @@ from dirl.core.boundary import inside, refuse_special
 from dirl.core.errors import StoreError, from_system
 
 MAX_OPEN = 64
-END = bytes(2 * tarfile.BLOCKSIZE)  # what a tar file ends with
-REMEDY = "run the command that made it again: it makes what is damaged anew"
-REMOVE = "remove it, and run the same `dirl {stage}` again: it makes what is missing"
+END = bytes(2 * tarfile.BLOCKSIZE)  # the end of every tar file
+REMEDY = "run the command that made it again: it makes damaged files again"
+REMOVE = "remove it, and run the same `dirl {stage}` again: it makes missing files again"
 
 
 class ShardWriter:
-    """Write a tar file, and learn where each member's bytes lie.
+    """Writer of a tar file that returns the place of each member's bytes.
 
-    The same members give the same file, byte for byte. A context manager; the file is a whole tar only
-    after the block.
+    The same members give the same file, byte for byte. It is a context manager; the file is a complete tar
+    only after the block.
 
     Parameters
     ----------
     path
-        File to write, replaced if it is there.
+        File to write. An existing file is replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,16 +63,16 @@ class ShardWriter:
 
 
 class ShardReader:
-    """Read bytes of many files at random with few of them open, least recently used closed first.
+    """Reader of bytes in many files, with few of them open. The least recently used file is closed first.
 
-    Each thread opens files of its own, and a pickled or forked copy opens its own again.
+    Each thread and each pickled or forked copy opens its own files.
 
     Parameters
     ----------
     root
-        Folder that the shards' names are relative to.
+        Folder of the shards.
     stage
-        The command that made them, for what an error advises.
+        The command that made them, for the advice of errors.
     """
 
     def __init__(self, root: Path, stage: str) -> None:
@@ -85,13 +85,13 @@ class ShardReader:
         Raises
         ------
         StoreError
-            If the shard is missing or ends before that, or if the bytes are not those that were written.
+            If the shard is missing or too short, or if the bytes differ from the written ones.
         """
         data = os.pread(self._open(shard), length, offset)
         if len(data) != length:
             raise StoreError("truncated", where=self.root / shard, remedy=REMEDY)
         if zlib.crc32(data) != crc32:
-            reason = f"the {length} bytes at {offset} are not those that were written (CRC-32)"
+            reason = f"the {length} bytes at {offset} differ from the written ones (CRC-32)"
             raise StoreError(reason, where=self.root / shard, remedy=REMOVE.format(stage=self.stage))
         return data
 
@@ -111,7 +111,7 @@ class ShardReader:
 
 
 class _File:
-    """A file descriptor that is closed when nothing holds it any more."""
+    """A file descriptor that is closed when it is no longer used."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = -1
@@ -128,7 +128,7 @@ class _File:
 
 
 def check_size(path: Path, end: int) -> None:
-    """Check that a shard is as long as it was written, given where the data of its last member ends.
+    """Check that a shard has its original length, given the end of its last member's data.
 
     Raises
     ------

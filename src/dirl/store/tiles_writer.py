@@ -27,9 +27,9 @@ from dirl.store.index import TILES_SCHEMA, SlideRecord, to_json, write_table
 from dirl.store.picture import SHEET_COLUMNS, SHEET_ROWS, draw_sheet, draw_slide
 from dirl.store.shards import ShardWriter
 
-# Full chroma. Hematoxylin is told from eosin by colour: at quality 90, halving the chroma raises the error of
-# the hematoxylin density by more than half, and saves a quarter of the bytes; 4:4:4 at a lower quality of
-# the same size has the smaller error still.
+# Full chroma, since colour separates hematoxylin from eosin. At quality 90, halving the chroma raises the
+# error of the hematoxylin density by more than half, and saves a quarter of the bytes. 4:4:4 at a lower
+# quality of the same size still has the smaller error.
 SUBSAMPLING = "444"
 
 
@@ -45,7 +45,7 @@ def write_slide(out: Path, config: TileConfig, item: SlideInput) -> None:
     Raises
     ------
     SlideError
-        If the slide cannot be read, has no resolution, is too coarse, or holds no tissue.
+        If the slide cannot be read, has no resolution, is too coarse, or has no tissue.
     """
     cut = cut_slide(item, config)
     try:
@@ -63,9 +63,9 @@ def write_slide(out: Path, config: TileConfig, item: SlideInput) -> None:
 
 
 def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
-    """Take a class of ready-made tiles into the store `out`, as `write_slide` does with a slide.
+    """Add a class of ready-made tiles to the store `out`; see `write_slide`.
 
-    Baseline RGB JPEGs are kept byte for byte; everything else is encoded anew.
+    Baseline RGB JPEGs are kept byte for byte. All other files are encoded again.
 
     Raises
     ------
@@ -106,8 +106,8 @@ def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
     _commit(out, replace(record, tissue_fraction=float(np.mean(fractions))), table)
 
 
-def restate(out: Path, record: SlideRecord, stated: Stated) -> None:
-    """Put the patient and the centre that are stated into a slide that is written already."""
+def update_slide(out: Path, record: SlideRecord, stated: Stated) -> None:
+    """Update the patient and the centre of a slide that is already in the store."""
     changed = replace(
         record, patient_id=stated.patient_id or record.patient_id, centre=stated.centre or record.centre
     )
@@ -117,13 +117,13 @@ def restate(out: Path, record: SlideRecord, stated: Stated) -> None:
     for name in ("patient_id", "centre"):
         column = pa.array([getattr(changed, name)] * len(table), pa.string())
         table = table.set_column(table.column_names.index(name), TILES_SCHEMA.field(name), column)
-    # The record, which tells whether there is anything to do, comes last.
+    # The record comes last: it shows whether the slide is up to date.
     write_table(out / "tiles" / f"{record.slide_id}.parquet", table)
     write_json(out / "tiles" / f"{record.slide_id}.json", to_json(changed))
 
 
 def image_side(file: Path, max_pixels: int | None) -> int:
-    """Side of a square image of at most so many pixels.
+    """Side of a square image with at most `max_pixels`.
 
     Raises
     ------
@@ -133,7 +133,9 @@ def image_side(file: Path, max_pixels: int | None) -> int:
     width, height = open_picture(file, max_pixels).size_px
     if width != height:
         raise SlideError(
-            f"ready-made tiles must be square, got {width}×{height} px", where=file, remedy="crop them"
+            f"ready-made tiles must be square, but this is {width}×{height} px",
+            where=file,
+            remedy="crop them",
         )
     return width
 
@@ -169,14 +171,14 @@ def _load(file: Path, config: TileConfig) -> tuple[NDArray[np.uint8], bytes]:
 
 
 def _decode(file: Path, max_pixels: int | None) -> tuple[NDArray[np.uint8], bytes | None]:
-    """Pixels of a tile, and its bytes where they are a baseline RGB JPEG."""
+    """Pixels of a tile, and its bytes if it is a baseline RGB JPEG."""
     picture = open_picture(file, max_pixels)
-    # The brightest pixel of a single tile does not tell how many bits the scanner used.
+    # The brightest pixel of one tile does not show how many bits the scanner used.
     return picture.pixels(guess=False), file.read_bytes() if picture.jpeg else None
 
 
 def _tinted_glass(files: Sequence[Path], config: TileConfig) -> Colour | None:
-    """Colour of the glass of ready-made tiles, where it is tinted or dim."""
+    """Colour of the glass of ready-made tiles if it is tinted or dim, else None."""
     factor = max(1, round(MASK_MPP / config.mpp))
     images = (_decode(file, config.max_pixels)[0] for file in files)
     small = [np.asarray(Image.fromarray(rgb).reduce(factor)) for rgb in images]
@@ -185,7 +187,7 @@ def _tinted_glass(files: Sequence[Path], config: TileConfig) -> Colour | None:
 
 
 def _tissue_share(rgb: NDArray[np.uint8], mpp: float, white: Colour | None) -> float:
-    """Share of tissue, seen at about 4 µm/px: a share needs no more."""
+    """Share of tissue, measured at about 4 µm/px, which is fine enough."""
     factor = max(1, min(round(4.0 / mpp), min(rgb.shape[:2])))
     small = np.asarray(Image.fromarray(rgb).reduce(factor))
     return float(tissue_pixels(small, mpp * factor, white).mean())
@@ -197,7 +199,7 @@ def _check_sizes(item: TilesInput, config: TileConfig) -> None:
     if set(counts) != {(side, side)}:
         sizes = ", ".join(f"{n} of {w}×{h}" for (w, h), n in counts.most_common(5))
         raise SlideError(
-            f"ready-made tiles must all be {side}×{side} px as the first one is; there are {sizes}",
+            f"ready-made tiles must all be {side}×{side} px like the first one; there are {sizes}",
             where=item.path,
-            remedy="crop or resize the others, or make a store for each size",
+            remedy="crop or resize the others, or make one store per size",
         )

@@ -1,4 +1,4 @@
-"""What the synthetic slide is drawn on: dyes, noise, lattices, nuclei, and the light through them."""
+"""The canvas of the synthetic slide: dyes, noise, lattices, nuclei, and the light through them."""
 
 from dataclasses import dataclass, field
 
@@ -21,24 +21,24 @@ Point = tuple[float, float]
 
 @dataclass
 class Canvas:
-    """Amounts of dye and the nuclei so far, laid down part by part.
+    """Amounts of dye and the nuclei, drawn part by part.
 
     Attributes
     ----------
     rng
-        Where all chance comes from.
+        Source of all random numbers.
     shape
         Height and width in pixels.
     mpp
         Resolution in µm/px.
     hematoxylin, eosin, blood, ink : ndarray of shape (h, w), float32
-        How much of each there is, 1 being strong.
+        Amount of each dye; 1 is strong.
     labels : ndarray of shape (h, w), int32
         Number of the nucleus, 0 for none.
     grain : ndarray of shape (h, w), float32
-        The finest noise, made once since every nucleus shows it.
+        The finest noise, made once because every nucleus uses it.
     count
-        How many nuclei were drawn.
+        Number of nuclei so far.
     """
 
     rng: np.random.Generator
@@ -64,11 +64,11 @@ class Canvas:
         return self.shape[0] * self.mpp, self.shape[1] * self.mpp
 
     def noise(self, scale_um: float) -> Field:
-        """Smooth noise of mean 0 and deviation about 1, whose grains measure `scale_um`."""
+        """Smooth noise of mean 0 and standard deviation about 1, with grains of `scale_um`."""
         height, width = (max(2, round(side / scale_um) + 2) for side in self.size_um)
         coarse = Image.fromarray(self.rng.standard_normal((height, width)).astype(np.float32))
         if scale_um > 20 * self.mpp:
-            # The curve at a quarter of the size, and straight lines between its points, cost half as much.
+            # Bicubic to a quarter of the size and then bilinear takes half the time.
             quarter = (self.shape[1] // 4 + 1, self.shape[0] // 4 + 1)
             coarse = coarse.resize(quarter, Image.Resampling.BICUBIC)
             fine = np.asarray(coarse.resize(self.shape[::-1], Image.Resampling.BILINEAR))
@@ -77,7 +77,7 @@ class Canvas:
         return np.asarray(fine / fine[::4, ::4].std(), np.float32)
 
     def lattice(self, spacing_um: float, jitter: float, where: NDArray[np.bool_]) -> list[Point]:
-        """Points (y, x) in µm of a shaken hexagonal lattice, as far as they fall on `where`."""
+        """Points (y, x) in µm of a jittered hexagonal lattice that are inside `where`."""
         height, width = self.size_um
         rows, columns = np.mgrid[0 : height : spacing_um * 0.87, 0:width:spacing_um]
         columns[1::2] += spacing_um / 2
@@ -121,7 +121,7 @@ class Canvas:
 
     def expose(self) -> NDArray[np.uint8]:
         """Light through the dyes, the lens, and the sensor; shape (h, w, 3)."""
-        # The section is not equally thick, nor equally stained, everywhere.
+        # Thickness and stain of the section vary.
         uneven = 1 + 0.05 * self.noise(500)
         dyes = (self.hematoxylin * uneven, self.eosin / uneven, self.blood, self.ink)
         density = np.stack(dyes, -1) @ np.asarray((HEMATOXYLIN, EOSIN, BLOOD, INK), np.float32)

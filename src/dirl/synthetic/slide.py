@@ -1,8 +1,8 @@
-"""An H&E-like slide whose nuclei are known, drawn from a seed.
+"""An H&E-like slide with known nuclei, drawn from a seed.
 
-Two dyes are laid down as absorbances, hematoxylin mostly in nuclei and eosin in everything else, and mixed by
-Beer and Lambert's law. It stands in for a real slide where none may be had: to try the whole chain, and to
-test against the truth. It looks like tissue; it is none, and no number got from it speaks of tissue.
+Two dyes are drawn as absorbances, hematoxylin mostly in nuclei and eosin elsewhere. The Beer–Lambert law
+mixes them. The slide replaces a real one in the demo and in tests against the true nuclei. It only looks like
+tissue: no number from it says anything about real tissue.
 """
 
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ FLOW_STEP_PX = 8
 
 @dataclass(frozen=True)
 class SyntheticSlide:
-    """A drawn slide and its truth.
+    """A drawn slide and its true nuclei.
 
     Attributes
     ----------
     rgb : ndarray of shape (h, w, 3), uint8
-        The picture.
+        The image.
     labels : ndarray of shape (h, w), int32
-        Number of the nucleus that each pixel belongs to, 0 for none.
+        Number of each pixel's nucleus, 0 for none.
     mpp
         Resolution in µm/px.
     """
@@ -51,11 +51,11 @@ def draw(seed: int, size_px: tuple[int, int] = (2048, 2048), mpp: float = 0.5) -
     Parameters
     ----------
     seed
-        The same seed gives the same picture.
+        The same seed gives the same image.
     size_px
         Width and height.
     mpp
-        Resolution in µm/px; 0.25 to 1 look right.
+        Resolution in µm/px; 0.25 to 1 look realistic.
     """
     canvas = Canvas(np.random.default_rng(seed), (size_px[1], size_px[0]), mpp)
     tissue = _section(canvas)
@@ -76,9 +76,9 @@ def draw(seed: int, size_px: tuple[int, int] = (2048, 2048), mpp: float = 0.5) -
 
 
 def write(path: Path, seed: int, size_px: tuple[int, int] = (2048, 2048), mpp: float = 0.5) -> SyntheticSlide:
-    """Draw a slide into a tiled, pyramidal TIFF, and its labels beside it as ``NAME.labels.png`` (16 bit).
+    """Write a slide as a tiled, pyramidal TIFF, and its labels as ``NAME.labels.png`` (16 bit) beside it.
 
-    OpenSlide reads the TIFF, its resolution included.
+    OpenSlide reads the TIFF and its resolution.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def write(path: Path, seed: int, size_px: tuple[int, int] = (2048, 2048), mpp: f
 
 
 def _section(canvas: Canvas) -> NDArray[np.bool_]:
-    """Outline of the tissue: a wavy margin of glass around it, and a tear or two."""
+    """Outline of the tissue, with a wavy margin of glass and a few tears."""
     height, width = canvas.size_um
     y, x = np.ogrid[0 : height : canvas.mpp, 0 : width : canvas.mpp]
     edge = np.minimum(np.minimum(y, height - y), np.minimum(x, width - x))[
@@ -121,7 +121,7 @@ def _section(canvas: Canvas) -> NDArray[np.bool_]:
 
 
 def _stroma(canvas: Canvas, where: NDArray[np.bool_]) -> Field:
-    """Collagen: noise drawn out along the level lines of a smooth potential.
+    """Collagen: noise that is stretched along the level lines of a smooth potential.
 
     Returns the fibres' angle at every `FLOW_STEP_PX`-th pixel.
     """
@@ -144,7 +144,7 @@ def _stroma(canvas: Canvas, where: NDArray[np.bool_]) -> Field:
 
 
 def _gland(canvas: Canvas, centre: Point, free: NDArray[np.bool_]) -> None:
-    """A ring of tall cells, their nuclei at the base, around a pale lumen; takes its ground from `free`."""
+    """A ring of tall cells with basal nuclei around a pale lumen. Its area is removed from `free`."""
     rng = canvas.rng
     radius, tall = rng.uniform(36, 58), rng.uniform(19, 25)
     stretch, tilt = rng.uniform(1.0, 1.35), rng.uniform(0, np.pi)
@@ -167,7 +167,7 @@ def _gland(canvas: Canvas, centre: Point, free: NDArray[np.bool_]) -> None:
     eosin, hematoxylin = canvas.eosin[box], canvas.hematoxylin[box]
     eosin[cells] = (0.40 + 0.05 * grain + 0.10 * np.clip(depth / tall, 0, 1))[cells]
     hematoxylin[cells] = (0.17 + 0.03 * grain)[cells]
-    # Cell borders, and the brush border towards the lumen.
+    # Cell borders, and the brush border at the lumen.
     borders = np.cos(theta * round(2 * np.pi * radius / 7.5)) > 0.93
     eosin[cells & borders] += 0.10
     eosin[cells & (depth > tall - 1.5)] += 0.22
@@ -190,7 +190,7 @@ def _gland(canvas: Canvas, centre: Point, free: NDArray[np.bool_]) -> None:
 
 
 def _goblet(canvas: Canvas, centre: Point, angle: float, reach: float) -> None:
-    """A droplet of mucus in a gland's cell."""
+    """A droplet of mucus in a cell of a gland."""
     point = (centre[0] + reach * np.sin(angle), centre[1] + reach * np.cos(angle))
     box, dy, dx = canvas.patch(point, 6)
     drop = (np.hypot(dy, dx) < canvas.rng.uniform(3.0, 4.4)) & (canvas.labels[box] == 0)
@@ -199,7 +199,7 @@ def _goblet(canvas: Canvas, centre: Point, angle: float, reach: float) -> None:
 
 
 def _vessel(canvas: Canvas, centre: Point, free: NDArray[np.bool_]) -> None:
-    """A small vessel with red cells in it."""
+    """A small vessel with red blood cells."""
     rng = canvas.rng
     radius, stretch, tilt = rng.uniform(13, 24), rng.uniform(1.0, 1.6), rng.uniform(0, np.pi)
     box, dy, dx = canvas.patch(centre, 2.0 * radius)
@@ -228,7 +228,7 @@ def _vessel(canvas: Canvas, centre: Point, free: NDArray[np.bool_]) -> None:
 
 
 def _fat(canvas: Canvas, zone: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fat: the thin walls between the cells of a shaken lattice, flat nuclei in them. Returns its ground."""
+    """Fat: thin walls between the cells of a jittered lattice, with flat nuclei. Returns its area."""
     fat = np.zeros(canvas.shape, bool)
     centres = np.array(canvas.lattice(FAT_SPACING_UM, 0.22, np.ones(canvas.shape, bool)))
     rows, columns = (centres / canvas.mpp).astype(int).T
@@ -256,7 +256,7 @@ def _fat(canvas: Canvas, zone: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _lymphocytes(canvas: Canvas, free: NDArray[np.bool_]) -> None:
-    """Crowds of small, round, dark nuclei, and single ones."""
+    """Groups of small, round, dark nuclei, and single ones."""
     crowd = free & (canvas.noise(210) + 0.25 * canvas.noise(30) > 1.3)
     canvas.eosin[crowd] *= 0.55
     single = free & (canvas.noise(12) > 2.3)
@@ -279,7 +279,7 @@ def _spindles(canvas: Canvas, free: NDArray[np.bool_], flow: Field) -> None:
 
 
 def _pen(canvas: Canvas) -> None:
-    """Blue ink: one stroke beside the tissue, on the glass and over the tissue's edge."""
+    """Blue ink: one stroke on the glass and over the edge of the tissue."""
     height, width = canvas.size_um
     y, x = np.ogrid[0 : canvas.shape[0], 0 : canvas.shape[1]]
     y, x = y * canvas.mpp, x * canvas.mpp
@@ -288,12 +288,12 @@ def _pen(canvas: Canvas) -> None:
     ends = np.minimum(y - 0.58 * height, 0.9 * height - y)
     inside = np.minimum(0.022 * width - off, ends + 3 * canvas.noise(15))
     canvas.ink += np.clip(inside / 3, 0, 1) * (0.8 + 0.1 * canvas.noise(40))
-    # Nobody could say what nuclei lie under it.
+    # Nuclei under ink cannot be seen.
     canvas.labels[canvas.ink > 0.1] = 0
 
 
 def _renumbered(labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Number nuclei from 1 without gaps; what is left of a nucleus below 9 px is none."""
+    """Number nuclei from 1 without gaps. Remains of a nucleus below 9 px are removed."""
     sizes = np.bincount(labels.ravel())
     kept = sizes >= 9
     kept[0] = False

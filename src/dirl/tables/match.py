@@ -1,4 +1,4 @@
-"""Rows of a user's table to the slides or tiles that they are of."""
+"""Matching the rows of a user's table to slides or tiles."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ ENDINGS = frozenset(
 
 @dataclass(frozen=True)
 class Matched:
-    """Rows by what they are of.
+    """Rows by slide or tile.
 
     Attributes
     ----------
     column
-        The column that names it.
+        The column with the names.
     rows
-        By the id that is known here, else by the name as written.
+        By the id of a slide or tile, or by the name as written if it matches none.
     unknown
-        Names of rows that are of nothing here.
+        Names of rows that match no slide or tile.
     repeated
-        How many rows say the same as one before; they are left out.
+        Number of rows that repeat an earlier one; they are left out.
     """
 
     column: str
@@ -39,26 +39,26 @@ class Matched:
 
     @property
     def known(self) -> list[str]:
-        """Ids that are known here and have a row."""
+        """Ids of slides or tiles that have a row."""
         unknown = set(self.unknown)
         return [name for name in self.rows if name not in unknown]
 
 
 def match_slides(table: Table, known: Sequence[str], used: Sequence[str], where: object) -> Matched | None:
-    """Match rows to slides, by any usual name of the column, with or without folders and endings.
+    """Match rows to slides, by any usual name of the column, with or without folders and suffixes.
 
-    Of several columns with a usual name, the first that names any of the slides is taken.
+    If several columns have a usual name, the first that matches any slide is used.
 
     Parameters
     ----------
     table
-        The user's.
+        The user's table.
     known
-        Ids of the slides here.
+        Ids of the slides.
     used
-        Columns that the command reads: rows of one slide must agree in them.
+        Columns that the command reads. Rows of one slide must agree in them.
     where
-        What errors name.
+        Place for errors.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def match_slides(table: Table, known: Sequence[str], used: Sequence[str], where:
     Raises
     ------
     ConfigError
-        If a row names no slide, or may mean two, or if rows of one slide do not agree.
+        If a row has no name or matches two slides, or if rows of one slide do not agree.
     """
     columns = table.find_all(SLIDE)
     if not columns:
@@ -91,14 +91,14 @@ def match_slides(table: Table, known: Sequence[str], used: Sequence[str], where:
 def match_tiles(
     table: Table, column: str, known: Collection[str], used: Sequence[str], where: object
 ) -> Matched:
-    """Match rows to tiles, by their ids as they are; see `match_slides`."""
+    """Match rows to tiles by their exact ids; see `match_slides`."""
     exact = set(known)
     return _match(table, column, {row[column]: {row[column]} & exact for row in table.rows}, used, where)
 
 
 def forms(name: str) -> list[str]:
-    """Return a slide's name without folders, and then without one ending after the other."""
-    name = PureWindowsPath(name).name  # parts at both slashes
+    """Return a slide's name without folders, then without one suffix after the other."""
+    name = PureWindowsPath(name).name  # splits at both slashes
     found = [name]
     while (ending := "." + name.rpartition(".")[2].lower()) in ENDINGS and len(name) > len(ending):
         name = name[: -len(ending)]
@@ -115,11 +115,11 @@ def _match(
         name, found = row[column], meant[row[column]]
         if not name:
             raise ConfigError(
-                f"row {number} has no {column}", where=where, remedy="name it, or remove the row"
+                f"row {number} has no {column}", where=where, remedy="fill it in, or remove the row"
             )
         if len(found) > 1:
             listed = " or ".join(sorted(found))
-            raise ConfigError(f"{name} may be {listed}", where=where, remedy="write the whole name")
+            raise ConfigError(f"{name} may be {listed}", where=where, remedy="write the full name")
         key = next(iter(found), name)
         if key not in rows:
             rows[key] = row
@@ -129,7 +129,7 @@ def _match(
                 repr(each) if each else "no value" for each in (rows[key][different[0]], row[different[0]])
             )
             raise ConfigError(
-                f"two rows name {column} {name}, with different {different[0]}: {one} and {other}",
+                f"two rows have {column} {name}, with different {different[0]}: {one} and {other}",
                 where=where,
                 remedy="keep one of them",
             )

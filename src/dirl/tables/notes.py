@@ -1,4 +1,4 @@
-"""What a command says of a user's table: what it took from which column, and what it left."""
+"""Notes on a user's table: the columns that were used, and the rows that were left out."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,27 +7,27 @@ from dirl.tables.read import SHOWN, Table, alike, check_known, missing_words
 
 
 def found_in(what: str, column: str, values: Sequence[str]) -> str:
-    """Say what was found in which column, with the number of values: "patients from column case_id (12)"."""
+    """Describe a column with its number of values: "patients from column case_id (12)"."""
     return f"{what} from column {column} ({len(set(values) - {''})})"
 
 
 def account(
     table: Table, matched: Matched, found: Sequence[str], used: Mapping[str, str], label: Sequence[str] = ()
 ) -> list[str]:
-    """Account for a table in sentences.
+    """Describe in sentences what was read from a table.
 
     Parameters
     ----------
     table
-        The user's.
+        The user's table.
     matched
         Its rows by slide or tile.
     found
-        What was taken from which column; see `found_in`.
+        Descriptions of columns; see `found_in`.
     used
-        Columns that were read, by what they hold; of ids, those that differ only in case are named.
+        Columns that were read, by their content. Ids that differ only in case are listed.
     label
-        Columns without which a row is left out.
+        Columns that every used row must have.
 
     Returns
     -------
@@ -45,11 +45,11 @@ def account(
         if counts := table.missing(column):
             ways = ", ".join(f"{word or 'empty'}: {count}" for word, count in sorted(counts.items()))
             notes.append(
-                f"{name}: rows without {column}, left out: {counts.total()} ({ways}). Missing are "
-                f"{missing_words()}."
+                f"{name}: rows without {column}, left out: {counts.total()} ({ways}). These count as "
+                f"missing: {missing_words()}."
             )
     if matched.repeated:
-        notes.append(f"{name}: rows that repeat another one, counted once: {matched.repeated}.")
+        notes.append(f"{name}: rows that repeat another row, counted once: {matched.repeated}.")
     for what, column in used.items():
         if (lacking := table.missing(column).total()) and column not in label:
             notes.append(f"{name}: rows without {column}: {lacking} of {len(table.rows)}.")
@@ -58,9 +58,9 @@ def account(
         if same := alike(row[column] for row in table.rows):
             listed = "; ".join(" and ".join(map(repr, group)) for group in same[:SHOWN])
             notes.append(
-                f"{name}: {what} differ only in case, blanks or the form of a number, and count as "
+                f"{name}: {what} differ only in case, blanks or number format, and count as "
                 f"different: {listed}."
             )
     if unused := table.unused((matched.column, *used.values(), *label)):
-        notes.append(f"{name}: columns that are not used: {', '.join(unused)}.")
+        notes.append(f"{name}: unused columns: {', '.join(unused)}.")
     return notes

@@ -1,4 +1,4 @@
-"""A user's CSV in any usual form: delimiter, encoding, quotes and missing values."""
+"""Reading a user's CSV file with any usual delimiter, encoding, quotes and missing values."""
 
 import csv
 import io
@@ -17,12 +17,12 @@ Row = dict[str, str]
 NUMBER = re.compile(r"\d+(\.\d+)?")
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-# Those that pandas reads as missing, too. A lower-case "none" or "na" may be a class.
+# pandas reads these as missing, too. A lower-case "none" or "na" may be a class.
 MISSING_WORDS = ("NA", "N/A", "n/a", "<NA>", "#N/A", "nan", "NaN", "NAN", "null", "Null", "NULL", "None")
-# Those of TCGA's and GDC's tables.
+# Missing values in tables of TCGA and GDC.
 MISSING_TCGA = ("[Not Available]", "[Not Applicable]", "[Not Evaluated]", "[Unknown]", "'--")
 MISSING = (*MISSING_WORDS, *MISSING_TCGA)
-# A class or a patient of such a name may be a missing value.
+# A class or a patient with such a name may be a missing value.
 DOUBTFUL = (
     "unknown",
     "missing",
@@ -42,14 +42,14 @@ SLIDE = (
     *("slide_id", "slide", "slide_name", "image_id", "image", "filename", "file_name", "file"),
     *("wsi", "wsi_id", "wsi_name", "path", "file_path"),
 )
-REMEDY = "save it as CSV in UTF-8, with a header and one row a line"
+REMEDY = "save it as CSV in UTF-8, with a header and one row per line"
 SHOWN = 5
-SAMPLE = 50  # rows by which the delimiter is found
+SAMPLE = 50  # number of rows used to find the delimiter
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as a user wrote it.
+    """A user's table.
 
     Attributes
     ----------
@@ -58,11 +58,11 @@ class Table:
     columns
         Names, as written.
     rows
-        Fields by column, without blanks around them; empty where a value is missing.
+        Fields by column, without blanks around them. A missing value is empty.
     written
-        The same with missing values as they were written, such as ``NA``.
+        The same, with missing values as they were written, such as ``NA``.
     notes
-        What the user must know of how it was read.
+        Notes for the user on how it was read.
     """
 
     path: Path
@@ -72,19 +72,19 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def find(self, names: Sequence[str]) -> str | None:
-        """Find the first of some names among the columns, whatever its case, blanks and marks."""
+        """Find the first of some names among the columns, ignoring case, blanks and punctuation."""
         there = {_plain(name): name for name in reversed(self.columns)}
-        there |= {name: name for name in self.columns}  # as it is, where two differ in marks only
+        there |= {name: name for name in self.columns}  # exact names win if two differ in punctuation only
         found = (there.get(name, there.get(_plain(name))) for name in names)
         return next((name for name in found if name is not None), None)
 
     def find_filled(self, names: Sequence[str]) -> str | None:
-        """Find the first of some names whose column has a value, else the first that is there.
+        """Find the first of some names whose column has a value, else the first existing column.
 
         Raises
         ------
         ConfigError
-            If values are spread over two columns: one lacks some that the other has.
+            If the values are spread over two columns.
         """
         columns = self.find_all(names)
         filled = [name for name in columns if any(row[name] for row in self.rows)]
@@ -94,50 +94,50 @@ class Table:
         for other in others:
             if gaps := sum(not row[first] and bool(row[other]) for row in self.rows):
                 raise ConfigError(
-                    f"{gaps} rows have no {first} and a {other}",
+                    f"{gaps} rows have no {first}, but a {other}",
                     where=self.path,
                     remedy=f"fill in {first} in every row, or remove one of the two columns",
                 )
         return first
 
     def find_all(self, names: Sequence[str]) -> list[str]:
-        """Find every column that has one of some names, in the order of the names."""
+        """Find all columns with one of some names, in the order of the names."""
         found = (self.find((name,)) for name in names)
         return list(dict.fromkeys(name for name in found if name is not None))
 
     def missing(self, column: str) -> Counter[str]:
-        """Count the missing values of a column by how they are written."""
+        """Count the missing values of a column by their spelling."""
         pairs = zip(self.rows, self.written, strict=True)
         return Counter(written[column] for row, written in pairs if not row[column])
 
     def unused(self, used: Iterable[str]) -> list[str]:
-        """Return the columns that are not among those used."""
+        """Return the columns that are not used."""
         return [name for name in self.columns if name not in set(used)]
 
 
 def read_table(path: Path, where: object = None) -> Table:
     """Read a CSV file with a header.
 
-    Fields are parted by commas, semicolons or tabs. The encoding is UTF-8 or UTF-16 with or without a mark at
-    the beginning, else Windows-1252 (latin-1), which a note says.
+    Fields are separated by commas, semicolons or tabs. The encoding is UTF-8 or UTF-16, with or without a
+    byte order mark. Other files are read as Windows-1252 (latin-1), with a note.
 
     Parameters
     ----------
     path
         The file.
     where
-        What errors name; the file if None.
+        Place for errors; None is the file.
 
     Raises
     ------
     ConfigError
-        If it is no such file, two columns have one name, or a row has more fields than the header.
+        If it is not such a file, two columns have the same name, or a row has more fields than the header.
     """
     where = path if where is None else where
     refuse_special(path, kind=ConfigError)
     if not path.is_file():
         reason = "a folder, not a file" if path.is_dir() else "no such file"
-        raise ConfigError(reason, where=where, remedy="name a CSV file")
+        raise ConfigError(reason, where=where, remedy="give a CSV file")
     with parsing(where, remedy=REMEDY, kind=ConfigError, what="cannot be read as CSV"):
         data = path.read_bytes()
     text, notes = _decode(data, where)
@@ -149,26 +149,27 @@ def read_table(path: Path, where: object = None) -> Table:
     for number, fields in enumerate(body, start=1):
         if any(_stripped(field) for field in fields[len(columns) :]):
             raise ConfigError(
-                f"row {number} has {len(fields)} fields, the header {len(columns)}",
+                f"row {number} has {len(fields)} fields, the header has {len(columns)}",
                 where=where,
-                remedy="begin the file with the header, and put fields that hold a comma into double quotes",
+                remedy="start the file with the header, and put fields with a comma into double quotes",
             )
         fields = [*fields, *[""] * (len(columns) - len(fields))]
         written.append(dict(zip(columns, map(_stripped, fields), strict=False)))
     pairs = {name: {"+"} & {row[name][:1] for row in written} for name in columns}
     rows = tuple(
-        {name: known(value, signs=bool(pairs[name])) for name, value in row.items()} for row in written
+        {name: without_missing(value, signs=bool(pairs[name])) for name, value in row.items()}
+        for row in written
     )
     return Table(path, tuple(columns), rows, tuple(written), tuple(notes))
 
 
-def known(value: str, *, signs: bool = False) -> str:
-    """Return a value, or nothing if it means a missing one: a known word, or no letter, digit or sign at all.
+def without_missing(value: str, *, signs: bool = False) -> str:
+    """Return a value, or an empty text if it means a missing value: a usual word, or only punctuation.
 
     Parameters
     ----------
     signs
-        Whether ``-`` is a value, since ``+`` is one.
+        Whether ``-`` is a value, because the column also has ``+``.
     """
     blank = not any(sign.isalnum() for sign in value) and not (signs and set(value) <= {"+", "-"})
     return "" if blank or value in MISSING else value
@@ -180,17 +181,17 @@ def number(text: str) -> float:
     Raises
     ------
     ValueError
-        If it is none, or a comma may part thousands, as in 1,234.
+        If it is not a number, or the comma may separate thousands, as in 1,234.
     """
     if re.fullmatch(r"[-+]?\d+,\d+", text) and not re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", text):
         text = text.replace(",", ".")
     if "_" in text:
-        raise ValueError(f"no number: {text}")
+        raise ValueError(f"not a number: {text}")
     return float(text)
 
 
 def alike(values: Iterable[str]) -> list[list[str]]:
-    """Return the groups of values that differ only in case, blanks or the form of a number, as 7 and 7.0."""
+    """Return groups of values that differ only in case, blanks or number format, such as 7 and 7.0."""
     groups: dict[str, list[str]] = {}
     for value in sorted(set(values) - {""}):
         groups.setdefault(_folded(value), []).append(value)
@@ -198,7 +199,7 @@ def alike(values: Iterable[str]) -> list[list[str]]:
 
 
 def check_alike(classes: Iterable[str], where: object) -> None:
-    """Refuse class names that differ only in case, blanks or the form of a number.
+    """Refuse class names that differ only in case, blanks or number format.
 
     Raises
     ------
@@ -208,14 +209,14 @@ def check_alike(classes: Iterable[str], where: object) -> None:
     if same := alike(classes):
         listed = "; ".join(" and ".join(map(repr, group)) for group in same[:SHOWN])
         raise ConfigError(
-            f"classes differ only in case, blanks or the form of a number: {listed}",
+            f"classes differ only in case, blanks or number format: {listed}",
             where=where,
-            remedy="write each class in one way",
+            remedy="write each class in only one way",
         )
 
 
 def check_classes(classes: Iterable[str], where: object) -> None:
-    """Refuse a table's class names that are alike, or may mean a missing value.
+    """Refuse class names of a table that are alike or may mean a missing value.
 
     Raises
     ------
@@ -228,25 +229,25 @@ def check_classes(classes: Iterable[str], where: object) -> None:
 
 
 def check_known(values: Iterable[str], what: str, where: object) -> None:
-    """Refuse values that may mean a missing one, such as unknown.
+    """Refuse values that may mean a missing value, such as unknown.
 
     Raises
     ------
     ConfigError
-        With the first.
+        With the first such value.
     """
     words = {_folded(word) for word in (*MISSING, *DOUBTFUL)}
     if doubtful := sorted(name for name in values if name and _folded(name).strip("[]()") in words):
         raise ConfigError(
             f"the {what} {doubtful[0]!r} may be a missing value",
             where=where,
-            remedy=f"leave the field empty, or rename the {what}; missing are {missing_words()}",
+            remedy=f"leave the field empty, or rename the {what}; these count as missing: {missing_words()}",
         )
 
 
 def missing_words() -> str:
     """Return the values that count as missing, for a message."""
-    return f"an empty field, {', '.join(MISSING_WORDS)}, words as of TCGA and signs such as - and ?"
+    return f"an empty field, {', '.join(MISSING_WORDS)}, TCGA's words, and signs such as - and ?"
 
 
 def _decode(data: bytes, where: object) -> tuple[str, list[str]]:
@@ -264,15 +265,15 @@ def _decode(data: bytes, where: object) -> tuple[str, list[str]]:
             text = data.decode("cp1252")
         notes = [f"Not UTF-8 (line {place}): read as Windows-1252 (latin-1)."]
     if re.search(r"[\x00-\x08\x0e-\x1f]", text):
-        raise ConfigError("cannot be read as CSV (holds binary data)", where=where, remedy=REMEDY)
+        raise ConfigError("cannot be read as CSV (contains binary data)", where=where, remedy=REMEDY)
     return text, notes
 
 
 def _split(text: str) -> list[list[str]]:
-    """Fields of all lines that hold any, parted by what gives the header most columns."""
+    """Fields of all lines that are not empty, split by the delimiter that gives the header most columns."""
     first, _, rest = text.partition("\n")
-    if stated := re.fullmatch(r"sep=(.)\s*", first):  # as Excel writes it
-        return _lines(rest, stated[1])
+    if declared := re.fullmatch(r"sep=(.)\s*", first):  # a line that Excel writes
+        return _lines(rest, declared[1])
     header = next((line for line in text.splitlines() if line.strip()), "")
     counts = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in DELIMITERS}
     fits = {mark: _fits(text, mark) for mark in DELIMITERS}
@@ -287,18 +288,18 @@ def _fits(text: str, delimiter: str) -> bool:
 
 
 def _lines(text: str, delimiter: str) -> list[list[str]]:
-    # Strict: a quote that is never closed would make one field of all rows behind it.
+    # Strict: otherwise a quote that is never closed would join all following rows into one field.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         return [fields for fields in reader if any(map(_stripped, fields))]
     except csv.Error as error:
-        raise csv.Error(f"line {reader.line_num}: {error}; see to the double quotes") from error
+        raise csv.Error(f"line {reader.line_num}: {error}; check the double quotes") from error
 
 
 def _columns(header: Sequence[str], body: Sequence[Sequence[str]], where: object) -> list[str]:
     names = [_stripped(name) for name in header]
     while names and not names[-1] and not any(_stripped(f) for row in body for f in row[len(names) - 1 :]):
-        names.pop()  # a delimiter at the end of every line
+        names.pop()  # every line ends with a delimiter
     names = [name or f"(column {number})" for number, name in enumerate(names, start=1)]
     twice = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
     if twice:
