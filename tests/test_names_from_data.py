@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dirl.cells.export import cells_export
-from dirl.cells.quality.statistics import statistics_file
+from dirl.cells.quality.numbers import statistics_file
 from dirl.config import TileConfig
 from dirl.core.errors import DirlError, StoreError
 from dirl.core.provenance import claim, finish, new_card

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dirl.cells.quality.statistics import Statistics, pooled, slide_statistics, statistics_file
+from dirl.cells.quality.numbers import SlideNumbers, statistics_file
+from dirl.cells.quality.statistics import Statistics, pooled, slide_statistics
 from dirl.cells.report.outliers import find_outliers
 from dirl.cells.report.run import cells_report
-from dirl.cells.report.summary import SlideNumbers
 from dirl.core.errors import StoreError
 from dirl.core.files import read_json
 from dirl.core.provenance import note_change
@@ -37,7 +37,7 @@ def table(labels, mpp, classes=None):
 def test_prior_contrast_is_the_one_that_training_logs(labels):
     made = Statistics(0.5)
     made.add(labels, np.ones((64, 64), np.uint8))
-    found = made.summary(table(labels, 0.5))["prior_contrast"]
+    found = made.numbers(table(labels, 0.5)).prior_contrast
     for um, patch in ((4, 8), (8, 16), (16, 32)):
         expected = float(prior_contrast(pixel_share(torch.tensor(labels > 0), patch).double()))
         assert (found[str(um)] is None and math.isnan(expected)) or found[str(um)] == pytest.approx(
@@ -53,13 +53,13 @@ def test_numbers_by_hand():
     made = Statistics(0.5)
     made.add(labels, regions)
     made.add(np.zeros((40, 40), np.int32), np.zeros((40, 40), np.uint8))
-    found = made.summary(table(labels, 0.5, ["a", None]))
-    assert (found["tiles"], found["tiles_without_nuclei"], found["nuclei"]) == (2, 1, 2)
-    assert found["tissue_mm2"] == pytest.approx((800 + 100) * 0.25e-6)
-    assert found["nuclei_per_mm2"] == pytest.approx(2 / found["tissue_mm2"])
-    assert found["coverage"] == pytest.approx(200 / 900)
-    assert found["area_um2"]["p50"] == 25 and found["classes"] == {"a": 1}
-    assert found["area_histogram"][2] == 2 and found["coverage_histogram"][4] == 1
+    found = made.numbers(table(labels, 0.5, ["a", None]))
+    assert (found.tiles, found.tiles_without_nuclei, found.nuclei) == (2, 1, 2)
+    assert found.tissue_mm2 == pytest.approx((800 + 100) * 0.25e-6)
+    assert found.nuclei_per_mm2 == pytest.approx(2 / found.tissue_mm2)
+    assert found.coverage == pytest.approx(200 / 900)
+    assert found.area_um2["p50"] == 25 and found.classes == {"a": 1}
+    assert found.area_histogram[2] == 2 and found.coverage_histogram[4] == 1
 
 
 @pytest.mark.parametrize("step", [8, 16, 32])
@@ -71,12 +71,12 @@ def test_overlapping_tiles_count_a_nucleus_as_often_as_its_tissue(step):
         for x in range(0, 65, step):
             part = labels[y : y + 32, x : x + 32]
             made.add(part, np.ones(part.shape, np.uint8))
-    found = made.summary(table(labels, 0.5))
+    found = made.numbers(table(labels, 0.5))
     seen = sum(
         (labels[y : y + 32, x : x + 32] == i).sum() / (labels == i).sum()
         for y in range(0, 65, step) for x in range(0, 65, step) for i in (1, 2)
     )  # fmt: skip
-    assert found["nuclei_per_mm2"] == pytest.approx(seen / found["tissue_mm2"])
+    assert found.nuclei_per_mm2 == pytest.approx(seen / found.tissue_mm2)
     if step == 32:
         assert seen == pytest.approx(2)
 
@@ -114,12 +114,12 @@ def test_statistics_of_cells_that_were_made_without_are_worked_out_and_kept(smal
     cells = store.cells("hematoxylin")
     assert not statistics_file(store.path, "hematoxylin", "slide").exists()
     found = slide_statistics(store, cells, "slide")
-    assert found["tiles"] == len(store)
+    assert found.tiles == len(store)
     assert found == slide_statistics(store, cells, "slide")
     together = pooled([found, found])
-    assert together["nuclei"] == 2 * found["nuclei"]
-    assert together["coverage"] == pytest.approx(found["coverage"])
-    assert together["prior_contrast"] == pytest.approx(found["prior_contrast"])
+    assert together.nuclei == 2 * found.nuclei
+    assert together.coverage == pytest.approx(found.coverage)
+    assert together.prior_contrast == pytest.approx(found.prior_contrast)
 
 
 def test_a_report_holds_everything_in_one_file(small_store, tmp_path):

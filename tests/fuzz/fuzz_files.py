@@ -18,7 +18,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dirl import synthetic
-from dirl.cells.quality.statistics import Statistics, write_statistics
+from dirl.cells.quality.numbers import write_statistics
+from dirl.cells.quality.statistics import Statistics
 from dirl.config import TileConfig
 from dirl.core.files import write_json
 from dirl.core.provenance import claim, finish, new_card
@@ -181,7 +182,7 @@ def store(path):
     nuclei = {"id": ids, "x": ids * 1.0, "y": ids * 2.0, "area_um2": pixels[ids] * 0.25}
     nuclei |= {"class": ["ab"[i % 2] for i in ids], "touches_border": ids < 3}
     write_cells(path, SEGMENTER, "slide", statistics.watch(items()), nuclei)
-    write_statistics(path, SEGMENTER, "slide", statistics.summary(nuclei))
+    write_statistics(path, SEGMENTER, "slide", statistics.numbers(nuclei))
     merge_cells(path, SEGMENTER)
     finish(folder, card, {})
     return path

@@ -13,15 +13,21 @@ from dirl.cells.base import Segmenter
 from dirl.cells.files.matching import fingerprint, forget_listings
 from dirl.cells.from_files import label_from_files
 from dirl.cells.from_segmenter import label_by_segmenter
+from dirl.cells.quality.numbers import (
+    ChosenFrame,
+    read_statistics,
+    statistics_file,
+    write_statistics,
+)
 from dirl.cells.quality.picture import draw_nuclei
 from dirl.cells.quality.size_check import blob_sizes
-from dirl.cells.quality.statistics import Statistics, statistics_file, write_statistics, write_summary
+from dirl.cells.quality.statistics import Statistics, write_summary
 from dirl.cells.registry import cells_name, load_segmenter
 from dirl.cells.sink import LabelSink, ignore
 from dirl.cells.source import CellSource
 from dirl.config import CellsConfig
 from dirl.core.errors import ConfigError, DirlError, DirlWarning, PartlyFailedError, StoreError, explained
-from dirl.core.files import no_room, read_json, remove_parts
+from dirl.core.files import no_room, remove_parts
 from dirl.core.owner import MERGE_SECONDS, item_locked, locked, owning
 from dirl.core.parallel import each
 from dirl.core.progress import bar
@@ -115,14 +121,13 @@ def cells(
                 failures[name] = explained(result, tiles.slides[name].path)
             advance(0 if tick else int((tiles.slide_ids == name).sum()), note=name)
     finished = [name for name in tiles.slides if name not in failures]
-    frames = _frames(tiles, segmenter_name, finished)
     with locked(folder, MERGE_SECONDS):
         unfinish(folder, read_card(folder))
         index = merge_cells(store, segmenter_name)
         summary = write_summary(tiles, segmenter_name, finished)
         found = sum(pq.read_metadata(folder / f"{name}.nuclei.parquet").num_rows for name in finished)
         # Every output counts the nuclei that lie in tiles, at least in part.
-        in_tiles = summary["all"].get("nuclei", 0)
+        in_tiles = summary.all.nuclei
         counts = {
             "slides": len(finished),
             "tiles": index.num_rows,
@@ -130,17 +135,24 @@ def cells(
             "nuclei_outside_tiles": found - in_tiles,
             "failed": len(failures),
         }
-        doubts = summary["resolution_warnings"]
-        misplaced = {
-            name: one["misplaced"] for name, one in summary["slides"].items() if one.get("misplaced")
-        }
+        doubts = summary.resolution_warnings
+        misplaced = {name: one.misplaced for name, one in summary.slides.items() if one.misplaced}
+        frames = {name: one.frame for name, one in summary.slides.items() if one.frame is not None}
         remarks = {
-            "notes": summary["all"].get("notes"),
+            "notes": summary.all.notes,
             "resolution_warnings": doubts,
-            "frames": frames,
+            "frames": {name: f"{frame.chosen}: {frame.why}" for name, frame in frames.items()},
             "misplaced": misplaced,
         }
         finish(folder, card, counts | {name: value for name, value in remarks.items() if value})
+    _warn_of(
+        {
+            name: f"{frame.why}: {frame.chosen} was chosen, but {frame.doubt}; state frame=qupath or "
+            "frame=level0"
+            for name, frame in frames.items()
+            if frame.doubt
+        }
+    )
     _warn_of(doubts)
     _warn_of(misplaced)
     if len(tiles.slides) == 1 and failures:
@@ -148,20 +160,6 @@ def cells(
     if failures:
         raise PartlyFailedError(failures, len(finished))
     return tiles.cells(segmenter_name)
-
-
-def _frames(tiles: TileStore, segmenter_name: str, slide_ids: list[str]) -> dict[str, str]:
-    """The origin of the coordinates of each slide that QuPath crops; warns of doubts."""
-    frames, doubts = {}, {}
-    for name in slide_ids:
-        file = statistics_file(tiles.path, segmenter_name, name)
-        if frame := read_json(file).get("frame") if file.is_file() else None:
-            frames[name] = f"{frame['chosen']}: {frame['why']}"
-            if frame["doubt"]:
-                reason = f"{frame['why']}: {frame['chosen']} was chosen, but {frame['doubt']}"
-                doubts[name] = f"{reason}; state frame=qupath or frame=level0"
-    _warn_of(doubts)
-    return frames
 
 
 def _warn_of(slides: Mapping[str, str]) -> None:
@@ -214,7 +212,7 @@ def _segment(
     (folder / f"{slide_id}.parquet").unlink(missing_ok=True)
     statistics_file(tiles.path, cells_name(config), slide_id).unlink(missing_ok=True)
     sink = LabelSink(partial(draw_nuclei, folder / "pictures" / f"{slide_id}.png"), tick or ignore)
-    about: dict[str, Any] = {"blobs_um": _sizes(tiles, slide_id)}
+    about: dict[str, object] = {"blobs_um": _sizes(tiles, slide_id)}
     if isinstance(segmenter, CellSource):
         about["source"] = fingerprint(segmenter.files(tiles, slide_id))
         items = label_from_files(tiles, slide_id, segmenter, sink)
@@ -222,12 +220,13 @@ def _segment(
         items = label_by_segmenter(tiles, slide_id, segmenter, config, sink)
     statistics = Statistics(tiles.spec.mpp)
     write_cells(tiles.path, cells_name(config), slide_id, statistics.watch(items), sink.nuclei.columns)
-    about |= {"notes": sink.notes} | statistics.summary(sink.nuclei.columns)
+    about["notes"] = dict(sink.notes)
     if sink.frame is not None:
-        about["frame"] = {"chosen": str(sink.frame), "why": sink.frame.why, "doubt": sink.frame.doubt}
+        about["frame"] = ChosenFrame(chosen=str(sink.frame), why=sink.frame.why, doubt=sink.frame.doubt)
     if sink.misplaced is not None:
         about["misplaced"] = sink.misplaced
-    write_statistics(tiles.path, cells_name(config), slide_id, about)
+    numbers = statistics.numbers(sink.nuclei.columns).model_copy(update=about)
+    write_statistics(tiles.path, cells_name(config), slide_id, numbers)
 
 
 def _finished(
@@ -237,9 +236,9 @@ def _finished(
     if not cells_finished(tiles.path, segmenter_name, slide_id, card.files):
         return False
     try:  # the numbers are written after the cells, so a stopped run may lack them
-        numbers = read_json(statistics_file(tiles.path, segmenter_name, slide_id))
+        numbers = read_statistics(statistics_file(tiles.path, segmenter_name, slide_id))
         if not isinstance(segmenter, CellSource):
             return True
-        return bool(numbers["source"] == fingerprint(segmenter.files(tiles, slide_id)))
-    except (FileNotFoundError, StoreError, KeyError, TypeError, ConfigError):
+        return numbers.source == fingerprint(segmenter.files(tiles, slide_id))
+    except (FileNotFoundError, StoreError, ConfigError):
         return False

@@ -2,19 +2,25 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.cells.quality.numbers import (
+    CellsSummary,
+    Numbers,
+    SlideNumbers,
+    read_statistics,
+    statistics_file,
+    write_statistics,
+)
 from dirl.cells.quality.size_check import resolution_doubt
 from dirl.cells.sink import LabelledTile
 from dirl.cells.token_coverage import TOKENS_UM, token_coverage
-from dirl.core.boundary import inside
-from dirl.core.checked import read_checked
+from dirl.core.checked import SUMMARY, checked
 from dirl.core.errors import StoreError
-from dirl.core.files import read_json, write_json
+from dirl.core.files import write_json
 from dirl.core.owner import MERGE_SECONDS, locked
 from dirl.core.provenance import note_change
 from dirl.store.cells_writer import cells_dir
@@ -65,7 +71,7 @@ class Statistics:
             self.add(*item[1:])
             yield item
 
-    def summary(self, nuclei: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    def numbers(self, nuclei: Mapping[str, Sequence[Any]]) -> SlideNumbers:
         """Return the numbers, given the columns of the slide's table of nuclei.
 
         In the density a nucleus counts by the share of its area in a tile. So it counts once in adjacent
@@ -82,49 +88,37 @@ class Statistics:
         tissue_mm2 = self.tissue_px * self.mpp**2 / 1e6
         classes = zip(nuclei["class"], in_tiles.tolist(), strict=True)
         names = Counter(name for name, counts in classes if name and counts)
-        return {
-            "tiles": self.tiles,
-            "tiles_without_nuclei": self.empty,
-            "nuclei": int(in_tiles.sum()),
-            "classes": dict(sorted(names.items())),
-            "tissue_mm2": tissue_mm2,
-            "nuclei_mm2": self.nuclei_px * self.mpp**2 / 1e6,
-            "nuclei_per_mm2": float(shares.sum()) / tissue_mm2 if tissue_mm2 else None,
-            "coverage": self.nuclei_px / self.tissue_px if self.tissue_px else None,
-            "area_um2": {
-                f"p{q}": float(np.percentile(typical, q)) if len(typical) else None for q in QUANTILES
-            },
-            "prior_contrast": {str(um): _contrast(sums) for um, sums in self._tokens.items()},
-            "tokens": {str(um): sums.tolist() for um, sums in self._tokens.items()},
-            "area_histogram": _histogram(typical / AREA_STEP_UM2, AREA_STEPS),
-            "coverage_histogram": _histogram(np.array(self._shares) * COVERAGE_STEPS, COVERAGE_STEPS),
-        }
+        return SlideNumbers(
+            tiles=self.tiles,
+            tiles_without_nuclei=self.empty,
+            nuclei=int(in_tiles.sum()),
+            classes=dict(sorted(names.items())),
+            tissue_mm2=tissue_mm2,
+            nuclei_mm2=self.nuclei_px * self.mpp**2 / 1e6,
+            nuclei_per_mm2=float(shares.sum()) / tissue_mm2 if tissue_mm2 else None,
+            coverage=self.nuclei_px / self.tissue_px if self.tissue_px else None,
+            area_um2={f"p{q}": float(np.percentile(typical, q)) if len(typical) else None for q in QUANTILES},
+            prior_contrast={str(um): _contrast(sums) for um, sums in self._tokens.items()},
+            tokens={str(um): sums.tolist() for um, sums in self._tokens.items()},
+            area_histogram=_histogram(typical / AREA_STEP_UM2, AREA_STEPS),
+            coverage_histogram=_histogram(np.array(self._shares) * COVERAGE_STEPS, COVERAGE_STEPS),
+        )
 
 
-def statistics_file(store: Path, segmenter: str, slide_id: str) -> Path:
-    """File of a slide's numbers."""
-    return inside(cells_dir(store, segmenter), f"{slide_id}.statistics.json")
-
-
-def write_statistics(store: Path, segmenter: str, slide_id: str, values: Mapping[str, Any]) -> None:
-    """Save a slide's numbers."""
-    write_json(statistics_file(store, segmenter, slide_id), values)
-
-
-def write_summary(tiles: TileStore, segmenter: str, slide_ids: Sequence[str]) -> dict[str, Any]:
+def write_summary(tiles: TileStore, segmenter: str, slide_ids: Sequence[str]) -> CellsSummary:
     """Write and return the ``summary.json`` of cells: numbers by slide and in total, and warnings."""
     files = {name: statistics_file(tiles.path, segmenter, name) for name in slide_ids}
-    slides = {name: read_json(file) for name, file in files.items() if file.is_file()}
-    summary = {
-        "all": pooled(list(slides.values())) if slides else {},
-        "resolution_warnings": resolution_warnings(tiles, slides),
-        "slides": slides,
-    }
-    write_json(cells_dir(tiles.path, segmenter) / "summary.json", summary)
+    slides = {name: read_statistics(file) for name, file in files.items() if file.is_file()}
+    summary = CellsSummary(
+        all=pooled(list(slides.values())),
+        resolution_warnings=resolution_warnings(tiles, slides),
+        slides=slides,
+    )
+    write_json(cells_dir(tiles.path, segmenter) / SUMMARY, summary.to_json())
     return summary
 
 
-def resolution_warnings(tiles: TileStore, slides: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def resolution_warnings(tiles: TileStore, slides: Mapping[str, SlideNumbers]) -> dict[str, str]:
     """Return a warning for each slide whose stated resolution is probably wrong.
 
     Parameters
@@ -135,58 +129,56 @@ def resolution_warnings(tiles: TileStore, slides: Mapping[str, Mapping[str, Any]
         Numbers by slide. Older cells lack the sizes of blobs.
     """
     doubts = {
-        name: resolution_doubt(numbers.get("blobs_um", []), tiles.slides[name].mpp)
-        for name, numbers in slides.items()
+        name: resolution_doubt(numbers.blobs_um, tiles.slides[name].mpp) for name, numbers in slides.items()
     }
     return {name: doubt for name, doubt in doubts.items() if doubt}
 
 
-def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> dict[str, Any]:
+def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> SlideNumbers:
     """Read a slide's numbers. If they are missing or damaged, compute and save them."""
     name = statistics_file(tiles.path, cells.segmenter, slide_id).name
     try:
-        found: dict[str, Any] = read_checked(cells.path, name, cells.card)
-        return found
-    except StoreError:
+        return read_statistics(checked(cells.path, name, cells.card))
+    except (FileNotFoundError, StoreError):
         pass
     made = Statistics(tiles.spec.mpp)
     for row in np.flatnonzero(tiles.slide_ids == slide_id).tolist():
         made.add(cells.labels(row), cells.regions(row))
     nuclei = cells.nuclei(slide_id, ["id", "area_um2", "touches_border", "class"])
-    found = made.summary(nuclei.to_pydict())
+    found = made.numbers(nuclei.to_pydict())
     with locked(cells.path, MERGE_SECONDS):
         write_statistics(tiles.path, cells.segmenter, slide_id, found)
         note_change(cells.path, name)
     return found
 
 
-def pooled(slides: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def pooled(slides: Sequence[SlideNumbers]) -> Numbers:
     """Return the numbers of several slides together: sums, histograms, and shares of these."""
-    total: dict[str, Any] = {
-        name: sum(slide[name] for slide in slides)
-        for name in ("tiles", "tiles_without_nuclei", "nuclei", "tissue_mm2", "nuclei_mm2")
-    }
-    tissue = total["tissue_mm2"]
-    counted = sum((s["nuclei_per_mm2"] or 0) * s["tissue_mm2"] for s in slides)
-    tokens = {um: np.sum([slide["tokens"][um] for slide in slides], axis=0) for um in map(str, TOKENS_UM)}
-    classes, notes = (
-        sum((Counter(slide.get(name, {})) for slide in slides), Counter[str]())
-        for name in ("classes", "notes")
+    tissue = sum(slide.tissue_mm2 for slide in slides)
+    nuclei_mm2 = sum(slide.nuclei_mm2 for slide in slides)
+    counted = sum((slide.nuclei_per_mm2 or 0) * slide.tissue_mm2 for slide in slides)
+    tokens = {um: sum((np.array(s.tokens[um]) for s in slides), np.zeros(3)) for um in map(str, TOKENS_UM)}
+    return Numbers(
+        notes=_added(slide.notes for slide in slides),
+        tiles=sum(slide.tiles for slide in slides),
+        tiles_without_nuclei=sum(slide.tiles_without_nuclei for slide in slides),
+        nuclei=sum(slide.nuclei for slide in slides),
+        tissue_mm2=tissue,
+        nuclei_mm2=nuclei_mm2,
+        nuclei_per_mm2=counted / tissue if tissue else None,
+        coverage=nuclei_mm2 / tissue if tissue else None,
+        classes=_added(slide.classes for slide in slides),
+        prior_contrast={um: _contrast(sums) for um, sums in tokens.items()},
+        area_histogram=[sum(counts) for counts in zip(*(s.area_histogram for s in slides), strict=True)],
+        coverage_histogram=[
+            sum(counts) for counts in zip(*(s.coverage_histogram for s in slides), strict=True)
+        ],
     )
-    return (
-        total
-        | {
-            "classes": dict(sorted(classes.items())),
-            "notes": dict(sorted(notes.items())),
-            "nuclei_per_mm2": counted / tissue if tissue else None,
-            "coverage": total["nuclei_mm2"] / tissue if tissue else None,
-            "prior_contrast": {um: _contrast(sums) for um, sums in tokens.items()},
-        }
-        | {
-            name: np.sum([slide[name] for slide in slides], axis=0).tolist()
-            for name in ("area_histogram", "coverage_histogram")
-        }
-    )
+
+
+def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Sums of counts by name, sorted by name."""
+    return dict(sorted(sum((Counter(each) for each in counts), Counter[str]()).items()))
 
 
 def _contrast(sums: NDArray[np.float64]) -> float | None:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dirl.cells.report.summary import Outlier, SlideNumbers
+from dirl.cells.quality.numbers import SlideNumbers
+from dirl.cells.report.summary import Outlier
 
 FEWEST_SLIDES = 5
 FAR = 3.5

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dirl.cells.quality.statistics import pooled, resolution_warnings, slide_statistics
 from dirl.cells.report.figures import class_colours, histograms_figure, outlined, slides_figure
 from dirl.cells.report.outliers import FEWEST_SLIDES, RULE, find_outliers
-from dirl.cells.report.summary import CellsNumbers, ReportSummary, SlideNumbers, TotalNumbers
+from dirl.cells.report.summary import CellsNumbers, ReportSummary
 from dirl.cells.token_coverage import TOKENS_UM
 from dirl.core.errors import StoreError
 from dirl.core.files import write_text
@@ -89,14 +89,13 @@ def _summary(tiles: TileStore, sources: Mapping[str, CellStore], quiet: bool) ->
             for slide_id in tiles.slides:
                 slides[slide_id] = slide_statistics(tiles, cells, slide_id)
                 advance(note=slide_id)
-            numbers = {slide_id: SlideNumbers.model_validate(each) for slide_id, each in slides.items()}
-            medians = [each.median_um2 for each in numbers.values() if each.median_um2 is not None]
+            medians = [each.median_um2 for each in slides.values() if each.median_um2 is not None]
             found[name] = CellsNumbers(
                 made_by=cells.card.config.get("segmenter", name),
-                all=TotalNumbers.model_validate(pooled(list(slides.values()))),
+                all=pooled(list(slides.values())),
                 median_um2=float(np.median(medians)) if medians else None,
                 resolution_warnings=resolution_warnings(tiles, slides),
-                slides=numbers,
+                slides=slides,
             )
     outliers = [each for name, one in found.items() for each in find_outliers(name, one.slides)]
     return ReportSummary(cells=found, outliers=outliers, rule=RULE)

@@ -1,73 +1,7 @@
 """What a report on cells found: the type of its ``summary.json``."""
 
-from pydantic import ConfigDict, Field
-
+from dirl.cells.quality.numbers import Numbers, SlideNumbers
 from dirl.core.results import Record, Summary
-
-
-class Frame(Record):
-    """The frame that was chosen for the coordinates of a user's file, and a doubt about it."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    chosen: str
-    doubt: str | None
-
-
-class SlideNumbers(Record):
-    """Numbers of a slide; see `dirl.cells.quality.statistics`. Cells of earlier versions lack the last ones.
-
-    Attributes
-    ----------
-    area_um2
-        Percentiles of the areas of nuclei: ``p5``, ``p25``, ``p50``, ``p75`` and ``p95``.
-    notes
-        Number of repaired or left out objects by kind.
-    misplaced
-        Why the nuclei seem to be in wrong places.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    blobs_um: list[float] | None = None
-    notes: dict[str, int] = Field(default_factory=dict)
-    frame: Frame | None = None
-    misplaced: str | None = None
-    tiles: int
-    tiles_without_nuclei: int
-    nuclei: int
-    classes: dict[str, int] = Field(default_factory=dict)
-    tissue_mm2: float
-    nuclei_mm2: float
-    nuclei_per_mm2: float | None
-    coverage: float | None
-    area_um2: dict[str, float | None]
-    prior_contrast: dict[str, float | None]
-    tokens: dict[str, list[float]]
-    area_histogram: list[int]
-    coverage_histogram: list[int]
-
-    @property
-    def median_um2(self) -> float | None:
-        """Median area of its nuclei."""
-        return self.area_um2["p50"]
-
-
-class TotalNumbers(Record):
-    """Numbers of all slides together."""
-
-    tiles: int
-    tiles_without_nuclei: int
-    nuclei: int
-    tissue_mm2: float
-    nuclei_mm2: float
-    classes: dict[str, int]
-    notes: dict[str, int]
-    nuclei_per_mm2: float | None
-    coverage: float | None
-    prior_contrast: dict[str, float | None]
-    area_histogram: list[int]
-    coverage_histogram: list[int]
 
 
 class CellsNumbers(Record):
@@ -84,7 +18,7 @@ class CellsNumbers(Record):
     """
 
     made_by: str
-    all: TotalNumbers
+    all: Numbers
     median_um2: float | None
     resolution_warnings: dict[str, str]
     slides: dict[str, SlideNumbers]
