@@ -88,6 +88,7 @@ def slide(density=5000.0, area=30.0, coverage=0.2, empty=0, nuclei=100):
         nuclei=nuclei,
         tissue_mm2=1,
         nuclei_mm2=0.1,
+        classes={},
         nuclei_per_mm2=density,
         coverage=coverage,
         area_um2={"p50": area},
