@@ -13,7 +13,7 @@ from dirl.config import CellsConfig, TileConfig
 from dirl.store.build import tile
 from dirl.synthetic import draw
 
-DATA = Path(os.environ.get("DIRL_DATA", Path(__file__).parents[3] / "shared" / "data")) / "monuseg13"
+DATA = Path(os.environ.get("DIRL_DATA", Path(__file__).parents[4] / "shared" / "data")) / "monuseg13"
 
 
 @pytest.fixture(scope="module")
