@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dirl.core.intervals import choose_units, interval, means, ratios
+from dirl.core.intervals import Estimate, choose_units, estimate, means, ratios
 
 
 def units(count: int, resamples: int = 2000, seed: int = 0) -> object:
@@ -20,25 +20,25 @@ def test_slides_are_the_units_from_five_on() -> None:
 
 def test_agrees_with_the_normal_interval() -> None:
     values = np.random.default_rng(1).normal(3, 1, (400, 1))
-    found = interval(*(part[..., 0] for part in means(values, units(400))))
+    found = estimate(*(part[..., 0] for part in means(values, units(400))))
     half = 1.96 * values.std() / 20
-    assert found["value"] == pytest.approx(values.mean())
-    assert found["low"] == pytest.approx(values.mean() - half, abs=0.02)
-    assert found["high"] == pytest.approx(values.mean() + half, abs=0.02)
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - half, abs=0.02)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.02)
 
 
 def test_slides_widen_the_interval_when_tiles_of_a_slide_are_alike() -> None:
     slides = np.repeat([f"s{i}" for i in range(10)], 20)
     values = np.repeat(np.random.default_rng(0).normal(size=10), 20)[:, None]
-    by_slide = interval(*(p[..., 0] for p in means(values, choose_units(slides, len(slides), 1000, 0))))
-    by_tile = interval(*(p[..., 0] for p in means(values, units(200, 1000))))
-    assert by_slide["high"] - by_slide["low"] > 3 * (by_tile["high"] - by_tile["low"])
+    by_slide = estimate(*(p[..., 0] for p in means(values, choose_units(slides, len(slides), 1000, 0))))
+    by_tile = estimate(*(p[..., 0] for p in means(values, units(200, 1000))))
+    assert by_slide.high - by_slide.low > 3 * (by_tile.high - by_tile.low)
 
 
 def test_missing_values_are_left_out() -> None:
     value, _ = means(np.array([[1.0, np.nan], [np.nan, np.nan], [3.0, np.nan]]), units(3))
     assert value[0] == 2 and np.isnan(value[1])
-    assert interval(value[1], np.full(4, np.nan)) == {"value": None, "low": None, "high": None}
+    assert estimate(value[1], np.full(4, np.nan)) == Estimate(None, None, None)
 
 
 def test_equal_units_draw_equally() -> None:

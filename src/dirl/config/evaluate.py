@@ -14,7 +14,7 @@ Neighbours = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
 class ProbeConfig(Settings):
-    """How features are scored (`dirl probe`): METHOD's kNN and linear protocols on grouped folds."""
+    """How features are scored (`dirl probe`): nearest neighbours and a linear probe on grouped folds."""
 
     folds: Annotated[int, Field(ge=2)] = 5
     groups: Literal["auto", "patient", "stain", "given"] = "auto"

@@ -1,6 +1,6 @@
 """Bootstrap intervals of means and of ratios of sums. Equal units and seed give paired draws."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,8 +105,3 @@ def estimate(value: float, resampled: Floats) -> Estimate:
         return Estimate(None, None, None)
     low, high = np.percentile(kept, [2.5, 97.5])
     return Estimate(float(value), float(low), float(high))
-
-
-def interval(value: float, resampled: Floats) -> dict[str, float | None]:
-    """Return `estimate` as JSON holds it."""
-    return asdict(estimate(value, resampled))
