@@ -1,4 +1,4 @@
-"""`dirl demo`: the whole story on one slide, on a CPU, in minutes."""
+"""`dirl demo`: all main commands on one slide, on a CPU, in minutes."""
 
 import hashlib
 import os
@@ -33,23 +33,23 @@ SAMPLE_SHA256 = "ed92d5a9f2e86df67640d6f92ce3e231419ce127131697fbbce42ad5e002c8a
 TIMEOUT_S = 15
 TILE_PX = 128
 MPP = 0.5
-# A whole slide has tens of thousands; a field of 1.6 mm² is enough to look at in minutes.
+# A whole slide has tens of thousands; a field of 1.6 mm² takes minutes.
 MAX_TILES = 400
 FEWEST = 8  # tiles to train on; with fewer, telling them apart teaches nothing
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What a demo made.
+    """A finished demo.
 
     Attributes
     ----------
     path
         Its directory: ``store/``, ``vanilla/``, ``dirl/``, ``audit/``.
     slide
-        The slide that was used.
+        The slide.
     origin
-        Where the slide came from, in a sentence.
+        Where the slide came from, in words.
     audit
         The audit of the two runs.
     """
@@ -72,15 +72,15 @@ def demo(
 ) -> Demo:
     """Tile one slide, find its nuclei, pretrain vanilla and DiRL alike, and compare their attention.
 
-    Both runs have the same seed, order of tiles, views and number of steps; they differ by one key of the
+    Both runs have the same seed, order of tiles, views and number of steps. They differ in one key of the
     recipe, ``dense.weight``. An interrupted demo goes on where it stopped.
 
     Parameters
     ----------
     slide
-        A slide that OpenSlide reads; None takes a public one, and offline draws one.
+        A slide that OpenSlide reads. None downloads a public one, or draws one if that fails.
     out
-        Directory for everything that is made.
+        Directory of the demo.
     mpp_override
         µm per pixel of a slide whose file names none.
     seed
@@ -93,10 +93,10 @@ def demo(
     Raises
     ------
     DirlError
-        Whatever a stage raises.
+        If a stage fails.
     """
     if slide is not None:
-        open_slide(slide, mpp_override).close()  # what cannot be read is refused before anything is made
+        open_slide(slide, mpp_override).close()  # refuse a slide that cannot be read
     card = new_card("demo", {"slide": str(slide or "sample"), "mpp_override": mpp_override, "seed": seed})
     card = claim(out, card, overwrite=overwrite)
     own(out)
@@ -125,7 +125,7 @@ def demo(
 
 
 def _batch(store: Path, seed: int) -> int:
-    """The recipe's batch, or all tiles to train on where a small slide has fewer."""
+    """The recipe's batch, or the number of training tiles if it is smaller."""
     recipe, tiles = load_recipe("demo", [f"seed={seed}"]), TileStore.open(store)
     trained = int((~held_out(tiles.tile_ids.tolist(), recipe.holdout, seed)).sum())
     if trained < FEWEST:
@@ -135,7 +135,7 @@ def _batch(store: Path, seed: int) -> int:
 
 
 def find_sample(out: Path, *, quiet: bool = False) -> tuple[Path, str]:
-    """Return the public sample slide, downloaded once, or offline a slide drawn into `out`.
+    """Return the public sample slide, downloaded once, or draw a slide into `out` if that fails.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def find_sample(out: Path, *, quiet: bool = False) -> tuple[Path, str]:
     name = SAMPLE_URL.rsplit("/", 1)[1]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dirl" / name
     drawn = out / "synthetic.tif"
-    if drawn.exists():  # an interrupted demo goes on with the slide that it began with
+    if drawn.exists():  # an interrupted demo goes on with the same slide
         return drawn, "a synthetic slide with known nuclei, drawn earlier"
     try:
         if not (cache.exists() and _sha256(cache) == SAMPLE_SHA256):
@@ -161,7 +161,7 @@ def find_sample(out: Path, *, quiet: bool = False) -> tuple[Path, str]:
 
 
 def print_demo(done: Demo, console: Console | None = None) -> None:
-    """Print the demo's table of six lines, its verdict and where the report is."""
+    """Print the table of the two runs, the verdict, and the path of the report."""
     console = console or printer()
     summary = done.audit.summary
     subjects = [one for one in summary.encoders if one.kind == "encoder"]
@@ -185,9 +185,9 @@ def print_demo(done: Demo, console: Console | None = None) -> None:
     console.print(f"\nOn {done.origin}.", markup=False, highlight=False)
     console.print(summary.verdict.headline, markup=False, highlight=False)
     console.print(
-        "This speaks of these two small runs, not of the method. A grid of boxes spreads attention, too: "
-        "whether the cells did it, the controls tell (`dirl pretrain demo --set dense.control=grid`, or "
-        "shuffled).",
+        "This is about these two small runs, not about the method. A grid of boxes spreads attention, too. "
+        "To see whether the cells matter, train the controls (`dirl pretrain demo --set "
+        "dense.control=grid`, or shuffled).",
         markup=False,
         highlight=False,
     )
@@ -195,7 +195,7 @@ def print_demo(done: Demo, console: Console | None = None) -> None:
 
 
 def _download(url: str, target: Path, *, quiet: bool) -> None:
-    """Download a file whole, check it, and put it in its place."""
+    """Download a file, check it, and move it to its place."""
     with replacing(target) as temporary, urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
         size = int(response.headers.get("Content-Length") or 0) or None
         with temporary.open("wb") as handle, bar("Downloading a slide", size, quiet=quiet) as advance:

@@ -84,9 +84,9 @@ def test_small_numbers_stay_numbers(load) -> None:
     ("old", "new", "message"),
     [
         ("[pool, grid]", "[pool, gird]", r"no arm gird \(there are: vanilla, pool, grid\)"),
-        ("[pool, grid]", "[vanilla, pool]", "vanilla against pool stands twice"),
+        ("[pool, grid]", "[vanilla, pool]", "vanilla against pool is given twice"),
         ("[pool, grid]", "[pool, pool]", "against itself"),
-        ("seeds: 2", "seeds: [3, 3]", "one stands twice"),
+        ("seeds: 2", "seeds: [3, 3]", "one is given twice"),
         ("seeds: 2", "seeds: 0", "seeds"),
         ("steps: 40", "seed: 40", "seed of a run is set by seeds"),
         ("pool:\n", "pool:\n  pool: {steps: 3}\n", "pool stands twice in one section"),

@@ -16,7 +16,7 @@ REGION_NAMES = {"nuclei": "nuclei", "rest": "rest of the tissue", "glass": "glas
 
 
 def depth_figure(encoders: Sequence[Audited]) -> Figure:
-    """Spread of attention by depth, encoders beside their controls."""
+    """Draw the spread of attention by depth, of encoders and their controls."""
     panels = (
         ("per_head", "entropy", "normalised entropy, per head"),
         ("heads_averaged", "entropy", "normalised entropy, heads averaged first"),
@@ -35,7 +35,7 @@ def depth_figure(encoders: Sequence[Audited]) -> Figure:
                     if name not in ("patch_mass", "head_diversity"):
                         axis.axhline(curve[0], label=one.name, **style)
                 else:
-                    blocks = np.arange(len(curve))  # from 0, as in measures.parquet, maps and the viewer
+                    blocks = np.arange(len(curve))  # from 0, as everywhere
                     axis.plot(blocks, curve, marker="o", markersize=3.5, label=one.name, **style)
             axis.set_title(title, loc="left")
             axis.xaxis.get_major_locator().set_params(integer=True)
@@ -48,7 +48,7 @@ def depth_figure(encoders: Sequence[Audited]) -> Figure:
 
 
 def enrichment_figure(encoders: Sequence[Audited]) -> Figure:
-    """Attention of the last block by region, per head and with heads averaged first."""
+    """Draw the attention of the last block by region, per head and with heads averaged first."""
     shown = [(one, style) for one, style in _styled(encoders) if one.kind != "uniform"]
     with mpl.rc_context(STYLE):
         figure = new_figure((10.2, 3.4))
@@ -100,7 +100,7 @@ def _bar_with_interval(
         linewidth=0.8,
     )
     if middle is None or low is None or high is None:
-        # In points from 0: in data units it would leave the axes where all values are tiny.
+        # In points from 0: in data units it would leave the axes if all values are tiny.
         axis.annotate(
             "none", (x, 0), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7,
             rotation=90, color="#777777",

@@ -116,10 +116,10 @@ def confounder(
 ) -> Marked:
     """Test all encoders with the same marks, and word the outcome.
 
-    For every encoder the probe's balanced accuracy is measured. Of its last block, per head and with the
-    heads averaged first, these are measured: ``auroc``, how attention ranks tokens on the mark above the
-    others; ``pointing``, the share of tiles whose most attended token touches the mark; ``enrichment`` of the
-    mark in log2; ``before``, the same at the same place without the mark; and their ``change``.
+    For every encoder the probe's balanced accuracy is measured, and the attention of its last block, per head
+    and with the heads averaged first. ``auroc`` says how attention ranks tokens on the mark above the others.
+    ``pointing`` is the share of tiles whose most attended token touches the mark. ``enrichment`` of the mark
+    is in log2; ``before`` is the same without the mark, and ``change`` the difference.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What attention is compared with so that a number means something: untrained, and uniform."""
+"""Controls of an audit: untrained encoders, and uniform attention."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ def uniform_rows(tiles: int, grid: tuple[int, int]) -> AttentionRows:
 def untrained(encoders: Sequence[LoadedEncoder], seed: int) -> list[tuple[LoadedEncoder, LoadedEncoder]]:
     """Pair each encoder with its architecture, freshly initialised.
 
-    Encoders of one architecture share one control. One whose weights are random is its own, and that of the
-    others of its architecture.
+    Encoders of one architecture share one control. An encoder with random weights is its own control, and
+    that of all others of its architecture.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""The pictures of an audit: deterministic, readable without colour vision, every scale stated.
+"""Pictures of attention. They are deterministic, readable without colour vision, and name every scale.
 
-Attention is always drawn relative to uniform: 1 is the share that each token would get if all were alike.
-Tokens are drawn as the squares they are, never smoothed.
+Attention is always relative to uniform: 1 is the share of each token if all had the same.
+Tokens are drawn as squares, never smoothed.
 """
 
 import math
@@ -60,9 +60,9 @@ class Example:
     Attributes
     ----------
     title
-        Why it is shown.
+        Why the tile is shown.
     tile_id
-        Which it is.
+        Its id.
     image : ndarray of shape (h, w, 3), uint8
     labels : ndarray of shape (h, w)
         Nuclei by id, 0 none.
@@ -80,10 +80,13 @@ class Example:
 def comparison_figure(examples: Sequence[Example], outlines: str = "nuclei") -> Figure:
     """Rows of tiles; columns: tile, outlines, each encoder's head-averaged attention, second minus first.
 
-    `outlines` says what an example's labels are.
+    All attention panels share one scale, which ends at the 98th percentile of their values. The difference
+    has its own scale, symmetric about 0.
 
-    All attention panels share one scale, set by the 98th percentile of what is shown; the difference has
-    one of its own, symmetric about 0.
+    Parameters
+    ----------
+    outlines
+        Title of the outlines.
     """
     names = [each.name for each in examples[0].maps]
     changes = _changes(examples)
@@ -158,7 +161,7 @@ def _relative(p: Floats) -> Floats:
 
 
 def _changes(examples: Sequence[Example]) -> list[Floats]:
-    """Second encoder minus first, where there are two and their tokens are the same places."""
+    """Second encoder minus first, if there are two with the same token grid."""
     pairs = [example.maps for example in examples]
     if any(len(pair) != 2 or pair[0].averaged.shape != pair[1].averaged.shape for pair in pairs):
         return []
@@ -166,7 +169,7 @@ def _changes(examples: Sequence[Example]) -> list[Floats]:
 
 
 def _scale(maps: Sequence[Floats], least: float = 2.0) -> float:
-    """End of a shared scale: the 98th percentile of what is shown, in steps of a half."""
+    """End of a shared scale: the 98th percentile of all values, in steps of a half."""
     shown = np.percentile(np.abs(np.concatenate([each.ravel() for each in maps])), 98)
     return max(least, math.ceil(2 * float(shown)) / 2)
 
@@ -234,7 +237,7 @@ def _bar(figure: Figure, axes: Sequence[Axes], colours: str, norm: Normalize, la
     place = (first.x0 + (last.x1 - first.x0 - width) / 2, 0.4 / height, width, 0.11 / height)
     bar = figure.colorbar(ScalarMappable(norm, colours), cax=figure.add_axes(place), orientation="horizontal")
     bar.set_label(label, fontsize=8, labelpad=2)
-    if norm.vmin == 0:  # attention: say where uniform is
+    if norm.vmin == 0:  # attention: mark uniform
         top = float(norm.vmax or 1)
         steps = np.arange(0, top + 0.1) if top < 10 else np.linspace(0, top, 6)
         bar.set_ticks(sorted({*steps.round(1).tolist(), 1.0}))

@@ -1,4 +1,4 @@
-"""What needs whole attention matrices, a few of their rows at a time: distance, sinks, rollout."""
+"""Measures of whole attention matrices: distance, sinks and rollout, a few rows at a time."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dirl.encoders.attention_capture import CLS, POOLING, Call, anatomy, catch
 
 TILES = 4
-"""Whose queries and keys of all blocks are kept at a time."""
+"""Number of tiles whose queries and keys are kept at a time."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class FullAttention:
         Mean over the patch queries i of ``Σ_j A_ij ‖x_i - x_j‖``, A renormalised over the patch keys; in
         tokens.
     sinks : Tensor of shape (t, l, a + 1)
-        Largest over mean of the sums over the patch queries of each patch key's column, A renormalised
-        alike: 1 where no token draws more than any other.
+        Attention that each patch key draws from all patch queries, A renormalised alike: the largest over
+        the mean. 1 if no token draws more than any other.
     rollout : Tensor of shape (t, gh, gw)
         The query's row of the product over blocks of ``½A + ½I``, heads averaged first (Abnar and Zuidema,
         arXiv 2005.00928), renormalised over the patch tokens.
@@ -37,7 +37,7 @@ class FullAttention:
 def full_attention(model: nn.Module, images: Tensor) -> FullAttention:
     """Measure the whole attention matrices of a timm vision transformer.
 
-    The memory is that of the queries and keys of four tiles and of some rows of one block's matrix.
+    It needs memory for the queries and keys of four tiles, and for some rows of one block's matrix.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def full_attention(model: nn.Module, images: Tensor) -> FullAttention:
     Raises
     ------
     EncoderError
-        If they cannot be had whole and right.
+        If they cannot be captured.
     """
     parts = [_few(model, few) for few in torch.split(images, TILES)]
     return FullAttention(
@@ -79,7 +79,7 @@ def measure_matrix(
     Parameters
     ----------
     chunks
-        First query and rows (t, a, m, n) of the attention matrix, all of them in turn.
+        First query and rows (t, a, m, n) of the attention matrix. All rows come in order.
     apart : Tensor of shape (n - prefix, n - prefix)
         From `distances`.
     row : Tensor of shape (t, n)
@@ -125,7 +125,7 @@ def _few(model: nn.Module, images: Tensor) -> FullAttention:
         distance, sinks, row = measure_matrix(call.chunks(), apart, body.prefix, row)
         found.append((distance, sinks))
     patches = row[:, body.prefix :]
-    if body.query == POOLING:  # one block alone is audited there: the one that its query reads
+    if body.query == POOLING:  # only the block that the pooling query reads is audited
         found = found[:1]
     return FullAttention(
         distance=torch.stack([distance for distance, _ in reversed(found)], dim=1),

@@ -10,9 +10,9 @@ from dirl.audit.verdict import excludes_zero
 def leaderboard(found: Findings) -> list[Line]:
     """Rank the encoders by the primary measure in the last block, per head.
 
-    An encoder has a rank only if it passes the gate and is audited by the same query as the first: an
-    untrained encoder is nearly uniform, and a mean of rows is more even than each of them. The others follow,
-    then the controls.
+    An encoder has a rank only if it passes the gate and is audited by the same query as the first. Otherwise
+    its evenness means nothing: an untrained encoder is nearly uniform, and a mean of rows is more even than
+    each row. The others follow, then the controls.
     """
     first = found.encoders[0]
     pairs = {pair.encoder: pair for pair in found.differences}

@@ -1,4 +1,4 @@
-"""All measures of a batch of attention rows as one table: the columns of `measures.parquet`."""
+"""All measures of attention rows as one table: the columns of `measures.parquet`."""
 
 from collections.abc import Sequence
 

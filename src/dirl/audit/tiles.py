@@ -1,4 +1,4 @@
-"""The tiles that an audit looks at, read in batches, and their nuclei as weights over tokens."""
+"""The tiles of an audit, read in batches, and their nuclei as weights over tokens."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class AuditTiles:
 
     @cached_property
     def sources(self) -> NDArray[np.str_] | None:
-        """Slide of each chosen tile; None where some are ready-made: their folders are classes."""
+        """Slide of each chosen tile; None if some tiles are ready-made, since their folders are classes."""
         kinds = {self.store.slides[name].kind for name in np.unique(self.slide_ids).tolist()}
         return None if "tiles" in kinds else self.slide_ids
 
@@ -91,7 +91,7 @@ class AuditTiles:
 
 
 def draw_tiles(store: TileStore, cells: CellStore, count: int, seed: int) -> AuditTiles:
-    """Draw `count` tiles, or all when there are fewer, without replacement, in the store's order."""
+    """Draw `count` tiles without replacement, or all if there are fewer; in the store's order."""
     drawn = np.random.default_rng(seed).choice(len(store), min(count, len(store)), replace=False)
     return AuditTiles(store, cells, np.sort(drawn))
 
@@ -106,7 +106,7 @@ def nucleus_weights(labels: Tensor, patch_px: int, least_px: Tensor) -> Tensor:
     patch_px
         Side of a token.
     least_px : Tensor of shape (ids,)
-        By id: a nucleus with fewer pixels here lies mostly outside, and is left out.
+        By id. A nucleus with fewer pixels here lies mostly outside the tile, and is left out.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def nucleus_weights(labels: Tensor, patch_px: int, least_px: Tensor) -> Tensor:
 
 
 def batch_weights(encoder: LoadedEncoder, tiles: AuditTiles, batch: TileBatch) -> list[Tensor]:
-    """`nucleus_weights` of every tile of a batch, of the nuclei that lie at least half inside the tile."""
+    """`nucleus_weights` of every tile of a batch. Nuclei that lie mostly outside the tile are left out."""
     labels = fit(encoder, batch.labels)
     tile_px = batch.labels.shape[-1]
     px_um = tiles.store.spec.mpp * (1 if encoder.input_px is None else tile_px / encoder.input_px)

@@ -1,6 +1,6 @@
-"""Names of the measures, for readers; without torch, so that a page or a table is there at once."""
+"""Titles of the measures. Without torch, so that pages and tables start at once."""
 
-# What a reader sees, by column.
+# By column.
 TITLES = {
     "entropy": "normalised entropy",
     "effective_share": "effective tokens, share",

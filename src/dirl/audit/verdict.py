@@ -1,4 +1,4 @@
-"""What an audit lets us say: about these encoders on these tiles, never about a method."""
+"""The verdict of an audit: about these encoders on these tiles, never about a method."""
 
 from dirl.audit.summary import Audited, Difference, Findings, Verdict
 from dirl.audit.titles import PRIMARY

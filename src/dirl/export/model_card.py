@@ -1,4 +1,4 @@
-"""The README.md of an exported encoder: what it is, what it was made from, what it is for."""
+"""The model card of an exported encoder: its ``README.md``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,15 +14,15 @@ UNKNOWN = "unknown"
 
 
 def arm(recipe: Mapping[str, Any]) -> str:
-    """Say in a few words which arm a recipe trains: vanilla, or the dense term and its control."""
+    """Name the arm that a recipe trains: vanilla, or the dense term and its control."""
     dense = recipe.get("dense", {})
     if not dense.get("weight"):
         return "vanilla (no dense term)"
-    said = f"dirl (extract {dense['extract']}, regions {dense['regions']}, match {dense['match']}"
+    text = f"dirl (extract {dense['extract']}, regions {dense['regions']}, match {dense['match']}"
     control = f", control {dense['control']}" if dense.get("control") else ""
     noise = dense.get("noise")
     damage = f", prior damaged by {noise['kind']} {noise['strength']:g}" if noise else ""
-    return f"{said}, weight {dense['weight']:g}{control}{damage})"
+    return f"{text}, weight {dense['weight']:g}{control}{damage})"
 
 
 def model_card(
@@ -40,19 +40,19 @@ def model_card(
     Parameters
     ----------
     encoder
-        What is exported.
+        The exported encoder.
     run
         The card of the run that trained it.
     metrics
         The run's last value of each metric.
     library
-        The hub's name of the library that reads it.
+        Name of the library that reads it, as on the hub.
     use
         Python that runs it.
     licence
-        An identifier of the hub, or ``unknown``.
+        Identifier as on the hub, or ``unknown``.
     differences
-        The largest relative difference of its tokens from the run's, by what ran it.
+        Largest relative difference of its tokens from the run's, by program.
     """
     recipe = run.config
     name = Path(encoder.spec).resolve().name
@@ -67,7 +67,7 @@ def model_card(
         "The licence of these weights was not stated when they were exported. Ask their author before you "
         "use them; the licence of the training tiles may bind too."
         if licence == UNKNOWN
-        else f"{licence}, as stated by whoever exported them. The licence of the training tiles may bind too."
+        else f"{licence}, as stated at the export. The licence of the training tiles may bind too."
     )
     mpp, side = run.counts.get("mpp"), side_of(encoder)
     facts = {

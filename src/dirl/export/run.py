@@ -1,4 +1,4 @@
-"""`dirl export`: a run's encoder in another program's layout, checked before it is put in its place."""
+"""`dirl export`: a run's encoder in the layout of another program, checked before it is kept."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ class Export:
     path
         Its directory: the format's files, ``README.md`` and ``card.json``.
     differences
-        The largest difference of its tokens from the run's, relative to the run's largest value, by each
-        program that could run it here.
+        Largest difference of its tokens from the run's, relative to the largest value. By program; only
+        programs that are installed here.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class Export:
 def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: bool = False) -> Export:
     """Write a finished run's encoder for another program, with a model card.
 
-    What is refused leaves no directory behind.
+    If the export is refused, no directory is left.
 
     Parameters
     ----------
@@ -53,9 +53,9 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
     out
         Directory to make.
     to
-        ``timm``; ``hf``, the layout of transformers' ViT and DINOv2; ``onnx``, which needs the extra.
+        ``timm``; ``hf`` for transformers' ViT and DINOv2; ``onnx``, which needs the extra ``onnx``.
     licence
-        Of the weights, for the model card.
+        Licence of the weights, for the model card.
     overwrite
         Replace an export of another run, or to another format.
 
@@ -68,7 +68,7 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
     ConfigError
         If there is no such format, or its extra is not installed.
     DirlError
-        If the exported model gives other tokens than the run's, beyond `TOLERANCE`.
+        If the tokens of the exported model differ from the run's by more than `TOLERANCE`.
     """
     if to not in FORMATS:
         raise ConfigError("no such format", where=f"--to {to}", remedy=f"there are: {', '.join(FORMATS)}")
@@ -90,14 +90,14 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
             form.write(encoder, work)
         differences = _check(encoder, form, work)
     except Exception:
-        # The directory stays free for the format that a refusal names.
+        # So another format can be exported to the same directory.
         remove(work)
         if fresh:
             remove(out)
         elif {file.name for file in out.iterdir()} <= NOT_CONTENT | {"card.json"}:
             remove(out / "card.json")
         raise
-    # What is there gives way only to what is whole and right.
+    # Only now, since the new export is complete and checked, is the old one replaced.
     card = claim(out, card, overwrite=overwrite, spare=work)
     for file in sorted(work.iterdir()):
         put_in_place(file, out / file.name)
@@ -117,7 +117,7 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
 
 
 def _check(encoder: LoadedEncoder, form: ModuleType, folder: Path) -> dict[str, float]:
-    """Run the exported model beside the run's, on as many images as no format was traced with."""
+    """Compare the exported model with the run's, on a number of images that no format was traced with."""
     side = side_of(encoder)
     images = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
     expected = tokens(encoder.model, preprocess(encoder, images))

@@ -1,4 +1,4 @@
-"""The layout of transformers: ViTModel, Dinov2Model or Dinov2WithRegistersModel, whichever says the same."""
+"""The layout of transformers: ViTModel, Dinov2Model or Dinov2WithRegistersModel, whichever fits."""
 
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def write(encoder: LoadedEncoder, folder: Path) -> None:
 
 
 def read(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
-    """Return the tokens of images in 0..1, by each way in which the exported model can be run here."""
+    """Return the tokens of images in 0..1, by each program that can run the exported model here."""
     images = preprocess(encoder, images)
     found = {"dirl": tokens(load_encoder(f"hf:{folder}").model, images)}
     try:
@@ -91,10 +91,10 @@ def read(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tens
     return found
 
 
-def _config(encoder: LoadedEncoder, kind: str) -> dict[str, Any]:
+def _config(encoder: LoadedEncoder, kind: str) -> dict[str, object]:
     model: Any = encoder.model
     block, width = model.blocks[0], model.embed_dim
-    config = {
+    config: dict[str, object] = {
         "architectures": [CLASSES[kind]],
         "model_type": kind,
         "hidden_size": width,
@@ -121,7 +121,7 @@ def _config(encoder: LoadedEncoder, kind: str) -> dict[str, Any]:
 
 
 def _check(encoder: LoadedEncoder) -> None:
-    """Refuse what the three classes would compute otherwise, or have no weights for."""
+    """Refuse parts that the three classes compute differently, or have no weights for."""
     model: Any = encoder.model
     block = model.blocks[0]
     activation = block.mlp.act

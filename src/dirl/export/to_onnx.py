@@ -1,4 +1,4 @@
-"""One ONNX file: images in 0..1 in, class and patch tokens out, for any number of images of one side."""
+"""One ONNX file: from images in 0..1 to class and patch tokens. The size of the images is fixed."""
 
 import importlib.util
 import warnings
@@ -20,7 +20,7 @@ cls, patches = session.run(None, {"images": images})  # float32 (b, 3, h, w) in 
 
 
 class _Graph(nn.Module):
-    """The encoder with its normalisation inside, so that a reader of the file cannot get it wrong."""
+    """The encoder with its normalisation, so that users of the file cannot get it wrong."""
 
     def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], skip: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class _Graph(nn.Module):
 
 
 def write(encoder: LoadedEncoder, folder: Path) -> None:
-    """Write ``model.onnx``, and in ``config.json`` what its images must look like.
+    """Write ``model.onnx``, and ``config.json`` with the format of its images.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def write(encoder: LoadedEncoder, folder: Path) -> None:
         reason = f"needs {', '.join(absent)}"
         raise ConfigError(reason, where="--to onnx", remedy="pip install 'dirl[onnx]'")
     side = side_of(encoder)
-    # With a fixed side: otherwise the graph resamples position embeddings that are of the right size.
+    # With a fixed size: otherwise the graph resamples position embeddings that already fit.
     model = twin(encoder, dynamic_img_size=False)
     model.load_state_dict(encoder.model.state_dict())
     for block in model.blocks:
@@ -54,7 +54,7 @@ def write(encoder: LoadedEncoder, folder: Path) -> None:
     graph = _Graph(model, encoder.mean, encoder.std, model.num_prefix_tokens).eval()
     images = torch.zeros(2, 3, side, side)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own libraries' deprecations, which are for its developers
+        warnings.simplefilter("ignore")  # deprecations within its own libraries
         torch.onnx.export(
             graph,
             (images,),
@@ -71,7 +71,7 @@ def write(encoder: LoadedEncoder, folder: Path) -> None:
 
 
 def read(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
-    """Return the tokens of images in 0..1, by each way in which the exported model can be run here."""
+    """Return the tokens of images in 0..1, by each program that can run the exported model here."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""The layout that timm loads from a folder and from the hub."""
+"""The layout that timm loads from a folder or from the hub."""
 
 import shutil
 from pathlib import Path
@@ -17,12 +17,12 @@ embedding = model.eval()(images)  # (b, d), of images normalised by mean and std
 
 
 def write(encoder: LoadedEncoder, folder: Path) -> None:
-    """Write ``config.json`` and ``model.safetensors``: the run's own, which are in this layout."""
+    """Copy the run's ``config.json`` and ``model.safetensors``, which have this layout."""
     for name in FILES:
         shutil.copyfile(Path(encoder.spec) / "encoder" / name, folder / name)
 
 
 def read(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
-    """Return the tokens of images in 0..1, by each way in which the exported model can be run here."""
+    """Return the tokens of images in 0..1, by each program that can run the exported model here."""
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     return {"timm": tokens(model, preprocess(encoder, images))}

@@ -1,4 +1,4 @@
-"""What an exported model must give again: class and patch tokens, on images of the trained side."""
+"""Class and patch tokens, which an exported model must reproduce."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from dirl.encoders.loading import LoadedEncoder
 
 
 def side_of(encoder: LoadedEncoder) -> int:
-    """Side in pixels of the images that its own position embeddings are for."""
+    """Side of the images, in pixels, that the position embeddings fit."""
     model: Any = encoder.model
     return int(model.patch_embed.img_size[0])
 
@@ -39,6 +39,6 @@ def without_registers(found: Tensor, registers: int) -> Tensor:
 
 
 def twin(encoder: LoadedEncoder, **changes: Any) -> Any:
-    """Make the same architecture with other arguments, its weights not yet loaded, in evaluation mode."""
+    """Make the same architecture with other arguments, without its weights, in evaluation mode."""
     arguments = {**encoder.arguments, **changes, "num_classes": 0}
     return timm.create_model(encoder.architecture, **arguments).eval().requires_grad_(False)

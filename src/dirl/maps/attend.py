@@ -1,4 +1,4 @@
-"""The attention of every tile of a map, kept on disk tile by tile so that interrupted work goes on."""
+"""The attention of every tile of a map. It is kept on disk, so that interrupted work goes on."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -49,16 +49,16 @@ class TileReader:
 
 @dataclass(frozen=True)
 class Probe:
-    """What one tile tells of an encoder.
+    """Facts about an encoder, from one tile.
 
     Attributes
     ----------
     blocks, heads
-        How many there are whose attention can be mapped.
+        Numbers of blocks and heads whose attention can be mapped.
     block
-        The one that is meant, from 0.
+        The block to map, from 0.
     query
-        Whose attention: as in `encoders.attention.AttentionRows`.
+        Whose attention it is, as in `encoders.attention.AttentionRows`.
     """
 
     blocks: int
@@ -73,7 +73,7 @@ def probe(encoder: LoadedEncoder, reader: TileReader) -> Probe:
     Raises
     ------
     EncoderError
-        If its attention cannot be had, or its token grid is not the map's.
+        If its attention cannot be captured, or its token grid is not the map's.
     ConfigError
         If it has no such block.
     """
@@ -102,22 +102,22 @@ def attend(
 ) -> tuple[Floats, Floats]:
     """Compute the attention of every tile, going on where earlier work in the folder ended.
 
-    A tile has its own place in the file, and how many are done is written after them: what an interruption
-    leaves half-written is computed again, and the outcome is the same.
+    Each tile has its own place in the file. The number of finished tiles is written after each batch, so that
+    a batch which was interrupted is computed again. The result is the same.
 
     Parameters
     ----------
     folder
         Holds the arrays.
     encoder, reader
-        What looks at the tiles, and what reads them.
+        The encoder, and the reader of the tiles.
     tissue : ndarray of the map's shape, bool
     block
-        Whose attention, from 0.
+        Number of the block, from 0.
     channels
-        1 for the mean of heads, else 1 and one a head.
+        1 for the mean of heads, or 1 + number of heads.
     batch, workers
-        Tiles in a forward pass; threads that read them.
+        Tiles in a forward pass, and threads that read tiles.
     advance
         Called with the number of tiles done.
 
@@ -126,7 +126,7 @@ def attend(
     values : ndarray of shape (t, c, g, g), float32
         Scaled within the tile.
     mass : ndarray of shape (t, c), float32
-        Attention on all patch tokens of the tile together.
+        Sum of the attention on all patch tokens of the tile.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def attend(
 
 
 def _batches(reader: TileReader, first: int, batch: int, workers: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yield tiles in batches, the next one being read meanwhile."""
+    """Yield tiles in batches, and read the next batch meanwhile."""
     with closing(read_ahead(reader, range(first, len(reader.tiles)), workers, batch)) as reads:
         while part := list(islice(reads, batch)):
             tiles = []

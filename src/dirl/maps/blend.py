@@ -1,4 +1,4 @@
-"""Overlapping tiles into one map and its pyramid, in arrays on disk."""
+"""Blend overlapping tiles to one map and its pyramid, in arrays on disk."""
 
 from pathlib import Path
 
@@ -14,8 +14,7 @@ Floats = NDArray[np.float32]
 def window(tokens: int) -> Floats:
     """Weight of a tile's tokens in the blend: sin² along both sides, from nearly 0 at the rim to 1.
 
-    Windows half a tile apart sum to 1 by themselves where the number of tokens is even; `blend` divides by
-    the sum, whatever it is.
+    Windows half a tile apart sum to 1 if the number of tokens is even. `blend` always divides by the sum.
 
     Returns
     -------
@@ -39,13 +38,13 @@ def blend(
     Parameters
     ----------
     path
-        Where the map is kept.
+        File of the map.
     values : ndarray of shape (t, c, g, g)
         f, by tile and channel.
     weights : ndarray of shape (t, c)
         w, by tile and channel.
     tiles, grid
-        Where they lie.
+        Places of the tiles.
     tissue : ndarray of the map's shape, bool
 
     Returns
@@ -70,12 +69,12 @@ def blend(
 
 
 def halve(path: Path, level: Floats, shape: tuple[int, int]) -> Floats:
-    """Make the next level of a pyramid: means of two by two pixels, those that are NaN left out.
+    """Make the next level of a pyramid: means of two by two pixels, without those that are NaN.
 
     Parameters
     ----------
     path
-        Where the level is kept.
+        File of the level.
     level : ndarray of shape (c, rows, columns)
     shape
         Rows and columns of the result: half of the level's, rounded up.
@@ -83,7 +82,7 @@ def halve(path: Path, level: Floats, shape: tuple[int, int]) -> Floats:
     Returns
     -------
     ndarray of shape (c, *shape), float32
-        NaN where all four are.
+        NaN if all four are.
     """
     out = array_on_disk(path, (len(level), *shape))
     for top in range(0, shape[0], BAND):

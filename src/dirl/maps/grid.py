@@ -1,4 +1,4 @@
-"""Where a map's pixels and its tiles lie: one pixel a patch token, tiles a whole number of tokens apart."""
+"""The places of a map's pixels and tiles. A pixel is a patch token; tiles are whole tokens apart."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from dirl.slides.base import SlideInfo
 from dirl.slides.tiling import tissue_fractions
 from dirl.slides.tissue import TissueMask
 
-BAND = 1024  # rows of the map looked at together
+BAND = 1024  # rows of the map that are processed together
 SMALLEST_PX = 64  # longer side of the coarsest level, at most
 
 
@@ -18,25 +18,25 @@ SMALLEST_PX = 64  # longer side of the coarsest level, at most
 class MapGrid:
     """The raster of a map, which begins at the corner of the slide, or of its bounds where it has any.
 
-    Its pixel (i, j) is the token at rows ``y + [i·s, (i + 1)·s)`` and columns ``x + [j·s, (j + 1)·s)`` of the
-    slide's level 0, where s is `token_level0_px`, and (x, y) is `origin_px`. QuPath crops a slide to its
-    bounds: so the map's first pixel lies on the first that QuPath shows.
+    Pixel (i, j) covers rows ``y + [i·s, (i + 1)·s)`` and columns ``x + [j·s, (j + 1)·s)`` of level 0. Here s
+    is `token_level0_px`, and (x, y) is `origin_px`. QuPath crops a slide to its bounds, so the first pixel of
+    the map lies on the first pixel in QuPath.
 
-    Tiles begin on its lattice, so that tokens of overlapping tiles are the same places and nothing has to be
-    resampled. What is narrower than a token at the right and the bottom is not on the map.
+    Tiles begin on the raster. So tokens of overlapping tiles cover the same places, and nothing is resampled.
+    A rest at the right and the bottom that is narrower than a token is not on the map.
 
     Attributes
     ----------
     shape
         Rows and columns of the map, in tokens.
     token_level0_px, token_um
-        Side of a token in level-0 pixels, not necessarily whole, and in µm.
+        Side of a token in level-0 pixels (may be a fraction) and in µm.
     tile_px
         Side of a tile in the pixels that it is read in.
     tile_tokens
         Tokens along a tile's side.
     stride_tokens
-        From one tile to the next.
+        Distance from one tile to the next.
     origin_px
         Level-0 pixel, x and y, at which the raster begins.
     """
@@ -51,7 +51,7 @@ class MapGrid:
 
     @property
     def origin_um(self) -> tuple[float, float]:
-        """The same in µm from the slide's corner."""
+        """The origin in µm from the slide's corner."""
         x, y = (at * self.token_um / self.token_level0_px for at in self.origin_px)
         return x, y
 
@@ -101,7 +101,7 @@ def make_grid(info: SlideInfo, tile_px: int, mpp: float, overlap: float, tile_to
     tile_px, mpp
         Side of a tile, in pixels at this resolution.
     overlap
-        Share of a tile's side that the next one covers too; rounded to whole tokens.
+        Share of a tile's side that the next tile covers, too; rounded to whole tokens.
     tile_tokens
         Tokens along a tile's side.
 
@@ -112,7 +112,7 @@ def make_grid(info: SlideInfo, tile_px: int, mpp: float, overlap: float, tile_to
     """
     token_um = tile_px * mpp / tile_tokens
     side = token_um / info.mpp
-    # Half a pixel of grace: a slide as large as its tile stays one tile in spite of rounding.
+    # Half a pixel of tolerance: a slide as large as its tile stays one tile in spite of rounding.
     x, y, width, height = info.bounds
     columns, rows = (int((extent + 0.5) / side) for extent in (width, height))
     if min(rows, columns) < tile_tokens:
@@ -175,5 +175,5 @@ def plan_map(grid: MapGrid, tissue: NDArray[np.bool_], min_tissue: float, where:
 
 
 def starts(extent: int, side: int, stride: int) -> NDArray[np.int64]:
-    """Where tiles of this side begin, so that they cover a line of tokens from its first to its last."""
+    """Starts of tiles of this side that cover a whole line of tokens."""
     return np.unique(np.append(np.arange(0, extent - side + 1, stride), extent - side))

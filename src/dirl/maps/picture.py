@@ -1,4 +1,4 @@
-"""The picture of a map: the slide, and beside it the map laid over the slide."""
+"""The picture of a map: the slide, and beside it the map on the slide."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ HEAT, OPACITY = "inferno", 0.65
 
 
 def thumbnail(slide: Slide) -> NDArray[np.uint8]:
-    """Read the slide so that the longer side of what was scanned has at most `SIDE_PX` pixels."""
+    """Read the slide at low power: the longer side of its bounds has at most `SIDE_PX` pixels."""
     info = slide.info
     return low_power(slide, info.mpp * max(1.0, max(info.bounds[2:]) / SIDE_PX))
 
@@ -43,15 +43,15 @@ def map_figure(
     thumb : ndarray of shape (h, w, 3), uint8
         The whole slide.
     size_px
-        Its width and height at level 0.
+        Width and height of the slide at level 0.
     bounds
-        The part of it that is drawn, and that the map covers.
+        The part of the slide that is drawn, and that the map covers.
     values : ndarray of shape (rows, columns)
-        The map at full or a coarser resolution, NaN where there is nothing.
+        A level of the map, NaN where nothing is mapped.
     px
         Side of its pixels, in level-0 pixels.
     regions
-        In tokens.
+        Regions to outline, in tokens.
     token_px
         Side of a token, in level-0 pixels.
     high
@@ -59,7 +59,7 @@ def map_figure(
     title
         Lines above the panels.
     unit
-        What the colours mean.
+        Title of the colour scale.
     """
     x, y, width, height = bounds
     grey = np.repeat(thumb.mean(-1, keepdims=True).astype(np.uint8), 3, axis=-1)

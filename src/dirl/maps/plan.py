@@ -1,4 +1,4 @@
-"""What a map will be, settled before anything is written."""
+"""The plan of a map, made and checked before anything is written."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,13 @@ class Plan:
     Attributes
     ----------
     encoder, reader
-        What looks at the tiles, and what reads them.
+        The encoder, and the reader of the tiles.
     tissue : ndarray of the map's shape, bool
         Tokens that are tissue.
     found
         Blocks and heads of the encoder.
     given : ndarray of shape (t,), or None
-        Weights of the tiles, where a file gives them.
+        Weights of the tiles, if a file gives them.
     """
 
     encoder: LoadedEncoder
@@ -48,12 +48,12 @@ class Plan:
 
 
 def make_plan(encoder: LoadedEncoder, slide: Slide, config: MapConfig) -> Plan:
-    """Lay out a map, and look at everything that can be wrong with it.
+    """Plan a map, and check everything that can be wrong with it.
 
     Raises
     ------
     SlideError, EncoderError, ConfigError
-        As `dirl.maps.run.map_slide` says.
+        See `dirl.maps.run.map_slide`.
     """
     info = slide.info
     check_resolution(info, config.mpp, allow_upsample=config.allow_upsample)

@@ -1,4 +1,4 @@
-"""Where a map is highest, as annotations that QuPath opens."""
+"""The regions with the most attention, as annotations for QuPath."""
 
 import uuid
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Region:
     rings
         Outline and holes, each an array (k, 2) of x and y in tokens, closed, along the tokens' sides.
     tokens
-        How many there are.
+        Their number.
     mean, top
         Mean and largest value in it.
     """
@@ -51,12 +51,12 @@ def top_regions(values: Floats) -> tuple[float | None, list[Region]]:
     Parameters
     ----------
     values : ndarray of shape (rows, columns)
-        A map's channel; NaN where there is nothing.
+        A channel of the map; NaN where nothing is mapped.
 
     Returns
     -------
     threshold, regions
-        None and no regions where the map is flat.
+        None and no regions if the map is flat.
     """
     threshold = float(np.nanquantile(values, 1 - TOP_SHARE))
     labels, count = ndimage.label(values > threshold)
@@ -82,26 +82,26 @@ def top_regions(values: Floats) -> tuple[float | None, list[Region]]:
 def outlines(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> list[NDArray[np.float64]]:
     """Trace a connected mask along the sides of its pixels: the outline first, then its holes.
 
-    No ring meets itself, not even at a corner; rings meet each other at corners only. So they are a valid
-    polygon, with the outline counterclockwise, and its holes clockwise, where y points up.
+    No ring touches itself, not even at a corner. Rings touch each other only at corners, so they form a valid
+    polygon. With y upwards, the outline runs counterclockwise and its holes clockwise.
 
     Parameters
     ----------
     mask : ndarray of shape (h, w)
-        Pixels, of which each can be reached from each over their sides.
+        Pixels that are connected over their sides.
     left, top
         Added to x and y.
 
     Returns
     -------
     list of ndarray of shape (k, 2)
-        x and y of corners, the last one being the first.
+        x and y of corners; the last is the first again.
     """
     rings = []
     for line in find_contours(np.pad(mask, 1).astype(float), 0.5, fully_connected="low"):  # type: ignore[no-untyped-call]
-        # Marching squares pass through the middle of every side, where one coordinate ends in a half. A
-        # corner lies between two sides of different direction: its row is the flat side's, its column the
-        # upright one's.
+        # Marching squares pass through the middle of every side, where one coordinate ends in .5. A corner
+        # lies between two sides of different direction: the horizontal one gives its row, the vertical one
+        # its column.
         (y, x), (next_y, next_x) = line[:-1].T, np.roll(line[:-1], -1, axis=0).T
         flat, next_flat = y % 1 == 0.5, next_y % 1 == 0.5
         corners = np.where(flat, [next_x, y], [x, next_y]).T
@@ -111,7 +111,7 @@ def outlines(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> list[NDArr
 
 
 def _loops(corners: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Part a closed line, whose last corner is not its first again, where it meets itself."""
+    """Split a closed line where it touches itself. Its last corner is not the first again."""
     loops: list[NDArray[np.float64]] = []
     line: list[tuple[float, ...]] = []
     at: dict[tuple[float, ...], int] = {}  # where in the line each corner lies
@@ -135,9 +135,9 @@ def _area(ring: NDArray[np.float64]) -> float:
 
 
 def to_geojson(regions: list[Region], grid: MapGrid, unit: str, slide_id: str) -> dict[str, Any]:
-    """Put regions as a FeatureCollection of QuPath annotations, in level-0 pixels from the map's corner.
+    """Return regions as a FeatureCollection of QuPath annotations, in level-0 pixels from the map's corner.
 
-    That corner is QuPath's; the member ``dirl`` says where it lies on the slide.
+    This is also the corner in QuPath. The member ``dirl`` holds its place on the slide.
     """
     features = []
     for number, region in enumerate(regions, 1):
@@ -154,7 +154,7 @@ def to_geojson(regions: list[Region], grid: MapGrid, unit: str, slide_id: str) -
             },
         }
         geometry = {"type": "Polygon", "coordinates": rings}
-        # QuPath wants an identifier of this form; the same region always has the same.
+        # QuPath needs a UUID. The same region always has the same.
         name = str(uuid.uuid5(NAMESPACE, f"{slide_id} {number}"))
         features.append({"type": "Feature", "id": name, "geometry": geometry, "properties": properties})
     return {"type": "FeatureCollection", **mark(grid.origin_px), "features": features}

@@ -1,4 +1,4 @@
-"""A softmax has no scale beyond its tile: how attention is scaled within a tile, and between tiles."""
+"""Scaling of attention within a tile and between tiles: a softmax has no scale beyond its tile."""
 
 import sys
 from collections.abc import Sequence
@@ -36,13 +36,13 @@ def within_tile(rows: Tensor, tissue: Tensor, kind: str) -> Tensor:
     Parameters
     ----------
     rows : Tensor of shape (t, c, gh, gw)
-        Softmax values of the patch tokens; what is missing to 1 went to prefix tokens.
+        Softmax values of the patch tokens. The rest to 1 is on prefix tokens.
     tissue : Tensor of shape (t, gh, gw), bool
         Tokens that are tissue.
     kind
-        ``softmax``: as they are, times the number of patch tokens. ``patches``: divided by their sum first,
-        so that 1 is what each token would get if all were alike. ``tissue``: the same over the tile's tissue
-        tokens alone. ``rank``: the share of the tile's tokens that get less, in 0..1, ties halved.
+        ``softmax``: times the number of patch tokens. ``patches``: also divided by their sum, so that uniform
+        attention is 1. ``tissue``: the same over the tile's tissue tokens only. ``rank``: the share of the
+        tile's tokens that have less, in 0..1, ties halved.
 
     Returns
     -------
@@ -67,13 +67,13 @@ def read_weights(path: Path, slide_id: str) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of shape (t, 3)
-        x, y and weight, of this slide where the file names slides.
+        x, y and weight; of this slide if the file names slides.
 
     Raises
     ------
     ConfigError
-        If it cannot be read, lacks a column, or holds no weights of this slide that are finite, not negative
-        and not all 0.
+        If it cannot be read, lacks a column, or has no tile of this slide. If a weight is negative or not
+        finite, or all are 0.
     """
     where = f"--between {path}"
     if not path.is_file():
@@ -109,7 +109,7 @@ def _from_csv(path: Path, slide_id: str, where: str) -> list[NDArray[np.float64]
     rows: Sequence[Row] = table.rows
     slides = table.find_all(SLIDE)
     for column in slides:
-        # As written, else without folders and endings.
+        # The name as it is written, or without folder and ending.
         rows = [row for row in table.rows if row[column] == slide_id]
         rows = rows or [row for row in table.rows if forms(row[column])[-1] == forms(slide_id)[-1]]
         if rows:
@@ -123,14 +123,14 @@ def _from_csv(path: Path, slide_id: str, where: str) -> list[NDArray[np.float64]
 def weights_of(
     tiles: MapTiles, grid: MapGrid, given: NDArray[np.float64], where: object
 ) -> NDArray[np.float64]:
-    """Weights of a map's tiles: means over the given tiles that cover each, by the area that they share.
+    """Weights of a map's tiles: means over the given tiles that overlap each, weighted by the shared area.
 
-    The given tiles, such as those of a slide model, need not be the map's; they are of the same side.
+    The given tiles, such as those of a slide model, may lie elsewhere, but have the same side.
 
     Parameters
     ----------
     tiles, grid
-        The map's.
+        Tiles and raster of the map.
     given : ndarray of shape (k, 3)
         x and y in level-0 pixels, and the weight.
     where
@@ -144,11 +144,11 @@ def weights_of(
     Raises
     ------
     ConfigError
-        If a tile of the map shares nothing with any given tile, or only with such of weight 0 all over.
+        If a tile of the map overlaps no given tile, or all its weights are 0.
     """
     corners = tiles.corners(grid)
     side = grid.tile_tokens * grid.token_level0_px
-    # At least half a token in common: touching tiles overlap by a rounding error.
+    # At least half a token of overlap: tiles that touch overlap by a rounding error.
     reach = side - grid.token_level0_px / 2
     near = cKDTree(given[:, :2]).query_ball_point(corners, reach, p=np.inf)
     counts = np.array([len(found) for found in near])

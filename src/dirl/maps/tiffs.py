@@ -1,7 +1,7 @@
 """A map as two pyramidal TIFFs: floats for analysis (OME-TIFF), bytes for every viewer that uses OpenSlide.
 
-OpenSlide refuses floats, sees one level of an OME pyramid, and reads grey with alpha wrongly; so bytes lie
-flat, as RGBA whose red, green and blue are equal: the value. Colour is the viewer's choice.
+OpenSlide refuses floats, reads one level of an OME pyramid, and reads grey with alpha wrongly. So the bytes
+are written as a plain pyramid in RGBA, with red, green and blue equal to the value.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ NAMESPACE = uuid.UUID("0c7f3f0e-52f1-4f8e-9a44-6f1f3a3b7d52")
 
 
 def write_floats(
-    path: Path, levels: Sequence[Floats], grid: MapGrid, names: Sequence[str], about: Mapping[str, Any]
+    path: Path, levels: Sequence[Floats], grid: MapGrid, names: Sequence[str], about: Mapping[str, object]
 ) -> None:
     """Write a float32 OME-TIFF, coarser levels as SubIFDs, one channel a name.
 
@@ -34,11 +34,11 @@ def write_floats(
     path
         The file.
     levels : arrays of shape (c, rows, columns)
-        From fine to coarse; NaN where there is nothing.
+        From fine to coarse; NaN where nothing is mapped.
     grid
-        The raster, for physical sizes. The position of each plane is where the raster begins on the slide.
+        The raster, for the physical size and the position on the slide.
     names
-        Of the channels.
+        Names of the channels.
     about
         Kept in the image's description, as JSON.
     """
@@ -69,7 +69,7 @@ def write_floats(
 
 
 def write_bytes(
-    path: Path, levels: Sequence[Floats], grid: MapGrid, high: float, about: Mapping[str, Any]
+    path: Path, levels: Sequence[Floats], grid: MapGrid, high: float, about: Mapping[str, object]
 ) -> None:
     """Write one channel as an 8-bit pyramid that OpenSlide opens: 0 is 0, 255 is `high` and above.
 
@@ -103,8 +103,8 @@ def write_bytes(
             )
 
 
-def _identifier(level: Floats, names: Sequence[str], about: Mapping[str, Any]) -> uuid.UUID:
-    """Derive the file's identifier from its content; tifffile's own holds the time and a network address."""
+def _identifier(level: Floats, names: Sequence[str], about: Mapping[str, object]) -> uuid.UUID:
+    """Derive the identifier from the content. That of tifffile holds the time and a network address."""
     made = hashlib.sha256(json.dumps([list(names), about], sort_keys=True).encode())
     for channel in level:
         made.update(np.ascontiguousarray(channel).tobytes())

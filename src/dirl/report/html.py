@@ -1,4 +1,4 @@
-"""Reports: one HTML file that holds everything and asks nothing of the network."""
+"""Reports: one HTML file that holds everything and needs no network."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""How every figure looks, and how it is written: the same bytes every time."""
+"""Style of all figures, and how they are written: the same bytes every time."""
 
 import io
 from typing import Any

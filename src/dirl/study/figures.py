@@ -1,4 +1,4 @@
-"""A study's pictures: every seed as a point, planned differences with intervals, curves over training."""
+"""Figures of a study: every seed as a point, planned differences with intervals, training curves."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +52,7 @@ def draw(summary: StudySummary, metrics: Mapping[str, Path]) -> dict[str, bytes]
 
 
 def arms_figure(summary: StudySummary) -> Figure:
-    """Measures by arm, a column of panels per objective.
+    """Draw the measures by arm, with a column of panels for each objective.
 
     A point is a seed, filled if it passed the gate; a line joins the points of one seed; a bar is the mean.
     Dashed: the same architecture untrained.
@@ -61,7 +61,7 @@ def arms_figure(summary: StudySummary) -> Figure:
     names = [name for name in SHOWN if any(run.measures.get(name) is not None for run in summary.runs)]
     with mpl.rc_context(STYLE):
         figure, axes = _panels(len(names), summary.objectives, width_in=0.9 + 0.42 * len(arms))
-        for row, name in zip(axes, names, strict=False):  # one empty row where nothing worked
+        for row, name in zip(axes, names, strict=False):  # one empty row if nothing worked
             row[0].set_ylabel(TITLES[name])
             _one_scale(row)
             for axis, objective in zip(row, summary.objectives, strict=True):
@@ -73,10 +73,10 @@ def arms_figure(summary: StudySummary) -> Figure:
 
 
 def curves_figure(summary: StudySummary, metrics: Mapping[str, Path]) -> Figure:
-    """Loss, attention and rank over training: a line per run, a colour per arm.
+    """Draw loss, attention and rank over training: a line for each run, a colour for each arm.
 
-    A run that goes on from a start begins where that one ends. Losses have a scale for each objective, since
-    those of different formulas cannot be compared.
+    A run with a start begins where the start ends. Losses have a scale for each objective, since losses of
+    different objectives cannot be compared.
     """
     arms = _arms(summary)
     logged = {name: read_metrics(path) for name, path in metrics.items()}
@@ -129,7 +129,7 @@ def curves_figure(summary: StudySummary, metrics: Mapping[str, Path]) -> Figure:
 
 
 def contrasts_figure(summary: StudySummary) -> Figure:
-    """Planned differences in the primary measure: seeds as points, mean and 95 % interval beside them."""
+    """Draw the planned differences in the primary measure: seeds, mean and 95 % interval."""
     planned = summary.planned
     values = {(run.objective, run.arm, run.seed): run.measures.get(PRIMARY) for run in summary.runs}
     with mpl.rc_context(STYLE):
@@ -151,7 +151,7 @@ def contrasts_figure(summary: StudySummary) -> Figure:
         axis.set_yticks(
             range(len(planned)), [f"{one.objective}: {one.arm} − {one.against}" for one in planned]
         )
-        axis.set_ylim(len(planned) - 0.4, -0.6)  # the first on top, and no marker cut
+        axis.set_ylim(len(planned) - 0.4, -0.6)  # the first on top, and no marker is cut off
         axis.set_xlabel(f"difference in {TITLES[PRIMARY]}")
         axis.grid(axis="x", color=GRID, linewidth=0.7)
         axis.set_axisbelow(True)

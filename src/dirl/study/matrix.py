@@ -1,4 +1,4 @@
-"""What a study is: objectives × arms × seeds over one recipe, and the contrasts named before it runs."""
+"""The matrix of a study: objectives × arms × seeds over one recipe, and the planned contrasts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,14 +28,15 @@ Kind = Literal["vanilla", "dirl", "control", "noise", "start"]
 
 MOST_RUNS = 10_000
 START = "start"
-"""The arm that the others go on from."""
+"""The arm with whose encoder the others begin."""
 
 
 class StudyProbe(ProbeConfig):
-    """How the runs are scored; ``labels`` as in `dirl probe`, ``tiles`` of the store, None for all.
+    """How the runs are scored.
 
-    ``store`` is that whose tiles are scored; None is the one that is trained on. ``tokens`` scores the mean
-    of the patch tokens beside the encoder's own feature.
+    ``labels`` are those of `dirl probe`. ``tiles`` is the number of scored tiles, None for all. ``store``
+    holds the scored tiles; None is the store of the training. ``tokens`` also scores the mean of the patch
+    tokens.
     """
 
     labels: str
@@ -45,20 +46,22 @@ class StudyProbe(ProbeConfig):
 
     @property
     def settings(self) -> ProbeConfig:
-        """What `dirl probe` is told of it."""
+        """The settings of `dirl probe`."""
         return ProbeConfig(**self.model_dump(include={*ProbeConfig.model_fields}))
 
 
 class StudyConfig(Settings):
     """A matrix of runs, ``OBJECTIVE/ARM/seed-N``, and what is measured of each.
 
-    A run's recipe is ``recipe`` with the settings of ``set``, of its objective, of its arm, and its seed,
-    laid over it in this order. A dotted key sets one value, a mapping replaces its section. ``seeds`` are
-    given one by one, or as their number. With ``start``, settings that are laid over an objective's as an
-    arm's are, one such run is trained for each seed first, and all arms begin with its encoder. ``contrasts``
-    are pairs (arm, against arm), each meant within every objective; ``start`` is an arm there. Without
-    ``probe`` no downstream score is taken. ``robust`` measures what damage does to the features of some of
-    the tiles that are scored.
+    A run's recipe is ``recipe``, changed by ``set``, then by its objective, its arm and its seed. A dotted
+    key sets one value, a mapping replaces its section. ``seeds`` is a list, or their number.
+
+    ``start`` is an arm that is trained first, once for each objective and seed. All other arms begin with its
+    encoder.
+
+    ``contrasts`` are pairs (arm, against arm) within every objective; ``start`` counts as an arm. Without
+    ``probe`` no downstream score is measured. ``robust`` measures the effect of damage on the features of
+    some scored tiles.
     """
 
     recipe: str
@@ -77,14 +80,14 @@ class StudyConfig(Settings):
     def _counted(cls, value: Any) -> Any:
         if not isinstance(value, int) or isinstance(value, bool):
             return value
-        if value > MOST_RUNS:  # they would fill the memory before anything else is checked
+        if value > MOST_RUNS:  # they would fill the memory before any other check
             raise ValueError(f"a study has at most {MOST_RUNS} runs")
         return tuple(range(value))
 
     @field_validator("objectives", "arms", mode="before")
     @classmethod
     def _nothing_changed(cls, value: Any) -> Any:
-        """Let ``vanilla:`` with nothing behind it stand for no change."""
+        """Take an empty ``vanilla:`` as no change."""
         if not isinstance(value, Mapping):
             return value
         return {name: {} if changes is None else changes for name, changes in value.items()}
@@ -95,7 +98,7 @@ class StudyConfig(Settings):
         if runs > MOST_RUNS:
             raise ValueError(f"{runs} runs, and a study has at most {MOST_RUNS}; divide it into several")
         if len({*self.seeds}) < len(self.seeds):
-            raise ValueError("seeds: one stands twice")
+            raise ValueError("seeds: one is given twice")
         if START in self.arms:
             raise ValueError(f"arms: {START} is what all arms begin with, and is set beside them")
         seen = {frozenset[str]()}
@@ -104,7 +107,7 @@ class StudyConfig(Settings):
                 if arm not in self.all_arms:
                     raise ValueError(f"contrasts: no arm {arm} (there are: {', '.join(self.all_arms)})")
             if pair[0] == pair[1] or frozenset(pair) in seen:
-                raise ValueError(f"contrasts: {' against '.join(pair)} stands twice, or against itself")
+                raise ValueError(f"contrasts: {' against '.join(pair)} is given twice, or is against itself")
             seen.add(frozenset(pair))
         for changes in (self.set, self.start or {}, *self.objectives.values(), *self.arms.values()):
             if "seed" in changes:
@@ -117,13 +120,13 @@ class StudyConfig(Settings):
 
     @property
     def all_arms(self) -> tuple[str, ...]:
-        """The arms, after what they begin with."""
+        """All arms; the start, if there is one, is first."""
         return (*([] if self.start is None else [START]), *self.arms)
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One run of the matrix: its place in it, the recipe that is trained, and the run that it begins with."""
+    """One run of the matrix: its place, its recipe, and the run with whose encoder it begins."""
 
     objective: str
     arm: str
@@ -138,7 +141,7 @@ class StudyRun:
 
     @property
     def kind(self) -> Kind:
-        """Vanilla, DiRL, DiRL of damaged cells, a control that the cells are told apart by, or the start."""
+        """Vanilla, DiRL, DiRL with damaged cells, a control without them, or the start."""
         if self.arm == START:
             return "start"
         return self.recipe.dense.role
@@ -147,12 +150,12 @@ class StudyRun:
 def load_study(spec: str | Path) -> StudyConfig:
     """Read a study's YAML file, or one that ships with dirl, by name.
 
-    A recipe, labels or a store that the study names by a relative path are looked for beside the study first.
+    A relative path to a recipe, labels or a store is first tried from the folder of the study.
 
     Raises
     ------
     ConfigError
-        If there is no such study, or it is not a sound one.
+        If there is no such study, or its settings are wrong.
     """
     study = make(StudyConfig, read_settings(spec, "studies"), where=spec)
     found: dict[str, Any] = {}
@@ -167,12 +170,12 @@ def load_study(spec: str | Path) -> StudyConfig:
 
 
 def expand(study: StudyConfig) -> tuple[StudyRun, ...]:
-    """Return all runs: starts, objectives and arms with the first seed, then with the next.
+    """Return all runs of the first seed, then of the next; starts come before the other arms.
 
     Raises
     ------
     ConfigError
-        If a run's recipe is not a valid one, or two runs would be the same.
+        If a run's recipe is not valid, or two runs would be the same.
     """
     runs: list[StudyRun] = []
     known: dict[str, str] = {}
@@ -187,7 +190,7 @@ def expand(study: StudyConfig) -> tuple[StudyRun, ...]:
             for arm, changes in study.arms.items():
                 recipe = _recipe(study, objective, arm, changes, seed)
                 runs.append(StudyRun(objective, arm, seed, recipe, starts.get(objective)))
-                # Without its weight, nothing of the dense term is used.
+                # With weight 0 the other settings of the dense term have no effect.
                 dense = recipe.dense if recipe.dense.weight else DenseConfig(weight=0)
                 key = recipe.model_copy(update={"dense": dense}).model_dump_json()
                 if key in known:

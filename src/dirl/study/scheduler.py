@@ -54,7 +54,7 @@ def side_by_side(
 ) -> Generator[tuple[Item, Result | Exception], None, None]:
     """Apply `function` to every item in a fresh process, and yield each with its result or its exception.
 
-    Unlike in `dirl.core.parallel`, every item has its own process: a process cannot change its visible GPUs,
+    Unlike in `dirl.core.parallel`, every item has its own process. A process cannot change its visible GPUs,
     and if the system kills one, the others go on. A signal to this process stops them all, and
     `KeyboardInterrupt` or `Interrupted` is raised. Otherwise, if a process ends early, only its item fails.
     What `function` raises is turned into a `DirlError`, since not every exception can be pickled.
