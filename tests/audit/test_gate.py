@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dirl.audit.gate import GateTiles, channel_statistics, gate_tiles, gates, retrieved
+from dirl.core.files import write_text
 from dirl.core.intervals import Estimate
 from dirl.core.provenance import claim, finish, new_card
 from dirl.encoders.loading import LoadedEncoder, load_encoder
@@ -95,7 +96,7 @@ def test_a_control_that_several_share_is_embedded_once(store: Path, runs: tuple[
 
 def _finished_run(folder: Path, metrics: str) -> None:
     card = claim(folder, new_card("pretrain", {}))
-    (folder / "metrics.csv").write_text(metrics)
+    write_text(folder / "metrics.csv", metrics)
     finish(folder, card, {"steps": 2})
 
 

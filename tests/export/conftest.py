@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dirl.config import PretrainRecipe, make
+from dirl.core.files import write_text
 from dirl.core.provenance import claim, finish, new_card
 from dirl.encoders.vit import ViT
 from dirl.pretrain.export import export_encoder
@@ -32,7 +33,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         inputs = {"store": "0123456789abcdef"}
         card = claim(out, new_card("pretrain", recipe.model_dump(mode="json"), inputs))
         export_encoder(vit, recipe.encoder, out / "encoder")
-        (out / "metrics.csv").write_text("step,loss,gate\n1,3.5,\n2,2.25,0.5\n")
+        write_text(out / "metrics.csv", "step,loss,gate\n1,3.5,\n2,2.25,0.5\n")
         if finished:
             finish(out, replace(card, git_commit="c0ffee"), {"steps": 2, "mpp": 0.5})
         return out
