@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from dirl.evaluate.robust.run import robust
     from dirl.export.run import export
     from dirl.features.embed import embed
-    from dirl.features.external import read_foreign
+    from dirl.features.external import read_external
     from dirl.features.feature_files import Features, read_features
     from dirl.features.sources import SlideFiles
     from dirl.features.to_anndata import write_anndata
@@ -100,8 +100,8 @@ __all__ = [
     "mil",
     "pretrain",
     "probe",
+    "read_external",
     "read_features",
-    "read_foreign",
     "robust",
     "study",
     "tile",
@@ -144,8 +144,8 @@ _PLACES = {
     "map_slide": "dirl.maps.run",
     "mil": "dirl.evaluate.mil.run",
     "probe": "dirl.evaluate.probe.run",
+    "read_external": "dirl.features.external",
     "read_features": "dirl.features.feature_files",
-    "read_foreign": "dirl.features.external",
     "robust": "dirl.evaluate.robust.run",
     "tile": "dirl.store.build",
     "view": "dirl.viewer.run",

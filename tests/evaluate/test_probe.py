@@ -223,7 +223,7 @@ def test_bad_features(make_features: Maker, tmp_path: Path) -> None:
         probe(make_features(values, colours(), CLASSES), "label", tmp_path / "out", CONFIG)
     twice = np.array([f"t{max(i, 1)}" for i in range(180)])
     features = make_features(signal(), colours(), CLASSES, tile_ids=twice, name="twice")
-    with pytest.raises(StoreError, match="holds tile t1 twice"):
+    with pytest.raises(StoreError, match="has tile t1 twice"):
         probe(features, "label", tmp_path / "out", CONFIG)
 
 

@@ -181,7 +181,7 @@ def test_other_slides_or_settings_are_refused(made: Features, slides: Path, enco
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"pool": "regions"}, "cells.*--store"), ({"tiles": 3}, "whole")]
+    ("options", "message"), [({"pool": "regions"}, "cells.*--store"), ({"tiles": 3}, "embedded completely")]
 )
 def test_what_needs_a_store_is_refused(
     slides: Path, encoder_run: Path, tmp_path: Path, options: dict[str, Any], message: str

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dirl.core.errors import StoreError
 from dirl.evaluate.mil.bags import read_bags
-from dirl.features.external import read_foreign
+from dirl.features.external import read_external
 from dirl.features.hdf5 import numbers, opened, strings
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
@@ -130,7 +130,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("spoil", HOSTILE, ids=lambda each: each.__name__)
 @pytest.mark.parametrize(
-    "read", [read_foreign, lambda path: read_bags(path, quiet=True)], ids=["tiles", "bags"]
+    "read", [read_external, lambda path: read_bags(path, quiet=True)], ids=["tiles", "bags"]
 )
 def test_an_array_that_is_not_in_the_file_is_refused(tmp_path, spoil, read):
     with h5py.File(tmp_path / "other.h5", "w") as file:
@@ -150,7 +150,7 @@ def test_an_array_that_is_not_in_the_file_is_refused(tmp_path, spoil, read):
 def test_a_pipe_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "slide.h5")
     with pytest.raises(StoreError, match="a pipe"):
-        read_foreign(tmp_path)
+        read_external(tmp_path)
 
 
 def test_an_honest_file_is_read_however_it_is_packed(tmp_path):

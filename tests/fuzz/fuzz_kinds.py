@@ -27,7 +27,7 @@ from dirl.evaluate.common.labels import read_labels
 from dirl.evaluate.compare.entries import read_entries
 from dirl.evaluate.mil.bags import read_bags
 from dirl.evaluate.mil.labels import read_slide_labels
-from dirl.features.external import read_foreign
+from dirl.features.external import read_external
 from dirl.features.feature_files import read_features
 from dirl.maps.scaling import read_weights as read_tile_weights
 from dirl.pretrain.last_checkpoint import read_checkpoint
@@ -208,7 +208,7 @@ def _features(folder: Path) -> list[Kind]:
         Kind("features, baselines", ours / "baselines" / first.name, read, checked=True),
         Kind("features card.json", ours / "card.json", read, "json", checked=True),
         Kind("features, one file viewed", first, lambda: read_neighbours(first, store)),
-        Kind("features, CLAM", theirs / "a.h5", lambda: (read_foreign(theirs), bags(theirs))),
+        Kind("features, CLAM", theirs / "a.h5", lambda: (read_external(theirs), bags(theirs))),
         Kind("features, strings in a heap", old / "a.h5", lambda: bags(old)),
     ]
 

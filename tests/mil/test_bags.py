@@ -77,7 +77,7 @@ def test_bags_beyond_the_memory_are_read_again(write_bag, monkeypatch):
         ({"values": np.ones((2, 3)), "tile_id": np.array([b"t", b"t"])}, "1 different tile_id for 2 tiles"),
         ({"values": np.ones((2, 3)), "tile_id": np.arange(2)}, r"damaged"),
         ({"values": np.ones((2, 3)), "patient_id": ["p", "q"]}, "its tiles are of 2 patients"),
-        ({"values": np.ones((2, 4))}, "features of width 4, those of a.h5 are 3 wide"),
+        ({"values": np.ones((2, 4))}, "features of width 4, but those of a.h5 have width 3"),
     ],
 )
 def test_damaged_files(write_bag, datasets, message):
@@ -99,7 +99,7 @@ def test_no_features(tmp_path):
     with pytest.raises(StoreError, match="unfinished"):
         read_bags(embedded(tmp_path / "f", done=False), quiet=True)
     root = embedded(tmp_path / "g")
-    with pytest.raises(StoreError, match=r"a\.h5: a part of what `dirl embed` made"):
+    with pytest.raises(StoreError, match=r"a\.h5: part of an output of `dirl embed`"):
         read_bags(root / "h5_files", quiet=True)
     write_rows(root / "baselines" / "a.h5", {"untrained": np.ones((1, 2))})
     note_change(root, "baselines/a.h5")

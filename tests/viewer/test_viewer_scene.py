@@ -299,7 +299,7 @@ def test_features_that_are_none_are_refused(small_store, tmp_path, shape):
     (tmp_path / "text.h5").write_text("no features")
     with pytest.raises(StoreError, match="cannot be read"):
         read_neighbours(tmp_path / "text.h5", TileStore(small_store))
-    with pytest.raises(StoreError, match="holds no features"):
+    with pytest.raises(StoreError, match="contains no features"):
         read_neighbours(small_store, TileStore(small_store))
 
 

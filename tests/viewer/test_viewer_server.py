@@ -108,7 +108,7 @@ def exchange(viewer, path, method="GET", host="localhost", cookie=None):
 )
 def test_nothing_lies_elsewhere(viewer, path):
     status, body = raw(viewer, path)
-    assert status == 404 and body == b"nothing here\n"
+    assert status == 404 and body == b"not found\n"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"])

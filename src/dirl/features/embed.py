@@ -59,7 +59,7 @@ def embed(
     Parameters
     ----------
     encoder
-        As `load_encoder` takes it.
+        A spec of `load_encoder`.
     source
         A tile store, or slides.
     out
@@ -69,9 +69,9 @@ def embed(
     cells
         Name of the cells that give the regions, if these are pooled.
     precision
-        Of the forward passes: see `choose_precision`. Features are float32 in any case.
+        Precision of the forward passes: see `choose_precision`. Features are always float32.
     select
-        Only this share of each slide's tiles in a store, as `select_tiles` selects them; None is all.
+        Share of each slide's tiles to select from a store by `select_tiles`; None is all.
     tiles
         Most tiles of a store, spread over its slides in proportion; None is all.
     seed
@@ -86,7 +86,7 @@ def embed(
     workers
         Threads that read tiles.
     overwrite
-        Replace features of another encoder, source or choice.
+        Replace features of another encoder, source or subsample.
     quiet
         Show no progress.
 
@@ -96,14 +96,14 @@ def embed(
         If there is no such pooling, precision or share, or slides cannot be embedded so. If `baselines` are
         of other tiles or of another architecture.
     EncoderError
-        If the encoder cannot be loaded, does not take these tiles, has no patch tokens to pool, or gives
-        numbers that are not finite.
+        If the encoder cannot be loaded, does not accept these tiles, or has no patch tokens to pool. Also if
+        its features are not finite.
     StoreError
-        If there is no such store, it is damaged or lacks the cells, or `out` holds something else.
+        If there is no such store, it is damaged or lacks the cells, or `out` has other content.
     SlideError
         If the only slide cannot be read or tiled.
     PartlyFailedError
-        If some of several slides cannot; the others are done.
+        If some of several slides fail. The others are finished.
     """
     if pool not in POOLS:
         raise ConfigError("no such pooling", where=f"pool {pool}", remedy=f"there are: {', '.join(POOLS)}")
@@ -195,14 +195,14 @@ def _open(
         return StoreTiles(source, cells=cells, select=select, tiles=tiles, seed=seed, quiet=quiet)
     if cells is not None:
         raise ConfigError(
-            "slides come without cells, and regions need them",
+            "slides have no cells, but regions need them",
             where=f"pool {REGIONS}",
-            remedy="make a store with `dirl tile`, then `dirl cells`, and name it with `dirl embed --store`",
+            remedy="make a store with `dirl tile`, then `dirl cells`, and give it with `dirl embed --store`",
         )
     for option, value in (("select", select), ("tiles", tiles)):
         if value is not None:
             raise ConfigError(
-                "slides are embedded whole",
+                "slides are always embedded completely",
                 where=f"{option} {value}",
                 remedy="choose tiles of a store: `dirl embed --store`",
             )
@@ -210,7 +210,7 @@ def _open(
 
 
 def _attributes(tiles: SlideTiles, encoder: LoadedEncoder, pool: str, precision: str) -> dict[str, Any]:
-    """Attributes of ``coords`` by TRIDENT's names, and pooling, precision and resolutions in µm/px."""
+    """Attributes of ``coords``: TRIDENT's, and pooling, precision and resolutions in µm/px."""
     record, spec = tiles.record, tiles.spec
     return {
         "name": record.slide_id,

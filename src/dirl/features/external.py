@@ -1,4 +1,4 @@
-"""Features that other tools made: HDF5 files as CLAM's and TRIDENT's readers take them, one a slide."""
+"""Features of other tools: HDF5 files for CLAM's and TRIDENT's readers, one per slide."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,25 +13,27 @@ from dirl.features.feature_files import ROWS_DIR, Features, check
 from dirl.features.hdf5 import names_in, numbers, opened
 from dirl.slides.base import tcga_origin
 
-REMEDY = "features are HDF5 files, one a slide, with `features` (n, d) and `coords` (n, 2) in level-0 pixels"
+REMEDY = (
+    "features are HDF5 files, one per slide, with `features` (n, d) and `coords` (n, 2) in level-0 pixels"
+)
 
 
-def read_foreign(path: Path) -> Features:
+def read_external(path: Path) -> Features:
     """Read the features of slides that another tool embedded, in the order of the slides' names.
 
-    Slides are called after their files, tiles ``SLIDE/x_y``. There are no baselines and no hashes.
-    Labels are unknown. Patients are those of TCGA's barcodes, as `dirl tile` reads them, else unknown.
+    Slides are named after their files, and tiles are ``SLIDE/x_y``. There are no baselines and no hashes.
+    Labels are unknown. Patients come from TCGA barcodes, as in `dirl tile`; others are unknown.
 
     Parameters
     ----------
     path
-        A folder of HDF5 files, itself or in ``h5_files``.
+        A folder with HDF5 files, or with a folder ``h5_files`` of them.
 
     Raises
     ------
     StoreError
-        If there are none, one is damaged, they are not equally wide, a tile stands in them twice, or
-        features are not finite.
+        If there are none, or one is damaged. Also if widths differ, a tile occurs twice, or features are not
+        finite.
     """
     files = slide_files(path, REMEDY)
     parts = [_read(file) for file in files]
@@ -68,7 +70,7 @@ def slide_files(path: Path, remedy: str) -> tuple[Path, ...]:
     Raises
     ------
     StoreError
-        If there are none; `remedy` says what is expected.
+        If there are none, with the advice `remedy`.
     """
     folder = path / ROWS_DIR if (path / ROWS_DIR).is_dir() else path
     files = tuple(sorted(folder.glob("*.h5")))
@@ -78,29 +80,29 @@ def slide_files(path: Path, remedy: str) -> tuple[Path, ...]:
 
 
 def check_widths(files: Sequence[Path], widths: Sequence[int]) -> None:
-    """Check that the features of all slides are equally wide.
+    """Check that the features of all slides have the same width.
 
     Raises
     ------
     StoreError
-        If not so, naming the first that is not as the first of all.
+        For the first file with another width than the first of all.
     """
     for file, width in zip(files, widths, strict=True):
         if width != widths[0]:
-            reason = f"features of width {width}, those of {files[0].name} are {widths[0]} wide"
-            raise StoreError(reason, where=file, remedy="keep the features of one encoder in a folder")
+            reason = f"features of width {width}, but those of {files[0].name} have width {widths[0]}"
+            raise StoreError(reason, where=file, remedy="put only features of one encoder into a folder")
 
 
 def refuse_part(file: h5py.File, path: Path) -> None:
-    """Refuse a file that `dirl embed` wrote, taken without its card: encoder and baselines would be lost.
+    """Refuse a file of `dirl embed` without its card, since encoder and baselines would be lost.
 
     Raises
     ------
     StoreError
-        If it is one.
+        If `dirl embed` wrote the file.
     """
     if "ready_made" in names_in(file):
-        reason, remedy = "a part of what `dirl embed` made", "name the directory that has its card.json"
+        reason, remedy = "part of an output of `dirl embed`", "give the directory with its card.json"
         raise StoreError(reason, where=path, remedy=remedy)
 
 

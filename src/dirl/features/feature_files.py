@@ -1,10 +1,14 @@
 """Features in the field's layout: one HDF5 file per slide, rows of ``features`` and ``coords``.
 
-``h5_files/SLIDE.h5`` is what CLAM's and TRIDENT's readers open: ``features`` (n, d), float32, and ``coords``
-(n, 2), the tiles' top-left corners in level-0 pixels, with TRIDENT's attributes. Beside them stand
-``tile_id``, ``slide_id``, ``patient_id`` and ``label`` (empty where unknown), ``ready_made``, ``hash``, a
-perceptual hash, and ``index``, the tile's number in its store, or in its slide where there is no store.
-``baselines/SLIDE.h5`` holds, row for row, what features are to be compared with, unless it was left out.
+CLAM's and TRIDENT's readers open ``h5_files/SLIDE.h5``. It has ``features`` (n, d), float32, and ``coords``
+(n, 2), the tiles' top-left corners in level-0 pixels, with TRIDENT's attributes. Further arrays are:
+
+- ``tile_id``, ``slide_id``, ``patient_id`` and ``label`` (empty if unknown);
+- ``ready_made``;
+- ``hash``, a perceptual hash;
+- ``index``, the tile's number in its store, or in its slide without a store.
+
+``baselines/SLIDE.h5`` has the baselines in the same rows, unless they were left out.
 """
 
 import io
@@ -40,21 +44,21 @@ class Features:
     Attributes
     ----------
     path
-        Directory that `dirl embed` made, or of another tool's files: see `dirl.features.external`.
+        Directory that `dirl embed` or another tool made; see `dirl.features.external`.
     card
-        Its card, which names the encoder.
+        Its card, with the encoder.
     values : ndarray of shape (t, d), float32
     baselines
-        Arrays of shape (t, k), by `Baseline`; none where they were left out, or where another
-        tool made the features.
+        Arrays of shape (t, k), by `Baseline`. Empty if they were left out, or if another tool made the
+        features.
     tile_ids, slide_ids, patient_ids, labels : ndarray of shape (t,), str
-        Patient and label are empty where the store knows none.
+        Patient and label are empty if unknown.
     coords : ndarray of shape (t, 2), int64
         Top-left corners (x, y) in level-0 pixels.
     ready_made : ndarray of shape (t,), bool
-        The tile came ready-made, so that its "slide" is a folder of tiles of unknown slides.
+        Whether the tile was ready-made. Its "slide" is then a folder of tiles of unknown slides.
     hashes : ndarray of shape (t,), uint64
-        See `dirl.features.perceptual_hash.perceptual_hash`; None where another tool made the features.
+        See `dirl.features.perceptual_hash.perceptual_hash`; None if another tool made the features.
     """
 
     path: Path
@@ -76,19 +80,19 @@ class Features:
 def write_rows(
     path: Path, datasets: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any] | None = None
 ) -> None:
-    """Write arrays of equal length into an HDF5 file, whole or not at all.
+    """Write arrays of equal length into an HDF5 file, completely or not at all.
 
     Parameters
     ----------
     path
         The file.
     datasets
-        Arrays by name; strings become UTF-8 of the length of the longest, padded with zeros. Strings of
-        variable length would lie in a heap, and the library loops for ever in a damaged one.
+        Arrays by name. Strings become UTF-8 with the length of the longest, padded with zeros. Strings of
+        variable length would need a heap, and the library can loop for ever in a damaged one.
     attributes
         Attributes of the dataset ``coords``.
     """
-    # In memory: a full disk while the library holds the file open would crash the process.
+    # In memory: the process would crash if the disk became full while the library has the file open.
     data = io.BytesIO()
     with h5py.File(data, "w") as file:
         for name, rows in datasets.items():
@@ -105,18 +109,18 @@ def write_rows(
 
 
 def baselines_of(card: Card) -> tuple[str, ...]:
-    """Names of the baselines that stand beside features."""
+    """Names of the baselines of features."""
     return tuple(Baseline) if card.config.get("baselines", True) else ()
 
 
 def read_features(path: Path) -> Features:
-    """Read what `dirl embed` wrote, all slides, in the order of the store, or of the slides' names.
+    """Read the features of all slides of `dirl embed`, in the order of the store or of the slides' names.
 
     Raises
     ------
     StoreError
-        If it is no directory of features, is unfinished or damaged, holds a tile twice, or features that are
-        not finite.
+        If it is not a directory of features, or is unfinished or damaged. Also if a tile occurs twice, or
+        features are not finite.
     """
     card = read_card(path, "embed")
     if card.finished is None:
@@ -131,7 +135,7 @@ def read_features(path: Path) -> Features:
     if len(widths) != 1 or sum(len(part["index"]) for part in parts) != card.counts.get("tiles"):
         raise StoreError("files are missing or do not belong together", where=path, remedy=AGAIN)
     rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    if "store" in card.inputs:  # else they stand in their order already
+    if "store" in card.inputs:  # otherwise they are already in order
         order = np.argsort(rows["index"])
         rows = {name: values[order] for name, values in rows.items()}
     features = Features(
@@ -152,12 +156,12 @@ def read_features(path: Path) -> Features:
 
 
 def whole_files(path: Path, card: Card) -> tuple[Path, ...]:
-    """List the files of features that `dirl embed` made, by name, after a check of each and of its baselines.
+    """List the files of features of `dirl embed` by name, after a check of each and of its baselines.
 
     Raises
     ------
     StoreError
-        If one is missing or damaged, or was put there by someone else.
+        If one is missing or damaged, or `dirl embed` did not write it.
     """
     there = {f"{ROWS_DIR}/{file.name}" for file in (path / ROWS_DIR).glob("*.h5")}
     names = sorted(there | {name for name in card.files if name.startswith(f"{ROWS_DIR}/")})
@@ -168,12 +172,12 @@ def whole_files(path: Path, card: Card) -> tuple[Path, ...]:
 
 
 def check(features: Features, remedy: str) -> None:
-    """Check that features are finite and no tile stands in them twice.
+    """Check that features are finite and no tile occurs twice.
 
     Raises
     ------
     StoreError
-        If not so; `remedy` says what to do then.
+        If not, with the advice `remedy`.
     """
     for name, values in (("features", features.values), *features.baselines.items()):
         bad = ~np.isfinite(values).all(axis=1)
@@ -187,32 +191,32 @@ def check(features: Features, remedy: str) -> None:
     ids, counts = np.unique(features.tile_ids, return_counts=True)
     if (counts > 1).any():
         twice = ids[int(counts.argmax())]
-        raise StoreError(f"holds tile {twice} twice", where=features.path, remedy=remedy)
+        raise StoreError(f"has tile {twice} twice", where=features.path, remedy=remedy)
 
 
 def count_rows(path: Path, remedy: str) -> int:
-    """How many tiles a slide's file holds.
+    """Number of tiles in a slide's file.
 
     Raises
     ------
     StoreError
-        If it is damaged; `remedy` says what to do then.
+        If it is damaged, with the advice `remedy`.
     """
     with opened(path, remedy) as file:
         return len(array_of(file, "features"))
 
 
 def read_rows(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, NDArray[Any]]:
-    """Read what `write_rows` wrote.
+    """Read a file of `write_rows`.
 
     Raises
     ------
     StoreError
-        If it is damaged, or holds other arrays than those of these names; `remedy` says what to do then.
+        If it is damaged, or does not have exactly the arrays `names`, with the advice `remedy`.
     """
     with opened(path, remedy) as file:
         if set(names_in(file)) != set(names):
-            raise ValueError(f"it holds {', '.join(names_in(file)) or 'nothing'}, not {', '.join(names)}")
+            raise ValueError(f"it has {', '.join(names_in(file)) or 'nothing'}, not {', '.join(names)}")
         found = {name: strings(file, name) if name in STRINGS else numbers(file, name) for name in names}
         if len({values.shape[:1] for values in found.values()}) != 1 or not all(map(np.ndim, found.values())):
             raise ValueError(f"arrays of shapes {', '.join(str(values.shape) for values in found.values())}")

@@ -1,7 +1,7 @@
-"""Strings of variable length in an HDF5 file, read in time that its size bounds.
+"""Reading strings of variable length in an HDF5 file, in time bounded by the file's size.
 
-HDF5 keeps them in "global heap collections", and h5py's reader can loop for ever on a damaged one. The layout
-is that of the HDF5 file format specification 3.0, sections III.E and IV.A.
+HDF5 stores them in "global heap collections". h5py's reader can loop for ever on a damaged collection. The
+layout follows the HDF5 file format specification 3.0, sections III.E and IV.A.
 """
 
 import struct
@@ -29,31 +29,31 @@ def read_strings(path: Path, dataset: h5py.Dataset) -> list[str]:
     Parameters
     ----------
     path
-        The file that the array lies in.
+        The file with the array.
     dataset
-        An array of such strings, of shape (n,), whose data lie in this file.
+        An array of such strings, of shape (n,), whose data are in this file.
 
     Raises
     ------
     ValueError
-        If they are damaged, compressed, or in a file with a user block or short addresses.
+        If the strings are damaged or compressed, or the file has a user block or short addresses.
     """
     file = dataset.file
     if file.userblock_size or file.id.get_create_plist().get_sizes() != (8, 8):
         raise ValueError(f"{dataset.name}: strings of variable length in an unusual file; {SAVE}")
     data: Bytes = np.memmap(path, np.uint8, "r")
     collections: dict[int, Collection] = {}
-    known: dict[tuple[int, int, int], str] = {}  # a slide's name stands behind every tile of it
+    cache: dict[tuple[int, int, int], str] = {}  # all tiles of a slide refer to the same name
     found = []
     for reference in _references(dataset, data).tolist():
-        if reference not in known:
-            known[reference] = _string(data, collections, *reference)
-        found.append(known[reference])
+        if reference not in cache:
+            cache[reference] = _string(data, collections, *reference)
+        found.append(cache[reference])
     return found
 
 
 def _references(dataset: h5py.Dataset, data: Bytes) -> NDArray[np.void]:
-    """Where each string lies, shape (n,)."""
+    """Place of each string, shape (n,)."""
     (count,) = dataset.shape
     if dataset.chunks is None:
         start = dataset.id.get_offset()
@@ -82,15 +82,15 @@ def _string(data: Bytes, collections: dict[int, Collection], length: int, addres
     if address not in collections:
         collections[address] = _collection(data, address)
         if sum(len(each) for held in collections.values() for each in held.values()) > len(data):
-            raise ValueError("heaps of strings that lie in each other")
+            raise ValueError("heaps of strings that overlap")
     held = collections[address].get(index, b"")
     if len(held) < length:
-        raise ValueError(f"a string that its heap at byte {address} does not hold")
+        raise ValueError(f"a string that is not in its heap at byte {address}")
     return held[:length].rstrip(b"\0").decode("utf-8")
 
 
 def _collection(data: Bytes, address: int) -> Collection:
-    """Objects of a heap collection by their index."""
+    """Objects of a heap collection by index."""
     signature, version, size = COLLECTION.unpack(_between(data, address, COLLECTION.size).tobytes())
     if signature != b"GCOL" or version != 1:
         raise ValueError(f"no heap of strings at byte {address}")
@@ -99,7 +99,7 @@ def _collection(data: Bytes, address: int) -> Collection:
     at = COLLECTION.size
     while at + OBJECT.size <= size:
         index, _, length = OBJECT.unpack_from(body, at)
-        if index == 0:  # what follows is free
+        if index == 0:  # the rest is free space
             break
         if index in found or at + OBJECT.size + length > size:
             raise ValueError(f"a damaged heap of strings at byte {address}")

@@ -1,4 +1,4 @@
-"""Classification by the nearest neighbours in features: nothing is trained, so nothing is tuned."""
+"""Classification by the nearest neighbours in features, without training or tuning."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ def neighbours(train: Floats, test: Floats, k: int) -> tuple[Floats, NDArray[np.
     train : ndarray of shape (n, d)
     test : ndarray of shape (t, d)
     k
-        How many; all where `train` has fewer.
+        Number of neighbours. All rows of `train` if it has fewer.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def neighbours(train: Floats, test: Floats, k: int) -> tuple[Floats, NDArray[np.
     """
     k = min(k, len(train))
     keys, similarity, index = _unit(train).T, [], []
-    # In chunks, so that memory is that of some queries however many there are.
+    # In chunks, so that memory does not grow with the number of queries.
     for queries in np.split(_unit(test), range(CHUNK, len(test), CHUNK)):
         cosine = queries @ keys
         nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
@@ -41,9 +41,9 @@ def neighbours(train: Floats, test: Floats, k: int) -> tuple[Floats, NDArray[np.
 
 
 def vote(similarity: Floats, labels: Ints, classes: int) -> NDArray[np.float64]:
-    """Score classes by neighbours, each of which weighs ``exp(similarity / 0.07)``.
+    """Score classes by neighbours, each with the weight ``exp(similarity / 0.07)``.
 
-    After Wu et al. 2018 (arXiv 1805.01978) as DINO evaluates with it.
+    The method of Wu et al. 2018 (arXiv 1805.01978), as DINO uses it.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def vote(similarity: Floats, labels: Ints, classes: int) -> NDArray[np.float64]:
     labels : ndarray of shape (t, k)
         Classes of the neighbours, from 0.
     classes
-        How many there are.
+        Number of classes.
 
     Returns
     -------
@@ -81,19 +81,19 @@ def knn_predict(train: Floats, labels: Ints, test: Floats, k: int) -> NDArray[np
         Classes of the training rows, from 0.
     test : ndarray of shape (t, d)
     k
-        Neighbours to ask.
+        Number of neighbours.
 
     Returns
     -------
     ndarray of shape (t,)
-        The lowest class of those that score equally.
+        The lowest class among equal scores.
     """
     scores = knn_scores(train, labels, test, k, int(labels.max()) + 1)
     return np.asarray(scores.argmax(axis=1), np.int64)
 
 
 def standardise(values: Floats) -> Floats:
-    """Shift and scale each column of (t, d) to mean 0 and standard deviation 1; a constant one to 0."""
+    """Shift and scale each column of (t, d) to mean 0 and standard deviation 1; constant columns become 0."""
     std = values.std(axis=0)
     return np.asarray((values - values.mean(axis=0)) / np.where(std > 0, std, 1))
 

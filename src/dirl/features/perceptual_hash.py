@@ -12,9 +12,9 @@ KEPT = 8
 def perceptual_hash(image: NDArray[np.uint8]) -> np.uint64:
     """Hash a tile by the signs of its lowest frequencies.
 
-    The tile is brought to 32 × 32 grey pixels; of its cosine transform the lowest 8 × 8 coefficients are
-    compared with the median of all but the first, which is brightness. Encoding again, small changes of size,
-    brightness or contrast turn few bits; turning, flipping or shifting a tile turns many.
+    The tile is reduced to 32 × 32 grey pixels. The lowest 8 × 8 coefficients of its cosine transform are
+    compared with their median, without the first one, the brightness. Re-encoding and small changes of size,
+    brightness or contrast change few bits. Rotating, flipping or shifting a tile changes many.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How a tile's tokens become its feature."""
+"""Pooling of a tile's tokens into its feature."""
 
 from typing import Any
 
@@ -28,29 +28,29 @@ def pooled(
 ) -> Tensor:
     """Embed images.
 
-    A norm that the model applies after its own pooling is applied after these, too.
+    If the model has a norm after its own pooling, the norm is also applied after the other poolings.
 
     Parameters
     ----------
     images : Tensor of shape (b, 3, h, w), uint8
     regions : Tensor of shape (b, h, w), uint8
-        0 glass, 1 nuclei, 2 the rest of the tissue; of use to ``regions`` alone.
+        0 glass, 1 nuclei, 2 the rest of the tissue. Only ``regions`` needs it.
     pool
-        ``model``, its own pooling; ``mean`` of the patch tokens; ``regions``, their means over nuclei and
-        over the rest of the tissue, each token weighing as much as the region covers of it, side by side:
-        what DiRL matches between views.
+        ``model`` is the model's own pooling, and ``mean`` that of the patch tokens. ``regions`` joins their
+        means over nuclei and over the rest of the tissue, as DiRL matches them between views. Each token
+        weighs as much as the region covers of it.
     precision
-        Of the forward pass, ``fp32`` or ``bf16``; pooling is in fp32.
+        Precision of the forward pass, ``fp32`` or ``bf16``. Pooling is in fp32.
 
     Returns
     -------
     Tensor of shape (b, d), of ``regions`` (b, 2 d)
-        Float32. Zeros where a region covers nothing.
+        Float32. Zeros for an empty region.
 
     Raises
     ------
     EncoderError
-        If patch tokens are asked for and the model has none.
+        If patch tokens are needed and the model has none.
     """
     with torch.autocast(encoder.device.type, torch.bfloat16, enabled=precision == BF16):
         if pool == MODEL:
@@ -70,12 +70,12 @@ def pooled(
 
 @torch.inference_mode()
 def patch_tokens(encoder: LoadedEncoder, images: Tensor) -> Tensor:
-    """Patch tokens as the model's last norm leaves them, float32, shape (b, n, d), in row-major order.
+    """Patch tokens after the model's last norm, float32, shape (b, n, d), in row-major order.
 
     Raises
     ------
     EncoderError
-        If the model has not one token for each patch.
+        If the model does not have one token per patch.
     """
     model: Any = encoder.model
     ready = preprocess(encoder, images)
@@ -87,13 +87,13 @@ def patch_tokens(encoder: LoadedEncoder, images: Tensor) -> Tensor:
         raise EncoderError(
             f"{type(model).__name__} has not one token for each of {rows} × {columns} patches (but {given})",
             where=encoder.spec,
-            remedy="use the pooling of the model, as with `dirl embed --pool model`",
+            remedy="use the model's own pooling, as in `dirl embed --pool model`",
         )
     return found[:, prefix:].float()
 
 
 def token_coverage(encoder: LoadedEncoder, regions: Tensor) -> Tensor:
-    """Share of each of the encoder's tokens that nuclei, the rest of the tissue, and glass cover.
+    """Shares of each of the encoder's tokens that nuclei, the rest of the tissue, and glass cover.
 
     Parameters
     ----------

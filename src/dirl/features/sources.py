@@ -1,4 +1,4 @@
-"""Where the tiles that are embedded come from: a store, or slides that are cut as they are read."""
+"""Sources of tiles to embed: a store, or slides that are cut while they are read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,15 +32,15 @@ class SlideTiles:
     Attributes
     ----------
     record, spec
-        The slide, and how it was cut.
+        The slide, and the settings of its tiles.
     rows
-        What is known of each tile: ``coords``, ``index``, ``ready_made``, and the names in `STRINGS`.
+        Arrays of the tiles: ``coords``, ``index``, ``ready_made``, and the names in `STRINGS`.
     image
         Reads the i-th tile's pixels, ``uint8 (size_px, size_px, 3)``, from any thread.
     regions
-        Reads its regions, ``uint8 (size_px, size_px)``; None where they are not asked for.
+        Reads its regions, ``uint8 (size_px, size_px)``; None if they are not needed.
     close
-        To be called when all are read.
+        Closes the slide after all tiles are read.
     """
 
     record: SlideRecord
@@ -69,22 +69,22 @@ class TileSource(Protocol):
 
     @property
     def count(self) -> int | None:
-        """How many tiles there are; None where that is not known before they are read."""
+        """Number of tiles; None if it is unknown before they are read."""
         ...
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What the card of the features holds of how tiles were chosen or cut."""
+        """Settings for the card of the features: how tiles were chosen or cut."""
         ...
 
     @property
     def counts(self) -> Mapping[str, Any]:
-        """What the card is to count beside tiles and slides."""
+        """Counts for the card in addition to tiles and slides."""
         ...
 
     @property
     def inputs(self) -> Mapping[str, str]:
-        """Digests of what they come from."""
+        """Digests of the tiles' sources."""
         ...
 
     def open(self, slide_id: str) -> SlideTiles:
@@ -99,25 +99,25 @@ class TileSource(Protocol):
 
 
 class StoreTiles:
-    """Tiles of a store, or a choice of them.
+    """Tiles of a store, all or some.
 
     Parameters
     ----------
     path
         Directory of the store.
     cells
-        Whose cells give the regions; None reads none.
+        Name of the cells that give the regions; None reads no regions.
     select
-        Share of each slide's tiles to select from them; None is all.
+        Share of each slide's tiles to select; None is all.
     tiles, seed
-        As `subsample_tiles` takes them, of those selected.
+        Arguments of `subsample_tiles`, applied to the selected tiles.
     quiet
         Show no progress.
 
     Raises
     ------
     ConfigError
-        If there is no such share.
+        If the share is not valid.
     StoreError
         If there is no such store, or it lacks the cells.
     """
@@ -170,25 +170,27 @@ class StoreTiles:
 
 
 class SlideFiles:
-    """Slides that are cut into tiles as they are read, as `dirl tile` would cut them; nothing is written.
+    """Slides that are cut into tiles while they are read, in the same way as by `dirl tile`.
+
+    Nothing is written.
 
     Parameters
     ----------
     paths
         Slides, or folders of slides: see `dirl.slides.discovery.find_inputs`.
     config
-        How to cut them.
+        Settings of the tiles.
     slides_table
-        CSV file of what the files do not tell: see `dirl.slides.slides_table.read_slides_table`.
+        CSV file with patients, centres or resolutions: see `dirl.slides.slides_table.read_slides_table`.
     quiet
-        Do not print which slides are named twice.
+        Do not print slides that are found twice.
 
     Raises
     ------
     SlideError
         If a path does not exist, no slide is found, or there are ready-made tiles.
     ConfigError
-        If the table is none, or names none of these slides.
+        If the table cannot be used, or has none of these slides.
     """
 
     def __init__(
@@ -206,7 +208,7 @@ class SlideFiles:
         self._slides: dict[str, SlideInput] = {}
         for item in sorted(found, key=lambda item: item.slide_id):
             if isinstance(item, TilesInput):
-                remedy = "make a store of them with `dirl tile`, and name it with --store"
+                remedy = "make a store of them with `dirl tile`, and give it with --store"
                 raise SlideError("ready-made tiles, not slides", where=item.path.parent, remedy=remedy)
             self._slides[item.slide_id] = item
         self.slide_ids, self.count = tuple(self._slides), None
@@ -217,7 +219,7 @@ class SlideFiles:
         self.inputs, self.counts = {"slides": digest(made_from)}, dict[str, Any]()
 
     def open(self, slide_id: str) -> SlideTiles:
-        """Find a slide's tissue and lay its tiles; see `TileSource`."""
+        """Find a slide's tissue and plan its tiles; see `TileSource`."""
         cut = cut_slide(self._slides[slide_id], self.config)
         count = len(cut.tiles)
         known = {"slide_id": slide_id, "patient_id": cut.record.patient_id or "", "label": ""}

@@ -1,4 +1,4 @@
-"""Slides through encoders: threads read tiles ahead, batches go forward, rows come out slide by slide."""
+"""Embedding of slides: threads read tiles ahead, encoders run on batches, and each slide gives its rows."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -35,23 +35,23 @@ def embed_slides(
     threads: int,
     advance: Callable[..., None],
 ) -> Iterator[tuple[SlideTiles, Rows]]:
-    """Embed slides one after the other, while threads read ahead, over the borders of slides too.
+    """Embed slides one after the other, while threads read ahead, also into the next slide.
 
     Parameters
     ----------
     source, slide_ids
-        Tiles, and the slides that are wanted of them.
+        The source, and the slides to embed from it.
     encoders
-        By the name that their features get; where ``untrained`` is among them, the colour baselines are
+        Encoders by the name of their features. With ``untrained`` among them, the colour baselines are
         computed, too.
     forward
-        Encoder, images and regions to features.
+        Function from encoder, images and regions to features.
     failures
-        Slides that cannot be read are put in here, with the reason.
+        Receives the slides that cannot be read, with the reason.
     batch, threads
-        Tiles in a forward pass; threads that read them.
+        Tiles in a forward pass, and threads that read them.
     advance
-        Called with the number of tiles done.
+        Called with the number of finished tiles.
 
     Yields
     ------
@@ -65,23 +65,23 @@ def embed_slides(
     EncoderError
         If features are not finite.
     """
-    looks = _looks(
+    tiles = _read_tiles(
         source, slide_ids, failures, Baseline.UNTRAINED in encoders, threads, BATCHES_AHEAD * batch
     )
-    with closing(looks):
-        for opened, group in groupby(looks, key=itemgetter(0)):
-            seen = (look for _, look in group)
-            rows = _embedded(opened, seen, encoders, forward, batch, advance)
+    with closing(tiles):
+        for opened, group in groupby(tiles, key=itemgetter(0)):
+            of_slide = (tile for _, tile in group)
+            rows = _embedded(opened, of_slide, encoders, forward, batch, advance)
             if isinstance(rows, DirlError):
                 failures[opened.record.slide_id] = rows
-            for _ in seen:  # the rest of a slide that failed: no thread may read what is closed
+            for _ in of_slide:  # the rest of a slide that failed: no thread may read a closed slide
                 pass
             opened.close()
             if not isinstance(rows, DirlError):
                 yield opened, rows
 
 
-def _looks(
+def _read_tiles(
     source: TileSource,
     slide_ids: Iterable[str],
     failures: dict[str, DirlError],
@@ -89,72 +89,71 @@ def _looks(
     threads: int,
     ahead: int,
 ) -> Generator[tuple[SlideTiles, Rows | Exception], None, None]:
-    """Yield slide by slide what is seen of each tile; slides that cannot be opened go to `failures`.
+    """Yield the arrays of each tile, slide by slide. Slides that cannot be opened go to `failures`.
 
-    Slides that stand there already are not read on.
+    A slide in `failures` is not read further.
     """
 
     def places() -> Iterator[tuple[SlideTiles, int]]:
-        # The next slide's tissue is found while this one's tiles are read.
+        # The tissue of the next slide is found while the tiles of this one are read.
         for slide_id, opened in read_ahead(source.open, slide_ids, threads=1, ahead=1):
             if isinstance(opened, Exception):
                 failures[slide_id] = _explained(opened, slide_id)
             else:
                 for i in range(len(opened)):
-                    if slide_id in failures:  # a tile before could not be read
+                    if slide_id in failures:  # an earlier tile could not be read
                         break
                     yield opened, i
 
-    look = partial(_look, baselines=baselines)
-    for (opened, _), seen in read_ahead(look, places(), threads, ahead):
-        yield opened, seen
+    for (opened, _), tile in read_ahead(partial(_read_tile, baselines=baselines), places(), threads, ahead):
+        yield opened, tile
 
 
-def _look(place: tuple[SlideTiles, int], *, baselines: bool) -> Rows:
-    """Pixels of a tile, its regions where they are asked for, a perceptual hash, and the colour baselines."""
+def _read_tile(place: tuple[SlideTiles, int], *, baselines: bool) -> Rows:
+    """Pixels of a tile, its perceptual hash, and on request its regions and its colour baselines."""
     tiles, i = place
     image = tiles.image(i)
-    seen: Rows = {"image": image, "hash": np.asarray(perceptual_hash(image))}
+    arrays: Rows = {"image": image, "hash": np.asarray(perceptual_hash(image))}
     if tiles.regions is not None:
-        seen["regions"] = tiles.regions(i)
+        arrays["regions"] = tiles.regions(i)
     if baselines:
-        seen[Baseline.COLOUR_STATISTICS] = colour_statistics(image)
-        seen[Baseline.COLOUR_HISTOGRAM] = colour_histogram(image)
-    return seen
+        arrays[Baseline.COLOUR_STATISTICS] = colour_statistics(image)
+        arrays[Baseline.COLOUR_HISTOGRAM] = colour_histogram(image)
+    return arrays
 
 
 def _embedded(
     tiles: SlideTiles,
-    looks: Iterator[Rows | Exception],
+    read: Iterator[Rows | Exception],
     encoders: Mapping[str, LoadedEncoder],
     forward: Forward,
     batch: int,
     advance: Callable[..., None],
 ) -> Rows | DirlError:
-    """What is computed of a slide's tiles, or why one of them cannot be read."""
+    """Features and arrays of a slide's tiles, or the error of a tile that cannot be read."""
     found: dict[str, list[NDArray[Any]]] = {}
-    while part := list(islice(looks, batch)):
+    while part := list(islice(read, batch)):
         rows = []
-        for look in part:
-            if isinstance(look, Exception):
-                return _explained(look, tiles.record.path)
-            rows.append(look)
-        seen = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        images = torch.from_numpy(seen.pop("image")).permute(0, 3, 1, 2)
-        regions = torch.from_numpy(seen.pop("regions")) if "regions" in seen else None
+        for tile in part:
+            if isinstance(tile, Exception):
+                return _explained(tile, tiles.record.path)
+            rows.append(tile)
+        arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        images = torch.from_numpy(arrays.pop("image")).permute(0, 3, 1, 2)
+        regions = torch.from_numpy(arrays.pop("regions")) if "regions" in arrays else None
         for name, encoder in encoders.items():
-            seen[name] = forward(encoder, images, regions).cpu().numpy()
-            if not np.isfinite(seen[name]).all():
+            arrays[name] = forward(encoder, images, regions).cpu().numpy()
+            if not np.isfinite(arrays[name]).all():
                 reason = f"gives features that are not finite, first on slide {tiles.record.slide_id}"
                 raise EncoderError(reason, where=encoder.spec, remedy="its weights are damaged")
-        for name, values in seen.items():
+        for name, values in arrays.items():
             found.setdefault(name, []).append(values)
         advance(len(rows))
     return {name: np.concatenate(values) for name, values in found.items()}
 
 
 def _explained(error: Exception, where: object) -> DirlError:
-    """Say why a slide failed. A store's damage is no matter of one slide, and ends it all."""
+    """Describe why a slide failed. Damage of a store affects all slides and is raised."""
     if isinstance(error, StoreError):
         raise error
     return explained(error, where)

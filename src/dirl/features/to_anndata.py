@@ -1,4 +1,4 @@
-"""Features as an AnnData file, as Scanpy and Squidpy read it."""
+"""Features as an AnnData file for Scanpy and Squidpy."""
 
 import importlib.util
 import io
@@ -17,12 +17,12 @@ ANNDATA = "features.h5ad"
 
 
 def require_anndata() -> None:
-    """Check that the extra is installed.
+    """Check that the extra ``anndata`` is installed.
 
     Raises
     ------
     ConfigError
-        If not.
+        If it is not.
     """
     if importlib.util.find_spec("anndata") is None:
         remedy = "pip install 'dirl[anndata]'"
@@ -32,9 +32,9 @@ def require_anndata() -> None:
 def write_anndata(features: Features) -> Path:
     """Write features beside their HDF5 files, as ``features.h5ad``, in the order of the store.
 
-    ``X`` are the features. ``obs`` has a row for each tile, by its id, with ``slide_id``, ``patient_id`` and
-    ``label`` (missing where unknown) and the top-left corner ``x``, ``y`` in level-0 pixels, which is also
-    ``obsm["spatial"]``. ``uns`` names the ``encoder`` and holds the ``card`` as JSON.
+    ``X`` are the features. ``obs`` has a row per tile id, with ``slide_id``, ``patient_id`` and ``label``
+    (missing if unknown). Its ``x`` and ``y`` are the top-left corner in level-0 pixels, and so is
+    ``obsm["spatial"]``. ``uns`` has the ``encoder`` and the ``card`` as JSON.
 
     Returns
     -------
@@ -50,14 +50,14 @@ def write_anndata(features: Features) -> Path:
     import anndata
     import pandas
 
-    def known(values: Strings) -> pandas.Categorical:
+    def categories(values: Strings) -> pandas.Categorical:
         return pandas.Categorical([value or None for value in values.tolist()])
 
     tiles = pandas.DataFrame(
         {
-            "slide_id": known(features.slide_ids),
-            "patient_id": known(features.patient_ids),
-            "label": known(features.labels),
+            "slide_id": categories(features.slide_ids),
+            "patient_id": categories(features.patient_ids),
+            "label": categories(features.labels),
             "x": features.coords[:, 0],
             "y": features.coords[:, 1],
         },
@@ -70,7 +70,7 @@ def write_anndata(features: Features) -> Path:
         obsm={"spatial": features.coords},
         uns={"encoder": features.card.config["encoder"], "card": json.dumps(card)},
     )
-    # In memory: a full disk while HDF5 holds the file open would crash the process.
+    # In memory: the process would crash if the disk became full while HDF5 has the file open.
     data = io.BytesIO()
     with h5py.File(data, "w") as file:
         anndata.io.write_elem(file, "/", table)

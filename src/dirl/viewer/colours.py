@@ -1,4 +1,4 @@
-"""Colour maps: a number becomes a colour, on the server for attention and in the page for measures."""
+"""Colour maps: the server colours attention, and the page colours measures."""
 
 from functools import cache
 
@@ -16,7 +16,7 @@ def palette(name: str) -> NDArray[np.uint8]:
 
 
 def to_hex(name: str) -> list[str]:
-    """`palette`, as a page writes colours."""
+    """`palette` as hexadecimal colours for the page."""
     return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in palette(name).tolist()]
 
 
@@ -26,16 +26,16 @@ def colour(values: NDArray[np.float32], name: str, low: float, high: float) -> N
     Parameters
     ----------
     values : ndarray of shape (h, w)
-        NaN where there is none.
+        NaN without a value.
 
     Returns
     -------
     ndarray of shape (h, w, 4), uint8
-        Transparent where there is no value.
+        Transparent without a value.
     """
-    known = np.isfinite(values)
-    share = (np.where(known, values, low) - low) / max(high - low, 1e-30)
+    finite = np.isfinite(values)
+    share = (np.where(finite, values, low) - low) / max(high - low, 1e-30)
     rgba = np.empty((*values.shape, 4), np.uint8)
     rgba[..., :3] = palette(name)[np.clip(np.rint(255 * share), 0, 255).astype(np.uint8)]
-    rgba[..., 3] = np.where(known, 255, 0)
+    rgba[..., 3] = np.where(finite, 255, 0)
     return rgba

@@ -1,4 +1,4 @@
-"""The list of what can be shown: slides, the slides of a store, and pages of ready-made tiles."""
+"""The entries of the viewer's list: slides, slides of a store, and pages of ready-made tiles."""
 
 import math
 from collections.abc import Iterator
@@ -17,26 +17,26 @@ from dirl.store.index import SlideRecord
 from dirl.viewer.pictures import Mosaic, Picture, SlidePicture
 
 PAGE = 1024
-GAP = 0.06  # between ready-made tiles, as a share of a tile's side
-GROUND = (21, 24, 28)  # of the page around the picture: static/style.css
+GAP = 0.06  # gap between ready-made tiles, as a share of a tile's side
+GROUND = (21, 24, 28)  # colour of the page around the picture: static/style.css
 
 
 @dataclass(frozen=True)
 class Sight:
-    """An entry that is open.
+    """An open entry.
 
     Attributes
     ----------
     picture
-        What to show.
+        The picture to show.
     x, y : ndarray of shape (t,)
         Top-left corners of the entry's tiles in the picture.
     side_px
         Side of a tile in the picture.
     slide
-        The slide itself, where there is one.
+        The slide itself, if it can be read.
     note
-        What a reader should know of the picture; empty when it is simply the slide.
+        A note on the picture for the reader; empty if the picture is the slide.
     """
 
     picture: Picture
@@ -54,15 +54,15 @@ class Entry:
     Attributes
     ----------
     name
-        What the list says.
+        Text in the list.
     slide_id
         Name of the slide.
     rows : ndarray of shape (t,)
-        Numbers of its tiles in the store; none when a slide is shown without a store.
+        Numbers of its tiles in the store; empty without a store.
     store, record
-        The store and what it knows of the slide; None without a store.
+        The store and its record of the slide; None without a store.
     alone
-        The open slide when there is no store.
+        The open slide if there is no store.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Entry:
 
     @property
     def ready_made(self) -> bool:
-        """Whether it is a page of ready-made tiles, which have no place on a slide."""
+        """Whether it is a page of ready-made tiles, whose place on a slide is unknown."""
         return self.record is not None and self.record.kind == "tiles"
 
     @property
@@ -86,7 +86,7 @@ class Entry:
         return self.record.size_px
 
     def open(self) -> Sight:
-        """Open it. A slide that has gone or cannot be read is drawn from the store's tiles."""
+        """Open it. A slide that is missing or cannot be read is drawn from the store's tiles."""
         if self.store is None or self.record is None:
             assert self.alone is not None
             nothing = np.zeros(0, np.int64)
@@ -112,7 +112,7 @@ def entry_of_slide(path: Path, mpp_override: float | None) -> Entry:
     Raises
     ------
     SlideError
-        If it cannot be read or names no resolution.
+        If it cannot be read or gives no resolution.
     """
     slide = open_slide(path, mpp_override)
     return Entry(slide.info.slide_id, slide.info.slide_id, np.zeros(0, np.int64), alone=slide)
@@ -146,7 +146,7 @@ def _on_slide(store: TileStore, record: SlideRecord, rows: NDArray[np.int64]) ->
         if slide.info.size_px == record.size_px:
             return Sight(SlidePicture(slide), x, y, side, slide)
         slide.close()
-        why = "another slide lies there now"
+        why = "the file is another slide now"
     except SlideError as error:
         why = error.reason
     red, green, blue = (round(value) for value in record.white)

@@ -1,4 +1,4 @@
-"""Attention maps of whole slides, as `dirl map` writes them: the summary, and boxes of the float TIFF."""
+"""Reading attention maps of `dirl map`: the summary, and boxes of the float TIFF."""
 
 import math
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ from dirl.viewer.pictures import TILE_PX, top_level
 
 REMEDY = "make it again with `dirl map --overwrite`"
 CACHED_TILES = 256
-MOST_SIDE = 1024  # of a tile of the file, in pixels
+MOST_SIDE = 1024  # largest side of a tile in the file, in pixels
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One image of a map: a head, or the mean of the heads, and what its numbers span."""
+    """One image of a map: a head, or the mean of the heads, with its range of values."""
 
     name: str
     low: float
@@ -38,7 +38,7 @@ class Channel:
 
 
 class SlideMap:
-    """An attention map over a slide; a pixel of it is a patch token.
+    """An attention map of a slide. Each pixel is a patch token.
 
     Parameters
     ----------
@@ -50,28 +50,28 @@ class SlideMap:
     name
         Encoder and block.
     encoder, block
-        The same apart: the encoder's name, and the block's number.
+        The encoder's name, and the block's number.
     slide_id, slide_size_px
         The slide, and its size at level 0.
     size_px
-        Of the map.
+        Size of the map.
     offset_px
-        Where its corner lies on the slide, x and y in level-0 pixels.
+        Place of its corner on the slide, x and y in level-0 pixels.
     token_px
         Side of a token in level-0 pixels.
     channels
         Its images.
     unit
-        What its numbers are, in words.
+        Unit of its values, in words.
     facts
-        How it was made, for the reader.
+        Its settings, for the reader.
     regions
-        Its top regions, each a list of rings of x and y in level-0 pixels: the outline, then holes.
+        Its top regions. Each is a list of rings of x and y in level-0 pixels: the outline, then holes.
 
     Raises
     ------
     StoreError
-        If it is no map, is unfinished or damaged.
+        If it is not a map, or is unfinished or damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,13 +104,13 @@ class SlideMap:
 
     @property
     def levels(self) -> int:
-        """How many levels there are, each half as large as the one before."""
+        """Number of levels, each half as large as the one before."""
         return len(self._levels)
 
     def read(self, channel: int, x: int, y: int, w: int, h: int, level: int = 0) -> Floats:
-        """Read a box of a level, float32 (h, w), all four in that level's pixels.
+        """Read a box of a level, float32 (h, w). All four numbers are in that level's pixels.
 
-        NaN outside the map and where nothing was mapped.
+        NaN outside the map and outside the mapped tissue.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class SlideMap:
         Returns
         -------
         ndarray of shape (h, w, 4), uint8, or None
-            None where the map has no such tile.
+            None if the map has no such tile.
         """
         reduced = top_level(self.size_px) - level
         if not (0 <= channel < len(self.channels) and 0 <= reduced < self.levels):
@@ -177,7 +177,7 @@ def _open(path: Path, channels: int, size_px: tuple[int, int]) -> tuple[tifffile
             ]
             pages = [page for level in levels for page in level]
             fits = (levels[0][0].imagewidth, levels[0][0].imagelength) == size_px
-            # A tile is decoded whole: what it claims is what it takes of the memory.
+            # A tile is decoded completely, so its claimed size decides the memory that it needs.
             fits &= all(page.is_tiled and max(page.tilewidth, page.tilelength) <= MOST_SIDE for page in pages)
             fits &= all(page.dtype == np.float32 and page.samplesperpixel == 1 for page in pages)
         if not fits or any(len(level) != channels for level in levels):
@@ -189,7 +189,7 @@ def _open(path: Path, channels: int, size_px: tuple[int, int]) -> tuple[tifffile
 def _rings(
     collection: Mapping[str, Any], offset_px: tuple[float, float]
 ) -> list[list[list[tuple[float, float]]]]:
-    """Rings of every polygon of a GeoJSON FeatureCollection, brought to level 0."""
+    """Rings of every polygon of a GeoJSON FeatureCollection, in level-0 pixels."""
     dx, dy = offset_px
     regions = []
     for feature in collection["features"]:

@@ -1,4 +1,4 @@
-"""Measures of tiles, as `dirl audit` wrote them."""
+"""Reading measures of tiles that `dirl audit` wrote."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +21,8 @@ from dirl.store.dataset import TileStore
 REMEDY = "make it again: `dirl audit --overwrite`"
 FILE = "measures.parquet"
 PER_HEAD = -2
-"""Stands for the mean of the heads' values; -1, as in the file, for the heads' attention averaged first."""
-# What the panel of a tile lists.
+"""The mean of the heads' values. -1, as in the file, means that the heads' attention was averaged first."""
+# Measures in the panel of a tile.
 LISTED = ("entropy", "effective_share", "gini", "top5_mass", "patch_mass", "components50")
 REGIONS = ("nuclei", "rest", "glass")
 
@@ -45,7 +45,7 @@ class AuditMeasures:
     Raises
     ------
     StoreError
-        If it is no audit, is unfinished, damaged, or of another store.
+        If it is not an audit, is unfinished or damaged, or is from another store.
     """
 
     def __init__(self, path: Path, store: TileStore) -> None:
@@ -56,18 +56,18 @@ class AuditMeasures:
             raise StoreError(
                 f"an audit of other tiles than those of {store.path}",
                 where=path,
-                remedy="name the store that it audited",
+                remedy="give the audited store",
             )
         self.path = path
         with parsing(path, remedy=REMEDY):
             self.encoders = read_result(path, AuditSummary).summary.encoders
             if not self.encoders:
-                raise ValueError("it names no encoders")
+                raise ValueError("it has no encoders")
         with parsing(path / FILE, remedy=REMEDY):
             self.columns = pq.read_schema(checked(path, FILE, card)).names
         self._tile_ids = store.tile_ids
         self._number = {tile_id: i for i, tile_id in enumerate(self._tile_ids.tolist())}
-        # A page asks for the same column slide after slide.
+        # The page requests the same column for one slide after the other.
         self._column = lru_cache(16)(self._read_column)
 
     def values(
@@ -94,13 +94,13 @@ class AuditMeasures:
         return self._column(self.encoders[encoder].name, block, head, name)[rows]
 
     def of_tile(self, i: int) -> list[dict[str, Any]]:
-        """What the panel lists of a tile: for every encoder its last block's values, the heads' mean.
+        """Values for the panel of a tile: for every encoder the last block's, as the mean over heads.
 
         Returns
         -------
         list of dict
-            ``name``, ``kind``, the measures of `LISTED`, and log2 enrichment by region; empty for a tile that
-            was not audited.
+            ``name``, ``kind``, the measures of `LISTED`, and log2 enrichment by region. Empty if the tile was
+            not audited.
         """
         areas = [f"area_{region}" for region in REGIONS]
         shares = [f"attention_{region}" for region in REGIONS]

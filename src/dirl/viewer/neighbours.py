@@ -14,7 +14,7 @@ from dirl.store.dataset import TileStore
 
 NEIGHBOURS = 8
 Key = str | tuple[str, int, int]
-REMEDY = "name a file or a directory that `dirl embed` made of this store"
+REMEDY = "give a file or a directory that `dirl embed` made from this store"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Neighbours:
     directions: NDArray[np.float32]
 
     def nearest(self, i: int, count: int = NEIGHBOURS) -> list[tuple[int, float]]:
-        """Tiles that are nearest to tile `i`, by cosine.
+        """Nearest tiles of tile `i`, by cosine.
 
         Returns
         -------
@@ -57,19 +57,19 @@ def read_neighbours(path: Path, store: TileStore) -> Neighbours:
     Parameters
     ----------
     path
-        A directory that `dirl embed` made, or an HDF5 file of ``features`` and ``coords`` that bears its
-        slide's name, as `dirl embed`, CLAM and TRIDENT write them.
+        A directory of `dirl embed`, or an HDF5 file with ``features`` and ``coords``. The file has its
+        slide's name, like those of `dirl embed`, CLAM and TRIDENT.
     store
         The store whose tiles are shown.
 
     Raises
     ------
     StoreError
-        If nothing can be read there, or no tile of the store has features.
+        If it cannot be read, or no tile of the store has features.
     """
     files = sorted((path / ROWS_DIR).glob("*.h5")) if path.is_dir() else [path]
     if not files:
-        raise StoreError("holds no features", where=path, remedy=REMEDY)
+        raise StoreError("contains no features", where=path, remedy=REMEDY)
     ids, *place = (store.index[name].to_pylist() for name in ("tile_id", "slide_id", "x", "y"))
     numbers: dict[Key, int] = {key: i for i, key in enumerate(zip(*place, strict=True))}
     numbers |= {key: i for i, key in enumerate(ids)}
@@ -78,9 +78,9 @@ def read_neighbours(path: Path, store: TileStore) -> Neighbours:
         if (path / "card.json").exists():
             checked(path, f"{ROWS_DIR}/{file.name}")
         features, keys = _read(file)
-        known = np.array([numbers.get(key, -1) for key in keys], np.int64)
-        rows.append(known[known >= 0])
-        parts.append(features[known >= 0])
+        matched = np.array([numbers.get(key, -1) for key in keys], np.int64)
+        rows.append(matched[matched >= 0])
+        parts.append(features[matched >= 0])
     if len({part.shape[1] for part in parts}) != 1 or not sum(map(len, rows)):
         raise StoreError(f"no features of the tiles of {store.path}", where=path, remedy=REMEDY)
     together = np.concatenate(parts)
@@ -89,7 +89,7 @@ def read_neighbours(path: Path, store: TileStore) -> Neighbours:
 
 
 def _read(file: Path) -> tuple[NDArray[np.float32], list[Key]]:
-    """Features, and of each row the tile's id, or its slide and place where the file has no ids."""
+    """Features, and for each row the tile's id, or its slide and place if the file has no ids."""
     with opened(file, REMEDY, "cannot be read") as held:
         features = numbers(held, "features").astype(np.float32)
         if features.ndim == 3 and len(features) == 1:

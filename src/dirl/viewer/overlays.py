@@ -1,4 +1,4 @@
-"""What is laid over a picture: its tissue, and the outlines of its nuclei."""
+"""Overlays of a picture: its tissue, and the outlines of its nuclei."""
 
 import io
 from typing import Any
@@ -15,12 +15,12 @@ from dirl.store.dataset import CellStore
 
 TISSUE_COLOUR = (64, 200, 140)
 FILL_ALPHA, EDGE_ALPHA = 46, 230
-# Outlines are simplified by as many pixels of the tile: less than the staircase of a mask is high.
+# Tolerance of simplified outlines, in pixels of the tile: less than the steps of a mask.
 TOLERANCE_PX = 0.6
 
 
 def tissue_png(slide: Slide) -> bytes:
-    """Tissue of a whole slide as a PNG of about 8 µm/px: tinted, its edge drawn, the rest transparent."""
+    """Tissue of a whole slide as a PNG of about 8 µm/px: tinted with its edge drawn, the rest transparent."""
     mask = find_tissue(slide).mask
     edge = mask & ~ndimage.binary_erosion(mask, border_value=1)
     rgba = np.zeros((*mask.shape, 4), np.uint8)
@@ -42,13 +42,13 @@ def outlines(labels: NDArray[np.int32]) -> dict[int, list[NDArray[np.float64]]]:
     Parameters
     ----------
     labels : ndarray of shape (h, w)
-        Instance labels, 0 where there is no nucleus.
+        Instance labels, 0 without a nucleus.
 
     Returns
     -------
     dict
-        By id, lines of shape (p, 2) of x and y in pixels of the tile. A line ends where the tile does, so
-        that the parts of a nucleus that lies in two tiles join.
+        Lines by id, of shape (p, 2), x and y in pixels of the tile. A line ends at the edge of the tile, so
+        the parts of a nucleus in two tiles join.
     """
     boxes = ndimage.find_objects(labels)
     found: dict[int, list[NDArray[np.float64]]] = {}
@@ -73,7 +73,7 @@ def tile_nuclei(cells: CellStore, i: int, classes: NDArray[np.int16]) -> list[di
     Parameters
     ----------
     cells
-        Whose.
+        The cells.
     i
         Number of the tile.
     classes
@@ -82,7 +82,7 @@ def tile_nuclei(cells: CellStore, i: int, classes: NDArray[np.int16]) -> list[di
     Returns
     -------
     list of dict
-        Of every nucleus ``id``, ``class`` (a number, or -1) and ``lines``, each x, y, x, y…
+        ``id``, ``class`` (a number, or -1) and ``lines`` of every nucleus. A line is x, y, x, y…
     """
     numbers, ids = cells.numbers(i)
     return [
@@ -96,7 +96,7 @@ def tile_nuclei(cells: CellStore, i: int, classes: NDArray[np.int16]) -> list[di
 
 
 def nucleus_classes(cells: CellStore, slide_id: str) -> tuple[list[str], NDArray[np.int16]]:
-    """Names of the classes in a slide, sorted, and by nucleus id the number of its class, -1 without one."""
+    """Sorted names of the classes in a slide, and the class number of each nucleus id, -1 without a class."""
     table = cells.nuclei(slide_id, ["id", "class"])
     ids, named = table["id"].to_numpy(), table["class"].to_pylist()
     names = sorted({name for name in named if name is not None})

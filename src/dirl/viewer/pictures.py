@@ -1,4 +1,4 @@
-"""What a pane shows, as Deep Zoom tiles: a slide, or a store's tiles laid out as one picture."""
+"""Pictures for a pane as Deep Zoom tiles: a slide, or a store's tiles laid out as one picture."""
 
 import math
 from dataclasses import dataclass
@@ -16,29 +16,29 @@ from dirl.store.dataset import TileStore
 
 TILE_PX = 256
 JPEG_QUALITY = 88
-# Pixels of a level that are read at once; coarser boxes of a slide without such levels are put together.
+# Largest number of pixels of a level that are read at once. Larger boxes are read in quarters.
 MOST_PX = 2**23
 
 
 class Picture(Protocol):
-    """Something that can be looked at, at any power of two."""
+    """A picture that can be read at any power of two."""
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Width and height in full."""
+        """Width and height at full resolution."""
         ...
 
     @property
     def mpp(self) -> float:
-        """Its resolution in full, in µm/px."""
+        """Full resolution, in µm/px."""
         ...
 
     def step(self, downsample: int) -> float:
-        """How many pixels, along a side, have to be read for one that is reduced by `downsample`."""
+        """Pixels along a side that are read for one pixel at this `downsample`."""
         ...
 
     def read(self, x: int, y: int, w: int, h: int, downsample: int) -> NDArray[np.uint8]:
-        """Read a box, uint8 (h, w, 3), all four in pixels that are reduced by `downsample`."""
+        """Read a box, uint8 (h, w, 3). All four numbers are in pixels at this `downsample`."""
         ...
 
 
@@ -59,7 +59,7 @@ class SlidePicture:
         return self.slide.info.mpp
 
     def step(self, downsample: int) -> float:
-        """From the nearest level that is at least as fine."""
+        """Pixels of the nearest level that is at least as fine; see `Picture`."""
         levels = self.slide.info.level_downsamples
         return downsample / max(d for d in levels if d <= downsample * (1 + SAME_MPP))
 
@@ -70,7 +70,7 @@ class SlidePicture:
 
 @dataclass(frozen=True)
 class Mosaic:
-    """Tiles of a store laid out as one picture: in rows, or where they lie on their slide.
+    """Tiles of a store laid out as one picture: in rows, or at their places on the slide.
 
     Attributes
     ----------
@@ -83,9 +83,9 @@ class Mosaic:
     side_px
         Side of a tile in the picture.
     size_px, mpp
-        Of the picture.
+        Size and resolution of the picture.
     ground
-        Colour where there is no tile.
+        Colour between the tiles.
     """
 
     store: TileStore
@@ -98,7 +98,7 @@ class Mosaic:
     ground: tuple[int, int, int]
 
     def step(self, downsample: int) -> float:
-        """JPEGs are decoded at a reduced size, so hardly more than is shown is ever read."""
+        """1, since JPEGs are decoded at a reduced size; see `Picture`."""
         return 1.0
 
     def read(self, x: int, y: int, w: int, h: int, downsample: int) -> NDArray[np.uint8]:
@@ -124,7 +124,7 @@ class Mosaic:
 
 
 def top_level(size_px: tuple[int, int]) -> int:
-    """Deep Zoom level of the picture in full; level 0 is one pixel."""
+    """Deep Zoom level of full resolution; level 0 is one pixel."""
     return max(0, math.ceil(math.log2(max(size_px))))
 
 
@@ -134,16 +134,16 @@ def deep_zoom_tile(picture: Picture, level: int, column: int, row: int) -> bytes
     Parameters
     ----------
     picture
-        What to show.
+        The picture.
     level
-        Counted as Deep Zoom does, from one pixel.
+        Deep Zoom level; level 0 is one pixel.
     column, row
-        Of the tile, in a grid of `TILE_PX`.
+        Place of the tile in a grid of `TILE_PX`.
 
     Returns
     -------
     bytes or None
-        A JPEG; None where the picture has no such tile.
+        A JPEG; None if the picture has no such tile.
     """
     top = top_level(picture.size_px)
     if not 0 <= level <= top:
@@ -158,7 +158,7 @@ def deep_zoom_tile(picture: Picture, level: int, column: int, row: int) -> bytes
 
 
 def read_reduced(picture: Picture, x: int, y: int, w: int, h: int, downsample: int) -> NDArray[np.uint8]:
-    """Read a box as `Picture.read` does, but never more than `MOST_PX` at once."""
+    """Read a box like `Picture.read`, but at most `MOST_PX` at once."""
     if downsample == 1 or w * h * picture.step(downsample) ** 2 <= MOST_PX:
         return picture.read(x, y, w, h, downsample)
     quarters = [

@@ -1,4 +1,4 @@
-"""What the viewer's page can ask for: each path, and what answers it."""
+"""Routes of the viewer: each path of a request, and the function that answers it."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from dirl.viewer.colours import NAMES, colour
 from dirl.viewer.overlays import to_png
 from dirl.viewer.scene import Scene
 
-MAX_TOKENS = 512  # along a side of the piece of a map that is shown for one tile
+MAX_TOKENS = 512  # largest side of the piece of a map for one tile
 
 Answer = tuple[str, bytes]
 """Content type and body."""
@@ -19,7 +19,7 @@ Query = Mapping[str, Sequence[str]]
 
 
 def respond(scene: Scene, path: str, query: Query) -> Answer | None:
-    """Answer a path, or None when there is nothing there.
+    """Answer a path; None if there is no such path.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def _map_tile(scene: Scene, query: Query, *numbers: str) -> Answer | None:
 
 
 def _map_piece(scene: Scene, query: Query, which: str, channel: str) -> Answer | None:
-    """The tokens under a box that is given in pixels of the slide, one pixel each."""
+    """Tokens in a box of the slide, as one pixel each."""
     held = scene.maps[int(which)]
     if int(channel) >= len(held.channels):
         return None
@@ -102,10 +102,10 @@ def _map_regions(scene: Scene, query: Query, which: str) -> Answer:
 
 
 def _in_turn(answer: Callable[..., Answer | None]) -> Callable[..., Answer | None]:
-    """Let no more readers compute at once than there are cores.
+    """Limit the answers that are computed at the same time to the number of cores.
 
-    Python runs one thread at a time. A thread that reads or decodes gives up its turn, and among many
-    threads each return takes long: the longest answers would wait for seconds.
+    Python runs one thread at a time. A thread that reads or decodes releases the GIL. With many threads it
+    waits long to get it back, and the longest answers would take seconds.
     """
 
     def wait(scene: Scene, query: Query, *parts: str) -> Answer | None:

@@ -1,4 +1,4 @@
-"""`dirl view`: look at slides, tiles, nuclei and attention in a browser."""
+"""`dirl view`: shows slides, tiles, nuclei and attention in a browser."""
 
 import socket
 import webbrowser
@@ -22,7 +22,7 @@ def open_viewer(
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> Viewer:
-    """Open everything that is to be shown, and bind the address; nothing is served yet.
+    """Open all inputs and bind the address, without serving.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ def open_viewer(
     features
         Directory of `dirl embed` on that store, or an HDF5 file of a slide's features.
     mpp_override
-        Resolution in µm/px of a slide that names none.
+        Resolution in µm/px of a slide, which replaces the file's.
     host, port
-        Address; port 0 takes a free one.
+        Address; port 0 chooses a free one.
 
     Returns
     -------
     Viewer
-        A `socketserver` server with a ``url``, which holds its token: ``serve_forever`` runs it,
+        A `socketserver` server. Its ``url`` includes the token. ``serve_forever`` runs it, and
         ``server_close`` ends it.
 
     Raises
@@ -64,14 +64,14 @@ def view(
     port: int = 0,
     browser: bool = True,
 ) -> None:
-    """Serve the viewer until it is interrupted, and say how to reach it.
+    """Print the address of the viewer, and serve it until it is interrupted.
 
     Parameters
     ----------
     browser
         Open the page in this machine's browser.
 
-    The others, and what is raised, are those of `open_viewer`.
+    The other parameters and the errors are those of `open_viewer`.
     """
     with (
         open_viewer(
@@ -84,15 +84,15 @@ def view(
             if browser:
                 webbrowser.open(stack.enter_context(_doorway(viewer.url)))
             viewer.serve_forever()
-        except KeyboardInterrupt:  # Ctrl-C, or another signal that asks it to end: see `dirl.core.signals`
+        except KeyboardInterrupt:  # Ctrl-C, or another signal that ends it: see `dirl.core.signals`
             print()
 
 
 @contextmanager
 def _doorway(url: str) -> Iterator[str]:
-    """A page that only this account can read and that leads on to `url`.
+    """A page that redirects to `url` and that only this account can read.
 
-    The list of processes, which every account can read, then shows the page's name and not the token.
+    Every account can read the list of processes. It then shows the page's name instead of the token.
     """
     with NamedTemporaryFile("w", prefix="dirl-view-", suffix=".html") as page:
         with writing(Path(page.name)):
@@ -102,7 +102,7 @@ def _doorway(url: str) -> Iterator[str]:
 
 
 def how_to_reach(viewer: Viewer) -> str:
-    """Say where the page is, also from another machine."""
+    """Describe how to open the page, also from another machine."""
     port = viewer.port
     lines = [f"{viewer.scene.title}: {viewer.url}"]
     if viewer.host in {"127.0.0.1", "::1", "localhost"}:
@@ -112,7 +112,7 @@ def how_to_reach(viewer: Viewer) -> str:
         )
     else:
         lines.append(
-            f"warning: nothing between {viewer.host} and the reader is encrypted, the token neither; the "
-            "default, 127.0.0.1, and a tunnel are safer"
+            f"warning: the connection to {viewer.host} is not encrypted, and neither is the token; the "
+            "default, 127.0.0.1, with a tunnel is safer"
         )
     return "\n".join([*lines, "Ctrl-C ends it"])

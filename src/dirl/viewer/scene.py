@@ -1,4 +1,4 @@
-"""Everything that a viewer shows, opened and checked before the first page is served."""
+"""The viewer's content: all inputs are opened and checked before the first page is served."""
 
 import threading
 import warnings
@@ -33,7 +33,7 @@ CACHED_TILES = 1024
 
 @dataclass(frozen=True)
 class Options:
-    """What a user asks to see beside the slides.
+    """Inputs of the viewer in addition to the slides.
 
     Attributes
     ----------
@@ -54,38 +54,38 @@ class Options:
 
 
 class Scene:
-    """Slides or tiles, with what is laid over them.
+    """Slides or tiles, with their overlays.
 
     Parameters
     ----------
     path
         A tile store, or a slide.
     options
-        What else to show.
+        Further inputs.
 
     Attributes
     ----------
     title
         Name of the store or slide.
     entries
-        What can be shown.
+        Entries of the list.
     store
-        The tile store, if it is one.
+        The tile store, if `path` is one.
     cells
-        By segmenter, the cells of the store.
+        Cells of the store, by segmenter.
     maps, audit, neighbours
-        What was asked for.
+        Further inputs that were given.
     turns
-        As many as there are cores. A reader takes one while an answer is computed.
+        A semaphore with the number of cores. A request holds it while its answer is computed.
 
     Raises
     ------
     SlideError
-        If the slide cannot be read or names no resolution.
+        If the slide cannot be read or gives no resolution.
     StoreError
-        If a directory is not what it should be, or belongs to something else than `path`.
+        If a directory is of the wrong kind, or does not belong to `path`.
     ConfigError
-        If something is asked for that needs a store.
+        If an input needs a store.
     """
 
     def __init__(self, path: Path, options: Options) -> None:
@@ -95,7 +95,7 @@ class Scene:
             raise StoreError(
                 "neither a tile store nor a DICOM slide",
                 where=path,
-                remedy="name a slide, or make a store of it with `dirl tile`",
+                remedy="give a slide, or make a store of it with `dirl tile`",
             )
         if self.store is None:
             self.entries = [entry_of_slide(path, options.mpp_override)]
@@ -106,7 +106,7 @@ class Scene:
         else:
             self.entries = entries_of_store(self.store)
         if not self.entries:
-            raise StoreError("holds no tiles", where=path, remedy="run `dirl tile` again")
+            raise StoreError("contains no tiles", where=path, remedy="run `dirl tile` again")
         self.cells = {} if self.store is None else _all_cells(self.store)
         self.audit: AuditMeasures | None = None
         self.neighbours: Neighbours | None = None
@@ -125,20 +125,20 @@ class Scene:
         self.slide_tile = lru_cache(CACHED_TILES)(self._slide_tile)
 
     def sight(self, number: int) -> Sight:
-        """Open an entry; the few used last stay open, and an older one closes when nobody reads it."""
+        """Open an entry. The last few stay open, and an older one closes when no request uses it."""
         return self._sight(self.entries[number])
 
     def tissue(self, number: int) -> bytes | None:
-        """Tissue of a slide as PNG, None where there is no slide."""
+        """Tissue of a slide as PNG; None without a slide."""
         return self._tissue(number)
 
     def close(self) -> None:
-        """Close the maps' files; slides close when nobody reads them any more."""
+        """Close the maps' files. Slides close when no request uses them."""
         for one in self.maps:
             one.close()
 
     def describe(self) -> dict[str, Any]:
-        """What the page needs to know first."""
+        """Data that the page needs first."""
         return {
             "title": self.title,
             "entries": [
@@ -170,7 +170,7 @@ class Scene:
         }
 
     def describe_entry(self, number: int) -> dict[str, Any]:
-        """What the page needs to know of an entry before it shows it."""
+        """Data that the page needs to show an entry."""
         entry, sight = self.entries[number], self.sight(number)
         return {
             "name": entry.name,
@@ -197,7 +197,7 @@ class Scene:
         return self.audit.values(self.entries[number].rows, encoder, block, head, name)
 
     def describe_tile(self, i: int) -> dict[str, Any]:
-        """All that is known of a tile of the store."""
+        """All data of a tile of the store."""
         assert self.store is not None
         row = self.store.index.slice(i, 1).to_pylist()[0]
         record = self.store.slides[row["slide_id"]]
@@ -225,7 +225,7 @@ class Scene:
         return None if slide is None else tissue_png(slide)
 
     def _count(self, cells: str, i: int, slide_id: str) -> dict[str, Any]:
-        """How many nuclei lie in a tile, at least in part, by class, and the share of it that they cover."""
+        """Number of nuclei that are at least partly in a tile, by class, and the share that they cover."""
         labels, ids = self.cells[cells].numbers(i)
         names, classes = self._classes(self.cells[cells], slide_id)
         present = classes[ids[1:]]
@@ -238,7 +238,7 @@ def _open(entry: Entry) -> Sight:
 
 
 def _all_cells(store: TileStore) -> dict[str, CellStore]:
-    """Cells of every segmenter, by name; those that lack tiles are left out, with a warning."""
+    """Cells by segmenter. Cells that lack tiles are left out, with a warning."""
     cells = {}
     for path in sorted((store.path / "cells").glob(f"*/{INDEX}")):
         try:
@@ -249,7 +249,7 @@ def _all_cells(store: TileStore) -> dict[str, CellStore]:
 
 
 def _open_maps(folders: Sequence[Path], entries: Sequence[Entry]) -> tuple[list[SlideMap], list[int]]:
-    """Open maps, and find the entry of each; all are closed again if one does not belong here."""
+    """Open maps, and find the entry of each. If one does not match, all are closed."""
     maps, places = [], []
     with ExitStack() as stack:
         for folder in folders:
@@ -261,17 +261,18 @@ def _open_maps(folders: Sequence[Path], entries: Sequence[Entry]) -> tuple[list[
 
 
 def _place(one: SlideMap, entries: Sequence[Entry]) -> int:
-    """Which entry a map belongs to."""
+    """Number of the entry that a map belongs to."""
     for number, entry in enumerate(entries):
         if entry.slide_id == one.slide_id and entry.size_px == one.slide_size_px:
             return number
     sizes = {entry.slide_id: entry.size_px for entry in entries}
     if one.slide_id in sizes:
         width, height = sizes[one.slide_id]
-        here = f"the {one.slide_id} here is {width}×{height} px, the mapped one {one.slide_size_px}"
+        mapped = "×".join(map(str, one.slide_size_px))
+        reason = f"the slide {one.slide_id} here has {width}×{height} px, but the mapped one has {mapped} px"
     else:
-        here = f"a map of {one.slide_id}, which is not shown here"
-    raise StoreError(here, where=one.path, remedy="name a map of a slide that is shown")
+        reason = f"a map of {one.slide_id}, which is not shown here"
+    raise StoreError(reason, where=one.path, remedy="give a map of a slide that is shown")
 
 
 def _needed(store: TileStore | None, option: str) -> TileStore:

@@ -1,10 +1,10 @@
 """The viewer's server: a few GET routes of the standard library's HTTP server, on loopback.
 
-Loopback is open to every account of the machine, so each request must bring a secret. The printed address has
-it. The answer to that address puts it into a cookie, so that links do not need it.
+Every account of the machine can reach loopback, so each request must include a secret, the token. The printed
+address includes it. The answer to that address stores it in a cookie, so links do not need it.
 
-No part of a request becomes a path. Assets are held in memory by name. All else is found by number among what
-was opened when the server started.
+No part of a request becomes a path. Assets are in memory by name, and everything else has a number in the
+data that was opened when the server started.
 """
 
 import ipaddress
@@ -30,10 +30,10 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
-# The one rule that OpenSeadragon puts into the page itself; a browser test tells when it changes.
+# The only style that OpenSeadragon adds to the page itself. A browser test fails when it changes.
 OPENSEADRAGON_RULE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
 HEADERS = {
-    # The page may load from this server alone, runs no script but the shipped ones, and stands in no frame.
+    # The page may load only from this server, runs only the shipped scripts, and cannot be in a frame.
     "Content-Security-Policy": (
         f"default-src 'none'; script-src 'self'; style-src 'self' {OPENSEADRAGON_RULE}; img-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -47,18 +47,18 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 IDLE_S = 60
-NO_TOKEN = b"open the whole address that `dirl view` printed, with its token\n"
+NO_TOKEN = b"open the full address that `dirl view` printed, with its token\n"
 
 
 class Viewer(ThreadingHTTPServer):
-    """A server that shows a scene; `serve_forever` runs it.
+    """A server for a scene; `serve_forever` runs it.
 
     Parameters
     ----------
     scene
-        What to show.
+        The content to show.
     host, port
-        Address to bind; port 0 takes a free one.
+        Address to bind; port 0 chooses a free one.
 
     Raises
     ------
@@ -70,11 +70,11 @@ class Viewer(ThreadingHTTPServer):
     token
         The secret, new for every server.
     cookie
-        Name of the cookie that holds it: its own, since cookies are those of a host and not of a port.
+        Name of the cookie with the token. Each server has its own, since cookies do not depend on the port.
     """
 
     daemon_threads = True
-    # How many connections wait to be taken: a browser opens six at once, and a class has many browsers.
+    # Number of connections that may wait. A browser opens six at once, and a class has many browsers.
     request_queue_size = 128
 
     def __init__(self, scene: Scene, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -87,12 +87,12 @@ class Viewer(ThreadingHTTPServer):
             super().__init__((host, port), Handler)
         except (OSError, OverflowError) as error:
             reason = f"cannot listen there ({error})"
-            where, remedy = f"{host}, port {port}", "name another --port, or 0 for a free one"
+            where, remedy = f"{host}, port {port}", "give another --port, or 0 for a free one"
             raise ConfigError(reason, where=where, remedy=remedy) from error
 
     @property
     def port(self) -> int:
-        """Port that it listens on."""
+        """Port of the server."""
         return int(self.server_address[1])
 
     @property
@@ -103,25 +103,25 @@ class Viewer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Address that lets a browser on this machine in."""
+        """Address for a browser on this machine, with the token."""
         return f"{self.address}?token={self.token}"
 
     def is_secret(self, given: str) -> bool:
-        """Whether it is the token, in the same time however much of it is right."""
+        """Whether it is the token. The time does not depend on the number of right characters."""
         return compare_digest(given.encode(), self.token.encode())
 
     def server_bind(self) -> None:
-        """Bind without looking the machine's name up, which can take seconds."""
+        """Bind without a look-up of the machine's name, which can take seconds."""
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 
     def server_close(self) -> None:
-        """Close the address and what is shown."""
+        """Close the address and the scene."""
         super().server_close()
         self.scene.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Pass over browsers that leave before an answer is whole."""
+        """Ignore browsers that leave before an answer is complete."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
@@ -138,9 +138,9 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        """Answer a request, or say why not."""
+        """Answer a request, or send an error."""
         if not is_allowed_host(self.headers.get("Host", ""), self.server.host):
-            # A page of another site whose name was made to point here.
+            # A page of another site may have made its name point to this machine.
             return self._send(HTTPStatus.MISDIRECTED_REQUEST, ("text/plain", b"not served under this name\n"))
         try:
             parts = urlsplit(self.path)
@@ -156,21 +156,21 @@ class Handler(BaseHTTPRequestHandler):
         except (ValueError, IndexError, KeyError):
             answer = None
         if answer is None:
-            return self._send(HTTPStatus.NOT_FOUND, ("text/plain", b"nothing here\n"))
+            return self._send(HTTPStatus.NOT_FOUND, ("text/plain", b"not found\n"))
         return self._send(HTTPStatus.OK, answer)
 
     def refuse(self) -> None:
-        """Refuse everything but GET."""
-        self.close_connection = True  # its body, if it has one, is not read
+        """Refuse all methods except GET."""
+        self.close_connection = True  # the body of the request is not read
         self._send(HTTPStatus.METHOD_NOT_ALLOWED, ("text/plain", b"only GET\n"), Allow="GET")
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = refuse  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: a slide is thousands of requests."""
+        """Log nothing, since one slide causes thousands of requests."""
 
     def _let_in(self) -> None:
-        """Keep the token in a cookie, and go on without it in the address, what is behind # being kept."""
+        """Store the token in a cookie, and redirect to the address without it. The part after # is kept."""
         cookie = f"{self.server.cookie}={self.server.token}; Path=/; HttpOnly; SameSite=Lax"
         headers = {"Location": "/", "Set-Cookie": cookie}
         self._send(HTTPStatus.SEE_OTHER, ("text/plain", b""), **headers)
@@ -197,7 +197,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def read_assets() -> dict[str, Answer]:
-    """Everything that ships with the page, by the path it is asked for under."""
+    """Files of the page by the path of their request."""
     assets = {}
     root = files("dirl.viewer") / "static"
     for folder, prefix in ((root, "/"), (root / "vendor", "/vendor/")):
@@ -210,10 +210,10 @@ def read_assets() -> dict[str, Answer]:
 
 
 def is_allowed_host(header: str, bound: str) -> bool:
-    """Whether a request's Host header names this server, whatever the port: a tunnel may change that.
+    """Whether a request's Host header names this server. The port is ignored, since a tunnel may change it.
 
-    A page of another site can make its own name point to this machine, and would then be let in by the
-    browser. It cannot do so with an address in numbers, nor with ``localhost``.
+    A page of another site can make its own name point to this machine, and the browser would then send its
+    requests. This is not possible with a numeric address or ``localhost``.
     """
     try:
         name = urlsplit(f"//{header}").hostname or ""

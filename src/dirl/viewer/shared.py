@@ -1,4 +1,4 @@
-"""Values that many readers ask for at once, and that are worked out once."""
+"""A cache for functions that many threads call at the same time."""
 
 import threading
 from collections.abc import Callable
@@ -10,16 +10,16 @@ Value = TypeVar("Value")
 
 
 def shared(function: Callable[[*Asked], Value], size: int) -> Callable[[*Asked], Value]:
-    """Keep the last `size` values of a function; readers who come at once wait for one call.
+    """Cache the last `size` values of a function. Threads that call it at the same time wait for one call.
 
-    `functools.lru_cache` alone calls the function for each of them.
+    `functools.lru_cache` alone would call the function for each thread.
 
     Parameters
     ----------
     function
-        Its arguments can be hashed. It runs for one reader at a time.
+        A function with hashable arguments. Only one thread runs it at a time.
     size
-        How many values to keep.
+        Number of cached values.
     """
     lock = threading.Lock()
     kept = lru_cache(size)(function)

@@ -25,7 +25,7 @@ from dirl.evaluate.probe.gate import JOINT, UNJUDGED, labelled_gate
 from dirl.evaluate.probe.retrieval import retrieval, retrieval_estimates
 from dirl.evaluate.probe.summary import DuplicatePairs, Gate, JointScores, ProbeScores, ProbeSummary
 from dirl.features.baselines import FEATURES, Baseline
-from dirl.features.external import read_foreign
+from dirl.features.external import read_external
 from dirl.features.feature_files import Features, read_features
 from dirl.features.knn import side_by_side
 from dirl.store.index import write_table
@@ -53,7 +53,7 @@ def probe(
     ----------
     features
         Directory that `dirl embed` made, or of another tool's HDF5 files, which have no baselines: see
-        `read_foreign`. Without baselines neither leaks nor the gate are judged.
+        `read_external`. Without baselines neither leaks nor the gate are judged.
     labels
         A column of the features, or a CSV file; see `read_labels`.
     out
@@ -74,7 +74,7 @@ def probe(
     """
     config = config or ProbeConfig()
     by_dirl = (features / "card.json").exists()
-    held = read_features(features) if by_dirl else read_foreign(features)
+    held = read_features(features) if by_dirl else read_external(features)
     given = read_labels(held, labels)
     task = make_task(held, given, held.ready_made, held.baselines.get(Baseline.COLOUR_HISTOGRAM), config)
     inputs = {"features": held.card.digest, "labels": given.digest, "split": task.split.digest}

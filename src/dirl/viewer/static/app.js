@@ -43,7 +43,7 @@ function setDefaults() {
   }
 }
 
-// A pane leads while the reader moves it; the other follows.
+// The other pane follows the one that the reader moves.
 function connect(pane, number) {
   const lead = () => { app.leader = number; };
   for (const name of ["canvas-enter", "canvas-press", "canvas-scroll", "canvas-pinch"]) {
@@ -75,7 +75,7 @@ function write() {
   window.history.replaceState(null, "", toLink(app.scene));
 }
 
-// Open the entry that the state names, at its place.
+// Open the entry of the state, at its place.
 let opening = 0;
 async function open() {
   const mine = ++opening;
@@ -88,7 +88,7 @@ async function open() {
     if (mine !== opening) return;
     await Promise.all(app.panes.map((pane, i) => (i === 0 || state.split ? pane.show(number, entry) : null)));
     if (mine !== opening) return;
-    await frames(3); // OpenSeadragon takes in what size its panes are now
+    await frames(3); // OpenSeadragon needs time to read the new size of its panes
     app.entry = entry;
   } catch (error) {
     toast(error.message);
@@ -105,7 +105,7 @@ async function frames(count) {
   for (let i = 0; i < count; i += 1) await new Promise((next) => { requestAnimationFrame(next); });
 }
 
-// Which map a pane shows: the one that is chosen, if it is of this slide.
+// The map that a pane shows: the chosen one, if it is a map of this slide.
 function mapOf(side) {
   const { map, channel } = state.panes[side];
   const held = app.scene.maps[map];
@@ -113,7 +113,7 @@ function mapOf(side) {
 }
 app.mapOf = mapOf;
 
-// Lowest and highest value that a pane colours.
+// Lowest and highest value of a pane's colours.
 function spanOf(side) {
   const sides = state.common && state.split ? [0, 1] : [side];
   const ends = sides.map((one) => {
@@ -127,7 +127,7 @@ function spanOf(side) {
 }
 app.spanOf = spanOf;
 
-// Carry the state to the panes.
+// Apply the state to the panes.
 async function apply() {
   if (!app.entry) return;
   const second = app.panes[1];
@@ -195,7 +195,7 @@ function paint(pane, context, side) {
   return hint;
 }
 
-// What the panes show, for the panel of a tile.
+// The views of the panes, for the panel of a tile.
 function views() {
   return [0, 1].filter((side) => side === 0 || state.split).map((side) => {
     const shown = mapOf(side);
@@ -215,7 +215,7 @@ function box() {
 
 const lead = () => { app.leader = 0; return app.panes[0]; };
 
-// What keys and buttons do.
+// Actions of keys and buttons.
 const moves = {
   zoom(factor) { lead().viewer.viewport.zoomBy(factor); },
   pan(x, y) {
@@ -240,7 +240,7 @@ const moves = {
     if (state.tile === null) app.panel.clear();
     else await app.panel.show(number, views(), box()).catch((error) => toast(error.message));
   },
-  // Go to a tile of any entry, the same power as now.
+  // Go to a tile of any entry, at the current magnification.
   async jump(number) {
     const { mpp } = app.panes[0].look();
     const { entry } = await get(`/api/tiles/${number}`);
@@ -258,7 +258,7 @@ const moves = {
     app.leader = 0;
     const { maps } = app.scene;
     const [left, right] = state.panes;
-    // The second pane starts with another map, where there is one.
+    // The second pane starts with another map, if there is one.
     const other = maps.findIndex((one, i) => one.entry === state.entry && i !== left.map);
     if (state.split && other >= 0 && right.map === left.map && right.channel === left.channel) {
       Object.assign(right, { map: other, channel: 0 });
@@ -270,7 +270,7 @@ const moves = {
       await navigator.clipboard.writeText(window.location.href);
       toast("Link copied");
     } catch {
-      toast("The address bar holds the link");
+      toast("Copy the link from the address bar");
     }
   },
 };

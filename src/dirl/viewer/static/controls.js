@@ -1,4 +1,4 @@
-// The controls beside the panes: built once, then kept in step with the state.
+// The controls beside the panes: built once, then updated with the state.
 
 import { $, choices, ends, fill, make } from "./dom.js";
 import { classColour } from "./drawing.js";
@@ -96,7 +96,7 @@ function titled(side, ...fields) {
 function mapFields(app, side, maps) {
   const pane = state.panes[side];
   const shown = app.scene.maps[pane.map];
-  const spec = (one) => one.facts.encoder; // names of runs in different folders may be alike
+  const spec = (one) => one.facts.encoder; // runs in different folders may have the same name
   const encoders = new Map(maps.map(([, one]) => [spec(one), one.encoder]));
   const alike = (name) => [...encoders.values()].filter((other) => other === name).length > 1;
   const blocks = maps.filter(([, one]) => spec(one) === spec(shown)).sort(([, a], [, b]) => a.block - b.block);

@@ -1,4 +1,4 @@
-// Small helpers. Text always goes in as text, never as markup: names come from files.
+// Small helpers. Text is always inserted as text, never as markup, since names come from files.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -12,7 +12,7 @@ export function fill(element, ...children) {
   element.replaceChildren(...children.filter((child) => child !== null));
 }
 
-// Fill a <select> with [value, text] pairs, and choose one of them.
+// Fill a <select> with [value, text] pairs, and choose one.
 export function choices(select, pairs, chosen) {
   fill(select, ...pairs.map(([value, text]) => make("option", { value, textContent: text })));
   select.value = String(chosen);
@@ -31,7 +31,7 @@ export function short(value) {
   return String(Number(value.toPrecision(3))).replace("-", "−");
 }
 
-// Two ends of a scale, with as many decimals as tell them apart, without trailing zeros.
+// Two ends of a scale, with enough decimals to differ, without trailing zeros.
 export function ends([low, high]) {
   const step = Math.abs(high - low);
   const decimals = Number.isFinite(step) && step > 0 ? Math.min(12, Math.max(0, 2 - Math.floor(Math.log10(step)))) : null;

@@ -1,16 +1,16 @@
-// What is drawn over a pane: the tile grid, measures of tiles, nuclei.
+// Drawing over a pane: the tile grid, measures of tiles, nuclei.
 
 import { get, toast } from "./dom.js";
 
 const NO_CLASS = "#ffe600";
 const CLASSES = ["#56b4e9", "#e69f00", "#2fd6a3", "#f0e442", "#ff7b39", "#e58ac0", "#4d8dff", "#ffffff"];
-const MOST_TILES = 220; // whose nuclei are fetched at once; further out they would be a blur
-const LEAST_SIDE = 36; // of a tile on the screen, in its pixels
-const FINE_SIDE = 200; // below it outlines are thin, and have no rim that sets them off
+const MOST_TILES = 220; // largest number of tiles with nuclei; with more, nuclei are too small to see
+const LEAST_SIDE = 36; // smallest side of a tile with nuclei, in screen pixels
+const FINE_SIDE = 200; // below this side outlines are thin and have no rim
 
 export const classColour = (number) => (number < 0 ? NO_CLASS : CLASSES[number % CLASSES.length]);
 
-// Tiles of an entry that lie at least in part in a box of the picture.
+// Tiles of an entry that are at least partly in a box of the picture.
 export function tilesIn(entry, box) {
   const found = [];
   for (let i = 0; i < entry.x.length; i += 1) {
@@ -20,7 +20,7 @@ export function tilesIn(entry, box) {
   return found;
 }
 
-// The tile under a point: of several that overlap, the one whose middle is nearest.
+// The tile under a point; if several overlap, the one with the nearest centre.
 export function tileAt(entry, x, y) {
   const half = entry.side_px / 2;
   const distance = (i) => Math.max(Math.abs(entry.x[i] + half - x), Math.abs(entry.y[i] + half - y));
@@ -28,7 +28,7 @@ export function tileAt(entry, x, y) {
   return under.reduce((best, i) => (best === null || distance(i) < distance(best) ? i : best), null);
 }
 
-// place: {x, y, scale}, where the picture's corner lies on the canvas, and how large its pixel is there.
+// place: {x, y, scale}, the position of the picture's corner on the canvas, and the size of its pixel.
 export function drawGrid(context, entry, tiles, place) {
   context.strokeStyle = "rgba(20, 60, 200, .75)";
   context.lineWidth = 1;
@@ -62,14 +62,14 @@ export function drawMeasure(context, entry, tiles, place, values, palette, [low,
   context.globalAlpha = 1;
 }
 
-// Outlines of nuclei, fetched tile by tile as they come into sight.
+// Outlines of nuclei, loaded for each tile when it becomes visible.
 export class Nuclei {
   constructor(redraw) {
     this.redraw = redraw;
     this.held = new Map();
   }
 
-  // Draw those of the tiles; returns a hint for the reader, or "".
+  // Draw the nuclei of the tiles; returns a hint for the reader, or "".
   draw(context, number, entry, cells, tiles, place) {
     if (tiles.length > MOST_TILES || entry.side_px * place.scale < LEAST_SIDE) return "Zoom in to see nuclei";
     const scale = (entry.side_px * place.scale) / entry.tile_px / 10;
@@ -94,7 +94,7 @@ export class Nuclei {
     return waiting ? "Loading nuclei…" : "";
   }
 
-  // Paths of a tile by class; null while they are on their way.
+  // Paths of a tile by class; null while they are loading.
   paths(number, cells, tile) {
     const key = `${number}/nuclei/${cells}/${tile}`;
     if (!this.held.has(key)) {
@@ -109,7 +109,7 @@ export class Nuclei {
   }
 }
 
-// Outlines of where a map is highest, fetched once for each map.
+// Outlines of the top regions, loaded once for each map.
 export class Regions {
   constructor(redraw) {
     this.redraw = redraw;

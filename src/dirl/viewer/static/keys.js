@@ -1,4 +1,4 @@
-// The keyboard, and its page of help.
+// Keyboard shortcuts and their help.
 
 import { $, make } from "./dom.js";
 import { state } from "./state.js";
@@ -30,22 +30,22 @@ export function listenToKeys(app) {
     [["ArrowUp"], "move up", () => moves.pan(0, -1)],
     [["ArrowDown"], "move down", () => moves.pan(0, 1)],
     [["0", "Home"], "the whole picture", moves.fit],
-    [["1"], "one pixel of the slide to one of the screen", moves.native],
+    [["1"], "one slide pixel per screen pixel", moves.native],
     [["t"], "tissue", toggle("tissue")],
     [["g"], "tile grid", toggle("grid")],
     [["n"], "nuclei", toggle("nuclei")],
     [["r"], "top regions of the map, mean of heads", toggle("regions")],
     [["a"], "attention", colourBy("map")],
     [["m"], "measure of tiles", colourBy("measure")],
-    [["["], "fainter", opacity(-10)],
-    [["]"], "stronger", opacity(10)],
-    [[","], "head before", head(-1)],
+    [["["], "less opaque", opacity(-10)],
+    [["]"], "more opaque", opacity(10)],
+    [[","], "previous head", head(-1)],
     [["."], "next head", head(1)],
     [["c"], "two panes side by side", moves.split],
-    [["PageUp"], "slide before", () => moves.open(state.entry - 1)],
+    [["PageUp"], "previous slide", () => moves.open(state.entry - 1)],
     [["PageDown"], "next slide", () => moves.open(state.entry + 1)],
     [["l"], "copy a link to this place", moves.copy],
-    [["Escape"], "leave the tile", () => moves.choose(null)],
+    [["Escape"], "close the tile", () => moves.choose(null)],
     [["?"], "this help", () => $("help").showModal()],
   ];
   const byName = new Map(keys.flatMap(([names, , move]) => names.map((name) => [name, move])));

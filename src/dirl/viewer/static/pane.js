@@ -53,7 +53,7 @@ export class Pane {
     this.picture.addEventListener("pointermove", (event) => this.point(event));
   }
 
-  // Show an entry of the list; a promise that is kept when it can be moved about.
+  // Show an entry of the list; the promise resolves when the picture can be moved.
   show(number, entry) {
     this.entry = entry;
     this.layers = {};
@@ -71,7 +71,7 @@ export class Pane {
     });
   }
 
-  // Say, once for an entry, why a part of it is not to be seen.
+  // Show once per entry why a part of it is missing.
   async complain(url) {
     if (this.failed === this.entry) return;
     this.failed = this.entry;
@@ -79,7 +79,7 @@ export class Pane {
     if (!answer.ok) toast(await answer.text());
   }
 
-  // Put a layer on the picture, or change or remove it. key: what the layer shows; null removes it.
+  // Add, change or remove a layer. key: content of the layer; null removes it.
   layer(name, key, opacity, options) {
     const held = this.layers[name];
     if (held && held.key === key) {
@@ -99,13 +99,13 @@ export class Pane {
       ...options,
       opacity,
       success: ({ item }) => {
-        if (this.layers[name] !== fresh) { // something else has been asked for since
+        if (this.layers[name] !== fresh) { // another layer was requested in between
           this.viewer.world.removeItem(item);
           return;
         }
         fresh.image = item;
         item.setOpacity(fresh.opacity);
-        // The one before stays in sight until this one is there.
+        // The previous layer stays visible until this one is loaded.
         const leave = () => { if (fresh.old) this.viewer.world.removeItem(fresh.old); fresh.old = null; };
         if (item.getFullyLoaded()) leave(); else item.addOnceHandler("fully-loaded-change", leave);
       },
@@ -120,7 +120,7 @@ export class Pane {
     });
   }
 
-  // Show a channel of a map, or none (null).
+  // Show a channel of a map; null shows none.
   showMap(number, map, channel, colours, [low, high], opacity) {
     if (map === null) {
       this.layer("map", null);
@@ -143,7 +143,7 @@ export class Pane {
     });
   }
 
-  // Where the picture's corner lies in the pane, and how large a pixel of it is there.
+  // Position of the picture's corner in the pane, and the size of its pixel.
   placed() {
     const { viewport } = this.viewer;
     const corner = viewport.pixelFromPoint(new OpenSeadragon.Point(0, 0), true);
@@ -162,7 +162,7 @@ export class Pane {
     return [(event.x - x) / scale, (event.y - y) / scale];
   }
 
-  // Centre in pixels of the picture, and µm per pixel of the screen.
+  // Centre in pixels of the picture, and µm per screen pixel.
   look() {
     const { left, top, right, bottom } = this.inSight();
     return { x: (left + right) / 2, y: (top + bottom) / 2, mpp: this.entry.mpp / this.placed().scale };
@@ -223,13 +223,13 @@ export class Pane {
     this.place.textContent = `${at}${short(Number(this.element.dataset.mpp))} µm per screen pixel`;
   }
 
-  // The colour bar; null takes it away.
+  // The colour bar; null removes it.
   legend(palette, span = [0, 1], unit = "") {
     this.bar.hidden = palette === null;
     if (palette === null) return;
     const context = this.strip.getContext("2d");
     palette.forEach((colour, i) => { context.fillStyle = colour; context.fillRect(i, 0, 1, 1); });
-    const same = span[0] === span[1]; // one value everywhere: a scale would read as two
+    const same = span[0] === span[1]; // one value everywhere: a scale with two ends would mislead
     [this.low.textContent, this.high.textContent] = same ? [`${short(span[0])} everywhere`, ""] : ends(span);
     this.unit.textContent = unit;
   }

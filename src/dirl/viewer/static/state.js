@@ -1,8 +1,8 @@
-// What is shown, and its link: everything after the # of the address.
+// The state of the page, and its link: the part of the address after #.
 
 export const state = {
   entry: 0,
-  place: null, // {x, y, mpp}: centre in pixels of the picture, µm per pixel of the screen; null is all of it
+  place: null, // {x, y, mpp}: centre in pixels of the picture, µm per screen pixel; null shows everything
   show: { tissue: false, grid: false, nuclei: false, regions: false },
   cells: 0,
   by: "nothing", // or "map", "measure"
@@ -52,7 +52,7 @@ export function toLink(scene) {
   return `#${link}`;
 }
 
-// Take a link in; without one all stays as it is. What stands for nothing here is passed over.
+// Read a link into the state. Unknown values are ignored.
 export function fromLink(hash, scene) {
   if (hash.length < 2) return;
   const link = new URLSearchParams(hash.slice(1));

@@ -1,4 +1,4 @@
-// The panel of one tile: its picture and tokens, what is known of it, its measures, its neighbours.
+// The panel of one tile: its picture and tokens, its data, its measures, its neighbours.
 
 import { fill, get, make, short } from "./dom.js";
 
@@ -14,11 +14,11 @@ export class TilePanel {
   clear() {
     this.tile = null;
     const pressed = this.scene.entries.some((entry) => entry.tiles);
-    const text = pressed ? "Click on a tile to see what is known of it." : "A store would have tiles: dirl tile.";
+    const text = pressed ? "Click on a tile to see its data." : "Make a store with dirl tile to see tiles.";
     fill(this.element, make("h2", { textContent: "Tile" }), make("p", { className: "soft", textContent: text }));
   }
 
-  // views: what the panes show of it, [{map, channel, query, name}]; box: where it lies in the picture
+  // views: the tile in the panes, [{map, channel, query, name}]; box: its place in the picture
   async show(number, views, box) {
     this.tile = number;
     const tile = await get(`/api/tiles/${number}`);
@@ -34,7 +34,7 @@ export class TilePanel {
       this.neighbours(tile.neighbours));
   }
 
-  // The views have changed, the tile has not.
+  // The views changed, but not the tile.
   look(views, box) {
     const images = this.element.querySelector(".images");
     if (this.tile === null || !images) return;
