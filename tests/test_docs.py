@@ -11,11 +11,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import typer
 import yaml
 from PIL import Image
 
-from dirl.cli.main import app
+from dirl.cli.main import load
 from dirl.config import TileConfig, load_recipe, make
 from dirl.objectives.registry import load_objective
 from dirl.pretrain.run import pretrain
@@ -46,9 +45,8 @@ def commands():
 
 @pytest.mark.parametrize("line", commands())
 def test_a_command_parses(line):
-    program = typer.main.get_command(app)
     words = shlex.split(line, comments=True)[1:]
-    command = program.commands[words[0]]
+    command = load(words[0])
     given = command.make_context(words[0], words[1:]).params
     if words[0] == "pretrain" and given["recipe"] in RECIPES and "my_package" not in line:
         load_objective(load_recipe(given["recipe"], given["set_"] or []).objective)

@@ -11,8 +11,6 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-import typer
-
 from dirl.cli import main as program
 
 ROOT = Path(__file__).parents[2]
@@ -35,11 +33,11 @@ EXCEPTIONS = {
 @cache
 def commands() -> dict[str, set[str]]:
     """The options of every command."""
-    group = typer.main.get_command(program.app)
+    found = {name: program.load(name) for name in program.COMMANDS}
     return {
         name: {text for parameter in command.params for text in (*parameter.opts, *parameter.secondary_opts)}
         | EVERYWHERE
-        for name, command in group.commands.items()
+        for name, command in found.items()
     }
 
 

@@ -10,11 +10,16 @@ import dirl.audit.run
 from dirl.audit.summary import AuditSummary
 from dirl.cli.audit import audit
 from dirl.config import AuditConfig
+from dirl.core.provenance import claim, new_card
 from dirl.core.results import Result
 from tests.audit_cases import encoder, findings, summary
 
 
 def test_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    claim(Path("s"), new_card("tile", {}))
+    Path("a/encoder").mkdir(parents=True)
+    Path("a/encoder/config.json").touch()
     called = {}
 
     def fake(

@@ -16,12 +16,22 @@ from dirl.cli.embed import embed
 from dirl.cli.probe import probe
 from dirl.config import ProbeConfig, TileConfig
 from dirl.core.errors import UserError
-from dirl.core.provenance import new_card
+from dirl.core.provenance import claim, new_card
 
 
 class Made:
     path, values = Path("f"), np.zeros((7, 3))
     card = new_card("embed", {})
+
+
+@pytest.fixture(autouse=True)
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inputs that the commands look for before they do anything else."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("s", "f"):
+        Path(name).mkdir()
+    claim(Path("s"), new_card("tile", {}))
+    Path("l.csv").touch()
 
 
 def run(command, *arguments):

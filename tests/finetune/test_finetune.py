@@ -1,6 +1,7 @@
 """`dirl finetune` as a whole: what it learns, whose folds it has, what it takes up again, bad requests."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.csv
@@ -15,6 +16,7 @@ import dirl.evaluate.finetune.show
 from dirl.cli.finetune import finetune as command
 from dirl.config import FinetuneConfig, ProbeConfig, ViewsConfig
 from dirl.core.errors import ConfigError, StoreError, TrainingError
+from dirl.core.provenance import claim, new_card
 from dirl.evaluate.compare.run import compare
 from dirl.evaluate.finetune.run import finetune
 from dirl.evaluate.finetune.show import print_finetune
@@ -188,7 +190,12 @@ def test_training_that_is_not_finite_is_no_result(run, encoder, write_labels, qu
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
-def test_the_command_passes_its_options_on(monkeypatch):
+def test_the_command_passes_its_options_on(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    claim(Path("s"), new_card("tile", {}))
+    Path("e/encoder").mkdir(parents=True)
+    for name in ("e/encoder/config.json", "l.csv"):
+        Path(name).touch()
     called = {}
 
     def fake(*arguments, **options):

@@ -1,6 +1,7 @@
 """`dirl mil` as a whole: what it finds, writes, says, and takes up again."""
 
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -178,6 +179,9 @@ def test_left_out_slides_are_counted_and_noted(cohort, run, quick, write_bag):
 
 
 def test_the_command_passes_its_options_on(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("f").mkdir()
+    Path("l.csv").touch()
     called = {}
 
     def fake(features, labels, out, config, **options):
@@ -195,4 +199,4 @@ def test_the_command_passes_its_options_on(monkeypatch, tmp_path):
         groups="patient", survival=True, models=("abmil", "mean"), folds=4, inner_folds=2, epochs=9, tiles=7,
         leave_out=True, seed=3,
     )  # fmt: skip
-    assert called["overwrite"] and called["quiet"] and called["device"] == "cpu"
+    assert called["overwrite"] and called["quiet"] and called["device"] == "auto"

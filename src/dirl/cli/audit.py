@@ -1,38 +1,40 @@
 """`dirl audit`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dirl.cli.checks import check_encoders, check_store
+from dirl.cli.options import Device, Out, Overwrite, Quiet, Store, takes
+from dirl.config import AuditConfig
 
+
+@takes(AuditConfig, "tiles", "cells", "full", "confounder", "seed")
 def audit(
     encoders: Annotated[
         list[str],
         typer.Argument(
+            metavar="ENCODER...",
             help="A run's directory, timm:NAME[,weights=FILE|random][,key=value…], timm:DIR or "
-            "hf:NAME_OR_DIR; others against the first."
+            "hf:NAME_OR_DIR. The others are compared with the first.",
         ),
     ],
-    store: Annotated[Path, typer.Option(help="Tile store with cells.")],
-    out: Annotated[Path, typer.Option(help="Directory of the audit.")],
-    tiles: Annotated[int, typer.Option(help="How many tiles to draw from the store.", min=1)] = 256,
-    cells: Annotated[str, typer.Option(help="Whose cells.")] = "hematoxylin",
-    full: Annotated[
-        bool, typer.Option("--full", help="Also attention distance, sinks and rollout: much slower.")
-    ] = False,
-    confounder: Annotated[
-        bool, typer.Option("--confounder", help="Plant a mark, and ask whether attention shows it.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the tiles, views, controls and intervals.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace an audit made otherwise.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    store: Store,
+    out: Out,
+    config: AuditConfig,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Measure where the attention of encoders goes, beside controls, and write a report."""
+    """Measure where the attention of encoders goes, beside controls, and write a report.
+
+    The store must have cells.
+
+    Example: dirl audit runs/vanilla runs/dirl --store store --out audit
+    """
+    check_store(store)
+    check_encoders(*encoders)
     from dirl.audit.run import audit as run
     from dirl.audit.show import print_audit
-    from dirl.config import AuditConfig
 
-    config = AuditConfig(tiles=tiles, cells=cells, seed=seed, full=full, confounder=confounder)
     print_audit(run(encoders, store, out, config, device=device, overwrite=overwrite, quiet=quiet))

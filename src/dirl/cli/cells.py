@@ -1,50 +1,44 @@
-"""`dirl cells`: the nuclei of a store's tiles, found or the user's own."""
+"""`dirl cells`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dirl.cli.checks import check_store
+from dirl.cli.options import Device, Overwrite, Quiet, StoreArgument, Workers, takes
+from dirl.config import CellsConfig
+
 SHOWN = 3  # slides whose frame is printed
 
 
+@takes(CellsConfig, "segmenter", "name")
 def cells(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Tile store that `dirl tile` made.")],
-    segmenter: Annotated[
-        str,
-        typer.Option(
-            help="Who finds the nuclei: NAME[,key=value…], as in hovernet,weights=FILE, or "
-            "package.module:attribute; or your own: labels:DIR[,mpp=UM][,frame=…], "
-            "geojson:DIR[,frame=auto|qupath|level0], hovernet-json:DIR, cellvit-json:DIR, "
-            "imagej-rois:DIR. "
-            "`dirl doctor` lists the names."
-        ),
-    ] = "hematoxylin",
-    name: Annotated[
-        str | None,
-        typer.Option(help="Name that the cells have in the store; by default the segmenter's own."),
-    ] = None,
-    workers: Annotated[int, typer.Option(help="Processes, each with a slide of its own.")] = 1,
-    device: Annotated[str, typer.Option(help="Where a network computes: auto, cpu, cuda…")] = "auto",
+    store: StoreArgument,
+    config: CellsConfig,
+    device: Device = "auto",
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Windows through a network at a time; by default what suits the device."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Number of windows in one forward pass. By default it suits the device.",
+        ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace cells of this segmenter that are there.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    workers: Workers = 1,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Find the nuclei, on the slides that the tiles were cut from, or take your own.
+    """Find the nuclei on the slides of a store's tiles, or read your own.
 
-    Cells of several segmenters lie side by side in a store. Run again, only what is missing is made.
+    A store can hold the cells of several segmenters. Run it again to make only what is missing.
+
+    Example: dirl cells store --segmenter hovernet
     """
+    check_store(store)
     from rich.console import Console
 
     from dirl.cells.run import cells as segment
-    from dirl.config import CellsConfig, make
 
-    config = make(CellsConfig, {"segmenter": segmenter, "name": name}, where="dirl cells")
     found = segment(
         store,
         config,

@@ -1,26 +1,29 @@
-"""`dirl cells-export`: a store's cells for QuPath."""
+"""`dirl cells-export`."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from dirl.cli.checks import check_store
+from dirl.cli.options import Cells, Out, Overwrite, Quiet, StoreArgument, Workers
+
 
 def cells_export(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Tile store with cells.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory to write to.")],
-    cells: Annotated[str, typer.Option(metavar="NAME", help="Whose cells.")] = "hematoxylin",
-    to: Annotated[str, typer.Option(help="Format: geojson.")] = "geojson",
-    workers: Annotated[int, typer.Option(help="Processes, each with a slide of its own.", min=1)] = 1,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an export with other settings.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    store: StoreArgument,
+    out: Out,
+    cells: Cells = "hematoxylin",
+    to: Annotated[Literal["geojson"], typer.Option(help="Format of the files.")] = "geojson",
+    workers: Workers = 1,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write cells as QuPath objects: SLIDE.geojson, or CLASS/TILE.geojson for ready-made tiles.
 
-    `dirl cells STORE --segmenter geojson:DIR` reads them again, also after they were edited in QuPath.
+    `dirl cells STORE --segmenter geojson:DIR` reads them again, also after you edited them in QuPath.
+
+    Example: dirl cells-export store --out geojson --cells hovernet
     """
+    check_store(store)
     from rich.console import Console
 
     from dirl.cells.export import cells_export as export

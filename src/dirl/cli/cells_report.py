@@ -1,29 +1,34 @@
-"""`dirl cells-report`: what was taken for nuclei, to be looked at."""
+"""`dirl cells-report`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dirl.cli.checks import check_store
+from dirl.cli.options import Out, Overwrite, Quiet, Seed, StoreArgument
+
 
 def cells_report(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Tile store with cells.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of the report.")],
+    store: StoreArgument,
+    out: Out,
     cells: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Whose cells; may be repeated. By default all in the store."),
+        typer.Option(
+            metavar="NAME", help="Name of the cells in the store. Repeat it for more. By default all."
+        ),
     ] = None,
-    tiles: Annotated[int, typer.Option(help="How many tiles to show.", min=1)] = 8,
-    seed: Annotated[int, typer.Option(help="Seed of which tiles are shown.")] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a report with other settings.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    tiles: Annotated[int, typer.Option(metavar="N", help="Number of tiles to show.", min=1)] = 8,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Write one HTML file: outlines on random tiles, statistics, and slides that stand out.
+    """Write one HTML file: outlines on random tiles, statistics, and slides that are outliers.
 
-    Cells of several segmenters stand side by side.
+    It compares the cells of several segmenters.
+
+    Example: dirl cells-report store --out report
     """
+    check_store(store)
     from rich.table import Table
 
     from dirl.cells.report.run import cells_report as report

@@ -1,9 +1,12 @@
-"""`dirl cells-score`: how well predicted nuclei agree with annotated ones."""
+"""`dirl cells-score`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from dirl.cli.checks import check_paths
+from dirl.cli.options import Overwrite, Quiet
 
 
 def cells_score(
@@ -21,24 +24,23 @@ def cells_score(
     mpp: Annotated[
         float | None,
         typer.Option(
-            metavar="UM",
+            metavar="X",
             min=0.01,
-            help="µm/px to score at; by default the truth's, which label images alone do not tell.",
+            help="Resolution to score at in µm/px. By default the truth's. Label images need it.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write card.json, summary.json and scores.csv there.")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what an earlier run wrote to --out.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory to write to.")] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score nuclei against annotated ones: Dice, F1, SQ, PQ, AJI, and the coverage of tokens.
 
-    Matches are one to one at IoU > 0.5. Images are matched by name: files that are called like tiles or like
-    slides of the store. Where both sides have classes, PQ of each and mPQ are added.
+    Matches are one to one at IoU > 0.5. Images are matched by name: files have the names of tiles or of
+    slides of the store. If both sides have classes, PQ of each class and mPQ are added.
+
+    Example: dirl cells-score store annotated/ --mpp 0.5
     """
+    check_paths([predicted, truth])
     from dirl.cells.scoring.run import cells_score as compare
     from dirl.cells.scoring.show import print_scores
 

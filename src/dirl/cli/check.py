@@ -5,15 +5,19 @@ from typing import Annotated
 
 import typer
 
+from dirl.cli.options import Quiet
+
 
 def check(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Output of any dirl command.")],
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress and no summary.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Compare an output with its checksums, and say what mends it.
+    """Compare an output with its checksums, and say how to repair it.
 
-    One line for each part that is damaged, missing, unfinished, incomplete, unchecked or unknown. Exit code
-    1 if there is one, apart from unknown files.
+    It prints one line for each part that is damaged, missing, unfinished, incomplete, unchecked or unknown.
+    The exit code is 1 if there is one, apart from unknown files.
+
+    Example: dirl check runs/dirl
     """
     from dirl.check import check as run
     from dirl.core.words import counted

@@ -5,19 +5,30 @@ from typing import Annotated
 
 import typer
 
+from dirl.cli.options import Out, Overwrite, Seed
+
 
 def compare(
     results: Annotated[
         list[Path],
         typer.Argument(
-            help="Directories of `dirl probe`, `dirl finetune` or `dirl mil`; others against the first."
+            metavar="RESULT...",
+            help="Directories of `dirl probe`, `dirl finetune` or `dirl mil`. The others are compared with "
+            "the first.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Directory of the comparison.")],
-    seed: Annotated[int, typer.Option(help="Seed of the intervals.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace another comparison.")] = False,
+    out: Out,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Put results of one split into one table, with paired differences: CSV, LaTeX, HTML, figures."""
+    """Put results of one split into one table, with paired differences: CSV, LaTeX, HTML, figures.
+
+    Example: dirl compare probes/vanilla probes/dirl --out comparison
+    """
+    from dirl.core.provenance import read_card
+
+    for result in results:
+        read_card(result)
     from dirl.evaluate.compare.run import compare as run
     from dirl.evaluate.compare.show import print_comparison
 

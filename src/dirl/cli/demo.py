@@ -5,20 +5,26 @@ from typing import Annotated
 
 import typer
 
+from dirl.cli.checks import check_paths
+from dirl.cli.options import MppOverride, Out, Overwrite, Quiet, Seed
+
 
 def demo(
     slide: Annotated[
-        Path | None, typer.Option(help="Your slide; without one, a public slide, or offline a drawn one.")
+        Path | None,
+        typer.Option(metavar="SLIDE", help="Your slide. By default a public slide, or offline a drawn one."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Directory for everything that is made.")] = Path("demo"),
-    mpp_override: Annotated[
-        float | None, typer.Option(help="µm per pixel of a slide whose file names none.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of both runs.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a demo of another slide.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    out: Out = Path("demo"),
+    mpp_override: MppOverride = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Tile a slide, find its nuclei, pretrain vanilla and DiRL, and compare their attention: minutes, CPU."""
+    """Tile a slide, find its nuclei, pretrain vanilla and DiRL, and compare their attention: minutes, CPU.
+
+    Example: dirl demo --slide slide.svs
+    """
+    check_paths([slide])
     from dirl.demo import demo as run
     from dirl.demo import print_demo
 

@@ -4,7 +4,10 @@ import typer
 
 
 def doctor() -> None:
-    """Say what is installed, what devices there are, what is missing and how to get it."""
+    """Show what is installed, which devices work, and how to install what is missing.
+
+    Example: dirl doctor
+    """
     from rich.table import Table
 
     from dirl.core.progress import printer

@@ -1,151 +1,118 @@
 """`dirl embed`."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-
-class Pool(StrEnum):
-    """How tokens become a feature."""
-
-    model = "model"
-    mean = "mean"
-    regions = "regions"
-
-
-class Format(StrEnum):
-    """What to write beside the HDF5 files."""
-
-    anndata = "anndata"
-
-
-class Precision(StrEnum):
-    """How precisely the encoder computes."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
+from dirl.cli.checks import check_encoders, check_paths, check_store
+from dirl.cli.options import (
+    Batch,
+    Cells,
+    Device,
+    Encoder,
+    NoBaselines,
+    Out,
+    Overwrite,
+    Quiet,
+    Seed,
+    SlidesTable,
+    Workers,
+    takes,
+)
+from dirl.config import TileConfig
 
 
+@takes(TileConfig, "mpp", "size_px", "stride_px", "min_tissue", "mpp_override", "allow_upsample")
 def embed(
-    encoder: Annotated[str, typer.Argument(help="A run's directory, or timm:NAME[,weights=FILE|random].")],
-    out: Annotated[Path, typer.Option(help="Directory of the features.")],
+    encoder: Encoder,
+    out: Out,
     more: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,  # of --slides *.svs
-    store: Annotated[Path | None, typer.Option(help="Tile store; this or --slides.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(metavar="STORE", help="Tile store that `dirl tile` made. This or --slides.")
+    ] = None,
     slides: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="PATH...",
-            help="Slides or folders of slides, cut into tiles as they are read; nothing but features is "
-            "written.",
-        ),
+        typer.Option(metavar="PATH...", help="Slides or folders of slides. Their tiles are not stored."),
     ] = None,
-    mpp: Annotated[float | None, typer.Option(help="Of slides: resolution in µm/px; else 0.5.")] = None,
-    size: Annotated[int | None, typer.Option(help="Of slides: side of a tile in pixels; else 224.")] = None,
-    stride: Annotated[
-        int | None,
-        typer.Option(metavar="PX", help="Of slides: from tile to tile in pixels; else the side."),
-    ] = None,
-    min_tissue: Annotated[
-        float | None, typer.Option(help="Of slides: share of a tile that must be tissue; else 0.5.")
-    ] = None,
-    mpp_override: Annotated[
-        float | None,
-        typer.Option(metavar="UM", help="Resolution of the slides in µm/px, where files name none or lie."),
-    ] = None,
-    slides_table: Annotated[
-        Path | None,
-        typer.Option(metavar="CSV", help="Of slides: slide_id and any of patient_id, centre, mpp."),
-    ] = None,
-    allow_upsample: Annotated[
-        bool, typer.Option("--allow-upsample", help="Enlarge slides that are coarser than --mpp.")
-    ] = False,
+    *,
+    config: TileConfig,
+    slides_table: SlidesTable = None,
     pool: Annotated[
-        Pool,
+        Literal["model", "mean", "regions"],
         typer.Option(
-            help="The model's own pooling, the mean of the patch tokens, or their means over nuclei and over "
-            "the rest of the tissue, side by side, which needs a store with cells."
+            help="The model's own pooling, the mean of the patch tokens, or two means: over nuclei and over "
+            "the rest of the tissue."
         ),
-    ] = Pool.model,
-    cells: Annotated[str, typer.Option(help="Whose cells, with --pool regions.")] = "hematoxylin",
+    ] = "model",
+    cells: Cells = "hematoxylin",
     select: Annotated[
         float | None,
-        typer.Option(
-            help="Only this share of each slide's tiles: some of each look, spread over the slide; else all."
-        ),
+        typer.Option(metavar="X", help="Share of each slide's tiles to keep, spread over the slide."),
     ] = None,
     tiles: Annotated[
         int | None,
-        typer.Option(help="At most so many of a store, spread over its slides; else all.", min=1),
-    ] = None,
-    no_baselines: Annotated[
-        bool,
         typer.Option(
-            "--no-baselines",
-            help="Leave out what features are compared with: half the time, but leaks and the gate cannot "
-            "be judged.",
+            metavar="N",
+            help="Maximum number of a store's tiles, spread over its slides.",
+            min=1,
         ),
-    ] = False,
-    batch: Annotated[int, typer.Option(help="Tiles in one forward pass.", min=1)] = 64,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[
-        Precision, typer.Option(help="Of the forward pass; auto is bf16 on a GPU that has it.")
-    ] = Precision.auto,
-    workers: Annotated[int, typer.Option(help="Threads that read tiles beside the forward pass.", min=1)] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of tiles and of the untrained baseline.")] = 0,
-    to: Annotated[
-        Format | None,
-        typer.Option(help="Write features.h5ad, too; needs the extra dirl[anndata]."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace features made otherwise.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    no_baselines: NoBaselines = False,
+    batch: Batch = 64,
+    device: Device = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(help="auto is bf16 if the GPU supports it."),
+    ] = "auto",
+    workers: Workers = 4,
+    seed: Seed = 0,
+    to: Annotated[
+        Literal["anndata"] | None,
+        typer.Option(help="Write features.h5ad too. It needs the extra dirl[anndata]."),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Embed tiles of a store, or of slides: one HDF5 file per slide, and baselines to compare with."""
+    """Embed the tiles of a store, or of slides: one HDF5 file per slide, and baselines.
+
+    The options from --mpp to --slides-table are for --slides only.
+
+    Example: dirl embed runs/dirl --store store --out features
+    """
+    from dirl.core.errors import ConfigError
+
+    if (store is None) == (slides is None):
+        what = "neither of them" if store is None else "both"
+        raise ConfigError(f"{what} given", where="--store, --slides", remedy="name one")
+    if store is not None and (config.model_fields_set or slides_table or more):
+        cut = [name for name in TileConfig.model_fields if name in config.model_fields_set]
+        given = ", ".join([*cut, *(["slides_table"] if slides_table else []), *map(str, more or [])])
+        reason = f"a store has its own tiles and table of slides ({given})"
+        raise ConfigError(reason, where="--store", remedy="leave that out, or name --slides")
+    check_encoders(encoder)
+    if store is not None:
+        check_store(store)
+    paths = [*(slides or []), *(more or [])]
+    check_paths([*paths, slides_table])
     from rich import print as show
     from rich.markup import escape
 
-    from dirl.config import TileConfig, make
-    from dirl.core.errors import ConfigError
     from dirl.features.embed import embed as run
     from dirl.features.sources import SlideFiles
     from dirl.features.to_anndata import require_anndata, write_anndata
     from dirl.store.select import describe
 
-    if (store is None) == (slides is None):
-        what = "neither of them" if store is None else "both"
-        raise ConfigError(f"{what} given", where="--store, --slides", remedy="name one")
-    cut = {
-        "mpp": mpp,
-        "size_px": size,
-        "stride_px": stride,
-        "min_tissue": min_tissue,
-        "mpp_override": mpp_override,
-        "allow_upsample": allow_upsample or None,
-    }
-    cut = {name: value for name, value in cut.items() if value is not None}
-    source: Path | SlideFiles
-    if slides is not None:
-        config = make(TileConfig, cut, where="dirl embed")
-        source = SlideFiles([*slides, *(more or [])], config, slides_table=slides_table, quiet=quiet)
-    elif store is not None:
-        if cut or slides_table or more:
-            given = ", ".join([*cut, *(["slides_table"] if slides_table else []), *map(str, more or [])])
-            reason = (
-                f"a store's tiles are cut already, and what is known of its slides stands in it ({given})"
-            )
-            raise ConfigError(reason, where="--store", remedy="leave that out, or name --slides")
-        source = store
+    source = store or SlideFiles(paths, config, slides_table=slides_table, quiet=quiet)
     if to is not None:  # missed before hours of embedding, not after
         require_anndata()
     made = run(
         encoder,
         source,
         out,
-        pool=pool.value,
+        pool=pool,
         cells=cells,
-        precision=precision.value,
+        precision=precision,
         select=select,
         tiles=tiles,
         seed=seed,

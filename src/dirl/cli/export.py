@@ -1,36 +1,41 @@
 """`dirl export`."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-
-class Format(StrEnum):
-    """Whose layout."""
-
-    timm = "timm"
-    hf = "hf"
-    onnx = "onnx"
+from dirl.cli.options import Out, Overwrite
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A finished run's directory.")],
-    to: Annotated[Format, typer.Option(help="Whose layout; onnx needs the extra dirl[onnx].")],
-    out: Annotated[Path, typer.Option(help="Directory to make.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a finished run.")],
+    to: Annotated[
+        Literal["timm", "hf", "onnx"], typer.Option(help="Format. onnx needs the extra dirl[onnx].")
+    ],
+    out: Out,
     licence: Annotated[
-        str, typer.Option(help="Of the weights, for the model card: an identifier such as cc-by-4.0.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Licence of the weights, such as cc-by-4.0, for the model card.",
+        ),
     ] = "unknown",
-    overwrite: Annotated[bool, typer.Option(help="Replace an export of another run or format.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write a run's encoder for timm, transformers or ONNX, checked against the run, with a model card."""
+    """Write a run's encoder for timm, transformers or ONNX, checked against the run, with a model card.
+
+    Example: dirl export runs/dirl --to hf --out encoder
+    """
+    from dirl.core.provenance import read_card
+
+    read_card(run, "pretrain")
     from rich import print as show
     from rich.markup import escape
 
     from dirl.export.run import export as write
 
-    done = write(run, out, to=to.value, licence=licence, overwrite=overwrite)
+    done = write(run, out, to=to, licence=licence, overwrite=overwrite)
     checked = ", ".join(f"{name} {value:.1e}" for name, value in done.differences.items())
     show(f"[bold]{escape(str(done.path))}[/]: the same tokens (largest difference: {checked}); see README.md")
     if licence == "unknown":

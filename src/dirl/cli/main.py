@@ -6,42 +6,71 @@ import traceback
 import warnings
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import dirl
-from dirl.cli.audit import audit
-from dirl.cli.cells import cells
-from dirl.cli.cells_export import cells_export
-from dirl.cli.cells_report import cells_report
-from dirl.cli.cells_score import cells_score
-from dirl.cli.check import check
-from dirl.cli.compare import compare
-from dirl.cli.demo import demo
-from dirl.cli.doctor import doctor
-from dirl.cli.embed import embed
-from dirl.cli.export import export
-from dirl.cli.finetune import finetune
-from dirl.cli.map import map_slide
-from dirl.cli.mil import mil
-from dirl.cli.pretrain import pretrain
-from dirl.cli.probe import probe
-from dirl.cli.robust import robust
-from dirl.cli.study import study
-from dirl.cli.tile import tile
-from dirl.cli.view import view
 from dirl.core.errors import DirlError, DirlWarning, Interrupted, from_system
 from dirl.core.signals import leave_at_once, number_of, stay_silent, stopping
 
+# In the order of `dirl --help`, with the line there.
+COMMANDS = {
+    "demo": "Run the whole story on one slide, in minutes on a CPU.",
+    "doctor": "Show what is installed and what is missing.",
+    "tile": "Cut slides into a store of tiles.",
+    "cells": "Find the nuclei of a store, or read your own.",
+    "cells-report": "Show nuclei and their statistics on one page.",
+    "cells-score": "Score nuclei against annotated ones.",
+    "cells-export": "Write nuclei as QuPath objects.",
+    "pretrain": "Pretrain an encoder.",
+    "study": "Train, audit and score a matrix of runs.",
+    "embed": "Write features of tiles.",
+    "probe": "Score features of tiles.",
+    "finetune": "Train an encoder end to end, and score it.",
+    "mil": "Classify slides, or learn survival.",
+    "robust": "Measure what corruptions change.",
+    "compare": "Put results into one table.",
+    "audit": "Measure where encoders attend.",
+    "map": "Map the attention over a whole slide.",
+    "export": "Write an encoder for timm, transformers or ONNX.",
+    "view": "Show slides, nuclei and attention in a browser.",
+    "check": "Compare an output with its checksums.",
+}
+FUNCTIONS = {"map": "map_slide"}  # where a function has another name than its command
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Commands(TyperGroup):
+    """Lists all commands, and imports the module of a command only to run it or to show its help."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the first argument names."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else load(name), rest
+
+
 app = typer.Typer(
-    name="dirl",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # it would take [brackets] in a help text for markup
+    context_settings=HELP,
     epilog="Every command takes --debug, which shows the traceback of an error.",
 )
+
+
+def load(name: str) -> Any:
+    """Import a command and make it ready to be called with arguments."""
+    module = import_module(f"dirl.cli.{name.replace('-', '_')}")
+    one = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP
+    )
+    one.command(name)(guarded(getattr(module, FUNCTIONS.get(name, name.replace("-", "_")))))
+    return typer.main.get_command(one)
 
 
 def _print_version(asked: bool) -> None:
@@ -83,13 +112,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-COMMANDS = (
-    *(demo, doctor, check, tile, cells, cells_report, cells_score, cells_export),
-    *(pretrain, study, embed, probe, finetune, mil, robust, compare, audit, export, view),
-)
-for command in COMMANDS:
-    app.command(command.__name__.replace("_", "-"))(guarded(command))
-app.command("map")(guarded(map_slide))
+for _name, _line in COMMANDS.items():
+    app.command(_name, help=_line)(lambda: None)
 
 
 def main() -> None:

@@ -5,77 +5,38 @@ from typing import Annotated
 
 import typer
 
+from dirl.cli.checks import check_encoders, check_paths
+from dirl.cli.options import Batch, Device, Encoder, Out, Overwrite, Quiet, Workers, takes
+from dirl.config import MapConfig
 
+
+@takes(
+    MapConfig,
+    *("mpp", "size_px", "overlap", "block", "heads", "within", "between", "min_tissue"),
+    *("mpp_override", "allow_upsample"),
+)
 def map_slide(
-    encoder: Annotated[str, typer.Argument(help="A run's directory, or timm:NAME[,weights=FILE|random].")],
-    slide: Annotated[Path, typer.Argument(help="A slide, or the folder of a DICOM series.")],
-    out: Annotated[Path, typer.Option(help="Directory of the map.")],
-    mpp: Annotated[float, typer.Option(help="Resolution of the tiles in µm/px.")] = 0.5,
-    size: Annotated[
-        int | None, typer.Option(help="Side of a tile in pixels; if not given, 224 cut to whole patches.")
-    ] = None,
-    overlap: Annotated[
-        float, typer.Option(help="Share of a tile's side that the next one covers too.")
-    ] = 0.5,
-    block: Annotated[int, typer.Option(help="Whose attention, from 0; -1 is the last.")] = -1,
-    heads: Annotated[
-        str, typer.Option(metavar="mean|each", help="Their mean; or that, and each by itself.")
-    ] = "mean",
-    within: Annotated[
-        str,
-        typer.Option(
-            metavar="tissue|patches|softmax|rank",
-            help="Scale within a tile. tissue: 1 is an even share of its tissue tokens; patches: of all its "
-            "patch tokens; softmax: the same, less what other tokens took; rank: 0 to 1.",
-        ),
-    ] = "tissue",
-    between: Annotated[
-        str,
-        typer.Option(
-            metavar="uniform|patch-mass|FILE",
-            help="Weight of a tile: none, its attention on patch tokens, or a slide model's from a CSV or "
-            "Parquet file with x, y (level-0 px) and weight.",
-        ),
-    ] = "uniform",
-    min_tissue: Annotated[
-        float, typer.Option(help="Share of a tile that must be tissue; 0: any at all.")
-    ] = 0.0,
-    mpp_override: Annotated[
-        float | None,
-        typer.Option(metavar="UM", help="Resolution of the slide, where its file names none or lies."),
-    ] = None,
-    allow_upsample: Annotated[
-        bool, typer.Option("--allow-upsample", help="Enlarge a slide that is coarser than --mpp.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    batch: Annotated[int, typer.Option(help="Tiles in one forward pass.", min=1)] = 32,
-    workers: Annotated[int, typer.Option(help="Threads that read tiles.", min=1)] = 2,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a map made otherwise.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    encoder: Encoder,
+    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, or the folder of a DICOM series.")],
+    out: Out,
+    config: MapConfig,
+    device: Device = "auto",
+    batch: Batch = 32,
+    workers: Workers = 2,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Map the attention of an encoder over a whole slide, for QuPath, OpenSlide and `dirl view`."""
+    """Map the attention of an encoder over a whole slide, for QuPath, OpenSlide and `dirl view`.
+
+    Example: dirl map runs/dirl slide.svs --out maps/slide
+    """
+    check_paths([slide])
+    check_encoders(encoder)
     from rich import print as show
     from rich.markup import escape
 
-    from dirl.config import MapConfig, make
     from dirl.maps.run import map_slide as run
 
-    config = make(
-        MapConfig,
-        {
-            "mpp": mpp,
-            "size_px": size,
-            "overlap": overlap,
-            "block": block,
-            "heads": heads,
-            "within": within,
-            "between": between,
-            "min_tissue": min_tissue,
-            "mpp_override": mpp_override,
-            "allow_upsample": allow_upsample,
-        },
-        where="dirl map",
-    )
     made = run(
         encoder,
         slide,

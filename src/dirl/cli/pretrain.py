@@ -1,39 +1,50 @@
 """`dirl pretrain`."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from dirl.cli.checks import check_store
+from dirl.cli.options import SEED, Device, Out, Overwrite, Quiet, Readers, Store
+from dirl.config import load_recipe
+
 
 def pretrain(
-    recipe: Annotated[str, typer.Argument(help="A recipe's YAML file, or the name of one that ships.")],
-    store: Annotated[Path, typer.Option(help="Tile store to train on.")],
-    out: Annotated[Path, typer.Option(help="Directory of the run.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe's YAML file, or the name of one that ships.")
+    ],
+    store: Store,
+    out: Out,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value over the recipe; dense.weight=0 is vanilla.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key of the recipe. dense.weight=0 is vanilla."
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int | None, typer.Option(metavar="N", help=f"{SEED} By default the recipe's.")] = None,
+    device: Device = "auto",
     devices: Annotated[
-        int | None, typer.Option(help="GPUs of this machine, or processes on a CPU.", min=1)
-    ] = None,
-    nodes: Annotated[int, typer.Option(help="Machines that take part.", min=1)] = 1,
-    workers: Annotated[
         int | None,
-        typer.Option(help="Processes that read tiles, per device; by default up to 4 on a GPU.", min=0),
+        typer.Option(metavar="N", help="Number of GPUs of this machine, or of processes on a CPU.", min=1),
     ] = None,
+    nodes: Annotated[int, typer.Option(metavar="N", help="Number of machines.", min=1)] = 1,
+    workers: Readers = None,
     logger: Annotated[
-        str | None, typer.Option(help="wandb or mlflow: follow the run there, too; each is an extra.")
+        Literal["wandb", "mlflow"] | None,
+        typer.Option(help="Log the run there too. It needs the extra dirl[wandb] or dirl[mlflow]."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a run of another recipe.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Pretrain an encoder; an interrupted run goes on when the same command is given again."""
+    """Pretrain an encoder. Run it again to continue an interrupted run.
+
+    Example: dirl pretrain cpu-simclr --store store --out runs/dirl --set steps=2000
+    """
+    settings = load_recipe(recipe, [*(set_ or []), *([] if seed is None else [f"seed={seed}"])])
+    check_store(store)
     from rich import print as show
     from rich.markup import escape
 
-    from dirl.config import load_recipe
     from dirl.core.errors import Interrupted
     from dirl.core.provenance import read_card
     from dirl.core.signals import SIGUSR1
@@ -42,10 +53,9 @@ def pretrain(
     from dirl.pretrain.trainer import choose_workers
     from dirl.store.select import describe
 
-    overrides = [*(set_ or []), *([] if seed is None else [f"seed={seed}"])]
     try:
         done = run(
-            load_recipe(recipe, overrides),
+            settings,
             store,
             out,
             device=device,

@@ -1,35 +1,36 @@
 """`dirl probe`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from dirl.cli.checks import check_labels, check_paths
+from dirl.cli.options import Labels, Out, Overwrite, Quiet, takes
+from dirl.config import ProbeConfig
 
+
+@takes(ProbeConfig, "folds", "groups", "seed")
 def probe(
     features: Annotated[
         Path,
         typer.Argument(
-            help="Directory that `dirl embed` made, or of CLAM's or TRIDENT's HDF5 files, one a slide."
+            metavar="FEATURES", help="Directory that `dirl embed` made, or HDF5 files of CLAM or TRIDENT."
         ),
     ],
-    labels: Annotated[
-        str,
-        typer.Option(help="A column (label, slide_id, patient_id), or a CSV of tile_id|slide_id, label."),
-    ],
-    out: Annotated[Path, typer.Option(help="Directory of the probe.")],
-    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
-    groups: Annotated[
-        Literal["auto", "patient", "stain", "given"], typer.Option(help="What never stands on both sides.")
-    ] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the folds and intervals.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a probe made otherwise.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    labels: Labels,
+    out: Out,
+    config: ProbeConfig,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Score features by nearest neighbours and a linear probe, with baselines, on folds that do not leak."""
-    from dirl.config import ProbeConfig
+    """Score features by nearest neighbours and a linear probe, with baselines, on folds that do not leak.
+
+    Example: dirl probe features --labels labels.csv --out probe
+    """
+    check_paths([features])
+    check_labels(labels)
     from dirl.evaluate.probe.run import probe as run
     from dirl.evaluate.probe.show import print_probe
 
-    config = ProbeConfig(folds=folds, groups=groups, seed=seed)
     print_probe(run(features, labels, out, config, overwrite=overwrite, quiet=quiet))

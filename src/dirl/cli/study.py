@@ -1,28 +1,38 @@
 """`dirl study`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dirl.cli.checks import check_store
+from dirl.cli.options import Device, Out, Overwrite, Quiet, Readers, Store
+
 
 def study(
-    study: Annotated[str, typer.Argument(help="A study's YAML file, or the name of one that ships.")],
-    store: Annotated[Path, typer.Option(help="Tile store with cells.")],
-    out: Annotated[Path, typer.Option(help="Directory of the study.")],
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Processes that read tiles, per run; by default up to 4 on a GPU.", min=0),
-    ] = None,
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="A study's YAML file, or the name of one that ships.")
+    ],
+    store: Store,
+    out: Out,
+    device: Device = "auto",
+    workers: Readers = None,
     parallel: Annotated[
         int | None,
-        typer.Option(help="Runs at a time, over the GPUs in turn; one for each GPU by default.", min=1),
+        typer.Option(metavar="N", help="Number of runs at a time. By default one for each GPU.", min=1),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace another study, with all its runs.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Train, audit and score a matrix of runs; the same command goes on where it stopped."""
+    """Train, audit and score a matrix of runs. Run it again to continue.
+
+    The store must have cells.
+
+    Example: dirl study controls-cpu --store store --out controls
+    """
+    from dirl.study.matrix import load_study
+
+    load_study(study)
+    check_store(store)
     from dirl.core.errors import PartlyFailedError
     from dirl.pretrain.trainer import choose_workers
     from dirl.study.run import load_result

@@ -5,33 +5,38 @@ from typing import Annotated
 
 import typer
 
+from dirl.cli.checks import check_paths
+from dirl.cli.options import MppOverride
+
 
 def view(
     path: Annotated[
         Path, typer.Argument(metavar="STORE|SLIDE", help="A tile store, a slide, or a plain image.")
     ],
     audit: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="An audit of the store: measures by tile.")
+        Path | None, typer.Option(metavar="DIR", help="An audit of the store, to show measures of tiles.")
     ] = None,
     map_: Annotated[
         list[Path] | None,
-        typer.Option("--map", metavar="DIR", help="A whole-slide attention map; may be given again."),
+        typer.Option("--map", metavar="DIR", help="A whole-slide attention map. Repeat it for more."),
     ] = None,
     features: Annotated[
         Path | None,
-        typer.Option(metavar="FILE|DIR", help="Features of the store's tiles: nearest neighbours."),
+        typer.Option(metavar="FILE|DIR", help="Features of the store's tiles, to show nearest neighbours."),
     ] = None,
-    mpp_override: Annotated[
-        float | None,
-        typer.Option(metavar="UM", help="µm per pixel of a slide whose file names none.", min=0.001),
-    ] = None,
+    mpp_override: MppOverride = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; any but this machine's own is open to others.")
+        str,
+        typer.Option(metavar="ADDRESS", help="Address to listen on. With another one, others can connect."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 0,
+    port: Annotated[int, typer.Option(metavar="N", help="Port. 0 takes a free one.", min=0, max=65535)] = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
 ) -> None:
-    """Look at slides, tiles, nuclei and attention in a browser, two maps side by side if wanted."""
+    """Show slides, tiles, nuclei and attention in a browser, one map or two side by side.
+
+    Example: dirl view store --audit audit --map maps/slide
+    """
+    check_paths([path, audit, *(map_ or []), features])
     from dirl.viewer.run import view as run
 
     run(

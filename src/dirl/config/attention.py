@@ -4,42 +4,50 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dirl.config.settings import Count, Positive, Settings, Share
+from dirl.config.settings import Cells, Count, Positive, Seed, Settings, Share
 
 
 class AuditConfig(Settings):
-    """What an audit measures (`dirl audit`).
+    """What an audit measures (`dirl audit`)."""
 
-    ``tiles`` is how many are drawn from the store; ``full`` adds what needs whole attention matrices;
-    ``confounder`` plants a mark that gives a made-up class away, and asks whether attention points at it.
-    """
-
-    tiles: Count = 256
-    cells: str = "hematoxylin"
-    seed: int = 0
-    min_area: Share = 0.01
-    bootstrap: Count = 1000
-    full: bool = False
-    figures: Annotated[int, Field(ge=0)] = 6
-    confounder: bool = False
+    tiles: Count = Field(256, description="Number of tiles to draw from the store.")
+    cells: Cells = "hematoxylin"
+    seed: Seed = 0
+    min_area: Share = Field(0.01, description="Share of a tile that a region must cover to be measured.")
+    bootstrap: Count = Field(1000, description="Number of resamples for the intervals.")
+    full: bool = Field(False, description="Measure attention distance, sinks and rollout too: much slower.")
+    figures: Annotated[int, Field(ge=0)] = Field(6, description="Number of tiles to draw.")
+    confounder: bool = Field(
+        False, description="Plant a mark that gives away a made-up class, and test if attention shows it."
+    )
 
 
 class MapConfig(Settings):
-    """How a slide's attention is mapped (`dirl map`): tiles of ``size_px`` at ``mpp``, which ``overlap``.
+    """How a slide's attention is mapped (`dirl map`), from tiles that overlap."""
 
-    ``size_px`` of None is 224, or as many whole patches of the encoder as lie in that.
-    ``block`` counts from 0, or from the last with -1. ``within`` is the scale inside a tile, as in
-    `dirl.maps.scaling.within_tile`; ``between`` what puts tiles on one scale: ``uniform``, ``patch-mass`` or
-    a CSV or Parquet file of weights. Tiles with a smaller share of tissue than ``min_tissue`` are left out.
-    """
-
-    mpp: Positive = 0.5
-    size_px: Count | None = None
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    block: int = -1
-    heads: Literal["mean", "each"] = "mean"
-    within: Literal["tissue", "patches", "softmax", "rank"] = "tissue"
-    between: str = "uniform"
-    min_tissue: Share = 0.0
-    mpp_override: Positive | None = None
-    allow_upsample: bool = False
+    mpp: Positive = Field(0.5, description="Resolution of the tiles in µm/px.")
+    size_px: Count | None = Field(
+        None, description="Side of a tile in pixels. By default 224, cut to whole patches of the encoder."
+    )
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.5, description="Share of a tile's side that the next tile covers too."
+    )
+    block: int = Field(-1, description="Block of the encoder, from 0; -1 is the last.")
+    heads: Literal["mean", "each"] = Field(
+        "mean", description="The mean of the heads; or that mean, and each head by itself."
+    )
+    within: Literal["tissue", "patches", "softmax", "rank"] = Field(
+        "tissue",
+        description="Scale within a tile. tissue: 1 is an even share of its tissue tokens; patches: of all "
+        "its patch tokens; softmax: the same, less the share of other tokens; rank: 0 to 1.",
+    )
+    between: str = Field(
+        "uniform",
+        description="Weight of a tile. uniform: none; patch-mass: its attention on patch tokens; or a CSV or "
+        "Parquet file with x, y (level-0 px) and weight, from a slide model.",
+    )
+    min_tissue: Share = Field(0.0, description="Share of a tile that must be tissue.")
+    mpp_override: Positive | None = Field(
+        None, description="Resolution of the slide in µm/px, if its file gives none."
+    )
+    allow_upsample: bool = Field(False, description="Enlarge a slide that is coarser than the tiles.")

@@ -11,6 +11,9 @@ from dirl.core.errors import ConfigError
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Folds = Annotated[int, Field(ge=2, description="Number of folds of the cross-validation.")]
+Seed = Annotated[int, Field(description="Seed of everything that is random.")]
+Cells = Annotated[str, Field(description="Name of the cells in the store.")]
 
 
 class Settings(BaseModel):

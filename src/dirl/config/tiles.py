@@ -8,33 +8,39 @@ from dirl.config.settings import Count, Positive, Settings, Share
 
 
 class TileConfig(Settings):
-    """How slides are cut into tiles (`dirl tile`).
+    """How slides are cut into tiles (`dirl tile`)."""
 
-    ``stride_px`` of None means the tile's own size; ``mpp_override`` states the mpp of ready-made tiles,
-    or, without any, that of slides whose files name none or lie. ``max_tiles`` keeps, of each slide, those
-    around the middle of its tissue. ``max_pixels`` limits plain images, which are held in memory whole; None
-    is 1,000 million. No result depends on it, so cards leave it out.
-    """
-
-    mpp: Positive = 0.5
-    size_px: Count = 224
-    stride_px: Count | None = None
-    min_tissue: Share = 0.5
-    max_tiles: Count | None = None
-    mpp_override: Positive | None = None
-    allow_upsample: bool = False
-    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
-    max_pixels: Annotated[Count | None, Field(exclude=True)] = None
+    mpp: Positive = Field(0.5, description="Resolution of the tiles in µm/px.")
+    size_px: Count = Field(224, description="Side of a tile in pixels.")
+    stride_px: Count | None = Field(None, description="Step between tiles in pixels. By default the side.")
+    min_tissue: Share = Field(0.5, description="Share of a tile that must be tissue.")
+    max_tiles: Count | None = Field(
+        None, description="Maximum number of tiles of a slide: those around the middle of its tissue."
+    )
+    mpp_override: Positive | None = Field(
+        None, description="Resolution in µm/px of slides whose files give none or a wrong one."
+    )
+    allow_upsample: bool = Field(False, description="Enlarge slides that are coarser than the tiles.")
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(90, description="Quality of the tiles' JPEG.")
+    max_pixels: Count | None = Field(
+        None,
+        exclude=True,  # no result depends on it, so cards leave it out
+        description="Maximum number of pixels of a plain image. It takes 7 bytes of memory for each. "
+        "By default 1,000 million.",
+    )
 
 
 class CellsConfig(Settings):
-    """How nuclei are found (`dirl cells`): in windows of the slide, each read with a halo around it.
+    """How nuclei are found (`dirl cells`): in windows of the slide, each read with a halo around it."""
 
-    ``segmenter`` is a name that `dirl.cells.registry.load_segmenter` takes. ``name`` names
-    its cells in the store; by default the segmenter's own.
-    """
-
-    segmenter: str = "hematoxylin"
-    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = None
-    window_px: Count = 1024
-    halo_px: Count = 64
+    segmenter: str = Field(
+        "hematoxylin",
+        description="NAME[,key=value…], such as hovernet,weights=FILE, or package.module:attribute. "
+        "Or your own nuclei: labels:DIR[,mpp=UM][,frame=…], geojson:DIR[,frame=auto|qupath|level0], "
+        "hovernet-json:DIR, cellvit-json:DIR, imagej-rois:DIR. `dirl doctor` lists the names.",
+    )
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = Field(
+        None, description="Name of the cells in the store. By default the segmenter's."
+    )
+    window_px: Count = Field(1024, description="Side of a window in pixels.")
+    halo_px: Count = Field(64, description="Width of the halo around a window in pixels.")

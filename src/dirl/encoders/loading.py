@@ -14,12 +14,11 @@ from dirl.core.checked import checked
 from dirl.core.errors import EncoderError
 from dirl.encoders.adapt import adapt
 from dirl.encoders.checkpoint_layouts import take_encoder
+from dirl.encoders.forms import parse_form
 from dirl.encoders.huggingface import NAMES, from_hf, read_hf
 from dirl.encoders.load_weights import load_weights
 from dirl.encoders.timm_models import create, fetch, parse_timm, read_folder, weights_in
 from dirl.encoders.weights import check_finite, weights_digest
-
-SUPPORTED = "a run's directory, timm:NAME[,weights=FILE] (weights=random: untrained), hf:NAME_OR_DIR"
 
 
 @dataclass(frozen=True)
@@ -113,19 +112,13 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
         If there is no such model or run, or it is not a vision transformer. Also if its weights are missing,
         do not fit or are not finite.
     """
-    scheme, colon, rest = spec.partition(":")
-    if colon and scheme == "timm":
+    form, rest = parse_form(spec)
+    if form == "timm":
         encoder = _load_timm(spec, rest)
-    elif colon and scheme == "hf":
+    elif form == "hf":
         encoder = _load_hf(spec, rest)
-    elif (Path(spec) / "encoder" / "config.json").is_file():
-        encoder = _load_run(spec, Path(spec))
-    elif Path(spec).is_dir():
-        reason = "contains no encoder (no encoder/config.json)"
-        raise EncoderError(reason, where=spec, remedy="give a directory that `dirl pretrain` finished")
     else:
-        where = spec if colon else f"{spec!r}"
-        raise EncoderError("no such encoder", where=where, remedy=f"there are: {SUPPORTED}")
+        encoder = _load_run(spec, Path(spec))
     encoder.model.to(device)
     return encoder
 

@@ -66,7 +66,7 @@ def choose_devices(device: str, devices: int | None, nodes: int) -> Devices:
         raise ConfigError(
             f"this machine has {count} GPU{'s' if count != 1 else ''}",
             where=f"{devices} devices",
-            remedy=f"use --devices {count}, or --device cpu",
+            remedy=f"use {count} or fewer devices, or the device cpu",
         )
     return Devices(gpu, devices or count, nodes)
 
@@ -196,7 +196,7 @@ def _memory_explained(module: PretrainModule, ranks: int) -> Iterator[None]:
             raise TrainingError(
                 "too little shared memory for the processes that read tiles",
                 where="workers",
-                remedy="use --workers 0, or give the container more: `docker run --shm-size=2g`",
+                remedy="use 0 workers, or give the container more: `docker run --shm-size=2g`",
             ) from error
         if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
             raise

@@ -52,7 +52,7 @@ def mil(
     out: Path,
     config: MilConfig | None = None,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Result[MilSummary]:

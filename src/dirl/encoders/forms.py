@@ -1,0 +1,31 @@
+"""How an encoder is named: a run's directory, ``timm:…`` or ``hf:…``."""
+
+from pathlib import Path
+from typing import Literal
+
+from dirl.core.errors import EncoderError
+
+Form = Literal["timm", "hf", "run"]
+SUPPORTED = "a run's directory, timm:NAME[,weights=FILE] (weights=random: untrained), hf:NAME_OR_DIR"
+
+
+def parse_form(spec: str) -> tuple[Form, str]:
+    """Take the form and the rest of an encoder's name apart, without loading anything.
+
+    Raises
+    ------
+    EncoderError
+        If it has none of the forms, or is a directory without an encoder.
+    """
+    scheme, colon, rest = spec.partition(":")
+    if colon and scheme == "timm":
+        return "timm", rest
+    if colon and scheme == "hf":
+        return "hf", rest
+    if (Path(spec) / "encoder" / "config.json").is_file():
+        return "run", spec
+    if Path(spec).is_dir():
+        reason = "contains no encoder (no encoder/config.json)"
+        raise EncoderError(reason, where=spec, remedy="give a directory that `dirl pretrain` finished")
+    where = spec if colon else f"{spec!r}"
+    raise EncoderError("no such encoder", where=where, remedy=f"there are: {SUPPORTED}")
