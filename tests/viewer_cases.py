@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import tifffile
 
-from dirl.core.files import write_json
+from dirl.core.files import replacing, write_json
 from dirl.core.provenance import claim, finish, new_card
 from dirl.viewer.run import open_viewer
 
@@ -27,7 +27,8 @@ def write_map(folder, name, values, slide_id="slide", slide_px=(512, 512), block
     """Write what `dirl map` leaves, of values of shape (c, h, w)."""
     card = claim(folder, new_card("map", {"name": name}))
     levels = [values, values[:, ::2, ::2]]
-    with tifffile.TiffWriter(folder / "attention.ome.tif", bigtiff=True, ome=True) as tiff:
+    image = folder / "attention.ome.tif"
+    with replacing(image) as part, tifffile.TiffWriter(part, bigtiff=True, ome=True) as tiff:
         for number, level in enumerate(levels):
             first = {"subifds": 1, "metadata": {"axes": "CYX"}}
             more = {"subfiletype": 1, "metadata": None} if number else first

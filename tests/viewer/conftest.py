@@ -2,13 +2,13 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from dirl.core.files import write_json
 from dirl.core.provenance import claim, finish, new_card
 from dirl.features.feature_files import ROWS_DIR, write_rows
 from dirl.store.dataset import TileStore
+from dirl.store.index import write_table
 from tests.audit_cases import encoder, findings, summary
 from tests.viewer_cases import map_values, measured, serving, write_map
 
@@ -43,7 +43,7 @@ def audit(small_store, tmp_path_factory):
         for block in range(2)
         for head in (0, 1, -1)
     ]
-    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "measures.parquet")
+    write_table(folder / "measures.parquet", pa.Table.from_pylist(rows, SCHEMA))
     found = findings(encoder("one", 0.5), encoder("<b>two</b>", 0.5))
     found["encoders"] = found["encoders"][:2]
     write_json(folder / "summary.json", summary(found).to_json())

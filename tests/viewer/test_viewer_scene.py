@@ -246,7 +246,7 @@ def test_what_does_not_belong_is_refused(small_store, maps, audit, features, tmp
     with pytest.raises(StoreError, match="a map of another, which is not shown here"):
         Scene(small_store, Options(maps=[other]))
     larger = write_map(tmp_path / "larger", "x", map_values(), slide_px=(600, 512))
-    with pytest.raises(StoreError, match="is 512×512 px"):
+    with pytest.raises(StoreError, match="has 512×512 px"):
         Scene(small_store, Options(maps=[larger]))
 
 
