@@ -12,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.files import write_json
+from dirl.core.journal import note_written
 from dirl.core.owner import content
 from dirl.core.provenance import claim, finish, new_card
 from dirl.evaluate.common.records import Resampling
@@ -89,6 +90,7 @@ def trained(folder: Path, name: str, survival: bool = False) -> Path:
         order = np.random.default_rng(int(10 * right)).permutation(COUNT)  # rows may stand in any order
         tables.append(pa.table(columns | known).take(order))
     pyarrow.csv.write_csv(pa.concat_tables(tables), out / "predictions.csv")
+    note_written(out / "predictions.csv")
     summary = {"split": {"digest": "m", "scheme": "patients"}, "interval": {"over": "patients"}}
     write_json(out / "summary.json", summary)
     finish(out, card, {})

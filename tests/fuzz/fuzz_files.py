@@ -22,6 +22,7 @@ from dirl.cells.quality.numbers import write_statistics
 from dirl.cells.quality.statistics import Statistics
 from dirl.config import TileConfig
 from dirl.core.files import write_json
+from dirl.core.journal import note_written
 from dirl.core.provenance import claim, finish, new_card
 from dirl.core.sealed import write_sealed
 from dirl.encoders.huggingface import to_hf
@@ -237,6 +238,7 @@ def encoders(folder):
     look = {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, 32, 32]}
     config = {"architecture": "vit_tiny_patch16_224", "model_args": arguments, "pretrained_cfg": look}
     (run / "encoder" / "config.json").write_text(json.dumps(config | {"num_features": 24}))
+    note_written(run / "encoder")
     finish(run, card, {})
     torch.save({"global_step": 3, "state_dict": model.state_dict()}, run / "part")
     put_checkpoint(run / "part", run / "last.ckpt")
@@ -295,6 +297,7 @@ def mil(out):
             f"{model},s{i:03},p{i // 2},{i // 2},{i % 5},{'ab'[i % 2]},{'ab'[i % 3 % 2]}" for i in range(20)
         ]
     (out / "predictions.csv").write_text("\n".join(lines) + "\n")
+    note_written(out / "predictions.csv")
     split = {"digest": "m" * 16, "scheme": "patients"}
     write_json(out / "summary.json", {"split": split, "interval": {"over": "patients"}})
     finish(out, card, {})
@@ -315,6 +318,7 @@ def audit(out, of):
         for head in (0, 1, -1)
     ]
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out / "measures.parquet")
+    note_written(out / "measures.parquet")
     facts = {"kind": "encoder", "blocks": 2, "heads": 2}
     write_json(out / "summary.json", {"encoders": [{"name": name} | facts for name in ("one", "two")]})
     finish(out, card, {})

@@ -11,6 +11,7 @@ from dirl.audit.summary import AuditSummary
 from dirl.cli.main import app
 from dirl.config import AuditConfig, RobustConfig, TileConfig
 from dirl.core.errors import ConfigError, Interrupted, PartlyFailedError, StoreError, TrainingError
+from dirl.core.journal import note_written
 from dirl.core.layout import NOT_CONTENT
 from dirl.core.provenance import claim, finish, new_card
 from dirl.core.results import Result
@@ -65,6 +66,7 @@ def stages(monkeypatch):
                 raise self.broken[name]
             card = claim(out, new_card("pretrain", {}))
             (out / "last.ckpt").touch()
+            note_written(out / "last.ckpt")
             finish(out, card, {})
             return Run(out, recipe.steps, True, {"loss": 1.0, "embedding/std": 0.9})
 

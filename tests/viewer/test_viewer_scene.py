@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from dirl.config import TileConfig
 from dirl.core.errors import ConfigError, SlideError, StoreError
+from dirl.core.journal import note_written
 from dirl.core.provenance import claim, finish, new_card, note_change
 from dirl.features.feature_files import write_rows
 from dirl.store.build import tile
@@ -284,6 +285,7 @@ def test_a_damaged_map_is_refused(maps, tmp_path, damage):
 def test_an_audit_of_other_tiles_is_refused(audit, small_store, tmp_path):
     card = claim(tmp_path / "audit", new_card("audit", {}, {"store": "0" * 16}))
     shutil.copytree(audit, tmp_path / "audit", ignore=lambda *_: ["card.json"], dirs_exist_ok=True)
+    note_written(tmp_path / "audit")
     finish(tmp_path / "audit", card, {})
     with pytest.raises(StoreError, match="other tiles"):
         AuditMeasures(tmp_path / "audit", TileStore(small_store))

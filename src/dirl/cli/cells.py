@@ -38,6 +38,7 @@ def cells(
     from rich.console import Console
 
     from dirl.cells.run import cells as segment
+    from dirl.core.words import counted
 
     found = segment(
         store,
@@ -61,7 +62,7 @@ def cells(
         outside = counts["nuclei_outside_tiles"]
         more = f" ({outside} more lie outside of every tile)" if outside else ""
         Console().print(
-            f"{counts['nuclei']} nuclei in {len(found)} tiles{more}; "
+            f"{counts['nuclei']} nuclei in {counted(len(found), 'tile')}{more}; "
             f"look at their outlines: {found.path / 'pictures'}",
             highlight=False,
             soft_wrap=True,

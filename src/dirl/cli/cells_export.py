@@ -27,6 +27,7 @@ def cells_export(
     from rich.console import Console
 
     from dirl.cells.export import cells_export as export
+    from dirl.core.words import counted
 
     result = export(store, out, segmenter=cells, to=to, workers=workers, overwrite=overwrite, quiet=quiet)
     if quiet:
@@ -35,7 +36,7 @@ def cells_export(
     differ = written.pixels_that_differ
     back = f"{differ} pixels differ" if differ else "every pixel is as in the store"
     Console().print(
-        f"{written.nuclei} nuclei in tiles, in {written.files} files: {out}; read back, {back}",
+        f"{written.nuclei} nuclei in tiles, in {counted(written.files, 'file')}: {out}; read back, {back}",
         highlight=False,
         soft_wrap=True,
     )

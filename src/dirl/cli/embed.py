@@ -81,6 +81,7 @@ def embed(
     Example: dirl embed runs/dirl --store store --out features
     """
     from dirl.core.errors import ConfigError
+    from dirl.core.words import counted
 
     if (store is None) == (slides is None):
         what = "neither of them" if store is None else "both"
@@ -124,7 +125,9 @@ def embed(
         quiet=quiet,
     )
     tiles_made, width = made.values.shape
-    show(f"[bold]{escape(str(made.path))}[/]: {tiles_made} tiles, {width} features each")
+    show(
+        f"[bold]{escape(str(made.path))}[/]: {counted(tiles_made, 'tile')}, {counted(width, 'feature')} each"
+    )
     if selected := made.card.counts.get("selected"):
         show(describe(selected))
     if to is not None:

@@ -35,6 +35,7 @@ def map_slide(
     from rich import print as show
     from rich.markup import escape
 
+    from dirl.core.words import counted
     from dirl.maps.run import map_slide as run
 
     made = run(
@@ -53,7 +54,7 @@ def map_slide(
         width, height = grid.size_px
         show(
             f"[bold]{escape(str(made.path))}[/]: {width}×{height} tokens of {grid.mpp:.3g} µm from "
-            f"{made.summary.tiles.count} tiles, {len(made.summary.channels)} channel(s)"
+            f"{counted(made.summary.tiles.count, 'tile')}, {counted(len(made.summary.channels), 'channel')}"
         )
         if left_out := tissue.tokens - tissue.mapped:
             show(f"{left_out} of {tissue.tokens} tissue tokens lie in no tile (--min-tissue)")

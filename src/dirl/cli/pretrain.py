@@ -48,6 +48,7 @@ def pretrain(
     from dirl.core.errors import Interrupted
     from dirl.core.provenance import read_card
     from dirl.core.signals import SIGUSR1
+    from dirl.core.words import counted
     from dirl.pretrain.ranks import get_rank
     from dirl.pretrain.run import pretrain as run
     from dirl.pretrain.trainer import choose_workers
@@ -80,7 +81,7 @@ def pretrain(
         show(describe(selected))
     loss = done.metrics.get("loss")
     show(
-        f"[bold]{path}[/]: {done.steps} steps"
+        f"[bold]{path}[/]: {counted(done.steps, 'step')}"
         + ("" if loss is None else f", last loss {loss:.3f}")
         + f"; encoder in {escape(str(done.path / 'encoder'))}"
     )

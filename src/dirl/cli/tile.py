@@ -38,6 +38,7 @@ def tile(
     check_paths([*inputs, slides_table])
     from rich.console import Console
 
+    from dirl.core.words import counted
     from dirl.store.build import tile as build
 
     store = build(
@@ -47,10 +48,10 @@ def tile(
         spec = store.spec
         kinds = {record.kind for record in store.slides.values()}
         unit = {"slide": "slide", "tiles": "class"}.get(kinds.pop(), "") if len(kinds) == 1 else "input"
-        many = "" if len(store.slides) == 1 else "es" if unit == "class" else "s"
+        named = counted(len(store.slides), unit, "classes" if unit == "class" else "")
         Console().print(
-            f"{len(store)} tiles of {spec.size_px} px at {spec.mpp:g} µm/px from {len(store.slides)} "
-            f"{unit}{many} in {out}; the slides with their tiles drawn in: {out / 'pictures'}",
+            f"{counted(len(store), 'tile')} of {spec.size_px} px at {spec.mpp:g} µm/px from {named} "
+            f"in {out}; the slides with their tiles drawn in: {out / 'pictures'}",
             highlight=False,
             soft_wrap=True,
         )
