@@ -9,7 +9,7 @@ import torch
 
 from dirl.config import DenseConfig, ViewsConfig, make
 from dirl.core.provenance import claim, finish, new_card
-from dirl.pretrain.logs import read_metrics
+from dirl.pretrain.read_metrics import read_metrics
 from dirl.pretrain.run import pretrain
 from dirl.prior.dense_term import make_dense_term
 from dirl.prior.metrics import PriorMetrics

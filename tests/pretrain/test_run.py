@@ -22,8 +22,9 @@ from dirl.pretrain import run as run_module
 from dirl.pretrain.build import seeded
 from dirl.pretrain.callbacks import Checkpoint
 from dirl.pretrain.data import held_out
-from dirl.pretrain.logs import MetricsCsv, read_metrics
+from dirl.pretrain.logs import MetricsCsv
 from dirl.pretrain.module import PretrainModule, spread_metrics
+from dirl.pretrain.read_metrics import read_metrics
 from dirl.pretrain.run import load_run, pretrain
 from dirl.pretrain.signals import CAUGHT, Signals
 from dirl.pretrain.trainer import choose_devices, choose_workers

@@ -21,7 +21,7 @@ from dirl.core.intervals import Estimate, Units, estimate, means
 from dirl.core.provenance import read_card
 from dirl.encoders.loading import LoadedEncoder, embed
 from dirl.pretrain.data import held_out
-from dirl.pretrain.logs import read_metrics
+from dirl.pretrain.read_metrics import read_metrics
 from dirl.store.dataset import TileStore
 from dirl.views.batch import make_views
 

@@ -27,9 +27,9 @@ from dirl.pretrain.checks import check, check_local_views, warn_if_coarse, warn_
 from dirl.pretrain.data import CountedLoader, CountedOrder, TileBatches, held_out, make_loader
 from dirl.pretrain.export import export_encoder
 from dirl.pretrain.last_checkpoint import read_checkpoint
-from dirl.pretrain.logs import read_metrics
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.ranks import claim_together, get_rank
+from dirl.pretrain.read_metrics import read_metrics
 from dirl.pretrain.schedule import Schedule, schedule_of
 from dirl.pretrain.snapshots import choose_snapshots
 from dirl.pretrain.trackers import check_tracker, make_tracker
