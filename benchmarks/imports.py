@@ -1,7 +1,7 @@
 """How long `import dirl`, `dirl --help` and failing commands take.
 
 `python benchmarks/imports.py`. Each command runs in a process of its own, several times in turns. Writes
-results/imports.json: `import dirl` relative to `import torch`, and failing commands relative to `dirl --help`.
+results/imports.json: `import dirl` relative to `import torch`, failing commands relative to `dirl --help`.
 """
 
 import subprocess
