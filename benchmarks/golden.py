@@ -21,7 +21,12 @@ from pathlib import Path
 from typing import Any
 
 # Old name -> new name, of keys of JSON, columns of tables, and values that are identifiers.
-RENAMED: dict[str, str] = {"floor": "baseline", "floors": "baselines", "standing_out": "outliers"}
+RENAMED: dict[str, str] = {
+    "aside": "validation",
+    "floor": "baseline",
+    "floors": "baselines",
+    "standing_out": "outliers",
+}
 # Old -> new, of words of the commands below.
 RESPELLED: dict[str, str] = {}
 

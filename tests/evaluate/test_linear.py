@@ -21,8 +21,8 @@ def test_the_grid_is_that_of_the_protocol():
 
 def test_equals_scikit_learn_at_the_cost_that_does_best_on_the_part_set_aside():
     x, y = data()
-    train, test, aside = x[:100], x[100:], np.arange(100) < 20
-    scores, cost = linear_scores(train, y[:100], test, aside, 3)
+    train, test, validation = x[:100], x[100:], np.arange(100) < 20
+    scores, cost = linear_scores(train, y[:100], test, validation, 3)
     mean, std = train.mean(0), train.std(0)
     train, test = (train - mean) / std, (test - mean) / std
     recalls = []
@@ -37,9 +37,9 @@ def test_equals_scikit_learn_at_the_cost_that_does_best_on_the_part_set_aside():
 
 def test_scale_and_shift_of_a_feature_change_nothing():
     x, y = data(1)
-    aside = np.arange(100) < 20
-    ours, cost = linear_scores(x[:100], y[:100], x[100:], aside, 3)
-    other, same = linear_scores(1000 * x[:100] + 7, y[:100], 1000 * x[100:] + 7, aside, 3)
+    validation = np.arange(100) < 20
+    ours, cost = linear_scores(x[:100], y[:100], x[100:], validation, 3)
+    other, same = linear_scores(1000 * x[:100] + 7, y[:100], 1000 * x[100:] + 7, validation, 3)
     assert cost == same
     np.testing.assert_allclose(ours, other, atol=1e-6)
 

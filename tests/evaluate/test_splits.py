@@ -49,16 +49,18 @@ def test_the_part_set_aside_is_of_whole_groups_and_leaves_every_class(seed, coun
     generator = np.random.default_rng(seed)
     groups = generator.integers(0, count, 90)
     classes = np.r_[0, 1, 2, generator.integers(0, 3, 87)].astype(np.int64)
-    aside = validation_part(classes, groups, seed)
-    assert aside.any() and set(classes[~aside].tolist()) == {0, 1, 2}
+    validation = validation_part(classes, groups, seed)
+    assert validation.any() and set(classes[~validation].tolist()) == {0, 1, 2}
     if count > 1:
-        assert not set(groups[aside].tolist()) & set(groups[~aside].tolist()) or aside.sum() <= 12
+        assert (
+            not set(groups[validation].tolist()) & set(groups[~validation].tolist()) or validation.sum() <= 12
+        )
 
 
 def test_the_part_set_aside_holds_a_tenth_of_each_class_where_groups_are_small():
     classes = np.repeat([0, 1, 2], 100)
-    aside = validation_part(classes, np.arange(300) // 5, seed=0)
-    assert [int(aside[classes == c].sum()) for c in range(3)] == [10, 10, 10]
+    validation = validation_part(classes, np.arange(300) // 5, seed=0)
+    assert [int(validation[classes == c].sum()) for c in range(3)] == [10, 10, 10]
 
 
 def test_what_is_kept_together():

@@ -36,9 +36,9 @@ def test_no_patient_stands_on_both_sides_outside_or_inside(task, quick):
         inner = folds.inner[fold]
         assert ((inner == -1) == held).all()
         for part in range(2):
-            aside, kept = patients[inner == part], patients[(inner >= 0) & (inner != part)]
-            assert len(aside) and not set(aside) & set(kept)
-            # Stratified: both classes are set aside.
+            validation, kept = patients[inner == part], patients[(inner >= 0) & (inner != part)]
+            assert len(validation) and not set(validation) & set(kept)
+            # Stratified: both classes are set validation.
             assert len(set(task.labels.classes[inner == part])) == 2
 
 

@@ -21,10 +21,10 @@ def check_encoders(*encoders: str) -> None:
 
 def check_labels(labels: str) -> None:
     """Raise a `ConfigError` unless it is a column that labels can come from, or an existing file."""
-    from dirl.evaluate.common.labels import COLUMNS
+    from dirl.config.evaluate import LABEL_COLUMNS
 
-    if labels not in COLUMNS and not Path(labels).exists():
-        remedy = f"name a CSV file, or one of: {', '.join(COLUMNS)}"
+    if labels not in LABEL_COLUMNS and not Path(labels).exists():
+        remedy = f"name a CSV file, or one of: {', '.join(LABEL_COLUMNS)}"
         raise ConfigError("no such column or file", where=f"labels {labels}", remedy=remedy)
 
 

@@ -10,6 +10,9 @@ Corruption = Literal["jpeg", "pixelate", "defocus", "motion", "brightness",
                      "saturation", "hue", "stain", "pen", "bubble"]  # fmt: skip
 Severity = Literal[1, 2, 3, 4, 5]
 Damage = Literal[Corruption, "rotation"]
+LABEL_COLUMNS = ("label", "slide_id", "patient_id")
+"""Columns of a store that labels can come from."""
+
 Neighbours = Annotated[
     tuple[Count, ...], Field(min_length=1, description="Numbers of nearest neighbours; the first is primary.")
 ]
@@ -60,7 +63,7 @@ class RobustConfig(ProbeConfig):
 class FinetuneConfig(ProbeConfig):
     """How an encoder is fine-tuned (`dirl finetune`): a probe's folds, and how it learns in each.
 
-    The learning rate and the number of epochs are chosen on a share ``aside`` of each training part.
+    The learning rate and the number of epochs are chosen on the share ``validation`` of each training part.
     """
 
     neighbours: Neighbours = (20,)
@@ -74,7 +77,7 @@ class FinetuneConfig(ProbeConfig):
         0.75, description="Factor of the learning rate for every block further from the head."
     )
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    aside: Annotated[float, Field(gt=0, lt=1)] = Field(
+    validation: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.2, description="Share of each training part that is kept for validation."
     )
 

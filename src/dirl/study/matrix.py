@@ -20,8 +20,8 @@ from dirl.config import (
     make,
     read_settings,
 )
+from dirl.config.evaluate import LABEL_COLUMNS
 from dirl.core.errors import ConfigError
-from dirl.evaluate.common.labels import COLUMNS
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Kind = Literal["vanilla", "dirl", "control", "noise", "start"]
@@ -162,7 +162,7 @@ def load_study(spec: str | Path) -> StudyConfig:
     if (beside := Path(spec).parent / study.recipe).is_file():
         found["recipe"] = str(beside)
     if probe := study.probe:
-        named = {"store": probe.store} | ({} if probe.labels in COLUMNS else {"labels": probe.labels})
+        named = {"store": probe.store} | ({} if probe.labels in LABEL_COLUMNS else {"labels": probe.labels})
         there = {key: str(Path(spec).parent / name) for key, name in named.items() if name}
         there = {key: path for key, path in there.items() if Path(path).exists()}
         found["probe"] = probe.model_copy(update=there)

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.config.evaluate import LABEL_COLUMNS
 from dirl.core.errors import ConfigError
 from dirl.core.provenance import digest
 from dirl.tables.match import match_slides, match_tiles
@@ -14,8 +15,6 @@ from dirl.tables.notes import account, found_in
 from dirl.tables.read import CENTRE, PATIENT, check_alike, check_classes, read_table
 
 Strings = NDArray[np.str_]
-
-COLUMNS = ("label", "slide_id", "patient_id")
 
 
 class TileColumns(Protocol):
@@ -88,7 +87,7 @@ class Labels:
 
 def labels_file(source: str) -> Path | None:
     """Return the CSV file that a source of labels names; None if it is a column, or no file."""
-    return None if source in COLUMNS or not Path(source).is_file() else Path(source)
+    return None if source in LABEL_COLUMNS or not Path(source).is_file() else Path(source)
 
 
 def read_labels(tiles: TileColumns, source: str, *, centres: bool = False) -> Labels:
@@ -112,7 +111,7 @@ def read_labels(tiles: TileColumns, source: str, *, centres: bool = False) -> La
         agree, or a row names no tile or slide. If no row names one of these tiles. If classes differ only in
         case or blanks.
     """
-    columns = dict(zip(COLUMNS, (tiles.labels, tiles.slide_ids, tiles.patient_ids), strict=True))
+    columns = dict(zip(LABEL_COLUMNS, (tiles.labels, tiles.slide_ids, tiles.patient_ids), strict=True))
     if source in columns:
         if not (columns[source] != "").any():
             raise ConfigError(f"no tile has a {source}", where="labels", remedy="name a CSV file of labels")

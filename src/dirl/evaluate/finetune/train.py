@@ -176,12 +176,12 @@ def choose(material: Material, rows: Ints, advance: Callable[..., None]) -> tupl
         If no rate gives a finite loss.
     """
     task, config = material.task, material.config
-    mask = validation_part(task.classes[rows], task.split.groups[rows], config.seed, config.aside)
-    aside, truth = material.read(rows[mask]), torch.from_numpy(task.classes[rows[mask]])
+    mask = validation_part(task.classes[rows], task.split.groups[rows], config.seed, config.validation)
+    validation, truth = material.read(rows[mask]), torch.from_numpy(task.classes[rows[mask]])
     found = np.full((len(config.learning_rates), config.epochs), np.inf)
     for i, rate in enumerate(config.learning_rates):
         for epoch, learner in enumerate(learn(material, rows[~mask], rate)):
-            loss = float(F.cross_entropy(predict(learner, aside), truth))
+            loss = float(F.cross_entropy(predict(learner, validation), truth))
             found[i, epoch] = loss if np.isfinite(loss) else np.inf
             advance(note=f"rate {rate:g}: loss {loss:.3f}")
     if not np.isfinite(found).any():

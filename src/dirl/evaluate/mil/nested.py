@@ -156,10 +156,10 @@ def choose(task: SlideTask, name: str, inner: Ints, config: MilConfig) -> tuple[
     """
     found = np.zeros((len(config.learning_rates), config.epochs))
     for part in range(int(inner.max()) + 1):
-        train, aside = np.flatnonzero((inner >= 0) & (inner != part)), np.flatnonzero(inner == part)
+        train, validation = np.flatnonzero((inner >= 0) & (inner != part)), np.flatnonzero(inner == part)
         for i, rate in enumerate(config.learning_rates):
             learners = _learners(task, name, train, rate, config)
-            found[i] += len(aside) * losses(task, learners, aside, config.epochs)
+            found[i] += len(validation) * losses(task, learners, validation, config.epochs)
     best, epoch = np.unravel_index(found.argmin(), found.shape)
     return config.learning_rates[int(best)], int(epoch) + 1
 

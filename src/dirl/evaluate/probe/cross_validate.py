@@ -70,8 +70,8 @@ def by_linear(values: Floats, task: TileTask, advance: Callable[..., None]) -> t
     for fold in range(len(task.split)):
         test = task.split.folds == fold
         labels = task.classes[~test]
-        aside = validation_part(labels, task.split.groups[~test], task.config.seed)
-        scores[test], cost = linear_scores(values[~test], labels, values[test], aside, len(task.names))
+        validation = validation_part(labels, task.split.groups[~test], task.config.seed)
+        scores[test], cost = linear_scores(values[~test], labels, values[test], validation, len(task.names))
         costs.append(cost)
         advance()
     return scores[task.held_out], costs

@@ -134,10 +134,10 @@ def fold_scores(
         labels, fitted = task.classes[~test], train[~test]
         # All forms at once: the fit, which takes the time, is the same for them.
         asked = np.concatenate([values[test] for values in shown])
-        aside = validation_part(labels, task.split.groups[~test], task.config.seed)
+        validation = validation_part(labels, task.split.groups[~test], task.config.seed)
         answers = {
             "knn": knn_scores(fitted, labels, asked, task.config.neighbours[0], classes),
-            "linear": linear_scores(fitted, labels, asked, aside, classes)[0],
+            "linear": linear_scores(fitted, labels, asked, validation, classes)[0],
         }
         for how, values in answers.items():
             for form, part in zip(scores, np.split(values, len(shown)), strict=True):
