@@ -35,6 +35,7 @@ from dirl.store.dataset import TileStore
 from dirl.store.index import write_table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # fuzz_run.py is run as a script
+from tests.audit_cases import encoder, findings, summary
 from tests.viewer_cases import map_values, write_map
 
 SIDE = 192
@@ -319,8 +320,9 @@ def audit(out, of):
     ]
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out / "measures.parquet")
     note_written(out / "measures.parquet")
-    facts = {"kind": "encoder", "blocks": 2, "heads": 2}
-    write_json(out / "summary.json", {"encoders": [{"name": name} | facts for name in ("one", "two")]})
+    found = findings(encoder("one", 0.5), encoder("two", 0.5))
+    found["encoders"] = found["encoders"][:2]
+    write_json(out / "summary.json", summary(found).to_json())
     finish(out, card, {})
     return out
 
