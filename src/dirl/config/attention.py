@@ -38,8 +38,8 @@ class MapConfig(Settings):
     )
     within: Literal["tissue", "patches", "softmax", "rank"] = Field(
         "tissue",
-        description="Scale within a tile. tissue: 1 is an even share of its tissue tokens; patches: of all "
-        "its patch tokens; softmax: the same, less the share of other tokens; rank: 0 to 1.",
+        description="Scale within a tile. tissue: 1 is an even share of its tissue tokens. patches: 1 is an "
+        "even share of all patch tokens. softmax: as patches, less the share of other tokens. rank: 0 to 1.",
     )
     between: str = Field(
         "uniform",

@@ -58,8 +58,8 @@ class EncoderConfig(Settings):
     """A timm vision transformer. None leaves the architecture's own value.
 
     ``init`` is the source of the starting weights: ``timm:NAME[,weights=FILE]``, ``hf:NAME_OR_DIR`` or the
-    directory of a run; None is random. ``drop_tokens`` is the share of a view's patch tokens that are left
-    out in training to save time, drawn anew each time; the exported encoder uses all tokens.
+    directory of a run; None is random. ``drop_tokens`` is the share of a view's patch tokens that
+    training leaves out to save time. It draws them anew each time. The exported encoder uses all tokens.
     ``frozen_blocks`` freezes the patch embedding and this number of first blocks. ``checkpoint_blocks``
     recomputes activations in the backward pass: slower, with less memory.
     """
@@ -108,8 +108,8 @@ class DenseConfig(Settings):
 
     ``min_area`` is the share of a view that a region must cover to be present in it. ``negatives`` of a
     contrastive objective are the same region of other tiles, or also every other region. ``ring_um`` is the
-    width of the ring around nuclei in the set ``tissue``, ``grid_side`` the side of the set ``grid``,
-    ``instances`` the most nuclei of a tile that ``match: instance`` follows. The controls ``one`` and
+    width of the ring around nuclei in the set ``tissue``. ``grid_side`` is the side of the set ``grid``.
+    ``match: instance`` follows at most ``instances`` nuclei of a tile. The controls ``one`` and
     ``twice`` have no regions and ignore ``regions``, ``extract`` and ``match``.
     """
 

@@ -1,7 +1,7 @@
 """YAML as settings are written in it: mappings, lists, words, numbers, and nothing that surprises.
 
-A date is refused, since YAML takes ``2024-01-02`` for one; a key that stands twice, since the first would be
-lost; and a file that grows when its references are followed.
+A date is refused, since YAML takes ``2024-01-02`` for one. A repeated key is refused, since the first value
+would be lost. A file that grows when its references are followed is refused, too.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ def parse_yaml(text: str, where: object) -> Any:
 
 
 class _Builder:
-    """Turns YAML's nodes into values, and counts them: references to references can stand for billions."""
+    """Turns YAML's nodes into values, and counts them: references to references can mean billions."""
 
     def __init__(self, loader: yaml.SafeLoader, where: object) -> None:
         self.loader, self.where, self.count = loader, where, 0

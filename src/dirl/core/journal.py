@@ -1,8 +1,8 @@
 """The files that dirl has written to an output since its last card, each with its digest.
 
 A file is noted under ``.written`` before it is put in place. When the stage finishes, the notes move into the
-card. So a file gets a digest only from the process that wrote it: a file of somebody else never gets one, and
-damage never gets a new one. Several processes may note files at once, and a killed one leaves its notes.
+card. So a file gets a digest only from the process that wrote it. A foreign file never gets one, and damage
+never gets a new one. Several processes may note files at once, and a killed one leaves its notes.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ def sha256(path: Path) -> str:
 def note_written(path: Path, content: Path | None = None) -> None:
     """Note a file, or all files of a folder, of an output.
 
-    Not noted are files that lie in no output or are no part of its result, cards, locks, and tar files, whose
-    members have checksums in an index.
+    It does not note files outside an output, files that are no part of a result, cards and locks. Nor does it
+    note tar files: an index holds the checksums of their members.
 
     Parameters
     ----------

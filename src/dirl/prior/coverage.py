@@ -44,8 +44,8 @@ def prior_contrast(share: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        ``Var(c) / (c̄ (1 - c̄))``: 1 if the region covers each token fully or not at all, 0 if it covers all
-        tokens alike, NaN if it covers nothing or everything.
+        ``Var(c) / (c̄ (1 - c̄))``. It is 1 if the region covers each token fully or not at all, and 0 if it
+        covers all tokens alike. It is NaN if the region covers nothing or everything.
     """
     mean = share.mean()
     return share.var(correction=0) / (mean * (1 - mean))

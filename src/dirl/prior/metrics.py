@@ -52,10 +52,10 @@ class PriorMetrics:
         -------
         dict
             ``prior/present``: share of regions present. ``prior/absent/REGION``: share of views without the
-            region; ``prior/absent/nuclei`` is without any nuclei. If the area is known, also of the nuclei's
-            coverage ``prior/area``, its mean, and ``prior/contrast``, see `prior_contrast`; and
-            ``prior/nuclei_per_view``, the area of nuclei in a view over the mean area of a nucleus in the
-            store, where a nucleus that is half in view counts half.
+            region; ``prior/absent/nuclei`` is without any nuclei. If the area is given, three more:
+            ``prior/area`` is the mean coverage by nuclei. ``prior/contrast`` is the `prior_contrast` of that
+            coverage. ``prior/nuclei_per_view`` is the area of nuclei in a view over the mean area of a
+            nucleus in the store. A nucleus half in view counts half.
         """
         found = {"prior/present": present.float().mean()}
         absent = 1 - present.float().mean(dim=(0, 1))

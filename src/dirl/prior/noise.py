@@ -1,7 +1,7 @@
 """Damage to instance labels, to learn how much damage to the prior the effect survives.
 
-Pure functions of labels (h, w), 0 where there is no nucleus. Random numbers come from a key, which the caller
-makes of the seed and the tile's id: a tile is damaged in the same way in every epoch.
+Pure functions of labels (h, w), 0 where there is no nucleus. The caller makes a key of the seed and
+the tile's id, and random numbers come from it. So a tile is damaged in the same way in every epoch.
 """
 
 from collections.abc import Iterator, Sequence

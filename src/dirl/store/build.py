@@ -132,7 +132,7 @@ def tile(
 
 
 def _raise(failures: Mapping[str, DirlError], count: int) -> None:
-    """Raise what failed of so many inputs."""
+    """Raise the failures of `count` inputs."""
     if failures and count == 1:
         raise next(iter(failures.values()))
     if failures:
