@@ -1,6 +1,7 @@
 """The `dirl` program: registers the commands, and turns every error into one line and an exit code."""
 
 import io
+import logging
 import sys
 import traceback
 import warnings
@@ -119,10 +120,21 @@ for _name, _line in COMMANDS.items():
 def main() -> None:
     """Run the program."""
     warnings.showwarning = _show_warning
+    logger = logging.getLogger("dirl")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [Lines()]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path need not be UTF-8
     app([argument for argument in sys.argv[1:] if argument != "--debug"])
+
+
+class Lines(logging.Handler):
+    """Prints each message of dirl's logger as a line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message."""
+        typer.echo(record.getMessage(), err=True)
 
 
 def _explain(error: Exception) -> tuple[str, int]:

@@ -1,5 +1,6 @@
-"""Progress bars and messages on standard error."""
+"""Progress bars on standard error, and messages to the logger ``dirl``."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -64,6 +65,6 @@ def bar(description: str, total: int | None, *, quiet: bool = False) -> Iterator
 
 
 def say(text: str, *, quiet: bool = False) -> None:
-    """Print a line about the inputs on standard error."""
+    """Log a line about the inputs or the work, at the level INFO. The program prints it on standard error."""
     if not quiet:
-        Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+        logging.getLogger("dirl").info(text)

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from dirl.config import load_recipe
 from dirl.core.boundary import parsing
@@ -22,6 +21,7 @@ from dirl.core.errors import (
 )
 from dirl.core.files import no_room, read_json, replacing, write_json, write_text
 from dirl.core.parallel import each
+from dirl.core.progress import say
 from dirl.core.provenance import digest, new_card
 from dirl.core.results import Result, read_result
 from dirl.core.stage import Work, carry_out
@@ -165,7 +165,7 @@ def _compute(
                 write_json(_row_path(out, one.run), row.to_json())
                 if not quiet:
                     text = "failed" if row.failed else f"entropy {number(row.measures['entropy'])}"
-                    Console(stderr=True).print(f"{finished}/{len(runs)} {one.run.name}: {text}", markup=False)
+                    say(f"{finished}/{len(runs)} {one.run.name}: {text}")
     except (KeyboardInterrupt, Interrupted):
         if finished:  # the table of the finished runs; figures would take time
             _tabulate(config, out, runs)

@@ -7,11 +7,10 @@ from pathlib import Path
 from statistics import fmean
 from time import monotonic
 
-from rich.console import Console
-
 from dirl.audit.run import audit
 from dirl.audit.summary import AuditSummary
 from dirl.config import AuditConfig, PretrainRecipe, RobustConfig
+from dirl.core.progress import say
 from dirl.core.provenance import note_change, read_card
 from dirl.evaluate.probe.run import probe
 from dirl.evaluate.probe.summary import ProbeScores, ProbeSummary
@@ -73,8 +72,7 @@ def run_job(job: Job) -> Row:
 
     The checkpoint is removed at the end. It is several times as large as the encoder, and no longer needed.
     """
-    if not job.quiet:
-        Console(stderr=True).print(job.run.name, style="bold", markup=False, highlight=False)
+    say(job.run.name, quiet=job.quiet)
     path = job.folder("runs")
     fresh, begun = not (path / "card.json").exists(), monotonic()
     run = pretrain(
