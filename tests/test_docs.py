@@ -133,7 +133,7 @@ def test_the_check_of_english_finds_what_it_should(tmp_path):
     module = tmp_path / "module.py"
     module.write_text(f'def f():\n    """Do it.\n\n    {long}.\n    """\n')
     script = [sys.executable, str(ROOT / "tests/english.py"), "--only", str(page), str(module)]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1
     places = [line.removeprefix(f"{tmp_path}/").split(": ")[:2] for line in done.stdout.splitlines()]
     assert places == [

@@ -17,7 +17,9 @@ COMMANDS = ["audit", "cells", "check", "demo", "doctor", "export", "pretrain", "
 
 def test_import_dirl_imports_no_heavy_package() -> None:
     code = f"import sys, dirl; dir(dirl); print(*[name for name in {HEAVY} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
     assert done.stdout.split() == []
 
 

@@ -41,7 +41,12 @@ except SystemExit as left:
 )
 def test_a_wrong_argument_fails_before_heavy_imports(line: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CODE, *line.split()], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", CODE, *line.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
     assert json.loads(done.stdout) == [2, []], done.stderr
 
@@ -49,5 +54,7 @@ def test_a_wrong_argument_fails_before_heavy_imports(line: str, tmp_path: Path) 
 @pytest.mark.parametrize("module", ["dirl.audit.run", "dirl.features.embed", "dirl.maps.run"])
 def test_commands_that_do_not_train_import_no_training_library(module: str) -> None:
     code = f"import sys, {module}; print(*({{'lightning', 'lightly'}} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
     assert done.stdout.split() == []
