@@ -64,7 +64,7 @@ def views(count, seed=2, batch=BATCH, masked=False):
 
 def regions(tokens, present):
     """Region tokens of one view."""
-    return RegionTokens(tokens=tokens, present=present, mass=present.float())
+    return RegionTokens(tokens=tokens, present=present)
 
 
 def on_rank(rank, port, function, results):

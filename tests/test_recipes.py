@@ -11,7 +11,7 @@ from dirl.objectives.registry import load_objective
 from dirl.pretrain.build import build
 from dirl.pretrain.checks import check
 from dirl.prior.dense_term import EXTRACTIONS, DenseTerm, check_dense
-from dirl.prior.matching import ByName
+from dirl.prior.matching import Semantic
 from dirl.prior.source import Boxes
 from dirl.study.matrix import expand, load_study
 
@@ -29,7 +29,7 @@ def made(name, *overrides):
     check(recipe, kind, ranks=1)
     check_dense(recipe.dense)
     extraction, view_px = EXTRACTIONS[recipe.dense.extract], recipe.views.size_px
-    dense = DenseTerm(recipe.dense.weight, Boxes(2, view_px), ByName(2, 0.01), extraction)
+    dense = DenseTerm(recipe.dense.weight, Boxes(2, view_px), Semantic(2, 0.01), extraction)
     with torch.device("meta"):
         student = build(recipe.encoder, kind, settings, dense, view_px=view_px, seed=recipe.seed)
     return recipe, student

@@ -14,7 +14,7 @@ from dirl.core.errors import ConfigError, StoreError
 from dirl.core.provenance import claim, finish, new_card
 from dirl.encoders.base import EncoderOutput
 from dirl.prior.dense_term import make_dense_term
-from dirl.prior.regions import region_ids, ring_ids
+from dirl.prior.regions import cell_region_ids, ring_ids
 from dirl.prior.source import shuffled_partners
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
@@ -159,7 +159,7 @@ def test_noise_of_strength_zero_is_none_and_more_is_some(tiles, kind):
 
 
 def test_noise_goes_through_every_set(tiles):
-    for regions, draw in (("cells", region_ids), ("tissue", lambda n, t: ring_ids(n, t, 8.0))):
+    for regions, draw in (("cells", cell_region_ids), ("tissue", lambda n, t: ring_ids(n, t, 8.0))):
         made = prior(tiles, regions=regions, noise={"kind": "drop", "strength": 1.0})
         tissue = tiles.cells("typed").regions(0) > 0
         assert np.array_equal(made.ids(0), draw(np.zeros_like(tissue, np.int32), tissue))
@@ -218,7 +218,7 @@ def test_what_means_nothing_is_refused(tiles, dense, reason):
 )
 def test_regions_without_a_name_share_a_query_and_are_negatives_of_each_other(tiles, dense, apart, queries):
     made = term(tiles, extract="disentangle", **dense)
-    assert made.kept_apart == apart
+    assert made.loss_regions == apart
     assert made.make_block(8, 2).queries.shape == (queries, 8)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dirl.config import ViewsConfig
 from dirl.prior.coverage import coverage
 from dirl.prior.instances import choose, shown
-from dirl.prior.matching import ByNucleus
+from dirl.prior.matching import Instance
 from dirl.views import geometry
 from dirl.views.batch import make_views
 
@@ -41,7 +41,7 @@ def test_chosen_nuclei_are_seen_half_in_every_global_view(seed, most):
     images = torch.zeros(3, 3, 64, 64, dtype=torch.uint8)
     samples = np.array([4, 9, 1])
     groups = make_views(images, samples, CONFIG, seed=seed)
-    found = ByNucleus(most, seed).coverage(labels, groups, samples, 8)
+    found = Instance(most, seed).coverage(labels, groups, samples, 8)
     affines = groups[0].affines
     slots = choose(labels, affines, 48, most, seed=seed, samples=samples)
     for tile in range(3):
@@ -103,5 +103,5 @@ def test_a_tile_without_nuclei_has_empty_slots():
     labels = torch.zeros(2, 64, 64, dtype=torch.int32)
     images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     views = make_views(images, np.arange(2), CONFIG, seed=0)
-    for share in ByNucleus(3, 0).coverage(labels, views, np.arange(2), 8):
+    for share in Instance(3, 0).coverage(labels, views, np.arange(2), 8):
         assert share.shape[2] == 3 and (share == 0).all()

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl.config import ViewsConfig
-from dirl.prior.matching import ByName, ByNameInOverlap
-from dirl.prior.overlap import share_in_others
+from dirl.prior.matching import Overlap, Semantic, share_in_others
 from dirl.views.batch import make_views
 
 
@@ -34,8 +33,8 @@ def test_overlap_is_what_the_other_views_show(seed, rotation, count):
         count=count, size_px=24, local_count=1, local_size_px=16, rotation=rotation, crop_area=(0.2, 0.6)
     )
     groups = make_views(images, np.arange(2), config, seed=seed)
-    found = ByNameInOverlap(2, 0.01).coverage(regions, groups, np.arange(2), 8)
-    plain = ByName(2, 0.01).coverage(regions, groups, np.arange(2), 8)
+    found = Overlap(2, 0.01).coverage(regions, groups, np.arange(2), 8)
+    plain = Semantic(2, 0.01).coverage(regions, groups, np.arange(2), 8)
     whole = groups[0].affines
     for group, share, before, size in zip(groups, found, plain, (24, 16), strict=True):
         for view, affines in enumerate(group.affines):

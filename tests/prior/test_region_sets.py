@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from dirl.prior.regions import class_ids, grid_ids, grid_shape, region_ids, ring_ids, within
+from dirl.prior.regions import cell_region_ids, class_ids, grid_ids, grid_shape, ring_ids, within
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 
@@ -36,7 +36,7 @@ def test_the_ring_lies_in_the_tissue_around_nuclei(drawn, ring_px):
     assert np.array_equal(ids == 0, (labels == 0) & ~tissue)
     assert np.array_equal(ids == 2, within(labels > 0, ring_px) & tissue & (labels == 0))
     # Ring and rest are the rest of the set `cells`.
-    assert np.array_equal(np.minimum(ids, 2), region_ids(labels, tissue))
+    assert np.array_equal(np.minimum(ids, 2), cell_region_ids(labels, tissue))
 
 
 @given(cells(), hnp.arrays(np.uint8, 6, elements=st.integers(0, 3)))
@@ -45,7 +45,7 @@ def test_classes_divide_the_nuclei_and_leave_the_rest_alone(drawn, classes):
     classes[0] = 0
     ids = class_ids(labels, tissue, classes, 3)
     assert ids.dtype == np.uint8
-    assert np.array_equal(ids == 4, region_ids(labels, tissue) == 2)
+    assert np.array_equal(ids == 4, cell_region_ids(labels, tissue) == 2)
     for label in range(1, 6):
         assert (ids[labels == label] == classes[label]).all()
 

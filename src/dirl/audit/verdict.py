@@ -3,9 +3,9 @@
 from dirl.audit.summary import Audited, Difference, Findings, Verdict
 from dirl.audit.titles import PRIMARY
 from dirl.core.intervals import Estimate
+from dirl.prior.coverage import COARSE_UM
 
 NEARLY_UNIFORM = 0.97
-COARSE_UM = 8.0
 
 
 def word_verdict(found: Findings) -> Verdict:

@@ -11,7 +11,7 @@ from dirl.cells.files.frames import bounds_of, doubt_by_tissue
 from dirl.cells.quality.contrast_check import Contrast
 from dirl.cells.sink import SHOWN_TILES, LabelledTile, LabelSink
 from dirl.cells.source import CellSource, FileNuclei, FramedSource, PixelGrid, tile_grid
-from dirl.prior.regions import region_ids
+from dirl.prior.regions import cell_region_ids
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.dataset import TileStore
 
@@ -47,7 +47,7 @@ def label_from_files(
             shown.append((rgb, labels))
         tissue = tissue_pixels(rgb, tiles.spec.mpp, record.white)
         contrast.add(rgb, labels, tissue)
-        yield str(tiles.index["tile_id"][row]), labels, region_ids(labels, tissue)
+        yield str(tiles.index["tile_id"][row]), labels, cell_region_ids(labels, tissue)
         sink.advance(1)
     sink.misplaced = contrast.doubt()
     sink.draw(*zip(*shown, strict=True))

@@ -12,7 +12,7 @@ from dirl.cells.sink import SHOWN_TILES, LabelledTile, LabelSink
 from dirl.cells.windows import Boxes, SlideLabels, WindowNuclei
 from dirl.config import CellsConfig
 from dirl.core.errors import SlideError
-from dirl.prior.regions import region_ids
+from dirl.prior.regions import cell_region_ids
 from dirl.slides.base import Slide
 from dirl.slides.glass import Colour, balanced, is_tinted
 from dirl.slides.reading import read
@@ -93,7 +93,7 @@ def _label_slide(
                 k = waiting.pop(0)
                 cut = labels.cut(*(np.floor(start + offsets).astype(np.int64) for start in (y[k], x[k])))
                 tissue = tissue_pixels(tiles.image(int(rows[k])), tiles.spec.mpp, record.white)
-                yield ids[k], cut, region_ids(cut, tissue)
+                yield ids[k], cut, cell_region_ids(cut, tissue)
             labels.forget_above(y[waiting[0]] if waiting else np.inf)
         # The window with the median count is neither nearly empty nor full of folds.
         middle = sorted(counts, key=lambda window: counts[window])[len(counts) // 2]
@@ -129,7 +129,8 @@ def _label_ready_tiles(
                 last += len(mask)
                 if k in show:
                     shown.append((rgb, labels))
-                yield ids[k], labels, region_ids(labels, tissue_pixels(rgb, tiles.spec.mpp, record.white))
+                tissue = tissue_pixels(rgb, tiles.spec.mpp, record.white)
+                yield ids[k], labels, cell_region_ids(labels, tissue)
             sink.advance(len(chunk))
     sink.draw([rgb for rgb, _ in shown], [labels for _, labels in shown])
 

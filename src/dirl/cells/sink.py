@@ -15,7 +15,7 @@ from dirl.cells.source import Frame
 SHOWN_TILES = 16
 
 LabelledTile = tuple[str, NDArray[np.int32], NDArray[np.uint8]]
-"""A tile's id, its labels (h, w), and its regions (h, w) as in `dirl.prior.regions.region_ids`."""
+"""A tile's id, its labels (h, w), and its regions (h, w) as in `dirl.prior.regions.cell_region_ids`."""
 
 
 class NucleiTable:

@@ -106,11 +106,12 @@ class NoiseConfig(Settings):
 class DenseConfig(Settings):
     """The prior-guided dense term. ``weight`` is λ: 0 is the vanilla objective.
 
-    ``min_area`` is the share of a view that a region must cover to be present in it. ``negatives`` of a
-    contrastive objective are the same region of other tiles, or also every other region. ``ring_um`` is the
-    width of the ring around nuclei in the set ``tissue``. ``grid_side`` is the side of the set ``grid``.
-    ``match: instance`` follows at most ``instances`` nuclei of a tile. The controls ``one`` and
-    ``twice`` have no regions and ignore ``regions``, ``extract`` and ``match``.
+    ``min_area`` is the share of a view that a region must cover to be present in it. ``negatives: tiles``
+    uses the same region of other tiles; ``regions`` uses all other regions too, and needs a contrastive
+    objective. ``ring_um`` is the width of the ring around nuclei, for ``regions: tissue``. ``grid_side`` is
+    the number of boxes along each side of a tile, for ``regions: grid``. ``match: instance`` follows at most
+    ``instances`` nuclei of a tile. The controls ``one`` and ``twice`` have no regions. They ignore
+    ``regions``, ``extract`` and ``match: overlap``, and refuse ``match: instance``.
     """
 
     weight: Annotated[float, Field(ge=0)] = 1.0
@@ -124,11 +125,6 @@ class DenseConfig(Settings):
     grid_side: Count = 2
     instances: Count = 8
     min_area: Share = 0.01
-
-    @property
-    def needs_negatives(self) -> bool:
-        """Whether other regions are negatives, which only a contrastive objective has."""
-        return self.negatives == "regions"
 
     @property
     def role(self) -> Literal["vanilla", "noise", "control", "dirl"]:

@@ -47,7 +47,7 @@ def make(model: type[Model], values: Mapping[str, Any], *, where: object = None)
             if item["type"] == "extra_forbidden":
                 known = ", ".join(sorted(_fields_at(model, item["loc"][:-1])))
                 problems.append(f"unknown key {key} (there are: {known})")
-            elif isinstance(item["input"], Mapping):  # of a whole section: it says itself which values
+            elif isinstance(item["input"], Mapping):  # a whole section: the message names the values
                 problems.append(f"{key}: {message}" if key else message)
             else:
                 problems.append(f"{key}: {message} (got {shorter.repr(item['input'])})")
@@ -57,7 +57,7 @@ def make(model: type[Model], values: Mapping[str, Any], *, where: object = None)
 def _fields_at(model: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
     for parent in parents:
         annotation = model.model_fields[str(parent)].annotation
-        kinds = (annotation, *get_args(annotation))  # of an optional section: what it is where it is there
+        kinds = (annotation, *get_args(annotation))  # for `Section | None`, take the section's class
         sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if not sections:
             return []

@@ -70,7 +70,7 @@ class Objective(nn.Module, ABC):
         predictor: Callable[[], nn.Module] = nn.Identity,
     ) -> None:
         super().__init__()
-        self.output_width, self.regions = output_width, regions
+        self.output_width = output_width
         self.projector, self.predictor = synchronised(projector()), synchronised(predictor())
         if regions:
             # The generator is restored, so that the rest starts as in a vanilla run of the same seed.

@@ -77,7 +77,7 @@ def build(
     with seeded(seed):
         encoder = ViT(encoder_config, view_px, masked=issubclass(kind, MaskedObjective))
         make_objective: Any = kind  # an objective takes its own settings, not its base class's
-        objective: AnyObjective = make_objective(encoder.width, settings, dense.kept_apart if dense else 0)
+        objective: AnyObjective = make_objective(encoder.width, settings, dense.loss_regions if dense else 0)
         heads = encoder.vit.blocks[0].attn.num_heads
         disentangle = dense.make_block(encoder.width, heads) if dense else None
     report = None if encoder_config.init is None else initialise(encoder, encoder_config.init)

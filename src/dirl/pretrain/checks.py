@@ -10,9 +10,8 @@ from dirl.core.errors import ConfigError, DirlWarning
 from dirl.encoders.pretrained import InitReport
 from dirl.objectives.registry import AnyObjective
 from dirl.objectives.teacher import MaskedObjective
+from dirl.prior.coverage import COARSE_UM
 from dirl.store.dataset import TileStore
-
-COARSE_UM = 8.0
 
 
 def check(recipe: PretrainRecipe, kind: type[AnyObjective], ranks: int) -> None:
@@ -27,7 +26,7 @@ def check(recipe: PretrainRecipe, kind: type[AnyObjective], ranks: int) -> None:
     if recipe.views.local_count and not kind.multi_crop:
         remedy = "set views.local_count=0, or choose dino or dinov2"
         raise ConfigError(f"{name} takes no local views", where="views.local_count", remedy=remedy)
-    if recipe.dense.needs_negatives and not kind.contrastive:
+    if recipe.dense.negatives == "regions" and not kind.contrastive:
         raise ConfigError(f"{name} has no negatives", where="dense.negatives", remedy="set it to tiles")
     if recipe.encoder.drop_tokens and issubclass(kind, MaskedObjective):
         reason = f"{name} masks patch tokens, and dropped tokens cannot be masked"

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+# Side of a patch token above which nuclei and the rest have nearly the same tokens.
+COARSE_UM = 8.0
+
 
 def coverage(ids: Tensor, n_regions: int, patch_px: int) -> Tensor:
     """Count each region's pixels in each patch.
@@ -10,7 +13,7 @@ def coverage(ids: Tensor, n_regions: int, patch_px: int) -> Tensor:
     Parameters
     ----------
     ids
-        Region ids ``(..., h, w)``: 0 belongs to no region, ``r + 1`` to region ``r``. Sides are multiples
+        Region ids ``(..., h, w)``: 0 belongs to no region, ``k + 1`` to region ``k``. Sides are multiples
         of `patch_px`.
     n_regions
         Number of regions ``r``.
@@ -22,7 +25,7 @@ def coverage(ids: Tensor, n_regions: int, patch_px: int) -> Tensor:
     Tensor
         Shares ``(..., r, h / patch_px, w / patch_px)``, which sum to at most 1 over the regions.
     """
-    return torch.stack([pixel_share(ids == r + 1, patch_px) for r in range(n_regions)], dim=-3)
+    return torch.stack([pixel_share(ids == k + 1, patch_px) for k in range(n_regions)], dim=-3)
 
 
 def pixel_share(mask: Tensor, patch_px: int) -> Tensor:

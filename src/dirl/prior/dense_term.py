@@ -1,6 +1,9 @@
-"""The dense term of a run: one object that answers every question about it."""
+"""The dense term of a run: one object that answers every question about it.
 
-from collections.abc import Sequence
+The loss is not here: see `dirl.objectives.base`.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,17 +14,35 @@ from dirl.config import DenseConfig
 from dirl.core.errors import ConfigError
 from dirl.encoders.base import EncoderOutput
 from dirl.prior import region_sets
-from dirl.prior.extraction import ClassToken, Extraction, LastBlock, OwnBlock, Pool
-from dirl.prior.matching import ByName, ByNameInOverlap, ByNucleus, Matching
+from dirl.prior.extraction import ClsQuery, Disentangled, Extraction, Pool, Twice
+from dirl.prior.matching import Instance, Matching, Overlap, Semantic
 from dirl.prior.metrics import PriorMetrics
 from dirl.prior.moved import move
-from dirl.prior.region_sets import MAX_REGIONS
+from dirl.prior.region_sets import MAX_REGIONS, RegionSet
 from dirl.prior.source import Boxes, CellRegions, Damage, RegionSource, mean_area_um2, shuffled_partners
-from dirl.prior.tokens import Disentangle, RegionTokens, as_one_region
-from dirl.store.dataset import TileStore
+from dirl.prior.tokens import Disentangle, RegionTokens, merge_regions
+from dirl.store.dataset import CellStore, TileStore
 from dirl.views.batch import ViewBatch
 
-EXTRACTIONS: dict[str, Extraction] = {"pool": Pool(), "cls": LastBlock(), "disentangle": OwnBlock()}
+REGIONS: dict[str, Callable[[DenseConfig, TileStore, CellStore], RegionSet]] = {
+    "cells": lambda dense, tiles, cells: region_sets.cells(),
+    "classes": lambda dense, tiles, cells: region_sets.classes(cells, list(tiles.slides)),
+    "tissue": lambda dense, tiles, cells: region_sets.tissue_rings(dense.ring_um / tiles.spec.mpp),
+    "tissue-only": lambda dense, tiles, cells: region_sets.all_tissue(),  # a control
+}
+EXTRACTIONS: dict[str, Extraction] = {"pool": Pool(), "cls": ClsQuery(), "disentangle": Disentangled()}
+MATCHINGS: dict[str, Callable[[DenseConfig, int, int], Matching]] = {
+    "semantic": lambda dense, count, seed: Semantic(count, dense.min_area),
+    "overlap": lambda dense, count, seed: Overlap(count, dense.min_area),
+    "instance": lambda dense, count, seed: Instance(count, seed),
+}
+# `one`: mean of all patch tokens. `twice`: a second head on the class token.
+CONTROLS_WITHOUT_REGIONS: dict[str, Extraction] = {"one": Pool(), "twice": Twice()}
+CONTROLS_OF_CELLS: dict[str, Callable[[CellRegions], RegionSource]] = {
+    "shuffled": lambda own: replace(own, partner=shuffled_partners(own.tiles, own.seed)),
+    "moved": lambda own: replace(own, change=move),
+    "grid": lambda own: Boxes(own.count, own.tiles.spec.size_px),
+}
 
 
 @dataclass(frozen=True)
@@ -38,24 +59,20 @@ class DenseTerm:
         Which regions of two views correspond.
     extraction
         How region tokens are made.
-    against_regions
-        Whether other regions are negatives too, and not only the same region of other tiles.
+    merged
+        Whether the regions of all tiles are rows of one region, so that each is a negative of all others.
     """
 
     weight: float
     source: RegionSource
     matching: Matching
     extraction: Extraction
-    against_regions: bool = False
+    merged: bool = False
 
     @property
-    def kept_apart(self) -> int:
-        """How many regions the objective tells apart: each has its own negatives, centre or variance."""
-        return 1 if self._one_region else self.source.count
-
-    @property
-    def _one_region(self) -> bool:
-        return self.against_regions or self.matching.interchangeable
+    def loss_regions(self) -> int:
+        """Number of regions with statistics of their own in the loss; 1 if all are merged."""
+        return 1 if self.merged else self.source.count
 
     def make_block(self, width: int, heads: int) -> Disentangle | None:
         """Make the block that is trained to extract regions; None if the extraction needs none."""
@@ -65,17 +82,17 @@ class DenseTerm:
     def coverage(
         self, ids: Tensor, views: Sequence[ViewBatch], samples: NDArray[np.int64], patch_px: int
     ) -> list[Tensor]:
-        """Return ``(v, b, r, gh, gw)`` for each group of views, see `dirl.prior.matching.ByName.coverage`."""
+        """Return ``(v, b, r, gh, gw)`` for each group of views, see `dirl.prior.matching`."""
         return self.matching.coverage(ids, views, samples, patch_px)
 
     def for_encoder(self, coverage: Tensor) -> Tensor | None:
-        """Return the coverage if the encoder makes the region tokens; else None."""
+        """Coverage for the encoder (``extract: cls``); None for other extractions."""
         return coverage if self.extraction.from_last_block else None
 
     def extract(
         self, outputs: Sequence[EncoderOutput], coverage: Sequence[Tensor], block: nn.Module | None
     ) -> list[RegionTokens]:
-        """Make the region tokens of each view, of an encoder that has been given `for_encoder`.
+        """Make the region tokens of each view, whose encoder got the result of `for_encoder`.
 
         Parameters
         ----------
@@ -93,8 +110,8 @@ class DenseTerm:
         ]
 
     def rows(self, regions: Sequence[RegionTokens]) -> list[RegionTokens]:
-        """Return what the objective compares, with `kept_apart` regions."""
-        return [as_one_region(view) for view in regions] if self._one_region else list(regions)
+        """Return what the objective compares, with `loss_regions` regions."""
+        return [merge_regions(view) for view in regions] if self.merged else list(regions)
 
     def make_metrics(self) -> PriorMetrics:
         """Choose what is logged of the prior. The mean area of nuclei is read from the store."""
@@ -107,7 +124,7 @@ class DenseTerm:
         return PriorMetrics(regions.names, regions.nuclei, True, mean_area_um2(source.tiles, source.cells))
 
 
-def make_dense_term(dense: DenseConfig, tiles: TileStore, segmenter: str, seed: int) -> DenseTerm | None:
+def make_dense_term(dense: DenseConfig, tiles: TileStore, cells: str, seed: int) -> DenseTerm | None:
     """Put the dense term of a recipe together; None if its weight is 0.
 
     Parameters
@@ -116,8 +133,8 @@ def make_dense_term(dense: DenseConfig, tiles: TileStore, segmenter: str, seed: 
         Its settings.
     tiles
         The store.
-    segmenter
-        Name of the cells to use.
+    cells
+        Name of the cells in the store.
     seed
         Key of what is random: the same for a tile in every epoch.
 
@@ -131,45 +148,30 @@ def make_dense_term(dense: DenseConfig, tiles: TileStore, segmenter: str, seed: 
     if not dense.weight:
         return None
     check_dense(dense)
-    extraction = EXTRACTIONS[dense.extract]
-    side_px = tiles.spec.size_px
-    source: RegionSource
-    if dense.control in ("one", "twice"):
-        # Controls without regions: the plain mean of all patch tokens, or the class token once more.
-        extraction = ClassToken() if dense.control == "twice" else Pool()
-        source = Boxes(1, side_px)
-    elif dense.regions == "grid":
-        source = Boxes(dense.grid_side**2, side_px)
+    other = dense.negatives == "regions"
+    if dense.control in CONTROLS_WITHOUT_REGIONS:
+        source: RegionSource = Boxes(1, tiles.spec.size_px)
+        extraction = CONTROLS_WITHOUT_REGIONS[dense.control]
+        return DenseTerm(dense.weight, source, Semantic(1, dense.min_area), extraction, other)
+    if dense.regions == "grid":
+        source = Boxes(dense.grid_side**2, tiles.spec.size_px)
     else:
-        source = _of_cells(dense, tiles, segmenter, seed)
-    matching: Matching = ByName(source.count, dense.min_area)
-    if dense.match == "instance":
-        matching = ByNucleus(source.count, seed)
-    elif dense.match == "overlap" and dense.control not in ("one", "twice"):
-        matching = ByNameInOverlap(source.count, dense.min_area)
-    return DenseTerm(dense.weight, source, matching, extraction, dense.needs_negatives)
+        source = _of_cells(dense, tiles, tiles.cells(cells), seed)
+    matching = MATCHINGS[dense.match](dense, source.count, seed)
+    merged = other or matching.interchangeable
+    return DenseTerm(dense.weight, source, matching, EXTRACTIONS[dense.extract], merged)
 
 
-def _of_cells(dense: DenseConfig, tiles: TileStore, segmenter: str, seed: int) -> RegionSource:
+def _of_cells(dense: DenseConfig, tiles: TileStore, cells: CellStore, seed: int) -> RegionSource:
     """Regions of nuclei, with the control or the noise of the recipe."""
-    cells = tiles.cells(segmenter)
     if dense.match == "instance":
         regions = region_sets.single_nuclei(dense.instances)
-    elif dense.control == "tissue-only":
-        regions = region_sets.tissue()
-    elif dense.regions == "classes":
-        regions = region_sets.classes(cells, list(tiles.slides))
-    elif dense.regions == "tissue":
-        regions = region_sets.rings(dense.ring_um / tiles.spec.mpp)
     else:
-        regions = region_sets.cells()
+        name = dense.control if dense.control == "tissue-only" else dense.regions
+        regions = REGIONS[name](dense, tiles, cells)
     source = CellRegions(tiles, cells, regions, seed)
-    if dense.control == "grid":
-        return Boxes(regions.count, tiles.spec.size_px)
-    if dense.control == "moved":
-        return replace(source, change=move)
-    if dense.control == "shuffled":
-        return replace(source, partner=shuffled_partners(tiles, seed))
+    if dense.control in CONTROLS_OF_CELLS:
+        return CONTROLS_OF_CELLS[dense.control](source)
     if dense.noise is None:
         return source
     if dense.noise.kind == "shuffle":
@@ -186,7 +188,6 @@ def check_dense(dense: DenseConfig) -> None:
         With the settings.
     """
     match, regions, control, noisy = dense.match, dense.regions, dense.control, dense.noise is not None
-    of_cells = control in ("shuffled", "moved", "grid", "tissue-only")
     conflicts = {
         f"match: instance follows single nuclei, so it goes with regions: cells, not {regions}": (
             match == "instance" and regions != "cells"
@@ -194,7 +195,9 @@ def check_dense(dense: DenseConfig) -> None:
         f"match: instance follows single nuclei, which control: {control} does not have": (
             match == "instance" and control not in (None, "shuffled", "moved")
         ),
-        f"regions: grid has no cells for control: {control} to change": regions == "grid" and of_cells,
+        f"regions: grid has no cells for control: {control} to change": (
+            regions == "grid" and control not in (None, *CONTROLS_WITHOUT_REGIONS)
+        ),
         "regions: grid has no cells for noise to damage": regions == "grid" and noisy,
         f"noise damages a tile's true cells, which control: {control} does not have": (
             noisy and control is not None

@@ -25,7 +25,7 @@ class Extraction(ABC):
 
     @abstractmethod
     def tokens(self, output: EncoderOutput, coverage: Tensor, block: nn.Module | None) -> Tensor:
-        """Return region tokens ``(b, r, d)``; coverage ``(b, r, n)`` is of the patch tokens in `output`."""
+        """Return region tokens ``(b, r, d)``; coverage ``(b, r, n)`` is only for kept tokens."""
 
     def regions(
         self, output: EncoderOutput, coverage: Tensor, min_area: float, block: nn.Module | None = None
@@ -37,16 +37,15 @@ class Extraction(ABC):
         output
             The encoder's tokens.
         coverage
-            ``(b, r, gh, gw)``, of every place of the token grid.
+            ``(b, r, gh, gw)``, of the whole token grid.
         min_area
-            Share of a view, or of the tokens kept of it, that a region must cover to be present in it.
+            Least share of the view (of its kept tokens, if some are dropped).
         block
             From `make_block`.
         """
         shares = at_kept(coverage.flatten(2), output.kept)
-        mass = shares.mean(dim=2)
-        tokens = self.tokens(output, shares, block)
-        return RegionTokens(tokens=tokens, present=mass > max(min_area, EPSILON), mass=mass)
+        present = shares.mean(dim=2) > max(min_area, EPSILON)
+        return RegionTokens(tokens=self.tokens(output, shares, block), present=present)
 
 
 class Pool(Extraction):
@@ -57,7 +56,7 @@ class Pool(Extraction):
         return pool(output.patches, coverage)
 
 
-class LastBlock(Extraction):
+class ClsQuery(Extraction):
     """``cls``: the last block's own class query over the patch tokens of the region.
 
     It trains the attention that is audited, see `dirl.encoders.vit.block_with_regions`.
@@ -71,7 +70,7 @@ class LastBlock(Extraction):
         return output.regions
 
 
-class OwnBlock(Extraction):
+class Disentangled(Extraction):
     """``disentangle``: a cross-attention block with a learned query for each region."""
 
     def make_block(self, width: int, heads: int, queries: int) -> Disentangle:
@@ -85,8 +84,8 @@ class OwnBlock(Extraction):
         return tokens
 
 
-class ClassToken(Extraction):
-    """The control ``twice``: the class token itself, for a second head."""
+class Twice(Extraction):
+    """The control ``twice``: the class token, for a second head."""
 
     def tokens(self, output: EncoderOutput, coverage: Tensor, block: nn.Module | None) -> Tensor:
         """Take the class token as the only region."""

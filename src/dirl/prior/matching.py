@@ -1,7 +1,6 @@
 """Which regions of two views correspond: one small class for each setting of ``dense.match``.
 
-All of them answer with coverage, the share of each patch token that a region has. Two views match the rows
-that have the same number.
+Each returns coverage. Region k of view 1 is matched with region k of view 2.
 """
 
 from collections.abc import Sequence
@@ -12,15 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.prior.coverage import coverage
+from dirl.prior.coverage import coverage, pixel_share
 from dirl.prior.instances import LEAST_SHOWN, choose, shown
-from dirl.prior.overlap import share_in_others
 from dirl.views.batch import ViewBatch
-from dirl.views.geometry import sample_regions
+from dirl.views.geometry import centres, invert, sample_regions
 
 
 @dataclass(frozen=True)
-class ByName:
+class Semantic:
     """``semantic``: a region with the region of the same name.
 
     Attributes
@@ -61,15 +59,18 @@ class ByName:
 
 
 @dataclass(frozen=True)
-class ByNameInOverlap(ByName):
-    """``overlap``: by name, and a token counts by the share of it that all other global views show too."""
+class Overlap(Semantic):
+    """``overlap``: as ``semantic``, but coverage is multiplied.
+
+    The factor is the share of the token that all other global views show.
+    """
 
     area_of_nuclei = False
 
     def coverage(
         self, ids: Tensor, views: Sequence[ViewBatch], samples: NDArray[np.int64], patch_px: int
     ) -> list[Tensor]:
-        """Return each region's share of each patch token, see `ByName.coverage`."""
+        """Return each region's share of each patch token, see `Semantic.coverage`."""
         shares = super().coverage(ids, views, samples, patch_px)
         for share, group in zip(shares, views, strict=True):
             share *= shared_with(views[0], group, patch_px)[:, :, None]
@@ -77,11 +78,11 @@ class ByNameInOverlap(ByName):
 
 
 @dataclass(frozen=True)
-class ByNucleus:
+class Instance:
     """``instance``: a nucleus with itself.
 
-    Nuclei that every global view shows at least half of are drawn anew for each sample. A local view takes
-    part if it shows half of the nucleus too. Visibility decides whether a nucleus is present, not its size.
+    Candidates are nuclei at least half visible in all global views. Some are drawn anew for each sample. A
+    local view takes part if it shows at least half of the nucleus too. ``min_area`` is not used here.
 
     Attributes
     ----------
@@ -100,7 +101,7 @@ class ByNucleus:
     def coverage(
         self, ids: Tensor, views: Sequence[ViewBatch], samples: NDArray[np.int64], patch_px: int
     ) -> list[Tensor]:
-        """Return each nucleus's share of each patch token, see `ByName.coverage`; 0 in empty slots."""
+        """Return each nucleus's share of each patch token, see `Semantic.coverage`; 0 in empty slots."""
         whole, *local = views
         slots = choose(ids, whole.affines, whole.size_px, self.count, seed=self.seed, samples=samples)
         shares = [coverage_in(slots, group, self.count, patch_px) for group in views]
@@ -112,11 +113,11 @@ class ByNucleus:
         return shares
 
 
-Matching = ByName | ByNucleus
+Matching = Semantic | Instance
 """How regions of two views correspond.
 
-``interchangeable`` regions have no identity beyond their tile: all of them are rows of one region.
-``area_of_nuclei`` tells whether the coverage of nuclei is the area that they have in the view.
+``interchangeable`` regions have no class, so they share one head and one set of negatives.
+``area_of_nuclei`` is true if coverage can be logged as nuclear area.
 """
 
 
@@ -145,3 +146,41 @@ def shared_with(whole: ViewBatch, views: ViewBatch, patch_px: int) -> Tensor:
             )
         )
     return torch.stack(shares)
+
+
+def share_in_others(
+    affines: NDArray[np.float64],
+    others: NDArray[np.float64],
+    *,
+    size_px: int,
+    other_px: int,
+    patch_px: int,
+    device: torch.device,
+) -> Tensor:
+    """Return the share of each patch token's footprint that lies in all of the other views.
+
+    Parameters
+    ----------
+    affines
+        View pixels to tile pixels, ``(b, 2, 3)``.
+    others
+        The same of the other views, ``(o, b, 2, 3)``.
+    size_px, other_px
+        Sides of the view and of the others.
+    patch_px
+        Side of a patch token in pixels of the view.
+    device
+        Device of the result.
+
+    Returns
+    -------
+    Tensor
+        ``(b, gh, gw)``, counted in the view's pixels: a pixel counts if its centre is inside.
+    """
+    seen = torch.ones(len(affines), size_px, size_px, dtype=torch.bool, device=device)
+    for other in invert(others):
+        between = other[:, :, :2] @ affines
+        between[:, :, 2] += other[:, :, 2]
+        x, y = centres(torch.from_numpy(between.astype(np.float32)).to(device), (size_px, size_px))
+        seen &= (x >= 0) & (x < other_px) & (y >= 0) & (y < other_px)
+    return pixel_share(seen, patch_px)

@@ -13,16 +13,16 @@ from dirl.views.geometry import view_mpp
 
 @dataclass(frozen=True)
 class PriorMetrics:
-    """Measures the prior of a batch, from what the loss has computed anyway.
+    """Measures the prior of a batch, at no extra cost: the loss has computed the coverage.
 
     Attributes
     ----------
     names
         The regions whose absence is logged one by one.
     nuclei
-        How many of the regions, from the first, are nuclei.
+        The first `nuclei` regions are nuclei.
     has_area
-        Whether the coverage of these is the area of the nuclei.
+        Whether coverage can be read as area.
     nucleus_um2
         Mean area of a nucleus in the store; None if it is not needed, or there are no nuclei.
     """
@@ -52,7 +52,7 @@ class PriorMetrics:
         -------
         dict
             ``prior/present``: share of regions present. ``prior/absent/REGION``: share of views without the
-            region; ``prior/absent/nuclei`` is without any nuclei. If the area is given, three more:
+            region; ``prior/absent/nuclei``: share of views with no nucleus region. If `has_area`, three more:
             ``prior/area`` is the mean coverage by nuclei. ``prior/contrast`` is the `prior_contrast` of that
             coverage. ``prior/nuclei_per_view`` is the area of nuclei in a view over the mean area of a
             nucleus in the store. A nucleus half in view counts half.

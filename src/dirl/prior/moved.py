@@ -14,7 +14,7 @@ def move(labels: NDArray[np.int32], tissue: NDArray[np.bool_], key: int) -> NDAr
 
     Each nucleus keeps its number, its area and its shape; other angles would change the area by rounding. The
     largest comes first. Each takes the first of `TRIES` places where it meets no other. If there is none, it
-    takes the last place and lies under the others: it loses the pixels that they cover, perhaps all.
+    is placed at the last one anyway, and overlapping pixels are lost.
 
     Parameters
     ----------

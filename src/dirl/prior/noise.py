@@ -1,4 +1,4 @@
-"""Damage to instance labels, to learn how much damage to the prior the effect survives.
+"""Damage to instance labels, to test how wrong nuclei may be.
 
 Pure functions of labels (h, w), 0 where there is no nucleus. The caller makes a key of the seed and
 the tile's id, and random numbers come from it. So a tile is damaged in the same way in every epoch.
@@ -17,7 +17,7 @@ Labels = NDArray[np.int32]
 def drop(labels: Labels, share: float, key: int) -> Labels:
     """Leave nuclei out, each with a probability of `share`.
 
-    Nuclei that are left out at one share are left out at every larger share.
+    The sets are nested: a larger share leaves out the same nuclei, and more.
     """
     kept = uniforms(key, np.arange(int(labels.max(initial=0)) + 1), 1)[:, 0] >= share
     return labels * kept.take(labels)
@@ -27,8 +27,8 @@ def dilate(labels: Labels, px: float) -> Labels:
     """Grow every nucleus by `px` pixels, but not over pixels that are nearer to another nucleus."""
     grown = labels.copy()
     for rows, columns in _disk(px):
-        there, here = _overlap(labels.shape, rows, columns)
-        np.copyto(grown[here], labels[there], where=grown[here] == 0)
+        source, target = _overlap(labels.shape, rows, columns)
+        np.copyto(grown[target], labels[source], where=grown[target] == 0)
     return grown
 
 
@@ -39,8 +39,8 @@ def erode(labels: Labels, px: float) -> Labels:
     """
     inside = labels > 0
     for rows, columns in _disk(px):
-        there, here = _overlap(labels.shape, rows, columns)
-        inside[here] &= labels[there] == labels[here]
+        source, target = _overlap(labels.shape, rows, columns)
+        inside[target] &= labels[source] == labels[target]
     return labels * inside
 
 
@@ -53,8 +53,8 @@ def shift(labels: Labels, px: float, key: int) -> Labels:
     angle = 2 * np.pi * float(uniforms(key, [0], 1)[0, 0])
     rows, columns = round(px * np.sin(angle)), round(px * np.cos(angle))
     moved = np.zeros_like(labels)
-    there, here = _overlap(labels.shape, rows, columns)
-    moved[here] = labels[there]
+    source, target = _overlap(labels.shape, rows, columns)
+    moved[target] = labels[source]
     return moved
 
 
@@ -70,7 +70,8 @@ def shuffled(seed: int, names: Sequence[str], groups: Sequence[str], share: floa
     groups
         The group of each, for example its slide.
     share
-        Share of each group's tiles, rounded to whole tiles. A tile that is chosen alone keeps its own nuclei.
+        Share of each group's tiles, rounded to whole tiles. If only one tile of a group is chosen, it keeps
+        its own.
         At 1 this is `dirl.core.randomness.derangement`.
 
     Returns
@@ -100,8 +101,8 @@ def _disk(radius_px: float) -> Iterator[tuple[int, int]]:
 
 
 def _overlap(shape: tuple[int, ...], rows: int, columns: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where an array and its copy, moved by `rows` and `columns`, overlap: in the copy, and in the array."""
+    """Slices of the overlap of an array and its copy, moved by `rows` and `columns`: (source, target)."""
     steps = list(zip(shape, (rows, columns), strict=True))
-    there = tuple(slice(max(-step, 0), max(side - max(step, 0), 0)) for side, step in steps)
-    here = tuple(slice(max(step, 0), max(side + min(step, 0), 0)) for side, step in steps)
-    return there, here
+    source = tuple(slice(max(-step, 0), max(side - max(step, 0), 0)) for side, step in steps)
+    target = tuple(slice(max(step, 0), max(side + min(step, 0), 0)) for side, step in steps)
+    return source, target

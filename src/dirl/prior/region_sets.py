@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dirl.core.errors import StoreError
-from dirl.prior.regions import class_ids, region_ids, ring_ids
+from dirl.prior.regions import cell_region_ids, class_ids, ring_ids
 from dirl.store.dataset import CellStore
 
 Ids = NDArray[np.uint8] | NDArray[np.int32]
@@ -31,7 +31,7 @@ class TileNuclei:
     Attributes
     ----------
     labels
-        Nuclei (h, w), 0 where there is none; if the region set needs no single nuclei, perhaps all are 1.
+        Nuclei (h, w), 0 where there is none. If `RegionSet.single` is false, all nuclei may have the label 1.
     tissue
         Where there is tissue, bool (h, w).
     ids
@@ -57,11 +57,11 @@ class RegionSet:
     count
         How many regions there are.
     nuclei
-        How many of the regions, from the first, are nuclei.
+        The first `nuclei` regions are nuclei.
     draw
         Draws the ids (h, w): 0 none and ``r + 1`` for region ``r``.
     single
-        Whether it needs every nucleus by itself. If not, a tile is read in a tenth of the time.
+        Whether it needs instance labels (10 × slower to read).
     stored
         Whether the store holds just these regions.
     """
@@ -79,14 +79,14 @@ def cells() -> RegionSet:
     return RegionSet(("nuclei", "rest"), 2, 1, _cells, stored=True)
 
 
-def rings(ring_px: float) -> RegionSet:
+def tissue_rings(ring_px: float) -> RegionSet:
     """Nuclei, a ring of `ring_px` around them, and the rest of the tissue."""
-    return RegionSet(("nuclei", "ring", "rest"), 3, 1, partial(_rings, ring_px))
+    return RegionSet(("nuclei", "ring", "rest"), 3, 1, partial(_tissue_rings, ring_px))
 
 
-def tissue() -> RegionSet:
+def all_tissue() -> RegionSet:
     """One region: all tissue, nuclei included."""
-    return RegionSet(("tissue",), 1, 0, _tissue)
+    return RegionSet(("tissue",), 1, 0, _all_tissue)
 
 
 def classes(store: CellStore, slides: list[str]) -> RegionSet:
@@ -117,14 +117,14 @@ def single_nuclei(most: int) -> RegionSet:
 
 
 def _cells(tile: TileNuclei) -> Ids:
-    return region_ids(tile.labels, tile.tissue)
+    return cell_region_ids(tile.labels, tile.tissue)
 
 
-def _rings(ring_px: float, tile: TileNuclei) -> Ids:
+def _tissue_rings(ring_px: float, tile: TileNuclei) -> Ids:
     return ring_ids(tile.labels, tile.tissue, ring_px)
 
 
-def _tissue(tile: TileNuclei) -> Ids:
+def _all_tissue(tile: TileNuclei) -> Ids:
     return (tile.tissue | (tile.labels > 0)).view(np.uint8)
 
 
@@ -134,7 +134,7 @@ def _classes(store: CellStore, names: tuple[str, ...], tile: TileNuclei) -> Ids:
 
 
 def _numbers(tile: TileNuclei) -> Ids:
-    """Without gaps: a number without pixels would have no area to compare with."""
+    """Number the remaining nuclei 1..m. Gaps would be nuclei with area 0."""
     exists = np.bincount(tile.labels.ravel()) > 0
     exists[0] = False
     return np.asarray((np.cumsum(exists) * exists).astype(np.int32)[tile.labels])

@@ -1,6 +1,6 @@
 """Region ids of every pixel, drawn from nuclei and tissue.
 
-In every set id 0 is glass, or no region. A nucleus counts as a nucleus even where there is no tissue.
+In every set id 0 is glass, or no region. Nuclei outside the tissue mask count too.
 """
 
 import math
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def region_ids(labels: NDArray[np.integer], tissue: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def cell_region_ids(labels: NDArray[np.integer], tissue: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Region of every pixel, in the set ``cells``.
 
     Parameters
@@ -35,7 +35,7 @@ def class_ids(
     Parameters
     ----------
     labels, tissue
-        As in `region_ids`.
+        As in `cell_region_ids`.
     classes
         For each label from 0 the region of its class, 1 to `count`. A nucleus without a class has 0: it
         belongs to no region, not even to the rest.
@@ -56,7 +56,7 @@ def ring_ids(labels: NDArray[np.integer], tissue: NDArray[np.bool_], ring_px: fl
     Parameters
     ----------
     labels, tissue
-        As in `region_ids`.
+        As in `cell_region_ids`.
     ring_px
         Width of the ring. It is the tissue near a nucleus: cytoplasm, and stroma.
 

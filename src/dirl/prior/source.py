@@ -1,4 +1,4 @@
-"""Where the region ids of a tile come from: boxes, or nuclei, which a control or noise may change first."""
+"""Where the region ids of a tile come from: boxes or nuclei, possibly changed by a control or by noise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,26 +44,23 @@ Change = Callable[[Labels, Mask, int], Labels]
 """Changes the nuclei of a tile: labels and tissue (h, w), and a key, which is the same in every epoch."""
 
 
+DAMAGES: dict[str, Callable[[Labels, float, int], Labels]] = {
+    "drop": noise.drop,
+    "dilate": lambda labels, px, key: noise.dilate(labels, px),
+    "erode": lambda labels, px, key: noise.erode(labels, px),
+    "shift": noise.shift,
+}
+
+
 @dataclass(frozen=True)
 class Damage:
-    """The noise that works within a tile."""
+    """The noise that works within a tile; ``shuffle`` swaps tiles instead, see `CellRegions.partner`."""
 
     config: NoiseConfig
 
     def __call__(self, labels: Labels, tissue: Mask, key: int) -> Labels:
         """Damage the labels."""
-        strength = self.config.strength
-        match self.config.kind:
-            case "drop":
-                return noise.drop(labels, strength, key)
-            case "dilate":
-                return noise.dilate(labels, strength)
-            case "erode":
-                return noise.erode(labels, strength)
-            case "shift":
-                return noise.shift(labels, strength, key)
-            case "shuffle":  # not within a tile: see `CellRegions.partner`
-                return labels
+        return DAMAGES[self.config.kind](labels, self.config.strength, key)
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class CellRegions:
 
 
 RegionSource = Boxes | CellRegions
-"""Gives the region ids of a tile. It pickles as `TileStore` does, to be read in other processes."""
+"""Gives the region ids of a tile. It can be sent to worker processes."""
 
 
 def mean_area_um2(tiles: TileStore, cells: CellStore) -> float | None:

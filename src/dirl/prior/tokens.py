@@ -19,13 +19,10 @@ class RegionTokens:
         ``(b, r, d)``; without meaning if the region is absent.
     present
         Bool ``(b, r)``: the region covers enough of the view.
-    mass
-        Share of the view that the region covers, ``(b, r)``.
     """
 
     tokens: Tensor
     present: Tensor
-    mass: Tensor
 
 
 def pool(patches: Tensor, coverage: Tensor) -> Tensor:
@@ -98,10 +95,9 @@ class Disentangle(nn.Module):
         return out
 
 
-def as_one_region(regions: RegionTokens) -> RegionTokens:
-    """Make all regions of all tiles the rows of one region: each is then a negative of every other."""
+def merge_regions(regions: RegionTokens) -> RegionTokens:
+    """Flatten (b, r) into one region of b·r rows, so that every row is a negative of the others."""
     return RegionTokens(
         tokens=regions.tokens.flatten(0, 1)[:, None],
         present=regions.present.flatten()[:, None],
-        mass=regions.mass.flatten()[:, None],
     )

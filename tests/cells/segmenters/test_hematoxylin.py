@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from dirl.cells.scoring.metrics import score
 from dirl.cells.segmenters.hematoxylin import Hematoxylin, Stain
-from dirl.prior.regions import region_ids
+from dirl.prior.regions import cell_region_ids
 from dirl.synthetic import draw
 
 EIGHT = np.ones((3, 3))
@@ -172,8 +172,8 @@ def test_digest_follows_the_settings():
 def test_regions():
     labels = np.array([[0, 3, 0], [0, 0, 9]])
     tissue = np.array([[True, True, False], [False, True, False]])
-    assert region_ids(labels, tissue).tolist() == [[2, 1, 0], [0, 2, 1]]
-    assert region_ids(labels, tissue).dtype == np.uint8
+    assert cell_region_ids(labels, tissue).tolist() == [[2, 1, 0], [0, 2, 1]]
+    assert cell_region_ids(labels, tissue).dtype == np.uint8
 
 
 def test_scores_on_monuseg(data_dir):

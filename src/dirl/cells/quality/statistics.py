@@ -50,7 +50,7 @@ class Statistics:
         self._tokens = {um: np.zeros(3) for um in TOKENS_UM}
 
     def add(self, labels: NDArray[np.int32], regions: NDArray[np.uint8]) -> None:
-        """Add a tile: labels (h, w), and regions (h, w) as in `dirl.prior.regions.region_ids`."""
+        """Add a tile: labels (h, w), and regions (h, w) as in `dirl.prior.regions.cell_region_ids`."""
         nuclei = labels > 0
         covered, tissue = int(nuclei.sum()), int((regions > 0).sum())
         ids, pixels = np.unique(labels[nuclei], return_counts=True)
