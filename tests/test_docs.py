@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import h5py
@@ -14,11 +15,15 @@ import pytest
 import yaml
 from PIL import Image
 
+from dirl import synthetic
+from dirl.cells.run import cells
 from dirl.cli.main import load
-from dirl.config import TileConfig, load_recipe, make
+from dirl.config import CellsConfig, TileConfig, load_recipe, make
 from dirl.objectives.registry import load_objective
 from dirl.pretrain.run import pretrain
+from dirl.prior.source import CellRegions
 from dirl.store.build import tile
+from dirl.store.dataset import TileStore
 from dirl.study.matrix import StudyConfig, expand
 
 ROOT = Path(__file__).parents[1]
@@ -83,10 +88,36 @@ def test_a_study_is_sound(document):
     assert expand(make(StudyConfig, yaml.safe_load(text)))
 
 
-def test_the_worked_objective_trains(small_store, recipe, tmp_path, monkeypatch):
-    (text,) = blocks(ROOT / "docs" / "extending.md", "python")
-    (tmp_path / "worked_example.py").write_text(text)
+@pytest.fixture
+def worked(tmp_path, monkeypatch):
+    """Module of the examples of docs/extending.md."""
+    (tmp_path / "worked_example.py").write_text("\n".join(blocks(ROOT / "docs/extending.md", "python")))
     monkeypatch.syspath_prepend(tmp_path)
+    return import_module("worked_example")
+
+
+@pytest.mark.usefixtures("worked")
+def test_the_worked_segmenter_finds_nuclei(tmp_path):
+    truth = synthetic.write(tmp_path / "slide.tif", seed=1, size_px=(512, 512)).labels
+    store = tile([tmp_path / "slide.tif"], tmp_path / "store", TileConfig(size_px=64), quiet=True)
+    found = cells(store.path, CellsConfig(segmenter="worked_example:Dark,min_um2=20"), quiet=True)
+    corners = store.index.select(["x", "y"]).to_pylist()
+    labels = np.stack([found.labels(i) for i in range(len(store))])
+    true = np.stack([truth[at["y"] : at["y"] + 64, at["x"] : at["x"] + 64] for at in corners])
+    overlap = ((labels > 0) & (true > 0)).sum()
+    assert 2 * overlap / ((labels > 0).sum() + (true > 0).sum()) > 0.7  # Dice
+    assert min(found.nuclei("slide")["area_um2"].to_pylist()) >= 20
+
+
+def test_the_worked_region_set_draws_nuclei(small_store, worked):
+    store = TileStore(small_store)
+    nuclei = store.cells("hematoxylin")
+    drawn = CellRegions(store, nuclei, worked.nuclei_only(), seed=0)
+    assert all(np.array_equal(drawn.ids(i), nuclei.regions(i) == 1) for i in range(len(store)))
+
+
+@pytest.mark.usefixtures("worked")
+def test_the_worked_objective_trains(small_store, recipe, tmp_path):
     objective = {"name": "worked_example:AlignUniform", "hidden_width": 16, "output_width": 8}
     chosen = make(type(recipe), recipe.model_dump() | {"objective": objective})
     run = pretrain(chosen, small_store, tmp_path / "run", device="cpu", quiet=True)
