@@ -195,7 +195,7 @@ def test_a_card_that_was_changed_is_damaged_and_one_without_a_digest_is_read(tmp
 def test_cards_of_another_stage_or_none(tmp_path):
     with pytest.raises(StoreError, match="no such directory"):
         read_card(tmp_path / "nowhere", "tile")
-    with pytest.raises(StoreError, match="holds no card"):
+    with pytest.raises(StoreError, match="not a tile store"):
         read_card(tmp_path, "tile")
     claim(tmp_path, new_card("audit", {}))
     with pytest.raises(StoreError, match="made by `dirl audit`, not by `dirl tile`"):

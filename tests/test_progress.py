@@ -2,10 +2,13 @@
 
 import logging
 
-from dirl.core.progress import say
+from rich.table import Table
+
+from dirl.core.progress import bar, printer, say, show
 
 
-def test_messages_are_logged_under_the_name_of_the_package(caplog, capsys):
+def test_messages_are_logged_under_the_name_of_the_package(caplog, capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("dirl"), "handlers", [])  # the program's, of other tests
     with caplog.at_level(logging.INFO, logger="dirl"):
         say("2 slides, [brackets] kept")
         say("not this", quiet=True)
@@ -13,3 +16,16 @@ def test_messages_are_logged_under_the_name_of_the_package(caplog, capsys):
         ("dirl", "INFO", "2 slides, [brackets] kept")
     ]
     assert capsys.readouterr() == ("", "")
+
+
+def test_lines_tables_and_bars_keep_brackets_and_colons(capsys):
+    text = "[bold]slides[/] [x] :smile: [/nothing]"
+    show(f": {text}", "/data/[a]")
+    table = Table("name")
+    table.add_row(text)
+    printer().print(table)
+    with bar(text, 1) as advance:
+        advance(1, note="[green]")
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == f"/data/[a]: {text}" and out.count(text) == 2
+    assert text in err and "[green]" in err

@@ -80,7 +80,7 @@ def test_maps_of_slides_are_cut_by_the_tiles(store, truth, tmp_path, kind):
             if kind == "labels.png":
                 Image.new("RGB", (4, 4)).save(file.with_name(f"{name}.png"))
     found = own(store, tmp_path / "maps")
-    assert found.segmenter == "labels"
+    assert found.name == "labels"
     expect(store, found, truth)
     nuclei = found.nuclei("one").to_pydict()
     areas = np.bincount(truth["one"].ravel())

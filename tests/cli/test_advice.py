@@ -23,6 +23,10 @@ EXCEPTIONS = {
     ("dirl.slides.base.MPP_REMEDY", "--mpp-override"): (
         "`dirl cells` and `dirl study` open slides with the resolution that the store holds"
     ),
+    ("dirl.store.dataset._no_cells", "--cells"): (
+        "`dirl pretrain` and `dirl study` get the name from a recipe, whose key the message says as well; "
+        "the others name no cells, or cells that they have just made"
+    ),
     (
         "dirl.core.checked.remedy",
         "--overwrite",

@@ -60,7 +60,7 @@ def test_errors_are_one_line_that_names_file_reason_and_remedy(run, tmp_path):
     code, _, err = run("tile", tmp_path / "nowhere", "--out", tmp_path / "store", "--quiet")
     assert code == 2 and one_line(err) and "nowhere" in err
     code, _, err = run("cells", tmp_path)
-    assert code == 2 and one_line(err) and "holds no card.json" in err
+    assert code == 2 and one_line(err) and "not a tile store (it has no card.json)" in err
     code, _, err = run(
         "pretrain", "demo", "--store", tmp_path, "--out", tmp_path / "r", "--set", "dens.weight=0"
     )
@@ -105,6 +105,14 @@ def test_doctor_finds_this_environment_sound(monkeypatch, capsys):
     assert findings["torch"].fine and findings["OpenSlide library"].fine
     assert "simclr" in findings["objectives"].detail
     assert not any(finding.fine is False for finding in findings.values())
+
+
+def test_doctor_prints_the_whole_name_of_an_extra(monkeypatch, run):
+    from dirl import doctor
+
+    finding = doctor.Finding("extra cells", "pip install 'dirl[cells]'", None)
+    monkeypatch.setattr(doctor, "examine", lambda: [finding])
+    assert "pip install 'dirl[cells]'" in run("doctor")[1]
 
 
 def test_doctor_lists_the_extras_and_only_plugins_that_import(monkeypatch):

@@ -177,7 +177,7 @@ def test_fit_crops_to_whole_patches_about_the_centre(run: Path) -> None:
         ("timm:resnet18,weights=random", "not a vision transformer"),
         ("timm:vit_tiny_patch16_224.nobody_in1k", "no pretrained weights 'nobody_in1k'"),
         ("hf:nowhere", "no such folder"),
-        ("nowhere", "there are: a run's directory"),
+        ("nowhere", "there are: a run's directory.*timm:DIR, hf:NAME_OR_DIR"),
     ],
 )
 def test_what_cannot_be_loaded(spec: str, message: str) -> None:
@@ -186,7 +186,10 @@ def test_what_cannot_be_loaded(spec: str, message: str) -> None:
 
 
 def test_a_directory_without_an_encoder(tmp_path: Path) -> None:
-    with pytest.raises(EncoderError, match="contains no encoder"):
+    with pytest.raises(EncoderError, match=r"contains no encoder.*`dirl pretrain`"):
+        load_encoder(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(EncoderError, match=f"for a downloaded model write timm:{tmp_path} or hf:"):
         load_encoder(str(tmp_path))
 
 

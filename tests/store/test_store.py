@@ -228,7 +228,7 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 def test_what_is_no_store_is_refused(tmp_path):
     with pytest.raises(StoreError, match="no such directory"):
         TileStore.open(tmp_path / "none")
-    with pytest.raises(StoreError, match=r"holds no card\.json"):
+    with pytest.raises(StoreError, match=r"not a tile store .it has no card\.json"):
         TileStore.open(tmp_path)
     (tmp_path / "file.svs").write_text("")
     with pytest.raises(StoreError, match="not made by dirl"):
@@ -350,11 +350,18 @@ def test_cells_come_back_by_the_tiles_numbers(store):
 
 
 def test_missing_cells_say_how_to_make_them(store):
-    with pytest.raises(StoreError, match=r"no cells of mine.*run `dirl cells .* --segmenter mine`"):
+    with pytest.raises(StoreError, match=r"no cells of mine — run `dirl cells [^ ]*`"):
         store.cells("mine")
+    with pytest.raises(StoreError, match=r"no cells of hematoxylin.*run `dirl cells .* --segmenter hem"):
+        store.cells("hematoxylin")
     fill(store, ["one"])
-    with pytest.raises(StoreError, match=r"no cells of other; there are cells of mine"):
+    with pytest.raises(StoreError, match=r"no cells of other; there are cells of mine") as caught:
         store.cells("other")
+    assert caught.value.remedy == (  # other is no segmenter
+        f"pass --cells mine (in a recipe: `cells: mine`), or run `dirl cells {store.path}`"
+    )
+    with pytest.raises(StoreError, match=r"--cells mine.* or run `dirl cells .* --segmenter hematoxylin`"):
+        store.cells("hematoxylin")
     with pytest.raises(StoreError, match=rf"no cells of mine for \d+ of {len(store)} tiles"):
         store.cells("mine")
 

@@ -35,9 +35,8 @@ def cells(
     Example: dirl cells store --segmenter hovernet
     """
     check_store(store)
-    from rich.console import Console
-
     from dirl.cells.run import cells as segment
+    from dirl.core.progress import say, show
     from dirl.core.words import counted
 
     found = segment(
@@ -51,19 +50,17 @@ def cells(
     )
     if not quiet:
         for note, count in found.card.counts.get("notes", {}).items():
-            Console(stderr=True).print(f"note: {note}: {count}", highlight=False, soft_wrap=True)
+            say(f"note: {note}: {count}")
         frames = found.card.counts.get("frames", {})
         for slide, frame in list(frames.items())[:SHOWN]:
-            Console(stderr=True).print(f"{slide}: {frame}", highlight=False, soft_wrap=True)
+            say(f"{slide}: {frame}")
         if len(frames) > SHOWN:
             more = f"and {len(frames) - SHOWN} more slides that QuPath crops; all are in"
-            Console(stderr=True).print(f"{more} {found.path / 'card.json'}", highlight=False, soft_wrap=True)
+            say(f"{more} {found.path / 'card.json'}")
         counts = found.card.counts
         outside = counts["nuclei_outside_tiles"]
         more = f" ({outside} more lie outside of every tile)" if outside else ""
-        Console().print(
+        show(
             f"{counts['nuclei']} nuclei in {counted(len(found), 'tile')}{more}; "
-            f"look at their outlines: {found.path / 'pictures'}",
-            highlight=False,
-            soft_wrap=True,
+            f"look at their outlines: {found.path / 'pictures'}"
         )

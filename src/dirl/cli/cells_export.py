@@ -24,9 +24,8 @@ def cells_export(
     Example: dirl cells-export store --out geojson --cells hovernet
     """
     check_store(store)
-    from rich.console import Console
-
     from dirl.cells.export import cells_export as export
+    from dirl.core.progress import show
     from dirl.core.words import counted
 
     result = export(store, out, segmenter=cells, to=to, workers=workers, overwrite=overwrite, quiet=quiet)
@@ -35,8 +34,4 @@ def cells_export(
     written = result.summary.all
     differ = written.pixels_that_differ
     back = f"{differ} pixels differ" if differ else "every pixel is as in the store"
-    Console().print(
-        f"{written.nuclei} nuclei in tiles, in {counted(written.files, 'file')}: {out}; read back, {back}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    show(f"{written.nuclei} nuclei in tiles, in {counted(written.files, 'file')}: {out}; read back, {back}")

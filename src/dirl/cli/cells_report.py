@@ -32,7 +32,7 @@ def cells_report(
     from rich.table import Table
 
     from dirl.cells.report.run import cells_report as report
-    from dirl.core.progress import printer
+    from dirl.core.progress import printer, show
 
     summary = report(
         store, out, segmenters=cells or (), tiles=tiles, seed=seed, overwrite=overwrite, quiet=quiet
@@ -53,14 +53,13 @@ def cells_report(
             _number(one.median_um2, "{:.0f}"),
             contrast,
         )
-    console = printer()
-    console.print(table)
+    printer().print(table)
     for name, one in summary.cells.items():
         for slide, why in one.resolution_warnings.items():
-            console.print(f"{slide} ({name}): {why}", highlight=False, soft_wrap=True)
+            show(f"{slide} ({name}): {why}")
     for each in summary.outliers:
-        console.print(f"{each.slide} ({each.cells}): {each.what}", highlight=False, soft_wrap=True)
-    console.print(f"look at {out / 'report.html'}", highlight=False, soft_wrap=True)
+        show(f"{each.slide} ({each.cells}): {each.what}")
+    show(f"look at {out / 'report.html'}")
 
 
 def _number(value: float | None, form: str) -> str:

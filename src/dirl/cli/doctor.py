@@ -9,15 +9,16 @@ def doctor() -> None:
     Example: dirl doctor
     """
     from rich.table import Table
+    from rich.text import Text
 
     from dirl.core.progress import printer
     from dirl.doctor import examine
 
     table = Table(show_header=False, box=None, pad_edge=False)
     findings = examine()
-    marks = {True: "[green]ok[/]", False: "[red]missing[/]", None: "[yellow]absent[/]"}
+    marks = {True: ("ok", "green"), False: ("missing", "red"), None: ("absent", "yellow")}
     for finding in findings:
-        table.add_row(marks[finding.fine], finding.name, finding.detail)
+        table.add_row(Text(*marks[finding.fine]), finding.name, finding.detail)
     printer().print(table)
     if any(finding.fine is False for finding in findings):
         raise typer.Exit(1)

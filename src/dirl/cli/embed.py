@@ -96,9 +96,7 @@ def embed(
         check_store(store)
     paths = [*(slides or []), *(more or [])]
     check_paths([*paths, slides_table])
-    from rich import print as show
-    from rich.markup import escape
-
+    from dirl.core.progress import show
     from dirl.features.embed import embed as run
     from dirl.features.sources import SlideFiles
     from dirl.features.to_anndata import require_anndata, write_anndata
@@ -125,10 +123,8 @@ def embed(
         quiet=quiet,
     )
     tiles_made, width = made.values.shape
-    show(
-        f"[bold]{escape(str(made.path))}[/]: {counted(tiles_made, 'tile')}, {counted(width, 'feature')} each"
-    )
+    show(f": {counted(tiles_made, 'tile')}, {counted(width, 'feature')} each", made.path)
     if selected := made.card.counts.get("selected"):
         show(describe(selected))
     if to is not None:
-        show(f"AnnData: {escape(str(write_anndata(made)))}")
+        show(f"AnnData: {write_anndata(made)}")

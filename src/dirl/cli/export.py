@@ -30,13 +30,11 @@ def export(
     from dirl.core.provenance import read_card
 
     read_card(run, "pretrain")
-    from rich import print as show
-    from rich.markup import escape
-
+    from dirl.core.progress import show
     from dirl.export.run import export as write
 
     done = write(run, out, to=to, licence=licence, overwrite=overwrite)
     checked = ", ".join(f"{name} {value:.1e}" for name, value in done.differences.items())
-    show(f"[bold]{escape(str(done.path))}[/]: the same tokens (largest difference: {checked}); see README.md")
+    show(f": the same tokens (largest difference: {checked}); see README.md", done.path)
     if licence == "unknown":
         show("The model card says that the licence is unknown; pass --licence to state it.")

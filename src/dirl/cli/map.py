@@ -32,9 +32,7 @@ def map_slide(
     """
     check_paths([slide])
     check_encoders(encoder)
-    from rich import print as show
-    from rich.markup import escape
-
+    from dirl.core.progress import show
     from dirl.core.words import counted
     from dirl.maps.run import map_slide as run
 
@@ -53,8 +51,9 @@ def map_slide(
         grid, tissue = made.summary.map, made.summary.tissue
         width, height = grid.size_px
         show(
-            f"[bold]{escape(str(made.path))}[/]: {width}×{height} tokens of {grid.mpp:.3g} µm from "
-            f"{counted(made.summary.tiles.count, 'tile')}, {counted(len(made.summary.channels), 'channel')}"
+            f": {width}×{height} tokens of {grid.mpp:.3g} µm from "
+            f"{counted(made.summary.tiles.count, 'tile')}, {counted(len(made.summary.channels), 'channel')}",
+            made.path,
         )
         if left_out := tissue.tokens - tissue.mapped:
             show(f"{left_out} of {tissue.tokens} tissue tokens lie in no tile (--min-tissue)")

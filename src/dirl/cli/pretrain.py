@@ -42,10 +42,8 @@ def pretrain(
     """
     settings = load_recipe(recipe, [*(set_ or []), *([] if seed is None else [f"seed={seed}"])])
     check_store(store)
-    from rich import print as show
-    from rich.markup import escape
-
     from dirl.core.errors import Interrupted
+    from dirl.core.progress import show
     from dirl.core.provenance import read_card
     from dirl.core.signals import SIGUSR1
     from dirl.core.words import counted
@@ -72,16 +70,16 @@ def pretrain(
             return
         if not isinstance(stop, Interrupted) or stop.number != SIGUSR1:
             raise
-        show(f"[bold]{escape(str(out))}[/]: saved; resume with the same command")
+        show(": saved; resume with the same command", out)
         return
     if get_rank():
         return
-    path = escape(str(done.path))
     if selected := read_card(done.path).counts.get("selected"):
         show(describe(selected))
     loss = done.metrics.get("loss")
     show(
-        f"[bold]{path}[/]: {counted(done.steps, 'step')}"
+        f": {counted(done.steps, 'step')}"
         + ("" if loss is None else f", last loss {loss:.3f}")
-        + f"; encoder in {escape(str(done.path / 'encoder'))}"
+        + f"; encoder in {done.path / 'encoder'}",
+        done.path,
     )

@@ -36,8 +36,7 @@ def tile(
     Example: dirl tile slides/ --out store --mpp 0.5 --size 224
     """
     check_paths([*inputs, slides_table])
-    from rich.console import Console
-
+    from dirl.core.progress import show
     from dirl.core.words import counted
     from dirl.store.build import tile as build
 
@@ -49,9 +48,7 @@ def tile(
         kinds = {record.kind for record in store.slides.values()}
         unit = {"slide": "slide", "tiles": "class"}.get(kinds.pop(), "") if len(kinds) == 1 else "input"
         named = counted(len(store.slides), unit, "classes" if unit == "class" else "")
-        Console().print(
+        show(
             f"{counted(len(store), 'tile')} of {spec.size_px} px at {spec.mpp:g} µm/px from {named} "
-            f"in {out}; the slides with their tiles drawn in: {out / 'pictures'}",
-            highlight=False,
-            soft_wrap=True,
+            f"in {out}; the slides with their tiles drawn in: {out / 'pictures'}"
         )

@@ -71,8 +71,10 @@ def _text(path: Path, remedy: str) -> str:
     except PermissionError as error:
         raise from_system(error, path) from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        missing = isinstance(error, FileNotFoundError)
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"cannot read it ({reason})", where=path, remedy=remedy) from None
+        what = "no such file or shipped name" if missing else f"cannot read it ({reason})"
+        raise ConfigError(what, where=path, remedy=remedy) from None
     if size > MOST_BYTES:
         raise ConfigError(f"{size} bytes, more than settings need", where=path, remedy=remedy)
     with parsing(path, remedy="save it as UTF-8", kind=ConfigError, what="not a text in UTF-8"):

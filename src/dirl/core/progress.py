@@ -13,23 +13,32 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 COLUMNS = (
-    TextColumn("{task.description:<22}"),
+    TextColumn("{task.description:<22}", markup=False),
     BarColumn(),
     MofNCompleteColumn(),
     TimeElapsedColumn(),
     TimeRemainingColumn(),
-    TextColumn("{task.fields[note]}"),
+    TextColumn("{task.fields[note]}", markup=False),
 )
 
 WIDE = 240
 
 
 def printer() -> Console:
-    """Return a console of standard output. In a file or a pipe it is wide, so that no column is cut."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDE)
+    """Return a console of standard output, which prints ``[brackets]`` and ``:colons:`` as they are.
+
+    In a file or a pipe it is wide, so that no column is cut.
+    """
+    width = None if Console().is_terminal else WIDE
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def show(text: str, path: object = "") -> None:
+    """Print a line on standard output, with the path before it in bold."""
+    printer().print(Text.assemble((str(path), "bold"), text), soft_wrap=True)
 
 
 @contextmanager

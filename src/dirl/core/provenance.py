@@ -116,7 +116,8 @@ def read_card(directory: Path, stage: str | None = None) -> Card:
     try:
         values = read_json(path, again, "damaged card")
     except FileNotFoundError:
-        what = "no such directory" if not directory.exists() else "holds no card.json"
+        kind = "a tile store" if stage == "tile" else f"an output of dirl{f' {stage}' if stage else ''}"
+        what = f"not {kind} (it has no {CARD})" if directory.exists() else "no such directory"
         remedy = f"make it with `dirl {stage}`" if stage else "name a directory that a dirl command made"
         raise StoreError(what, where=directory, remedy=remedy) from None
     with parsing(path, remedy=again, what="damaged card"):

@@ -6,7 +6,9 @@ from typing import Literal
 from dirl.core.errors import EncoderError
 
 Form = Literal["timm", "hf", "run"]
-SUPPORTED = "a run's directory, timm:NAME[,weights=FILE] (weights=random: untrained), hf:NAME_OR_DIR"
+SUPPORTED = (
+    "a run's directory, timm:NAME[,weights=FILE] (weights=random: untrained), timm:DIR, hf:NAME_OR_DIR"
+)
 
 
 def parse_form(spec: str) -> tuple[Form, str]:
@@ -26,6 +28,9 @@ def parse_form(spec: str) -> tuple[Form, str]:
         return "run", spec
     if Path(spec).is_dir():
         reason = "contains no encoder (no encoder/config.json)"
-        raise EncoderError(reason, where=spec, remedy="give a directory that `dirl pretrain` finished")
+        remedy = "give a directory that `dirl pretrain` finished"
+        if (Path(spec) / "config.json").is_file():  # of timm or transformers
+            remedy = f"for a downloaded model write timm:{spec} or hf:{spec}"
+        raise EncoderError(reason, where=spec, remedy=remedy)
     where = spec if colon else f"{spec!r}"
     raise EncoderError("no such encoder", where=where, remedy=f"there are: {SUPPORTED}")

@@ -102,7 +102,7 @@ def classes(store: CellStore, slides: list[str]) -> RegionSet:
     if not 0 < len(names) < MAX_REGIONS:
         what = f"names {len(names)} classes of nuclei" if names else "names no classes of nuclei"
         raise StoreError(
-            f"{store.segmenter} {what}, which dense.regions: classes needs",
+            f"{store.name} {what}, which dense.regions: classes needs",
             where=store.path,
             remedy="set dense.regions to cells or tissue, or `cells` to a segmenter that names classes",
         )

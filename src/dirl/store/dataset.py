@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dirl.core.boundary import inside, parsing
 from dirl.core.checked import checked, read_checked
 from dirl.core.errors import StoreError
+from dirl.core.plugins import names
 from dirl.core.provenance import Card, digest, read_card
 from dirl.slides.tiling import TileSpec
 from dirl.store.cells_writer import CELLS_SCHEMA, cells_dir
@@ -134,15 +135,15 @@ class TileStore:
                 f"damaged JPEG ({error})", where=where, remedy="make the store again: `dirl tile --overwrite`"
             ) from error
 
-    def cells(self, segmenter: str) -> "CellStore":
-        """Cells that a segmenter found in these tiles; see `CellStore`.
+    def cells(self, name: str) -> "CellStore":
+        """Cells of a name in these tiles; see `CellStore`.
 
         Raises
         ------
         StoreError
             If there are none, or not for every tile.
         """
-        return CellStore(self, segmenter)
+        return CellStore(self, name)
 
 
 class CellStore:
@@ -152,11 +153,13 @@ class CellStore:
     ----------
     store
         The store.
-    segmenter
-        Name of the segmenter.
+    name
+        Name of the cells in the store. By default it is that of their segmenter.
 
     Attributes
     ----------
+    name
+        Name of the cells.
     path
         The directory of the cells.
     card
@@ -168,21 +171,19 @@ class CellStore:
         If there are none, or not for every tile.
     """
 
-    def __init__(self, store: TileStore, segmenter: str) -> None:
-        self.path = cells_dir(store.path, segmenter)
-        self.segmenter = segmenter
+    def __init__(self, store: TileStore, name: str) -> None:
+        self.path = cells_dir(store.path, name)
+        self.name = name
         self._store = store.path
-        remedy = f"run `dirl cells {store.path} --segmenter {segmenter}`"
         if not (self.path / INDEX).exists():
-            found = sorted(p.parent.name for p in (store.path / "cells").glob(f"*/{INDEX}"))
-            there = f"; there are cells of {', '.join(found)}" if found else ""
-            raise StoreError(f"no cells of {segmenter}{there}", where=store.path, remedy=remedy)
+            raise _no_cells(store.path, name)
+        remedy = f"run the same `dirl cells {store.path}` again"
         self.card: Card = read_card(self.path, "cells")
         index = _open_index(self.path, self.card, CELLS_SCHEMA, remedy)
         rows = pc.index_in(store.index["tile_id"], index["tile_id"])
         if rows.null_count:
             raise StoreError(
-                f"no cells of {segmenter} for {rows.null_count} of {len(store)} tiles",
+                f"no cells of {name} for {rows.null_count} of {len(store)} tiles",
                 where=store.path,
                 remedy=remedy,
             )
@@ -194,7 +195,7 @@ class CellStore:
         return len(self._labels)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen_cells, (self._store, self.segmenter)
+        return _reopen_cells, (self._store, self.name)
 
     def labels(self, i: int) -> NDArray[np.int32]:
         """Instance labels of tile `i`, shape (h, w): ids unique in the slide, 0 without a nucleus."""
@@ -253,8 +254,20 @@ def _named(root: Path, slide_id: str) -> str:
     return slide_id
 
 
-def _reopen_cells(store: Path, segmenter: str) -> CellStore:
-    return TileStore(store).cells(segmenter)
+def _no_cells(store: Path, name: str) -> StoreError:
+    """Make the error for missing cells. Only the name of a segmenter is advised as one."""
+    known = name in names("dirl.segmenters")
+    make = f"run `dirl cells {store} --segmenter {name}`" if known else f"run `dirl cells {store}`"
+    found = sorted(path.parent.name for path in (store / "cells").glob(f"*/{INDEX}"))
+    if not found:
+        return StoreError(f"no cells of {name}", where=store, remedy=make)
+    reason = f"no cells of {name}; there are cells of {', '.join(found)}"
+    remedy = f"pass --cells {found[0]} (in a recipe: `cells: {found[0]}`), or {make}"
+    return StoreError(reason, where=store, remedy=remedy)
+
+
+def _reopen_cells(store: Path, name: str) -> CellStore:
+    return TileStore(store).cells(name)
 
 
 def _strings(column: pa.ChunkedArray) -> NDArray[np.str_]:

@@ -136,7 +136,7 @@ def resolution_warnings(tiles: TileStore, slides: Mapping[str, SlideNumbers]) ->
 
 def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> SlideNumbers:
     """Read a slide's numbers. If they are missing or damaged, compute and save them."""
-    name = statistics_file(tiles.path, cells.segmenter, slide_id).name
+    name = statistics_file(tiles.path, cells.name, slide_id).name
     try:
         return read_statistics(checked(cells.path, name, cells.card))
     except (FileNotFoundError, StoreError):
@@ -147,7 +147,7 @@ def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> Slide
     nuclei = cells.nuclei(slide_id, ["id", "area_um2", "touches_border", "class"])
     found = made.numbers(nuclei.to_pydict())
     with locked(cells.path, MERGE_SECONDS):
-        write_statistics(tiles.path, cells.segmenter, slide_id, found)
+        write_statistics(tiles.path, cells.name, slide_id, found)
         note_change(cells.path, name)
     return found
 

@@ -2,6 +2,7 @@
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dirl.core.progress import printer
 from dirl.core.results import Result
@@ -39,7 +40,7 @@ def print_mil(result: Result[MilSummary], console: Console | None = None) -> Non
         table.add_row(
             MODELS[model],
             *(with_interval(one.metrics[name]) for name in metrics),
-            *(f"[dim]{number(each)}[/]" for each in on_baselines),
+            *(Text(number(each), "dim") for each in on_baselines),
         )
     groups = f"{split.groups} {split.scheme}" if split.scheme != "folds" else "given folds"
     console.print(
