@@ -46,8 +46,9 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from dirl.features.sources import SlideFiles
     from dirl.features.to_anndata import write_anndata
     from dirl.maps.run import map_slide
-    from dirl.objectives.base import Objective
+    from dirl.objectives.base import Objective, PairObjective
     from dirl.objectives.registry import load_objective
+    from dirl.objectives.teacher import TeacherObjective
     from dirl.pretrain.run import load_run, pretrain
     from dirl.store.build import tile
     from dirl.store.dataset import CellStore, TileStore
@@ -69,12 +70,14 @@ __all__ = [
     "MapConfig",
     "MilConfig",
     "Objective",
+    "PairObjective",
     "PretrainRecipe",
     "ProbeConfig",
     "RobustConfig",
     "Segmenter",
     "SlideFiles",
     "StudyConfig",
+    "TeacherObjective",
     "TileConfig",
     "TileStore",
     "__version__",
@@ -122,12 +125,14 @@ _PLACES = {
     "MapConfig": "dirl.config",
     "MilConfig": "dirl.config",
     "Objective": "dirl.objectives.base",
+    "PairObjective": "dirl.objectives.base",
     "PretrainRecipe": "dirl.config",
     "ProbeConfig": "dirl.config",
     "RobustConfig": "dirl.config",
     "Segmenter": "dirl.cells.base",
     "SlideFiles": "dirl.features.sources",
     "StudyConfig": "dirl.study.matrix",
+    "TeacherObjective": "dirl.objectives.teacher",
     "TileConfig": "dirl.config",
     "TileStore": "dirl.store.dataset",
     "cells_export": "dirl.cells.export",

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dirl.core.errors import StoreError
+from dirl.core.errors import ConfigError, StoreError
 from dirl.pretrain.data import CountedOrder, TileBatches, held_out
 from dirl.prior.dense_term import make_dense_term
 from dirl.store.dataset import TileStore
@@ -41,9 +41,9 @@ def test_epochs_differ():
 
 
 def test_a_batch_that_cannot_be_filled_is_refused():
-    with pytest.raises(StoreError, match="7 tiles to train on, but a batch of 8"):
+    with pytest.raises(ConfigError, match="7 tiles to train on, but a batch of 8"):
         CountedOrder(np.arange(7), 8, 1, 0)
-    with pytest.raises(StoreError, match="cannot be shared by 3 devices"):
+    with pytest.raises(ConfigError, match="cannot be shared by 3 devices"):
         CountedOrder(np.arange(70), 8, 1, 0, 0, 0, 3)
 
 

@@ -303,7 +303,7 @@ def test_what_a_recipe_cannot_have_is_refused_before_anything_is_made(small_stor
         pretrain(with_(recipe, cells="hovernet"), small_store, out, device="cpu", quiet=True)
     with pytest.raises(ConfigError, match=r"no such objective.*simclr"):
         pretrain(with_(recipe, objective={"name": "simclear"}), small_store, out, device="cpu", quiet=True)
-    with pytest.raises(StoreError, match="but a batch of 4096"):
+    with pytest.raises(ConfigError, match="but a batch of 4096"):
         pretrain(with_(recipe, batch=4096), small_store, out, device="cpu", quiet=True)
     with pytest.raises(StoreError, match="no such directory"):
         pretrain(recipe, tmp_path / "nowhere", out, device="cpu", quiet=True)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dirl.config import TileConfig, make
-from dirl.core.errors import ConfigError, StoreError
+from dirl.core.errors import ConfigError
 from dirl.core.provenance import read_card
 from dirl.features.embed import embed
 from dirl.pretrain.callbacks import Checkpoint
@@ -140,7 +140,7 @@ def test_a_run_selects_once(small_store, recipe, tmp_path, monkeypatch) -> None:
 
 def test_a_batch_that_a_selection_cannot_fill_is_refused_early(small_store, recipe, tmp_path) -> None:
     few = make(type(recipe), recipe.model_dump() | {"select": 0.01})
-    with pytest.raises(StoreError, match="1 tiles to train on, but a batch of"):
+    with pytest.raises(ConfigError, match="1 tiles to train on, but a batch of"):
         pretrain(few, small_store, tmp_path / "run", device="cpu", quiet=True)
     assert not (tmp_path / "run").exists()
 

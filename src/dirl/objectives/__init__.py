@@ -1,4 +1,4 @@
-"""Self-supervised objectives: they match class tokens and, with the same family of loss, region tokens.
+"""Self-supervised objectives: the same loss on class tokens and on region tokens.
 
 `base` holds what all objectives share, `teacher` the kinds with a teacher and with masking. Each objective
 has a file of its own: `simclr` and `vicreg` without a teacher, `byol`, `moco`, `dino` and `dinov2` with one.

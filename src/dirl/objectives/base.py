@@ -1,4 +1,4 @@
-"""What all objectives share: heads, and how the regions of two views become a loss."""
+"""What all objectives share: heads, and the dense loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -29,7 +29,9 @@ class Objective(nn.Module, ABC):
     pair views and average over regions in the same way, so this is written here, once. An objective defines
     `region_losses` of two views and, if it needs to, `region_targets` and `region_penalty`.
 
-    Derive an objective from `PairObjective`, or from one of `dirl.objectives.teacher`.
+    Derive an objective from `PairObjective`, or from one of `dirl.objectives.teacher`. A run makes it with
+    three positional arguments, ``(width, config, regions)``: the width of the encoder's tokens, a `Config`,
+    and `regions` as below. It passes its heads to this constructor.
 
     Parameters
     ----------
@@ -82,7 +84,7 @@ class Objective(nn.Module, ABC):
         """Set what follows a schedule; `done` is the share of the run that is done, in [0, 1)."""
 
     def before_update(self, done: float) -> None:
-        """Change gradients after the backward pass and before the optimiser's step."""
+        """Hook: may change gradients before the optimiser's step. Does nothing by default."""
 
     @abstractmethod
     def region_losses(self, student: Tensor, target: Tensor, present: Tensor) -> Tensor:
@@ -98,7 +100,7 @@ class Objective(nn.Module, ABC):
         Returns
         -------
         Tensor
-            ``(b, r)``; any finite values where absent.
+            ``(b, r)``; arbitrary finite values where absent.
         """
 
     def region_targets(self, projected: Tensor, present: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from dirl.objectives.teacher import Teacher, TeacherObjective
 class DINOConfig(DistillationConfig):
     """The settings of `DistillationConfig`, the momentum of the centre, and batch norm in the head.
 
-    The paper's head for ViTs has no batch norm. Short runs need ``batch_norm``. An encoder early in training
-    gives all tiles nearly the same class token; their prototypes differ only relative to the batch.
+    The paper's head for ViTs has no batch norm. Short runs need ``batch_norm``. Early in training all tokens
+    are almost equal; batch norm separates them.
     """
 
     center_momentum: Share = 0.9

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class BatchNorm(nn.BatchNorm1d):
     """``BatchNorm1d`` with statistics over the rows of all ranks.
 
-    torch's own synchronised batch norm runs on GPUs only. Tests on a CPU could not compare it with one
-    process that has the whole batch. Ranks may have different numbers of rows, also none.
+    torch's own synchronised batch norm runs on GPUs only. We need tests on a CPU, so this is an
+    implementation without GPUs. Ranks may have different numbers of rows, also none.
     """
 
     def forward(self, rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""MoCo v3: a student's view finds the teacher's view of the same tile among those of all tiles."""
+"""MoCo v3: InfoNCE against the teacher."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -91,7 +91,7 @@ def info_nce_rows(queries: Tensor, keys: Tensor, present: Tensor, temperature: f
     Returns
     -------
     Tensor
-        ``(b, r)``; finite and without meaning where absent.
+        ``(b, r)``; arbitrary finite values where absent.
     """
     queries, keys = (F.normalize(rows.float(), dim=-1) for rows in (queries, keys))
     everyone, everywhere, offset = gather_padded(keys, present)

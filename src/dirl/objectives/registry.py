@@ -19,8 +19,6 @@ def load_objective(config: ObjectiveConfig) -> tuple[type[AnyObjective], Setting
     """
     kind = resolve("dirl.objectives", config.name)
     if not (isinstance(kind, type) and issubclass(kind, PairObjective | TeacherObjective)):
-        remedy = (
-            "derive it from dirl.objectives.base.PairObjective or dirl.objectives.teacher.TeacherObjective"
-        )
+        remedy = "derive it from dirl.PairObjective or dirl.TeacherObjective"
         raise ConfigError("not an objective", where=f"objective {config.name!r}", remedy=remedy)
     return kind, make(kind.Config, config.options, where=f"objective {config.name}")

@@ -1,4 +1,4 @@
-"""Rows of present regions: only they reach a head, and ranks with different rows agree."""
+"""Drop absent regions before the head; correct averages over GPUs."""
 
 import torch
 import torch.distributed as dist
@@ -27,8 +27,8 @@ def project_present(head: nn.Module, width: int, tokens: Tensor, present: Tensor
     Returns
     -------
     Tensor
-        ``(v, b, r, p)``, zero where absent. With fewer than two rows it is zero everywhere. It still depends
-        on every parameter of the head, so that no rank waits for a gradient.
+        ``(v, b, r, p)``, zero where absent. With fewer than two rows it is zero everywhere. All
+        parameters keep a (zero) gradient; otherwise DDP would wait.
     """
     rows: Tensor = tokens[present]
     # Batch norm needs two rows. Over several ranks it takes any number, and every rank must call it.
@@ -82,8 +82,8 @@ def mean_over_present(values: Tensor, present: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Scalar. Data-parallel training takes its mean over ranks. That is the mean over all rows of all ranks,
-        even if they have different numbers of rows. Zero, with a graph, if nothing is present.
+        Scalar, scaled so that DDP's mean gives the global mean, even if ranks have different numbers of rows.
+        Zero, with a graph, if nothing is present.
     """
     counts = all_sum(present.sum(dim=0).float())
     per_region = torch.where(present, values, 0).sum(dim=0) / counts.clamp(min=1)

@@ -79,7 +79,7 @@ def nt_xent_rows(first: Tensor, second: Tensor, present: Tensor, temperature: fl
     Returns
     -------
     Tensor
-        Mean of both directions, ``(b, r)``; finite and without meaning where absent.
+        Mean of both directions, ``(b, r)``; arbitrary finite values where absent.
     """
     views = F.normalize(torch.stack([first, second], dim=1).float(), dim=-1)
     everyone, everywhere, offset = gather_padded(views, present)

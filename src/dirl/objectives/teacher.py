@@ -1,4 +1,4 @@
-"""Objectives with a teacher: a moving average of the student, which sees the global views."""
+"""Objectives with a teacher: a moving average of the student. The teacher sees only global views."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ class MaskedObjective(TeacherObjective):
     Parameters
     ----------
     masking
-        How often, and how much of a view.
+        Probability of masking and masked share.
     projector, output_width, regions, momentum, predictor
         As in `TeacherObjective`.
     """

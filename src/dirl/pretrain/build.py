@@ -1,4 +1,4 @@
-"""Make what a run trains: an encoder, an objective and, for some dense terms, a block of its own."""
+"""Make what a run trains: an encoder, an objective and, for ``extract: disentangle``, a block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +76,7 @@ def build(
     """
     with seeded(seed):
         encoder = ViT(encoder_config, view_px, masked=issubclass(kind, MaskedObjective))
-        make_objective: Any = kind  # an objective takes its own settings, not its base class's
+        make_objective: Any = kind  # the arguments are stated in `Objective`; its own __init__ takes heads
         objective: AnyObjective = make_objective(encoder.width, settings, dense.loss_regions if dense else 0)
         heads = encoder.vit.blocks[0].attn.num_heads
         disentangle = dense.make_block(encoder.width, heads) if dense else None

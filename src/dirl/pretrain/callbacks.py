@@ -98,8 +98,8 @@ class Guard(pl.Callback):
 class PriorWatch(pl.Callback):
     """Warn once if the views have hardly any nuclei, and once if they have hardly anything else.
 
-    That is more than 90 % of the views, or of their area, on average over the last 20 logged steps, from the
-    third on.
+    "Hardly any" is 10 %, of the views or of their area. It is an average over the last 20 logged steps. At
+    least three steps must be logged.
 
     Parameters
     ----------

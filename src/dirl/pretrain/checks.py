@@ -64,7 +64,7 @@ def warn_if_coarse(views: ViewsConfig, tiles: TileStore, patch_px: int) -> None:
             f"tokens of {token_um:.1f} µm are coarse: above {COARSE_UM:g} µm nuclei and the rest weigh "
             "nearly the same tokens; use a smaller encoder.patch_px or a finer mpp",
             category=DirlWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -76,7 +76,7 @@ def warn_of_start(encoder: EncoderConfig, report: InitReport) -> None:
         warnings.warn(
             f"of the weights of {encoder.init}: {', '.join(counts)}; init.json lists them",
             category=DirlWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     mine = (encoder.mean, encoder.std)
     if report.normalisation is not None and not np.allclose(report.normalisation, mine):
@@ -85,7 +85,7 @@ def warn_of_start(encoder: EncoderConfig, report: InitReport) -> None:
             f"{encoder.init} was trained with another normalisation: set encoder.mean to {mean} "
             f"and encoder.std to {std}",
             category=DirlWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -1,6 +1,7 @@
 """The order of the tiles in a run, and their reading. Workers only read and decode."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dirl.core.errors import StoreError
+from dirl.core.errors import ConfigError, StoreError
 from dirl.core.randomness import hashes, permute
 from dirl.core.signals import TO_ALL, begin_reader, starting
+from dirl.pretrain.schedule import Schedule
 from dirl.prior.source import RegionSource
 from dirl.store.dataset import TileStore
 
@@ -78,8 +80,7 @@ class CountedOrder:
     An epoch's order is a keyed permutation of the tiles. Its last, incomplete batch is left out, so that no
     tile is twice in a batch.
 
-    With `centres`, the places of a batch go to the centres in turn. If a batch does not divide evenly, the
-    centres take turns with the remaining places: over the run each is drawn equally often. Each centre has
+    With `centres`, position n of the run is drawn from centre n mod (number of centres). Each centre has
     epochs of its own. A tile is twice in a batch only if its centre has too few tiles.
 
     Parameters
@@ -101,8 +102,10 @@ class CountedOrder:
 
     Raises
     ------
+    ConfigError
+        If there are fewer tiles than a batch, or if ranks cannot share a batch.
     StoreError
-        If there are fewer tiles than a batch, if ranks cannot share a batch, or if a centre is unknown.
+        If a centre is unknown.
     """
 
     def __init__(
@@ -117,13 +120,13 @@ class CountedOrder:
         centres: NDArray[np.str_] | None = None,
     ) -> None:
         if len(indices) < batch:
-            raise StoreError(
+            raise ConfigError(
                 f"{len(indices)} tiles to train on, but a batch of {batch}",
                 where="batch",
                 remedy="make batch smaller, or tile more slides",
             )
         if batch % ranks:
-            raise StoreError(
+            raise ConfigError(
                 f"a batch of {batch} cannot be shared by {ranks} devices",
                 where="batch",
                 remedy="use a multiple",
@@ -187,6 +190,49 @@ def make_loader(
         persistent_workers=workers > 0,
         worker_init_fn=begin_reader,
     )
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Makes the loader of a run's tiles from a step onwards.
+
+    Attributes
+    ----------
+    batches
+        Reads tiles.
+    schedule
+        Length of the run, size of a batch and seed.
+    indices
+        Tiles to train on.
+    centres
+        Centres of all tiles, to draw all centres equally often; None draws all tiles equally often.
+    workers
+        Processes that read; 0 reads in the training process.
+    pin
+        Whether batches go to pinned memory, for a GPU.
+    """
+
+    batches: TileBatches
+    schedule: Schedule
+    indices: NDArray[np.int64]
+    centres: NDArray[np.str_] | None
+    workers: int
+    pin: bool
+
+    def __call__(self, start: int, rank: int, ranks: int) -> CountedLoader:
+        """Make the loader of one rank that begins at step `start`."""
+        plan = self.schedule
+        order = CountedOrder(
+            self.indices,
+            plan.batch // plan.parts,
+            plan.steps * plan.parts,
+            plan.seed,
+            start * plan.parts,
+            rank,
+            ranks,
+            None if self.centres is None else self.centres[self.indices],
+        )
+        return make_loader(self.batches, order, self.workers, self.pin)
 
 
 def _by_centre(indices: NDArray[np.int64], centres: NDArray[np.str_]) -> list[NDArray[np.int64]]:

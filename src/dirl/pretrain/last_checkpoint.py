@@ -32,7 +32,7 @@ class PlainFiles(TorchCheckpointIO):
 def put_checkpoint(part: Path, checkpoint: Path) -> None:
     """Replace the last state by a new one, which is written already.
 
-    Its digest is added first, beside those of earlier states: a stop at any moment leaves a state with a
+    Its digest is added first, beside those of earlier states. So at any moment the state on disk has its
     digest in the file.
     """
     digests = [sha256(part), *_digests(checkpoint)]
@@ -66,7 +66,7 @@ def _digests(checkpoint: Path) -> list[str]:
     path = digests_file(checkpoint)
     if not path.exists():
         return []
-    remedy = f"remove {checkpoint.name} and it, and run the same `dirl pretrain` again"
+    remedy = f"remove both files ({checkpoint.name} too), and run the same `dirl pretrain` again"
     found = read_json(path, remedy)
     with parsing(path, remedy=remedy):
         return [str(one) for one in found["sha256"]]

@@ -1,15 +1,15 @@
 """`dirl pretrain`: from a recipe and a store to a run's directory."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning.pytorch import Callback
 from numpy.typing import NDArray
 
-from dirl.config import EncoderConfig, ObjectiveConfig, PretrainRecipe, to_yaml
+from dirl.config import EncoderConfig, PretrainRecipe, to_yaml
 from dirl.core.checked import checked
 from dirl.core.errors import Interrupted, StoreError
 from dirl.core.files import write_json, write_text
@@ -19,24 +19,19 @@ from dirl.core.provenance import finish, new_card, read_card, reopen
 from dirl.core.sealed import read_sealed, write_sealed
 from dirl.core.signals import begin_rank
 from dirl.encoders.vit import ViT
-from dirl.encoders.weights import weights_digest
-from dirl.objectives.registry import load_objective
-from dirl.pretrain.build import build
 from dirl.pretrain.callbacks import Bar, Checkpoint, Guard, Log, PriorWatch
-from dirl.pretrain.checks import check, check_local_views, warn_if_coarse, warn_of_start
-from dirl.pretrain.data import CountedLoader, CountedOrder, TileBatches, held_out, make_loader
+from dirl.pretrain.checks import warn_if_coarse, warn_of_start
 from dirl.pretrain.export import export_encoder
 from dirl.pretrain.last_checkpoint import read_checkpoint
 from dirl.pretrain.module import PretrainModule
+from dirl.pretrain.plan import Plan, make_plan
 from dirl.pretrain.ranks import claim_together, get_rank
 from dirl.pretrain.read_metrics import read_metrics
-from dirl.pretrain.schedule import Schedule, schedule_of
 from dirl.pretrain.snapshots import choose_snapshots
 from dirl.pretrain.trackers import check_tracker, make_tracker
 from dirl.pretrain.trainer import choose_devices, saved_step, train
-from dirl.prior.dense_term import make_dense_term
 from dirl.store.dataset import TileStore
-from dirl.store.select import Selection, count_kept, select_tiles
+from dirl.store.select import Selection, select_tiles
 
 
 @dataclass(frozen=True)
@@ -111,9 +106,10 @@ def pretrain(
     Raises
     ------
     StoreError
-        If the store lacks tiles or cells, or `out` was made with another recipe.
+        If the store lacks cells or centres, or `out` was made with another recipe.
     ConfigError
-        If the recipe asks for something that does not exist, or that its objective cannot do.
+        If the recipe asks for something that does not exist, or that its objective cannot do. Or if
+        a batch is larger than the number of tiles.
     TrainingError
         If the loss is not finite, the embeddings collapse, or memory runs out.
     Interrupted
@@ -125,72 +121,28 @@ def pretrain(
     where = choose_devices(device, devices, nodes)
     if logger is not None:
         check_tracker(logger)
-    kind, settings = load_objective(recipe.objective)
-    recipe = recipe.model_copy(
-        update={"objective": ObjectiveConfig(name=recipe.objective.name, **settings.model_dump())}
-    )
-    check(recipe, kind, where.ranks)
-    schedule, views = schedule_of(recipe), recipe.views
-    dense = make_dense_term(recipe.dense, tiles, recipe.cells, recipe.seed)
-    student = build(recipe.encoder, kind, settings, dense, view_px=views.size_px, seed=recipe.seed)
-    patch_px = student.encoder.patch_px
-    check_local_views(views, patch_px)
-    # The index names the tiles. How they were cut decides whether a tile elsewhere may be a held-out one.
-    inputs = {"store": tiles.digest, "tiling": tiles.card.digest}
-    if dense is not None and dense.source.cells is not None:
-        inputs["cells"] = dense.source.cells.card.digest
-    if student.init is not None:
-        inputs["init"] = weights_digest(student.encoder.vit)
-    out_of_training = held_out(list(tiles.tile_ids), recipe.holdout, recipe.seed)
-    kept = np.flatnonzero(~out_of_training)
-    counts: dict[str, Any] = {"steps": recipe.steps, "held_out": len(tiles) - len(kept)}
-    batches = TileBatches(tiles, None if dense is None else dense.source)
-    centres = tiles.centres if recipe.balance == "centre" else None
-    loader = partial(_loader, batches, schedule, centres, workers, where.gpu)
-    # Refuse a batch that cannot be filled, with the number of tiles that will be selected.
-    share, of_slides = recipe.select or 1, np.unique(tiles.slide_ids[kept], return_counts=True)[1]
-    few = kept[: sum(count_kept(count, share) for count in of_slides.tolist())]
-    loader(few, 0, 0, where.ranks)
-    card = new_card("pretrain", recipe.model_dump(mode="json"), inputs)
+    plan = make_plan(recipe, tiles, where, workers)
+    recipe = plan.recipe
+    card = new_card("pretrain", recipe.model_dump(mode="json"), plan.inputs)
     card = claim_together(out, card, overwrite, began)
     if card.finished and (out / "encoder").exists():
         return _finished(out, recipe.steps)
     if card.finished:  # a damaged encoder was removed; the last state holds it too
         checked(out, "metrics.csv", card)  # it is written again
         card = reopen(out, card)
-    write_text(out / "recipe.yaml", to_yaml(recipe))
-    if recipe.select is not None:
-        selection = _selected(out, tiles, recipe.select, recipe.seed, kept, workers, quiet)
-        kept, counts["selected"] = selection.numbers, selection.counts()
-    if student.init is not None:
-        write_json(out / "init.json", asdict(student.init))
-        warn_of_start(recipe.encoder, student.init)
-    if dense is not None and dense.source.cells is not None:
-        warn_if_coarse(views, tiles, patch_px)
-
-    module = PretrainModule(
-        student, dense, views, recipe.optimiser, schedule, tiles.spec.mpp, partial(loader, kept)
-    )
+    kept, counts = _write_inputs(plan, out, workers, quiet)
     tracker = None if logger is None else make_tracker(logger, out, card.started)
     if tracker is not None:
         tracker.log_hyperparams(recipe.model_dump(mode="json"))
     last = out / "last.ckpt"
-    # In this order: a broken state is neither logged nor saved, and what is saved has been logged.
-    callbacks = [
-        Guard(round(recipe.optimiser.warmup_share * recipe.steps), schedule, last),
-        PriorWatch(recipe.cells, schedule.log_every),
-        Log(schedule, choose_snapshots(tiles, out_of_training, recipe.seed, views.size_px, patch_px)),
-        Checkpoint(last, schedule.save_every),
-        Bar(f"Pretraining {out.name}", quiet),
-    ]
     try:
         trainer = train(
-            module,
+            _module(plan, kept),
             out,
             where,
             precision=recipe.precision,
             clip_norm=recipe.optimiser.clip_norm,
-            callbacks=callbacks,
+            callbacks=_callbacks(plan, out, last, quiet),
             tracker=tracker,
         )
     except Interrupted:
@@ -198,10 +150,49 @@ def pretrain(
             raise
         return Run(out, saved_step(last), False, _last_metrics(out))
     if trainer.is_global_zero:
-        export_encoder(_saved(recipe.encoder, views.size_px, last), recipe.encoder, out / "encoder")
+        export_encoder(_saved(recipe.encoder, recipe.views.size_px, last), recipe.encoder, out / "encoder")
         _note_logs(out)
         finish(out, card, counts | {"tiles": len(kept), "mpp": tiles.spec.mpp})
     return _finished(out, recipe.steps)
+
+
+def _write_inputs(
+    plan: Plan, out: Path, workers: int, quiet: bool
+) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Write the recipe and what was selected and initialised; return the tiles to train on, and counts."""
+    recipe, kept = plan.recipe, plan.loaders.indices
+    counts: dict[str, Any] = {"steps": recipe.steps, "held_out": len(plan.tiles) - len(kept)}
+    write_text(out / "recipe.yaml", to_yaml(recipe))
+    if recipe.select is not None:
+        selection = _selected(out, plan.tiles, recipe.select, recipe.seed, kept, workers, quiet)
+        kept, counts["selected"] = selection.numbers, selection.counts()
+    if plan.student.init is not None:
+        write_json(out / "init.json", asdict(plan.student.init))
+        warn_of_start(recipe.encoder, plan.student.init)
+    if plan.cells is not None:
+        warn_if_coarse(recipe.views, plan.tiles, plan.student.encoder.patch_px)
+    return kept, counts
+
+
+def _module(plan: Plan, kept: NDArray[np.int64]) -> PretrainModule:
+    recipe, loaders = plan.recipe, replace(plan.loaders, indices=kept)
+    mpp = plan.tiles.spec.mpp
+    return PretrainModule(
+        plan.student, plan.dense, recipe.views, recipe.optimiser, plan.schedule, mpp, loaders
+    )
+
+
+def _callbacks(plan: Plan, out: Path, last: Path, quiet: bool) -> list[Callback]:
+    """Guard runs first, so NaNs are not logged or saved; Log runs before Checkpoint."""
+    recipe, schedule = plan.recipe, plan.schedule
+    view_px, patch_px = recipe.views.size_px, plan.student.encoder.patch_px
+    return [
+        Guard(round(recipe.optimiser.warmup_share * recipe.steps), schedule, last),
+        PriorWatch(recipe.cells, schedule.log_every),
+        Log(schedule, choose_snapshots(plan.tiles, plan.held_out, recipe.seed, view_px, patch_px)),
+        Checkpoint(last, schedule.save_every),
+        Bar(f"Pretraining {out.name}", quiet),
+    ]
 
 
 def _note_logs(out: Path) -> None:
@@ -237,31 +228,6 @@ def _last_metrics(out: Path) -> dict[str, float]:
     for row in read_metrics(checked(out, "metrics.csv")):
         merged |= row
     return merged
-
-
-def _loader(
-    batches: TileBatches,
-    schedule: Schedule,
-    centres: NDArray[np.str_] | None,
-    workers: int,
-    pin: bool,
-    kept: NDArray[np.int64],
-    start: int,
-    rank: int,
-    ranks: int,
-) -> CountedLoader:
-    """Make the loader of the tiles `kept` from a step onwards; `centres` are of all tiles."""
-    order = CountedOrder(
-        kept,
-        schedule.batch // schedule.parts,
-        schedule.steps * schedule.parts,
-        schedule.seed,
-        start * schedule.parts,
-        rank,
-        ranks,
-        None if centres is None else centres[kept],
-    )
-    return make_loader(batches, order, workers, pin)
 
 
 def _selected(

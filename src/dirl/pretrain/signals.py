@@ -18,8 +18,8 @@ CAUGHT = TO_ALL  # SLURM can send SIGUSR1 before a job's time is up
 class Signals(pl.Callback):
     """Stop a run between two steps after a signal; a second Ctrl-C stops at once.
 
-    All ranks must stop at the same step, so they compare every `agree_every` steps. Then `came` is the number
-    of the signal on all ranks.
+    All ranks must stop at the same step, so they compare every `agree_every` steps. After that, all ranks
+    hold the same signal number in `came`.
     """
 
     def __init__(self, agree_every: int) -> None:

@@ -1,4 +1,4 @@
-"""Snapshots of an encoder in training, on the same tiles each time: its attention, and its neighbours."""
+"""Snapshots of an encoder in training, on the same tiles: its attention entropy and kNN accuracy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
