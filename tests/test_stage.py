@@ -1,16 +1,17 @@
 """A stage computes once, is continued after an interruption, and leaves no parts; its summary is typed."""
 
 import json
+from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.files import write_text
 from dirl.core.intervals import Estimate
-from dirl.core.provenance import new_card, read_card
-from dirl.core.results import FlatRecord, Summary, read_result
+from dirl.core.provenance import claim, new_card, read_card
+from dirl.core.results import SUMMARIES, FlatRecord, Summary, read_as, read_result
 from dirl.core.stage import Work, carry_out
 
 
@@ -53,7 +54,7 @@ def test_it_computes_once_and_reads_its_result_afterwards(tmp_path: Path) -> Non
     out = tmp_path / "out"
     first = carry_out(new_card("probe", {"a": 1}), out, Found, counted)
     assert carry_out(new_card("probe", {"a": 1}), out, Found, counted) == first
-    assert calls == [out] and first.summary == FOUND == read_result(out, Found).summary
+    assert calls == [out] and first.summary == FOUND == read_as(out, Found).summary
     assert read_card(out).counts == {"tiles": 3} and repr(first) == f"<Found in '{out}': tiles=3>"
     carry_out(new_card("probe", {"a": 1}), out, Found, counted, again=True)
     assert len(calls) == 2
@@ -93,7 +94,7 @@ def test_a_summary_of_another_version_is_refused(tmp_path: Path) -> None:
 
     carry_out(new_card("probe", {}), tmp_path / "out", Found, compute)
     with pytest.raises(StoreError, match=r"does not fit this version .*--overwrite"):
-        read_result(tmp_path / "out", Other)
+        read_as(tmp_path / "out", Other)
 
 
 def test_a_table_needs_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,3 +102,35 @@ def test_a_table_needs_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(ConfigError, match="pip install pandas"):
         result.to_pandas()
+
+
+@pytest.mark.parametrize("stage", SUMMARIES)
+def test_results_are_read_by_the_stage_in_their_card(tmp_path: Path, stage: str, monkeypatch: Any) -> None:
+    module, name = SUMMARIES[stage].split(":")
+    kind = getattr(import_module(module), name)
+    assert issubclass(kind, Summary)
+    carry_out(new_card(stage, {}), tmp_path / "out", Found, compute)
+    with pytest.raises(StoreError, match="does not fit this version"):  # it is read as its own type
+        read_result(tmp_path / "out")
+    monkeypatch.setattr(import_module(module), name, Found)
+    assert read_result(tmp_path / "out").summary == FOUND
+
+
+def test_every_summary_of_a_command_is_in_the_table() -> None:
+    for place in SUMMARIES.values():
+        import_module(place.split(":")[0])
+    found = {f"{one.__module__}:{one.__name__}" for one in Summary.__subclasses__()}
+    assert {one for one in found if one.startswith("dirl.")} == set(SUMMARIES.values())
+
+
+def test_results_of_other_directories_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not an output of dirl"):
+        read_result(tmp_path)
+    claim(tmp_path / "run", new_card("pretrain", {}))
+    with pytest.raises(
+        StoreError, match=r"`dirl pretrain` writes no summary — name an output of one of: probe"
+    ):
+        read_result(tmp_path / "run")
+    claim(tmp_path / "probe", new_card("probe", {}))
+    with pytest.raises(StoreError, match="unfinished — run the same `dirl probe` again"):
+        read_result(tmp_path / "probe")

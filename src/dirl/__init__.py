@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
         TileConfig,
         load_recipe,
     )
+    from dirl.core.results import read_result
     from dirl.demo import demo
     from dirl.doctor import examine as doctor
     from dirl.encoders import measures
@@ -105,6 +106,7 @@ __all__ = [
     "probe",
     "read_external",
     "read_features",
+    "read_result",
     "robust",
     "study",
     "tile",
@@ -151,6 +153,7 @@ _PLACES = {
     "probe": "dirl.evaluate.probe.run",
     "read_external": "dirl.features.external",
     "read_features": "dirl.features.feature_files",
+    "read_result": "dirl.core.results",
     "robust": "dirl.evaluate.robust.run",
     "tile": "dirl.store.build",
     "view": "dirl.viewer.run",

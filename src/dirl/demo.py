@@ -1,6 +1,5 @@
 """`dirl demo`: all main commands on one slide, on a CPU, in minutes."""
 
-import hashlib
 import os
 import urllib.request
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from dirl.config import AuditConfig, CellsConfig, TileConfig, load_recipe
 from dirl.core.callable_module import make_callable
 from dirl.core.errors import StoreError
 from dirl.core.files import replacing
+from dirl.core.journal import sha256
 from dirl.core.owner import own, owning
-from dirl.core.progress import bar, printer
+from dirl.core.progress import bar, printer, say
 from dirl.core.provenance import claim, finish, new_card
 from dirl.core.results import Result
 from dirl.pretrain.data import held_out
@@ -101,8 +101,7 @@ def demo(
     card = claim(out, card, overwrite=overwrite)
     own(out)
     chosen, origin = (slide, f"your slide {slide.name}") if slide else find_sample(out, quiet=quiet)
-    if not quiet:
-        Console(stderr=True).print(f"Slide: {origin}", markup=False, highlight=False)
+    say(f"Slide: {origin}", quiet=quiet)
 
     store, runs = out / "store", [out / "vanilla", out / "dirl"]
     config = TileConfig(mpp=MPP, size_px=TILE_PX, max_tiles=MAX_TILES, mpp_override=mpp_override)
@@ -150,14 +149,15 @@ def find_sample(out: Path, *, quiet: bool = False) -> tuple[Path, str]:
     if drawn.exists():  # an interrupted demo goes on with the same slide
         return drawn, "a synthetic slide with known nuclei, drawn earlier"
     try:
-        if not (cache.exists() and _sha256(cache) == SAMPLE_SHA256):
+        if not (cache.exists() and sha256(cache) == SAMPLE_SHA256):
             _download(SAMPLE_URL, cache, quiet=quiet)
         return cache, f"{name}, a public slide (CC0) from OpenSlide's test data"
     except OSError as error:
         why = getattr(error, "reason", None) or error
         with bar("Drawing a slide", None, quiet=quiet):
             synthetic.write(drawn, seed=0)
-        return drawn, f"a synthetic slide with known nuclei, not tissue, because {name} cannot be had ({why})"
+        because = f"because {name} could not be downloaded ({why})"
+        return drawn, f"a synthetic slide with known nuclei, not tissue, {because}"
 
 
 def print_demo(done: Demo, console: Console | None = None) -> None:
@@ -202,13 +202,8 @@ def _download(url: str, target: Path, *, quiet: bool) -> None:
             while block := response.read(1 << 16):
                 handle.write(block)
                 advance(len(block))
-        if (found := _sha256(temporary)) != SAMPLE_SHA256:
+        if (found := sha256(temporary)) != SAMPLE_SHA256:
             raise OSError(f"what {url} sent is not the slide: its SHA-256 is {found}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 make_callable(__name__, "dirl.demo:demo")

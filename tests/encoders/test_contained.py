@@ -165,11 +165,12 @@ LAYOUTS: dict[str, tuple[dict[str, Any], str, list[str]]] = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_published_layouts(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_published_layouts(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    caplog.set_level("INFO", logger="dirl")
     held, prefix, left = LAYOUTS[name]
     torch.save(held, tmp_path / "w.pth")
     assert is_state(load(tmp_path / "w.pth"))
-    said = capsys.readouterr().err
+    said = caplog.text
     assert f"weights from {prefix} ({len(STATE)}); left out: {', '.join(left)}\n" in said
 
 

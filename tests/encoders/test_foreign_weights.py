@@ -109,11 +109,12 @@ def test_blocks_without_a_bias_start_with_none(tmp_path: Path) -> None:
     assert not found.vit.state_dict()["blocks.1.attn.qkv.bias"].any()
 
 
-def test_what_is_resampled_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_resampled_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="dirl")
     large = timm.create_model(TINY, num_classes=0, **(SMALL | {"patch_size": 16, "img_size": 48}))
     torch.save(large.state_dict(), tmp_path / "w.pth")
     load(tmp_path / "w.pth")
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "resampled to this model's grid: pos_embed, patch_embed.proj.weight" in said
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from dirl.config import ProbeConfig
 from dirl.core.errors import ConfigError, StoreError
-from dirl.core.results import Result, read_result
+from dirl.core.results import Result, read_as
 from dirl.evaluate.probe.run import probe
 from dirl.evaluate.probe.show import print_probe
 from dirl.evaluate.probe.summary import ProbeSummary
@@ -47,7 +47,7 @@ def test_good_features_pass_the_gate(make_features: Maker, tmp_path: Path) -> No
     features = make_features(signal(), colours(), CLASSES, patients=patients())
     result = probe(features, "label", tmp_path / "out", CONFIG, quiet=True)
     summary = result.summary
-    assert read_result(result.path, ProbeSummary) == result
+    assert read_as(result.path, ProbeSummary) == result
     assert json.loads((result.path / "summary.json").read_text()) == summary.to_json()
     frame = result.to_pandas()
     chosen = frame.query("features == 'features' and classifier == 'linear' and metric == 'macro_f1'")

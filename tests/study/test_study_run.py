@@ -246,12 +246,13 @@ def test_folders_are_named_alike_however_the_study_is_spelled(
 
 
 def test_a_run_without_an_entropy_is_told_as_such(
-    tiny, small_store: Path, tmp_path: Path, stages, monkeypatch, capsys
+    tiny, small_store: Path, tmp_path: Path, stages, monkeypatch, caplog
 ) -> None:
+    caplog.set_level("INFO", logger="dirl")
     nothing = audited(entropy=None)
     monkeypatch.setattr(run_arm, "audit", lambda encoders, store, out, *_, **__: Result(out, nothing))
     study(tiny, small_store, tmp_path / "study", device="cpu")
-    assert f"4/4 {NAMES[3]}: entropy –" in capsys.readouterr().err
+    assert f"4/4 {NAMES[3]}: entropy –" in caplog.text
 
 
 def test_the_command_prints_the_table_even_if_a_run_failed(

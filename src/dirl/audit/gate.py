@@ -18,6 +18,7 @@ from dirl.audit.summary import NONE, LabelFreeGate, Retrieval
 from dirl.config import PretrainRecipe, ViewsConfig, make
 from dirl.core.checked import checked
 from dirl.core.intervals import Estimate, Units, estimate, means
+from dirl.core.layout import CARD
 from dirl.core.provenance import read_card
 from dirl.encoders.loading import LoadedEncoder, embed
 from dirl.pretrain.data import held_out
@@ -62,7 +63,7 @@ def gate_tiles(store: TileStore, encoders: Sequence[LoadedEncoder], tiles: int, 
         if encoder.run is None:
             continue
         card = read_card(encoder.run, "pretrain")
-        recipe = make(PretrainRecipe, card.config, where=encoder.run / "card.json")
+        recipe = make(PretrainRecipe, card.config, where=encoder.run / CARD)
         views = views or recipe.views
         if card.inputs.get("tiling") == store.card.digest:
             free &= held_out(store.tile_ids.tolist(), recipe.holdout, recipe.seed)

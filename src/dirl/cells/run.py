@@ -26,7 +26,7 @@ from dirl.cells.registry import cells_name, load_segmenter
 from dirl.cells.sink import LabelSink, ignore
 from dirl.cells.source import CellSource
 from dirl.config import CellsConfig
-from dirl.core.errors import ConfigError, DirlError, DirlWarning, PartlyFailedError, StoreError, explained
+from dirl.core.errors import ConfigError, DirlError, DirlWarning, StoreError, explained, raise_failures
 from dirl.core.files import no_room, remove_parts
 from dirl.core.owner import MERGE_SECONDS, item_locked, locked, owning
 from dirl.core.parallel import each
@@ -155,10 +155,7 @@ def cells(
     )
     _warn_of(doubts)
     _warn_of(misplaced)
-    if len(tiles.slides) == 1 and failures:
-        raise next(iter(failures.values()))
-    if failures:
-        raise PartlyFailedError(failures, len(finished))
+    raise_failures(failures, len(finished))
     return tiles.cells(segmenter_name)
 
 

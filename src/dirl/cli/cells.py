@@ -32,7 +32,7 @@ def cells(
 
     A store can hold the cells of several segmenters. Run it again to make only what is missing.
 
-    Example: dirl cells store --segmenter hovernet
+    Example: dirl cells store --segmenter geojson:qupath/
     """
     check_store(store)
     from dirl.cells.run import cells as segment

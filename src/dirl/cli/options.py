@@ -51,8 +51,10 @@ Batch = Annotated[int, typer.Option(metavar="N", help="Number of tiles in one fo
 Workers = Annotated[int, typer.Option(metavar="N", help=WORKERS, min=1)]
 Readers = Annotated[int | None, typer.Option("--workers", metavar="N", help=WORKERS, min=0)]
 Seed = Annotated[int, typer.Option(metavar="N", help=SEED)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output with other settings.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no remarks.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an existing output that was made with other settings.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes.")]
 
 Command = Callable[..., None]
 

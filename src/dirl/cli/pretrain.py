@@ -18,7 +18,9 @@ def pretrain(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a key of the recipe. dense.weight=0 is vanilla."
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a key of the recipe. dense.weight=0 trains without the nuclei.",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help=f"{SEED} By default the recipe's.")] = None,

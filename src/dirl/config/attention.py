@@ -18,7 +18,7 @@ class AuditConfig(Settings):
     full: bool = Field(False, description="Measure attention distance, sinks and rollout too: much slower.")
     figures: Annotated[int, Field(ge=0)] = Field(6, description="Number of tiles to draw.")
     confounder: bool = Field(
-        False, description="Plant a mark that gives away a made-up class, and test if attention shows it."
+        False, description="Draw a green mark on half of the tiles, and test whether attention points at it."
     )
 
 

@@ -26,8 +26,8 @@ class ProbeConfig(Settings):
     folds: Folds = 5
     groups: Literal["auto", "patient", "stain", "given"] = Field(
         "auto",
-        description="What is kept on one side of a split. auto: the labels' groups, else patients or "
-        "slides, else stains.",
+        description="Tiles of one group are never in both training and test. auto: the labels' groups, "
+        "else patients or slides, else stains.",
     )
     neighbours: Neighbours = (20, 5, 10)
     bootstrap: Resamples = 1000
@@ -94,8 +94,8 @@ class MilConfig(Settings):
     )
     groups: str = Field(
         "auto",
-        description="What is kept on one side of a split: patient, or a column of the labels. "
-        "auto: the column group, else patients, else slides.",
+        description="Slides of one group are never in both training and test: patient, or a column of "
+        "the labels. auto: the column group, else patients, else slides.",
     )
     survival: bool = Field(False, description="Learn the time to an event (Cox) instead of a class.")
     models: tuple[Literal["mean", "abmil", "clam", "transmil", "dsmil"], ...] | None = Field(

@@ -25,7 +25,7 @@ class TileConfig(Settings):
     max_pixels: Count | None = Field(
         None,
         exclude=True,  # no result depends on it, so cards leave it out
-        description="Maximum number of pixels of a plain image. It takes 7 bytes of memory for each. "
+        description="Maximum number of pixels of a plain image. Each pixel needs 7 bytes of memory. "
         "By default 1,000 million.",
     )
 
@@ -35,9 +35,10 @@ class CellsConfig(Settings):
 
     segmenter: str = Field(
         "hematoxylin",
-        description="NAME[,key=value…], such as hovernet,weights=FILE, or package.module:attribute. "
-        "Or your own nuclei: labels:DIR[,mpp=UM][,frame=…], geojson:DIR[,frame=auto|qupath|level0], "
-        "hovernet-json:DIR, cellvit-json:DIR, imagej-rois:DIR. `dirl doctor` lists the names.",
+        description="Nuclei of QuPath: geojson:DIR[,frame=auto|qupath|level0]. Of other tools: "
+        "labels:DIR[,mpp=UM][,frame=…], hovernet-json:DIR, cellvit-json:DIR, imagej-rois:DIR. "
+        "A segmenter: NAME[,key=value…], such as hovernet,weights=FILE, or package.module:attribute. "
+        "`dirl doctor` lists the names.",
     )
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = Field(
         None, description="Name of the cells in the store. By default the segmenter's."

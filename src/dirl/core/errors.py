@@ -208,3 +208,19 @@ class PartlyFailedError(DirlError):
         self.exit_code = max((e.exit_code for e in failures.values()), default=1)
         if any(e.exit_code == 1 for e in failures.values()):
             self.exit_code = 1
+
+
+def raise_failures(failures: Mapping[str, DirlError], done: int) -> None:
+    """Raise the failure of a single item itself, and several failures, or some of several, together.
+
+    Raises
+    ------
+    DirlError
+        The failure, if it is the only item.
+    PartlyFailedError
+        If there were more items.
+    """
+    if len(failures) == 1 and not done:
+        raise next(iter(failures.values()))
+    if failures:
+        raise PartlyFailedError(failures, done)

@@ -2,13 +2,13 @@
 
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dirl.core.errors import UserError, first_line
 from dirl.core.full_disk import refusal
+from dirl.core.progress import say
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def fetching(
     where, kind
         Place and class of the error.
     """
-    print(f"{name}: fetching {file} from the Hugging Face hub, unless cached", file=sys.stderr)
+    say(f"{name}: fetching {file} from the Hugging Face hub, unless cached")
     # The client prints every retry. One error at the end is enough.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -9,11 +10,27 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from dirl.core.boundary import parsing
 from dirl.core.checked import SUMMARY, read_summary, remedy
-from dirl.core.errors import ConfigError
+from dirl.core.errors import ConfigError, StoreError
 from dirl.core.provenance import read_card
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# Type of the summary by stage. It is imported when a result of the stage is read.
+SUMMARIES = {
+    "probe": "dirl.evaluate.probe.summary:ProbeSummary",
+    "finetune": "dirl.evaluate.finetune.summary:FinetuneSummary",
+    "mil": "dirl.evaluate.mil.summary:MilSummary",
+    "robust": "dirl.evaluate.robust.summary:RobustSummary",
+    "compare": "dirl.evaluate.compare.summary:CompareSummary",
+    "audit": "dirl.audit.summary:AuditSummary",
+    "map": "dirl.maps.summary:MapSummary",
+    "study": "dirl.study.summary:StudySummary",
+    "cells-report": "dirl.cells.report.summary:ReportSummary",
+    "cells-score": "dirl.cells.scoring.summary:ScoreSummary",
+    "cells-export": "dirl.cells.export:ExportSummary",
+}
 
 
 class Record(BaseModel):
@@ -30,7 +47,7 @@ class Record(BaseModel):
 
 
 class FlatRecord(Record):
-    """A record with a mapping whose entries lie beside the other fields in JSON.
+    """A record that writes one of its mappings flat into its own JSON object.
 
     Attributes
     ----------
@@ -61,7 +78,7 @@ class Summary(Record):
 
     @property
     def counts(self) -> dict[str, object]:
-        """How much it is of; the card lists the same."""
+        """Counts for the card, such as the number of tiles."""
         raise NotImplementedError
 
     def rows(self) -> Sequence[Mapping[str, object]]:
@@ -108,8 +125,8 @@ class Result(Generic[S]):
         return pd.DataFrame(self.summary.rows())
 
 
-def read_result(directory: Path, kind: type[S]) -> Result[S]:
-    """Read a finished output; its ``summary.json`` is checked against the digest in its card.
+def read_as(directory: Path, kind: type[S]) -> Result[S]:
+    """Read a finished output as a type of summary. Its digest in the card is checked.
 
     Raises
     ------
@@ -120,3 +137,33 @@ def read_result(directory: Path, kind: type[S]) -> Result[S]:
     again = remedy(read_card(directory).stage)
     with parsing(directory / SUMMARY, remedy=again, what="does not fit this version of dirl"):
         return Result(directory, kind.model_validate(summary))
+
+
+def read_result(path: Path) -> Result[Summary]:
+    """Read the finished output of any command that writes a summary.
+
+    Parameters
+    ----------
+    path
+        Output directory, such as that of `dirl audit` or `dirl probe`.
+
+    Returns
+    -------
+    Result
+        The path and the typed summary, as the command's function returned it.
+
+    Raises
+    ------
+    StoreError
+        If another command made it, if it is unfinished or damaged, or if another version of dirl wrote other
+        keys.
+    """
+    path = Path(path)
+    card = read_card(path)
+    if card.stage not in SUMMARIES:
+        remedy = f"name an output of one of: {', '.join(SUMMARIES)}"
+        raise StoreError(f"`dirl {card.stage}` writes no summary", where=path, remedy=remedy)
+    if card.finished is None:
+        raise StoreError("unfinished", where=path, remedy=f"run the same `dirl {card.stage}` again")
+    module, name = SUMMARIES[card.stage].split(":")
+    return read_as(path, getattr(import_module(module), name))

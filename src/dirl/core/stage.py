@@ -11,7 +11,7 @@ from dirl.core.files import remove, write_json
 from dirl.core.layout import UNFINISHED
 from dirl.core.owner import own, owning
 from dirl.core.provenance import Card, claim, finish, read_card
-from dirl.core.results import Result, S, read_result
+from dirl.core.results import Result, S, read_as
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ def carry_out(
     card = claim(out, card, overwrite=overwrite)
     if card.finished and not again:
         _remove_parts(out)
-        return read_result(out, kind)
+        return read_as(out, kind)
     own(out)  # `claim` only reads a finished one
     work = Work(out, card)
     summary = compute(work)
     write_json(out / SUMMARY, summary.to_json())
     finish(out, card, summary.counts)
     remove(work.parts)
-    return read_result(out, kind)
+    return read_as(out, kind)
 
 
 def _remove_parts(out: Path) -> None:

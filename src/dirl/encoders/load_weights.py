@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dirl.core.boundary import parsing
 from dirl.core.errors import EncoderError
+from dirl.core.progress import say
 from dirl.encoders.adapt import Fitted
 from dirl.encoders.checkpoint_layouts import take_encoder
 from dirl.encoders.huggingface import NAMES, from_hf, layer_scales
@@ -38,7 +39,7 @@ def load_weights(model: Any, path: Path) -> None:
     model.load_state_dict(taken.fitted.state)
     check_finite(model.state_dict(), path)
     if description := taken.describe():
-        print(f"{path}: {description}", file=sys.stderr)
+        say(f"{path}: {description}")
 
 
 def _fit(weights: dict[str, Tensor], model: Any, own: Mapping[str, Tensor], path: Path) -> Fitted:

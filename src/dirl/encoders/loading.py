@@ -1,6 +1,5 @@
 """Loading an encoder by its spec, and running it on tiles."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,8 @@ from torch.nn.functional import interpolate
 
 from dirl.core.checked import checked
 from dirl.core.errors import EncoderError
+from dirl.core.layout import CARD
+from dirl.core.progress import say
 from dirl.encoders.adapt import adapt
 from dirl.encoders.checkpoint_layouts import take_encoder
 from dirl.encoders.forms import parse_form
@@ -187,7 +188,7 @@ def embed(encoder: LoadedEncoder, images: Tensor) -> Tensor:
 
 
 def _load_run(spec: str, run: Path) -> LoadedEncoder:
-    if (run / "card.json").exists():  # without a card there are no digests to check
+    if (run / CARD).exists():  # without a card there are no digests to check
         for name in ("config.json", "model.safetensors"):
             checked(run, f"encoder/{name}")
     found = read_folder(run / "encoder")
@@ -232,7 +233,7 @@ def _load_hf(spec: str, rest: str) -> LoadedEncoder:
         )
         model.load_state_dict(taken.fitted.state)
         if description := taken.describe():
-            print(f"{spec}: {description}", file=sys.stderr)
+            say(f"{spec}: {description}")
     normalisation = {"mean": found.mean, "std": found.std, "input_size": (3, found.side, found.side)}
     short = Path(name).name + (" (random)" if comma else "")
     loaded = _loaded(short, spec, model, found.architecture, found.arguments, normalisation, None)

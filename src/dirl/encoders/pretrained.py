@@ -1,6 +1,5 @@
 """Pretrained starting weights for an encoder."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from dirl.core.errors import EncoderError
+from dirl.core.progress import say
 from dirl.encoders.adapt import Fitted, adapt
 from dirl.encoders.checkpoint_layouts import take_encoder
 from dirl.encoders.huggingface import NAMES, from_hf, layer_scales
@@ -73,7 +73,7 @@ def initialise(encoder: ViT, spec: str) -> InitReport:
         _check_blocks(taken.fitted, spec)
         check_finite(taken.fitted.state, spec)
         if description := taken.describe():
-            print(f"{spec}: {description}", file=sys.stderr)
+            say(f"{spec}: {description}")
         return _load(encoder, taken.fitted)
     source = load_encoder(spec)
     model: Any = source.model

@@ -10,7 +10,7 @@ import torch
 from dirl.core.errors import ConfigError, DirlError
 from dirl.core.files import put_in_place, remove, write_text
 from dirl.core.full_disk import writing
-from dirl.core.layout import NOT_CONTENT
+from dirl.core.layout import CARD, NOT_CONTENT
 from dirl.core.owner import own, owning
 from dirl.core.provenance import allowed, claim, finish, new_card, read_card
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
@@ -81,7 +81,7 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
         return Export(out, dict(earlier.counts["differences"]))
     form, work, fresh = FORMATS[to], out / ".work", not out.exists()
     own(out)
-    if not (out / "card.json").exists():
+    if not (out / CARD).exists():
         claim(out, card)
     remove(work)
     work.mkdir()
@@ -94,8 +94,8 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
         remove(work)
         if fresh:
             remove(out)
-        elif {file.name for file in out.iterdir()} <= NOT_CONTENT | {"card.json"}:
-            remove(out / "card.json")
+        elif {file.name for file in out.iterdir()} <= NOT_CONTENT | {CARD}:
+            remove(out / CARD)
         raise
     # Only now, since the new export is complete and checked, is the old one replaced.
     card = claim(out, card, overwrite=overwrite, spare=work)

@@ -8,7 +8,7 @@ import torch
 
 from dirl.core.boundary import inside
 from dirl.core.device import choose_device, choose_precision
-from dirl.core.errors import ConfigError, DirlError, PartlyFailedError
+from dirl.core.errors import ConfigError, DirlError, raise_failures
 from dirl.core.owner import owning
 from dirl.core.progress import bar
 from dirl.core.provenance import Card, claim, finish, new_card, reopen
@@ -154,10 +154,7 @@ def embed(
     if done:
         counts = {"tiles": sum(done), "slides": len(done), "failed": len(failures)}
         finish(out, card, {**counts, **held.counts})
-    if failures and len(files) == 1:
-        raise failures.popitem()[1]
-    if failures:
-        raise PartlyFailedError(failures, len(done))
+    raise_failures(failures, len(done))
     return read_features(out)
 
 

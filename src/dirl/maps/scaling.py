@@ -1,6 +1,5 @@
 """Scaling of attention within a tile and between tiles: a softmax has no scale beyond its tile."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor, from_numpy
 
 from dirl.core.boundary import parsing
 from dirl.core.errors import ConfigError
+from dirl.core.progress import say
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.tables.match import forms
 from dirl.tables.read import SLIDE, Row, number, read_table
@@ -115,7 +115,7 @@ def _from_csv(path: Path, slide_id: str, where: str) -> list[NDArray[np.float64]
         if rows:
             break
     if unused := table.unused([name for name in (*names.values(), *slides[:1]) if name]):
-        print(f"{path}: columns that are not used: {', '.join(unused)}", file=sys.stderr)
+        say(f"{path}: columns that are not used: {', '.join(unused)}")
     with parsing(where, remedy=REMEDY, kind=ConfigError, what="not a table of numbers"):
         return [np.array([number(row[name] or "nan") for row in rows]) for name in names.values() if name]
 

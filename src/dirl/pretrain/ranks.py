@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dirl.core.errors import TrainingError
+from dirl.core.layout import CARD
 from dirl.core.provenance import Card, claim, read_card
 
 CLAIM_SECONDS = 60
@@ -41,7 +42,7 @@ def claim_together(out: Path, card: Card, overwrite: bool, began: datetime) -> C
     if not get_rank():
         return claim(out, card, overwrite=overwrite)
     for _ in range(CLAIM_SECONDS * 10):
-        if (out / "card.json").exists():
+        if (out / CARD).exists():
             found = read_card(out, "pretrain")
             # The run that is about to be replaced may have the same settings, but it is older.
             age = began - datetime.fromisoformat(found.started)

@@ -1,7 +1,6 @@
 """Slides and folders of ready-made tiles under the paths that a user gives."""
 
 import hashlib
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,6 +9,8 @@ from pathlib import Path
 
 from dirl.core.boundary import check_name, inside
 from dirl.core.errors import ConfigError, DirlWarning, SlideError, StoreError, from_system
+from dirl.core.layout import CARD
+from dirl.core.progress import say
 from dirl.slides.dicom import first_dicom, series_of
 from dirl.slides.openslide import is_openslide
 from dirl.slides.slides_table import UNSTATED, Stated, read_slides_table
@@ -112,7 +113,7 @@ def find_inputs(
 def add_slides_table(
     found: Sequence[SlideInput | TilesInput], path: Path, *, quiet: bool = False
 ) -> list[SlideInput | TilesInput]:
-    """Add the values of a table to the inputs, and print what was read; see `read_slides_table`.
+    """Add the values of a table to the inputs, and log what was read; see `read_slides_table`.
 
     Raises
     ------
@@ -120,8 +121,8 @@ def add_slides_table(
         If the table cannot be used, has none of these slides, or gives an mpp for ready-made tiles.
     """
     table, notes = read_slides_table(path, [item.slide_id for item in found])
-    if not quiet:
-        print(*notes, sep="\n", file=sys.stderr)
+    for note in notes:
+        say(note, quiet=quiet)
     if not any(item.slide_id in table for item in found):
         names = ", ".join(item.slide_id for item in found[:3])
         raise ConfigError(
@@ -249,7 +250,7 @@ def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise from_system(error, folder) from error
-    folders = [e for e in entries if e.is_dir() and not (e / "card.json").is_file()]
+    folders = [e for e in entries if e.is_dir() and not (e / CARD).is_file()]
     return [e for e in entries if not e.is_dir()], folders
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dirl.config import TileConfig
 from dirl.core.digests import are_whole
-from dirl.core.errors import DirlError, PartlyFailedError, SlideError, StoreError, explained
+from dirl.core.errors import DirlError, SlideError, StoreError, explained, raise_failures
 from dirl.core.files import no_room, read_json, remove, remove_parts, write_json
 from dirl.core.journal import Written
 from dirl.core.layout import CARD
@@ -117,7 +117,7 @@ def tile(
     with locked(out, MERGE_SECONDS):
         files = _finished(out)
         if not files:
-            _raise(failures, len(found))
+            raise_failures(failures, len(found) - len(failures))
         unfinish(out, read_card(out))
         index = merge(files, out / INDEX, TILES_SCHEMA)
         records = [read_json(path.with_suffix(".json")) for path in files]
@@ -127,16 +127,8 @@ def tile(
     slides = [one for one in map(to_record, records) if one.kind == "slide" and one.slide_id in made]
     warn_all_tissue((one.slide_id, one.white, one.tissue_fraction) for one in slides)
     # With --mpp-override, the slides that are tiled would be others.
-    _raise({name: _with_table(error) for name, error in failures.items()}, len(found))
+    raise_failures({name: _with_table(error) for name, error in failures.items()}, len(found) - len(failures))
     return TileStore(out)
-
-
-def _raise(failures: Mapping[str, DirlError], count: int) -> None:
-    """Raise the failures of `count` inputs."""
-    if failures and count == 1:
-        raise next(iter(failures.values()))
-    if failures:
-        raise PartlyFailedError(failures, count - len(failures))
 
 
 def _with_table(error: DirlError) -> DirlError:

@@ -20,10 +20,11 @@ from dirl.core.errors import (
     explained,
 )
 from dirl.core.files import no_room, read_json, replacing, write_json, write_text
+from dirl.core.layout import CARD
 from dirl.core.parallel import each
 from dirl.core.progress import say
 from dirl.core.provenance import digest, new_card
-from dirl.core.results import Result, read_result
+from dirl.core.results import Result, read_as
 from dirl.core.stage import Work, carry_out
 from dirl.evaluate.common.labelled_tiles import prepare_task
 from dirl.evaluate.common.labels import labels_file, read_labels
@@ -101,7 +102,7 @@ def study(
     tiles = TileStore.open(store)
     cells = tiles.cells(config.audit.cells)
     _check(runs, config.seeds[0], tiles)
-    if overwrite or not (out / "card.json").exists():
+    if overwrite or not (out / CARD).exists():
         _check_scored(config, tiles, quiet)  # only before the first run: it reads all scored tiles
     # The content of the recipe counts, not its path.
     settings = config.model_dump(mode="json", exclude={"recipe"})
@@ -111,20 +112,22 @@ def study(
         inputs["labels"] = digest(labels)
     if config.probe and config.probe.store:
         inputs["probe store"] = TileStore.open(Path(config.probe.store)).digest
-    job = partial(_job, runs, store, out, config, device, workers)
-    compute = partial(_compute, config, runs, job, slots(device, parallel), quiet)
+    job = partial(_job, runs=runs, store=store, out=out, config=config, device=device, workers=workers)
+    places = slots(device, parallel)
+    compute = partial(_compute, config=config, runs=runs, job=job, places=places, quiet=quiet)
     return carry_out(new_card("study", settings, inputs), out, StudySummary, compute, overwrite=overwrite)
 
 
 def _job(
+    run: StudyRun,
+    quiet: bool,
+    *,
     runs: tuple[StudyRun, ...],
     store: Path,
     out: Path,
     config: StudyConfig,
     device: str,
     workers: int,
-    run: StudyRun,
-    quiet: bool,
 ) -> Job:
     return Job(
         run, store, out, config.audit, config.probe, config.robust, _alike(run, runs), device, workers, quiet
@@ -132,12 +135,13 @@ def _job(
 
 
 def _compute(
+    work: Work,
+    *,
     config: StudyConfig,
     runs: tuple[StudyRun, ...],
     job: Callable[[StudyRun, bool], Job],
     places: list[Slot],
     quiet: bool,
-    work: Work,
 ) -> StudySummary:
     out, together = work.out, len(places) > 1
     pending = [job(run, quiet or together) for run in runs if not _done(_row_path(out, run))]
@@ -207,7 +211,7 @@ def load_result(path: Path) -> Result[StudySummary]:
     if not (path / SUMMARY).exists():
         remedy = "run the same `dirl study` to its end"
         raise StoreError("holds no summary.json", where=path, remedy=remedy)
-    return read_result(path, StudySummary)
+    return read_as(path, StudySummary)
 
 
 def _run_job(job: Job) -> Row:

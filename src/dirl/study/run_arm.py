@@ -10,6 +10,7 @@ from time import monotonic
 from dirl.audit.run import audit
 from dirl.audit.summary import AuditSummary
 from dirl.config import AuditConfig, PretrainRecipe, RobustConfig
+from dirl.core.layout import CARD
 from dirl.core.progress import say
 from dirl.core.provenance import note_change, read_card
 from dirl.evaluate.probe.run import probe
@@ -74,7 +75,7 @@ def run_job(job: Job) -> Row:
     """
     say(job.run.name, quiet=job.quiet)
     path = job.folder("runs")
-    fresh, begun = not (path / "card.json").exists(), monotonic()
+    fresh, begun = not (path / CARD).exists(), monotonic()
     run = pretrain(
         job.recipe, job.store, path, device=job.device, devices=1, workers=job.workers, quiet=job.quiet
     )
@@ -193,7 +194,7 @@ def _probe(job: Job, asked: StudyProbe, pool: str = MODEL) -> ProbeSummary:
     kind = "" if pool == MODEL else "token-"
     features, alike = job.folder(f"{kind}features"), job.folder(f"{kind}features", job.alike)
     # The untrained baseline costs another forward pass, so runs of one architecture share it.
-    reused = alike != features and (alike / "card.json").exists() and read_card(alike, "embed").finished
+    reused = alike != features and (alike / CARD).exists() and read_card(alike, "embed").finished
     embed(
         str(job.folder("runs")),
         _scored_store(job, asked),

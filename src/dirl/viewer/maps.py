@@ -17,7 +17,7 @@ from dirl.core.boundary import parsing
 from dirl.core.checked import checked, read_checked
 from dirl.core.errors import StoreError
 from dirl.core.provenance import read_card
-from dirl.core.results import read_result
+from dirl.core.results import read_as
 from dirl.maps.summary import MapSummary
 from dirl.viewer.colours import colour
 from dirl.viewer.pictures import TILE_PX, top_level
@@ -80,7 +80,7 @@ class SlideMap:
         if card.finished is None:
             raise StoreError("unfinished", where=path, remedy="run the same `dirl map` again")
         with parsing(path, remedy=REMEDY):
-            summary = read_result(path, MapSummary).summary
+            summary = read_as(path, MapSummary).summary
             raster = summary.map
             self.encoder, self.block = summary.encoder.name, summary.block
             self.name = f"{self.encoder}, block {self.block}"

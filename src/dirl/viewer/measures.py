@@ -15,7 +15,7 @@ from dirl.core.boundary import parsing
 from dirl.core.checked import checked
 from dirl.core.errors import StoreError
 from dirl.core.provenance import read_card
-from dirl.core.results import read_result
+from dirl.core.results import read_as
 from dirl.store.dataset import TileStore
 
 REMEDY = "make it again: `dirl audit --overwrite`"
@@ -60,7 +60,7 @@ class AuditMeasures:
             )
         self.path = path
         with parsing(path, remedy=REMEDY):
-            self.encoders = read_result(path, AuditSummary).summary.encoders
+            self.encoders = read_as(path, AuditSummary).summary.encoders
             if not self.encoders:
                 raise ValueError("it has no encoders")
         with parsing(path / FILE, remedy=REMEDY):

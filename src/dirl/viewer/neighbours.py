@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dirl.core.checked import checked
 from dirl.core.errors import StoreError
+from dirl.core.layout import CARD
 from dirl.features.feature_files import ROWS_DIR
 from dirl.features.hdf5 import names_in, numbers, opened, strings
 from dirl.store.dataset import TileStore
@@ -75,7 +76,7 @@ def read_neighbours(path: Path, store: TileStore) -> Neighbours:
     numbers |= {key: i for i, key in enumerate(ids)}
     rows, parts = [], []
     for file in files:
-        if (path / "card.json").exists():
+        if (path / CARD).exists():
             checked(path, f"{ROWS_DIR}/{file.name}")
         features, keys = _read(file)
         matched = np.array([numbers.get(key, -1) for key in keys], np.int64)

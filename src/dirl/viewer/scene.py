@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dirl.audit.titles import PRIMARY, TITLES
 from dirl.core.errors import ConfigError, DirlWarning, StoreError
+from dirl.core.layout import CARD
 from dirl.core.parallel import available_cores
 from dirl.slides.dicom import first_dicom
 from dirl.store.dataset import CellStore, TileStore
@@ -90,7 +91,7 @@ class Scene:
 
     def __init__(self, path: Path, options: Options) -> None:
         self.title = path.resolve().name
-        self.store = TileStore.open(path) if (path / "card.json").exists() else None
+        self.store = TileStore.open(path) if (path / CARD).exists() else None
         if self.store is None and path.is_dir() and first_dicom(path) == path:
             raise StoreError(
                 "neither a tile store nor a DICOM slide",

@@ -215,7 +215,8 @@ def test_files_that_are_not_its_weights_are_refused(files, tmp_path):
             load_segmenter(spec, device="cpu").fit([], 0.5)
 
 
-def test_without_the_hub_it_says_which_file_to_get(monkeypatch, capsys):
+def test_without_the_hub_it_says_which_file_to_get(monkeypatch, caplog):
+    caplog.set_level("INFO", logger="dirl")
     import huggingface_hub
 
     def unreachable(repository, file):
@@ -226,7 +227,7 @@ def test_without_the_hub_it_says_which_file_to_get(monkeypatch, capsys):
         ConfigError, match=r"download hovernet_hgsc\S*safetensors of huggingface.co/csmp-hub/\S+"
     ):
         load_segmenter("hovernet").fit([], 0.5)
-    assert "fetching hovernet_hgsc" in capsys.readouterr().err
+    assert "fetching hovernet_hgsc" in caplog.text
     with pytest.raises(ConfigError, match=r"needs weights — instanseg,weights=FILE"):
         _ = load_segmenter("instanseg").digest
     with pytest.raises(ConfigError, match=r"no file of weights missing.pt — .* or a name: hgsc_v1"):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dirl.cells.files.label_map_files import SUFFIXES, read_map
 from dirl.core.errors import ConfigError, StoreError
+from dirl.core.layout import CARD
 from dirl.core.provenance import digest, read_card
 from dirl.slides.tiling import key
 from dirl.store.dataset import CellStore, TileStore
@@ -214,7 +215,7 @@ def open_sources(place: Path) -> list[Source]:
 
 
 def _is_store(place: Path) -> bool:
-    return (place / "card.json").is_file() and read_card(place).stage == "tile"
+    return (place / CARD).is_file() and read_card(place).stage == "tile"
 
 
 def _label_files(place: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """Cellpose-SAM, from its official package."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -14,6 +13,7 @@ from dirl.cells.base import Finder, Image
 from dirl.cells.segmenters.network import Network, check_mpp, find_nuclei, on_device, require
 from dirl.cells.segmenters.weights import Weights, find_weights
 from dirl.core.errors import ConfigError, first_line
+from dirl.core.progress import say
 from dirl.core.provenance import digest
 
 MODEL = "cpsam_v2"
@@ -85,7 +85,7 @@ def _package_weights() -> Path:
 
     path = Path(MODEL_DIR) / MODEL
     if not path.is_file():
-        print(f"cellpose: downloading its weights (1.2 GB) from {HOME}", file=sys.stderr)
+        say(f"cellpose: downloading its weights (1.2 GB) from {HOME}")
         try:
             cache_model_path(MODEL)
         except Exception as error:  # any error of the download

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.core.errors import StoreError
+from dirl.core.layout import CARD
 from dirl.core.progress import bar
 from dirl.core.provenance import digest, read_card
 from dirl.features.baselines import FEATURES
@@ -105,7 +106,7 @@ def read_bags(path: Path, *, quiet: bool = False) -> Bags:
     StoreError
         If there are none, `dirl embed` has not finished, a file is damaged, or they are not equally wide.
     """
-    card = read_card(path, "embed") if (path / "card.json").exists() else None
+    card = read_card(path, "embed") if (path / CARD).exists() else None
     if card is not None and card.finished is None:
         raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
     files = slide_files(path, REMEDY) if card is None else whole_files(path, card)

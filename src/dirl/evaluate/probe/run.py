@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dirl.config import ProbeConfig
+from dirl.core.layout import CARD
 from dirl.core.progress import bar
 from dirl.core.provenance import new_card
 from dirl.core.results import Result
@@ -73,7 +74,7 @@ def probe(
         If there are no such features, they are damaged, or `out` holds something else.
     """
     config = config or ProbeConfig()
-    by_dirl = (features / "card.json").exists()
+    by_dirl = (features / CARD).exists()
     held = read_features(features) if by_dirl else read_external(features)
     given = read_labels(held, labels)
     task = make_task(held, given, held.ready_made, held.baselines.get(Baseline.COLOUR_HISTOGRAM), config)
