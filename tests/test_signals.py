@@ -108,6 +108,27 @@ def test_so_it_is_while_modules_are_imported(program, tmp_path: Path) -> None:
     assert end(process, signal.SIGTERM)[:2] == (143, LINE)
 
 
+def test_so_it_is_while_ctypes_converts_an_argument(program) -> None:
+    """As OpenSlide's reader does at each read: ctypes turns every exception there into an ArgumentError."""
+    body = """
+class Slow:
+    @classmethod
+    def from_param(cls, value):
+        (folder / "begun").touch()
+        late = time.monotonic() + 1
+        while time.monotonic() < late:
+            pass
+        return ctypes.c_int(value)
+
+function = ctypes.pythonapi.PyLong_FromLong
+function.argtypes = [Slow]
+function(1)
+time.sleep(600)
+"""
+    process = program(body, imports="import ctypes")
+    assert end(process, signal.SIGINT)[:2] == (130, LINE)
+
+
 def test_what_is_half_written_goes_even_where_a_module_is_imported_meanwhile(program, tmp_path: Path) -> None:
     slow = f"from pathlib import Path\nimport time\nfolder = Path({str(tmp_path)!r})\n"
     slow += '(folder / "begun").touch()\ntime.sleep(1)'

@@ -1,6 +1,10 @@
 """Numbers in the report."""
 
-from dirl.report.html import interval, number, signed
+from dataclasses import replace
+from pathlib import Path
+
+from dirl.core.provenance import new_card
+from dirl.report.html import interval, number, page, signed
 
 
 def test_numbers() -> None:
@@ -17,3 +21,13 @@ def test_signs_and_intervals() -> None:
     assert signed(0.125, "patch_mass") == "+12.5"
     assert interval({"low": 0.1, "high": 0.2}, "patch_mass") == "10.0–20.0"
     assert interval({"low": None, "high": None}) == ""
+
+
+def test_a_page_is_the_same_after_an_interruption(tmp_path: Path) -> None:
+    """A card that is taken up again lists the files that are written already."""
+    template = tmp_path / "page.html"
+    template.write_text("{{ card_text }}")
+    card = new_card("audit", {"tiles": 3}, {})
+    again = replace(card, files={"measures.parquet": {"sha256": "0" * 64, "bytes": 3}})
+    assert page(template, card, {}) == page(template, again, {})
+    assert "tiles" in page(template, card, {})

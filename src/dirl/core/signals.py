@@ -218,12 +218,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
     for child in active_children():
         # Daemons only read for torch. Others may have files to remove.
         child.kill() if child.daemon else child.terminate()
-    _raise_outside_imports(number, frame)
+    _raise_when_safe(number, frame)
 
 
-def _raise_outside_imports(number: int, frame: FrameType | None) -> None:
-    """Raise `Stop`, but not during an import: libraries swallow or print exceptions that are raised there."""
-    if not _importing(frame):
+def _raise_when_safe(number: int, frame: FrameType | None) -> None:
+    """Raise `Stop`, but not where a library would swallow, print or replace it: then raise it later."""
+    if not _would_be_lost(frame):
         raise Stop(number)
     _raise_later(number)
 
@@ -238,7 +238,7 @@ def _raise_later(number: int) -> None:
 
 
 def _raise_now(alarm: int, frame: FrameType | None) -> None:
-    _raise_outside_imports(_taken, frame)
+    _raise_when_safe(_taken, frame)
 
 
 def _limit_time() -> None:
@@ -277,9 +277,11 @@ def _leave(number: int, frame: FrameType | None = None) -> NoReturn:
     os._exit(interrupted.exit_code)
 
 
-def _importing(frame: FrameType | None) -> bool:
+def _would_be_lost(frame: FrameType | None) -> bool:
+    """Whether an import runs or ctypes converts an argument: an exception there becomes an ArgumentError."""
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        code = frame.f_code
+        if code.co_filename.startswith("<frozen importlib") or code.co_name == "from_param":
             return True
         frame = frame.f_back
     return False

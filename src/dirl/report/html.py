@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -48,7 +48,8 @@ def page(template: Traversable, card: Card, images: Mapping[str, tuple[str, byte
             for name, (kind, data) in images.items()
         },
         card=card,
-        card_text=json.dumps(asdict(card), indent=2, ensure_ascii=False),
+        # Without the digests of files: the page is one of these files, and continued work has some already.
+        card_text=json.dumps(asdict(replace(card, files={})), indent=2, ensure_ascii=False),
         **values,
     )
 
