@@ -241,7 +241,7 @@ def test_what_does_not_belong_is_refused(small_store, maps, audit, features, tmp
         Scene(small_store, Options(mpp_override=0.5))
     with pytest.raises(StoreError, match="made by `dirl audit`, not by `dirl map`"):
         Scene(small_store, Options(maps=[audit]))
-    with pytest.raises(StoreError, match="holds no card"):
+    with pytest.raises(StoreError, match="not an output of dirl audit"):
         Scene(small_store, Options(audit=tmp_path))
     other = write_map(tmp_path / "other", "x", map_values(), slide_id="another")
     with pytest.raises(StoreError, match="a map of another, which is not shown here"):
