@@ -10,7 +10,7 @@ from dirl.config import load_recipe
 from dirl.objectives.registry import load_objective
 from dirl.pretrain.build import build
 from dirl.pretrain.checks import check
-from dirl.prior.dense_term import EXTRACTIONS, DenseTerm, check_dense
+from dirl.prior.dense_term import EXTRACTIONS, DenseTerm
 from dirl.prior.matching import Semantic
 from dirl.prior.source import Boxes
 from dirl.study.matrix import expand, load_study
@@ -27,7 +27,6 @@ def made(name, *overrides):
     recipe = load_recipe(name, overrides)
     kind, settings = load_objective(recipe.objective)
     check(recipe, kind, ranks=1)
-    check_dense(recipe.dense)
     extraction, view_px = EXTRACTIONS[recipe.dense.extract], recipe.views.size_px
     dense = DenseTerm(recipe.dense.weight, Boxes(2, view_px), Semantic(2, 0.01), extraction)
     with torch.device("meta"):

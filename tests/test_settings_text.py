@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dirl.config import load_recipe
-from dirl.config.yaml_text import MOST_VALUES, parse_yaml
+from dirl.config.read import MOST_VALUES, parse_yaml
 from dirl.core.errors import ConfigError, DirlError
 from dirl.study.matrix import MOST_RUNS, load_study
 

@@ -21,7 +21,7 @@ def check_encoders(*encoders: str) -> None:
 
 def check_labels(labels: str) -> None:
     """Raise a `ConfigError` unless it is a column that labels can come from, or an existing file."""
-    from dirl.config.evaluate import LABEL_COLUMNS
+    from dirl.config import LABEL_COLUMNS
 
     if labels not in LABEL_COLUMNS and not Path(labels).exists():
         remedy = f"name a CSV file, or one of: {', '.join(LABEL_COLUMNS)}"

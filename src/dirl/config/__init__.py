@@ -1,26 +1,33 @@
 """What a user writes: one strict model per stage, recipes in YAML, and ``--set key=value`` on top."""
 
-from dirl.config.attention import AuditConfig, MapConfig
-from dirl.config.evaluate import (
-    FinetuneConfig,
-    MilConfig,
-    ProbeConfig,
-    RobustConfig,
-)
 from dirl.config.pretrain import (
+    MAX_REGIONS,
     DenseConfig,
     EncoderConfig,
     NoiseConfig,
     ObjectiveConfig,
     OptimiserConfig,
+    Precision,
     PretrainRecipe,
     ViewsConfig,
 )
 from dirl.config.read import load_recipe, read_settings, to_yaml
 from dirl.config.settings import Count, Positive, Settings, Share, make
-from dirl.config.tiles import CellsConfig, TileConfig
+from dirl.config.stages import (
+    LABEL_COLUMNS,
+    AuditConfig,
+    CellsConfig,
+    FinetuneConfig,
+    MapConfig,
+    MilConfig,
+    ProbeConfig,
+    RobustConfig,
+    TileConfig,
+)
 
 __all__ = [
+    "LABEL_COLUMNS",
+    "MAX_REGIONS",
     "AuditConfig",
     "CellsConfig",
     "Count",
@@ -33,6 +40,7 @@ __all__ = [
     "ObjectiveConfig",
     "OptimiserConfig",
     "Positive",
+    "Precision",
     "PretrainRecipe",
     "ProbeConfig",
     "RobustConfig",

@@ -6,6 +6,10 @@ from pydantic import ConfigDict, Field, model_validator
 
 from dirl.config.settings import Count, Positive, Settings, Share
 
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+MAX_REGIONS = 255
+"""Largest number of regions of a tile: ids are bytes, and 0 is no region."""
+
 
 class ViewsConfig(Settings):
     """The random views of a tile: ``count`` global ones and, for multi-crop, ``local_count`` small ones.
@@ -126,6 +130,37 @@ class DenseConfig(Settings):
     instances: Count = 8
     min_area: Share = 0.01
 
+    @model_validator(mode="after")
+    def _consistent(self) -> "DenseConfig":
+        """Refuse settings that exclude each other, with the first reason that applies."""
+        if not self.weight:  # nothing else has an effect
+            return self
+        match, regions, control, noise = self.match, self.regions, self.control, self.noise
+        conflicts = {
+            f"match: instance follows single nuclei, so it goes with regions: cells, not {regions}": (
+                match == "instance" and regions != "cells"
+            ),
+            f"match: instance follows single nuclei, which control: {control} does not have": (
+                match == "instance" and control not in (None, "shuffled", "moved")
+            ),
+            f"regions: grid has no cells for control: {control} to change": (
+                regions == "grid" and control not in (None, "one", "twice")
+            ),
+            "regions: grid has no cells for noise to damage": regions == "grid" and noise is not None,
+            f"noise damages a tile's true cells, which control: {control} does not have": (
+                noise is not None and control is not None
+            ),
+            f"grid_side: more than {MAX_REGIONS} regions": (
+                regions == "grid" and self.grid_side**2 > MAX_REGIONS
+            ),
+        }
+        if noise is not None:
+            reason = f"noise.strength: a share of {noise.strength:g} to {noise.kind}, above 1"
+            conflicts[reason] = noise.kind in ("drop", "shuffle") and noise.strength > 1
+        for reason in (reason for reason, applies in conflicts.items() if applies):
+            raise ValueError(reason)
+        return self
+
     @property
     def role(self) -> Literal["vanilla", "noise", "control", "dirl"]:
         """What a run with these settings is: vanilla, DiRL with damaged cells, a control, or DiRL."""
@@ -170,7 +205,7 @@ class PretrainRecipe(Settings):
     cells: str = "hematoxylin"
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     select: Annotated[float, Field(gt=0, le=1)] | None = None
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    precision: Precision = "auto"
     checkpoint_every_steps: Count = 100
     log_every_steps: Count = 10
     views: ViewsConfig = ViewsConfig()

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.loggers.logger import Logger
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from dirl.config import Precision
 from dirl.core.device import on_gpu
 from dirl.core.errors import ConfigError, Interrupted, TrainingError
 from dirl.core.parallel import available_cores
@@ -23,7 +24,6 @@ from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.signals import Signals
 
 # Without cuDNN's: in half precision its gradients were wrong, see docs/decisions/0016.
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 READERS = 4
 

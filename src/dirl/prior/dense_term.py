@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dirl.config import DenseConfig
-from dirl.core.errors import ConfigError
 from dirl.encoders.base import EncoderOutput
 from dirl.prior import region_sets
 from dirl.prior.extraction import ClsQuery, Disentangled, Extraction, Pool, Twice
 from dirl.prior.matching import Instance, Matching, Overlap, Semantic
 from dirl.prior.metrics import PriorMetrics
 from dirl.prior.moved import move
-from dirl.prior.region_sets import MAX_REGIONS, RegionSet
+from dirl.prior.region_sets import RegionSet
 from dirl.prior.source import Boxes, CellRegions, Damage, RegionSource, mean_area_um2, shuffled_partners
 from dirl.prior.tokens import Disentangle, RegionTokens, merge_regions
 from dirl.store.dataset import CellStore, TileStore
@@ -140,14 +139,11 @@ def make_dense_term(dense: DenseConfig, tiles: TileStore, cells: str, seed: int)
 
     Raises
     ------
-    ConfigError
-        If two settings exclude each other.
     StoreError
         If the store lacks these cells, or they lack what the region set needs.
     """
     if not dense.weight:
         return None
-    check_dense(dense)
     other = dense.negatives == "regions"
     if dense.control in CONTROLS_WITHOUT_REGIONS:
         source: RegionSource = Boxes(1, tiles.spec.size_px)
@@ -177,41 +173,3 @@ def _of_cells(dense: DenseConfig, tiles: TileStore, cells: CellStore, seed: int)
     if dense.noise.kind == "shuffle":
         return replace(source, partner=shuffled_partners(tiles, seed, dense.noise.strength))
     return replace(source, change=Damage(dense.noise))
-
-
-def check_dense(dense: DenseConfig) -> None:
-    """Refuse settings that exclude each other, with the first reason that applies.
-
-    Raises
-    ------
-    ConfigError
-        With the settings.
-    """
-    match, regions, control, noisy = dense.match, dense.regions, dense.control, dense.noise is not None
-    conflicts = {
-        f"match: instance follows single nuclei, so it goes with regions: cells, not {regions}": (
-            match == "instance" and regions != "cells"
-        ),
-        f"match: instance follows single nuclei, which control: {control} does not have": (
-            match == "instance" and control not in (None, "shuffled", "moved")
-        ),
-        f"regions: grid has no cells for control: {control} to change": (
-            regions == "grid" and control not in (None, *CONTROLS_WITHOUT_REGIONS)
-        ),
-        "regions: grid has no cells for noise to damage": regions == "grid" and noisy,
-        f"noise damages a tile's true cells, which control: {control} does not have": (
-            noisy and control is not None
-        ),
-    }
-    for reason in (reason for reason, applies in conflicts.items() if applies):
-        raise ConfigError(reason, where="dense", remedy="remove one of the two settings")
-    if regions == "grid" and dense.grid_side**2 > MAX_REGIONS:
-        raise ConfigError(
-            f"more than {MAX_REGIONS} regions", where="dense.grid_side", remedy="make it smaller"
-        )
-    if dense.noise is not None and dense.noise.kind in ("drop", "shuffle") and dense.noise.strength > 1:
-        raise ConfigError(
-            f"a share of {dense.noise.strength:g} to {dense.noise.kind}",
-            where="dense.noise.strength",
-            remedy="use a share of at most 1",
-        )

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dirl.config import MAX_REGIONS
 from dirl.core.errors import StoreError
 from dirl.prior.regions import cell_region_ids, class_ids, ring_ids
 from dirl.store.dataset import CellStore
@@ -21,7 +22,6 @@ Mask = NDArray[np.bool_]
 
 # A byte for each nucleus of a slide: about half a megabyte a slide.
 CACHED_SLIDES = 256
-MAX_REGIONS = 255
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from dirl.config import (
+    LABEL_COLUMNS,
     AuditConfig,
     Count,
     DenseConfig,
@@ -20,7 +21,6 @@ from dirl.config import (
     make,
     read_settings,
 )
-from dirl.config.evaluate import LABEL_COLUMNS
 from dirl.core.errors import ConfigError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.config.evaluate import LABEL_COLUMNS
+from dirl.config import LABEL_COLUMNS
 from dirl.core.errors import ConfigError
 from dirl.core.provenance import digest
 from dirl.tables.match import match_slides, match_tiles

@@ -1,10 +1,10 @@
-"""How features and encoders are scored: tiles, damage, fine-tuning, slides."""
+"""The settings of the stages other than pretraining, in the order of the work."""
 
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from dirl.config.settings import Count, Folds, Positive, Seed, Settings
+from dirl.config.settings import Cells, Count, Folds, Positive, Seed, Settings, Share
 
 Corruption = Literal["jpeg", "pixelate", "defocus", "motion", "brightness",
                      "saturation", "hue", "stain", "pen", "bubble"]  # fmt: skip
@@ -18,6 +18,92 @@ Neighbours = Annotated[
 ]
 Rates = Annotated[tuple[Positive, ...], Field(min_length=1, description="Learning rates to choose from.")]
 Resamples = Annotated[int, Field(ge=1, description="Number of resamples for the intervals.")]
+
+
+class TileConfig(Settings):
+    """How slides are cut into tiles (`dirl tile`)."""
+
+    mpp: Positive = Field(0.5, description="Resolution of the tiles in µm/px.")
+    size_px: Count = Field(224, description="Side of a tile in pixels.")
+    stride_px: Count | None = Field(None, description="Step between tiles in pixels. By default the side.")
+    min_tissue: Share = Field(0.5, description="Share of a tile that must be tissue.")
+    max_tiles: Count | None = Field(
+        None, description="Maximum number of tiles of a slide: those around the middle of its tissue."
+    )
+    mpp_override: Positive | None = Field(
+        None, description="Resolution in µm/px of slides whose files give none or a wrong one."
+    )
+    allow_upsample: bool = Field(False, description="Enlarge slides that are coarser than the tiles.")
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(90, description="Quality of the tiles' JPEG.")
+    max_pixels: Count | None = Field(
+        None,
+        exclude=True,  # no result depends on it, so cards leave it out
+        description="Maximum number of pixels of a plain image. Each pixel needs 7 bytes of memory. "
+        "By default 1,000 million.",
+    )
+
+
+class CellsConfig(Settings):
+    """How nuclei are found (`dirl cells`): in windows of the slide, each read with a halo around it."""
+
+    segmenter: str = Field(
+        "hematoxylin",
+        description="Nuclei of QuPath: geojson:DIR[,frame=auto|qupath|level0]. Of other tools: "
+        "labels:DIR[,mpp=UM][,frame=…], hovernet-json:DIR, cellvit-json:DIR, imagej-rois:DIR. "
+        "A segmenter: NAME[,key=value…], such as hovernet,weights=FILE, or package.module:attribute. "
+        "`dirl doctor` lists the names.",
+    )
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = Field(
+        None, description="Name of the cells in the store. By default the segmenter's."
+    )
+    window_px: Count = Field(1024, description="Side of a window in pixels.")
+    halo_px: Count = Field(64, description="Width of the halo around a window in pixels.")
+
+
+class AuditConfig(Settings):
+    """What an audit measures (`dirl audit`)."""
+
+    tiles: Count = Field(256, description="Number of tiles to draw from the store.")
+    cells: Cells = "hematoxylin"
+    seed: Seed = 0
+    min_area: Share = Field(0.01, description="Share of a tile that a region must cover to be measured.")
+    bootstrap: Count = Field(1000, description="Number of resamples for the intervals.")
+    full: bool = Field(False, description="Measure attention distance, sinks and rollout too: much slower.")
+    figures: Annotated[int, Field(ge=0)] = Field(6, description="Number of tiles to draw.")
+    confounder: bool = Field(
+        False, description="Draw a green mark on half of the tiles, and test whether attention points at it."
+    )
+
+
+class MapConfig(Settings):
+    """How a slide's attention is mapped (`dirl map`), from tiles that overlap."""
+
+    mpp: Positive = Field(0.5, description="Resolution of the tiles in µm/px.")
+    size_px: Count | None = Field(
+        None, description="Side of a tile in pixels. By default 224, cut to whole patches of the encoder."
+    )
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.5, description="Share of a tile's side that the next tile covers too."
+    )
+    block: int = Field(-1, description="Block of the encoder, from 0; -1 is the last.")
+    heads: Literal["mean", "each"] = Field(
+        "mean", description="The mean of the heads; or that mean, and each head by itself."
+    )
+    within: Literal["tissue", "patches", "softmax", "rank"] = Field(
+        "tissue",
+        description="Scale within a tile. tissue: 1 is an even share of its tissue tokens. patches: 1 is an "
+        "even share of all patch tokens. softmax: as patches, less the share of other tokens. rank: 0 to 1.",
+    )
+    between: str = Field(
+        "uniform",
+        description="Weight of a tile. uniform: none; patch-mass: its attention on patch tokens; or a CSV or "
+        "Parquet file with x, y (level-0 px) and weight, from a slide model.",
+    )
+    min_tissue: Share = Field(0.0, description="Share of a tile that must be tissue.")
+    mpp_override: Positive | None = Field(
+        None, description="Resolution of the slide in µm/px, if its file gives none."
+    )
+    allow_upsample: bool = Field(False, description="Enlarge a slide that is coarser than the tiles.")
 
 
 class ProbeConfig(Settings):
