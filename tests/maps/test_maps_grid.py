@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dirl.core.errors import SlideError
-from dirl.maps.grid import MapGrid, make_grid, plan_map, starts, tissue_tokens
+from dirl.maps.grid import MapGrid, make_grid, choose_tiles, starts, tissue_tokens
 from dirl.slides.base import SlideInfo
 from dirl.slides.tissue import TissueMask
 
@@ -38,7 +38,7 @@ def test_starts_cover_a_line_and_stay_on_it(side, more, stride):
 def test_every_tissue_token_lies_in_a_chosen_tile(tissue, side, overlap):
     tissue[0, 0] = True
     grid = MapGrid(tissue.shape, 16.0, 8.0, 16 * side, side, max(1, round(side * (1 - overlap))))
-    tiles = plan_map(grid, tissue, 0.0, "slide")
+    tiles = choose_tiles(grid, tissue, 0.0, "slide")
     covered = np.zeros(tissue.shape, bool)
     for i, j, fraction in zip(tiles.rows, tiles.columns, tiles.tissue_fraction, strict=True):
         here = tissue[i : i + side, j : j + side]
@@ -64,7 +64,7 @@ def test_a_map_covers_what_was_scanned():
     mask[50:60, 75:80] = True  # of 8 µm: it begins at the corner of the scan
     tokens = tissue_tokens(grid, TissueMask(mask, 8.0, (255.0, 255.0, 255.0)))
     assert np.array_equal(np.argwhere(tokens).min(0), (0, 0)) and tokens.sum() == 50
-    tiles = plan_map(grid, tokens, 0.0, "slide")
+    tiles = choose_tiles(grid, tokens, 0.0, "slide")
     assert tiles.corners(grid)[0].tolist() == [1200, 800]
 
 
@@ -73,8 +73,8 @@ def test_too_small_a_slide_and_one_without_tissue_are_refused():
         make_grid(info(200, 3000, 0.5), 224, 0.5, 0.5, 14)
     grid = MapGrid((20, 20), 16.0, 8.0, 160, 10, 5)
     with pytest.raises(SlideError, match="no tissue found: the fullest of 9 tiles holds 0%"):
-        plan_map(grid, np.zeros((20, 20), bool), 0.0, "slide")
+        choose_tiles(grid, np.zeros((20, 20), bool), 0.0, "slide")
     sparse = np.zeros((20, 20), bool)
     sparse[0, :10] = True
     with pytest.raises(SlideError, match=r"holds 10% — lower --min-tissue \(now 0.5\)"):
-        plan_map(grid, sparse, 0.5, "slide")
+        choose_tiles(grid, sparse, 0.5, "slide")

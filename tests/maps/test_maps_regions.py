@@ -11,7 +11,7 @@ from matplotlib.path import Path as Polygon
 from scipy import ndimage
 
 from dirl.maps.grid import MapGrid
-from dirl.maps.regions import outlines, to_geojson, top_regions
+from dirl.maps.regions import trace_polygon, to_geojson, top_regions
 
 
 def area(ring):
@@ -25,7 +25,7 @@ def test_an_outline_less_its_holes_is_the_mask(mask):
     labels, count = ndimage.label(mask)
     for number in range(1, count + 1):
         component = labels == number
-        rings = outlines(component)
+        rings = trace_polygon(component)
         assert all((ring[0] == ring[-1]).all() and (ring % 1 == 0).all() for ring in rings)
         assert all(len({*map(tuple, ring)}) == len(ring) - 1 for ring in rings)  # none meets itself
         assert area(rings[0]) - sum(map(area, rings[1:])) == component.sum()
@@ -39,7 +39,7 @@ def test_an_outline_with_its_holes_is_a_valid_polygon(mask):
     shapely = pytest.importorskip("shapely")
     labels, count = ndimage.label(mask)
     for number in range(1, count + 1):
-        rings = outlines(labels == number)
+        rings = trace_polygon(labels == number)
         polygon = shapely.Polygon(rings[0], rings[1:])
         assert polygon.is_valid and polygon.area == (labels == number).sum()
         assert polygon.exterior.is_ccw and not any(hole.is_ccw for hole in polygon.interiors)
@@ -48,7 +48,7 @@ def test_an_outline_with_its_holes_is_a_valid_polygon(mask):
 def test_a_ring_that_would_meet_itself_is_parted():
     mask = np.ones((4, 4), bool)
     mask[0, 2] = mask[1, 1] = False  # two gaps that meet at a corner, one of them open
-    rings = outlines(mask)
+    rings = trace_polygon(mask)
     assert [area(ring) for ring in rings] == [15, 1]
 
 

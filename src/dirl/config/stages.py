@@ -75,6 +75,9 @@ class AuditConfig(Settings):
     )
 
 
+WithinTile = Literal["tissue", "patches", "softmax", "rank"]
+
+
 class MapConfig(Settings):
     """How a slide's attention is mapped (`dirl map`), from tiles that overlap."""
 
@@ -89,7 +92,7 @@ class MapConfig(Settings):
     heads: Literal["mean", "each"] = Field(
         "mean", description="The mean of the heads; or that mean, and each head by itself."
     )
-    within: Literal["tissue", "patches", "softmax", "rank"] = Field(
+    within: WithinTile = Field(
         "tissue",
         description="Scale within a tile. tissue: 1 is an even share of its tissue tokens. patches: 1 is an "
         "even share of all patch tokens. softmax: as patches, less the share of other tokens. rank: 0 to 1.",

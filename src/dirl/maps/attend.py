@@ -1,4 +1,4 @@
-"""The attention of every tile of a map. It is kept on disk, so that interrupted work goes on."""
+"""The attention of every tile of a map. It is kept on disk, so that interrupted work can continue."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dirl.config import MapConfig
-from dirl.core.errors import ConfigError, EncoderError
+from dirl.core.errors import EncoderError
 from dirl.core.files import read_json, write_json
 from dirl.core.parallel import read_ahead
 from dirl.encoders.attention import attention_rows
 from dirl.encoders.loading import LoadedEncoder, preprocess
+from dirl.maps.blend import array_on_disk
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.maps.scaling import within_tile
-from dirl.maps.scratch import array_on_disk
 from dirl.slides.base import Slide
 from dirl.slides.reading import read
 
@@ -47,47 +47,6 @@ class TileReader:
         return read(self.slide, x, y, side, side, self.config.mpp, allow_upsample=upsample)
 
 
-@dataclass(frozen=True)
-class Probe:
-    """Facts about an encoder, from one tile.
-
-    Attributes
-    ----------
-    blocks, heads
-        Numbers of blocks and heads whose attention can be mapped.
-    block
-        The block to map, from 0.
-    query
-        Whose attention it is, as in `encoders.attention.AttentionRows`.
-    """
-
-    blocks: int
-    heads: int
-    block: int
-    query: str
-
-
-def probe(encoder: LoadedEncoder, reader: TileReader) -> Probe:
-    """Try an encoder on the first tile.
-
-    Raises
-    ------
-    EncoderError
-        If its attention cannot be captured, or its token grid is not the map's.
-    ConfigError
-        If it has no such block.
-    """
-    rows = attention_rows(encoder.model, preprocess(encoder, _as_images([reader(0)])))
-    if rows.grid != (reader.grid.tile_tokens,) * 2:
-        reason = f"has {rows.grid[0]} × {rows.grid[1]} tokens on a tile, not {reader.grid.tile_tokens} a side"
-        raise EncoderError(reason, where=encoder.name, remedy="choose a --size that its patches divide")
-    blocks, block = rows.patches.shape[1], reader.config.block
-    if not -blocks <= block < blocks:
-        remedy = f"choose 0 to {blocks - 1}, or -1 for the last"
-        raise ConfigError(f"{encoder.name} has {blocks} blocks", where=f"--block {block}", remedy=remedy)
-    return Probe(blocks, rows.patches.shape[2], block % blocks, rows.query)
-
-
 def attend(
     folder: Path,
     encoder: LoadedEncoder,
@@ -100,26 +59,23 @@ def attend(
     workers: int,
     advance: Callable[..., None],
 ) -> tuple[Floats, Floats]:
-    """Compute the attention of every tile, going on where earlier work in the folder ended.
+    """Compute the attention of every tile. It continues earlier work in the folder.
 
     Each tile has its own place in the file. The number of finished tiles is written after each batch, so that
-    a batch which was interrupted is computed again. The result is the same.
+    an interrupted batch is computed again.
 
     Parameters
     ----------
     folder
         Holds the arrays.
-    encoder, reader
-        The encoder, and the reader of the tiles.
     tissue : ndarray of the map's shape, bool
+        Tokens on tissue.
     block
         Number of the block, from 0.
     channels
         1 for the mean of heads, or 1 + number of heads.
     batch, workers
         Tiles in a forward pass, and threads that read tiles.
-    advance
-        Called with the number of tiles done.
 
     Returns
     -------
@@ -171,8 +127,9 @@ def _batches(reader: TileReader, first: int, batch: int, workers: int) -> Iterat
                 if isinstance(tile, Exception):
                     raise tile
                 tiles.append(tile)
-            yield slice(part[0][0], part[-1][0] + 1), _as_images(tiles)
+            yield slice(part[0][0], part[-1][0] + 1), as_images(tiles)
 
 
-def _as_images(tiles: list[NDArray[np.uint8]]) -> Tensor:
+def as_images(tiles: list[NDArray[np.uint8]]) -> Tensor:
+    """Stack tiles, each (h, w, 3), to a batch of shape (b, 3, h, w)."""
     return torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2)

@@ -1,25 +1,43 @@
-"""Blend overlapping tiles to one map and its pyramid, in arrays on disk."""
+"""Blend overlapping tiles to one map and its pyramid, in arrays on disk that may exceed the memory."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from dirl.core.full_disk import writing
 from dirl.maps.grid import BAND, MapGrid, MapTiles
-from dirl.maps.scratch import array_on_disk
 
 Floats = NDArray[np.float32]
 
 
+def array_on_disk(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.float32]]":
+    """Make a float32 array of zeros in a ``.npy`` file, and reserve its space on disk.
+
+    Raises
+    ------
+    NoRoomError
+        If the disk has no room for it. Without the check the system would kill the program when it writes.
+    """
+    with writing(path):
+        try:
+            array = open_memmap(path, "w+", np.float32, shape)
+            if hasattr(os, "posix_fallocate"):  # not on every system
+                with path.open("r+b") as handle:
+                    os.posix_fallocate(handle.fileno(), 0, os.fstat(handle.fileno()).st_size)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    return array
+
+
 def window(tokens: int) -> Floats:
-    """Weight of a tile's tokens in the blend: sin² along both sides, from nearly 0 at the rim to 1.
+    """Weights of a tile's tokens in the blend, (tokens, tokens): sin² along both sides, all above 0.
 
     Windows half a tile apart sum to 1 if the number of tokens is even. `blend` always divides by the sum.
-
-    Returns
-    -------
-    ndarray of shape (tokens, tokens), float32
-        Above 0 everywhere.
     """
     line = np.sin(np.pi * (np.arange(tokens) + 0.5) / tokens) ** 2
     return np.outer(line, line).astype(np.float32)
@@ -43,9 +61,8 @@ def blend(
         f, by tile and channel.
     weights : ndarray of shape (t, c)
         w, by tile and channel.
-    tiles, grid
-        Places of the tiles.
     tissue : ndarray of the map's shape, bool
+        Tokens on tissue.
 
     Returns
     -------
@@ -69,20 +86,10 @@ def blend(
 
 
 def halve(path: Path, level: Floats, shape: tuple[int, int]) -> Floats:
-    """Make the next level of a pyramid: means of two by two pixels, without those that are NaN.
+    """Make the next level of a pyramid, float32 (c, *shape): means of two by two pixels that are not NaN.
 
-    Parameters
-    ----------
-    path
-        File of the level.
-    level : ndarray of shape (c, rows, columns)
-    shape
-        Rows and columns of the result: half of the level's, rounded up.
-
-    Returns
-    -------
-    ndarray of shape (c, *shape), float32
-        NaN if all four are.
+    `level` has shape (c, rows, columns). `shape` is half of its rows and columns, rounded up. A pixel is NaN
+    if all four are.
     """
     out = array_on_disk(path, (len(level), *shape))
     for top in range(0, shape[0], BAND):

@@ -67,15 +67,7 @@ class MapGrid:
 
 @dataclass(frozen=True)
 class MapTiles:
-    """The tiles that a map is made from, row by row.
-
-    Attributes
-    ----------
-    rows, columns : ndarray of shape (t,), int64
-        Their top-left corners, in tokens.
-    tissue_fraction : ndarray of shape (t,), float64
-        Share of their tokens that are tissue.
-    """
+    """The tiles of a map, row by row: top-left corners in tokens, and shares of tissue tokens; all (t,)."""
 
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
@@ -92,23 +84,10 @@ class MapTiles:
 
 
 def make_grid(info: SlideInfo, tile_px: int, mpp: float, overlap: float, tile_tokens: int) -> MapGrid:
-    """Lay a map's raster over a slide.
+    """Lay a map's raster over a slide. A slide smaller than a tile raises a `SlideError`.
 
-    Parameters
-    ----------
-    info
-        The slide.
-    tile_px, mpp
-        Side of a tile, in pixels at this resolution.
-    overlap
-        Share of a tile's side that the next tile covers, too; rounded to whole tokens.
-    tile_tokens
-        Tokens along a tile's side.
-
-    Raises
-    ------
-    SlideError
-        If the slide is smaller than a tile.
+    `tile_px` is the side of a tile, in pixels at `mpp`. `overlap` is the share of this side that the next
+    tile covers too; it is rounded to whole tokens.
     """
     token_um = tile_px * mpp / tile_tokens
     side = token_um / info.mpp
@@ -139,24 +118,11 @@ def tissue_tokens(grid: MapGrid, tissue: TissueMask) -> NDArray[np.bool_]:
     return np.concatenate(bands)
 
 
-def plan_map(grid: MapGrid, tissue: NDArray[np.bool_], min_tissue: float, where: object) -> MapTiles:
-    """Choose the tiles that hold tissue; the last of each row and column ends at the map's edge.
+def choose_tiles(grid: MapGrid, tissue: NDArray[np.bool_], min_tissue: float, where: object) -> MapTiles:
+    """Choose the tiles whose share of tissue tokens is above 0 and at least `min_tissue`.
 
-    Parameters
-    ----------
-    grid
-        The raster.
-    tissue : ndarray of the map's shape, bool
-        Tokens that are tissue.
-    min_tissue
-        Share of a tile's tokens that must be tissue; with 0, one token is enough.
-    where
-        The slide, for errors.
-
-    Raises
-    ------
-    SlideError
-        If no tile has enough tissue.
+    The last tile of each row and column ends at the map's edge. `tissue` has the map's shape, and `where` is
+    the slide. Without a tile it raises a `SlideError`.
     """
     rows, columns = (starts(extent, grid.tile_tokens, grid.stride_tokens) for extent in grid.shape)
     total = np.pad(tissue.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))

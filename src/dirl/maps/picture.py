@@ -6,15 +6,17 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from dirl.maps.plan import MapPlan
 from dirl.maps.regions import Region
-from dirl.report.style import COLOURS, STYLE, new_figure
-from dirl.slides.base import Box, Slide
+from dirl.maps.summary import MapSummary
+from dirl.report.style import COLOURS, STYLE, encode, new_figure
+from dirl.slides.base import Slide
 from dirl.slides.tissue import low_power
 
 SIDE_PX, DPI = 1000, 130
+LEVEL_PX = 1500  # longer side of the map's level that is drawn, at most
 HEAT, OPACITY = "inferno", 0.65
 
 
@@ -24,44 +26,23 @@ def thumbnail(slide: Slide) -> NDArray[np.uint8]:
     return low_power(slide, info.mpp * max(1.0, max(info.bounds[2:]) / SIDE_PX))
 
 
-def map_figure(
-    thumb: NDArray[np.uint8],
-    size_px: tuple[int, int],
-    bounds: Box,
-    values: NDArray[np.float32],
-    px: float,
-    regions: Sequence[Region],
-    token_px: float,
-    high: float,
-    title: Sequence[str],
-    unit: str,
-) -> Figure:
-    """Draw a slide, the top regions outlined, beside its map.
+def draw_map(
+    plan: MapPlan, levels: Sequence[NDArray[np.float32]], regions: Sequence[Region], summary: MapSummary
+) -> bytes:
+    """Draw the slide with the top regions outlined, beside the mean of heads, as a PNG.
 
-    Parameters
-    ----------
-    thumb : ndarray of shape (h, w, 3), uint8
-        The whole slide.
-    size_px
-        Width and height of the slide at level 0.
-    bounds
-        The part of the slide that is drawn, and that the map covers.
-    values : ndarray of shape (rows, columns)
-        A level of the map, NaN where nothing is mapped.
-    px
-        Side of its pixels, in level-0 pixels.
-    regions
-        Regions to outline, in tokens.
-    token_px
-        Side of a token, in level-0 pixels.
-    high
-        End of the colour scale.
-    title
-        Lines above the panels.
-    unit
-        Title of the colour scale.
+    Each level of the map has shape (c, rows, columns), from fine to coarse; NaN where nothing is mapped.
     """
-    x, y, width, height = bounds
+    slide, token_px = plan.reader.slide, plan.reader.grid.token_level0_px
+    number = next((i for i, level in enumerate(levels) if max(level.shape) <= LEVEL_PX), len(levels) - 1)
+    values, px, high = levels[number][0], token_px * 2**number, summary.channels[0].range[1]
+    title = [
+        f"{summary.slide.slide_id}, {summary.encoder.name}",
+        f"{plan.facts.query} query, block {summary.block} of 0 to {plan.facts.blocks - 1}, mean of heads; "
+        f"within tiles: {summary.within}; between tiles: {summary.between}",
+    ]
+    thumb, size_px = thumbnail(slide), slide.info.size_px
+    x, y, width, height = slide.info.bounds
     grey = np.repeat(thumb.mean(-1, keepdims=True).astype(np.uint8), 3, axis=-1)
     panel = (4.2, min(7.0, max(1.6, 4.2 * height / width)))
     with mpl.rc_context(STYLE):
@@ -90,8 +71,8 @@ def map_figure(
             axis.set_xlim(x, x + width)
             axis.set_ylim(y + height, y)
         bar = figure.colorbar(ScalarMappable(norm, HEAT), ax=right, fraction=0.05, pad=0.02)
-        bar.set_label(f"{unit} (clipped at {high:.3g})", fontsize=8)
+        bar.set_label(f"{summary.unit} (clipped at {high:.3g})", fontsize=8)
         bar.ax.tick_params(labelsize=7.5, length=2)
         bar.outline.set_visible(False)
         figure.suptitle("\n".join(title), fontsize=9, x=0.01, ha="left")
-    return figure
+    return encode(figure, "png", DPI)

@@ -27,16 +27,9 @@ RULE = (
 
 @dataclass(frozen=True)
 class Region:
-    """Neighbouring tokens with much attention.
+    """Neighbouring tokens with much attention: their number, and their mean and largest value.
 
-    Attributes
-    ----------
-    rings
-        Outline and holes, each an array (k, 2) of x and y in tokens, closed, along the tokens' sides.
-    tokens
-        Their number.
-    mean, top
-        Mean and largest value in it.
+    `rings` are the outline and the holes, closed, each an array (k, 2) of x and y in tokens.
     """
 
     rings: list[NDArray[np.float64]]
@@ -46,17 +39,10 @@ class Region:
 
 
 def top_regions(values: Floats) -> tuple[float | None, list[Region]]:
-    """Find the regions by `RULE`, the one with the most attention first.
+    """Return the threshold and the regions of `RULE`, the one with the most attention first.
 
-    Parameters
-    ----------
-    values : ndarray of shape (rows, columns)
-        A channel of the map; NaN where nothing is mapped.
-
-    Returns
-    -------
-    threshold, regions
-        None and no regions if the map is flat.
+    `values` is a channel of the map, (rows, columns), NaN where nothing is mapped. A flat map gives None and
+    no regions.
     """
     threshold = float(np.nanquantile(values, 1 - TOP_SHARE))
     labels, count = ndimage.label(values > threshold)
@@ -70,7 +56,7 @@ def top_regions(values: Floats) -> tuple[float | None, list[Region]]:
     order = [i for i in np.argsort(-sums, kind="stable") if tokens[i] >= LEAST_TOKENS][:MOST_REGIONS]
     return threshold, [
         Region(
-            outlines(labels[boxes[i]] == i + 1, boxes[i][1].start, boxes[i][0].start),
+            trace_polygon(labels[boxes[i]] == i + 1, boxes[i][1].start, boxes[i][0].start),
             int(tokens[i]),
             float(sums[i] / tokens[i]),
             float(tops[i]),
@@ -79,23 +65,12 @@ def top_regions(values: Floats) -> tuple[float | None, list[Region]]:
     ]
 
 
-def outlines(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> list[NDArray[np.float64]]:
-    """Trace a connected mask along the sides of its pixels: the outline first, then its holes.
+def trace_polygon(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> list[NDArray[np.float64]]:
+    """Trace a mask, connected over the sides of its pixels: the outline first, then its holes.
 
-    No ring touches itself, not even at a corner. Rings touch each other only at corners, so they form a valid
-    polygon. With y upwards, the outline runs counterclockwise and its holes clockwise.
-
-    Parameters
-    ----------
-    mask : ndarray of shape (h, w)
-        Pixels that are connected over their sides.
-    left, top
-        Added to x and y.
-
-    Returns
-    -------
-    list of ndarray of shape (k, 2)
-        x and y of corners; the last is the first again.
+    A ring is an array (k, 2) of x and y of corners, plus `left` and `top`; its last corner is the first
+    again. No ring touches itself, not even at a corner. Rings touch each other only at corners, so they form
+    a valid polygon. With y upwards, the outline runs counterclockwise and its holes clockwise.
     """
     rings = []
     for line in find_contours(np.pad(mask, 1).astype(float), 0.5, fully_connected="low"):  # type: ignore[no-untyped-call]

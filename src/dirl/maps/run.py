@@ -1,6 +1,5 @@
 """`dirl map`: the attention of an encoder over a whole slide."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,17 +15,16 @@ from dirl.core.provenance import digest, new_card
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.encoders.loading import LoadedEncoder, load_encoder
-from dirl.maps import picture
 from dirl.maps.attend import attend
 from dirl.maps.blend import blend, halve
-from dirl.maps.plan import Plan, make_plan
-from dirl.maps.regions import RULE, Region, to_geojson, top_regions
+from dirl.maps.picture import draw_map
+from dirl.maps.plan import MapPlan, plan_map
+from dirl.maps.regions import RULE, to_geojson, top_regions
 from dirl.maps.scaling import PATCH_MASS, UNIFORM, UNITS
 from dirl.maps.summary import (
-    Channel,
     Files,
     Level,
-    MappedEncoder,
+    MapChannel,
     MappedSlide,
     MapSummary,
     Origin,
@@ -36,7 +34,6 @@ from dirl.maps.summary import (
     TopRegions,
 )
 from dirl.maps.tiffs import write_bytes, write_floats
-from dirl.report.style import encode
 from dirl.slides.discovery import SlideInput, source_digest
 from dirl.slides.reading import open_slide
 from dirl.store.index import write_table
@@ -45,7 +42,6 @@ Floats = NDArray[np.float32]
 
 FILES = Files(float="attention.ome.tif", regions="regions.geojson", figure="map.png", tiles="tiles.parquet")
 BYTES = "attention.tif"
-FIGURE_PX = 1500  # longer side of the map's level that is drawn
 CLIPPED = 0.995  # quantile that is the brightest byte
 # If 1 is an even share, the scale goes to at least 2, so that even attention has a medium colour.
 EVEN, LEAST_HIGH = ("patches", "tissue"), 2.0
@@ -65,7 +61,7 @@ def map_slide(
 ) -> Result[MapSummary]:
     """Map the attention of an encoder over the tissue of a slide, token by token.
 
-    Tiles overlap, and are blended with a smooth window. Interrupted work goes on where it ended.
+    Tiles overlap, and are blended with a smooth window. The same call continues interrupted work.
 
     The output holds the map as two kinds of TIFF, ``regions.geojson``, ``tiles.parquet``, ``map.png``,
     ``summary.json`` and ``card.json``.
@@ -73,7 +69,7 @@ def map_slide(
     Parameters
     ----------
     encoder
-        A spec as `load_encoder` takes it, or a loaded encoder.
+        A name as `load_encoder` takes it, or a loaded encoder.
     slide
         A slide's file, or the folder of a DICOM series.
     out
@@ -106,13 +102,13 @@ def map_slide(
     config = config or MapConfig()
     opened = open_slide(slide, config.mpp_override)
     try:
-        plan = make_plan(loaded, opened, config)
+        plan = plan_map(loaded, opened, config)
         inputs = {"slide": source_digest(SlideInput(opened.info.slide_id, slide)), "encoder": loaded.digest}
         settings = config.model_dump(mode="json")
         settings |= {"encoder": loaded.spec, "size_px": plan.reader.grid.tile_px}
         if any(plan.reader.grid.origin_px):
             settings["offset_px"] = list(plan.reader.grid.origin_px)
-        if plan.given is not None:
+        if plan.weights is not None:
             inputs["between"] = digest(Path(config.between))
             settings["between"] = Path(config.between).name
         compute = partial(_compute, plan, inputs["slide"], batch, workers, quiet)
@@ -121,8 +117,10 @@ def map_slide(
         opened.close()
 
 
-def _compute(plan: Plan, slide_digest: str, batch: int, workers: int, quiet: bool, work: Work) -> MapSummary:
-    reader, grid, tiles, names = plan.reader, plan.reader.grid, plan.reader.tiles, plan.names
+def _compute(
+    plan: MapPlan, slide_digest: str, batch: int, workers: int, quiet: bool, work: Work
+) -> MapSummary:
+    reader, grid, tiles, names = plan.reader, plan.reader.grid, plan.reader.tiles, plan.channels
     work.parts.mkdir(exist_ok=True)
     with bar("Attention of tiles", len(tiles), quiet=quiet) as advance:
         values, mass = attend(
@@ -130,7 +128,7 @@ def _compute(plan: Plan, slide_digest: str, batch: int, workers: int, quiet: boo
             plan.encoder,
             reader,
             plan.tissue,
-            plan.found.block,
+            plan.block,
             len(names),
             batch=batch,
             workers=workers,
@@ -164,23 +162,24 @@ def _compute(plan: Plan, slide_digest: str, batch: int, workers: int, quiet: boo
     )
     write_json(work.out / FILES.regions, to_geojson(regions, grid, summary.unit, summary.slide.slide_id))
     write_table(work.out / FILES.tiles, _table(plan, mass, weights))
-    _draw(plan, work.out, levels, regions, summary)
+    with replacing(work.out / FILES.figure) as temporary:
+        temporary.write_bytes(draw_map(plan, levels, regions, summary))
     return summary
 
 
-def _weights(plan: Plan, mass: Floats) -> NDArray[np.floating]:
+def _weights(plan: MapPlan, mass: Floats) -> NDArray[np.floating]:
     """Weight of every tile and channel."""
     if plan.reader.config.between == PATCH_MASS:
         return mass
-    given = np.ones(len(mass)) if plan.given is None else plan.given
-    return np.repeat(given[:, None], mass.shape[1], axis=1)
+    weights = np.ones(len(mass)) if plan.weights is None else plan.weights
+    return np.repeat(weights[:, None], mass.shape[1], axis=1)
 
 
-def _describe(values: Floats, name: str, number: int, config: MapConfig) -> Channel:
+def _describe(values: Floats, name: str, number: int, config: MapConfig) -> MapChannel:
     mapped = values[np.isfinite(values)]
     least = LEAST_HIGH if config.within in EVEN and config.between == UNIFORM else 0.0
     low, median, high, top = np.quantile(mapped, [0, 0.5, CLIPPED, 1]).tolist()
-    return Channel(
+    return MapChannel(
         name=name,
         head=number - 1 if number else None,
         file=BYTES if number == 0 else f"attention-head-{number - 1:02d}.tif",
@@ -192,9 +191,8 @@ def _describe(values: Floats, name: str, number: int, config: MapConfig) -> Chan
     )
 
 
-def _origin(plan: Plan, slide_digest: str) -> Origin:
-    grid, encoder, config = plan.reader.grid, plan.encoder, plan.reader.config
-    info = plan.reader.slide.info
+def _origin(plan: MapPlan, slide_digest: str) -> Origin:
+    grid, config, info = plan.reader.grid, plan.reader.config, plan.reader.slide.info
     return Origin(
         slide=MappedSlide(
             slide_id=info.slide_id,
@@ -203,18 +201,11 @@ def _origin(plan: Plan, slide_digest: str) -> Origin:
             mpp=info.mpp,
             size_px=info.size_px,
         ),
-        encoder=MappedEncoder(
-            name=encoder.name,
-            spec=encoder.spec,
-            digest=encoder.digest,
-            blocks=plan.found.blocks,
-            heads=plan.found.heads,
-            query=plan.found.query,
-        ),
-        block=plan.found.block,
+        encoder=plan.facts,
+        block=plan.block,
         heads=config.heads,
         within=config.within,
-        between=config.between if plan.given is None else Path(config.between).name,
+        between=config.between if plan.weights is None else Path(config.between).name,
         unit=_unit(config),
         map=Raster(
             size_px=grid.shape[::-1],
@@ -230,7 +221,7 @@ def _origin(plan: Plan, slide_digest: str) -> Origin:
     )
 
 
-def _tile_plan(plan: Plan) -> TilePlan:
+def _tile_plan(plan: MapPlan) -> TilePlan:
     grid, config = plan.reader.grid, plan.reader.config
     return TilePlan(
         count=len(plan.reader.tiles),
@@ -251,7 +242,7 @@ def _unit(config: MapConfig) -> str:
     return f"{scaled} × {'patch mass' if config.between == PATCH_MASS else 'weight of the tile'}"
 
 
-def _table(plan: Plan, mass: Floats, weights: NDArray[np.floating]) -> pa.Table:
+def _table(plan: MapPlan, mass: Floats, weights: NDArray[np.floating]) -> pa.Table:
     """One row for each tile, with the columns that ``--between`` reads. Mass and weight are of the mean."""
     tiles = plan.reader.tiles
     x, y = tiles.corners(plan.reader.grid).T
@@ -266,29 +257,3 @@ def _table(plan: Plan, mass: Floats, weights: NDArray[np.floating]) -> pa.Table:
             "weight": weights[:, 0].astype(np.float64),
         }
     )
-
-
-def _draw(
-    plan: Plan, out: Path, levels: Sequence[Floats], regions: Sequence[Region], summary: MapSummary
-) -> None:
-    reader, grid = plan.reader, plan.reader.grid
-    shown = next((i for i, level in enumerate(levels) if max(level.shape) <= FIGURE_PX), len(levels) - 1)
-    title = [
-        f"{summary.slide.slide_id}, {summary.encoder.name}",
-        f"{plan.found.query} query, block {summary.block} of 0 to {plan.found.blocks - 1}, mean of heads; "
-        f"within tiles: {summary.within}; between tiles: {summary.between}",
-    ]
-    figure = picture.map_figure(
-        picture.thumbnail(reader.slide),
-        reader.slide.info.size_px,
-        reader.slide.info.bounds,
-        levels[shown][0],
-        grid.token_level0_px * 2**shown,
-        regions,
-        grid.token_level0_px,
-        summary.channels[0].range[1],
-        title,
-        summary.unit,
-    )
-    with replacing(out / FILES.figure) as temporary:
-        temporary.write_bytes(encode(figure, "png", picture.DPI))

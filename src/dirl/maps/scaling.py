@@ -1,4 +1,4 @@
-"""Scaling of attention within a tile and between tiles: a softmax has no scale beyond its tile."""
+"""Scaling of attention within a tile and between tiles. A softmax alone is comparable only in its tile."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.spatial import cKDTree
 from torch import Tensor, from_numpy
 
+from dirl.config.stages import WithinTile
 from dirl.core.boundary import parsing
 from dirl.core.errors import ConfigError
 from dirl.core.progress import say
@@ -30,7 +31,7 @@ COLUMNS = ("x", "y", "weight")
 REMEDY = "columns x, y (a tile's top-left corner, level-0 px) and weight; with several slides, slide_id"
 
 
-def within_tile(rows: Tensor, tissue: Tensor, kind: str) -> Tensor:
+def within_tile(rows: Tensor, tissue: Tensor, scale: WithinTile) -> Tensor:
     """Scale the attention rows of tiles, each by itself.
 
     Parameters
@@ -39,7 +40,7 @@ def within_tile(rows: Tensor, tissue: Tensor, kind: str) -> Tensor:
         Softmax values of the patch tokens. The rest to 1 is on prefix tokens.
     tissue : Tensor of shape (t, gh, gw), bool
         Tokens that are tissue.
-    kind
+    scale
         ``softmax``: times the number of patch tokens. ``patches``: also divided by their sum, so that uniform
         attention is 1. ``tissue``: the same over the tile's tissue tokens only. ``rank``: the share of the
         tile's tokens that have less, in 0..1, ties halved.
@@ -50,30 +51,22 @@ def within_tile(rows: Tensor, tissue: Tensor, kind: str) -> Tensor:
     """
     values = rows.float().cpu()
     tokens = values.shape[-2] * values.shape[-1]
-    if kind == "softmax":
+    if scale == "softmax":
         return values * tokens
-    if kind == "rank":
+    if scale == "rank":
         ranks = stats.rankdata(values.flatten(2).numpy(), axis=-1)
         return from_numpy(((ranks - 0.5) / tokens).astype(np.float32)).view_as(values)
-    counted = tissue.to(values)[:, None] if kind == "tissue" else values.new_ones(())
+    counted = tissue.to(values)[:, None] if scale == "tissue" else values.new_ones(())
     mass = (values * counted).sum((-2, -1), keepdim=True).clamp(min=1e-30)
     count = counted.expand_as(values).sum((-2, -1), keepdim=True)
     return values / mass * count
 
 
 def read_weights(path: Path, slide_id: str) -> NDArray[np.float64]:
-    """Read tiles' weights, such as a slide model's attention, from a CSV or Parquet file.
+    """Read x, y and weight of tiles, (t, 3), from a CSV or Parquet file.
 
-    Returns
-    -------
-    ndarray of shape (t, 3)
-        x, y and weight; of this slide if the file names slides.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be read, lacks a column, or has no tile of this slide. If a weight is negative or not
-        finite, or all are 0.
+    The weight can be a slide model's attention. If the file names slides, only tiles of this slide are read.
+    A missing column or tile, or a wrong weight, raises a `ConfigError`.
     """
     where = f"--between {path}"
     if not path.is_file():
@@ -123,28 +116,11 @@ def _from_csv(path: Path, slide_id: str, where: str) -> list[NDArray[np.float64]
 def weights_of(
     tiles: MapTiles, grid: MapGrid, given: NDArray[np.float64], where: object
 ) -> NDArray[np.float64]:
-    """Weights of a map's tiles: means over the given tiles that overlap each, weighted by the shared area.
+    """Weights of a map's tiles, (t,), with mean 1, from the given tiles that overlap each.
 
-    The given tiles, such as those of a slide model, may lie elsewhere, but have the same side.
-
-    Parameters
-    ----------
-    tiles, grid
-        Tiles and raster of the map.
-    given : ndarray of shape (k, 3)
-        x and y in level-0 pixels, and the weight.
-    where
-        The file, for errors.
-
-    Returns
-    -------
-    ndarray of shape (t,)
-        Their mean is 1.
-
-    Raises
-    ------
-    ConfigError
-        If a tile of the map overlaps no given tile, or all its weights are 0.
+    `given` has shape (k, 3): x and y in level-0 pixels, and the weight. These tiles, such as those of a slide
+    model, may lie elsewhere, but have the same side. A weight is their mean, weighted by the shared area. It
+    raises a `ConfigError` if a tile overlaps no given tile, or if all weights are 0.
     """
     corners = tiles.corners(grid)
     side = grid.tile_tokens * grid.token_level0_px

@@ -78,7 +78,7 @@ class Tissue(Record):
     mapped: int
 
 
-class Channel(Record):
+class MapChannel(Record):
     """One image of the map.
 
     Attributes
@@ -155,7 +155,7 @@ class MapSummary(Origin, Summary):
 
     tiles: TilePlan
     tissue: Tissue
-    channels: list[Channel]
+    channels: list[MapChannel]
     files: Files
     regions: TopRegions
 

@@ -27,20 +27,10 @@ NAMESPACE = uuid.UUID("0c7f3f0e-52f1-4f8e-9a44-6f1f3a3b7d52")
 def write_floats(
     path: Path, levels: Sequence[Floats], grid: MapGrid, names: Sequence[str], about: Mapping[str, object]
 ) -> None:
-    """Write a float32 OME-TIFF, coarser levels as SubIFDs, one channel a name.
+    """Write a float32 OME-TIFF, with coarser levels as SubIFDs and one channel for each name.
 
-    Parameters
-    ----------
-    path
-        The file.
-    levels : arrays of shape (c, rows, columns)
-        From fine to coarse; NaN where nothing is mapped.
-    grid
-        The raster, for the physical size and the position on the slide.
-    names
-        Names of the channels.
-    about
-        Kept in the image's description, as JSON.
+    Each level has shape (c, rows, columns), from fine to coarse; NaN where nothing is mapped. `about` becomes
+    the image's description, as JSON.
     """
     planes = len(names)
     position = {f"Position{axis}": [at] * planes for axis, at in zip("XY", grid.origin_um, strict=True)}
@@ -73,18 +63,8 @@ def write_bytes(
 ) -> None:
     """Write one channel as an 8-bit pyramid that OpenSlide opens: 0 is 0, 255 is `high` and above.
 
-    Parameters
-    ----------
-    path
-        The file.
-    levels : arrays of shape (rows, columns)
-        From fine to coarse; NaN becomes transparent.
-    grid
-        The raster, for the resolution.
-    high
-        Value that is white.
-    about
-        Kept in the image's description, as JSON.
+    Each level has shape (rows, columns), from fine to coarse; NaN becomes transparent. `about` becomes the
+    image's description, as JSON.
     """
     with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=True) as tiff:
         for number, level in enumerate(levels):
