@@ -25,9 +25,9 @@ from dirl.viewer.entries import entries_of_store
 from dirl.viewer.maps import SlideMap
 from dirl.viewer.measures import PER_HEAD, AuditMeasures
 from dirl.viewer.neighbours import read_neighbours
-from dirl.viewer.overlays import TOLERANCE_PX, outlines
+from dirl.viewer.overlays import TOLERANCE_PX, outline_nuclei
 from dirl.viewer.pictures import MOST_PX, TILE_PX, SlidePicture, deep_zoom_tile, read_reduced, top_level
-from dirl.viewer.scene import Options, Scene
+from dirl.viewer.scene import Scene
 from tests.viewer_cases import TOKEN_PX, map_values, measured, write_map
 
 
@@ -74,19 +74,19 @@ def test_deep_zoom_tiles_cover_the_picture_at_every_level(width, height):
 
 
 def test_a_slide_that_has_gone_is_drawn_from_its_tiles(small_store, tmp_path):
-    scene = Scene(small_store, Options())
-    whole = scene.sight(0)
+    scene = Scene(small_store)
+    whole = scene.open_entry(0)
     shutil.copytree(small_store, tmp_path / "store")
     slides = tmp_path / "store" / "slides.json"
     slides.write_text(slides.read_text().replace("slide.tif", "gone.tif"))
     note_change(tmp_path / "store", "slides.json")
-    sight = Scene(tmp_path / "store", Options()).sight(0)
-    assert "no such file" in sight.note and sight.slide is None and whole.note == ""
-    assert sight.picture.size_px == whole.picture.size_px == (512, 512)
-    for x, y in list(zip(sight.x, sight.y, strict=True))[::9]:
-        there, here = (one.picture.read(int(x), int(y), 64, 64, 1).astype(int) for one in (whole, sight))
+    opened = Scene(tmp_path / "store").open_entry(0)
+    assert "no such file" in opened.note and opened.slide is None and whole.note == ""
+    assert opened.picture.size_px == whole.picture.size_px == (512, 512)
+    for x, y in list(zip(opened.x, opened.y, strict=True))[::9]:
+        there, here = (one.picture.read(int(x), int(y), 64, 64, 1).astype(int) for one in (whole, opened))
         assert np.abs(there - here).mean() < 4
-    overview = [one.picture.read(0, 0, 64, 64, 8).astype(int) for one in (whole, sight)]
+    overview = [one.picture.read(0, 0, 64, 64, 8).astype(int) for one in (whole, opened)]
     assert np.median(np.abs(overview[0] - overview[1])) < 12
 
 
@@ -99,16 +99,16 @@ def test_ready_made_tiles_lie_in_pages_in_rows(tmp_path, monkeypatch):
             colour = tuple(rng.integers(60, 250, 3).tolist())
             Image.new("RGB", (16, 16), colour).save(tmp_path / "tiles" / name / f"{i:04d}.png")
     store = tile([tmp_path / "tiles"], tmp_path / "store", TileConfig(mpp_override=1.0), quiet=True)
-    scene = Scene(store.path, Options())
+    scene = Scene(store.path)
     assert [one.name for one in scene.entries] == ["a, 1–8", "a, 9–10", "b"]
     entry = scene.describe_entry(0)
     assert "ready-made" in entry["note"] and not entry["tissue"]
-    sight = scene.sight(0)
+    opened = scene.open_entry(0)
     for i in (0, 3, 7):
-        x, y = int(sight.x[i]), int(sight.y[i])
-        shown = sight.picture.read(x, y, 16, 16, 1).astype(int)
+        x, y = int(opened.x[i]), int(opened.y[i])
+        shown = opened.picture.read(x, y, 16, 16, 1).astype(int)
         assert np.abs(shown - store.image(int(scene.entries[0].rows[i]))).max() <= 2
-        assert x + 16 <= sight.picture.size_px[0] and y + 16 <= sight.picture.size_px[1]
+        assert x + 16 <= opened.picture.size_px[0] and y + 16 <= opened.picture.size_px[1]
     assert scene.describe_tile(8)["entry"] == 1 and scene.describe_tile(8)["place"] is None
 
 
@@ -122,7 +122,7 @@ def test_outlines_lie_on_the_border_and_end_where_the_tile_does():
     disk(draw, 30, 20, 8, 1)
     disk(draw, 30, 37, 8, 2)  # touches the first
     disk(draw, 63, 50, 6, 3)  # half outside
-    found = outlines(np.asarray(image, np.int32))
+    found = outline_nuclei(np.asarray(image, np.int32))
     assert set(found) == {1, 2, 3}
     for label, (x, y) in ((1, (30.5, 20.5)), (2, (30.5, 37.5))):
         (line,) = found[label]
@@ -143,7 +143,7 @@ def test_an_outline_holds_as_many_pixels_as_its_nucleus(seed):
         x, y, radius = rng.integers(8, 40), rng.integers(8, 40), rng.integers(3, 8)
         disk(draw, int(x), int(y), int(radius), label)
     labels = np.asarray(image, np.int32)
-    for label, lines in outlines(labels).items():
+    for label, lines in outline_nuclei(labels).items():
         area = length = 0.0
         for line in lines:
             x, y = line.T
@@ -167,7 +167,7 @@ def test_nuclei_keep_their_classes(small_store, tmp_path):
     merge_cells(store.path, "typed")
     finish(cells_dir(store.path, "typed"), card, {})
 
-    scene = Scene(store.path, Options())
+    scene = Scene(store.path)
     assert scene.describe_entry(0)["classes"] == {"hematoxylin": [], "typed": ["lymphocyte", "tumour"]}
     i = len(store) // 2
     nuclei = scene.nuclei(0, "typed", i)
@@ -182,7 +182,7 @@ def test_nuclei_keep_their_classes(small_store, tmp_path):
     merge_cells(store.path, "typed")
     note_change(cells_dir(store.path, "typed"), "index.parquet")
     with pytest.warns(UserWarning, match="no cells of typed for"):
-        assert list(Scene(store.path, Options()).cells) == ["hematoxylin"]
+        assert list(Scene(store.path).cells) == ["hematoxylin"]
 
 
 def test_a_map_reads_boxes_of_every_level(maps):
@@ -230,25 +230,25 @@ def test_neighbours_by_id_and_by_place(features, small_store, tmp_path):
 def test_what_does_not_belong_is_refused(small_store, maps, audit, features, tmp_path):
     slide = small_store.parent / "slide.tif"
     with pytest.raises(SlideError, match="no such file"):
-        Scene(tmp_path / "nowhere.svs", Options())
+        Scene(tmp_path / "nowhere.svs")
     with pytest.raises(StoreError, match="neither a tile store nor a DICOM slide"):
-        Scene(tmp_path, Options())
+        Scene(tmp_path)
     with pytest.raises(ConfigError, match="--audit: needs a tile store"):
-        Scene(slide, Options(audit=audit))
+        Scene(slide, audit=audit)
     with pytest.raises(ConfigError, match="--features: needs a tile store"):
-        Scene(slide, Options(features=features))
+        Scene(slide, features=features)
     with pytest.raises(ConfigError, match="--mpp-override"):
-        Scene(small_store, Options(mpp_override=0.5))
+        Scene(small_store, mpp_override=0.5)
     with pytest.raises(StoreError, match="made by `dirl audit`, not by `dirl map`"):
-        Scene(small_store, Options(maps=[audit]))
+        Scene(small_store, maps=[audit])
     with pytest.raises(StoreError, match="not an output of dirl audit"):
-        Scene(small_store, Options(audit=tmp_path))
+        Scene(small_store, audit=tmp_path)
     other = write_map(tmp_path / "other", "x", map_values(), slide_id="another")
     with pytest.raises(StoreError, match="a map of another, which is not shown here"):
-        Scene(small_store, Options(maps=[other]))
+        Scene(small_store, maps=[other])
     larger = write_map(tmp_path / "larger", "x", map_values(), slide_px=(600, 512))
     with pytest.raises(StoreError, match="has 512×512 px"):
-        Scene(small_store, Options(maps=[larger]))
+        Scene(small_store, maps=[larger])
 
 
 @pytest.mark.parametrize(
@@ -306,12 +306,12 @@ def test_features_that_are_none_are_refused(small_store, tmp_path, shape):
 
 
 def test_a_real_slide_and_its_entries(data_dir):
-    scene = Scene(data_dir / "slides" / "CMU-1-Small-Region.svs", Options())
-    picture = scene.sight(0).picture
+    scene = Scene(data_dir / "slides" / "CMU-1-Small-Region.svs")
+    picture = scene.open_entry(0).picture
     assert isinstance(picture, SlidePicture) and picture.size_px == (2220, 2967)
     assert scene.describe_entry(0)["numbers"] == [] and scene.slide_tile(0, 12, 8, 11) is not None
     with pytest.raises(SlideError, match="--mpp-override"):
-        Scene(data_dir / "slides" / "TCGA-CR-7395-01A-01-TS1.svs", Options())
+        Scene(data_dir / "slides" / "TCGA-CR-7395-01A-01-TS1.svs")
 
 
 def test_every_tile_has_an_entry(small_store):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dirl.viewer.shared import shared
+from dirl.viewer.scene import cached_for_threads
 
 
 def test_readers_who_come_at_once_share_one_call():
@@ -17,7 +17,7 @@ def test_readers_who_come_at_once_share_one_call():
         time.sleep(0.05)
         return [key]
 
-    value = shared(slow, 4)
+    value = cached_for_threads(slow, 4)
 
     def read(_):
         gate.wait(20)
@@ -36,7 +36,7 @@ def test_only_the_last_values_are_kept():
         calls.append(key)
         return key
 
-    value = shared(call, 2)
+    value = cached_for_threads(call, 2)
     assert [value(key) for key in "abcba"] == list("abcba")
     assert calls == ["a", "b", "c", "a"]
 
@@ -50,7 +50,7 @@ def test_an_error_is_raised_and_not_kept():
             raise error
         return "mended"
 
-    value = shared(call, 2)
+    value = cached_for_threads(call, 2)
     with pytest.raises(ValueError, match="damaged"):
         value()
     assert value() == "mended"

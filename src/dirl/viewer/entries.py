@@ -14,7 +14,7 @@ from dirl.slides.reading import open_slide
 from dirl.store.cut import reopen
 from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord
-from dirl.viewer.pictures import Mosaic, Picture, SlidePicture
+from dirl.viewer.pictures import Mosaic, PyramidPicture, SlidePicture
 
 PAGE = 1024
 GAP = 0.06  # gap between ready-made tiles, as a share of a tile's side
@@ -22,24 +22,14 @@ GROUND = (21, 24, 28)  # colour of the page around the picture: static/style.css
 
 
 @dataclass(frozen=True)
-class Sight:
-    """An open entry.
+class OpenEntry:
+    """An open entry: its picture, and the slide itself if it can be read.
 
-    Attributes
-    ----------
-    picture
-        The picture to show.
-    x, y : ndarray of shape (t,)
-        Top-left corners of the entry's tiles in the picture.
-    side_px
-        Side of a tile in the picture.
-    slide
-        The slide itself, if it can be read.
-    note
-        A note on the picture for the reader; empty if the picture is the slide.
+    `x` and `y`, both (t,), are top-left corners of the entry's tiles, and `side_px` is their side, in pixels
+    of the picture. `note` tells the reader why the picture is not the slide.
     """
 
-    picture: Picture
+    picture: PyramidPicture
     x: NDArray[np.int64]
     y: NDArray[np.int64]
     side_px: float
@@ -48,21 +38,10 @@ class Sight:
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
-    """One line of the list.
+class ListEntry:
+    """One line of the list. `rows` are the numbers of its tiles in the store, (t,).
 
-    Attributes
-    ----------
-    name
-        Text in the list.
-    slide_id
-        Name of the slide.
-    rows : ndarray of shape (t,)
-        Numbers of its tiles in the store; empty without a store.
-    store, record
-        The store and its record of the slide; None without a store.
-    alone
-        The open slide if there is no store.
+    Without a store, `rows` is empty, `store` and `record` are None, and `alone` is the open slide.
     """
 
     name: str
@@ -85,18 +64,18 @@ class Entry:
         assert self.record is not None
         return self.record.size_px
 
-    def open(self) -> Sight:
+    def open(self) -> OpenEntry:
         """Open it. A slide that is missing or cannot be read is drawn from the store's tiles."""
         if self.store is None or self.record is None:
             assert self.alone is not None
             nothing = np.zeros(0, np.int64)
-            return Sight(SlidePicture(self.alone), nothing, nothing, 0.0, self.alone)
+            return OpenEntry(SlidePicture(self.alone), nothing, nothing, 0.0, self.alone)
         if self.ready_made:
             return _page(self.store, self.rows)
         return _on_slide(self.store, self.record, self.rows)
 
 
-def entries_of_store(store: TileStore) -> list[Entry]:
+def entries_of_store(store: TileStore) -> list[ListEntry]:
     """List the slides of a store, and its ready-made tiles in pages of `PAGE`."""
     slide_ids = store.slide_ids
     return [
@@ -106,49 +85,43 @@ def entries_of_store(store: TileStore) -> list[Entry]:
     ]
 
 
-def entry_of_slide(path: Path, mpp_override: float | None) -> Entry:
-    """Open a slide without a store.
-
-    Raises
-    ------
-    SlideError
-        If it cannot be read or gives no resolution.
-    """
+def entry_of_slide(path: Path, mpp_override: float | None) -> ListEntry:
+    """Open a slide without a store. It raises a `SlideError` if it cannot, or knows no resolution."""
     slide = open_slide(path, mpp_override)
-    return Entry(slide.info.slide_id, slide.info.slide_id, np.zeros(0, np.int64), alone=slide)
+    return ListEntry(slide.info.slide_id, slide.info.slide_id, np.zeros(0, np.int64), alone=slide)
 
 
-def _entries(store: TileStore, record: SlideRecord, rows: NDArray[np.int64]) -> Iterator[Entry]:
+def _entries(store: TileStore, record: SlideRecord, rows: NDArray[np.int64]) -> Iterator[ListEntry]:
     if record.kind == "slide" or len(rows) <= PAGE:
-        yield Entry(record.slide_id, record.slide_id, rows, store, record)
+        yield ListEntry(record.slide_id, record.slide_id, rows, store, record)
         return
     for start in range(0, len(rows), PAGE):
         page = rows[start : start + PAGE]
         name = f"{record.slide_id}, {start + 1}–{start + len(page)}"
-        yield Entry(name, record.slide_id, page, store, record)
+        yield ListEntry(name, record.slide_id, page, store, record)
 
 
-def _page(store: TileStore, rows: NDArray[np.int64]) -> Sight:
+def _page(store: TileStore, rows: NDArray[np.int64]) -> OpenEntry:
     side = store.spec.size_px
     step = side + max(2, round(GAP * side))
     columns = max(1, math.ceil(math.sqrt(1.5 * len(rows))))
     x, y = np.arange(len(rows)) % columns * step, np.arange(len(rows)) // columns * step
     size = (min(columns, len(rows)) * step - (step - side), int(y[-1]) + side) if len(rows) else (side, side)
     mosaic = Mosaic(store, rows, x, y, float(side), size, store.spec.mpp, GROUND)
-    return Sight(mosaic, x, y, float(side), None, "ready-made tiles, in the order of the store")
+    return OpenEntry(mosaic, x, y, float(side), None, "ready-made tiles, in the order of the store")
 
 
-def _on_slide(store: TileStore, record: SlideRecord, rows: NDArray[np.int64]) -> Sight:
+def _on_slide(store: TileStore, record: SlideRecord, rows: NDArray[np.int64]) -> OpenEntry:
     x, y = (store.index[name].to_numpy()[rows] for name in ("x", "y"))
     side = store.spec.size_px * store.spec.mpp / record.mpp
     try:
         slide = reopen(record)
         if slide.info.size_px == record.size_px:
-            return Sight(SlidePicture(slide), x, y, side, slide)
+            return OpenEntry(SlidePicture(slide), x, y, side, slide)
         slide.close()
         why = "the file is another slide now"
     except SlideError as error:
         why = error.reason
     red, green, blue = (round(value) for value in record.white)
     mosaic = Mosaic(store, rows, x, y, side, record.size_px, record.mpp, (red, green, blue))
-    return Sight(mosaic, x, y, side, None, f"drawn from the store's tiles: {record.path.name}: {why}")
+    return OpenEntry(mosaic, x, y, side, None, f"drawn from the store's tiles: {record.path.name}: {why}")

@@ -1,9 +1,8 @@
 """Reading attention maps of `dirl map`: the summary, and boxes of the float TIFF."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -18,8 +17,8 @@ from dirl.core.checked import checked, read_checked
 from dirl.core.errors import StoreError
 from dirl.core.provenance import read_card
 from dirl.core.results import read_as
-from dirl.maps.summary import MapSummary
-from dirl.viewer.colours import colour
+from dirl.maps.summary import MapChannel, MapSummary
+from dirl.viewer.overlays import colour
 from dirl.viewer.pictures import TILE_PX, top_level
 
 REMEDY = "make it again with `dirl map --overwrite`"
@@ -28,50 +27,25 @@ MOST_SIDE = 1024  # largest side of a tile in the file, in pixels
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Channel:
-    """One image of a map: a head, or the mean of the heads, with its range of values."""
-
-    name: str
-    low: float
-    high: float
-
-
 class SlideMap:
     """An attention map of a slide. Each pixel is a patch token.
 
-    Parameters
-    ----------
-    path
-        Directory that `dirl map` made.
+    A directory that is not a finished, undamaged map raises a `StoreError`.
 
     Attributes
     ----------
     name
         Encoder and block.
-    encoder, block
-        The encoder's name, and the block's number.
-    slide_id, slide_size_px
-        The slide, and its size at level 0.
-    size_px
-        Size of the map.
+    slide_size_px, size_px
+        Size of the slide at level 0, and of the map in tokens.
     offset_px
-        Place of its corner on the slide, x and y in level-0 pixels.
+        Place of the map's corner on the slide, x and y in level-0 pixels.
     token_px
         Side of a token in level-0 pixels.
-    channels
-        Its images.
-    unit
-        Unit of its values, in words.
     facts
         Its settings, for the reader.
     regions
         Its top regions. Each is a list of rings of x and y in level-0 pixels: the outline, then holes.
-
-    Raises
-    ------
-    StoreError
-        If it is not a map, or is unfinished or damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,7 +60,8 @@ class SlideMap:
             self.name = f"{self.encoder}, block {self.block}"
             self.slide_id, self.slide_size_px = summary.slide.slide_id, summary.slide.size_px
             self.size_px, self.token_px, self.offset_px = raster.size_px, raster.level0_px, raster.offset_px
-            self.channels = [_channel(one.name, *one.range) for one in summary.channels]
+            self.channels = summary.channels
+            _check_ranges(self.channels)
             self.unit = summary.unit
             self.facts = {
                 "encoder": summary.encoder.spec,
@@ -108,15 +83,7 @@ class SlideMap:
         return len(self._levels)
 
     def read(self, channel: int, x: int, y: int, w: int, h: int, level: int = 0) -> Floats:
-        """Read a box of a level, float32 (h, w). All four numbers are in that level's pixels.
-
-        NaN outside the map and outside the mapped tissue.
-
-        Raises
-        ------
-        StoreError
-            If the file is damaged there.
-        """
+        """Read a box of a level, float32 (h, w), NaN outside the mapped tissue. The box is in its pixels."""
         box = np.full((h, w), np.nan, np.float32)
         page = self._levels[level][channel]
         high, wide = page.tilelength, page.tilewidth
@@ -134,13 +101,7 @@ class SlideMap:
     def deep_zoom_tile(
         self, channel: int, level: int, column: int, row: int, colours: str, span: tuple[float, float]
     ) -> NDArray[np.uint8] | None:
-        """Colour one Deep Zoom tile; see `dirl.viewer.pictures.deep_zoom_tile`.
-
-        Returns
-        -------
-        ndarray of shape (h, w, 4), uint8, or None
-            None if the map has no such tile.
-        """
+        """Colour one Deep Zoom tile, uint8 (h, w, 4), as in `dirl.viewer.pictures.deep_zoom_tile`."""
         reduced = top_level(self.size_px) - level
         if not (0 <= channel < len(self.channels) and 0 <= reduced < self.levels):
             return None
@@ -206,7 +167,8 @@ def _point(values: Any) -> tuple[float, float]:
     return x, y
 
 
-def _channel(name: str, low: float, high: float) -> Channel:
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise ValueError(f"range {low}..{high}")
-    return Channel(name, low, high)
+def _check_ranges(channels: Sequence[MapChannel]) -> None:
+    for channel in channels:
+        low, high = channel.range
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise ValueError(f"range {low}..{high}")

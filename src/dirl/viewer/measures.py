@@ -30,22 +30,8 @@ REGIONS = ("nuclei", "rest", "glass")
 class AuditMeasures:
     """Measures of the audited tiles of a store, by encoder, block and head.
 
-    Parameters
-    ----------
-    path
-        Directory that `dirl audit` made.
-    store
-        The store whose tiles are shown.
-
-    Attributes
-    ----------
-    encoders
-        Encoders and controls.
-
-    Raises
-    ------
-    StoreError
-        If it is not an audit, is unfinished or damaged, or is from another store.
+    `encoders` are the audited encoders and controls. A directory that is not a finished audit of the store
+    raises a `StoreError`.
     """
 
     def __init__(self, path: Path, store: TileStore) -> None:
@@ -73,34 +59,18 @@ class AuditMeasures:
     def values(
         self, rows: NDArray[np.int64], encoder: int, block: int, head: int, name: str
     ) -> NDArray[np.float32]:
-        """One measure of tiles.
+        """A column of `dirl.audit.table.MEASURES` for tiles `rows` of the store, (t,); NaN if not audited.
 
-        Parameters
-        ----------
-        rows : ndarray of shape (t,)
-            Numbers of the tiles in the store.
-        encoder
-            Number in `encoders`.
-        block, head
-            From 0; head -1 is the average of the heads' attention, `PER_HEAD` the mean of the heads' values.
-        name
-            A column of `dirl.audit.table.MEASURES`.
-
-        Returns
-        -------
-        ndarray of shape (t,)
-            NaN for a tile that was not audited.
+        `encoder`, `block` and `head` count from 0. Head -1 is the average of the heads' attention, `PER_HEAD`
+        the mean of the heads' values.
         """
         return self._column(self.encoders[encoder].name, block, head, name)[rows]
 
     def of_tile(self, i: int) -> list[dict[str, Any]]:
-        """Values for the panel of a tile: for every encoder the last block's, as the mean over heads.
+        """Values for the panel of a tile: the last block of every encoder, as the mean over heads.
 
-        Returns
-        -------
-        list of dict
-            ``name``, ``kind``, the measures of `LISTED`, and log2 enrichment by region. Empty if the tile was
-            not audited.
+        Each has ``name``, ``kind``, the measures of `LISTED`, and log2 enrichment by region. A tile that was not
+        audited gives an empty list.
         """
         areas = [f"area_{region}" for region in REGIONS]
         shares = [f"attention_{region}" for region in REGIONS]

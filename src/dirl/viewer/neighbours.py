@@ -20,27 +20,13 @@ REMEDY = "give a file or a directory that `dirl embed` made from this store"
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Features of a store's tiles.
-
-    Attributes
-    ----------
-    rows : ndarray of shape (f,)
-        Number in the store of every tile that has features.
-    directions : ndarray of shape (f, d)
-        Their features, of length 1.
-    """
+    """The tiles of a store that have features: their numbers (f,), and features of length 1, (f, d)."""
 
     rows: NDArray[np.int64]
     directions: NDArray[np.float32]
 
     def nearest(self, i: int, count: int = NEIGHBOURS) -> list[tuple[int, float]]:
-        """Nearest tiles of tile `i`, by cosine.
-
-        Returns
-        -------
-        list of (int, float)
-            Number in the store and cosine, nearest first; empty for a tile without features.
-        """
+        """Number and cosine of the nearest tiles of tile `i`, nearest first; empty if it has no features."""
         own = np.flatnonzero(self.rows == i)
         if not len(own):
             return []
@@ -53,20 +39,10 @@ class Neighbours:
 
 
 def read_neighbours(path: Path, store: TileStore) -> Neighbours:
-    """Read features of a store's tiles.
+    """Read features of a store's tiles; without any it raises a `StoreError`.
 
-    Parameters
-    ----------
-    path
-        A directory of `dirl embed`, or an HDF5 file with ``features`` and ``coords``. The file has its
-        slide's name, like those of `dirl embed`, CLAM and TRIDENT.
-    store
-        The store whose tiles are shown.
-
-    Raises
-    ------
-    StoreError
-        If it cannot be read, or no tile of the store has features.
+    `path` is a directory of `dirl embed`, or an HDF5 file with ``features`` and ``coords``. The file has its
+    slide's name, like those of `dirl embed`, CLAM and TRIDENT.
     """
     files = sorted((path / ROWS_DIR).glob("*.h5")) if path.is_dir() else [path]
     if not files:

@@ -1,9 +1,11 @@
-"""Overlays of a picture: its tissue, and the outlines of its nuclei."""
+"""Overlays of a picture: coloured attention, tissue, and the outlines of nuclei."""
 
 import io
+from functools import cache
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
@@ -13,10 +15,32 @@ from dirl.slides.base import Slide
 from dirl.slides.tissue import find_tissue
 from dirl.store.dataset import CellStore
 
+PALETTES = ("inferno", "viridis", "magma", "cividis", "turbo")  # for attention and measures
 TISSUE_COLOUR = (64, 200, 140)
 FILL_ALPHA, EDGE_ALPHA = 46, 230
 # Tolerance of simplified outlines, in pixels of the tile: less than the steps of a mask.
 TOLERANCE_PX = 0.6
+
+
+@cache
+def palette(name: str) -> NDArray[np.uint8]:
+    """Colours from the lowest to the highest value, uint8 (256, 3)."""
+    return np.asarray(colormaps[name](np.arange(256), bytes=True)[:, :3], np.uint8)
+
+
+def to_hex(name: str) -> list[str]:
+    """`palette` as hexadecimal colours for the page."""
+    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in palette(name).tolist()]
+
+
+def colour(values: NDArray[np.float32], name: str, low: float, high: float) -> NDArray[np.uint8]:
+    """Colour values (h, w) between `low` and `high`, uint8 (h, w, 4); NaN becomes transparent."""
+    finite = np.isfinite(values)
+    share = (np.where(finite, values, low) - low) / max(high - low, 1e-30)
+    rgba = np.empty((*values.shape, 4), np.uint8)
+    rgba[..., :3] = palette(name)[np.clip(np.rint(255 * share), 0, 255).astype(np.uint8)]
+    rgba[..., 3] = np.where(finite, 255, 0)
+    return rgba
 
 
 def tissue_png(slide: Slide) -> bytes:
@@ -36,19 +60,11 @@ def to_png(pixels: NDArray[np.uint8]) -> bytes:
     return data.getvalue()
 
 
-def outlines(labels: NDArray[np.int32]) -> dict[int, list[NDArray[np.float64]]]:
-    """Outline every nucleus of a tile.
+def outline_nuclei(labels: NDArray[np.int32]) -> dict[int, list[NDArray[np.float64]]]:
+    """Outline every nucleus of a tile from its instance labels (h, w), 0 without a nucleus.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (h, w)
-        Instance labels, 0 without a nucleus.
-
-    Returns
-    -------
-    dict
-        Lines by id, of shape (p, 2), x and y in pixels of the tile. A line ends at the edge of the tile, so
-        the parts of a nucleus in two tiles join.
+    Returns lines by id, of shape (p, 2), x and y in pixels of the tile. A line ends at the edge of the tile,
+    so the parts of a nucleus in two tiles join.
     """
     boxes = ndimage.find_objects(labels)
     found: dict[int, list[NDArray[np.float64]]] = {}
@@ -68,21 +84,10 @@ def outlines(labels: NDArray[np.int32]) -> dict[int, list[NDArray[np.float64]]]:
 
 
 def tile_nuclei(cells: CellStore, i: int, classes: NDArray[np.int16]) -> list[dict[str, Any]]:
-    """Nuclei of a tile as lines, in tenths of a pixel of the tile.
+    """Nuclei of tile `i` as ``id``, ``class`` and ``lines``.
 
-    Parameters
-    ----------
-    cells
-        The cells.
-    i
-        Number of the tile.
-    classes
-        From `nucleus_classes`.
-
-    Returns
-    -------
-    list of dict
-        ``id``, ``class`` (a number, or -1) and ``lines`` of every nucleus. A line is x, y, x, y…
+    A line is x, y, x, y… in tenths of a pixel of the tile. `classes` are those of `nucleus_classes`, which
+    give a class its number; -1 is no class.
     """
     numbers, ids = cells.numbers(i)
     return [
@@ -91,7 +96,7 @@ def tile_nuclei(cells: CellStore, i: int, classes: NDArray[np.int16]) -> list[di
             "class": int(classes[label]) if label < len(classes) else -1,
             "lines": [np.rint(10 * line).astype(int).ravel().tolist() for line in lines],
         }
-        for number, lines in outlines(numbers).items()
+        for number, lines in outline_nuclei(numbers).items()
     ]
 
 

@@ -20,7 +20,7 @@ JPEG_QUALITY = 88
 MOST_PX = 2**23
 
 
-class Picture(Protocol):
+class PyramidPicture(Protocol):
     """A picture that can be read at any power of two."""
 
     @property
@@ -59,12 +59,12 @@ class SlidePicture:
         return self.slide.info.mpp
 
     def step(self, downsample: int) -> float:
-        """Pixels of the nearest level that is at least as fine; see `Picture`."""
+        """Pixels of the nearest level that is at least as fine; see `PyramidPicture`."""
         levels = self.slide.info.level_downsamples
         return downsample / max(d for d in levels if d <= downsample * (1 + SAME_MPP))
 
     def read(self, x: int, y: int, w: int, h: int, downsample: int) -> NDArray[np.uint8]:
-        """Read a box; see `Picture`."""
+        """Read a box; see `PyramidPicture`."""
         return read(self.slide, x * downsample, y * downsample, w, h, self.mpp * downsample)
 
 
@@ -72,20 +72,8 @@ class SlidePicture:
 class Mosaic:
     """Tiles of a store laid out as one picture: in rows, or at their places on the slide.
 
-    Attributes
-    ----------
-    store
-        The store.
-    rows : ndarray of shape (t,)
-        Numbers of the tiles.
-    x, y : ndarray of shape (t,)
-        Their top-left corners in the picture.
-    side_px
-        Side of a tile in the picture.
-    size_px, mpp
-        Size and resolution of the picture.
-    ground
-        Colour between the tiles.
+    `rows` are the numbers of the tiles, `x` and `y` their top-left corners, and `side_px` their side, in
+    pixels of the picture. `ground` is the colour between them.
     """
 
     store: TileStore
@@ -98,11 +86,11 @@ class Mosaic:
     ground: tuple[int, int, int]
 
     def step(self, downsample: int) -> float:
-        """1, since JPEGs are decoded at a reduced size; see `Picture`."""
+        """1, since JPEGs are decoded at a reduced size; see `PyramidPicture`."""
         return 1.0
 
     def read(self, x: int, y: int, w: int, h: int, downsample: int) -> NDArray[np.uint8]:
-        """Read a box; see `Picture`."""
+        """Read a box; see `PyramidPicture`."""
         box = np.empty((h, w, 3), np.uint8)
         box[:] = self.ground
         picture = Image.fromarray(box)
@@ -128,22 +116,10 @@ def top_level(size_px: tuple[int, int]) -> int:
     return max(0, math.ceil(math.log2(max(size_px))))
 
 
-def deep_zoom_tile(picture: Picture, level: int, column: int, row: int) -> bytes | None:
-    """Make one Deep Zoom tile.
+def deep_zoom_tile(picture: PyramidPicture, level: int, column: int, row: int) -> bytes | None:
+    """Make one Deep Zoom tile as JPEG, or None if the picture has no such tile.
 
-    Parameters
-    ----------
-    picture
-        The picture.
-    level
-        Deep Zoom level; level 0 is one pixel.
-    column, row
-        Place of the tile in a grid of `TILE_PX`.
-
-    Returns
-    -------
-    bytes or None
-        A JPEG; None if the picture has no such tile.
+    `level` 0 is one pixel. `column` and `row` are the tile's place in a grid of `TILE_PX`.
     """
     top = top_level(picture.size_px)
     if not 0 <= level <= top:
@@ -157,8 +133,10 @@ def deep_zoom_tile(picture: Picture, level: int, column: int, row: int) -> bytes
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), JPEG_QUALITY, "RGB", "444"))
 
 
-def read_reduced(picture: Picture, x: int, y: int, w: int, h: int, downsample: int) -> NDArray[np.uint8]:
-    """Read a box like `Picture.read`, but at most `MOST_PX` at once."""
+def read_reduced(
+    picture: PyramidPicture, x: int, y: int, w: int, h: int, downsample: int
+) -> NDArray[np.uint8]:
+    """Read a box like `PyramidPicture.read`, but at most `MOST_PX` at once."""
     if downsample == 1 or w * h * picture.step(downsample) ** 2 <= MOST_PX:
         return picture.read(x, y, w, h, downsample)
     quarters = [

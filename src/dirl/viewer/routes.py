@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from dirl.viewer.colours import NAMES, colour
-from dirl.viewer.overlays import to_png
+from dirl.viewer.overlays import PALETTES, colour, to_png
 from dirl.viewer.scene import Scene
 
 MAX_TOKENS = 512  # largest side of the piece of a map for one tile
@@ -21,24 +20,13 @@ Query = Mapping[str, Sequence[str]]
 def respond(scene: Scene, path: str, query: Query) -> Answer | None:
     """Answer a path; None if there is no such path.
 
-    Raises
-    ------
-    ValueError, IndexError, KeyError
-        If a number or a name in it does not exist.
+    A number or a name that does not exist raises a `ValueError`, `IndexError` or `KeyError`.
     """
     for pattern, answer in ROUTES:
         found = re.fullmatch(pattern, path)
         if found:
             return answer(scene, query, *found.groups())
     return None
-
-
-def _scene(scene: Scene, query: Query) -> Answer:
-    return _json(scene.describe())
-
-
-def _entry(scene: Scene, query: Query, entry: str) -> Answer:
-    return _json(scene.describe_entry(int(entry)))
 
 
 def _slide_tile(scene: Scene, query: Query, *numbers: str) -> Answer | None:
@@ -116,8 +104,8 @@ def _in_turn(answer: Callable[..., Answer | None]) -> Callable[..., Answer | Non
 
 
 ROUTES: tuple[tuple[str, Callable[..., Answer | None]], ...] = (
-    (r"/api/scene", _scene),
-    (r"/api/entries/(\d{1,9})", _entry),
+    (r"/api/scene", lambda scene, query: _json(scene.describe())),
+    (r"/api/entries/(\d{1,9})", lambda scene, query, entry: _json(scene.describe_entry(int(entry)))),
     (r"/api/entries/(\d{1,9})/tissue\.png", _tissue),
     (r"/api/entries/(\d{1,9})/(\d{1,2})/(\d{1,9})_(\d{1,9})\.jpg", _in_turn(_slide_tile)),
     (r"/api/entries/(\d{1,9})/nuclei/(\d{1,9})/(\d{1,9})", _in_turn(_nuclei)),
@@ -132,7 +120,7 @@ ROUTES: tuple[tuple[str, Callable[..., Answer | None]], ...] = (
 
 def _colours(query: Query) -> tuple[str, tuple[float, float]]:
     (name,) = query["colours"]
-    if name not in NAMES:
+    if name not in PALETTES:
         raise KeyError(name)
     return name, (_number(query, "from"), _number(query, "to"))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from dirl.core.full_disk import writing
-from dirl.viewer.scene import Options, Scene
+from dirl.viewer.scene import Scene
 from dirl.viewer.server import Viewer
 
 
@@ -47,10 +47,15 @@ def open_viewer(
 
     Raises
     ------
-    SlideError, StoreError, ConfigError
-        See `dirl.viewer.scene.Scene` and `dirl.viewer.server.Viewer`.
+    SlideError
+        If the slide cannot be read or gives no resolution.
+    StoreError
+        If a directory is of the wrong kind, or does not belong to `path`.
+    ConfigError
+        If an input needs a store, or the address cannot be bound.
     """
-    return Viewer(Scene(path, Options(audit, maps, features, mpp_override)), host, port)
+    scene = Scene(path, audit=audit, maps=maps, features=features, mpp_override=mpp_override)
+    return Viewer(scene, host, port)
 
 
 def view(

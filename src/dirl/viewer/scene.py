@@ -2,12 +2,11 @@
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,77 +18,44 @@ from dirl.core.parallel import available_cores
 from dirl.slides.dicom import first_dicom
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import INDEX
-from dirl.viewer.colours import NAMES, to_hex
-from dirl.viewer.entries import Entry, Sight, entries_of_store, entry_of_slide
+from dirl.viewer.entries import ListEntry, OpenEntry, entries_of_store, entry_of_slide
 from dirl.viewer.maps import SlideMap
 from dirl.viewer.measures import AuditMeasures
 from dirl.viewer.neighbours import Neighbours, read_neighbours
-from dirl.viewer.overlays import nucleus_classes, tile_nuclei, tissue_png
+from dirl.viewer.overlays import PALETTES, nucleus_classes, tile_nuclei, tissue_png, to_hex
 from dirl.viewer.pictures import deep_zoom_tile
-from dirl.viewer.shared import shared
 
 OPEN_SLIDES = 16
 CACHED_TILES = 1024
 
-
-@dataclass(frozen=True)
-class Options:
-    """Inputs of the viewer in addition to the slides.
-
-    Attributes
-    ----------
-    audit
-        Directory of `dirl audit`.
-    maps
-        Directories of `dirl map`.
-    features
-        Directory of `dirl embed`, or an HDF5 file of a slide's features.
-    mpp_override
-        Resolution in µm/px of a slide that is shown without a store.
-    """
-
-    audit: Path | None = None
-    maps: Sequence[Path] = ()
-    features: Path | None = None
-    mpp_override: float | None = None
+Asked = TypeVarTuple("Asked")
+Value = TypeVar("Value")
 
 
 class Scene:
-    """Slides or tiles, with their overlays.
-
-    Parameters
-    ----------
-    path
-        A tile store, or a slide.
-    options
-        Further inputs.
+    """Slides or tiles, with their overlays. `dirl.viewer.run.open_viewer` describes the inputs.
 
     Attributes
     ----------
-    title
-        Name of the store or slide.
     entries
         Entries of the list.
     store
         The tile store, if `path` is one.
     cells
         Cells of the store, by segmenter.
-    maps, audit, neighbours
-        Further inputs that were given.
     turns
         A semaphore with the number of cores. A request holds it while its answer is computed.
-
-    Raises
-    ------
-    SlideError
-        If the slide cannot be read or gives no resolution.
-    StoreError
-        If a directory is of the wrong kind, or does not belong to `path`.
-    ConfigError
-        If an input needs a store.
     """
 
-    def __init__(self, path: Path, options: Options) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        audit: Path | None = None,
+        maps: Sequence[Path] = (),
+        features: Path | None = None,
+        mpp_override: float | None = None,
+    ) -> None:
         self.title = path.resolve().name
         self.store = TileStore.open(path) if (path / CARD).exists() else None
         if self.store is None and path.is_dir() and first_dicom(path) == path:
@@ -99,8 +65,8 @@ class Scene:
                 remedy="give a slide, or make a store of it with `dirl tile`",
             )
         if self.store is None:
-            self.entries = [entry_of_slide(path, options.mpp_override)]
-        elif options.mpp_override is not None:
+            self.entries = [entry_of_slide(path, mpp_override)]
+        elif mpp_override is not None:
             raise ConfigError(
                 "the slides of a store have a resolution", where="--mpp-override", remedy="leave it out"
             )
@@ -111,23 +77,23 @@ class Scene:
         self.cells = {} if self.store is None else _all_cells(self.store)
         self.audit: AuditMeasures | None = None
         self.neighbours: Neighbours | None = None
-        if options.audit is not None:
-            self.audit = AuditMeasures(options.audit, _needed(self.store, "--audit"))
-        if options.features is not None:
-            self.neighbours = read_neighbours(options.features, _needed(self.store, "--features"))
-        self.maps, self.map_entries = _open_maps(options.maps, self.entries)
+        if audit is not None:
+            self.audit = AuditMeasures(audit, _needed(self.store, "--audit"))
+        if features is not None:
+            self.neighbours = read_neighbours(features, _needed(self.store, "--features"))
+        self.maps, self.map_entries = _open_maps(maps, self.entries)
         self._entry_of_row = np.full(0 if self.store is None else len(self.store), -1, np.int64)
         for number, entry in enumerate(self.entries):
             self._entry_of_row[entry.rows] = number
         self.turns = threading.Semaphore(available_cores())
-        self._sight = shared(_open, OPEN_SLIDES)
-        self._classes = shared(nucleus_classes, OPEN_SLIDES)
-        self._tissue = shared(self._find_tissue, OPEN_SLIDES)
+        self._opened = cached_for_threads(ListEntry.open, OPEN_SLIDES)
+        self._classes = cached_for_threads(nucleus_classes, OPEN_SLIDES)
+        self._tissue = cached_for_threads(self._find_tissue, OPEN_SLIDES)
         self.slide_tile = lru_cache(CACHED_TILES)(self._slide_tile)
 
-    def sight(self, number: int) -> Sight:
+    def open_entry(self, number: int) -> OpenEntry:
         """Open an entry. The last few stay open, and an older one closes when no request uses it."""
-        return self._sight(self.entries[number])
+        return self._opened(self.entries[number])
 
     def tissue(self, number: int) -> bytes | None:
         """Tissue of a slide as PNG; None without a slide."""
@@ -161,29 +127,29 @@ class Scene:
                     "levels": one.levels,
                     "unit": one.unit,
                     "facts": one.facts,
-                    "channels": [{"name": c.name, "range": [c.low, c.high]} for c in one.channels],
+                    "channels": [{"name": c.name, "range": c.range} for c in one.channels],
                 }
                 for one, entry in zip(self.maps, self.map_entries, strict=True)
             ],
             "audit": None if self.audit is None else _describe_audit(self.audit),
             "features": self.neighbours is not None,
-            "colours": {name: to_hex(name) for name in NAMES},
+            "colours": {name: to_hex(name) for name in PALETTES},
         }
 
     def describe_entry(self, number: int) -> dict[str, Any]:
         """Data that the page needs to show an entry."""
-        entry, sight = self.entries[number], self.sight(number)
+        entry, shown = self.entries[number], self.open_entry(number)
         return {
             "name": entry.name,
-            "note": sight.note,
-            "size_px": sight.picture.size_px,
-            "mpp": sight.picture.mpp,
-            "tissue": sight.slide is not None,
+            "note": shown.note,
+            "size_px": shown.picture.size_px,
+            "mpp": shown.picture.mpp,
+            "tissue": shown.slide is not None,
             "tile_px": 0 if self.store is None else self.store.spec.size_px,
-            "side_px": sight.side_px,
+            "side_px": shown.side_px,
             "numbers": entry.rows.tolist(),
-            "x": sight.x.tolist(),
-            "y": sight.y.tolist(),
+            "x": shown.x.tolist(),
+            "y": shown.y.tolist(),
             "classes": {name: self._classes(cells, entry.slide_id)[0] for name, cells in self.cells.items()},
         }
 
@@ -219,10 +185,10 @@ class Scene:
 
     def _slide_tile(self, number: int, level: int, column: int, row: int) -> bytes | None:
         """Deep Zoom tile of an entry as JPEG; see `dirl.viewer.pictures.deep_zoom_tile`."""
-        return deep_zoom_tile(self.sight(number).picture, level, column, row)
+        return deep_zoom_tile(self.open_entry(number).picture, level, column, row)
 
     def _find_tissue(self, number: int) -> bytes | None:
-        slide = self.sight(number).slide
+        slide = self.open_entry(number).slide
         return None if slide is None else tissue_png(slide)
 
     def _count(self, cells: str, i: int, slide_id: str) -> dict[str, Any]:
@@ -232,10 +198,6 @@ class Scene:
         present = classes[ids[1:]]
         counts = {name: int((present == number).sum()) for number, name in enumerate(names)}
         return {"name": cells, "count": len(ids) - 1, "share": float((labels > 0).mean()), "classes": counts}
-
-
-def _open(entry: Entry) -> Sight:
-    return entry.open()
 
 
 def _all_cells(store: TileStore) -> dict[str, CellStore]:
@@ -249,7 +211,7 @@ def _all_cells(store: TileStore) -> dict[str, CellStore]:
     return cells
 
 
-def _open_maps(folders: Sequence[Path], entries: Sequence[Entry]) -> tuple[list[SlideMap], list[int]]:
+def _open_maps(folders: Sequence[Path], entries: Sequence[ListEntry]) -> tuple[list[SlideMap], list[int]]:
     """Open maps, and find the entry of each. If one does not match, all are closed."""
     maps, places = [], []
     with ExitStack() as stack:
@@ -261,7 +223,7 @@ def _open_maps(folders: Sequence[Path], entries: Sequence[Entry]) -> tuple[list[
     return maps, places
 
 
-def _place(one: SlideMap, entries: Sequence[Entry]) -> int:
+def _place(one: SlideMap, entries: Sequence[ListEntry]) -> int:
     """Number of the entry that a map belongs to."""
     for number, entry in enumerate(entries):
         if entry.slide_id == one.slide_id and entry.size_px == one.slide_size_px:
@@ -288,3 +250,19 @@ def _describe_audit(audit: AuditMeasures) -> dict[str, Any]:
     kept = {"name", "kind", "blocks", "heads"}
     encoders = [one.model_dump(include=kept) for one in audit.encoders]
     return {"encoders": encoders, "measures": measures, "primary": PRIMARY}
+
+
+def cached_for_threads(function: Callable[[*Asked], Value], size: int) -> Callable[[*Asked], Value]:
+    """Cache the last `size` values of a function. Threads that call it at the same time wait for one call.
+
+    `functools.lru_cache` alone would call the function for each thread. Its arguments are hashable, and only
+    one thread runs it at a time.
+    """
+    lock = threading.Lock()
+    kept = lru_cache(size)(function)
+
+    def value(*asked: *Asked) -> Value:
+        with lock:
+            return kept(*asked)
+
+    return value

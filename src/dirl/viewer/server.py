@@ -53,17 +53,7 @@ NO_TOKEN = b"open the full address that `dirl view` printed, with its token\n"
 class Viewer(ThreadingHTTPServer):
     """A server for a scene; `serve_forever` runs it.
 
-    Parameters
-    ----------
-    scene
-        The content to show.
-    host, port
-        Address to bind; port 0 chooses a free one.
-
-    Raises
-    ------
-    ConfigError
-        If the address cannot be bound.
+    Port 0 chooses a free one. An address that cannot be bound raises a `ConfigError`.
 
     Attributes
     ----------
