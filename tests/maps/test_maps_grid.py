@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dirl.core.errors import SlideError
-from dirl.maps.grid import MapGrid, make_grid, choose_tiles, starts, tissue_tokens
+from dirl.maps.grid import MapGrid, choose_tiles, make_grid, starts, tissue_tokens
 from dirl.slides.base import SlideInfo
 from dirl.slides.tissue import TissueMask
 

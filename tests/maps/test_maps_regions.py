@@ -11,7 +11,7 @@ from matplotlib.path import Path as Polygon
 from scipy import ndimage
 
 from dirl.maps.grid import MapGrid
-from dirl.maps.regions import trace_polygon, to_geojson, top_regions
+from dirl.maps.regions import to_geojson, top_regions, trace_polygon
 
 
 def area(ring):

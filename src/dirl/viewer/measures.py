@@ -69,8 +69,8 @@ class AuditMeasures:
     def of_tile(self, i: int) -> list[dict[str, Any]]:
         """Values for the panel of a tile: the last block of every encoder, as the mean over heads.
 
-        Each has ``name``, ``kind``, the measures of `LISTED`, and log2 enrichment by region. A tile that was not
-        audited gives an empty list.
+        Each has ``name``, ``kind``, the measures of `LISTED`, and log2 enrichment by region. A tile that was
+        not audited gives an empty list.
         """
         areas = [f"area_{region}" for region in REGIONS]
         shares = [f"attention_{region}" for region in REGIONS]
