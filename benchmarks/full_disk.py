@@ -42,7 +42,7 @@ from dirl.config import (
     TileConfig,
     make,
 )
-from dirl.core.journal import sha256
+from dirl.core.digests import sha256
 from dirl.core.owner import content
 from dirl.features.feature_files import write_rows
 

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dirl.core.card import read_card
 from dirl.core.files import read_json, write_text
-from dirl.core.provenance import read_card
 from dirl.study.matrix import expand, load_study
 from dirl.study.summarise import summarise
 from dirl.study.verdict import judge

@@ -16,7 +16,8 @@ import pytest
 
 from dirl import synthetic
 from dirl.config import PretrainRecipe, TileConfig, make
-from dirl.core.provenance import claim, finish, new_card
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.store.build import tile
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 

@@ -17,7 +17,7 @@ from dirl.core.errors import (
     SlideError,
     StoreError,
     UserError,
-    explained,
+    as_dirl_error,
 )
 
 
@@ -63,7 +63,7 @@ def test_our_own_errors_and_what_stops_a_program_pass_unchanged():
 )
 def test_what_the_system_refuses_is_named_as_what_it_is(number, kind, code, words):
     raised = OSError(number, "System's words", "/some/file")
-    assert isinstance(explained(raised), kind)
+    assert isinstance(as_dirl_error(raised), kind)
     with pytest.raises(kind, match=words) as caught, parsing("other", remedy="r"):
         raise raised
     assert caught.value.exit_code == code and caught.value.where == "/some/file"

@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 
 from dirl import check
 from dirl.cli.main import app
+from dirl.core.card import finish, mark_unfinished, new_card, note_change, read_card
 from dirl.core.checked import checked, read_summary
+from dirl.core.claim import claim
 from dirl.core.errors import StoreError
 from dirl.core.files import read_json, replacing, write_json
-from dirl.core.provenance import claim, finish, new_card, note_change, read_card, unfinish
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_missing_unknown_and_unfinished_parts_are_named(tmp_path):
 def test_an_unfinished_store_is_one_line(store, tmp_path):
     again = shutil.copytree(store, tmp_path / "store")
     folder = again / "cells" / "hematoxylin"
-    unfinish(folder, read_card(folder))
+    mark_unfinished(folder, read_card(folder))
     (folder / "index.parquet").unlink()
     (finding,) = check(again, quiet=True).findings
     assert (finding.what, finding.path) == ("unfinished", folder)

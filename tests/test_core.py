@@ -13,6 +13,9 @@ import pytest
 import dirl
 from dirl.config import PretrainRecipe, TileConfig, load_recipe, make, to_yaml
 from dirl.core import plugins
+from dirl.core.card import finish, new_card, read_card
+from dirl.core.claim import claim
+from dirl.core.digests import digest
 from dirl.core.errors import (
     ConfigError,
     DirlError,
@@ -25,7 +28,6 @@ from dirl.core.errors import (
 from dirl.core.files import read_json, remove_parts, replacing, write_json
 from dirl.core.layout import NOT_CONTENT, PART, part_of
 from dirl.core.parallel import each
-from dirl.core.provenance import claim, digest, finish, new_card, read_card
 
 SOURCE = Path(dirl.__file__).parent
 
@@ -146,7 +148,7 @@ def test_an_overwriting_that_is_interrupted_can_be_done_again(tmp_path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("dirl.core.provenance.remove", interrupted)
+        patched.setattr("dirl.core.claim.remove", interrupted)
         with pytest.raises(KeyboardInterrupt):
             claim(out, new_card("tile", {"mpp": 1.0}), overwrite=True)
     left = {path.name for path in out.iterdir()} - NOT_CONTENT

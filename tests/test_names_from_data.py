@@ -11,8 +11,9 @@ from PIL import Image
 from dirl.cells.export import cells_export
 from dirl.cells.quality.numbers import statistics_file
 from dirl.config import TileConfig
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.core.errors import DirlError, StoreError
-from dirl.core.provenance import claim, finish, new_card
 from dirl.store.build import tile
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore

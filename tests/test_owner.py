@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from dirl.core.card import finish, new_card, read_card
+from dirl.core.claim import claim
 from dirl.core.errors import InUseError, StoreError
 from dirl.core.layout import ITEM_LOCKS, LOCK, part_of
 from dirl.core.owner import item_locked, locked, own, owning, refuse_if_items_locked
-from dirl.core.provenance import claim, finish, new_card, read_card
 
 HOLD = """
 import sys, time

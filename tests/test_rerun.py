@@ -15,10 +15,10 @@ from dirl.cells.export import cells_export
 from dirl.cells.run import cells
 from dirl.check import check
 from dirl.config import CellsConfig, TileConfig
+from dirl.core.card import mark_unfinished, read_card
 from dirl.core.digests import files_of
 from dirl.core.errors import DirlError
 from dirl.core.files import remove
-from dirl.core.provenance import read_card, unfinish
 from dirl.features.embed import embed
 from dirl.pretrain.run import pretrain
 from dirl.store.build import tile
@@ -91,7 +91,7 @@ def test_no_damage_and_no_foreign_file_is_ever_blessed(outputs, which):
         if lost is not None:
             remove(before[lost].parent if "encoder/" in lost else before[lost])  # what a remedy says
         if name != "run" and which.random() < 0.5:  # as a stop before the end leaves it
-            unfinish(folder, read_card(folder))
+            mark_unfinished(folder, read_card(folder))
         with suppress(DirlError):  # it may refuse what is damaged
             outputs.again[name]()
         card = read_card(folder)

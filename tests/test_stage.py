@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from dirl.core.card import new_card, read_card
+from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.files import write_text
 from dirl.core.intervals import Estimate
-from dirl.core.provenance import claim, new_card, read_card
 from dirl.core.results import SUMMARIES, FlatRecord, Summary, read_as, read_result
 from dirl.core.stage import Work, carry_out
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dirl.core.words import counted
+from dirl.core.progress import counted
 
 
 @pytest.mark.parametrize(

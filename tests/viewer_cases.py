@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import numpy as np
 import tifffile
 
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.core.files import replacing, write_json
-from dirl.core.provenance import claim, finish, new_card
 from dirl.viewer.run import open_viewer
 
 TOKEN_PX = 8.0  # of the maps, in level-0 pixels

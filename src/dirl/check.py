@@ -10,13 +10,12 @@ import pyarrow as pa
 
 from dirl.core.boundary import inside, parsing
 from dirl.core.callable_module import make_callable
+from dirl.core.card import Card, read_card
 from dirl.core.checked import remedy
 from dirl.core.digests import files_of, is_whole
 from dirl.core.errors import StoreError
 from dirl.core.layout import CARD, NOT_CONTENT
-from dirl.core.progress import bar
-from dirl.core.provenance import Card, read_card
-from dirl.core.words import counted
+from dirl.core.progress import bar, counted
 from dirl.store.cells_writer import CELLS_SCHEMA
 from dirl.store.index import INDEX, TILES_SCHEMA, check_shards, read_table
 

@@ -14,12 +14,13 @@ from dirl.audit.summary import AuditSummary
 from dirl.cells.run import cells
 from dirl.config import AuditConfig, CellsConfig, TileConfig, load_recipe
 from dirl.core.callable_module import make_callable
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
+from dirl.core.digests import sha256
 from dirl.core.errors import StoreError
 from dirl.core.files import replacing
-from dirl.core.journal import sha256
 from dirl.core.owner import own, owning
 from dirl.core.progress import bar, printer, say
-from dirl.core.provenance import claim, finish, new_card
 from dirl.core.results import Result
 from dirl.pretrain.data import held_out
 from dirl.pretrain.run import pretrain

@@ -12,9 +12,8 @@ from packaging.requirements import Requirement
 import dirl
 from dirl.core.callable_module import make_callable
 from dirl.core.errors import ConfigError
-from dirl.core.extras import extras
 from dirl.core.parallel import available_cores
-from dirl.core.plugins import names, resolve
+from dirl.core.plugins import extras, names, resolve
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from dirl.config import CellsConfig, PretrainRecipe, TileConfig, ViewsConfig
-from dirl.core.provenance import claim, finish, new_card
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.store.build import tile
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from dirl.audit.gate import GateTiles, channel_statistics, gate_tiles, gates, retrieved
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.core.files import write_text
 from dirl.core.intervals import Estimate
-from dirl.core.provenance import claim, finish, new_card
 from dirl.encoders.loading import LoadedEncoder, load_encoder
 from dirl.pretrain.data import held_out
 from dirl.store.dataset import TileStore

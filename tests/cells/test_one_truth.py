@@ -10,8 +10,8 @@ from dirl.cells.export import cells_export
 from dirl.cells.report.run import cells_report
 from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
+from dirl.core.card import read_card
 from dirl.core.files import read_json
-from dirl.core.provenance import read_card
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write

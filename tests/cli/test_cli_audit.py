@@ -10,7 +10,8 @@ import dirl.audit.run
 from dirl.audit.summary import AuditSummary
 from dirl.cli.audit import audit
 from dirl.config import AuditConfig
-from dirl.core.provenance import claim, new_card
+from dirl.core.card import new_card
+from dirl.core.claim import claim
 from dirl.core.results import Result
 from tests.audit_cases import encoder, findings, summary
 

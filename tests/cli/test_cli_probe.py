@@ -15,8 +15,9 @@ import dirl.features.to_anndata
 from dirl.cli.embed import embed
 from dirl.cli.probe import probe
 from dirl.config import ProbeConfig, TileConfig
+from dirl.core.card import new_card
+from dirl.core.claim import claim
 from dirl.core.errors import UserError
-from dirl.core.provenance import claim, new_card
 
 
 class Made:

@@ -10,11 +10,12 @@ import pytest
 from lifelines.utils import concordance_index
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.files import write_json
 from dirl.core.journal import note_written
 from dirl.core.owner import content
-from dirl.core.provenance import claim, finish, new_card
 from dirl.evaluate.common.records import Resampling
 from dirl.evaluate.compare.run import compare
 from dirl.evaluate.compare.show import print_comparison

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dirl.core.provenance import claim, finish, new_card
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.features.feature_files import write_rows
 
 Maker = Callable[..., Path]

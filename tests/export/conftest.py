@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from dirl.config import PretrainRecipe, make
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.core.files import write_text
-from dirl.core.provenance import claim, finish, new_card
 from dirl.encoders.vit import ViT
 from dirl.pretrain.export import export_encoder
 

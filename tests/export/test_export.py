@@ -14,9 +14,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 from dirl.cli.main import app
+from dirl.core.card import note_change
 from dirl.core.errors import ConfigError, DirlError, EncoderError, StoreError
 from dirl.core.owner import content
-from dirl.core.provenance import note_change
 from dirl.encoders.loading import embed, load_encoder, preprocess
 from dirl.encoders.vit import build
 from dirl.export import to_hf, to_timm

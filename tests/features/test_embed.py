@@ -13,8 +13,8 @@ import torch
 
 import dirl.features.embed
 import dirl.features.stream
+from dirl.core.card import note_change
 from dirl.core.errors import ConfigError, EncoderError, StoreError
-from dirl.core.provenance import note_change
 from dirl.encoders.loading import load_encoder, preprocess
 from dirl.features.embed import embed
 from dirl.features.feature_files import Features, read_features

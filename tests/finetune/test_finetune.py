@@ -15,8 +15,9 @@ import dirl.evaluate.finetune.run
 import dirl.evaluate.finetune.show
 from dirl.cli.finetune import finetune as command
 from dirl.config import FinetuneConfig, ProbeConfig, ViewsConfig
+from dirl.core.card import new_card
+from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, StoreError, TrainingError
-from dirl.core.provenance import claim, new_card
 from dirl.evaluate.compare.run import compare
 from dirl.evaluate.finetune.run import finetune
 from dirl.evaluate.finetune.show import print_finetune

@@ -21,10 +21,10 @@ from dirl import synthetic
 from dirl.cells.quality.numbers import write_statistics
 from dirl.cells.quality.statistics import Statistics
 from dirl.config import TileConfig
-from dirl.core.files import write_json
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
+from dirl.core.files import write_json, write_json_with_digest
 from dirl.core.journal import note_written
-from dirl.core.provenance import claim, finish, new_card
-from dirl.core.sealed import write_sealed
 from dirl.encoders.huggingface import to_hf
 from dirl.features.baselines import Baseline
 from dirl.features.feature_files import write_rows
@@ -243,7 +243,7 @@ def encoders(folder):
     finish(run, card, {})
     torch.save({"global_step": 3, "state_dict": model.state_dict()}, run / "part")
     put_checkpoint(run / "part", run / "last.ckpt")
-    write_sealed(run / "selection.json", {"numbers": list(range(9)), "slides": {"a": [9, 30]}})
+    write_json_with_digest(run / "selection.json", {"numbers": list(range(9)), "slides": {"a": [9, 30]}})
     for name in ("model.safetensors", "config.json"):
         shutil.copy(run / "encoder" / name, alone)
     torch.save({"state_dict": model.state_dict()}, folder / "weights.pth")

@@ -20,7 +20,7 @@ from dirl.cells.quality.statistics import slide_statistics
 from dirl.cells.source import PixelGrid
 from dirl.config import MilConfig, load_recipe
 from dirl.core.errors import StoreError
-from dirl.core.sealed import read_sealed
+from dirl.core.files import read_json_with_digest
 from dirl.encoders.loading import load_encoder
 from dirl.encoders.weights import read_weights, weights_digest
 from dirl.evaluate.common.labels import read_labels
@@ -221,7 +221,7 @@ def _encoders(folder: Path) -> list[Kind]:
         return found.digest, found.mean, found.std, found.patch_px, found.input_px
 
     def kept() -> Any:
-        found = read_sealed(run / "selection.json")
+        found = read_json_with_digest(run / "selection.json")
         if found is None:
             raise StoreError("damaged, and so made anew", remedy="none is needed")
         return found

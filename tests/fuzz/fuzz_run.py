@@ -102,14 +102,14 @@ def attempt(kind, expected, number: int, seed: int) -> Outcome:
 
 def judge(kind, expected: bytes) -> tuple[str, str]:
     """Read, and class what came of it."""
-    from dirl.core.errors import DirlError, explained
+    from dirl.core.errors import DirlError, as_dirl_error
 
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             found = digest_of(kind)
     except (DirlError, OSError) as raised:
-        error = explained(raised)  # as the command does
+        error = as_dirl_error(raised)  # as the command does
         cause = error.__cause__
         if isinstance(cause, MemoryError) or "allocate memory" in str(cause):
             return "foreign", f"memory: {error}"

@@ -13,9 +13,9 @@ import pytest
 import tifffile
 
 from dirl.config import MapConfig
+from dirl.core.card import read_card
 from dirl.core.errors import ConfigError, EncoderError, SlideError, StoreError
 from dirl.core.owner import content
-from dirl.core.provenance import read_card
 from dirl.maps.run import map_slide
 from dirl.maps.tiffs import _identifier
 from dirl.slides.reading import open_slide, read

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import dirl.evaluate.mil.bags
+from dirl.core.card import finish, new_card, note_change
+from dirl.core.claim import claim
 from dirl.core.errors import StoreError
-from dirl.core.provenance import claim, finish, new_card, note_change
 from dirl.evaluate.mil.bags import read_bags
 from dirl.features.baselines import Baseline
 from dirl.features.feature_files import write_rows

@@ -16,8 +16,9 @@ import dirl.evaluate.mil.run
 import dirl.evaluate.mil.show
 from dirl.cli.mil import mil as command
 from dirl.config import MilConfig
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, StoreError
-from dirl.core.provenance import claim, finish, new_card
 from dirl.evaluate.mil.run import mil
 from dirl.evaluate.mil.show import print_mil
 from dirl.features.feature_files import write_rows

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dirl.config import DenseConfig, ViewsConfig, make
-from dirl.core.provenance import claim, finish, new_card
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.pretrain.read_metrics import read_metrics
 from dirl.pretrain.run import pretrain
 from dirl.prior.dense_term import make_dense_term

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from dirl.config import DenseConfig, make
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, StoreError
-from dirl.core.provenance import claim, finish, new_card
 from dirl.encoders.base import EncoderOutput
 from dirl.prior.dense_term import make_dense_term
 from dirl.prior.regions import cell_region_ids, ring_ids

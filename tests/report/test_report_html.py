@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from dirl.core.provenance import new_card
+from dirl.core.card import new_card
 from dirl.report.html import interval, number, page, signed
 
 

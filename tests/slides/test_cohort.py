@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dirl.core.card import new_card
+from dirl.core.claim import claim
 from dirl.core.errors import SlideError
-from dirl.core.provenance import claim, new_card
 from dirl.slides.discovery import SlideInput, TilesInput, find_inputs
 from dirl.slides.reading import open_slide
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from dirl.config import TileConfig
+from dirl.core.card import note_change
 from dirl.core.errors import ConfigError, SlideError, StoreError
 from dirl.core.files import read_json, write_json
-from dirl.core.provenance import note_change
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dirl.core.card import note_change
 from dirl.core.errors import StoreError
-from dirl.core.provenance import note_change
 from dirl.store.cells_writer import cells_dir
 from dirl.store.dataset import TileStore
 from dirl.store.index import INDEX, TILES_SCHEMA, read_table

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dirl.config import TileConfig, make
+from dirl.core.card import read_card
 from dirl.core.errors import ConfigError
-from dirl.core.provenance import read_card
 from dirl.features.embed import embed
 from dirl.pretrain.callbacks import Checkpoint
 from dirl.pretrain.run import pretrain

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from dirl.config import TileConfig
+from dirl.core.card import new_card
 from dirl.core.errors import ConfigError, NoRoomError, PartlyFailedError, SlideError, StoreError
 from dirl.core.files import read_json, write_json
 from dirl.core.owner import content
-from dirl.core.provenance import new_card
 from dirl.slides.reading import open_slide, read
 from dirl.store import tiles_writer as writing
 from dirl.store.build import tile

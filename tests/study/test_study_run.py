@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 from dirl.audit.summary import AuditSummary
 from dirl.cli.main import app
 from dirl.config import AuditConfig, RobustConfig, TileConfig
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, Interrupted, PartlyFailedError, StoreError, TrainingError
 from dirl.core.journal import note_written
 from dirl.core.layout import NOT_CONTENT
-from dirl.core.provenance import claim, finish, new_card
 from dirl.core.results import Result
 from dirl.pretrain.run import Run
 from dirl.store.build import tile

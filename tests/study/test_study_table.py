@@ -7,7 +7,7 @@ import statistics
 import pytest
 from scipy.stats import ttest_rel
 
-from dirl.core.holm import holm
+from dirl.core.intervals import holm
 from dirl.study.figures import curves_figure, draw
 from dirl.study.matrix import StudyConfig
 from dirl.study.summarise import TITLES, summarise

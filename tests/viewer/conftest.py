@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from dirl.core.card import finish, new_card
+from dirl.core.claim import claim
 from dirl.core.files import write_json
-from dirl.core.provenance import claim, finish, new_card
 from dirl.features.feature_files import ROWS_DIR, write_rows
 from dirl.store.dataset import TileStore
 from dirl.store.index import write_table

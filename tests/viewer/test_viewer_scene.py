@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from dirl.config import TileConfig
+from dirl.core.card import finish, new_card, note_change
+from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, SlideError, StoreError
 from dirl.core.journal import note_written
-from dirl.core.provenance import claim, finish, new_card, note_change
 from dirl.features.feature_files import write_rows
 from dirl.store.build import tile
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import dirl.viewer
+from dirl.core.card import note_change
 from dirl.core.errors import ConfigError
-from dirl.core.provenance import note_change
 from dirl.store.dataset import TileStore
 from dirl.viewer.run import how_to_reach, open_viewer, view
 from dirl.viewer.server import is_allowed_host, read_assets

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from dirl.audit.summary import NONE, LabelFreeGate, Retrieval
 from dirl.config import PretrainRecipe, ViewsConfig, make
+from dirl.core.card import read_card
 from dirl.core.checked import checked
 from dirl.core.intervals import Estimate, Units, estimate, means
 from dirl.core.layout import CARD
-from dirl.core.provenance import read_card
 from dirl.encoders.loading import LoadedEncoder, embed
 from dirl.pretrain.data import held_out
 from dirl.pretrain.read_metrics import read_metrics

@@ -5,7 +5,7 @@ from importlib.resources import files
 
 from dirl.audit.summary import AuditSummary
 from dirl.audit.titles import PRIMARY, TITLES
-from dirl.core.provenance import Card
+from dirl.core.card import Card
 from dirl.report.html import page
 
 # Columns of the leaderboard; the table of all measures has the others.

@@ -23,12 +23,12 @@ from dirl.audit.tiles import AuditTiles, TileBatch, batch_weights, draw_tiles
 from dirl.audit.titles import PRIMARY
 from dirl.audit.verdict import word_verdict
 from dirl.config import AuditConfig
+from dirl.core.card import new_card
 from dirl.core.device import choose_device
 from dirl.core.errors import ConfigError
 from dirl.core.files import replacing, write_text
 from dirl.core.intervals import choose_units
 from dirl.core.progress import bar
-from dirl.core.provenance import new_card
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.encoders.attention import AttentionRows, attention_rows

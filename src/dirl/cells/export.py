@@ -15,11 +15,12 @@ from pydantic import Field
 from dirl.cells.files.frames import bounds_of
 from dirl.cells.source import PixelGrid, tile_grid
 from dirl.core.boundary import inside
-from dirl.core.errors import ConfigError, DirlError, DirlWarning, PartlyFailedError, explained
+from dirl.core.card import new_card
+from dirl.core.digests import digest
+from dirl.core.errors import ConfigError, DirlError, DirlWarning, PartlyFailedError, as_dirl_error
 from dirl.core.files import no_room, read_json, write_json, write_text
 from dirl.core.parallel import each
 from dirl.core.progress import bar
-from dirl.core.provenance import digest, new_card
 from dirl.core.results import Record, Result, Summary
 from dirl.core.stage import Work, carry_out
 from dirl.report.style import COLOURS
@@ -136,7 +137,7 @@ def cells_export(
                 if isinstance(result, Exception):
                     if no_room(result):
                         raise result
-                    failures[name] = explained(result)
+                    failures[name] = as_dirl_error(result)
                 advance(note=name)
         done = [name for name in tiles.slides if name not in failures]
         slides = {name: Exported.model_validate(read_json(_note(out, name))) for name in done}

@@ -26,12 +26,13 @@ from dirl.cells.registry import cells_name, load_segmenter
 from dirl.cells.sink import LabelSink, ignore
 from dirl.cells.source import CellSource
 from dirl.config import CellsConfig
-from dirl.core.errors import ConfigError, DirlError, DirlWarning, StoreError, explained, raise_failures
+from dirl.core.card import Card, finish, mark_unfinished, new_card, read_card
+from dirl.core.claim import claim
+from dirl.core.errors import ConfigError, DirlError, DirlWarning, StoreError, as_dirl_error, raise_failures
 from dirl.core.files import no_room, remove_parts
 from dirl.core.owner import MERGE_SECONDS, item_locked, locked, owning
 from dirl.core.parallel import each
 from dirl.core.progress import bar
-from dirl.core.provenance import Card, claim, finish, new_card, read_card, unfinish
 from dirl.store.cells_writer import cells_dir, cells_finished, merge_cells, write_cells
 from dirl.store.dataset import CellStore, TileStore
 
@@ -118,11 +119,11 @@ def cells(
             if isinstance(result, Exception):
                 if no_room(result):
                     raise result
-                failures[name] = explained(result, tiles.slides[name].path)
+                failures[name] = as_dirl_error(result, tiles.slides[name].path)
             advance(0 if tick else int((tiles.slide_ids == name).sum()), note=name)
     finished = [name for name in tiles.slides if name not in failures]
     with locked(folder, MERGE_SECONDS):
-        unfinish(folder, read_card(folder))
+        mark_unfinished(folder, read_card(folder))
         index = merge_cells(store, segmenter_name)
         summary = write_summary(tiles, segmenter_name, finished)
         found = sum(pq.read_metadata(folder / f"{name}.nuclei.parquet").num_rows for name in finished)

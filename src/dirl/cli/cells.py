@@ -36,8 +36,7 @@ def cells(
     """
     check_store(store)
     from dirl.cells.run import cells as segment
-    from dirl.core.progress import say, show
-    from dirl.core.words import counted
+    from dirl.core.progress import counted, say, show
 
     found = segment(
         store,

@@ -25,8 +25,7 @@ def cells_export(
     """
     check_store(store)
     from dirl.cells.export import cells_export as export
-    from dirl.core.progress import show
-    from dirl.core.words import counted
+    from dirl.core.progress import counted, show
 
     result = export(store, out, segmenter=cells, to=to, workers=workers, overwrite=overwrite, quiet=quiet)
     if quiet:

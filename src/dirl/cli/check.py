@@ -20,7 +20,7 @@ def check(
     Example: dirl check runs/dirl
     """
     from dirl.check import check as run
-    from dirl.core.words import counted
+    from dirl.core.progress import counted
 
     result = run(directory, quiet=quiet)
     for finding in result.findings:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from dirl.core.card import read_card
 from dirl.core.errors import ConfigError, SlideError
-from dirl.core.provenance import read_card
 from dirl.encoders.forms import parse_form
 
 

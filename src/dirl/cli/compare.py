@@ -25,7 +25,7 @@ def compare(
 
     Example: dirl compare probes/vanilla probes/dirl --out comparison
     """
-    from dirl.core.provenance import read_card
+    from dirl.core.card import read_card
 
     for result in results:
         read_card(result)

@@ -81,7 +81,7 @@ def embed(
     Example: dirl embed runs/dirl --store store --out features
     """
     from dirl.core.errors import ConfigError
-    from dirl.core.words import counted
+    from dirl.core.progress import counted
 
     if (store is None) == (slides is None):
         what = "neither of them" if store is None else "both"

@@ -27,7 +27,7 @@ def export(
 
     Example: dirl export runs/dirl --to hf --out encoder
     """
-    from dirl.core.provenance import read_card
+    from dirl.core.card import read_card
 
     read_card(run, "pretrain")
     from dirl.core.progress import show

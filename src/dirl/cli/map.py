@@ -32,8 +32,7 @@ def map_slide(
     """
     check_paths([slide])
     check_encoders(encoder)
-    from dirl.core.progress import show
-    from dirl.core.words import counted
+    from dirl.core.progress import counted, show
     from dirl.maps.run import map_slide as run
 
     made = run(

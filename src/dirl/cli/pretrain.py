@@ -44,11 +44,10 @@ def pretrain(
     """
     settings = load_recipe(recipe, [*(set_ or []), *([] if seed is None else [f"seed={seed}"])])
     check_store(store)
+    from dirl.core.card import read_card
     from dirl.core.errors import Interrupted
-    from dirl.core.progress import show
-    from dirl.core.provenance import read_card
+    from dirl.core.progress import counted, show
     from dirl.core.signals import SIGUSR1
-    from dirl.core.words import counted
     from dirl.pretrain.ranks import get_rank
     from dirl.pretrain.run import pretrain as run
     from dirl.pretrain.trainer import choose_workers

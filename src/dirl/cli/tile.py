@@ -36,8 +36,7 @@ def tile(
     Example: dirl tile slides/ --out store --mpp 0.5 --size 224
     """
     check_paths([*inputs, slides_table])
-    from dirl.core.progress import show
-    from dirl.core.words import counted
+    from dirl.core.progress import counted, show
     from dirl.store.build import tile as build
 
     store = build(

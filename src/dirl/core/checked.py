@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from dirl.core.boundary import inside
+from dirl.core.card import Card, read_card
 from dirl.core.digests import is_whole
 from dirl.core.errors import StoreError
 from dirl.core.files import read_json
-from dirl.core.provenance import Card, read_card
 
 SUMMARY = "summary.json"
 # Stages that make missing or damaged files again when they run again.

@@ -1,13 +1,38 @@
-"""The files of an output, and whether they are as they were written."""
+"""Digests of values and files, and whether the files of an output are as they were written."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, TypedDict
 
-from dirl.core.journal import Written, sha256
+from dirl.core.boundary import refuse_special
 from dirl.core.layout import CARD, EXCLUDED, NOT_CONTENT, PART
 
 
-def is_whole(path: Path, written: Written) -> bool:
+class FileDigest(TypedDict):
+    """A file's content as it was written: 64 hex digits, and its length."""
+
+    sha256: str
+    bytes: int
+
+
+def digest(value: Any) -> str:
+    """Sixteen hex digits of the SHA-256 of a JSON-like value, of bytes, or of a file's content."""
+    if isinstance(value, Path):
+        return sha256(value)[:16]
+    data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, default=str).encode()
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in 64 hex digits."""
+    refuse_special(path)
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def is_whole(path: Path, written: FileDigest) -> bool:
     """Whether a file's content is unchanged since its digest was taken."""
     try:
         return path.stat().st_size == written["bytes"] and sha256(path) == written["sha256"]
@@ -15,7 +40,7 @@ def is_whole(path: Path, written: Written) -> bool:
         return False
 
 
-def are_whole(directory: Path, names: Iterable[str], files: Mapping[str, Written]) -> bool:
+def are_whole(directory: Path, names: Iterable[str], files: Mapping[str, FileDigest]) -> bool:
     """Whether dirl wrote all of these files of an output, and all are as they were written."""
     return all(name in files and is_whole(directory / name, files[name]) for name in names)
 

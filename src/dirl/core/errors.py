@@ -55,7 +55,7 @@ def _rebuild(kind: type[DirlError], reason: str, where: object, remedy: str) -> 
     return kind(reason, where=where, remedy=remedy)
 
 
-def explained(error: BaseException, where: object = None) -> DirlError:
+def as_dirl_error(error: BaseException, where: object = None) -> DirlError:
     """Turn an unexpected exception into a `DirlError`, with its traceback as a note.
 
     A `DirlError` is returned unchanged. `where` is the file being processed.

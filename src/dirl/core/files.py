@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dirl.core.boundary import parsing, refuse_special
+from dirl.core.digests import digest
 from dirl.core.errors import NO_ROOM, DirlError, NoRoomError, StoreError, from_system
 from dirl.core.full_disk import writing
 from dirl.core.journal import note_written
@@ -126,3 +127,17 @@ def read_json(
 
 def _no_number(text: str) -> None:
     raise ValueError(f"{text} is not a number")
+
+
+def write_json_with_digest(path: Path, value: Any) -> None:
+    """Write a JSON value with its digest: unfinished work leaves it for the next run."""
+    write_json(path, {"digest": digest(value), "value": value})
+
+
+def read_json_with_digest(path: Path) -> Any:
+    """Read a file of `write_json_with_digest`; None if it is missing or damaged and must be made again."""
+    try:
+        found = read_json(path)
+        return found["value"] if found["digest"] == digest(found["value"]) else None
+    except (FileNotFoundError, StoreError, TypeError, KeyError):
+        return None

@@ -1,11 +1,18 @@
-"""Bootstrap intervals of means and of ratios of sums. Equal units and seed give paired draws."""
+"""Bootstrap intervals of means and of ratios of sums, and Holm's correction of several p-values.
 
+Equal units and seed give paired draws.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
+
+UnitKind = Literal["tiles", "slides", "patients", "groups"]
 
 ENOUGH_SLIDES = 5
 CHUNK = 64
@@ -18,7 +25,7 @@ class Units:
     Attributes
     ----------
     kind
-        ``slides`` or ``tiles``.
+        What a unit is.
     of_tile : ndarray of shape (t,)
         Number of the unit of each tile.
     resamples
@@ -27,7 +34,7 @@ class Units:
         Key of the draws. Everything measured on the same units gets the same draws.
     """
 
-    kind: str
+    kind: UnitKind
     of_tile: NDArray[np.int64]
     resamples: int
     seed: int
@@ -105,3 +112,22 @@ def estimate(value: float, resampled: Floats) -> Estimate:
         return Estimate(None, None, None)
     low, high = np.percentile(kept, [2.5, 97.5])
     return Estimate(float(value), float(low), float(high))
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """Adjust the p-values of a family of planned tests by Holm's step-down method.
+
+    A test without a p-value stays without, but counts in the size of the family: it was planned.
+
+    References
+    ----------
+    S. Holm, *A simple sequentially rejective multiple test procedure*, Scandinavian Journal of Statistics 6,
+    1979.
+    """
+    adjusted: list[float | None] = [None] * len(p)
+    known = sorted((value, place) for place, value in enumerate(p) if value is not None)
+    so_far = 0.0
+    for rank, (value, place) in enumerate(known):
+        so_far = max(so_far, min(1.0, (len(p) - rank) * value))
+        adjusted[place] = so_far
+    return adjusted

@@ -10,25 +10,10 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypedDict
 
-from dirl.core.boundary import refuse_special
+from dirl.core.digests import FileDigest, sha256
 from dirl.core.full_disk import writing
 from dirl.core.layout import CARD, EXCLUDED, JOURNAL, NOT_CONTENT, part_of
-
-
-class Written(TypedDict):
-    """A file as it was written."""
-
-    sha256: str
-    bytes: int
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in 64 hex digits."""
-    refuse_special(path)
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def note_written(path: Path, content: Path | None = None) -> None:
@@ -54,7 +39,7 @@ def note_written(path: Path, content: Path | None = None) -> None:
     files = [file for file in content.rglob("*") if file.is_file()] if content.is_dir() else [content]
     for file in files:
         name = (place / file.relative_to(content)).as_posix()
-        written: Written = {"sha256": sha256(file), "bytes": file.stat().st_size}
+        written: FileDigest = {"sha256": sha256(file), "bytes": file.stat().st_size}
         note = _note(root, name)
         temporary = part_of(note)
         try:
@@ -66,9 +51,9 @@ def note_written(path: Path, content: Path | None = None) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def read_notes(directory: Path) -> dict[str, Written]:
+def read_notes(directory: Path) -> dict[str, FileDigest]:
     """Read the digests of the files that were noted in an output, by their names in it."""
-    notes: dict[str, Written] = {}
+    notes: dict[str, FileDigest] = {}
     for note in sorted((directory / JOURNAL).glob("*.json")):
         # Another process may move it into the card meanwhile. One that is cut short, after a crash, is none.
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError):

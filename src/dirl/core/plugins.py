@@ -1,11 +1,15 @@
-"""Objects by name: built-ins and plugins are both found by entry point."""
+"""Objects by name, built-in or of a plugin, and the command that installs what they need."""
 
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, metadata, requires
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from dirl.core.errors import ConfigError
-from dirl.core.extras import install
+
+DEVELOPMENT = "dev"  # the extra for work on dirl itself
 
 
 def names(group: str) -> list[str]:
@@ -53,3 +57,30 @@ def resolve(group: str, spec: str) -> Any:
 def _remedy(point: EntryPoint, error: ImportError) -> str:
     owner = point.dist.name if point.dist is not None else "dirl"
     return install(error.name, owner) if error.name else f"install {owner} again"
+
+
+def extras(distribution: str = "dirl") -> dict[str, list[Requirement]]:
+    """List the extras of a distribution with what each installs, without that for development."""
+    try:
+        names = metadata(distribution).get_all("Provides-Extra") or []
+    except PackageNotFoundError:
+        return {}
+    optional = [
+        requirement
+        for requirement in map(Requirement, requires(distribution) or [])
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""})
+    ]
+    return {
+        name: [one for one in optional if one.marker is not None and one.marker.evaluate({"extra": name})]
+        for name in sorted(names)
+        if name != DEVELOPMENT
+    }
+
+
+def install(module: str, distribution: str = "dirl") -> str:
+    """Command that installs a module that a distribution needs."""
+    package = canonicalize_name(module.partition(".")[0])
+    for name, requirements in extras(distribution).items():
+        if package in [canonicalize_name(one.name) for one in requirements]:
+            return f"pip install '{distribution}[{name}]'"
+    return f"pip install the package of the module {module}"

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, and messages to the logger ``dirl``."""
+"""Progress bars on standard error, messages to the logger ``dirl``, and words of messages."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -77,3 +77,8 @@ def say(text: str, *, quiet: bool = False) -> None:
     """Log a line about the inputs or the work, at the level INFO. The program prints it on standard error."""
     if not quiet:
         logging.getLogger("dirl").info(text)
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Put a number before a noun: ``1 slide``, ``2 slides``; `plural` if it is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

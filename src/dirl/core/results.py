@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from dirl.core.boundary import parsing
+from dirl.core.card import Stage, read_card
 from dirl.core.checked import SUMMARY, read_summary, remedy
 from dirl.core.errors import ConfigError, StoreError
-from dirl.core.provenance import read_card
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 # Type of the summary by stage. It is imported when a result of the stage is read.
-SUMMARIES = {
+SUMMARIES: dict[Stage, str] = {
     "probe": "dirl.evaluate.probe.summary:ProbeSummary",
     "finetune": "dirl.evaluate.finetune.summary:FinetuneSummary",
     "mil": "dirl.evaluate.mil.summary:MilSummary",

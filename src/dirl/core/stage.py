@@ -5,12 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dirl.core.card import Card, finish, read_card
 from dirl.core.checked import SUMMARY
+from dirl.core.claim import claim
 from dirl.core.errors import InUseError, MachineError, UserError
 from dirl.core.files import remove, write_json
 from dirl.core.layout import UNFINISHED
 from dirl.core.owner import own, owning
-from dirl.core.provenance import Card, claim, finish, read_card
 from dirl.core.results import Result, S, read_as
 
 
@@ -50,7 +51,7 @@ def carry_out(
     Parameters
     ----------
     card
-        What the stage is about to do; see `dirl.core.provenance.new_card`.
+        What the stage is about to do; see `dirl.core.card.new_card`.
     out
         Output directory.
     kind

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from dirl.core.provenance import Card
+from dirl.core.card import Card
 from dirl.encoders.loading import LoadedEncoder
 from dirl.export.tokens import side_of
 

@@ -7,12 +7,13 @@ from types import ModuleType
 
 import torch
 
+from dirl.core.card import finish, new_card, read_card
+from dirl.core.claim import check_claim, claim
 from dirl.core.errors import ConfigError, DirlError
 from dirl.core.files import put_in_place, remove, write_text
 from dirl.core.full_disk import writing
 from dirl.core.layout import CARD, NOT_CONTENT
 from dirl.core.owner import own, owning
-from dirl.core.provenance import allowed, claim, finish, new_card, read_card
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.export import to_hf, to_onnx, to_timm
 from dirl.export.model_card import UNKNOWN, model_card
@@ -76,7 +77,7 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
     encoder = load_encoder(str(run))
     settings = {"run": run.resolve().name, "to": to, "licence": licence}
     card = new_card("export", settings, {"run": made_by.digest, "encoder": encoder.digest})
-    earlier = allowed(out, card, overwrite=overwrite)
+    earlier = check_claim(out, card, overwrite=overwrite)
     if earlier is not None and earlier.finished:
         return Export(out, dict(earlier.counts["differences"]))
     form, work, fresh = FORMATS[to], out / ".work", not out.exists()

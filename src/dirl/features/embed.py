@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from dirl.core.boundary import inside
+from dirl.core.card import Card, finish, new_card
+from dirl.core.claim import claim, claim_again
 from dirl.core.device import choose_device, choose_precision
 from dirl.core.errors import ConfigError, DirlError, raise_failures
 from dirl.core.owner import owning
 from dirl.core.progress import bar
-from dirl.core.provenance import Card, claim, finish, new_card, reopen
 from dirl.encoders.loading import LoadedEncoder, load_encoder
 from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.feature_files import (
@@ -129,7 +130,7 @@ def embed(
     if card.finished and not missing:
         return read_features(out)
     if card.finished:  # slides failed, or damaged files were removed: try these again
-        card = reopen(out, card)
+        card = claim_again(out, card)
 
     failures: dict[str, DirlError] = {}
     cut: list[SlideRecord] = []

@@ -7,8 +7,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.core.card import Card
+from dirl.core.digests import digest
 from dirl.core.errors import StoreError
-from dirl.core.provenance import Card, digest
 from dirl.features.feature_files import ROWS_DIR, Features, check
 from dirl.features.hdf5 import names_in, numbers, opened
 from dirl.slides.base import tcga_origin

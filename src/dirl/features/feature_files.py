@@ -21,10 +21,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.core.card import Card, read_card
 from dirl.core.checked import checked
 from dirl.core.errors import StoreError
 from dirl.core.files import replacing
-from dirl.core.provenance import Card, read_card
 from dirl.features.baselines import Baseline
 from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.config import TileConfig
+from dirl.core.digests import digest
 from dirl.core.errors import SlideError
 from dirl.core.progress import say
-from dirl.core.provenance import digest
 from dirl.features.feature_files import STRINGS
 from dirl.features.subsample import subsample_tiles
 from dirl.slides.discovery import SlideInput, TilesInput, add_slides_table, find_inputs, source_digest

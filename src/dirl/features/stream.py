@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.core.errors import DirlError, EncoderError, StoreError, explained
+from dirl.core.errors import DirlError, EncoderError, StoreError, as_dirl_error
 from dirl.core.parallel import read_ahead
 from dirl.encoders.loading import LoadedEncoder
 from dirl.features.baselines import Baseline
@@ -156,4 +156,4 @@ def _explained(error: Exception, where: object) -> DirlError:
     """Describe why a slide failed. Damage of a store affects all slides and is raised."""
     if isinstance(error, StoreError):
         raise error
-    return explained(error, where)
+    return as_dirl_error(error, where)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import h5py
 
+from dirl.core.card import note_change
 from dirl.core.errors import ConfigError
 from dirl.core.files import replacing
-from dirl.core.provenance import note_change
 from dirl.features.feature_files import Features, Strings
 
 ANNDATA = "features.h5ad"

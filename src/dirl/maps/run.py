@@ -8,10 +8,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dirl.config import MapConfig
+from dirl.core.card import new_card
 from dirl.core.device import choose_device
+from dirl.core.digests import digest
 from dirl.core.files import replacing, write_json
 from dirl.core.progress import bar
-from dirl.core.provenance import digest, new_card
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.encoders.loading import LoadedEncoder, load_encoder

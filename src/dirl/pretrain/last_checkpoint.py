@@ -7,9 +7,9 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from dirl.core.boundary import parsing
+from dirl.core.digests import sha256
 from dirl.core.errors import StoreError
 from dirl.core.files import put_in_place, read_json, remove, write_json
-from dirl.core.journal import sha256
 
 REMEDY = "remove it, and run the same `dirl pretrain` again: training starts from the beginning"
 KEPT = 3  # digests of earlier states: a stop between two writes can leave one of them

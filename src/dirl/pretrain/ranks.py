@@ -5,9 +5,10 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from dirl.core.card import Card, read_card
+from dirl.core.claim import claim
 from dirl.core.errors import TrainingError
 from dirl.core.layout import CARD
-from dirl.core.provenance import Card, claim, read_card
 
 CLAIM_SECONDS = 60
 RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
@@ -35,7 +36,7 @@ def claim_together(out: Path, card: Card, overwrite: bool, began: datetime) -> C
     Raises
     ------
     StoreError
-        If the directory holds another run, see `dirl.core.provenance.claim`.
+        If the directory holds another run, see `dirl.core.claim.claim`.
     TrainingError
         If the first process does not claim it in time.
     """

@@ -10,13 +10,13 @@ from lightning.pytorch import Callback
 from numpy.typing import NDArray
 
 from dirl.config import EncoderConfig, PretrainRecipe, to_yaml
+from dirl.core.card import finish, new_card, read_card
 from dirl.core.checked import checked
+from dirl.core.claim import claim_again
 from dirl.core.errors import Interrupted, StoreError
-from dirl.core.files import write_json, write_text
+from dirl.core.files import read_json_with_digest, write_json, write_json_with_digest, write_text
 from dirl.core.journal import note_written
 from dirl.core.owner import owning
-from dirl.core.provenance import finish, new_card, read_card, reopen
-from dirl.core.sealed import read_sealed, write_sealed
 from dirl.core.signals import begin_rank
 from dirl.encoders.vit import ViT
 from dirl.pretrain.callbacks import Bar, Checkpoint, Guard, Log, PriorWatch
@@ -129,7 +129,7 @@ def pretrain(
         return _finished(out, recipe.steps)
     if card.finished:  # a damaged encoder was removed; the last state holds it too
         checked(out, "metrics.csv", card)  # it is written again
-        card = reopen(out, card)
+        card = claim_again(out, card)
     kept, counts = _write_inputs(plan, out, workers, quiet)
     tracker = None if logger is None else make_tracker(logger, out, card.started)
     if tracker is not None:
@@ -241,14 +241,14 @@ def _selected(
 ) -> Selection:
     """Select once for a run, since all tiles are read for it; every process selects the same."""
     file = out / "selection.json"
-    found = read_sealed(file)
+    found = read_json_with_digest(file)
     if found is not None:
         slides = {slide: (part, of) for slide, (part, of) in found["slides"].items()}
         return Selection(np.array(found["numbers"], np.int64), slides)
     hidden = quiet or get_rank() > 0
     chosen = select_tiles(tiles, share, seed, kept, workers=workers, quiet=hidden)
     if not get_rank():
-        write_sealed(file, {"numbers": chosen.numbers.tolist(), "slides": chosen.slides})
+        write_json_with_digest(file, {"numbers": chosen.numbers.tolist(), "slides": chosen.slides})
     return chosen
 
 

@@ -9,8 +9,8 @@ from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 
 from dirl.core.boundary import parsing
+from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
-from dirl.core.provenance import digest
 
 
 def check_tracker(name: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from dirl.core.card import Card
 from dirl.core.intervals import Estimate
-from dirl.core.provenance import Card
 
 # Measures that are shown in percent.
 SHARES = ("effective_share", "patch_mass", "top1_mass", "top5_mass", "top10_mass", "tokens60", "tokens90",

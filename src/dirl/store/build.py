@@ -7,15 +7,15 @@ from functools import partial
 from pathlib import Path
 
 from dirl.config import TileConfig
-from dirl.core.digests import are_whole
-from dirl.core.errors import DirlError, SlideError, StoreError, explained, raise_failures
+from dirl.core.card import finish, mark_unfinished, new_card, read_card
+from dirl.core.claim import claim
+from dirl.core.digests import FileDigest, are_whole
+from dirl.core.errors import DirlError, SlideError, StoreError, as_dirl_error, raise_failures
 from dirl.core.files import no_room, read_json, remove, remove_parts, write_json
-from dirl.core.journal import Written
 from dirl.core.layout import CARD
 from dirl.core.owner import MERGE_SECONDS, item_locked, locked, owning
 from dirl.core.parallel import each
 from dirl.core.progress import bar, say
-from dirl.core.provenance import claim, finish, new_card, read_card, unfinish
 from dirl.slides.base import MPP_IN_TABLE, MPP_REMEDY, SAME_MPP
 from dirl.slides.discovery import (
     SlideInput,
@@ -112,13 +112,13 @@ def tile(
             if isinstance(result, Exception):
                 if no_room(result):
                     raise result
-                failures[item.slide_id] = explained(result, item.path)
+                failures[item.slide_id] = as_dirl_error(result, item.path)
             advance(note=item.slide_id)
     with locked(out, MERGE_SECONDS):
         files = _finished(out)
         if not files:
             raise_failures(failures, len(found) - len(failures))
-        unfinish(out, read_card(out))
+        mark_unfinished(out, read_card(out))
         index = merge(files, out / INDEX, TILES_SCHEMA)
         records = [read_json(path.with_suffix(".json")) for path in files]
         write_json(out / SLIDES, records)
@@ -156,7 +156,7 @@ def _make(
             write_slide(out, slides, item)
 
 
-def _made(out: Path, slide_id: str, files: Mapping[str, Written]) -> SlideRecord | None:
+def _made(out: Path, slide_id: str, files: Mapping[str, FileDigest]) -> SlideRecord | None:
     """Read the record of a slide; None if its tiles are missing or damaged."""
     index = out / "tiles" / f"{slide_id}.parquet"
     names = (f"tiles/{slide_id}.parquet", f"tiles/{slide_id}.json", f"pictures/{slide_id}.jpg")
@@ -237,7 +237,7 @@ def _sort_out(
     out: Path,
     found: Sequence[SlideInput | TilesInput],
     there: Sequence[SlideRecord],
-    files: Mapping[str, Written],
+    files: Mapping[str, FileDigest],
 ) -> tuple[list[SlideInput | TilesInput], dict[str, DirlError]]:
     """Return the inputs still to tile, and errors for names that another slide of the store has."""
     todo: list[SlideInput | TilesInput] = []

@@ -18,10 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dirl.core.boundary import inside
-from dirl.core.digests import are_whole
+from dirl.core.digests import FileDigest, are_whole
 from dirl.core.errors import StoreError
 from dirl.core.files import replacing
-from dirl.core.journal import Written
 from dirl.store.index import INDEX, check_shards, merge, read_table, write_table
 from dirl.store.label_codec import encode_labels, encode_regions
 from dirl.store.shards import ShardWriter
@@ -60,7 +59,7 @@ def cells_dir(store: Path, segmenter: str) -> Path:
 
 
 def cells_finished(
-    store: Path, segmenter: str, slide_id: str, files: Mapping[str, Written] | None = None
+    store: Path, segmenter: str, slide_id: str, files: Mapping[str, FileDigest] | None = None
 ) -> bool:
     """Whether a slide's cells are written and, if `files` is given, match the digests in their card."""
     folder = cells_dir(store, segmenter)

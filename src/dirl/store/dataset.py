@@ -12,10 +12,11 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from dirl.core.boundary import inside, parsing
+from dirl.core.card import Card, read_card
 from dirl.core.checked import checked, read_checked
+from dirl.core.digests import digest
 from dirl.core.errors import StoreError
 from dirl.core.plugins import names
-from dirl.core.provenance import Card, digest, read_card
 from dirl.slides.tiling import TileSpec
 from dirl.store.cells_writer import CELLS_SCHEMA, cells_dir
 from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, SlideRecord, check_shards, read_table, to_record

@@ -9,7 +9,9 @@ import numpy as np
 
 from dirl.config import load_recipe
 from dirl.core.boundary import parsing
+from dirl.core.card import new_card
 from dirl.core.checked import SUMMARY, checked
+from dirl.core.digests import digest
 from dirl.core.errors import (
     ConfigError,
     DirlError,
@@ -17,13 +19,12 @@ from dirl.core.errors import (
     PartlyFailedError,
     StoreError,
     TrainingError,
-    explained,
+    as_dirl_error,
 )
 from dirl.core.files import no_room, read_json, replacing, write_json, write_text
 from dirl.core.layout import CARD
 from dirl.core.parallel import each
 from dirl.core.progress import say
-from dirl.core.provenance import digest, new_card
 from dirl.core.results import Result, read_as
 from dirl.core.stage import Work, carry_out
 from dirl.evaluate.common.labelled_tiles import prepare_task
@@ -161,7 +162,7 @@ def _compute(
                 if isinstance(outcome, Exception):
                     if no_room(outcome):
                         raise outcome
-                    failures[one.run.name] = error = explained(outcome)
+                    failures[one.run.name] = error = as_dirl_error(outcome)
                     error.where = error.where or one.run.name
                     row = _failed(one.run, error)
                 else:

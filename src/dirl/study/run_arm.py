@@ -10,9 +10,9 @@ from time import monotonic
 from dirl.audit.run import audit
 from dirl.audit.summary import AuditSummary
 from dirl.config import AuditConfig, PretrainRecipe, RobustConfig
+from dirl.core.card import note_change, read_card
 from dirl.core.layout import CARD
 from dirl.core.progress import say
-from dirl.core.provenance import note_change, read_card
 from dirl.evaluate.probe.run import probe
 from dirl.evaluate.probe.summary import ProbeScores, ProbeSummary
 from dirl.evaluate.robust.conditions import Condition, levels

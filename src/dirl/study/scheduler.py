@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
-from dirl.core.errors import DirlError, Interrupted, explained
+from dirl.core.errors import DirlError, Interrupted, as_dirl_error
 from dirl.core.signals import begin_worker, number_of, patient, raising_stop, starting, stopping
 
 Item = TypeVar("Item")
@@ -139,7 +139,7 @@ def _work(place: Slot, sender: Connection, task: bytes) -> None:
     except KeyboardInterrupt as stop:
         outcome = Interrupted(number_of(stop))
     except BaseException as error:  # SystemExit as well
-        outcome = _portable(explained(error))
+        outcome = _portable(as_dirl_error(error))
     sender.send(outcome)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from dirl.audit.titles import PRIMARY
 from dirl.config import RobustConfig
-from dirl.core.holm import holm
+from dirl.core.intervals import holm
 from dirl.study.contrasts import SEEDS_OF_A_CLAIM, Paired, paired
 from dirl.study.matrix import StudyConfig
 from dirl.study.summary import Arm, Contrast, MeanSd, Row, StudySummary

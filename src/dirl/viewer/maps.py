@@ -13,9 +13,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from dirl.core.boundary import parsing
+from dirl.core.card import read_card
 from dirl.core.checked import checked, read_checked
 from dirl.core.errors import StoreError
-from dirl.core.provenance import read_card
 from dirl.core.results import read_as
 from dirl.maps.summary import MapChannel, MapSummary
 from dirl.viewer.overlays import colour

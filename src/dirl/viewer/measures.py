@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from dirl.audit.summary import AuditSummary
 from dirl.core.boundary import parsing
+from dirl.core.card import read_card
 from dirl.core.checked import checked
 from dirl.core.errors import StoreError
-from dirl.core.provenance import read_card
 from dirl.core.results import read_as
 from dirl.store.dataset import TileStore
 

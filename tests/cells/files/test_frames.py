@@ -23,9 +23,9 @@ from dirl.cells.report.run import cells_report
 from dirl.cells.run import cells
 from dirl.cells.source import Frame
 from dirl.config import CellsConfig, TileConfig
+from dirl.core.card import note_change
 from dirl.core.errors import ConfigError
 from dirl.core.files import read_json, write_json
-from dirl.core.provenance import note_change
 from dirl.slides.base import SlideInfo
 from dirl.slides.openslide import stated_bounds
 from dirl.slides.qupath_frame import mark, marked_offset

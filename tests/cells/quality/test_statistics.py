@@ -15,9 +15,9 @@ from dirl.cells.quality.numbers import SlideNumbers, statistics_file
 from dirl.cells.quality.statistics import Statistics, pooled, slide_statistics
 from dirl.cells.report.outliers import find_outliers
 from dirl.cells.report.run import cells_report
+from dirl.core.card import note_change
 from dirl.core.errors import StoreError
 from dirl.core.files import read_json
-from dirl.core.provenance import note_change
 from dirl.prior.coverage import pixel_share, prior_contrast
 from dirl.store.dataset import TileStore
 

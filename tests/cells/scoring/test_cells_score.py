@@ -16,9 +16,10 @@ from dirl.cells.scoring.metrics import Scores, score
 from dirl.cells.scoring.run import cells_score, summarise
 from dirl.cells.scoring.show import print_scores
 from dirl.cells.scoring.summary import ScoreSummary
+from dirl.core.card import finish, new_card, read_card
+from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.intervals import Estimate
-from dirl.core.provenance import claim, finish, new_card, read_card
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 

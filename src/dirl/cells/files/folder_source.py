@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from dirl.cells.files.matching import source_files
 from dirl.cells.source import FileNuclei
+from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
-from dirl.core.provenance import digest
 from dirl.slides.base import Box
 from dirl.store.dataset import TileStore
 

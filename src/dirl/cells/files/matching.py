@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
-from dirl.core.provenance import digest
 from dirl.slides.tiling import key
 from dirl.store.dataset import TileStore
 

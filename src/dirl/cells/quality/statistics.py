@@ -18,11 +18,11 @@ from dirl.cells.quality.numbers import (
 from dirl.cells.quality.size_check import resolution_doubt
 from dirl.cells.sink import LabelledTile
 from dirl.cells.token_coverage import TOKENS_UM, token_coverage
+from dirl.core.card import note_change
 from dirl.core.checked import SUMMARY, checked
 from dirl.core.errors import StoreError
 from dirl.core.files import write_json
 from dirl.core.owner import MERGE_SECONDS, locked
-from dirl.core.provenance import note_change
 from dirl.store.cells_writer import cells_dir
 from dirl.store.dataset import CellStore, TileStore
 

@@ -14,10 +14,11 @@ from dirl.cells.report.figures import class_colours, histograms_figure, outlined
 from dirl.cells.report.outliers import FEWEST_SLIDES, RULE, find_outliers
 from dirl.cells.report.summary import CellsNumbers, ReportSummary
 from dirl.cells.token_coverage import TOKENS_UM
+from dirl.core.card import Card, new_card
+from dirl.core.digests import digest
 from dirl.core.errors import StoreError
 from dirl.core.files import write_text
 from dirl.core.progress import bar
-from dirl.core.provenance import Card, digest, new_card
 from dirl.core.randomness import hashes
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out

@@ -13,11 +13,12 @@ from dirl.cells.scoring.metrics import SCORES, coverage_correlation, score, type
 from dirl.cells.scoring.sources import FileLabels, LabelImage, Source, open_sources
 from dirl.cells.scoring.summary import Bootstrap, ScoreSummary
 from dirl.cells.token_coverage import TOKENS_UM
+from dirl.core.card import new_card
+from dirl.core.claim import check_claim
 from dirl.core.errors import ConfigError
 from dirl.core.files import replacing
 from dirl.core.intervals import Estimate, Units, choose_units, estimate, means
 from dirl.core.progress import bar
-from dirl.core.provenance import allowed, new_card
 from dirl.core.stage import Work, carry_out
 from dirl.slides.base import SAME_MPP
 
@@ -114,7 +115,7 @@ def cells_score(
     settings = {"mpp": mpp, "tokens_um": TOKENS_UM, "resamples": RESAMPLES, "seed": SEED}
     card = new_card("cells-score", settings, inputs)
     if out is not None:
-        allowed(out, card, overwrite=overwrite)  # refused before the work
+        check_claim(out, card, overwrite=overwrite)  # refused before the work
     table = _score(predictions, target, names, mpp, quiet)
 
     def write(work: Work) -> ScoreSummary:

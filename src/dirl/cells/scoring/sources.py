@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dirl.cells.files.label_map_files import SUFFIXES, read_map
+from dirl.core.card import read_card
+from dirl.core.digests import digest
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.layout import CARD
-from dirl.core.provenance import digest, read_card
 from dirl.slides.tiling import key
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import INDEX

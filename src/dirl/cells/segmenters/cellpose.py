@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from dirl.cells.base import Finder, Image
 from dirl.cells.segmenters.network import Network, check_mpp, find_nuclei, on_device, require
 from dirl.cells.segmenters.weights import Weights, find_weights
+from dirl.core.digests import digest
 from dirl.core.errors import ConfigError, first_line
 from dirl.core.progress import say
-from dirl.core.provenance import digest
 
 MODEL = "cpsam_v2"
 HOME = "huggingface.co/mouseland/cellpose-sam"

@@ -16,8 +16,8 @@ from dirl.cells.base import Finder, Image
 from dirl.cells.segmenters.hover import separate_by_jumps
 from dirl.cells.segmenters.network import Network, check_mpp, find_nuclei, on_device, require
 from dirl.cells.segmenters.weights import HubFile, Weights, find_weights
+from dirl.core.digests import digest
 from dirl.core.errors import ConfigError, first_line
-from dirl.core.provenance import digest
 
 if TYPE_CHECKING:
     import torch

@@ -27,7 +27,7 @@ from dirl.cells.segmenters.morphology import (
 from dirl.cells.segmenters.outlines import Outlining, outline
 from dirl.cells.segmenters.resample import to_mpp, to_shape
 from dirl.cells.segmenters.solidity import neighbourhood_mean, solidity
-from dirl.core.provenance import digest
+from dirl.core.digests import digest
 
 OPTICAL_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 # Optical density of the intensity 40 of 255.

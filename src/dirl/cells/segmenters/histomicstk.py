@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dirl.cells.base import Finder, Image
 from dirl.cells.segmenters.network import Network, check_mpp, find_nuclei, require
-from dirl.core.provenance import digest
+from dirl.core.digests import digest
 
 # The package requires GDAL, although this segmenter does not need it.
 INSTALL = (

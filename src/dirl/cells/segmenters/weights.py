@@ -6,10 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
 from dirl.core.files import read_json
 from dirl.core.hub import fetching
-from dirl.core.provenance import digest
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.config import LABEL_COLUMNS
+from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
-from dirl.core.provenance import digest
 from dirl.tables.match import match_slides, match_tiles
 from dirl.tables.notes import account, found_in
 from dirl.tables.read import CENTRE, PATIENT, check_alike, check_classes, read_table

@@ -2,7 +2,7 @@
 
 from typing import TypedDict
 
-from dirl.core.intervals import Estimate
+from dirl.core.intervals import Estimate, UnitKind
 from dirl.core.results import Record
 
 
@@ -20,7 +20,7 @@ class Resampling(Record):
 
     level: float
     resamples: int
-    over: str
+    over: UnitKind
     units: int
 
 

@@ -10,8 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold
 
 from dirl.config import ProbeConfig
+from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
-from dirl.core.provenance import digest
+from dirl.core.intervals import UnitKind
 
 Ints = NDArray[np.int64]
 Strings = NDArray[np.str_]
@@ -50,7 +51,7 @@ class Split:
 class Sources:
     """Where tiles come from: `kind` is ``groups``, ``patients`` or ``slides``; `ids` has one a tile."""
 
-    kind: str
+    kind: UnitKind
     ids: Strings
 
 

@@ -12,9 +12,10 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from dirl.core.boundary import parsing, refuse_special
+from dirl.core.card import Card, read_card
 from dirl.core.checked import checked, read_summary
 from dirl.core.errors import ConfigError, StoreError
-from dirl.core.provenance import Card, read_card
+from dirl.core.intervals import UnitKind
 from dirl.core.results import Record
 from dirl.features.baselines import TITLES, Baseline
 from dirl.store.index import read_table
@@ -37,7 +38,7 @@ class _Scored(Record):
         digest: str
 
     class Interval(Record):
-        over: str
+        over: UnitKind
 
     split: Split
     interval: Interval
@@ -104,7 +105,7 @@ class Comparable:
     truth: Strings
     survival: Survival | None
     units: Strings
-    over: str
+    over: UnitKind
     entries: tuple[Entry, ...]
     digests: dict[str, str]
 
@@ -115,7 +116,7 @@ class _Result:
     card: Card
     split: str
     scheme: str
-    over: str
+    over: UnitKind
     ids: Strings
     truth: Strings
     survival: Survival | None

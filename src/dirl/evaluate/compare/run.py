@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dirl.core.card import new_card
 from dirl.core.errors import ConfigError
 from dirl.core.files import replacing
-from dirl.core.provenance import new_card
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.evaluate.common.records import Resampling

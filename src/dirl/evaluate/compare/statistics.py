@@ -6,8 +6,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.core.holm import holm
-from dirl.core.intervals import Units, estimate
+from dirl.core.intervals import Units, estimate, holm
 from dirl.evaluate.common.scores import Scored, score
 from dirl.evaluate.compare.entries import Comparable
 from dirl.evaluate.compare.summary import Measured, Pair

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
+from dirl.core.card import Card
 from dirl.core.intervals import Estimate
-from dirl.core.provenance import Card
 from dirl.evaluate.compare.summary import CompareSummary
 from dirl.report.html import page
 

@@ -10,13 +10,12 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from dirl.config import FinetuneConfig
+from dirl.core.card import new_card
 from dirl.core.device import choose_device
 from dirl.core.errors import EncoderError
-from dirl.core.files import replacing
+from dirl.core.files import read_json_with_digest, replacing, write_json_with_digest
 from dirl.core.progress import bar
-from dirl.core.provenance import new_card
 from dirl.core.results import Result
-from dirl.core.sealed import read_sealed, write_sealed
 from dirl.core.stage import Work, carry_out
 from dirl.encoders.loading import LoadedEncoder, embed, load_encoder
 from dirl.evaluate.common.caveats import caveats, leakage
@@ -182,13 +181,13 @@ def _cross_validate(
     scores, chosen = np.zeros((len(task.classes), len(task.names))), []
     for fold in range(len(task.split)):
         part = parts / f"{name}-{fold}.json"
-        done = read_sealed(part)
+        done = read_json_with_digest(part)
         if done is not None:
             advance((len(config.learning_rates) + 1) * config.epochs)
         else:
             given, rate, epochs = score_fold(material, fold, advance)
             done = {"scores": given.tolist(), "chosen": {"learning_rate": rate, "epochs": epochs}}
-            write_sealed(part, done)
+            write_json_with_digest(part, done)
         scores[task.split.folds == fold] = done["scores"]
         chosen.append(Chosen(**done["chosen"]))
     return scores[task.held_out], chosen

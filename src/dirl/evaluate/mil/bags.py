@@ -8,10 +8,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.core.card import read_card
+from dirl.core.digests import digest
 from dirl.core.errors import StoreError
 from dirl.core.layout import CARD
 from dirl.core.progress import bar
-from dirl.core.provenance import digest, read_card
 from dirl.features.baselines import FEATURES
 from dirl.features.external import check_widths, refuse_part, slide_files
 from dirl.features.feature_files import BASELINES_DIR, baselines_of, whole_files

@@ -11,14 +11,14 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from dirl.config import MilConfig
+from dirl.core.card import new_card
 from dirl.core.device import choose_device
+from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
-from dirl.core.files import replacing
+from dirl.core.files import read_json_with_digest, replacing, write_json_with_digest
 from dirl.core.intervals import Estimate, Units, choose_units
 from dirl.core.progress import bar
-from dirl.core.provenance import digest, new_card
 from dirl.core.results import Result
-from dirl.core.sealed import read_sealed, write_sealed
 from dirl.core.stage import Work, carry_out
 from dirl.evaluate.common.records import Chosen, Resampling
 from dirl.evaluate.common.scores import METRICS, score
@@ -180,7 +180,7 @@ def _one(
 ) -> tuple[NDArray[np.float64], list[Chosen]]:
     """Scores of the held-out slides and what was chosen, computed or read from an interrupted run's parts."""
     part = work.parts / f"{task.features}-{name}.json"
-    done = read_sealed(part)
+    done = read_json_with_digest(part)
     if done is not None:
         advance(len(folds.outer))
         return np.array(done["scores"]), [Chosen(**each) for each in done["chosen"]]
@@ -188,7 +188,7 @@ def _one(
     if task.features == FEATURES:
         write_table(work.out / ATTENTION_DIR / f"{name}.parquet", _attention(task, result))
     scores, chosen = result.scores[folds.outer.folds >= 0], list(result.chosen)
-    write_sealed(part, {"scores": scores.tolist(), "chosen": [each.to_json() for each in chosen]})
+    write_json_with_digest(part, {"scores": scores.tolist(), "chosen": [each.to_json() for each in chosen]})
     return scores, chosen
 
 

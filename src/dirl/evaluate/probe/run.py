@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dirl.config import ProbeConfig
+from dirl.core.card import new_card
 from dirl.core.layout import CARD
 from dirl.core.progress import bar
-from dirl.core.provenance import new_card
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.evaluate.common.caveats import caveats, leakage

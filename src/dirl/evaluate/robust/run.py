@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from dirl.config import RobustConfig
+from dirl.core.card import new_card
 from dirl.core.device import choose_device
 from dirl.core.files import replacing
 from dirl.core.progress import bar
-from dirl.core.provenance import new_card
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.encoders.loading import LoadedEncoder, load_encoder

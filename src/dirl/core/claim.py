@@ -1,0 +1,148 @@
+"""The claim of an output directory by a stage: who may write there, and what becomes of earlier content."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from dirl.core.boundary import check_name
+from dirl.core.card import Card, differing_settings, mark_unfinished, read_card, write_card
+from dirl.core.errors import StoreError
+from dirl.core.files import remove
+from dirl.core.layout import CARD, LOCK_FILES, NOT_CONTENT, PART
+from dirl.core.owner import (
+    MERGE_SECONDS,
+    content,
+    in_stage,
+    locked,
+    own,
+    refuse_if_items_locked,
+    remove_stale,
+)
+
+
+def claim(
+    directory: Path,
+    card: Card,
+    *,
+    overwrite: bool = False,
+    spare: Path | None = None,
+    shared: bool = False,
+) -> Card:
+    """Take a directory for a stage: start it, or continue one with equal settings.
+
+    The stage, a function decorated with `dirl.core.owner.owning`, owns the directory until it ends. Outside
+    of a stage, the directory is owned only while the card is written. A finished directory with equal
+    settings is only read.
+
+    Parameters
+    ----------
+    directory
+        Output directory of the stage.
+    card
+        What the stage is about to do.
+    overwrite
+        Remove a directory made with other settings. Only a directory that carries a card of the same stage
+        is ever removed.
+    spare
+        A path in the directory that is kept.
+    shared
+        Own the directory only while the card is written: several processes fill it, item by item, each of
+        which they own with `dirl.core.owner.item_locked`.
+
+    Returns
+    -------
+    Card
+        The card on disk: the earlier one where work is taken up.
+
+    Raises
+    ------
+    StoreError
+        If the directory was made with other settings or by another stage, or holds other files.
+    InUseError
+        If another process owns it.
+    """
+    check_name(directory)
+    earlier = check_claim(directory, card, overwrite=overwrite)
+    if earlier is not None and earlier.finished:
+        return earlier
+    if in_stage() and not shared:
+        own(directory)
+        return _take(directory, card, overwrite, spare)
+    with locked(directory, MERGE_SECONDS):
+        remove_stale(directory, deep=False)
+        return _take(directory, card, overwrite, spare)
+
+
+def _take(directory: Path, card: Card, overwrite: bool, spare: Path | None) -> Card:
+    """Start or take up a directory that nobody else writes to."""
+    earlier = check_claim(directory, card, overwrite=overwrite)
+    if earlier is not None:
+        return earlier
+    if (directory / CARD).exists():
+        refuse_if_items_locked(directory)
+        _empty(directory, read_card(directory), spare)
+    write_card(directory, card)
+    return card
+
+
+def check_claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card | None:
+    """Whether `claim` would take a directory, without a change to it.
+
+    Returns
+    -------
+    Card or None
+        The card of what would be taken up; None where all is to be made. Other settings are no hindrance
+        while the directory holds no file.
+
+    Raises
+    ------
+    StoreError
+        As `claim` does.
+    """
+    if (directory / CARD).exists():
+        earlier = read_card(directory)
+        if earlier.stage != card.stage:
+            raise StoreError(
+                f"made by `dirl {earlier.stage}`, not by `dirl {card.stage}`",
+                where=directory,
+                remedy="name another directory",
+            )
+        if earlier.digest == card.digest and not overwrite:
+            return earlier
+        if not overwrite and not _is_empty(directory):
+            raise StoreError(
+                f"made with other settings ({differing_settings(earlier, card)})",
+                where=directory,
+                remedy="name another directory, or pass --overwrite to replace it",
+            )
+    elif directory.exists() and (not directory.is_dir() or _content(directory)):
+        raise StoreError(
+            "exists and was not made by dirl", where=directory, remedy="name a new or an empty directory"
+        )
+    return None
+
+
+def claim_again(directory: Path, card: Card) -> Card:
+    """Own a complete directory and mark it as unfinished: some of its work is to be done again."""
+    own(directory)
+    return mark_unfinished(directory, card)
+
+
+def _empty(directory: Path, card: Card, spare: Path | None = None) -> None:
+    """Remove everything except the card, and keep only the stage in it.
+
+    So an interruption leaves a directory that dirl made, is no result, and may be overwritten.
+    """
+    write_card(directory, replace(card, config={}, inputs={}, finished=None))
+    for path in directory.iterdir():
+        if path.name not in LOCK_FILES | {CARD} and path != spare:
+            remove(path)
+
+
+def _is_empty(directory: Path) -> bool:
+    """Whether a stage wrote nothing to its directory but the card: it protects no result."""
+    return all(path == directory / CARD for path in content(directory))
+
+
+def _content(directory: Path) -> bool:
+    """Whether a directory holds more than a lock and parts of files, as a killed owner may leave them."""
+    return any(path.name not in NOT_CONTENT and not PART.fullmatch(path.name) for path in directory.iterdir())
