@@ -11,8 +11,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from dirl.cells import run
-from dirl.cells.files.label_map_files import read_map
-from dirl.cells.files.label_maps import LabelMaps
+from dirl.cells.files.label_maps import LabelMaps, read_map
 from dirl.cells.registry import load_segmenter
 from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dirl.cells.files.frames import bounds_of, doubt_by_tissue
 from dirl.cells.quality.contrast_check import Contrast
 from dirl.cells.sink import SHOWN_TILES, LabelledTile, LabelSink
-from dirl.cells.source import CellSource, FileNuclei, FramedSource, PixelGrid, tile_grid
+from dirl.cells.source import CellSource, FileNuclei, PixelGrid, tile_grid
 from dirl.prior.regions import cell_region_ids
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.dataset import TileStore
@@ -72,12 +72,10 @@ def _from_slide_file(
 def _read(tiles: TileStore, slide_id: str, source: CellSource, file: Path, sink: LabelSink) -> FileNuclei:
     """Read a slide's file; pass the origin of its coordinates to the sink if it had to be chosen."""
     record = tiles.slides[slide_id]
-    if not isinstance(source, FramedSource):
-        return source.read(file, record.size_px, record.mpp)
     whole = (0, 0, *record.size_px)
     bounds = bounds_of(record)
     cropped = bounds not in (None, whole)
-    nuclei = source.read_framed(file, record.size_px, record.mpp, bounds or whole)
+    nuclei = source.read(file, record.size_px, record.mpp, bounds or whole)
     if nuclei.frame is not None:
         doubt = nuclei.frame.doubt
         if bounds is None and nuclei.frame.name == "qupath":

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class Frame:
     Attributes
     ----------
     name
-        ``qupath`` or ``level0``.
+        ``level0`` for the slide's corner, or ``qupath``.
     offset_px
         Offset that was added to x and y, in level-0 pixels.
     why
@@ -62,7 +62,7 @@ class Frame:
         Evidence against the choice; None without any.
     """
 
-    name: str
+    name: Literal["qupath", "level0"]
     offset_px: tuple[float, float]
     why: str
     doubt: str | None = None
@@ -131,23 +131,18 @@ class CellSource(Protocol):
         """
         ...
 
-    def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> FileNuclei:
-        """Read the file of an image of a given size (width, height) and resolution in µm/px.
+    def read(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box | None = None) -> FileNuclei:
+        """Read the file of an image.
 
-        Raises
-        ------
-        ConfigError
-            If it cannot be read or does not fit the image.
-        """
-        ...
-
-
-@runtime_checkable
-class FramedSource(CellSource, Protocol):
-    """A source whose coordinates may begin at the corner of QuPath's image of a slide."""
-
-    def read_framed(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box) -> FileNuclei:
-        """Read a file as `CellSource.read` does, for a slide that QuPath crops to `bounds`.
+        Parameters
+        ----------
+        file
+            One of `files`.
+        size_px, mpp
+            Width and height of the image, and its resolution in µm/px.
+        bounds
+            Box of the slide that QuPath shows, in level-0 pixels; None for a tile's file. A source whose
+            coordinates may begin at the corner of this box chooses the frame.
 
         Raises
         ------

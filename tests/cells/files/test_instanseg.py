@@ -9,7 +9,7 @@ import tifffile
 pytest.importorskip("shapely")
 
 from dirl.cells.files.geojson import GeoJSON
-from dirl.cells.files.label_map_files import read_map
+from dirl.cells.files.label_maps import read_map
 from dirl.cells.run import cells
 from dirl.cells.source import PixelGrid
 from dirl.config import CellsConfig, TileConfig

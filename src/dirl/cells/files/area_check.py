@@ -20,21 +20,9 @@ FEW = 5
 
 
 def check_areas(areas_um2: NDArray[np.float64], mpp: float, file: Path) -> None:
-    """Raise an error if the areas are those of regions, and warn if their median is unusual.
+    """Raise a `ConfigError` if a file's areas (n,) are those of regions, and warn if the median is unusual.
 
-    Parameters
-    ----------
-    areas_um2 : ndarray of shape (n,)
-        Areas of all nuclei of a file.
-    mpp
-        µm/px of the image.
-    file
-        File, for messages.
-
-    Raises
-    ------
-    ConfigError
-        If the median is larger than `REGION_UM2`.
+    They are those of regions if the median is larger than `REGION_UM2`. `mpp` is µm/px of the image.
     """
     if not len(areas_um2):
         return

@@ -7,7 +7,6 @@ contours that do not lie in their patches are at level 0.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from dirl.cells.files.tool_nuclei import ToolNuclei, class_names, clean, stated_number
+from dirl.cells.files.json_fields import class_names, clean, positive_number
+from dirl.cells.files.polygon_nuclei import PolygonNuclei
 from dirl.cells.geometry.contours import box_ellipses, contour_polygons, expanded_to_pixels, fitting_scale
 from dirl.core.errors import ConfigError
 from dirl.slides.base import SAME_MPP
@@ -27,53 +27,7 @@ MARGIN_PX = 2.0
 # Least share of the cells in their patches, if contours and patches have the same resolution.
 IN_PATCHES = 0.9
 
-Pair = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class CellViTCell:
-    """One cell of a file.
-
-    Attributes
-    ----------
-    has_contour
-        Whether the file has a contour for it, valid or not.
-    contour, box, type
-        As in the file.
-    offset, patch
-        Row and column of its patch in pixels, and in the grid of patches; None if the file lacks them.
-    """
-
-    has_contour: bool
-    contour: Any
-    box: Any
-    type: Any
-    offset: Pair | None
-    patch: Pair | None
-
-
-@dataclass(frozen=True)
-class CellViTFile:
-    """The content of a file.
-
-    Attributes
-    ----------
-    cells
-        The cells.
-    type_names
-        Names of the types by number.
-    ratio
-        Level-0 pixels per pixel of the segmented image; None if the file does not state it.
-    downsampling, patch_size, patch_overlap
-        As the file states them.
-    """
-
-    cells: Sequence[CellViTCell]
-    type_names: Mapping[str, str]
-    ratio: float | None
-    downsampling: float | None
-    patch_size: float | None
-    patch_overlap: float | None
+Members = Mapping[str, Any]
 
 
 def is_cellvit(content: Any) -> bool:
@@ -85,50 +39,32 @@ def is_cellvit(content: Any) -> bool:
     )
 
 
-def parse_cellvit(content: Mapping[str, Any]) -> CellViTFile:
-    """Parse the content of a file with CellViT's layout."""
-    found = content.get("wsi_metadata")
-    meta: Mapping[str, Any] = found if isinstance(found, dict) else {}
-    return CellViTFile(
-        [_cell(one if isinstance(one, dict) else {}) for one in content["cells"]],
-        _type_names(content.get("type_map")),
-        _ratio(meta),
-        *(stated_number(meta.get(name)) for name in ("downsampling", "patch_size", "patch_overlap")),
-    )
-
-
-def cellvit_nuclei(
+def read_cellvit(
     content: Mapping[str, Any], file: Path, size_px: tuple[int, int], mpp: float, file_mpp: float | None
-) -> ToolNuclei:
-    """Read the cells of a file; their ids are their positions in it, from 1.
+) -> PolygonNuclei:
+    """Read the cells of a file's content, and scale them to an image of `mpp` µm/px.
 
-    Cells without contours are drawn as the ellipse of their box.
-
-    Parameters
-    ----------
-    content
-        Content of the file; see `is_cellvit`.
-    file
-        File, for messages.
-    size_px, mpp
-        Width and height of the image, and its resolution in µm/px.
-    file_mpp
-        µm/px of the file's coordinates, if the user states it.
+    Their ids are their positions in the file, from 1. Cells without contours are drawn as the ellipse of
+    their box. `file_mpp` is µm/px of the coordinates, if the user states it.
 
     Raises
     ------
     ConfigError
         If there are cells, and none has a contour or a box.
     """
-    parsed = parse_cellvit(content)
-    cells, ratio = parsed.cells, parsed.ratio
-    boxes_only = not any(one.has_contour for one in cells)
-    raw, of = contour_polygons([_box_ring(one.box) if boxes_only else one.contour for one in cells])
+    cells: list[Members] = [one if isinstance(one, dict) else {} for one in content["cells"]]
+    found = content.get("wsi_metadata")
+    meta: Members = found if isinstance(found, dict) else {}
+    ratio = _ratio(meta)
+    boxes_only = not any("contour" in one for one in cells)
+    raw, of = contour_polygons(
+        [_box_ring(one.get("bbox")) if boxes_only else one.get("contour") for one in cells]
+    )
     shift, scale, pixel = np.zeros((len(raw), 2)), 1.0, 1.0
     if file_mpp is not None:
         scale = file_mpp / mpp
     elif ratio is not None and abs(ratio - 1) > SAME_MPP and len(raw):
-        shift, scale = _to_level0(parsed, [cells[i] for i in of.tolist()], raw, ratio, size_px)
+        shift, scale = _to_level0(meta, [cells[i] for i in of.tolist()], raw, ratio, size_px)
         pixel = ratio if scale == 1 else 1.0
     if boxes_only:
         raw = box_ellipses(shapely.bounds(raw).reshape(-1, 4))
@@ -138,39 +74,27 @@ def cellvit_nuclei(
         raise ConfigError(reason, where=file, remedy=REMEDY)
     owners = of[kept]
     count = len(shapes)
-    notes = {
-        f"nuclei scaled to level 0 by a factor of {scale:g}": count * (scale != 1),
-        "nuclei of a file without a magnification, read as pixels of level 0": count
-        * (ratio is None and file_mpp is None),
-        "nuclei without a contour, drawn as the ellipse of their box": count * boxes_only,
-        "nuclei without a valid contour, left out": len(cells) - count,
-    }
-    return ToolNuclei(
+    unscaled = ratio is None and file_mpp is None
+    return PolygonNuclei(
         shapes,
         (owners + 1).astype(np.int32),
-        class_names([cells[i].type for i in owners.tolist()], parsed.type_names),
-        {note: number for note, number in notes.items() if number},
-        tool="CellViT",
+        class_names([cells[i].get("type") for i in owners.tolist()], _type_names(content.get("type_map"))),
+        {
+            f"nuclei scaled to level 0 by a factor of {scale:g}": count * (scale != 1),
+            "nuclei of a file without a magnification, read as pixels of level 0": count * unscaled,
+            "nuclei without a contour, drawn as the ellipse of their box": count * boxes_only,
+            "nuclei without a valid contour, left out": len(cells) - count,
+        },
         from_bounds=True,
+        tool="CellViT",
     )
 
 
-def _cell(members: Mapping[str, Any]) -> CellViTCell:
-    return CellViTCell(
-        "contour" in members,
-        members.get("contour"),
-        members.get("bbox"),
-        members.get("type"),
-        _pair(members.get("offset_global")),
-        _pair(members.get("patch_coordinates")),
-    )
-
-
-def _type_names(stated: Any) -> Mapping[str, str]:
+def _type_names(found: Any) -> Mapping[str, str]:
     """Names by number. CellViT writes ``{"Neoplastic": 1}``, CellViT++ ``{"1": "Neoplastic"}``."""
-    if not isinstance(stated, dict) or not stated:
+    if not isinstance(found, dict) or not found:
         return PANNUKE
-    pairs = [(value, key) if isinstance(value, int) else (key, value) for key, value in stated.items()]
+    pairs = [(value, key) if isinstance(value, int) else (key, value) for key, value in found.items()]
     return {str(number): "" if name == "Background" else clean(name) for number, name in pairs}
 
 
@@ -183,26 +107,28 @@ def _box_ring(box: Any) -> Any:
     return [[left, top], [right, top], [right, bottom], [left, bottom]]
 
 
-def _ratio(meta: Mapping[str, Any]) -> float | None:
+def _ratio(meta: Members) -> float | None:
     """Level-0 pixels per pixel of the segmented image."""
     for over, under in (("base_magnification", "magnification"), ("target_patch_mpp", "base_mpp")):
-        whole, part = stated_number(meta.get(over)), stated_number(meta.get(under))
+        whole, part = positive_number(meta.get(over)), positive_number(meta.get(under))
         if whole is not None and part is not None:
             return whole / part
-    return stated_number(meta.get("downsampling"))
+    return positive_number(meta.get("downsampling"))
 
 
 def _to_level0(
-    parsed: CellViTFile,
-    cells: Sequence[CellViTCell],
+    meta: Members,
+    cells: Sequence[Members],
     raw: NDArray[Any],
     ratio: float,
     size_px: tuple[int, int],
 ) -> tuple[NDArray[np.float64], float]:
     """Return the offset of each cell's coordinates, shape (n, 2), and the scale to apply after it."""
     unmoved = np.zeros((len(cells), 2))
-    side = parsed.patch_size
-    places = [place for one in cells for place in (one.offset, one.patch)]
+    side, overlap, downsampling = (
+        positive_number(meta.get(name)) for name in ("patch_size", "patch_overlap", "downsampling")
+    )
+    places = [_pair(one.get(name)) for one in cells for name in ("offset_global", "patch_coordinates")]
     points = shapely.get_coordinates(raw)
     if side is None or None in places:
         # CellViT++ scales boxes too, and does not round them.
@@ -216,10 +142,9 @@ def _to_level0(
     if scaled_back > as_written:
         return unmoved, 1.0
     # CellViT multiplies the positions of patches by the downsampling, and not the positions inside of them.
-    inner = (patch + 0.5) * (parsed.patch_overlap or 0.0)
-    factor = parsed.downsampling
+    inner = (patch + 0.5) * (overlap or 0.0)
     with np.errstate(over="ignore", invalid="ignore"):  # positions in a file can be of any size
-        mixed = factor is not None and np.abs(offset - (patch * side * factor - inner)).max() <= 1
+        mixed = downsampling is not None and np.abs(offset - (patch * side * downsampling - inner)).max() <= 1
     return ((patch * side - inner - offset)[:, ::-1] if mixed else unmoved), ratio
 
 
@@ -229,7 +154,7 @@ def _share_in_patches(raw: NDArray[Any], offset: NDArray[np.float64], side: floa
     return float(((local >= -MARGIN_PX) & (local <= side + MARGIN_PX)).all(1).mean())
 
 
-def _pair(values: Any) -> Pair | None:
+def _pair(values: Any) -> tuple[float, float] | None:
     match values:
         case [int() | float() as first, int() | float() as second]:
             try:

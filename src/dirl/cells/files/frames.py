@@ -3,17 +3,23 @@
 QuPath shows the part of a slide that was scanned, its ``openslide.bounds-*``. Its coordinates begin there.
 """
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, get_args
+
 import numpy as np
 from numpy.typing import NDArray
 
 from dirl.cells.source import Frame
-from dirl.core.errors import DirlError
-from dirl.slides.base import Box
+from dirl.core.errors import ConfigError, DirlError
+from dirl.slides.base import SAME_MPP, Box
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.cut import reopen
 from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord
 
+AskedFrame = Literal["auto", "qupath", "level0"]
+FRAMES: tuple[AskedFrame, ...] = get_args(AskedFrame)
 # Largest share of objects outside of QuPath's image: QuPath draws a few at its border, and no others.
 FEW = 0.05
 # Number of nuclei whose tissue is checked, and the share by which the other frame must be better.
@@ -33,34 +39,21 @@ def bounds_of(record: SlideRecord) -> Box | None:
 
 
 def choose_frame(
-    asked: str,
+    asked: AskedFrame,
     marked: tuple[float, float] | None,
     by_qupath: bool,
     centres: NDArray[np.float64],
     size_px: tuple[int, int],
     bounds: Box,
 ) -> Frame:
-    """Choose the frame of a file.
+    """Choose the frame of outlines, whose centres x, y (n, 2) are as in the file.
 
-    With ``auto`` a stated offset decides. Without one, QuPath's marks in the file choose QuPath's frame; a
+    With ``auto`` the offset `marked` decides, which the file states; see
+    `dirl.slides.qupath_frame.marked_offset`. Without one, QuPath's marks in the file choose QuPath's frame; a
     file without marks is in level 0. If centres lie outside of QuPath's image, but on the slide, the frame is
     level 0 in spite of the marks, with a doubt.
-
-    Parameters
-    ----------
-    asked
-        One of `dirl.cells.files.folder_source.FRAMES`.
-    marked
-        Offset stated in the file; see `dirl.slides.qupath_frame.marked_offset`.
-    by_qupath
-        Whether the file has QuPath's marks.
-    centres : ndarray of shape (n, 2)
-        Centres x, y of the nuclei as in the file.
-    size_px, bounds
-        Size and bounds of the slide.
     """
-    corner = (float(bounds[0]), float(bounds[1]))
-    zero = (0.0, 0.0)
+    corner, zero = (float(bounds[0]), float(bounds[1])), (0.0, 0.0)
     if asked == "qupath":
         return Frame("qupath", corner, "stated")
     if asked == "level0":
@@ -77,26 +70,66 @@ def choose_frame(
     return Frame("qupath", corner, "the file has QuPath's marks")
 
 
+def place_map(
+    map_px: tuple[int, int],
+    size_px: tuple[int, int],
+    bounds: Box,
+    scale: float | None,
+    asked: AskedFrame,
+    file: Path,
+) -> tuple[float, Frame]:
+    """Return the pixels of an image per pixel of its label map, and the frame of the map's corner.
+
+    `map_px` and `size_px` are width and height of the map and of its image; `scale` is None unless the user
+    states the map's resolution. With ``auto`` the map's proportions decide: those of the slide, or those of
+    QuPath's image of it. If both fit, the map has the frame in which one of its pixels is a whole number of
+    the slide's pixels.
+
+    Raises
+    ------
+    ConfigError
+        If the map covers neither, or if both frames fit it.
+    """
+    shown, corner = (bounds[2], bounds[3]), (float(bounds[0]), float(bounds[1]))
+    of_qupath = f"the map has the proportions of the {shown[0]}×{shown[1]} px that QuPath shows"
+    frames = (
+        (size_px, Frame("level0", (0.0, 0.0), "the map has the proportions of the slide")),
+        (shown, Frame("qupath", corner, of_qupath)),
+    )
+    fitting = [
+        (found, frame if asked == "auto" else replace(frame, why="stated"))
+        for size, frame in frames
+        if asked in ("auto", frame.name) and (found := _scale(map_px, size, scale)) is not None
+    ]
+    if not fitting:
+        sizes = f"{size_px[0]}×{size_px[1]} px"
+        if bounds != (0, 0, *size_px):
+            sizes += f", of which QuPath shows {shown[0]}×{shown[1]} px"
+        at = "" if scale is None else f" at {scale:g} times its pixels"
+        raise ConfigError(
+            f"{map_px[0]}×{map_px[1]} px{at} do not cover the image of {sizes}",
+            where=file,
+            remedy="a map must cover the whole slide or tile; state its resolution with mpp= if it is known",
+        )
+    if len(fitting) == 1 or bounds == (0, 0, *size_px):
+        return fitting[0]
+    whole = [one for one in fitting if one[0] == round(one[0])]
+    if len(whole) == 1:
+        return whole[0]
+    raise ConfigError(
+        f"{map_px[0]}×{map_px[1]} px may cover the slide of {size_px[0]}×{size_px[1]} px, or the "
+        f"{shown[0]}×{shown[1]} px that QuPath shows of it",
+        where=file,
+        remedy="state frame=level0 for the slide, or frame=qupath",
+    )
+
+
 def doubt_by_tissue(
     tiles: TileStore, slide_id: str, centres: NDArray[np.float64], frame: Frame, bounds: Box
 ) -> str | None:
-    """Compare the share of nuclei on tissue with that in the other frame.
+    """Return a message if the other frame puts clearly more nuclei on the tissue of the slide's tiles.
 
-    Parameters
-    ----------
-    tiles, slide_id
-        The store and the slide. Its tiles show where tissue is.
-    centres : ndarray of shape (n, 2)
-        Centres x, y of the nuclei in level-0 pixels.
-    frame
-        The chosen frame.
-    bounds
-        Bounds of the slide.
-
-    Returns
-    -------
-    str or None
-        A message if the other frame puts clearly more nuclei on tissue.
+    `centres` x, y (n, 2) are in level-0 pixels.
     """
     other, corner = ("level0", (0, 0)) if frame.name == "qupath" else ("qupath", bounds[:2])
     some = centres[:: -(-len(centres) // SAMPLE) or 1]
@@ -127,3 +160,15 @@ def _share_on_tissue(tiles: TileStore, slide_id: str, centres: NDArray[np.float6
 
 def _share_outside(centres: NDArray[np.float64], size_px: tuple[int, int]) -> float:
     return float(((centres < 0) | (centres > size_px)).any(1).mean()) if len(centres) else 0.0
+
+
+def _scale(map_px: tuple[int, int], size_px: tuple[int, int], given: float | None) -> float | None:
+    """Pixels of an image per pixel of a map; None if the map does not cover the image."""
+    sizes = tuple(zip(size_px, map_px, strict=True))
+    scale = size_px[0] / max(map_px[0], 1) if given is None else given
+    whole = round(scale)
+    # A map of an nth of the size may lack the last, incomplete pixel of each line.
+    if given is None and whole and all(abs(n - m * whole) < whole for n, m in sizes):
+        scale = float(whole)
+    fits = all(abs(n - m * scale) <= max(scale, SAME_MPP * n) for n, m in sizes)
+    return scale if fits else None

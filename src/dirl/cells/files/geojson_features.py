@@ -35,51 +35,30 @@ Members = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Feature:
-    """One object of a file.
+    """One object of a file."""
 
-    Attributes
-    ----------
-    kind
-        One of `NUCLEI` and `OTHERS`. As in QuPath, an object without a type is an annotation.
-    class_name
-        Name of its class, or None.
-    dirl_id
-        Id that dirl gave to the nucleus; None for other objects.
-    by_qupath
-        Whether QuPath wrote it, or a tool that writes the same properties.
-    geometry_type
-        Type of its geometry; None without one.
-    polygons
-        Rings of each polygon of its nucleus, or else of its geometry, as in the file. They may be invalid.
-    has_nucleus
-        Whether it is a cell with the outline of its nucleus.
-    """
-
+    # One of `NUCLEI` and `OTHERS`. As in QuPath, an object without a type is an annotation.
     kind: str
     class_name: str | None
+    # Id that dirl gave to the nucleus; None for other objects.
     dirl_id: int | None
+    # Whether QuPath wrote it, or a tool that writes the same properties.
     by_qupath: bool
     geometry_type: str | None
+    # Rings of each polygon of its nucleus, or else of its geometry, as in the file. They may be invalid.
     polygons: Sequence[Any]
+    # Whether it is a cell with the outline of its nucleus.
     has_nucleus: bool
 
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """The content of a file.
-
-    Attributes
-    ----------
-    features
-        The objects; those of a hierarchy one after another.
-    offset_px
-        Offset of QuPath's frame that dirl wrote; see `dirl.slides.qupath_frame.marked_offset`.
-    broken
-        Number of entries that are not objects.
-    """
+    """The objects of a file, those of a hierarchy one after another."""
 
     features: Sequence[Feature]
+    # Offset of QuPath's frame that dirl wrote; see `dirl.slides.qupath_frame.marked_offset`.
     offset_px: tuple[float, float] | None
+    # Number of entries that are not objects.
     broken: int
 
     @property
@@ -89,13 +68,7 @@ class FeatureFile:
 
 
 def read_content(file: Path) -> Any:
-    """Parse a JSON file.
-
-    Raises
-    ------
-    ConfigError
-        If it is not JSON.
-    """
+    """Parse a user's GeoJSON file, or raise a `ConfigError`."""
     with parsing(file, remedy=EXPORT, kind=ConfigError, what="cannot be read as GeoJSON"):
         # InstanSeg ends a slide's list with a comma, which QuPath accepts and JSON does not.
         return json.loads(re.sub(rb",\s*\]\s*$", b"]", file.read_bytes()))
@@ -104,10 +77,7 @@ def read_content(file: Path) -> Any:
 def parse_features(content: Any, file: Path) -> FeatureFile:
     """Parse a FeatureCollection, a list of features, one feature, or a bare geometry.
 
-    Raises
-    ------
-    ConfigError
-        If it is none of these.
+    Any other content is a `ConfigError`.
     """
     whole = content if isinstance(content, dict) else {}
     entries = content
@@ -197,13 +167,13 @@ def _class_name(properties: Members) -> str | None:
 
 def _kind(members: Members, properties: Members) -> str:
     old = members.get("id")
-    for stated in (
+    for named in (
         properties.get("objectType"),
         properties.get("object_type"),
         old if isinstance(old, str) and OLD_ID.fullmatch(old) else None,
         properties.get("type"),
     ):
-        name = re.sub(r"[^a-z]|^path|object$", "", stated.lower()) if isinstance(stated, str) else None
+        name = re.sub(r"[^a-z]|^path|object$", "", named.lower()) if isinstance(named, str) else None
         if name in NUCLEI + OTHERS:
             return name
     return "annotation"

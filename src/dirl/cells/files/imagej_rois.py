@@ -14,11 +14,12 @@ import shapely
 from numpy.typing import NDArray
 
 from dirl.cells.files.folder_source import FolderSource
-from dirl.cells.files.polygon_nuclei import nuclei_from_polygons
+from dirl.cells.files.polygon_nuclei import PolygonNuclei
 from dirl.cells.geometry.polygons import polygon, repaired
 from dirl.cells.source import FileNuclei
 from dirl.core.boundary import parsing
 from dirl.core.errors import ConfigError
+from dirl.slides.base import Box
 
 REMEDY = "bring the zip that StarDist's export_imagej_rois or ImageJ's ROI Manager writes"
 HEADER = 64
@@ -47,7 +48,7 @@ class ImageJRois(FolderSource):
 
     mpp: float | None = None
 
-    def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> FileNuclei:
+    def read(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box | None = None) -> FileNuclei:
         """Read the file of an image; see `dirl.cells.source.CellSource`."""
         rois = _unpacked(file)
         drawn = [(i, one) for i, roi in enumerate(rois, 1) if (one := _outline(roi)) is not None]
@@ -56,16 +57,9 @@ class ImageJRois(FolderSource):
         shapes = np.array([one for _, one in drawn], object)
         if self.mpp is not None and drawn:
             shapes = np.asarray(shapely.transform(shapes, lambda at: at * (self.mpp / mpp)))
-        left = len(rois) - len(drawn)
-        return nuclei_from_polygons(
-            shapes,
-            np.array([i for i, _ in drawn], np.int32),
-            [None] * len(drawn),
-            {"ROIs that are not polygons, left out": left} if left else {},
-            file,
-            size_px,
-            mpp,
-        )
+        ids = np.array([i for i, _ in drawn], np.int32)
+        notes = {"ROIs that are not polygons, left out": len(rois) - len(drawn)}
+        return PolygonNuclei(shapes, ids, [None] * len(drawn), notes).on_image(file, size_px, mpp)
 
 
 def _unpacked(file: Path) -> list[bytes]:

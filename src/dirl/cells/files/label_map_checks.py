@@ -32,18 +32,7 @@ BACKGROUND_TIMES = 5
 
 
 def check_instances(labels: NDArray[Any], file: Path) -> NDArray[np.int32]:
-    """Raise an error if an image is not an instance map.
-
-    Parameters
-    ----------
-    labels
-        Array of a file, of any shape and type.
-    file
-        File, for messages.
-
-    Returns
-    -------
-    ndarray of shape (h, w), int32
+    """Return an instance map (h, w) as int32, given the array of a file, of any shape and type.
 
     Raises
     ------

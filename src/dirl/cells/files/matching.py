@@ -29,7 +29,7 @@ def source_files(
     The name of a file has no suffix and no ``.labels``. A slide's file is called after its slide_id. A tile's
     file is called after its tile_id, or for a ready-made tile after its image. If tiles of several classes
     have the same name, the folders of their files must be called after the classes. If no file has that name,
-    files that a tool has named after the slide count; see `by_tool_names`.
+    files that a tool has named after the slide count; see `_by_tool`.
 
     A `place` that is a file belongs to the only slide of a store.
 
@@ -106,27 +106,6 @@ def forget_listings() -> None:
     _by_tool.cache_clear()
 
 
-def by_tool_names(files: Iterable[Path]) -> dict[str, tuple[Path, ...]]:
-    """Group files by the slides that InstanSeg, StarDist and CellViT named them after.
-
-    Of several files of a tool for one slide only the best counts: the one with contours.
-
-    Returns
-    -------
-    dict
-        Files by the slide's name without suffix. CellViT++ cuts that name at its first dot.
-    """
-    ranked: dict[str, list[tuple[tuple[int, bool], Path]]] = {}
-    for file in files:
-        for rank, name in enumerate(_slide_names(file)):
-            if name is not None:
-                # CellViT's JSON has more information than its GeoJSON.
-                ranked.setdefault(name, []).append(((rank, file.suffix.lower() == ".geojson"), file))
-    return {
-        name: tuple(file for rank, file in found if rank == min(found)[0]) for name, found in ranked.items()
-    }
-
-
 @lru_cache(maxsize=8)
 def _by_name(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
     files = _listed(place, suffixes)
@@ -139,7 +118,21 @@ def _by_name(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ..
 
 @lru_cache(maxsize=8)
 def _by_tool(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
-    return {key(name): files for name, files in by_tool_names(_listed(place, suffixes)).items()}
+    """Group files by the slides that InstanSeg, StarDist and CellViT named them after.
+
+    Of several files of a tool for one slide only the best counts: the one with contours. The slide's name
+    has no suffix; CellViT++ cuts it at its first dot.
+    """
+    ranked: dict[str, list[tuple[tuple[int, bool], Path]]] = {}
+    for file in _listed(place, suffixes):
+        for rank, name in enumerate(_slide_names(file)):
+            if name is not None:
+                # CellViT's JSON has more information than its GeoJSON.
+                ranked.setdefault(name, []).append(((rank, file.suffix.lower() == ".geojson"), file))
+    return {
+        key(name): tuple(file for rank, file in found if rank == min(found)[0])
+        for name, found in ranked.items()
+    }
 
 
 def _listed(place: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -9,22 +9,24 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dirl.cells.files import cellvit_json, hovernet_json
-from dirl.cells.files.cellvit_json import cellvit_nuclei, is_cellvit
-from dirl.cells.files.folder_source import FolderSource, FramedFolderSource
-from dirl.cells.files.hovernet_json import hovernet_nuclei, is_hovernet
-from dirl.cells.files.tool_nuclei import ToolNuclei, read_json_file
+from dirl.cells.files.cellvit_json import is_cellvit, read_cellvit
+from dirl.cells.files.folder_source import FolderSource
+from dirl.cells.files.frames import FRAMES, AskedFrame
+from dirl.cells.files.hovernet_json import is_hovernet, read_hovernet
+from dirl.cells.files.json_fields import read_json_file
+from dirl.cells.files.polygon_nuclei import PolygonNuclei
 from dirl.cells.source import FileNuclei
 from dirl.core.errors import ConfigError
 from dirl.slides.base import Box
 
-Reader = Callable[[Mapping[str, Any], Path, tuple[int, int], float, float | None], ToolNuclei]
+Reader = Callable[[Mapping[str, Any], Path, tuple[int, int], float, float | None], PolygonNuclei]
 
 
 def tool_reader(content: Any) -> Reader | None:
     """Return the reader for the layout of a JSON file's content; None if it is not a tool's."""
     if is_hovernet(content):
-        return hovernet_nuclei
-    return cellvit_nuclei if is_cellvit(content) else None
+        return read_hovernet
+    return read_cellvit if is_cellvit(content) else None
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,17 @@ class HoVerNetJSON(FolderSource):
 
     mpp: float | None = None
 
-    def read(self, file: Path, size_px: tuple[int, int], mpp: float) -> FileNuclei:
+    def read(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box | None = None) -> FileNuclei:
         """Read the file of an image; see `dirl.cells.source.CellSource`."""
         content = read_json_file(file, hovernet_json.REMEDY)
         if not is_hovernet(content):
             reason = 'has no "nuc", which HoVer-Net\'s files have'
             raise ConfigError(reason, where=file, remedy=hovernet_json.REMEDY)
-        found = hovernet_nuclei(content, file, size_px, mpp, self.mpp)
-        return found.placed(file, size_px, mpp, (0, 0, *size_px), "level0")
+        return read_hovernet(content, file, size_px, mpp, self.mpp).on_image(file, size_px, mpp)
 
 
 @dataclass(frozen=True)
-class CellViTJSON(FramedFolderSource):
+class CellViTJSON(FolderSource):
     """CellViT's JSON in a folder, in files or folders named after slides.
 
     Attributes
@@ -76,13 +77,14 @@ class CellViTJSON(FramedFolderSource):
     suffixes: ClassVar = (".json",)
     rules: ClassVar = 1
 
+    frame: AskedFrame = FRAMES[0]
     mpp: float | None = None
 
-    def read_framed(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box) -> FileNuclei:
-        """Read the file of a slide; see `dirl.cells.source.FramedSource`."""
+    def read(self, file: Path, size_px: tuple[int, int], mpp: float, bounds: Box | None = None) -> FileNuclei:
+        """Read the file of an image; see `dirl.cells.source.CellSource`."""
         content = read_json_file(file, cellvit_json.REMEDY)
         if not is_cellvit(content):
             reason = 'has no "cells", which CellViT\'s files have'
             raise ConfigError(reason, where=file, remedy=cellvit_json.REMEDY)
-        found = cellvit_nuclei(content, file, size_px, mpp, self.mpp)
-        return found.placed(file, size_px, mpp, bounds, self.frame)
+        found = read_cellvit(content, file, size_px, mpp, self.mpp)
+        return found.on_slide(self.frame, file, size_px, mpp, bounds)

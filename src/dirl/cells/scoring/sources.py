@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dirl.cells.files.label_map_files import SUFFIXES, read_map
+from dirl.cells.files.label_maps import SUFFIXES, read_map
 from dirl.core.card import read_card
 from dirl.core.digests import digest
 from dirl.core.errors import ConfigError, StoreError

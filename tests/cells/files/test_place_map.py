@@ -11,7 +11,7 @@ from PIL import Image
 
 from dirl import synthetic
 from dirl.cells.files.area_check import are_regions, check_areas
-from dirl.cells.files.label_map_places import place_map
+from dirl.cells.files.frames import place_map
 from dirl.cells.files.label_maps import LabelMaps
 from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
