@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dirl.cells.run import cells
 from dirl.config import CellsConfig, PretrainRecipe, TileConfig
-from dirl.objectives.registry import load_objective
+from dirl.objectives.base import load_objective
 from dirl.pretrain.build import build
 from dirl.pretrain.data import CountedLoader, CountedOrder, TileBatches, make_loader
 from dirl.pretrain.module import PretrainModule

@@ -7,8 +7,7 @@ import torch.distributed as dist
 
 from dirl.config import ObjectiveConfig
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.registry import load_objective
-from dirl.objectives.teacher import Teacher, TeacherObjective
+from dirl.objectives.base import Teacher, TeacherObjective, load_objective
 from dirl.prior.tokens import RegionTokens
 
 WIDTH, BATCH, REGIONS = 12, 6, 2

@@ -19,7 +19,7 @@ from dirl import synthetic
 from dirl.cells.run import cells
 from dirl.cli.main import load
 from dirl.config import CellsConfig, TileConfig, load_recipe, make
-from dirl.objectives.registry import load_objective
+from dirl.objectives.base import load_objective
 from dirl.pretrain.run import pretrain
 from dirl.prior.source import CellRegions
 from dirl.store.build import tile

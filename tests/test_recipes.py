@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dirl.config import load_recipe
-from dirl.objectives.registry import load_objective
+from dirl.objectives.base import load_objective
 from dirl.pretrain.build import build
 from dirl.pretrain.checks import check
 from dirl.prior.dense_term import EXTRACTIONS, DenseTerm

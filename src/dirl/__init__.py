@@ -47,9 +47,8 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from dirl.features.sources import SlideFiles
     from dirl.features.to_anndata import write_anndata
     from dirl.maps.run import map_slide
-    from dirl.objectives.base import Objective, PairObjective
-    from dirl.objectives.registry import load_objective
-    from dirl.objectives.teacher import TeacherObjective
+    from dirl.objectives import losses
+    from dirl.objectives.base import Objective, PairObjective, TeacherObjective, load_objective
     from dirl.pretrain.run import load_run, pretrain
     from dirl.store.build import tile
     from dirl.store.dataset import CellStore, TileStore
@@ -99,6 +98,7 @@ __all__ = [
     "load_recipe",
     "load_run",
     "load_study",
+    "losses",
     "map_slide",
     "measures",
     "mil",
@@ -116,7 +116,7 @@ __all__ = [
 
 # Packages and modules that are called as the command of their name; see `dirl.core.callable_module`.
 _CALLABLE = frozenset(["audit", "cells", "check", "demo", "doctor", "export", "pretrain", "study"])
-_MODULES = {"measures": "dirl.encoders.measures"}
+_MODULES = {"losses": "dirl.objectives.losses", "measures": "dirl.encoders.measures"}
 _PLACES = {
     "AuditConfig": "dirl.config",
     "CellStore": "dirl.store.dataset",
@@ -134,7 +134,7 @@ _PLACES = {
     "Segmenter": "dirl.cells.base",
     "SlideFiles": "dirl.features.sources",
     "StudyConfig": "dirl.study.matrix",
-    "TeacherObjective": "dirl.objectives.teacher",
+    "TeacherObjective": "dirl.objectives.base",
     "TileConfig": "dirl.config",
     "TileStore": "dirl.store.dataset",
     "cells_export": "dirl.cells.export",
@@ -144,7 +144,7 @@ _PLACES = {
     "embed": "dirl.features.embed",
     "finetune": "dirl.evaluate.finetune.run",
     "load_encoder": "dirl.encoders.loading",
-    "load_objective": "dirl.objectives.registry",
+    "load_objective": "dirl.objectives.base",
     "load_recipe": "dirl.config",
     "load_run": "dirl.pretrain.run",
     "load_study": "dirl.study.matrix",

@@ -141,7 +141,7 @@ def sinkhorn_by_hand(logits, temperature):
 def test_sinkhorn_is_lightlys_when_all_are_present_and_absent_rows_take_no_part():
     from lightly.loss.swav_loss import sinkhorn as theirs
 
-    from dirl.objectives.distillation import sinkhorn
+    from dirl.objectives.losses import sinkhorn
 
     logits = torch.randn(7, 2, 20)
     every = torch.ones(7, 2, dtype=torch.bool)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dirl.objectives.rows import mean_over_present, project_present
-from dirl.objectives.simclr import nt_xent_rows
+from dirl.objectives.distributed import mean_over_present, project_present
+from dirl.objectives.losses import nt_xent
 
 
 def by_hand(first, second, present, temperature):
@@ -22,7 +22,7 @@ def test_equals_the_hand_computed_value_when_some_are_absent():
     a, b = torch.randn(6, 2, 8), torch.randn(6, 2, 8)
     present = torch.tensor([[1, 0], [1, 1], [0, 1], [1, 1], [1, 0], [0, 0]]).bool()
     expected = torch.stack([by_hand(a[:, r], b[:, r], present[:, r], 0.3) for r in range(2)]).mean()
-    found = mean_over_present(nt_xent_rows(a, b, present, 0.3), present)
+    found = mean_over_present(nt_xent(a, b, present, 0.3), present)
     torch.testing.assert_close(found, expected)
 
 
@@ -37,4 +37,4 @@ def test_projection_keeps_present_rows_in_place():
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 def test_large_projections_stay_finite(scale):
     a, b = scale * torch.randn(4, 1, 8), scale * torch.randn(4, 1, 8)
-    assert torch.isfinite(nt_xent_rows(a, b, torch.ones(4, 1, dtype=torch.bool), 0.01)).all()
+    assert torch.isfinite(nt_xent(a, b, torch.ones(4, 1, dtype=torch.bool), 0.01)).all()

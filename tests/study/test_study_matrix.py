@@ -7,7 +7,7 @@ import pytest
 
 from dirl.config import load_recipe
 from dirl.core.errors import ConfigError
-from dirl.objectives.registry import load_objective
+from dirl.objectives.base import load_objective
 from dirl.pretrain.checks import check
 from dirl.study.matrix import StudyConfig, expand, load_study
 

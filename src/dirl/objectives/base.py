@@ -1,24 +1,29 @@
-"""What all objectives share: heads, and the dense loss."""
+"""The bases of all objectives: heads, the dense loss, a teacher; and how an objective is found by name."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dirl.config import Settings
+from dirl.config import ObjectiveConfig, Settings, make
+from dirl.core.errors import ConfigError
+from dirl.core.plugins import resolve
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.distributed import synchronised
-from dirl.objectives.rows import mean_over_present, project_present
+from dirl.objectives.distributed import full_precision, mean_over_present, project_present, synchronised
 from dirl.prior.tokens import RegionTokens
+from dirl.views.masking import Masking
 
 Terms = dict[str, Tensor]
 """Named parts of a loss, which are added and logged."""
 
 Pairs = Sequence[tuple[int, int]]
 """Pairs of views: the student's, and the one that it is matched with."""
+
+Tokens = TypeVar("Tokens")
 
 
 class Objective(nn.Module, ABC):
@@ -29,7 +34,7 @@ class Objective(nn.Module, ABC):
     pair views and average over regions in the same way, so this is written here, once. An objective defines
     `region_losses` of two views and, if it needs to, `region_targets` and `region_penalty`.
 
-    Derive an objective from `PairObjective`, or from one of `dirl.objectives.teacher`. A run makes it with
+    Derive an objective from `PairObjective`, `TeacherObjective` or `MaskedObjective`. A run makes it with
     three positional arguments, ``(width, config, regions)``: the width of the encoder's tokens, a `Config`,
     and `regions` as below. It passes its heads to this constructor.
 
@@ -153,6 +158,14 @@ class PairObjective(Objective):
     def global_terms(self, student: Sequence[EncoderOutput]) -> Terms:
         """Match whole views: one `EncoderOutput` of the same ``b`` tiles per view."""
 
+    def mean_over_pairs(
+        self, student: Sequence[EncoderOutput], loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Average a loss of two views' projected class tokens, each ``(b, p)``, over all pairs of views."""
+        views = self.projector(torch.cat([output.cls for output in student])).float().chunk(len(student))
+        with full_precision():
+            return torch.stack([loss(a, b) for a, b in combinations(views, 2)]).mean()
+
     def dense_terms(self, student: Sequence[RegionTokens]) -> Terms:
         """Match the regions that two views share, see `Objective.dense_loss`."""
         pairs = list(combinations(range(len(student)), 2))
@@ -166,3 +179,106 @@ class PairObjective(Objective):
 def any_of(both: Tensor, chosen: list[bool]) -> Tensor:
     """Tell whether any of the chosen pairs has the row, ``(b, r)``."""
     return both[torch.tensor(chosen, device=both.device)].any(dim=0)
+
+
+@dataclass(frozen=True)
+class Teacher(Generic[Tokens]):
+    """The teacher's outputs for the global views.
+
+    Attributes
+    ----------
+    tokens
+        Output of the averaged encoder, one for each global view.
+    objective
+        The averaged objective, of the student's class: its projectors are the teacher's.
+    """
+
+    tokens: Sequence[Tokens]
+    objective: "TeacherObjective"
+
+
+class TeacherObjective(Objective):
+    """An objective with a teacher: a student's view is matched with every teacher's view except its own.
+
+    The student's views come in the order global, then local; the teacher sees the global views.
+
+    Parameters
+    ----------
+    momentum
+        Momentum of the moving average at the start; it rises to 1 on a cosine.
+    projector, output_width, regions, predictor
+        As in `Objective`.
+    """
+
+    def __init__(
+        self,
+        projector: Callable[[], nn.Module],
+        output_width: int,
+        regions: int,
+        *,
+        momentum: float,
+        predictor: Callable[[], nn.Module] = nn.Identity,
+    ) -> None:
+        super().__init__(projector, output_width, regions, predictor=predictor)
+        self.momentum = momentum
+
+    @abstractmethod
+    def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput]) -> Terms:
+        """Match whole views: one `EncoderOutput` of the same ``b`` tiles per view."""
+
+    def dense_terms(self, student: Sequence[RegionTokens], teacher: Teacher[RegionTokens]) -> Terms:
+        """Match the regions that a student's and a teacher's view share, see `Objective.dense_loss`."""
+        pairs = [(s, t) for t in range(len(teacher.tokens)) for s in range(len(student)) if s != t]
+        both = torch.stack([student[s].present & teacher.tokens[t].present for s, t in pairs])
+        # Rows without a partner in another view are left out: they must not touch batch statistics.
+        used = torch.stack([any_of(both, [s == i for s, _ in pairs]) for i in range(len(student))])
+        taught = torch.stack([any_of(both, [t == i for _, t in pairs]) for i in range(len(teacher.tokens))])
+        projected = self.project_regions(student, used)
+        with torch.no_grad():
+            tokens = torch.stack([view.tokens for view in teacher.tokens])
+            aims = project_present(teacher.objective.dense_projector, self.output_width, tokens, taught)
+            targets = self.region_targets(aims.float(), taught)
+        return self.dense_loss(projected, targets, pairs, both, used)
+
+
+class MaskedObjective(TeacherObjective):
+    """An objective whose student sees the global views with patch tokens masked.
+
+    Parameters
+    ----------
+    masking
+        Probability of masking and masked share.
+    projector, output_width, regions, momentum, predictor
+        As in `TeacherObjective`.
+    """
+
+    def __init__(
+        self,
+        projector: Callable[[], nn.Module],
+        output_width: int,
+        regions: int,
+        *,
+        momentum: float,
+        masking: Masking,
+        predictor: Callable[[], nn.Module] = nn.Identity,
+    ) -> None:
+        super().__init__(projector, output_width, regions, momentum=momentum, predictor=predictor)
+        self.masking = masking
+
+
+AnyObjective = PairObjective | TeacherObjective
+
+
+def load_objective(config: ObjectiveConfig) -> tuple[type[AnyObjective], Settings]:
+    """Find an objective by its name, and check its settings.
+
+    Raises
+    ------
+    ConfigError
+        If there is no objective of this name, or it has no such setting.
+    """
+    kind = resolve("dirl.objectives", config.name)
+    if not (isinstance(kind, type) and issubclass(kind, PairObjective | TeacherObjective)):
+        remedy = "derive it from dirl.PairObjective or dirl.TeacherObjective"
+        raise ConfigError("not an objective", where=f"objective {config.name!r}", remedy=remedy)
+    return kind, make(kind.Config, config.options, where=f"objective {config.name}")

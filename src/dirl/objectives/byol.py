@@ -11,8 +11,7 @@ from torch.nn.functional import cosine_similarity
 
 from dirl.config import Count, Settings, Share
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import Terms
-from dirl.objectives.teacher import Teacher, TeacherObjective
+from dirl.objectives.base import Teacher, TeacherObjective, Terms
 
 
 class BYOLConfig(Settings):
@@ -28,15 +27,6 @@ class BYOL(TeacherObjective):
 
     The loss is lightly's negative cosine, which differs from the paper's squared distance of unit vectors
     by a factor and a constant.
-
-    Parameters
-    ----------
-    width
-        Width of the encoder's tokens.
-    config
-        Its settings.
-    regions
-        How many regions the dense term matches; 0 when vanilla.
     """
 
     Config = BYOLConfig

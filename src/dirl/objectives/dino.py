@@ -5,14 +5,13 @@ from functools import partial
 
 import torch
 from lightly.loss import DINOLoss
-from torch import Tensor, nn
+from torch import Tensor
 
 from dirl.config import Share
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import Terms
-from dirl.objectives.distillation import DistillationConfig, cross_entropy_rows, prototype_head
+from dirl.objectives.base import Teacher, Terms
+from dirl.objectives.distillation import DistillationConfig, DistillationObjective, prototype_head
 from dirl.objectives.distributed import all_sum, full_precision
-from dirl.objectives.teacher import Teacher, TeacherObjective
 
 
 class DINOConfig(DistillationConfig):
@@ -26,25 +25,17 @@ class DINOConfig(DistillationConfig):
     batch_norm: bool = False
 
 
-class DINO(TeacherObjective):
+class DINO(DistillationObjective):
     """DINO (Caron et al., 2021, arXiv 2104.14294): self-distillation with centring and multi-crop.
 
     The dense term has a centre for each region, over its present rows. With one centre over all regions, each
     region could collapse to a point of its own.
-
-    Parameters
-    ----------
-    width
-        Width of the encoder's tokens.
-    config
-        Its settings.
-    regions
-        How many regions the dense term matches; 0 when vanilla.
     """
 
     Config = DINOConfig
     multi_crop = True
 
+    config: DINOConfig
     dense_center: Tensor
 
     def __init__(self, width: int, config: DINOConfig, regions: int) -> None:
@@ -59,14 +50,6 @@ class DINO(TeacherObjective):
         )
         if regions:
             self.register_buffer("dense_center", torch.zeros(regions, config.prototypes))
-
-    def begin_step(self, done: float) -> None:
-        """Raise the teacher's temperature."""
-        self.temperature = self.config.temperature_at(done)
-
-    def before_update(self, done: float) -> None:
-        """Freeze the last layers at the beginning of the run."""
-        freeze_last_layers(self, done, self.config)
 
     def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput]) -> Terms:
         """Predict the teacher's global views from all other views."""
@@ -86,15 +69,3 @@ class DINO(TeacherObjective):
         moved = torch.lerp(mean, self.dense_center, self.config.center_momentum)
         self.dense_center = torch.where(counts > 0, moved, self.dense_center)
         return targets
-
-    def region_losses(self, student: Tensor, target: Tensor, present: Tensor) -> Tensor:
-        """Return the cross-entropy of the student's regions."""
-        return cross_entropy_rows(target, student, self.config.student_temperature)
-
-
-def freeze_last_layers(objective: nn.Module, done: float, config: DistillationConfig) -> None:
-    """Drop the gradients of all prototypes while `done` is below ``freeze_last_layer_share``."""
-    if done < config.freeze_last_layer_share:
-        for name, parameter in objective.named_parameters():
-            if "last_layer" in name:
-                parameter.grad = None

@@ -10,12 +10,10 @@ from torch import Tensor, nn
 
 from dirl.config import Positive, Share
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import Terms
-from dirl.objectives.dino import freeze_last_layers
-from dirl.objectives.distillation import DistillationConfig, cross_entropy_rows, prototype_head, sinkhorn
-from dirl.objectives.distributed import full_precision
-from dirl.objectives.rows import gather_padded
-from dirl.objectives.teacher import MaskedObjective, Teacher
+from dirl.objectives.base import MaskedObjective, Teacher, Terms
+from dirl.objectives.distillation import DistillationConfig, DistillationObjective, prototype_head
+from dirl.objectives.distributed import full_precision, gather_padded
+from dirl.objectives.losses import cross_entropy, sinkhorn
 from dirl.views.masking import Masking
 
 
@@ -38,26 +36,19 @@ class DINOv2Config(DistillationConfig):
         return self
 
 
-class DINOv2(MaskedObjective):
+class DINOv2(DistillationObjective, MaskedObjective):
     """The objective of DINOv2 (Oquab et al., 2023, arXiv 2304.07193, section 4).
 
     Class tokens are distilled as in DINO and masked patch tokens as in iBOT, each with a head of its own.
     Sinkhorn's iterations replace the centring. KoLeo spreads the student's class tokens. Its group is one
     global view of all tiles of the batch, on all ranks; the paper's code takes the tiles of one GPU. The
     dense term distils region tokens like class tokens, with Sinkhorn for each region by itself.
-
-    Parameters
-    ----------
-    width
-        Width of the encoder's tokens.
-    config
-        Its settings.
-    regions
-        How many regions the dense term matches; 0 when vanilla.
     """
 
     Config = DINOv2Config
     multi_crop = True
+
+    config: DINOv2Config
 
     def __init__(self, width: int, config: DINOv2Config, regions: int) -> None:
         projector = partial(prototype_head, width, config)
@@ -73,14 +64,6 @@ class DINOv2(MaskedObjective):
         self.temperature = config.temperature_at(0)
         self.koleo = KoLeoLoss()
 
-    def begin_step(self, done: float) -> None:
-        """Raise the teacher's temperature."""
-        self.temperature = self.config.temperature_at(done)
-
-    def before_update(self, done: float) -> None:
-        """Freeze the last layers at the beginning of the run."""
-        freeze_last_layers(self, done, self.config)
-
     def global_terms(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput]) -> Terms:
         """Distil class tokens and masked patch tokens, and spread the class tokens."""
         v, b = len(teacher.tokens), len(student[0].cls)
@@ -90,7 +73,7 @@ class DINOv2(MaskedObjective):
             everything = torch.ones(v * b, 1, dtype=torch.bool, device=aims.device)
             targets = sinkhorn(aims[:, None], everything, self.temperature).view(v, b, -1)
         rows = [
-            cross_entropy_rows(targets[t], logits[s], self.config.student_temperature)
+            cross_entropy(targets[t], logits[s], self.config.student_temperature)
             for t in range(v)
             for s in range(len(student))
             if s != t
@@ -123,16 +106,13 @@ class DINOv2(MaskedObjective):
         weights = masks / masks.sum(dim=1, keepdim=True).clamp(min=1)
         with torch.no_grad():
             aims = torch.cat([view.patches for view in teacher.tokens])[chosen]
+            assert isinstance(teacher.objective, DINOv2)
             aims = teacher.objective.patch_projector(aims)
             targets = sinkhorn(aims[:, None], masks[chosen][:, None], self.temperature)[:, 0]
-        losses = cross_entropy_rows(targets, logits, self.config.student_temperature)
+        losses = cross_entropy(targets, logits, self.config.student_temperature)
         rows = torch.zeros_like(weights).masked_scatter(chosen, losses) * weights
         return rows.sum(dim=1).mean()
 
     def region_targets(self, projected: Tensor, present: Tensor) -> Tensor:
         """Distribute the present rows of each region over the prototypes, by Sinkhorn."""
         return sinkhorn(projected.flatten(0, 1), present.flatten(0, 1), self.temperature).view_as(projected)
-
-    def region_losses(self, student: Tensor, target: Tensor, present: Tensor) -> Tensor:
-        """Return the cross-entropy of the student's regions."""
-        return cross_entropy_rows(target, student, self.config.student_temperature)

@@ -1,15 +1,14 @@
-"""Shared by DINO and DINOv2: a teacher's distribution over prototypes, and the student's cross-entropy."""
+"""Shared by DINO and DINOv2: the student predicts its teacher's distribution over prototypes."""
 
 import warnings
 
-import torch
-import torch.nn.functional as F
 from lightly.models.modules.heads import DINOProjectionHead
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from dirl.config import Count, Positive, Settings, Share
-from dirl.objectives.distributed import all_sum
+from dirl.objectives.base import TeacherObjective
+from dirl.objectives.losses import cross_entropy
 
 
 class DistillationConfig(Settings):
@@ -58,63 +57,23 @@ def prototype_head(width: int, config: DistillationConfig, batch_norm: bool = Fa
     return made
 
 
-def cross_entropy_rows(targets: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of the student's softmax against the teacher's distribution.
+class DistillationObjective(TeacherObjective):
+    """A teacher objective over prototypes; a subclass sets `config` and the first `temperature`."""
 
-    Parameters
-    ----------
-    targets
-        Distributions over prototypes, ``(..., p)``.
-    logits
-        The student's, ``(..., p)``.
-    temperature
-        The student's.
+    config: DistillationConfig
+    temperature: float
 
-    Returns
-    -------
-    Tensor
-        ``(...)``.
-    """
-    return -(targets * F.log_softmax(logits.float() / temperature, dim=-1)).sum(dim=-1)
+    def begin_step(self, done: float) -> None:
+        """Raise the teacher's temperature."""
+        self.temperature = self.config.temperature_at(done)
 
+    def before_update(self, done: float) -> None:
+        """Drop the gradients of all prototypes at the beginning of the run."""
+        if done < self.config.freeze_last_layer_share:
+            for name, parameter in self.named_parameters():
+                if "last_layer" in name:
+                    parameter.grad = None
 
-@torch.no_grad()
-def sinkhorn(logits: Tensor, present: Tensor, temperature: float, iterations: int = 3) -> Tensor:
-    """Distribute rows evenly over prototypes, by Sinkhorn and Knopp's iterations over all ranks.
-
-    As in SwAV (Caron et al., 2020, arXiv 2006.09882) and DINOv2, where it replaces the centring. Absent rows
-    take no part. If all are present it equals lightly's ``sinkhorn``.
-
-    Parameters
-    ----------
-    logits
-        The teacher's, ``(m, r, p)``; each ``r`` is distributed by itself.
-    present
-        Bool ``(m, r)``.
-    temperature
-        Divides the logits.
-    iterations
-        Rounds of normalisation.
-
-    Returns
-    -------
-    Tensor
-        Distributions ``(m, r, p)``; zero where absent.
-    """
-    scaled = logits.float() / temperature
-    # The shift keeps the exponential finite. It is the same on every rank: the first division removes it.
-    scaled = scaled.masked_fill(~present[..., None], -torch.inf)
-    plan = torch.exp(scaled - _largest(scaled.amax().clamp(min=torch.finfo(scaled.dtype).min)))
-    count = all_sum(present.sum(dim=0).float()).clamp(min=1)[None, :, None]
-    plan = plan / all_sum(plan.sum(dim=(0, 2))).clamp(min=1e-30)[None, :, None]
-    for _ in range(iterations):
-        plan = plan / all_sum(plan.sum(dim=0, keepdim=True)).clamp(min=1e-30)
-        plan = plan / plan.sum(dim=-1, keepdim=True).clamp(min=1e-30) / count
-    return plan * count
-
-
-def _largest(value: Tensor) -> Tensor:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        value = value.clone()
-        torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX)
-    return value
+    def region_losses(self, student: Tensor, target: Tensor, present: Tensor) -> Tensor:
+        """Return the cross-entropy of the student's regions."""
+        return cross_entropy(target, student, self.config.student_temperature)

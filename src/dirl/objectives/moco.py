@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from lightly.models.modules.heads import MoCoProjectionHead
 from torch import Tensor
 
 from dirl.config import Count, Positive, Settings, Share
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import Terms
-from dirl.objectives.distributed import full_precision
-from dirl.objectives.rows import gather_padded, mean_over_present
-from dirl.objectives.teacher import Teacher, TeacherObjective
+from dirl.objectives.base import Teacher, TeacherObjective, Terms
+from dirl.objectives.distributed import mean_over_present
+from dirl.objectives.losses import info_nce
 
 
 class MoCoConfig(Settings):
@@ -31,15 +29,6 @@ class MoCo(TeacherObjective):
     The patch embedding stays frozen at its random initialisation: the paper found that vision transformers
     then train stably. Differs from the paper: the two directions are averaged, not added. AdamW's steps do
     not depend on this factor.
-
-    Parameters
-    ----------
-    width
-        Width of the encoder's tokens.
-    config
-        Its settings.
-    regions
-        How many regions the dense term matches; 0 when vanilla.
     """
 
     Config = MoCoConfig
@@ -72,31 +61,4 @@ class MoCo(TeacherObjective):
 
     def region_losses(self, student: Tensor, target: Tensor, present: Tensor) -> Tensor:
         """Contrast the student's regions with the teacher's."""
-        return info_nce_rows(student, target, present, self.temperature)
-
-
-@full_precision()
-def info_nce_rows(queries: Tensor, keys: Tensor, present: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of each region, times twice the temperature as in MoCo v3 (algorithm 1), per row.
-
-    Parameters
-    ----------
-    queries, keys
-        ``(b, r, p)``; anything where absent. The keys of a row's region in all tiles are its candidates.
-    present
-        Bool ``(b, r)``: present in both views.
-    temperature
-        Divides the cosine similarities.
-
-    Returns
-    -------
-    Tensor
-        ``(b, r)``; arbitrary finite values where absent.
-    """
-    queries, keys = (F.normalize(rows.float(), dim=-1) for rows in (queries, keys))
-    everyone, everywhere, offset = gather_padded(keys, present)
-    logits = torch.einsum("irp,jrp->rij", queries, everyone) / temperature
-    logits = logits.masked_fill(~everywhere.T[:, None], torch.finfo(logits.dtype).min)
-    here = torch.arange(len(queries), device=queries.device)
-    losses = logits.logsumexp(dim=-1) - logits[:, here, offset + here]
-    return 2 * temperature * losses.T
+        return info_nce(student, target, present, self.temperature)

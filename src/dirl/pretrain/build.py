@@ -11,8 +11,7 @@ from torch import nn
 from dirl.config import EncoderConfig, Settings
 from dirl.encoders.pretrained import InitReport, initialise
 from dirl.encoders.vit import ViT
-from dirl.objectives.registry import AnyObjective
-from dirl.objectives.teacher import MaskedObjective
+from dirl.objectives.base import AnyObjective, MaskedObjective
 from dirl.pretrain.optimiser import freeze
 from dirl.prior.dense_term import DenseTerm
 from dirl.prior.tokens import Disentangle
@@ -61,7 +60,7 @@ def build(
     encoder_config
         The encoder.
     kind, settings
-        The objective, from `dirl.objectives.registry.load_objective`.
+        The objective, from `dirl.objectives.base.load_objective`.
     dense
         The dense term; None for a vanilla run.
     view_px

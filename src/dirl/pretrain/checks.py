@@ -8,8 +8,7 @@ import numpy as np
 from dirl.config import EncoderConfig, PretrainRecipe, ViewsConfig
 from dirl.core.errors import ConfigError, DirlWarning
 from dirl.encoders.pretrained import InitReport
-from dirl.objectives.registry import AnyObjective
-from dirl.objectives.teacher import MaskedObjective
+from dirl.objectives.base import AnyObjective, MaskedObjective
 from dirl.prior.coverage import COARSE_UM
 from dirl.store.dataset import TileStore
 

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from dirl.config import OptimiserConfig, ViewsConfig
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import Terms
+from dirl.objectives.base import MaskedObjective, Teacher, TeacherObjective, Terms
 from dirl.objectives.distributed import full_precision
-from dirl.objectives.teacher import MaskedObjective, Teacher, TeacherObjective
 from dirl.pretrain.build import Student
 from dirl.pretrain.data import Batch, CountedLoader
 from dirl.pretrain.optimiser import make_optimiser, set_weight_decay, weight_decay_at
@@ -167,7 +166,9 @@ class PretrainModule(pl.LightningModule):
 
     def _teacher(self, tokens: Sequence[Any]) -> Teacher[Any]:
         assert self.teacher is not None
-        return Teacher(tokens, self.teacher["objective"])
+        averaged = self.teacher["objective"]
+        assert isinstance(averaged, TeacherObjective)
+        return Teacher(tokens, averaged)
 
     def _keep(self, metrics: dict[str, Any]) -> None:
         """Keep the metrics of a step, averaged over its accumulated parts."""

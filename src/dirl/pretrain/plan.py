@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dirl.config import ObjectiveConfig, PretrainRecipe
 from dirl.encoders.weights import weights_digest
-from dirl.objectives.registry import load_objective
+from dirl.objectives.base import load_objective
 from dirl.pretrain.build import Student, build
 from dirl.pretrain.checks import check, check_local_views
 from dirl.pretrain.data import Loaders, TileBatches, held_out

@@ -30,7 +30,7 @@ from dirl.core.stage import Work, carry_out
 from dirl.evaluate.common.labelled_tiles import prepare_task
 from dirl.evaluate.common.labels import labels_file, read_labels
 from dirl.features.subsample import subsample_tiles
-from dirl.objectives.registry import load_objective
+from dirl.objectives.base import load_objective
 from dirl.pretrain.checks import check
 from dirl.prior.dense_term import make_dense_term
 from dirl.report.html import number
