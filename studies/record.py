@@ -13,12 +13,13 @@ from typing import Any
 from dirl.core.card import read_card
 from dirl.core.files import read_json, write_text
 from dirl.study.matrix import expand, load_study
-from dirl.study.summarise import summarise
-from dirl.study.verdict import judge
+from dirl.study.summarise import summarise_study
+from dirl.study.summary import RunRow
+from dirl.study.verdict import sentences
 
 
 def rounded(value: Any) -> Any:
-    """Keep six digits of every number: more says nothing."""
+    """Keep six digits of every number."""
     if isinstance(value, dict):
         return {key: rounded(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -37,23 +38,22 @@ if not second.startswith("# Command:"):
     raise SystemExit(f"{given.study}: its second line names no command")
 command = second.removeprefix("# Command:").split("   ")[0].strip()
 paths = [given.directory / "results" / f"{run.name}.json" for run in expand(study)]
-rows = [read_json(path) for path in paths if path.exists()]
-summary = summarise(study, rows)
+rows = [RunRow.model_validate(read_json(path)) for path in paths if path.exists()]
+summary = summarise_study(study, rows)
 card = read_card(given.directory, "study")
-planned = [one for one in summary["contrasts"] if one["planned"]]
 kept = {
     "study": given.study.name,
     "command": command,
     "started": card.started,
     "runs_done": len(rows),
     "runs_planned": len(paths),
-    "hours_of_training": sum(row["measures"].get("seconds") or 0 for row in rows) / 3600,
+    "hours_of_training": sum(row.measures.get("seconds") or 0 for row in rows) / 3600,
     "python": card.python,
     "versions": card.versions,
-    "said": judge(summary),
-    "arms": [{k: v for k, v in arm.items() if k != "failed"} for arm in summary["arms"] if arm["runs"]],
-    "planned_contrasts": planned,
-    "runs": [{k: v for k, v in row.items() if k != "notes"} for row in rows],
+    "said": sentences(summary),
+    "arms": [arm.model_dump(mode="json", exclude={"failed"}) for arm in summary.arms if arm.runs],
+    "planned_contrasts": [one.to_json() for one in summary.planned],
+    "runs": [row.model_dump(mode="json", exclude={"notes"}, exclude_unset=True) for row in rows],
 }
 out = given.study.parent / "results" / f"{given.study.stem}.json"
 write_text(out, json.dumps(rounded(kept), indent=1, ensure_ascii=False) + "\n")
