@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dirl.study.matrix import StudyConfig
-from dirl.study.summary import Row
+from dirl.study.summary import RunRow
 
 KINDS = {"vanilla": "vanilla", "pool": "dirl"}
 
@@ -23,7 +23,7 @@ def config() -> StudyConfig:
 
 @pytest.fixture
 def row():
-    def made(objective: str, arm: str, seed: int, entropy: float, **more: Any) -> Row:
+    def made(objective: str, arm: str, seed: int, entropy: float, **more: Any) -> RunRow:
         values = {
             "run": f"{objective}/{arm}/seed-{seed}",
             "objective": objective,
@@ -35,6 +35,6 @@ def row():
             "measures": {"entropy": entropy, "gini": 1 - entropy, "entropy_untrained": 0.99},
             "notes": [],
         }
-        return Row.model_validate(values | more)
+        return RunRow.model_validate(values | more)
 
     return made

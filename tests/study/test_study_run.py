@@ -15,13 +15,14 @@ from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, Interrupted, PartlyFailedError, StoreError, TrainingError
 from dirl.core.journal import note_written
 from dirl.core.layout import NOT_CONTENT
-from dirl.core.results import Result
+from dirl.core.results import Result, read_as
 from dirl.pretrain.run import Run
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.study import run_arm
 from dirl.study.matrix import StudyConfig, StudyProbe
-from dirl.study.run import load_result, study
+from dirl.study.run import study
+from dirl.study.summary import StudySummary
 from dirl.synthetic import draw
 from tests.audit_cases import encoder, findings, summary
 
@@ -92,7 +93,7 @@ def test_every_run_once_and_never_again(tiny, small_store: Path, tmp_path: Path,
     assert {path.name for path in out.iterdir()} - NOT_CONTENT == names
     assert json.loads((out / "results" / f"{NAMES[1]}.json").read_text())["arm"] == "pool"
     again = study(tiny, small_store, out, device="cpu", quiet=True)
-    assert stages.done == NAMES and again.summary == done.summary == load_result(out).summary
+    assert stages.done == NAMES and again.summary == done.summary == read_as(out, StudySummary).summary
 
 
 def test_a_failure_is_recorded_the_others_go_on_and_it_is_tried_again(
@@ -148,7 +149,7 @@ def test_a_signal_stops_the_study_and_the_same_call_goes_on(
         study(tiny, small_store, tmp_path / "study", device="cpu", quiet=True)
     assert stages.done == NAMES[:2]
     # One run was done, and the table shows it.
-    assert [arm.runs for arm in load_result(tmp_path / "study").summary.arms] == [1, 0]
+    assert [arm.runs for arm in read_as(tmp_path / "study", StudySummary).summary.arms] == [1, 0]
     stages.done, stages.broken = [], {}
     study(tiny, small_store, tmp_path / "study", device="cpu", quiet=True)
     assert stages.done == NAMES[1:]

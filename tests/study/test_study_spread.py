@@ -13,7 +13,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from dirl.core.errors import DirlError, PartlyFailedError, TrainingError
-from dirl.study.scheduler import Slot, side_by_side, slots
+from dirl.study.scheduler import Slot, run_in_processes, slots
 
 
 def threads_or_death(item: int) -> tuple[str | None, int]:
@@ -27,7 +27,7 @@ def threads_or_death(item: int) -> tuple[str | None, int]:
 
 
 def test_each_item_has_its_own_process_and_place() -> None:
-    found = dict(side_by_side(threads_or_death, range(3), [Slot("5", 2), Slot("5", 2)]))
+    found = dict(run_in_processes(threads_or_death, range(3), [Slot("5", 2), Slot("5", 2)]))
     assert found[0] == ("5", 2)
     assert isinstance(found[1], TrainingError)
     assert isinstance(found[2], DirlError) and "exit code 9" in str(found[2])
@@ -42,7 +42,7 @@ def when(item: int) -> tuple[float, float]:
 def test_what_is_not_ready_waits_and_lets_others_pass() -> None:
     done: dict[int, tuple[float, float]] = {}
     places = [Slot(None, 1), Slot(None, 1)]
-    for item, times in side_by_side(when, [0, 1, 2], places, lambda item: item != 1 or 2 in done):
+    for item, times in run_in_processes(when, [0, 1, 2], places, lambda item: item != 1 or 2 in done):
         assert not isinstance(times, Exception)
         done[item] = times
     assert {*done} == {0, 1, 2} and done[1][0] > done[2][1]
@@ -69,7 +69,7 @@ def ill(item: str) -> str:
 
 
 def test_whatever_ends_a_process_fails_its_item_alone() -> None:
-    found = dict(side_by_side(ill, ["odd", "partly", "exit", "gone", "well"], [Slot(None, 1)] * 2))
+    found = dict(run_in_processes(ill, ["odd", "partly", "exit", "gone", "well"], [Slot(None, 1)] * 2))
     assert all(isinstance(found[item], DirlError) for item in ("odd", "partly", "exit", "gone"))
     assert str(found["odd"]) == "unexpected OddError: no way" and "in ill" in found["odd"].__notes__[0]
     assert "1 failed, 1 done" in str(found["partly"])
@@ -106,7 +106,7 @@ def test_a_stop_reaches_the_processes(tmp_path: Path) -> None:
     watch.start()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        list(side_by_side(wait_for_ever, [begun, tmp_path / "never"], [Slot(None, 1)]))
+        list(run_in_processes(wait_for_ever, [begun, tmp_path / "never"], [Slot(None, 1)]))
     watch.join(60)
     assert time.monotonic() - started < 300 and not (tmp_path / "never").exists()
     assert multiprocessing.active_children() == []

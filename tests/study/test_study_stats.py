@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
 from dirl.core.intervals import holm
-from dirl.study.contrasts import paired
+from dirl.study.summarise import paired
 
 VALUES = st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=3, max_size=12)
 

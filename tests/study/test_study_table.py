@@ -8,11 +8,11 @@ import pytest
 from scipy.stats import ttest_rel
 
 from dirl.core.intervals import holm
-from dirl.study.figures import curves_figure, draw
+from dirl.study.figures import curves_figure, draw_study
 from dirl.study.matrix import StudyConfig
-from dirl.study.summarise import TITLES, summarise
+from dirl.study.summarise import TITLES, summarise_study
 from dirl.study.summary import MeanSd, RowGate
-from dirl.study.table import to_csv, to_markdown
+from dirl.study.table import arms_csv, study_markdown
 from dirl.study.verdict import sentences
 
 ENTROPY = {
@@ -39,7 +39,7 @@ def named(summary, objective, arm, against):
 
 
 def test_arms_are_means_over_seeds(config: StudyConfig, rows) -> None:
-    summary = summarise(config, rows)
+    summary = summarise_study(config, rows)
     assert [(one.objective, one.arm, one.runs, one.failed) for one in summary.arms] == [
         ("simclr", "vanilla", 3, 0), ("simclr", "pool", 3, 0), ("simclr", "grid", 3, 0),
         ("byol", "vanilla", 3, 0), ("byol", "pool", 2, 1), ("byol", "grid", 3, 0),
@@ -52,7 +52,7 @@ def test_arms_are_means_over_seeds(config: StudyConfig, rows) -> None:
 
 
 def test_planned_contrasts_are_corrected_together_and_the_others_are_exploratory(config, rows) -> None:
-    summary = summarise(config, rows)
+    summary = summarise_study(config, rows)
     planned = [one for one in summary.contrasts if one.planned]
     assert len(planned) == 4 and len(summary.contrasts) == 6
     p = [one.measures["entropy"].p for one in planned]
@@ -74,13 +74,13 @@ def test_ten_seeds_make_a_claim(config: StudyConfig, row) -> None:
         for arm, value in (("vanilla", 0.8), ("pool", 0.9), ("grid", 0.9))
         for seed in range(10)
     ]
-    assert named(summarise(ten, rows), "simclr", "pool", "vanilla").standing == "claim"
+    assert named(summarise_study(ten, rows), "simclr", "pool", "vanilla").standing == "claim"
 
 
 def test_what_is_more_even_than_vanilla_but_not_than_a_control_is_said_plainly(
     config: StudyConfig, rows
 ) -> None:
-    said = sentences(summarise(config, rows))
+    said = sentences(summarise_study(config, rows))
     assert any("pool against vanilla: entropy +0.100 over 3 seeds (descriptive)" in text for text in said)
     assert any("pool against grid" in text and "no difference shown" in text for text in said)
     assert "simclr: pool attends more evenly than vanilla, but not than grid (descriptive): nothing shows " \
@@ -88,7 +88,7 @@ def test_what_is_more_even_than_vanilla_but_not_than_a_control_is_said_plainly(
     assert any(text.startswith("byol: pool against vanilla") and "too few seeds" in text for text in said)
     assert not any(text.startswith("byol: pool attends") for text in said)
     alone = config.model_copy(update={"contrasts": (("vanilla", "pool"),)})
-    said = sentences(summarise(alone, rows))
+    said = sentences(summarise_study(alone, rows))
     assert any("less evenly" in text for text in said)
     assert "simclr: pool attends more evenly than vanilla (descriptive), but was planned against no " \
         "control: nothing shows that the cells did it." in said  # fmt: skip
@@ -105,7 +105,7 @@ def test_a_score_that_falls_and_attention_that_is_nearly_uniform_are_told(config
             made = row("simclr", arm, seed, value + seed / 5000 * (arm == "pool"))
             scores = {"knn": score[arm], "linear": score[arm] / 2}
             rows.append(made.model_copy(update={"measures": made.measures | scores}))
-    said = sentences(summarise(ten, rows))
+    said = sentences(summarise_study(ten, rows))
     assert "simclr: pool attends more evenly than vanilla and grid (claim); " \
         "kNN −0.100 (a fall), linear −0.050 (a fall)." in said  # fmt: skip
     assert any("pool against grid" in text and "(claim), kNN 0.000, linear 0.000;" in text for text in said)
@@ -117,7 +117,7 @@ BAD = RowGate(passed=False, label_free=True, with_labels="failed", reasons=["kNN
 
 def test_where_a_run_fails_the_gate_the_other_seeds_stand_beside_all(config: StudyConfig, rows) -> None:
     rows[3] = rows[3].model_copy(update={"gate": BAD})
-    summary = summarise(config, rows)
+    summary = summarise_study(config, rows)
     assert summary.arms[1].gate_passed == 2 and summary.arms[1].label_free_gate_passed == 3
     one = named(summary, "simclr", "pool", "vanilla")
     assert one.ungated == 1 and one.measures["entropy"].seeds == 3
@@ -127,12 +127,13 @@ def test_where_a_run_fails_the_gate_the_other_seeds_stand_beside_all(config: Stu
     said = sentences(summary)
     assert any("1 run fails the gate: +0.100 over the other 2; too few seeds for a test." in s for s in said)
     assert not any(text.startswith("simclr: pool attends") for text in said)
-    table = to_markdown(summary)
+    table = study_markdown(summary)
     assert "| 0.017 | 2: +0.100 |" in table.replace(f"{one.p_holm:.3f}", "0.017")
     for place in (0, 1, 2, 3, 4, 5):
         rows[place] = rows[place].model_copy(update={"gate": BAD})
     assert any(
-        "6 runs fail the gate: no evidence about the method." in s for s in sentences(summarise(config, rows))
+        "6 runs fail the gate: no evidence about the method." in s
+        for s in sentences(summarise_study(config, rows))
     )
 
 
@@ -147,7 +148,7 @@ def test_a_difference_is_shown_only_if_it_is_over_all_seeds_and_over_those_that_
         level = 0.8 + (0.1 if passes else fails) + seed / 1000
         gate = {} if passes else {"gate": BAD}
         rows += [row("simclr", "vanilla", seed, 0.8), row("simclr", "pool", seed, level, **gate)]
-    summary = summarise(ten, rows)
+    summary = summarise_study(ten, rows)
     one = named(summary, "simclr", "pool", "vanilla")
     # BYOL's contrast was planned, too, and has no run: it counts in the size of the family.
     assert one.p_holm_passing == pytest.approx(2 * one.passing["entropy"].p)
@@ -158,7 +159,7 @@ def test_a_difference_is_shown_only_if_it_is_over_all_seeds_and_over_those_that_
 
 
 def test_the_csv_holds_every_measure(config: StudyConfig, rows) -> None:
-    read = list(csv.DictReader(io.StringIO(to_csv(summarise(config, rows)))))
+    read = list(csv.DictReader(io.StringIO(arms_csv(summarise_study(config, rows)))))
     assert len(read) == 6 and read[4]["failed"] == "1"
     assert float(read[1]["entropy_mean"]) == pytest.approx(0.9033, abs=1e-4)
     assert all(f"{name}_{what}" in read[0] for name in TITLES for what in ("mean", "sd"))
@@ -166,7 +167,7 @@ def test_the_csv_holds_every_measure(config: StudyConfig, rows) -> None:
 
 
 def test_the_markdown_names_what_was_planned_and_what_failed(config: StudyConfig, rows) -> None:
-    text = to_markdown(summarise(config, rows))
+    text = study_markdown(summarise_study(config, rows))
     planned, exploratory = text.index("## Planned"), text.index("## Exploratory")
     assert planned < text.index("| simclr | pool − vanilla |") < exploratory
     assert text.index("| simclr | grid − vanilla |") > exploratory
@@ -186,12 +187,12 @@ def test_the_markdown_names_what_was_planned_and_what_failed(config: StudyConfig
 def test_figures_are_drawn_and_the_same_every_time(config: StudyConfig, rows, tmp_path) -> None:
     (tmp_path / "metrics.csv").write_text("step,loss,attention/entropy\n1,5.0,\n2,4.0,0.9\n")
     curves = {"simclr/pool/seed-0": tmp_path / "metrics.csv"}
-    summary = summarise(config, rows)
-    figures = draw(summary, curves)
+    summary = summarise_study(config, rows)
+    figures = draw_study(summary, curves)
     assert set(figures) == {
         f"{name}.{kind}" for name in ("arms", "curves", "contrasts") for kind in ("png", "svg")
     }
-    assert figures == draw(summary, curves)
+    assert figures == draw_study(summary, curves)
     assert b"pool" in figures["arms.svg"] and b"loss" in figures["curves.svg"]
 
 
@@ -201,7 +202,7 @@ def test_curves_of_arms_begin_where_their_start_ends(config: StudyConfig, rows, 
         row.model_copy(update={"kind": "start"}) if row.run == "simclr/vanilla/seed-0" else row
         for row in rows
     ]
-    summary = summarise(config, rows)
+    summary = summarise_study(config, rows)
     names = ("simclr/vanilla/seed-0", "simclr/pool/seed-0", "simclr/pool/seed-1")
     figure = curves_figure(summary, dict.fromkeys(names, tmp_path / "metrics.csv"))
     lines = {(line.get_label(), tuple(line.get_xdata())) for line in figure.axes[0].lines}
@@ -215,5 +216,5 @@ def test_a_study_of_which_nothing_worked_has_its_table_too(config: StudyConfig, 
         for arm in config.arms
         for seed in config.seeds
     ]
-    summary = summarise(config, rows)
-    assert "no seed has both" in to_markdown(summary) and draw(summary, {})
+    summary = summarise_study(config, rows)
+    assert "no seed has both" in study_markdown(summary) and draw_study(summary, {})

@@ -34,10 +34,11 @@ def study(
     load_study(study)
     check_store(store)
     from dirl.core.errors import PartlyFailedError
+    from dirl.core.results import read_as
     from dirl.pretrain.trainer import choose_workers
-    from dirl.study.run import load_result
     from dirl.study.run import study as run
-    from dirl.study.show import print_study
+    from dirl.study.summary import StudySummary
+    from dirl.study.table import print_study
 
     try:
         result = run(
@@ -51,6 +52,6 @@ def study(
             quiet=quiet,
         )
     except PartlyFailedError:
-        print_study(load_result(out))
+        print_study(read_as(out, StudySummary))
         raise
     print_study(result)

@@ -14,7 +14,7 @@ from dirl.audit.titles import PRIMARY
 from dirl.pretrain.read_metrics import read_metrics
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, encode, new_figure
 from dirl.study.summarise import TITLES
-from dirl.study.summary import Row, StudySummary
+from dirl.study.summary import RunRow, StudySummary
 
 SHOWN = (PRIMARY, "gini", "components50", "enrichment_nuclei", "enrichment_glass", "knn", "linear")
 CURVES = {
@@ -28,19 +28,8 @@ GRID = "#e3e6ea"
 PANEL_IN = 1.75
 
 
-def draw(summary: StudySummary, metrics: Mapping[str, Path]) -> dict[str, bytes]:
-    """Draw all figures of a study.
-
-    Parameters
-    ----------
-    metrics
-        `metrics.csv` by the name of the run.
-
-    Returns
-    -------
-    dict
-        Bytes by file name.
-    """
+def draw_study(summary: StudySummary, metrics: Mapping[str, Path]) -> dict[str, bytes]:
+    """Draw all figures of a study, as bytes by file name. `metrics` holds each run's ``metrics.csv``."""
     figures = {"arms": arms_figure(summary), "curves": curves_figure(summary, metrics)}
     if summary.planned:
         figures["contrasts"] = contrasts_figure(summary)
@@ -158,7 +147,7 @@ def contrasts_figure(summary: StudySummary) -> Figure:
     return figure
 
 
-def _dots(axis: Axes, arms: list[str], runs: list[Row], name: str) -> None:
+def _dots(axis: Axes, arms: list[str], runs: list[RunRow], name: str) -> None:
     places = {arm: place for place, arm in enumerate(arms)}
     measured = [(run, value) for run in runs if (value := run.measures.get(name)) is not None]
     for seed in sorted({run.seed for run, _ in measured}):

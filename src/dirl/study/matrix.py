@@ -24,7 +24,7 @@ from dirl.config import (
 from dirl.core.errors import ConfigError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-Kind = Literal["vanilla", "dirl", "control", "noise", "start"]
+ArmKind = Literal["vanilla", "dirl", "control", "noise", "start"]
 
 MOST_RUNS = 10_000
 START = "start"
@@ -140,7 +140,7 @@ class StudyRun:
         return f"{self.objective}/{self.arm}/seed-{self.seed}"
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ArmKind:
         """Vanilla, DiRL, DiRL with damaged cells, a control without them, or the start."""
         if self.arm == START:
             return "start"

@@ -1,6 +1,6 @@
 """`dirl study`: a matrix of runs, one after another or side by side, and one table."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from dirl.core.files import no_room, read_json, replacing, write_json, write_tex
 from dirl.core.layout import CARD
 from dirl.core.parallel import each
 from dirl.core.progress import say
-from dirl.core.results import Result, read_as
+from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.evaluate.common.labelled_tiles import prepare_task
 from dirl.evaluate.common.labels import labels_file, read_labels
@@ -36,13 +36,13 @@ from dirl.prior.dense_term import make_dense_term
 from dirl.report.html import number
 from dirl.store.dataset import TileStore
 from dirl.study import run_arm
-from dirl.study.figures import draw
+from dirl.study.figures import draw_study
 from dirl.study.matrix import StudyConfig, StudyRun, expand, load_study
 from dirl.study.run_arm import Job
-from dirl.study.scheduler import Slot, side_by_side, slots
-from dirl.study.summarise import summarise
-from dirl.study.summary import Row, StudySummary
-from dirl.study.table import to_csv, to_markdown
+from dirl.study.scheduler import Slot, run_in_processes, slots
+from dirl.study.summarise import summarise_study
+from dirl.study.summary import RunRow, StudySummary
+from dirl.study.table import arms_csv, study_markdown
 
 
 def study(
@@ -58,8 +58,8 @@ def study(
 ) -> Result[StudySummary]:
     """Train, audit and score every run of a matrix, and put them in one table.
 
-    The same command goes on where it stopped: it keeps finished runs, and repeats failed ones. A run trains
-    on one device. To train on several, use `dirl pretrain`.
+    The same command continues an interrupted study: it keeps finished runs, and repeats failed ones. A run
+    trains on one device. To train on several, use `dirl pretrain`.
 
     The output holds ``table.md``, ``table.csv``, ``summary.json``, ``figures/``, ``results/``, ``runs/``,
     ``audits/``, ``features/``, ``probes/``, ``robust/`` and ``card.json``.
@@ -113,39 +113,36 @@ def study(
         inputs["labels"] = digest(labels)
     if config.probe and config.probe.store:
         inputs["probe store"] = TileStore.open(Path(config.probe.store)).digest
-    job = partial(_job, runs=runs, store=store, out=out, config=config, device=device, workers=workers)
     places = slots(device, parallel)
-    compute = partial(_compute, config=config, runs=runs, job=job, places=places, quiet=quiet)
+    jobs = [
+        Job(
+            run,
+            store,
+            out,
+            config.audit,
+            config.probe,
+            config.robust,
+            alike=_first_alike(run, runs),
+            device=device,
+            workers=workers,
+            quiet=quiet or len(places) > 1,
+        )
+        for run in runs
+    ]
+    compute = partial(_compute, config=config, jobs=jobs, places=places, quiet=quiet)
     return carry_out(new_card("study", settings, inputs), out, StudySummary, compute, overwrite=overwrite)
-
-
-def _job(
-    run: StudyRun,
-    quiet: bool,
-    *,
-    runs: tuple[StudyRun, ...],
-    store: Path,
-    out: Path,
-    config: StudyConfig,
-    device: str,
-    workers: int,
-) -> Job:
-    return Job(
-        run, store, out, config.audit, config.probe, config.robust, _alike(run, runs), device, workers, quiet
-    )
 
 
 def _compute(
     work: Work,
     *,
     config: StudyConfig,
-    runs: tuple[StudyRun, ...],
-    job: Callable[[StudyRun, bool], Job],
+    jobs: Sequence[Job],
     places: list[Slot],
     quiet: bool,
 ) -> StudySummary:
-    out, together = work.out, len(places) > 1
-    pending = [job(run, quiet or together) for run in runs if not _done(_row_path(out, run))]
+    out, runs = work.out, [job.run for job in jobs]
+    pending = [job for job in jobs if not _done(_row_path(out, job.run))]
     finished = len(runs) - len(pending)
     failures: dict[str, DirlError] = {}
     waiting = {one.run.name for one in pending}
@@ -153,7 +150,9 @@ def _compute(
     def begins(one: Job) -> bool:
         return one.run.start is None or one.run.start.name not in waiting
 
-    outcomes = side_by_side(_run_job, pending, places, begins) if together else each(_run_job, pending)
+    outcomes = (
+        run_in_processes(_run_job, pending, places, begins) if len(places) > 1 else each(_run_job, pending)
+    )
     try:
         with closing(outcomes):
             for one, outcome in outcomes:
@@ -182,40 +181,26 @@ def _compute(
     return summary
 
 
-def _tabulate(config: StudyConfig, out: Path, runs: tuple[StudyRun, ...]) -> StudySummary:
+def _tabulate(config: StudyConfig, out: Path, runs: Sequence[StudyRun]) -> StudySummary:
     """Write the tables of the runs that have a row."""
     rows = [_read_row(path) for run in runs if (path := _row_path(out, run)).exists()]
-    summary = summarise(config, rows)
+    summary = summarise_study(config, rows)
     write_json(out / SUMMARY, summary.to_json())
-    write_text(out / "table.csv", to_csv(summary))
-    write_text(out / "table.md", to_markdown(summary))
+    write_text(out / "table.csv", arms_csv(summary))
+    write_text(out / "table.md", study_markdown(summary))
     return summary
 
 
-def _illustrate(summary: StudySummary, out: Path, runs: tuple[StudyRun, ...]) -> None:
+def _illustrate(summary: StudySummary, out: Path, runs: Sequence[StudyRun]) -> None:
     folders = {run.name: out / "runs" / run.name for run in runs}
     there = {name: path for name, path in folders.items() if (path / "metrics.csv").exists()}
     curves = {name: checked(path, "metrics.csv") for name, path in there.items()}
-    for name, data in draw(summary, curves).items():
+    for name, data in draw_study(summary, curves).items():
         with replacing(out / "figures" / name) as temporary:
             temporary.write_bytes(data)
 
 
-def load_result(path: Path) -> Result[StudySummary]:
-    """Open a study that has its table, finished or not.
-
-    Raises
-    ------
-    StoreError
-        If it has none yet.
-    """
-    if not (path / SUMMARY).exists():
-        remedy = "run the same `dirl study` to its end"
-        raise StoreError("holds no summary.json", where=path, remedy=remedy)
-    return read_as(path, StudySummary)
-
-
-def _run_job(job: Job) -> Row:
+def _run_job(job: Job) -> RunRow:
     start = job.run.start
     if start is not None and not _done(_row_path(job.out, start)):
         raise TrainingError(
@@ -224,7 +209,7 @@ def _run_job(job: Job) -> Row:
     return run_arm.run_job(job)
 
 
-def _alike(run: StudyRun, runs: tuple[StudyRun, ...]) -> StudyRun:
+def _first_alike(run: StudyRun, runs: Sequence[StudyRun]) -> StudyRun:
     """The first run with the same untrained encoder."""
     return next(
         one
@@ -233,7 +218,7 @@ def _alike(run: StudyRun, runs: tuple[StudyRun, ...]) -> StudyRun:
     )
 
 
-def _check(runs: tuple[StudyRun, ...], seed: int, tiles: TileStore) -> None:
+def _check(runs: Sequence[StudyRun], seed: int, tiles: TileStore) -> None:
     """Check every recipe before the first is trained."""
     for run in runs:
         if run.seed != seed:  # other seeds have the same recipes otherwise
@@ -270,10 +255,10 @@ def _row_path(out: Path, run: StudyRun) -> Path:
     return out / "results" / f"{run.name}.json"
 
 
-def _read_row(path: Path) -> Row:
+def _read_row(path: Path) -> RunRow:
     values = read_json(path)
     with parsing(path, remedy="remove it, and run the same `dirl study` again"):
-        return Row.model_validate(values)
+        return RunRow.model_validate(values)
 
 
 def _done(path: Path) -> bool:
@@ -283,9 +268,9 @@ def _done(path: Path) -> bool:
         return False
 
 
-def _failed(run: StudyRun, error: DirlError) -> Row:
+def _failed(run: StudyRun, error: DirlError) -> RunRow:
     notes = getattr(error, "__notes__", None)  # the traceback: the error may be read much later
-    return Row(
+    return RunRow(
         run=run.name,
         objective=run.objective,
         arm=run.arm,

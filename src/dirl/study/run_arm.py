@@ -24,7 +24,7 @@ from dirl.features.pooling import MEAN, MODEL
 from dirl.pretrain.last_checkpoint import remove_checkpoint
 from dirl.pretrain.run import pretrain
 from dirl.study.matrix import StudyProbe, StudyRun
-from dirl.study.summary import Measures, Row, RowGate
+from dirl.study.summary import Measures, RowGate, RunRow
 
 SHOTS = "4"
 """Number of labelled tiles of each class, in the few-shot score of a row."""
@@ -68,7 +68,7 @@ class Job:
         return self.out / kind / (run or self.run).name
 
 
-def run_job(job: Job) -> Row:
+def run_job(job: Job) -> RunRow:
     """Do the unfinished steps of a run, and return its row.
 
     The checkpoint is removed at the end. It is several times as large as the encoder, and no longer needed.
@@ -98,7 +98,7 @@ def run_job(job: Job) -> Row:
         | (_drifts(damaged) if damaged is not None else {})
         | {"seconds": seconds}
     )
-    return Row(
+    return RunRow(
         run=job.run.name,
         objective=job.run.objective,
         arm=job.run.arm,
@@ -112,7 +112,7 @@ def run_job(job: Job) -> Row:
 
 
 def _gate(audited: AuditSummary, scored: ProbeSummary | None) -> RowGate:
-    """The gate is passed if it is without labels and, if there are some, with them too, in either form."""
+    """Join the label-free gate and, if there are labels, the gate with labels."""
     (gate,) = audited.gates.values()
     reasons = list(gate.reasons)
     if scored is not None and not scored.gate.passed:

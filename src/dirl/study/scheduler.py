@@ -25,14 +25,9 @@ class Slot:
 
 
 def slots(device: str, parallel: int | None) -> list[Slot]:
-    """Divide the GPUs, or the cores.
+    """Divide the visible GPUs, or with device ``cpu`` the cores, among `parallel` runs at a time.
 
-    Parameters
-    ----------
-    device
-        ``cpu``; with any other, the visible GPUs are used.
-    parallel
-        Runs at a time; None is one for each GPU, or one. More runs than GPUs share them in turn.
+    None is one run for each GPU, or one. More runs than GPUs share them in turn.
     """
     import torch
 
@@ -46,7 +41,7 @@ def slots(device: str, parallel: int | None) -> list[Slot]:
     return [Slot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(number)]
 
 
-def side_by_side(
+def run_in_processes(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     places: Sequence[Slot],
@@ -55,20 +50,12 @@ def side_by_side(
     """Apply `function` to every item in a fresh process, and yield each with its result or its exception.
 
     Unlike in `dirl.core.parallel`, every item has its own process. A process cannot change its visible GPUs,
-    and if the system kills one, the others go on. A signal to this process stops them all, and
+    and if the system kills one, the others continue. A signal to this process stops them all, and
     `KeyboardInterrupt` or `Interrupted` is raised. Otherwise, if a process ends early, only its item fails.
-    What `function` raises is turned into a `DirlError`, since not every exception can be pickled.
+    An exception of `function` becomes a `DirlError`, since not every exception can be pickled.
 
-    Parameters
-    ----------
-    function
-        A picklable function of one item.
-    items
-        Picklable items, taken in order.
-    places
-        Where items run, one at a time in each.
-    ready
-        Whether an item can start. It may depend on results that were yielded before.
+    Items are taken in order, one at a time in each place. `ready` tells whether an item can start; it may
+    depend on results that were yielded before. `function` and items must be picklable.
     """
     waiting, free = list(items), list(places)
     running: dict[Connection, tuple[Item, Slot, SpawnProcess]] = {}

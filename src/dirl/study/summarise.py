@@ -5,14 +5,18 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+from scipy import stats
 
 from dirl.audit.titles import PRIMARY
 from dirl.config import RobustConfig
 from dirl.core.intervals import holm
-from dirl.study.contrasts import SEEDS_OF_A_CLAIM, Paired, paired
 from dirl.study.matrix import StudyConfig
-from dirl.study.summary import Arm, Contrast, MeanSd, Row, StudySummary
+from dirl.study.summary import Arm, ArmContrast, MeanSd, Paired, RunRow, StudySummary
 
+LEVEL = 0.95
+LEAST_SEEDS = 3
+SEEDS_OF_A_CLAIM = 10  # with fewer seeds a difference is only described
+ALIKE = 1e-12  # spread of differences, relative to the values, that is rounding error
 # Titles of the measures; the first is the primary one. Attention is that of the last block, per head, unless
 # the title says otherwise.
 TITLES = {
@@ -55,8 +59,8 @@ COMPARED = (PRIMARY, "entropy_of_mean", "gini", "effective_tokens", "enrichment_
             *(f"drift_{kind}" for kind in RobustConfig().damage))  # fmt: skip
 
 
-def summarise(study: StudyConfig, rows: Sequence[Row]) -> StudySummary:
-    """Put the rows of all runs together.
+def summarise_study(study: StudyConfig, rows: Sequence[RunRow]) -> StudySummary:
+    """Summarise the rows of all runs: arms over seeds, and differences between arms.
 
     Only the primary measure of a planned contrast is tested. All else is exploratory.
     """
@@ -84,7 +88,7 @@ def summarise(study: StudyConfig, rows: Sequence[Row]) -> StudySummary:
     )
 
 
-def _arm(objective: str, arm: str, rows: Sequence[Row]) -> Arm:
+def _arm(objective: str, arm: str, rows: Sequence[RunRow]) -> Arm:
     done = [row for row in rows if not row.failed]
     return Arm(
         objective=objective,
@@ -107,7 +111,9 @@ def _mean_sd(values: Sequence[float | None]) -> MeanSd:
     )
 
 
-def _contrast(rows: Sequence[Row], objective: str, arm: str, against: str, *, planned: bool) -> Contrast:
+def _contrast(
+    rows: Sequence[RunRow], objective: str, arm: str, against: str, *, planned: bool
+) -> ArmContrast:
     a, b = (
         {row.seed: row for row in rows if (row.objective, row.arm) == (objective, name) and not row.failed}
         for name in (arm, against)
@@ -116,7 +122,7 @@ def _contrast(rows: Sequence[Row], objective: str, arm: str, against: str, *, pl
     ungated = [seed for seed in both for side in (a, b) if not side[seed].passes]
     measures = _differences(a, b, both, planned)
     seeds = measures[PRIMARY].seeds
-    return Contrast(
+    return ArmContrast(
         objective=objective,
         arm=arm,
         against=against,
@@ -130,7 +136,7 @@ def _contrast(rows: Sequence[Row], objective: str, arm: str, against: str, *, pl
 
 
 def _differences(
-    a: Mapping[int, Row], b: Mapping[int, Row], seeds: Set[int], planned: bool
+    a: Mapping[int, RunRow], b: Mapping[int, RunRow], seeds: Set[int], planned: bool
 ) -> dict[str, Paired]:
     found = {}
     for name in COMPARED:
@@ -140,9 +146,26 @@ def _differences(
     return found
 
 
-def _unplanned(study: StudyConfig, rows: Sequence[Row]) -> Iterator[Contrast]:
+def _unplanned(study: StudyConfig, rows: Sequence[RunRow]) -> Iterator[ArmContrast]:
     named = {frozenset(pair) for pair in study.contrasts}
     for objective in study.objectives:
         for against, arm in combinations(study.all_arms, 2):
             if {arm, against} not in named:
                 yield _contrast(rows, objective, arm, against, planned=False)
+
+
+def paired(arm: Mapping[int, float | None], against: Mapping[int, float | None]) -> Paired:
+    """Compare the values of two arms by seed. A seed without a value on both sides is left out."""
+    a, b = ({seed: v for seed, v in values.items() if v is not None} for values in (arm, against))
+    seeds = sorted(a.keys() & b.keys())
+    values = np.array([[a[seed], b[seed]] for seed in seeds]).reshape(-1, 2)
+    differences = values[:, 0] - values[:, 1]
+    n = len(seeds)
+    mean = float(differences.mean()) if n else None
+    sd = float(differences.std(ddof=1)) if n > 1 else None
+    if mean is None or sd is None or n < LEAST_SEEDS or sd <= ALIKE * np.abs(values).max():
+        return Paired(n, mean, sd, None, None, None)
+    error = sd / np.sqrt(n)
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * error)
+    p = float(2 * stats.t.sf(abs(mean) / error, n - 1))
+    return Paired(n, mean, sd, mean - reach, mean + reach, p)

@@ -1,11 +1,11 @@
 """What a study found: the types of its rows and of its ``summary.json``."""
 
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dirl.audit.titles import PRIMARY
 from dirl.core.results import Record, Summary
-from dirl.study.contrasts import Paired
-from dirl.study.matrix import Kind
+from dirl.study.matrix import ArmKind
 
 Measures = dict[str, float | None]
 Standing = Literal["exploratory", "descriptive", "claim"]
@@ -28,7 +28,7 @@ class RowGate(Record):
     reasons: list[str]
 
 
-class Row(Record):
+class RunRow(Record):
     """One run of a study.
 
     Attributes
@@ -51,7 +51,7 @@ class Row(Record):
     objective: str
     arm: str
     seed: int
-    kind: Kind
+    kind: ArmKind
     failed: str | None
     gate: RowGate | None
     measures: Measures
@@ -87,7 +87,7 @@ class Arm(Record):
 
     objective: str
     arm: str
-    kind: Kind | None
+    kind: ArmKind | None
     runs: int
     failed: int
     gate_passed: int
@@ -95,7 +95,39 @@ class Arm(Record):
     measures: dict[str, MeanSd]
 
 
-class Contrast(Record):
+@dataclass(frozen=True)
+class Paired:
+    """A difference between two arms over the seeds that both have; the training seed is the replicate.
+
+    Attributes
+    ----------
+    seeds
+        Number of seeds.
+    difference, sd
+        Mean and standard deviation of the paired differences. The mean is None with no seed, the standard
+        deviation with fewer than two.
+    low, high, p
+        95 % interval and two-sided p of the paired t-test. None with fewer than three seeds, or if all
+        differences are the same.
+    """
+
+    seeds: int
+    difference: float | None
+    sd: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+    @property
+    def turned(self) -> "Paired":
+        """The difference with the arms exchanged."""
+        difference, low, high = (
+            None if end is None else -end for end in (self.difference, self.high, self.low)
+        )
+        return replace(self, difference=difference, low=low, high=high)
+
+
+class ArmContrast(Record):
     """The differences between two arms of an objective, `arm` minus `against`, by measure.
 
     Attributes
@@ -149,12 +181,12 @@ class StudySummary(Summary):
     seeds: list[int]
     failed: dict[str, str]
     arms: list[Arm]
-    contrasts: list[Contrast]
+    contrasts: list[ArmContrast]
     notes: list[str]
-    runs: list[Row]
+    runs: list[RunRow]
 
     @property
-    def planned(self) -> list[Contrast]:
+    def planned(self) -> list[ArmContrast]:
         """The contrasts that were named before the study ran."""
         return [one for one in self.contrasts if one.planned]
 

@@ -1,20 +1,25 @@
-"""The study's one table, as CSV and as Markdown."""
+"""The study's one table: as CSV, as Markdown, and on the terminal."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from rich.console import Console
+from rich.table import Table
+
 from dirl.audit.titles import PRIMARY
+from dirl.core.progress import printer
+from dirl.core.results import Result
 from dirl.report.html import number, signed
-from dirl.study.contrasts import Paired
 from dirl.study.summarise import COMPARED, TITLES
-from dirl.study.summary import Contrast, MeanSd, StudySummary
+from dirl.study.summary import ArmContrast, MeanSd, Paired, StudySummary
 from dirl.study.verdict import sentences
 
 COUNTS = ("objective", "arm", "kind", "runs", "failed", "label_free_gate_passed", "gate_passed")
+ON_TERMINAL = ("gini", "components50", "knn", "linear")  # besides the primary measure
 
 
-def to_csv(summary: StudySummary) -> str:
+def arms_csv(summary: StudySummary) -> str:
     """Write the arms as CSV, with mean and sd of every measure; empty where there is no number."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -28,7 +33,7 @@ def to_csv(summary: StudySummary) -> str:
     return out.getvalue()
 
 
-def to_markdown(summary: StudySummary) -> str:
+def study_markdown(summary: StudySummary) -> str:
     """Write arms, planned contrasts, exploratory ones and failures as Markdown."""
     shown = [name for name in TITLES if any(one.measures[name].n for one in summary.arms)]
     compared = [name for name in COMPARED if name in shown]
@@ -44,7 +49,7 @@ def to_markdown(summary: StudySummary) -> str:
             ["objective", "arm", "runs", "gate", *(TITLES[name] for name in shown)],
             (
                 [one.objective, one.arm, str(one.runs), f"{one.gate_passed}/{one.runs}"]
-                + [mean_sd_text(one.measures[name]) for name in shown]
+                + [_mean_sd_text(one.measures[name]) for name in shown]
                 for one in summary.arms
             ),
         ),
@@ -59,13 +64,13 @@ def to_markdown(summary: StudySummary) -> str:
             "have no p. If a run fails the gate, the difference over the other seeds is given, too: a "
             "difference is shown only if both are significant.",
             "",
-            *_lines(_contrast_head(compared), (contrast_cells(one, compared) for one in planned)),
+            *_lines(_contrast_head(compared), (_contrast_cells(one, compared) for one in planned)),
             "",
             *(f"- {sentence}" for sentence in sentences(summary)),
         ]
     if others := [one for one in summary.contrasts if not one.planned]:
         lines += ["", "## Exploratory differences", "", "Not planned: no test, and so no p.", ""]
-        lines += _lines(_contrast_head(compared), (contrast_cells(one, compared) for one in others))
+        lines += _lines(_contrast_head(compared), (_contrast_cells(one, compared) for one in others))
     if summary.notes:
         lines += ["", "## Notes of the probe", "", *(f"- {note}" for note in summary.notes)]
     if summary.failed:
@@ -73,13 +78,39 @@ def to_markdown(summary: StudySummary) -> str:
     return "\n".join(lines) + "\n"
 
 
-def mean_sd_text(value: MeanSd) -> str:
+def print_study(result: Result[StudySummary], console: Console | None = None) -> None:
+    """Print a line per objective and arm, a sentence per planned contrast, and the table's path."""
+    console, summary = console or printer(), result.summary
+    shown = [name for name in ON_TERMINAL if any(one.measures[name].n for one in summary.arms)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("objective", "arm"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("gate", justify="right")
+    table.add_column(TITLES[PRIMARY], justify="right", no_wrap=True)
+    for title in (*(TITLES[name] for name in shown), TITLES["enrichment_nuclei"]):
+        table.add_column(title, justify="right")
+    for one in summary.arms:
+        table.add_row(
+            one.objective,
+            one.arm,
+            f"{one.gate_passed}/{one.runs}",
+            _mean_sd_text(one.measures[PRIMARY]),
+            *(number(one.measures[name].mean) for name in shown),
+            signed(one.measures["enrichment_nuclei"].mean),
+        )
+    console.print(table)
+    for sentence in sentences(summary):
+        console.print(sentence, markup=False, highlight=False)
+    console.print(f"Table: {result.path / 'table.md'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _mean_sd_text(value: MeanSd) -> str:
     """Mean ± sd, or the mean alone with a single seed."""
     text = number(value.mean) + ("" if value.sd is None else f" ± {number(value.sd)}")
     return text.replace("-", "−")
 
 
-def contrast_cells(contrast: Contrast, compared: Sequence[str]) -> list[str]:
+def _contrast_cells(contrast: ArmContrast, compared: Sequence[str]) -> list[str]:
     """Cells of a contrast's line. Measures of a planned one have their intervals."""
     p = contrast.p_holm
     return [
@@ -93,7 +124,7 @@ def contrast_cells(contrast: Contrast, compared: Sequence[str]) -> list[str]:
     ]
 
 
-def _passing(contrast: Contrast) -> str:
+def _passing(contrast: ArmContrast) -> str:
     """If runs fail the gate: the number of other seeds, and the difference over these."""
     if not contrast.passing:
         return "all"

@@ -1,11 +1,10 @@
-"""What a study lets us say of its planned contrasts: a loss, or nothing, as plainly as a gain."""
+"""Sentences on the planned contrasts of a study. A loss or no difference is worded as plainly as a gain."""
 
 from dirl.audit.titles import PRIMARY
 from dirl.audit.verdict import NEARLY_UNIFORM
 from dirl.report.html import signed
-from dirl.study.contrasts import Paired
 from dirl.study.summarise import TITLES
-from dirl.study.summary import Arm, Contrast, StudySummary
+from dirl.study.summary import Arm, ArmContrast, Paired, StudySummary
 
 SIGNIFICANT = 0.05
 SCORES = ("knn", "linear")
@@ -16,11 +15,11 @@ def sentences(summary: StudySummary) -> list[str]:
     found = [_sentence(one) for one in summary.planned]
     for arm in summary.arms:
         if arm.kind == "dirl":
-            found += _whether_the_cells(arm, summary)
+            found += _compare_with_controls(arm, summary)
     return found + [text for arm in summary.arms for text in _nearly_uniform(arm)]
 
 
-def shown(contrast: Contrast) -> int:
+def shown_direction(contrast: ArmContrast) -> int:
     """1 or -1 if a contrast shows that attention is spread more or less evenly, else 0.
 
     Holm's p must be below 0.05 and the sign the same, over all seeds and over those that pass the gate.
@@ -33,7 +32,7 @@ def shown(contrast: Contrast) -> int:
     return signs.pop() if len(signs) == 1 else 0
 
 
-def _both(contrast: Contrast) -> list[tuple[float | None, dict[str, Paired]]]:
+def _both(contrast: ArmContrast) -> list[tuple[float | None, dict[str, Paired]]]:
     """Holm's p and differences over all seeds and, if some fail the gate, over those that pass."""
     found = [(contrast.p_holm, contrast.measures)]
     if contrast.passing:
@@ -41,7 +40,7 @@ def _both(contrast: Contrast) -> list[tuple[float | None, dict[str, Paired]]]:
     return found
 
 
-def _sentence(contrast: Contrast) -> str:
+def _sentence(contrast: ArmContrast) -> str:
     primary, passing = contrast.primary, contrast.passing
     name = f"{contrast.objective}: {contrast.arm} against {contrast.against}"
     if primary.difference is None:
@@ -60,22 +59,22 @@ def _sentence(contrast: Contrast) -> str:
     if None in values:
         return f"{name}: {value}; too few seeds for a test."
     holms = f"(Holm's p {' and '.join(f'{p:.2g}' for p in values)})"
-    if not shown(contrast):
+    if not shown_direction(contrast):
         return f"{name}: {value}; no difference shown {holms}."
-    word = "more" if shown(contrast) > 0 else "less"
+    word = "more" if shown_direction(contrast) > 0 else "less"
     return f"{name}: {value}; attention is spread {word} evenly {holms}."
 
 
-def _whether_the_cells(arm: Arm, summary: StudySummary) -> list[str]:
+def _compare_with_controls(arm: Arm, summary: StudySummary) -> list[str]:
     """Compare an arm that is more even than vanilla with its controls."""
     kinds = {one.arm: one.kind for one in summary.arms if one.objective == arm.objective}
-    against: dict[str, Contrast] = {}
+    against: dict[str, ArmContrast] = {}
     for one in summary.planned:
         if one.objective == arm.objective and one.arm == arm.arm:
             against[one.against] = one
         elif one.objective == arm.objective and one.against == arm.arm:
             against[one.arm] = _turn(one)
-    less_even = [other for other, one in against.items() if shown(one) > 0]
+    less_even = [other for other, one in against.items() if shown_direction(one) > 0]
     vanilla = [other for other in less_even if kinds[other] == "vanilla"]
     if not vanilla:
         return []
@@ -94,7 +93,7 @@ def _whether_the_cells(arm: Arm, summary: StudySummary) -> list[str]:
     return [f"{text}{_scores([against[other].measures for other in vanilla], '; ')}."]
 
 
-def _turn(contrast: Contrast) -> Contrast:
+def _turn(contrast: ArmContrast) -> ArmContrast:
     """Return the contrast with its arms exchanged."""
     return contrast.model_copy(
         update={
