@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from training import Place
 
 from dirl.config import PretrainRecipe, ViewsConfig
-from dirl.encoders.vit import build, model_args
+from dirl.encoders.vit import model_args, new_plain_vit
 
 MOMENTUM = 0.99
 
@@ -157,7 +157,7 @@ class Lightlys:
 
     def __init__(self, recipe: PretrainRecipe, flat: Path, place: Place) -> None:
         kind = METHODS[recipe.objective.name][0]
-        vit: Any = build(recipe.encoder.name, model_args(recipe.encoder, recipe.views.size_px))
+        vit: Any = new_plain_vit(recipe.encoder.name, model_args(recipe.encoder, recipe.views.size_px))
         self.model = kind(MaskedVisionTransformerTIMM(vit=vit), vit.embed_dim).to(place.device)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, lr=recipe.optimiser.lr)

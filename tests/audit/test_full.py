@@ -42,7 +42,7 @@ def matrices(model: nn.Module, images: Tensor) -> np.ndarray:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("chunk", [200, 2**23])
 def test_equal_their_formulas(name: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dirl.encoders.attention_capture.CHUNK", chunk)
+    monkeypatch.setattr("dirl.encoders.attention.CHUNK", chunk)
     model, images = made(name)
     found = full_attention(model, images)
     rows = attention_rows(model, images)

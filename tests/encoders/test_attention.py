@@ -126,7 +126,7 @@ def test_the_mean_patch_row_does_not_depend_on_the_chunks(
 ) -> None:
     model = small("vit_relpos_base_patch16_224", img_size=64)
     whole = attention_rows(model, images(model, 64)).patches
-    monkeypatch.setattr("dirl.encoders.attention_capture.CHUNK", chunk)
+    monkeypatch.setattr("dirl.encoders.attention.CHUNK", chunk)
     torch.testing.assert_close(attention_rows(model, images(model, 64)).patches, whole)
 
 

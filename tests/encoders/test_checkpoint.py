@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from dirl.core.errors import EncoderError, UserError
-from dirl.encoders.loading import embed, fit, load_encoder, preprocess
+from dirl.encoders.loading import embed_images, fit, load_encoder, preprocess
 
 ARGUMENTS = {"img_size": 64, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 TINY = "vit_tiny_patch16_224"
@@ -42,8 +42,8 @@ def test_a_run(run: Path) -> None:
     saved = timm.create_model(f"local-dir:{run / 'encoder'}", pretrained=True, dynamic_img_size=True).eval()
     images = torch.randint(0, 256, (2, 3, 100, 100), dtype=torch.uint8)
     expected = saved((images[..., 2:98, 2:98] / 255 - torch.tensor([0.7, 0.5, 0.6]).view(3, 1, 1)) / 0.2)
-    torch.testing.assert_close(embed(encoder, images), expected.detach())
-    torch.testing.assert_close(embed(encoder, images.float() / 255), expected.detach())
+    torch.testing.assert_close(embed_images(encoder, images), expected.detach())
+    torch.testing.assert_close(embed_images(encoder, images.float() / 255), expected.detach())
 
 
 def test_randomised_is_the_architecture_and_not_the_weights(run: Path) -> None:
@@ -77,7 +77,7 @@ def test_timm_with_local_weights(tmp_path: Path) -> None:
         assert encoder.token_um(96, mpp=0.5) == pytest.approx(16 * 0.5 * 96 / 224)
         with torch.no_grad():
             expected = model.eval()(preprocess(encoder, images))
-        torch.testing.assert_close(embed(encoder, images), expected)
+        torch.testing.assert_close(embed_images(encoder, images), expected)
 
 
 # As UNI, UNI2-h, Virchow2 and H-optimus-0 are made, but small.

@@ -12,7 +12,7 @@ from torch import nn
 from dirl.config import EncoderConfig
 from dirl.core.errors import EncoderError
 from dirl.encoders.huggingface import to_hf
-from dirl.encoders.loading import embed, load_encoder
+from dirl.encoders.loading import embed_images, load_encoder
 from dirl.encoders.pretrained import initialise
 from dirl.encoders.vit import ViT
 
@@ -213,7 +213,7 @@ def test_hugging_face_models_with_transformers(tmp_path: Path, kind: str) -> Non
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (loaded.mean, loaded.std))
     with torch.no_grad():
         state = model((raw / 255 - mean) / std).last_hidden_state[:, 0]
-    torch.testing.assert_close(embed(loaded, raw), state, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(embed_images(loaded, raw), state, atol=1e-5, rtol=1e-5)
     # A bare file of the same names, without its config.
     if kind == "vit":
         encoder = target()

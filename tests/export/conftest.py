@@ -14,7 +14,6 @@ from dirl.core.card import finish, new_card
 from dirl.core.claim import claim
 from dirl.core.files import write_text
 from dirl.encoders.vit import ViT
-from dirl.pretrain.export import export_encoder
 
 ENCODER = {"name": "vit_tiny_patch16_224", "patch_px": 8, "width": 48, "depth": 2, "heads": 3}
 
@@ -33,7 +32,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         out = tmp_path / folder
         inputs = {"store": "0123456789abcdef"}
         card = claim(out, new_card("pretrain", recipe.model_dump(mode="json"), inputs))
-        export_encoder(vit, recipe.encoder, out / "encoder")
+        vit.save(out / "encoder")
         write_text(out / "metrics.csv", "step,loss,gate\n1,3.5,\n2,2.25,0.5\n")
         if finished:
             finish(out, replace(card, git_commit="c0ffee"), {"steps": 2, "mpp": 0.5})

@@ -17,8 +17,8 @@ from dirl.cli.main import app
 from dirl.core.card import note_change
 from dirl.core.errors import ConfigError, DirlError, EncoderError, StoreError
 from dirl.core.owner import content
-from dirl.encoders.loading import embed, load_encoder, preprocess
-from dirl.encoders.vit import build
+from dirl.encoders.loading import embed_images, load_encoder, preprocess
+from dirl.encoders.vit import new_plain_vit
 from dirl.export import to_hf, to_timm
 from dirl.export.model_card import arm
 from dirl.export.run import export
@@ -49,7 +49,7 @@ def test_timm_gives_the_same_embeddings(make_run: MakeRun, tmp_path: Path, archi
     model = timm.create_model(f"local-dir:{done.path}", pretrained=True).eval()
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        close(model(preprocess(encoder, images)), embed(encoder, images))
+        close(model(preprocess(encoder, images)), embed_images(encoder, images))
     holds_no_pickle(done.path)
 
 
@@ -59,9 +59,9 @@ def test_hf_gives_the_same_embeddings(make_run: MakeRun, tmp_path: Path, archite
     done = export(run, tmp_path / "out", to="hf")
     assert max(done.differences.values()) < 1e-5
     images = torch.rand(2, 3, 32, 32)
-    expected = embed(load_encoder(str(run)), images)
+    expected = embed_images(load_encoder(str(run)), images)
     again = load_encoder(f"hf:{done.path}")
-    close(embed(again, images), expected)
+    close(embed_images(again, images), expected)
     assert (again.mean, again.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     config = json.loads((done.path / "config.json").read_text())
     assert config["model_type"] == architecture
@@ -85,7 +85,7 @@ def test_transformers_reads_it_whole(
     with torch.no_grad():
         state = model.eval()(**processor(list(pixels), return_tensors="pt")).last_hidden_state
     encoder = load_encoder(str(run))
-    close(state[:, 0], embed(encoder, pixels))
+    close(state[:, 0], embed_images(encoder, pixels))
     close(state[:, -16:], tokens(encoder.model, preprocess(encoder, pixels))[:, 1:])
 
 
@@ -119,7 +119,7 @@ def test_registers_without_layer_scale_and_with_positions(make_run: MakeRun, tmp
     config = json.loads((run / "encoder" / "config.json").read_text())
     config["model_args"] |= {"reg_tokens": 3}
     (run / "encoder" / "config.json").write_text(json.dumps(config))
-    model = build(config["architecture"], config["model_args"])
+    model = new_plain_vit(config["architecture"], config["model_args"])
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
     to_hf.save_file(model.state_dict(), run / "encoder" / "model.safetensors")

@@ -191,6 +191,6 @@ def test_damage_and_nonsense(
     def nothing(encoder: object, images: torch.Tensor) -> torch.Tensor:
         return torch.full((len(images), 24), torch.nan)
 
-    monkeypatch.setattr("dirl.encoders.loading.embed", nothing)
+    monkeypatch.setattr("dirl.features.pooling.embed_images", nothing)
     with pytest.raises(EncoderError, match="not finite"):
         embed(str(encoder_run), tile_store, tmp_path / "nan", device="cpu", quiet=True)

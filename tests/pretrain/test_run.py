@@ -18,7 +18,6 @@ from dirl.config import EncoderConfig, PretrainRecipe, Settings, load_recipe, ma
 from dirl.core.errors import ConfigError, Interrupted, StoreError, TrainingError
 from dirl.encoders.vit import ViT
 from dirl.objectives.base import PairObjective
-from dirl.pretrain import run as run_module
 from dirl.pretrain.build import seeded
 from dirl.pretrain.callbacks import Checkpoint
 from dirl.pretrain.data import held_out
@@ -311,7 +310,7 @@ def test_what_a_recipe_cannot_have_is_refused_before_anything_is_made(small_stor
 
 
 def test_an_unfinished_run_is_not_taken_for_a_finished_one(tmp_path, small_store, recipe, monkeypatch):
-    monkeypatch.setattr(run_module, "export_encoder", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(ViT, "save", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         pretrain(with_(recipe, steps=1), small_store, tmp_path / "run", device="cpu", quiet=True)
     with pytest.raises(StoreError, match="not finished"):

@@ -103,7 +103,7 @@ def test_without_baselines_the_encoder_measures_the_same(small_store, labels, tm
 
 
 def test_interrupted_work_goes_on(small_store, labels, tmp_path, monkeypatch) -> None:
-    forward, calls = loading.embed, []
+    forward, calls = loading.embed_images, []
 
     def counted(*args):
         calls.append(1)
@@ -114,17 +114,17 @@ def test_interrupted_work_goes_on(small_store, labels, tmp_path, monkeypatch) ->
             raise KeyboardInterrupt
         return counted(*args)
 
-    monkeypatch.setattr("dirl.evaluate.robust.damaged.forward", counted)
+    monkeypatch.setattr("dirl.evaluate.robust.damaged.embed_images", counted)
     expected = robust(ENCODER, small_store, labels, tmp_path / "a", CONFIG, device="cpu", quiet=True)
     whole_work, again = len(calls), tmp_path / "b"
     calls.clear()
-    monkeypatch.setattr("dirl.evaluate.robust.damaged.forward", failing)
+    monkeypatch.setattr("dirl.evaluate.robust.damaged.embed_images", failing)
     with pytest.raises(KeyboardInterrupt):
         robust(ENCODER, small_store, labels, again, CONFIG, device="cpu", quiet=True)
     kept = len([*(again / "unfinished").iterdir()])
     assert 0 < kept < len(FEW)
     calls.clear()
-    monkeypatch.setattr("dirl.evaluate.robust.damaged.forward", counted)
+    monkeypatch.setattr("dirl.evaluate.robust.damaged.embed_images", counted)
     found = robust(ENCODER, small_store, labels, again, CONFIG, device="cpu", quiet=True)
     assert found.summary == expected.summary
     assert len(calls) == whole_work - kept * whole_work // len(FEW)

@@ -22,7 +22,7 @@ from dirl.core.intervals import Estimate, Units, choose_units, estimate, means, 
 from dirl.core.randomness import permute, uniforms
 from dirl.encoders import measures as m
 from dirl.encoders.attention import attention_rows
-from dirl.encoders.loading import LoadedEncoder, embed, fit, preprocess
+from dirl.encoders.loading import LoadedEncoder, embed_images, fit, preprocess
 from dirl.evaluate.common.scores import score
 from dirl.evaluate.common.splits import validation_part
 from dirl.evaluate.probe.linear import linear_scores
@@ -200,7 +200,7 @@ def _test(
         places = np.arange(done, done + len(batch.indices))
         done += len(places)
         images = marks.stamp(batch.images, places)
-        embeddings.append(embed(encoder, images).cpu().numpy())
+        embeddings.append(embed_images(encoder, images).cpu().numpy())
         kept = torch.from_numpy(np.flatnonzero(marks.marked[places]))
         if len(kept):
             masks = marks.masks[places][kept]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dirl.encoders.attention_capture import CLS, POOLING, Call, anatomy, catch
+from dirl.encoders.attention import CLS, POOLING, Call, anatomy, catch
 
 TILES = 4
 """Number of tiles whose queries and keys are kept at a time."""

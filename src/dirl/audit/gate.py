@@ -20,7 +20,7 @@ from dirl.core.card import read_card
 from dirl.core.checked import checked
 from dirl.core.intervals import Estimate, Units, estimate, means
 from dirl.core.layout import CARD
-from dirl.encoders.loading import LoadedEncoder, embed
+from dirl.encoders.loading import LoadedEncoder, embed_images
 from dirl.pretrain.data import held_out
 from dirl.pretrain.read_metrics import read_metrics
 from dirl.store.dataset import TileStore
@@ -119,7 +119,7 @@ def gates(
         }
     # Each encoder once, since many share a control. Not by digest: equal weights may see other pixels.
     once = {id(encoder): encoder for pair in pairs for encoder in pair}
-    embedders = [partial(embed, encoder) for encoder in once.values()]
+    embedders = [partial(embed_images, encoder) for encoder in once.values()]
     colour, *found = _hits([channel_statistics, *embedders], tiles, advance)
     hits = dict(zip(once, found, strict=True))
     return {

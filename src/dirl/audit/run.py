@@ -31,8 +31,7 @@ from dirl.core.intervals import choose_units
 from dirl.core.progress import bar
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
-from dirl.encoders.attention import AttentionRows, attention_rows
-from dirl.encoders.attention_capture import CLS, MEAN_PATCH, POOLING, anatomy
+from dirl.encoders.attention import CLS, MEAN_PATCH, POOLING, AttentionRows, anatomy, attention_rows
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.evaluate.common.records import Resampling
 from dirl.features.pooling import token_coverage

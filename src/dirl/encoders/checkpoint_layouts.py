@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dirl.core.errors import EncoderError
+from dirl.core.progress import say
 from dirl.encoders.adapt import KERNEL, Fitted
 from dirl.encoders.weights import check_plain
 
@@ -56,15 +57,16 @@ class Taken:
     prefix: str
     beside: tuple[str, ...]
 
-    def describe(self) -> str:
-        """Describe the prefix, and what was resampled or left out; empty if there is nothing to describe."""
-        if not self.prefix and not self.beside and not set(RESAMPLED) & set(self.fitted.changed):
-            return ""
+    def print_source(self, where: object) -> None:
+        """Print the prefix, and what was resampled or left out, if there is anything of that."""
+        resampled = [name for name in self.fitted.changed if name in RESAMPLED]
+        if not (self.prefix or self.beside or resampled):
+            return
         more = f", … ({len(self.beside)} in all)" if len(self.beside) > SHOWN else ""
         left = f"; left out: {', '.join(self.beside[:SHOWN])}{more}" if self.beside else ""
-        changed = [name for name in self.fitted.changed if name in RESAMPLED]
-        resampled = f"; resampled to this model's grid: {', '.join(changed)}" if changed else ""
-        return f"weights from {self.prefix or 'the top level'} ({len(self.fitted.state)}){resampled}{left}"
+        grid = f"; resampled to this model's grid: {', '.join(resampled)}" if resampled else ""
+        source = self.prefix or "the top level"
+        say(f"{where}: weights from {source} ({len(self.fitted.state)}){grid}{left}")
 
 
 def take_encoder(

@@ -1,4 +1,4 @@
-"""How an encoder is named: a run's directory, ``timm:…`` or ``hf:…``."""
+"""What is said of an encoder without loading it: how it is named, and which query's attention is read."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,6 +6,9 @@ from typing import Literal
 from dirl.core.errors import EncoderError
 
 Form = Literal["timm", "hf", "run"]
+Query = Literal["cls", "pooling", "mean patch"]
+"""That of [CLS]; the one by which a model pools its tokens; or the mean of all patch queries."""
+
 SUPPORTED = (
     "a run's directory, timm:NAME[,weights=FILE] (weights=random: untrained), timm:DIR, hf:NAME_OR_DIR"
 )

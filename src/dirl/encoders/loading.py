@@ -1,5 +1,6 @@
 """Loading an encoder by its spec, and running it on tiles."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from dirl.core.boundary import parsing
 from dirl.core.checked import checked
 from dirl.core.errors import EncoderError
 from dirl.core.layout import CARD
-from dirl.core.progress import say
-from dirl.encoders.adapt import adapt
+from dirl.core.spec import parse_options
+from dirl.encoders.adapt import Fitted, adapt
 from dirl.encoders.checkpoint_layouts import take_encoder
 from dirl.encoders.forms import parse_form
-from dirl.encoders.huggingface import NAMES, from_hf, read_hf
-from dirl.encoders.load_weights import load_weights
-from dirl.encoders.timm_models import create, fetch, parse_timm, read_folder, weights_in
-from dirl.encoders.weights import check_finite, weights_digest
+from dirl.encoders.huggingface import NAMES, from_hf, layer_scales, read_hf
+from dirl.encoders.timm_models import create, fetch, read_folder, weights_in
+from dirl.encoders.weights import check_finite, read_weights, weights_digest
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def preprocess(encoder: LoadedEncoder, images: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def embed(encoder: LoadedEncoder, images: Tensor) -> Tensor:
+def embed_images(encoder: LoadedEncoder, images: Tensor) -> Tensor:
     """Embed images, with the model's own pooling.
 
     Parameters
@@ -199,19 +200,19 @@ def _load_run(spec: str, run: Path) -> LoadedEncoder:
 
 
 def _load_timm(spec: str, rest: str) -> LoadedEncoder:
-    named = parse_timm(rest)
-    architecture, arguments, normalisation, short = named.name, named.options, None, named.name
-    weights = named.weights
-    if Path(named.name).is_dir():
-        found = read_folder(Path(named.name))
-        architecture, arguments = found.architecture, {**found.arguments, **named.options}
-        normalisation, short = found.normalisation, Path(named.name).resolve().name
-        weights = weights or str(weights_in(Path(named.name)))
+    name, options = parse_options(rest)
+    asked = weights = str(options.pop("weights", ""))  # a file, or `random`
+    architecture, arguments, normalisation, short = name, options, None, name
+    if Path(name).is_dir():
+        found = read_folder(Path(name))
+        architecture, arguments = found.architecture, {**found.arguments, **options}
+        normalisation, short = found.normalisation, Path(name).resolve().name
+        weights = weights or str(weights_in(Path(name)))
     model = create(architecture, arguments, seed=0) if weights else fetch(architecture, arguments)
     if weights not in ("", "random"):
         load_weights(model, Path(weights))
-    if named.weights:
-        short = f"{short} ({'random' if named.weights == 'random' else Path(named.weights).stem})"
+    if asked:
+        short = f"{short} ({'random' if asked == 'random' else Path(asked).stem})"
     normalisation = normalisation or model.pretrained_cfg
     loaded = _loaded(short, spec, model, architecture, arguments, normalisation, None)
     return replace(loaded, random=weights == "random")
@@ -232,8 +233,7 @@ def _load_hf(spec: str, rest: str) -> LoadedEncoder:
             spec,
         )
         model.load_state_dict(taken.fitted.state)
-        if description := taken.describe():
-            say(f"{spec}: {description}")
+        taken.print_source(spec)
     normalisation = {"mean": found.mean, "std": found.std, "input_size": (3, found.side, found.side)}
     short = Path(name).name + (" (random)" if comma else "")
     loaded = _loaded(short, spec, model, found.architecture, found.arguments, normalisation, None)
@@ -273,3 +273,54 @@ def _loaded(
         architecture=architecture,
         arguments=arguments,
     )
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Load a file's weights into a timm model, all of them or none, and print which were used.
+
+    timm's own filter of the architecture renames the keys of other tools' checkpoints and resamples position
+    embeddings. Other weights of the file are left out; see `take_encoder`.
+    """
+    head = model.pretrained_cfg.get("classifier") or ()
+    heads = ("head.", *(f"{part}." for part in ((head,) if isinstance(head, str) else head)))
+    own: dict[str, Tensor] = model.state_dict()
+
+    def fit(weights: dict[str, Tensor]) -> Fitted:
+        return _fit(weights, model, own, path)
+
+    taken = take_encoder(read_weights(path), [*own, *NAMES], fit, path, heads=heads)
+    model.load_state_dict(taken.fitted.state)
+    check_finite(model.state_dict(), path)
+    taken.print_source(path)
+
+
+def _fit(weights: dict[str, Tensor], model: Any, own: Mapping[str, Tensor], path: Path) -> Fitted:
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    state = _renamed(weights, own)
+    if "register_tokens" in state or "blocks.0.mlp.w12.weight" in state:
+        state.setdefault("mask_token", torch.empty(0))  # timm recognises DINOv2's names by it
+    try:  # the filter may fail in any way on another tool's file
+        with parsing(path, remedy="", kind=EncoderError, what="timm cannot convert it"):
+            state = convert(state, model) if convert else state
+    except EncoderError:
+        missing = tuple(name for name in own if name not in weights)
+        if not missing:
+            raise
+        return Fitted({}, (), missing, ())
+    shared = [name for name in own if name in state]
+    for name in shared:
+        if state[name].shape != own[name].shape:
+            there, here = tuple(state[name].shape), tuple(own[name].shape)
+            raise EncoderError(f"{name} has shape {there}, but the model needs {here}", where=path)
+    return Fitted(
+        state={name: state[name] for name in shared},
+        changed=tuple(n for n in shared if n in weights and weights[n].shape != state[n].shape),
+        missing=tuple(name for name in own if name not in state),
+        unexpected=tuple(name for name in state if name not in own),
+    )
+
+
+def _renamed(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename weights from transformers' names, and layer scales from DeiT III's names, to timm's."""
+    state = from_hf(weights) if any(name.startswith("embeddings.") for name in weights) else dict(weights)
+    return layer_scales(state) if any(".ls1." in name for name in own) else state

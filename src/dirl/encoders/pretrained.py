@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from dirl.core.errors import EncoderError
-from dirl.core.progress import say
 from dirl.encoders.adapt import Fitted, adapt
 from dirl.encoders.checkpoint_layouts import take_encoder
 from dirl.encoders.huggingface import NAMES, from_hf, layer_scales
@@ -72,8 +71,7 @@ def initialise(encoder: ViT, spec: str) -> InitReport:
         )
         _check_blocks(taken.fitted, spec)
         check_finite(taken.fitted.state, spec)
-        if description := taken.describe():
-            say(f"{spec}: {description}")
+        taken.print_source(spec)
         return _load(encoder, taken.fitted)
     source = load_encoder(spec)
     model: Any = source.model

@@ -15,32 +15,12 @@ from dirl.core.boundary import parsing
 from dirl.core.errors import EncoderError, first_line
 from dirl.core.files import read_json
 from dirl.core.hub import fetching
-from dirl.core.spec import parse_options
 
 # timm needs these as classes. In a JSON file and on a command line they are names.
 MLPS = ("GluMlp", "Mlp", "SwiGLU", "SwiGLUPacked")
 # Ten times the largest vision transformers. The estimate of weights is too low by a factor of twelve.
 MOST_WEIGHTS, MOST_TOKENS = 2e10, 1e6
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-
-
-@dataclass(frozen=True)
-class TimmName:
-    """The parts of a spec after ``timm:``.
-
-    Attributes
-    ----------
-    name
-        A timm model, or a folder.
-    weights
-        A file or ``random``. Empty means the weights of the hub or of the folder.
-    options
-        The other ``key=value`` pairs, for ``timm.create_model``.
-    """
-
-    name: str
-    weights: str
-    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -58,18 +38,6 @@ class TimmFolder:
     architecture: str
     arguments: Mapping[str, Any]
     normalisation: Mapping[str, Any]
-
-
-def parse_timm(rest: str) -> TimmName:
-    """Split ``NAME[,weights=FILE|random][,key=value…]``.
-
-    Raises
-    ------
-    ConfigError
-        If an option is not of the form key=value.
-    """
-    name, options = parse_options(rest)
-    return TimmName(name, str(options.pop("weights", "")), options)
 
 
 def read_folder(folder: Path) -> TimmFolder:

@@ -1,8 +1,10 @@
 """timm vision transformers with an additional class-query row per region in the last block."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from timm.models import checkpoint_seq
 from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dirl.config import EncoderConfig
 from dirl.core.errors import EncoderError
+from dirl.core.files import replacing, write_json
 from dirl.encoders.base import EncoderOutput, at_kept, log_coverage
 from dirl.encoders.timm_models import new_model
 
@@ -38,9 +41,9 @@ class ViT(nn.Module):
 
     def __init__(self, config: EncoderConfig, view_px: int, *, masked: bool = False) -> None:
         super().__init__()
-        self.architecture = config.name
+        self.architecture, self.normalisation = config.name, (config.mean, config.std)
         self.model_args = model_args(config, view_px)
-        self.vit = build(config.name, self.model_args)
+        self.vit = new_plain_vit(config.name, self.model_args)
         self.width: int = self.vit.embed_dim
         self.patch_px: int = self.vit.patch_embed.patch_size[0]
         if view_px % self.patch_px:
@@ -58,6 +61,36 @@ class ViT(nn.Module):
         """Choose between torch's fused attention and the explicit softmax; both are equal up to rounding."""
         for block in self.vit.blocks:
             block.attn.fused_attn = fused
+
+    def save(self, folder: Path) -> None:
+        """Make a folder that timm loads: ``config.json`` and ``model.safetensors``.
+
+        ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads it, and so does
+        ``timm.create_model(NAME, checkpoint_path=FOLDER/model.safetensors, num_classes=0, **ARGS)`` with the
+        architecture and the model_args in its config.json.
+        """
+        side = self.model_args["img_size"]
+        mean, std = self.normalisation
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            state = {name: value.detach().cpu().contiguous() for name, value in self.vit.state_dict().items()}
+            save_file(state, temporary / "model.safetensors", metadata={"format": "pt"})
+            write_json(
+                temporary / "config.json",
+                {
+                    "architecture": self.architecture,
+                    "num_classes": 0,
+                    "num_features": self.width,
+                    "model_args": self.model_args,
+                    "pretrained_cfg": {
+                        "input_size": [3, side, side],
+                        "fixed_input_size": False,
+                        "mean": list(mean),
+                        "std": list(std),
+                        "num_classes": 0,
+                    },
+                },
+            )
 
     def forward(
         self, images: Tensor, coverage: Tensor | None = None, masked: Tensor | None = None
@@ -147,7 +180,7 @@ def model_args(config: EncoderConfig, view_px: int) -> dict[str, Any]:
     }
 
 
-def build(name: str, arguments: dict[str, Any]) -> nn.Module:
+def new_plain_vit(name: str, arguments: dict[str, Any]) -> nn.Module:
     """Make a randomly initialised timm ViT for pretraining.
 
     Raises

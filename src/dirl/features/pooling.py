@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from dirl.core.device import BF16, FP32
 from dirl.core.errors import EncoderError
-from dirl.encoders import loading
-from dirl.encoders.attention_capture import token_grid
-from dirl.encoders.loading import LoadedEncoder, fit, preprocess
+from dirl.encoders.attention import token_grid
+from dirl.encoders.loading import LoadedEncoder, embed_images, fit, preprocess
 from dirl.prior.coverage import coverage
 from dirl.prior.tokens import pool as pool_tokens
 
@@ -54,7 +53,7 @@ def pooled(
     """
     with torch.autocast(encoder.device.type, torch.bfloat16, enabled=precision == BF16):
         if pool == MODEL:
-            return loading.embed(encoder, images)
+            return embed_images(encoder, images)
         tokens = patch_tokens(encoder, images)
     if pool == REGIONS:
         assert regions is not None

@@ -21,7 +21,6 @@ from dirl.core.signals import begin_rank
 from dirl.encoders.vit import ViT
 from dirl.pretrain.callbacks import Bar, Checkpoint, Guard, Log, PriorWatch
 from dirl.pretrain.checks import warn_if_coarse, warn_of_start
-from dirl.pretrain.export import export_encoder
 from dirl.pretrain.last_checkpoint import read_checkpoint
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.plan import Plan, make_plan
@@ -150,7 +149,7 @@ def pretrain(
             raise
         return Run(out, saved_step(last), False, _last_metrics(out))
     if trainer.is_global_zero:
-        export_encoder(_saved(recipe.encoder, recipe.views.size_px, last), recipe.encoder, out / "encoder")
+        _saved(recipe.encoder, recipe.views.size_px, last).save(out / "encoder")
         _note_logs(out)
         finish(out, card, counts | {"tiles": len(kept), "mpp": tiles.spec.mpp})
     return _finished(out, recipe.steps)

@@ -17,7 +17,7 @@ from dirl.core.files import read_json_with_digest, replacing, write_json_with_di
 from dirl.core.progress import bar
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
-from dirl.encoders.loading import LoadedEncoder, embed, load_encoder
+from dirl.encoders.loading import LoadedEncoder, embed_images, load_encoder
 from dirl.evaluate.common.caveats import caveats, leakage
 from dirl.evaluate.common.labelled_tiles import LabelledTiles, prepare_task
 from dirl.evaluate.common.labels import read_labels
@@ -163,7 +163,7 @@ def _frozen(
     found = []
     with bar("Embedding tiles", len(tiles.numbers), quiet=quiet) as advance:
         for images, _, _ in reader(store, tiles.numbers, config.batch, workers):
-            found.append(embed(encoder, images).cpu().numpy())
+            found.append(embed_images(encoder, images).cpu().numpy())
             advance(len(images))
     values = np.concatenate(found)
     if not np.isfinite(values).all():

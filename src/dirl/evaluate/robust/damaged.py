@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from dirl.core.errors import EncoderError
 from dirl.core.progress import bar
 from dirl.core.signals import TO_ALL, begin_reader, starting
-from dirl.encoders.loading import LoadedEncoder
-from dirl.encoders.loading import embed as forward
+from dirl.encoders.loading import LoadedEncoder, embed_images
 from dirl.evaluate.robust.conditions import Condition
 from dirl.features.baselines import Baseline
 from dirl.features.feature_files import read_rows, write_rows
@@ -84,7 +83,7 @@ def embed_damaged(
                 batches = iter(loader)
             for images, histograms in batches:
                 for name, encoder in encoders.items():
-                    rows[name].append(forward(encoder, images).cpu().numpy())
+                    rows[name].append(embed_images(encoder, images).cpu().numpy())
                 if histograms is not None:
                     rows[Baseline.COLOUR_HISTOGRAM].append(histograms)
                 advance(len(images))
