@@ -15,10 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from dirl.cells.run import cells
 from dirl.config import CellsConfig, PretrainRecipe, TileConfig
 from dirl.objectives.base import load_objective
-from dirl.pretrain.build import build
-from dirl.pretrain.data import CountedLoader, CountedOrder, TileBatches, make_loader
+from dirl.pretrain.data import CountedLoader, CountedOrder, TileBatches, make_loader, schedule_of
 from dirl.pretrain.module import PretrainModule
-from dirl.pretrain.schedule import schedule_of
+from dirl.pretrain.plan import make_student
 from dirl.prior.dense_term import make_dense_term
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
@@ -73,7 +72,7 @@ class Ours:
         kind, settings = load_objective(recipe.objective)
         dense = make_dense_term(recipe.dense, tiles, recipe.cells, recipe.seed)
         view_px = recipe.views.size_px
-        student = build(recipe.encoder, kind, settings, dense, view_px=view_px, seed=recipe.seed)
+        student = make_student(recipe.encoder, kind, settings, dense, view_px=view_px, seed=recipe.seed)
         self.module = PretrainModule(
             student,
             dense,

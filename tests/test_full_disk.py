@@ -24,7 +24,7 @@ from dirl.core.errors import MachineError, NoRoomError, StoreError
 from dirl.core.files import no_room, replacing, write_json
 from dirl.features.feature_files import write_rows
 from dirl.maps.blend import array_on_disk
-from dirl.pretrain.logs import MetricsCsv
+from dirl.pretrain.loggers import MetricsCsv
 from dirl.store.index import write_table
 from dirl.store.shards import ShardWriter
 

@@ -8,8 +8,7 @@ import torch
 
 from dirl.config import load_recipe
 from dirl.objectives.base import load_objective
-from dirl.pretrain.build import build
-from dirl.pretrain.checks import check
+from dirl.pretrain.plan import check_recipe, make_student
 from dirl.prior.dense_term import EXTRACTIONS, DenseTerm
 from dirl.prior.matching import Semantic
 from dirl.prior.source import Boxes
@@ -26,11 +25,11 @@ def made(name, *overrides):
     """Build it without weights, which is where the time would go."""
     recipe = load_recipe(name, overrides)
     kind, settings = load_objective(recipe.objective)
-    check(recipe, kind, ranks=1)
+    check_recipe(recipe, kind, ranks=1)
     extraction, view_px = EXTRACTIONS[recipe.dense.extract], recipe.views.size_px
     dense = DenseTerm(recipe.dense.weight, Boxes(2, view_px), Semantic(2, 0.01), extraction)
     with torch.device("meta"):
-        student = build(recipe.encoder, kind, settings, dense, view_px=view_px, seed=recipe.seed)
+        student = make_student(recipe.encoder, kind, settings, dense, view_px=view_px, seed=recipe.seed)
     return recipe, student
 
 

@@ -16,17 +16,17 @@ from safetensors.torch import load_file
 
 from dirl.config import EncoderConfig, PretrainRecipe, Settings, load_recipe, make, to_yaml
 from dirl.core.errors import ConfigError, Interrupted, StoreError, TrainingError
+from dirl.core.signals import TO_ALL
 from dirl.encoders.vit import ViT
 from dirl.objectives.base import PairObjective
-from dirl.pretrain.build import seeded
-from dirl.pretrain.callbacks import Checkpoint
+from dirl.pretrain.callbacks import Checkpoint, Signals
 from dirl.pretrain.data import held_out
-from dirl.pretrain.logs import MetricsCsv
+from dirl.pretrain.devices import choose_devices, choose_workers
+from dirl.pretrain.loggers import MetricsCsv
 from dirl.pretrain.module import PretrainModule, spread_metrics
+from dirl.pretrain.plan import seeded
 from dirl.pretrain.read_metrics import read_metrics
 from dirl.pretrain.run import load_run, pretrain
-from dirl.pretrain.signals import CAUGHT, Signals
-from dirl.pretrain.trainer import choose_devices, choose_workers
 from dirl.store.dataset import TileStore
 
 CONTROLS = ("shuffled", "moved", "grid", "one", "twice", "tissue-only")
@@ -69,7 +69,7 @@ def test_the_rate_that_is_logged_is_that_of_the_last_block(small_store, recipe, 
 
 def test_a_gpu_has_readers_by_default_and_a_cpu_none(monkeypatch):
     assert choose_workers(None, "cpu") == 0 and choose_workers(7, "cpu") == 7
-    monkeypatch.setattr("dirl.pretrain.trainer.on_gpu", lambda device: device != "cpu")
+    monkeypatch.setattr("dirl.pretrain.devices.on_gpu", lambda device: device != "cpu")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16), raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     found = [choose_workers(None, "auto", share) for share in (None, 1, 3, 8, 32)]
@@ -90,7 +90,7 @@ def test_training_leaves_cudnns_attention_out_and_puts_it_back(small_store, reci
 
 
 def test_more_gpus_than_there_are_is_the_users_mistake(monkeypatch):
-    monkeypatch.setattr("dirl.pretrain.trainer.on_gpu", lambda device: device != "cpu")
+    monkeypatch.setattr("dirl.pretrain.devices.on_gpu", lambda device: device != "cpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match="4 devices: this machine has 2 GPUs"):
         choose_devices("auto", 4, 1)
@@ -352,9 +352,9 @@ def test_a_row_that_a_crash_cut_short_is_none(tmp_path):
 
 
 def test_signals_are_as_they_were_when_a_run_is_over(small_store, recipe, tmp_path):
-    before = [signal.getsignal(number) for number in CAUGHT]
+    before = [signal.getsignal(number) for number in TO_ALL]
     pretrain(with_(recipe, steps=1), small_store, tmp_path / "run", device="cpu", quiet=True)
-    assert [signal.getsignal(number) for number in CAUGHT] == before
+    assert [signal.getsignal(number) for number in TO_ALL] == before
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])

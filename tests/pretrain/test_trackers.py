@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pytest
 
 from dirl.core.errors import ConfigError
+from dirl.pretrain.loggers import check_tracker, make_tracker
 from dirl.pretrain.run import pretrain
-from dirl.pretrain.trackers import check_tracker, make_tracker
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
@@ -32,7 +32,7 @@ class Tracker:
 
 
 def test_a_run_that_replaces_another_is_another_there(tmp_path, monkeypatch):
-    monkeypatch.setattr("dirl.pretrain.trackers.WandbLogger", lambda **given: Tracker(given["id"]))
+    monkeypatch.setattr("dirl.pretrain.loggers.WandbLogger", lambda **given: Tracker(given["id"]))
     made = [make_tracker("wandb", tmp_path, when) for when in ("12:00", "12:00", "13:00")]
     first, again, later = (one.name for one in made)
     assert first == again != later
@@ -46,7 +46,7 @@ def test_a_refusal_of_the_tracker_is_a_clear_error(tmp_path, monkeypatch):
         def experiment(self):
             raise RuntimeError("The filesystem tracking backend is in maintenance mode")
 
-    monkeypatch.setattr("dirl.pretrain.trackers.MLFlowLogger", lambda **given: Refusing())
+    monkeypatch.setattr("dirl.pretrain.loggers.MLFlowLogger", lambda **given: Refusing())
     with pytest.raises(ConfigError, match=r"mlflow refuses \(The filesystem .*MLFLOW_TRACKING_URI") as caught:
         make_tracker("mlflow", tmp_path, "12:00")
     assert caught.value.exit_code == 2

@@ -8,7 +8,7 @@ import pytest
 from dirl.config import load_recipe
 from dirl.core.errors import ConfigError
 from dirl.objectives.base import load_objective
-from dirl.pretrain.checks import check
+from dirl.pretrain.plan import check_recipe
 from dirl.study.matrix import StudyConfig, expand, load_study
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -161,7 +161,7 @@ def test_those_that_ship_are_sound(name: str) -> None:
     study = load_study(name)
     for run in expand(study):
         kind, _ = load_objective(run.recipe.objective)
-        check(run.recipe, kind, ranks=1)
+        check_recipe(run.recipe, kind, ranks=1)
     assert study.contrasts
 
 
@@ -169,4 +169,4 @@ def test_those_that_ship_are_sound(name: str) -> None:
 def test_those_of_the_evidence_are_sound(path: Path) -> None:
     for run in expand(load_study(path)):
         kind, _ = load_objective(run.recipe.objective)
-        check(run.recipe, kind, ranks=1)
+        check_recipe(run.recipe, kind, ranks=1)

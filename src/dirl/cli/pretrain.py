@@ -48,9 +48,8 @@ def pretrain(
     from dirl.core.errors import Interrupted
     from dirl.core.progress import counted, show
     from dirl.core.signals import SIGUSR1
-    from dirl.pretrain.ranks import get_rank
+    from dirl.pretrain.devices import choose_workers, get_rank
     from dirl.pretrain.run import pretrain as run
-    from dirl.pretrain.trainer import choose_workers
     from dirl.store.select import describe
 
     try:

@@ -35,7 +35,7 @@ def study(
     check_store(store)
     from dirl.core.errors import PartlyFailedError
     from dirl.core.results import read_as
-    from dirl.pretrain.trainer import choose_workers
+    from dirl.pretrain.devices import choose_workers
     from dirl.study.run import study as run
     from dirl.study.summary import StudySummary
     from dirl.study.table import print_study

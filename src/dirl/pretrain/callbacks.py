@@ -1,11 +1,13 @@
-"""Callbacks of a run: divergence and collapse, warnings about the prior, log, checkpoints, progress."""
+"""Callbacks of a run: signals, divergence, collapse, warnings about the prior, log, checkpoints, progress."""
 
 import math
+import signal
 import warnings
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,10 +19,11 @@ from dirl.core.files import remove
 from dirl.core.full_disk import writing
 from dirl.core.layout import part_of
 from dirl.core.progress import bar
+from dirl.core.signals import TO_ALL, not_ignored, patient
 from dirl.objectives.distributed import ranks
+from dirl.pretrain.data import Schedule
 from dirl.pretrain.last_checkpoint import put_checkpoint
 from dirl.pretrain.module import PretrainModule
-from dirl.pretrain.schedule import Schedule
 from dirl.pretrain.snapshots import Snapshot
 
 COLLAPSED_STD = 0.02
@@ -47,7 +50,23 @@ def agreed(module: PretrainModule, name: str) -> float:
     return float(value)
 
 
-class Guard(pl.Callback):
+class StepCallback(pl.Callback):
+    """A callback that acts after each step; with accumulation, only the last of several batches ends one."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Act if this batch ended a step."""
+        assert isinstance(module, PretrainModule)
+        if module.stepped:
+            self.after_step(trainer, module)
+
+    def after_step(self, trainer: pl.Trainer, module: PretrainModule) -> None:
+        """Act after a step."""
+        raise NotImplementedError
+
+
+class Guard(StepCallback):
     """Stop a run whose loss is not finite or whose embeddings have collapsed, and say what to try.
 
     It checks when metrics are logged and before every checkpoint, so that no checkpoint holds a broken state.
@@ -59,15 +78,12 @@ class Guard(pl.Callback):
         self.warmup_steps, self.schedule, self.last = warmup_steps, schedule, last
         self.collapsed = 0
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer, module: PretrainModule) -> None:
         """Check the last step."""
         step = trainer.global_step
-        assert isinstance(module, PretrainModule)
         logged = step % self.schedule.log_every == 0
         saved = step % self.schedule.save_every == 0 or step == trainer.max_steps or trainer.should_stop
-        if not module.stepped or not (logged or saved):
+        if not (logged or saved):
             return
         loss = agreed(module, "loss")
         # A finite loss may have had gradients that are not.
@@ -95,7 +111,7 @@ class Guard(pl.Callback):
             )
 
 
-class PriorWatch(pl.Callback):
+class PriorWatch(StepCallback):
     """Warn once if the views have hardly any nuclei, and once if they have hardly anything else.
 
     "Hardly any" is 10 %, of the views or of their area. It is an average over the last 20 logged steps. At
@@ -113,12 +129,9 @@ class PriorWatch(pl.Callback):
         self.cells, self.every_steps = cells, every_steps
         self.seen: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in WORRIES}
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer, module: PretrainModule) -> None:
         """Check the logged steps."""
-        assert isinstance(module, PretrainModule)
-        if not module.stepped or trainer.global_step % self.every_steps:
+        if trainer.global_step % self.every_steps:
             return
         for name in [name for name in self.seen if name in module.metrics]:
             values = self.seen[name]
@@ -134,20 +147,17 @@ class PriorWatch(pl.Callback):
                     )
 
 
-class Checkpoint(pl.Callback):
+class Checkpoint(StepCallback):
     """Save `last.ckpt`: it is written beside the last one, then renamed, so it is always complete."""
 
     def __init__(self, path: Path, every_steps: int) -> None:
         self.path, self.every_steps = path, every_steps
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer, module: PretrainModule) -> None:
         """Save if a checkpoint is due, and before a run stops."""
-        assert isinstance(module, PretrainModule)
         due = trainer.global_step % self.every_steps == 0 or trainer.global_step == trainer.max_steps
         due = due or trainer.should_stop
-        if module.stepped and due:
+        if due:
             part = part_of(self.path)
             try:
                 with writing(self.path, part):
@@ -158,7 +168,7 @@ class Checkpoint(pl.Callback):
                 remove(part)
 
 
-class Log(pl.Callback):
+class Log(StepCallback):
     """Write a step's metrics to the loggers and, when a checkpoint is due, snapshots of the encoder.
 
     Parameters
@@ -172,14 +182,9 @@ class Log(pl.Callback):
     def __init__(self, schedule: Schedule, snapshots: Sequence[Snapshot]) -> None:
         self.schedule, self.snapshots = schedule, snapshots
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer, module: PretrainModule) -> None:
         """Write if it is due; a row's number is the number of steps that are done."""
-        assert isinstance(module, PretrainModule)
         step, row = trainer.global_step, {}
-        if not module.stepped:
-            return
         if step % self.schedule.log_every == 0:
             row = {name: agreed(module, name) for name in module.metrics}
             # The rate of the heads and the last block; with layer decay the blocks below have less.
@@ -194,7 +199,7 @@ class Log(pl.Callback):
             logger.log_metrics(row, step=step)
 
 
-class Bar(pl.Callback):
+class Bar(StepCallback):
     """Show the run's progress and its loss."""
 
     def __init__(self, description: str, quiet: bool) -> None:
@@ -207,15 +212,63 @@ class Bar(pl.Callback):
         self.advance = self.stack.enter_context(bar(self.description, int(trainer.max_steps), quiet=hidden))
         self.advance(trainer.global_step)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: pl.Trainer, module: PretrainModule) -> None:
         """Advance. The loss is read only at logged steps, since reading it waits for the device."""
-        assert isinstance(module, PretrainModule)
         due = trainer.global_step % module.schedule.log_every == 0
-        if module.stepped:
-            self.advance(1, note=f"loss {float(module.metrics['loss']):.3f}" if due else None)
+        self.advance(1, note=f"loss {float(module.metrics['loss']):.3f}" if due else None)
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Close the bar."""
         self.stack.close()
+
+
+class Signals(StepCallback):
+    """Stop a run between two steps after a signal; a second Ctrl-C stops at once.
+
+    All ranks must stop at the same step, so they compare every `agree_every` steps. After that, all ranks
+    hold the same signal number in `came`.
+    """
+
+    def __init__(self, agree_every: int) -> None:
+        self.agree_every = agree_every
+        self.came: int | None = None
+        self.earlier: dict[int, Any] = {}
+        self.patience = ExitStack()
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Catch signals, if this thread may."""
+        try:
+            self.earlier = {number: signal.signal(number, self._note) for number in not_ignored(TO_ALL)}
+        except ValueError:  # not the main thread, which alone can catch signals
+            self.earlier = {}
+        self.patience.enter_context(patient())
+
+    def after_step(self, trainer: pl.Trainer, module: PretrainModule) -> None:
+        """Stop after this step if any rank has received a signal."""
+        if trainer.world_size > 1:
+            if trainer.global_step % self.agree_every:
+                return
+            number = torch.tensor([self.came or 0], dtype=torch.int32, device=module.device)
+            dist.all_reduce(number, op=dist.ReduceOp.MAX)
+            self.came = int(number.item()) or None
+        trainer.should_stop = trainer.should_stop or self.came is not None
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Restore the handlers. At teardown Lightning has restored its own, and this would undo it."""
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        """Restore the handlers."""
+        self._restore()
+
+    def _restore(self) -> None:
+        self.patience.close()
+        for number, handler in self.earlier.items():
+            signal.signal(number, handler)
+        self.earlier = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        earlier = self.earlier.get(number)
+        if self.came is not None and number == signal.SIGINT and callable(earlier):
+            earlier(number, frame)
+        self.came = number

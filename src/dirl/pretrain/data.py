@@ -1,4 +1,4 @@
-"""The order of the tiles in a run, and their reading. Workers only read and decode."""
+"""How long a run is, the order of its tiles, and their reading. Workers only read and decode."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,32 +10,60 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dirl.config import PretrainRecipe
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.randomness import hashes, permute
 from dirl.core.signals import TO_ALL, begin_reader, starting
-from dirl.pretrain.schedule import Schedule
 from dirl.prior.source import RegionSource
 from dirl.store.dataset import TileStore
 
 Batch = tuple[Tensor, Tensor | None, Tensor]
 
 
-def held_out(tile_ids: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
-    """Tell which tiles are never trained on: a function of (seed, tile id) alone.
+@dataclass(frozen=True)
+class Schedule:
+    """The length of a run, and its steps.
 
-    Parameters
+    Attributes
     ----------
-    tile_ids
-        Ids of ``t`` tiles.
-    share
-        Share of all tiles to hold out.
     seed
-        Key of the choice.
-
-    Returns
-    -------
-    ndarray of shape (t,)
+        Key of everything random.
+    steps
+        Steps of the run.
+    batch
+        Tiles in a step, over all devices and parts.
+    parts
+        Parts that each device's share of a batch is cut into, run one after the other.
+    log_every, save_every
+        Steps between two rows of the log, and between two checkpoints.
     """
+
+    seed: int
+    steps: int
+    batch: int
+    parts: int
+    log_every: int
+    save_every: int
+
+    def tiles_at_once(self, ranks: int) -> int:
+        """Tiles that a device works on at a time."""
+        return self.batch // (self.parts * ranks)
+
+
+def schedule_of(recipe: PretrainRecipe) -> Schedule:
+    """Take the schedule from a recipe."""
+    return Schedule(
+        seed=recipe.seed,
+        steps=recipe.steps,
+        batch=recipe.batch,
+        parts=recipe.optimiser.accumulate,
+        log_every=recipe.log_every_steps,
+        save_every=recipe.checkpoint_every_steps,
+    )
+
+
+def held_out(tile_ids: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
+    """Tell which tiles (t,) are never trained on, a share of all: a function of (seed, tile id) alone."""
     # Compared as integers: 2**64 itself does not fit a uint64.
     return hashes(seed, tile_ids).astype(np.float64) < share * 2.0**64
 
@@ -221,13 +249,13 @@ class Loaders:
 
     def __call__(self, start: int, rank: int, ranks: int) -> CountedLoader:
         """Make the loader of one rank that begins at step `start`."""
-        plan = self.schedule
+        schedule = self.schedule
         order = CountedOrder(
             self.indices,
-            plan.batch // plan.parts,
-            plan.steps * plan.parts,
-            plan.seed,
-            start * plan.parts,
+            schedule.batch // schedule.parts,
+            schedule.steps * schedule.parts,
+            schedule.seed,
+            start * schedule.parts,
             rank,
             ranks,
             None if self.centres is None else self.centres[self.indices],

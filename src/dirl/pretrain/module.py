@@ -17,10 +17,9 @@ from dirl.config import OptimiserConfig, ViewsConfig
 from dirl.encoders.base import EncoderOutput
 from dirl.objectives.base import MaskedObjective, Teacher, TeacherObjective, Terms
 from dirl.objectives.distributed import full_precision
-from dirl.pretrain.build import Student
-from dirl.pretrain.data import Batch, CountedLoader
+from dirl.pretrain.data import Batch, CountedLoader, Schedule
 from dirl.pretrain.optimiser import make_optimiser, set_weight_decay, weight_decay_at
-from dirl.pretrain.schedule import Schedule
+from dirl.pretrain.plan import Student
 from dirl.prior.dense_term import DenseTerm
 from dirl.prior.tokens import RegionTokens
 from dirl.views.batch import ViewBatch, make_views

@@ -20,15 +20,14 @@ from dirl.core.owner import owning
 from dirl.core.signals import begin_rank
 from dirl.encoders.vit import ViT
 from dirl.pretrain.callbacks import Bar, Checkpoint, Guard, Log, PriorWatch
-from dirl.pretrain.checks import warn_if_coarse, warn_of_start
+from dirl.pretrain.devices import choose_devices, claim_together, get_rank
 from dirl.pretrain.last_checkpoint import read_checkpoint
+from dirl.pretrain.loggers import check_tracker, make_tracker
 from dirl.pretrain.module import PretrainModule
-from dirl.pretrain.plan import Plan, make_plan
-from dirl.pretrain.ranks import claim_together, get_rank
+from dirl.pretrain.plan import TrainingPlan, plan_training, warn_if_coarse, warn_of_start
 from dirl.pretrain.read_metrics import read_metrics
 from dirl.pretrain.snapshots import choose_snapshots
-from dirl.pretrain.trackers import check_tracker, make_tracker
-from dirl.pretrain.trainer import choose_devices, saved_step, train
+from dirl.pretrain.trainer import saved_step, train
 from dirl.store.dataset import TileStore
 from dirl.store.select import Selection, select_tiles
 
@@ -90,7 +89,7 @@ def pretrain(
     workers
         Processes that read tiles, per device; 0 reads in the training process.
     logger
-        ``wandb`` or ``mlflow``, to follow the run there too, see `dirl.pretrain.trackers`.
+        ``wandb`` or ``mlflow``, to follow the run there too, see `dirl.pretrain.loggers`.
     overwrite
         Replace a run of another recipe.
     quiet
@@ -120,7 +119,7 @@ def pretrain(
     where = choose_devices(device, devices, nodes)
     if logger is not None:
         check_tracker(logger)
-    plan = make_plan(recipe, tiles, where, workers)
+    plan = plan_training(recipe, tiles, where, workers)
     recipe = plan.recipe
     card = new_card("pretrain", recipe.model_dump(mode="json"), plan.inputs)
     card = claim_together(out, card, overwrite, began)
@@ -156,7 +155,7 @@ def pretrain(
 
 
 def _write_inputs(
-    plan: Plan, out: Path, workers: int, quiet: bool
+    plan: TrainingPlan, out: Path, workers: int, quiet: bool
 ) -> tuple[NDArray[np.int64], dict[str, Any]]:
     """Write the recipe and what was selected and initialised; return the tiles to train on, and counts."""
     recipe, kept = plan.recipe, plan.loaders.indices
@@ -173,7 +172,7 @@ def _write_inputs(
     return kept, counts
 
 
-def _module(plan: Plan, kept: NDArray[np.int64]) -> PretrainModule:
+def _module(plan: TrainingPlan, kept: NDArray[np.int64]) -> PretrainModule:
     recipe, loaders = plan.recipe, replace(plan.loaders, indices=kept)
     mpp = plan.tiles.spec.mpp
     return PretrainModule(
@@ -181,7 +180,7 @@ def _module(plan: Plan, kept: NDArray[np.int64]) -> PretrainModule:
     )
 
 
-def _callbacks(plan: Plan, out: Path, last: Path, quiet: bool) -> list[Callback]:
+def _callbacks(plan: TrainingPlan, out: Path, last: Path, quiet: bool) -> list[Callback]:
     """Guard runs first, so NaNs are not logged or saved; Log runs before Checkpoint."""
     recipe, schedule = plan.recipe, plan.schedule
     view_px, patch_px = recipe.views.size_px, plan.student.encoder.patch_px

@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,61 +13,16 @@ from lightning.pytorch.loggers.logger import Logger
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dirl.config import Precision
-from dirl.core.device import on_gpu
-from dirl.core.errors import ConfigError, Interrupted, TrainingError
-from dirl.core.parallel import available_cores
+from dirl.core.errors import Interrupted, TrainingError
 from dirl.core.signals import starting_ranks
+from dirl.pretrain.callbacks import Signals
+from dirl.pretrain.devices import Devices
 from dirl.pretrain.last_checkpoint import PlainFiles, read_checkpoint
-from dirl.pretrain.logs import EventFiles, MetricsCsv, quiet_writers
+from dirl.pretrain.loggers import EventFiles, MetricsCsv, quiet_writers
 from dirl.pretrain.module import PretrainModule
-from dirl.pretrain.signals import Signals
 
 # Without cuDNN's: in half precision its gradients were wrong, see docs/decisions/0016.
 ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-READERS = 4
-
-
-@dataclass(frozen=True)
-class Devices:
-    """Where a run is trained.
-
-    Attributes
-    ----------
-    gpu
-        Whether it is trained on GPUs; else on the CPU.
-    each
-        Devices, or processes, of a machine.
-    nodes
-        Number of machines.
-    """
-
-    gpu: bool
-    each: int
-    nodes: int
-
-    @property
-    def ranks(self) -> int:
-        """Processes that share each batch."""
-        return self.each * self.nodes
-
-
-def choose_devices(device: str, devices: int | None, nodes: int) -> Devices:
-    """Choose the devices that a user asked for.
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer, or none of this kind.
-    """
-    gpu = on_gpu(device)
-    count = torch.cuda.device_count() if gpu else 1
-    if gpu and devices and devices > count:
-        raise ConfigError(
-            f"this machine has {count} GPU{'s' if count != 1 else ''}",
-            where=f"{devices} devices",
-            remedy=f"use {count} or fewer devices, or the device cpu",
-        )
-    return Devices(gpu, devices or count, nodes)
 
 
 def train(
@@ -165,25 +119,6 @@ def _precision(asked: Precision, on_gpu: bool) -> Literal["32-true", "bf16-mixed
     if asked != "auto":
         return asked
     return "bf16-mixed" if on_gpu else "32-true"
-
-
-def choose_workers(asked: int | None, device: str, share: int | None = None) -> int:
-    """Choose how many processes read tiles for a run.
-
-    Parameters
-    ----------
-    asked
-        The user's number; None chooses one.
-    device
-        ``auto``, ``cpu`` or ``cuda``. A CPU gets 0, since training is slower than reading; a GPU up to 4.
-    share
-        Number of runs that share the cores; None is one for each GPU.
-    """
-    if asked is not None:
-        return asked
-    if not on_gpu(device):
-        return 0
-    return min(READERS, available_cores() // (share or torch.cuda.device_count()))
 
 
 @contextmanager

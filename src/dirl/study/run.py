@@ -31,7 +31,7 @@ from dirl.evaluate.common.labelled_tiles import prepare_task
 from dirl.evaluate.common.labels import labels_file, read_labels
 from dirl.features.subsample import subsample_tiles
 from dirl.objectives.base import load_objective
-from dirl.pretrain.checks import check
+from dirl.pretrain.plan import check_recipe
 from dirl.prior.dense_term import make_dense_term
 from dirl.report.html import number
 from dirl.store.dataset import TileStore
@@ -225,7 +225,7 @@ def _check(runs: Sequence[StudyRun], seed: int, tiles: TileStore) -> None:
             continue
         try:
             kind, _ = load_objective(run.recipe.objective)
-            check(run.recipe, kind, 1)
+            check_recipe(run.recipe, kind, 1)
             make_dense_term(run.recipe.dense, tiles, run.recipe.cells, run.recipe.seed)
         except ConfigError as error:
             where = f"{run.objective}/{run.arm} of the study: {error.where}"

@@ -1,18 +1,25 @@
-"""`metrics.csv`, one row per logged step, which survives interruptions; and TensorBoard's event files."""
+"""Where a run's metrics go: `metrics.csv`, TensorBoard's files, and trackers.
+
+`metrics.csv` has one row per logged step and survives interruptions. Each tracker is an extra.
+"""
 
 import csv
+import importlib.util
 import os
 import threading
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from dirl.core.boundary import parsing
+from dirl.core.digests import digest
+from dirl.core.errors import ConfigError
 from dirl.core.files import replacing
 from dirl.core.full_disk import writing
 from dirl.pretrain.read_metrics import read_metrics
@@ -114,3 +121,49 @@ def quiet_writers() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = shown
+
+
+def check_tracker(name: str) -> None:
+    """Refuse an unknown tracker, and one whose extra is not installed."""
+    if name not in TRACKERS:
+        remedy = f"use {' or '.join(TRACKERS)}; metrics.csv and TensorBoard are always written"
+        raise ConfigError("no such tracker", where=f"logger {name}", remedy=remedy)
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(f"needs {name}", where=f"logger {name}", remedy=f"pip install 'dirl[{name}]'")
+
+
+def make_tracker(name: str, out: Path, started: str) -> Logger:
+    """Make the tracker of the run in `out`, which began at `started` by its card.
+
+    The tracker's own environment variables set its address and login; if it refuses them, that is a
+    `ConfigError`. The project is ``dirl`` unless they name one. A resumed run continues in W&B; in MLflow it
+    is a new run of the same name.
+    """
+    with parsing(f"logger {name}", remedy=REMEDIES[name], kind=ConfigError, what=f"{name} refuses"):
+        tracker = TRACKERS[name](out, started)
+        _ = tracker.experiment  # connects now, and not at the first step
+        return tracker
+
+
+def _wandb(out: Path, started: str) -> WandbLogger:
+    # The id continues a resumed run, but not a run that replaces another.
+    project = os.environ.get("WANDB_PROJECT", "dirl")
+    name = digest(f"{out.resolve()} {started}")
+    return WandbLogger(name=out.name, project=project, id=name, save_dir=out)
+
+
+def _mlflow(out: Path, started: str) -> MLFlowLogger:
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", "dirl")
+    # MLflow's own default. Newer versions refuse Lightning's default, a folder.
+    place = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    return MLFlowLogger(experiment_name=experiment, run_name=out.name, tracking_uri=place)
+
+
+REMEDIES = {
+    "wandb": "log in with `wandb login`, or set WANDB_MODE=offline",
+    "mlflow": "set MLFLOW_TRACKING_URI to a server or a database, such as sqlite:///mlflow.db",
+}
+TRACKERS: Mapping[str, Callable[[Path, str], WandbLogger | MLFlowLogger]] = {
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+}
