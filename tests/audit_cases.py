@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from dirl.audit.summary import AuditSummary, Findings, Verdict
+from dirl.audit.findings import Findings
+from dirl.audit.summary import AuditSummary, Verdict
 from dirl.audit.table import MEASURES
 
 REGIONS = ("nuclei", "rest", "glass")

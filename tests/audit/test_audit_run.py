@@ -11,7 +11,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from dirl.audit.run import _named, audit
+from dirl.audit.run import audit
+from dirl.audit.subjects import name_encoders
 from dirl.audit.summary import AuditSummary
 from dirl.audit.table import COLUMNS
 from dirl.config import AuditConfig
@@ -218,6 +219,6 @@ def test_bad_requests(store: Path, runs: tuple[Path, Path], tmp_path: Path) -> N
 def test_an_encoder_is_never_named_as_a_control_is(runs: tuple[Path, Path]) -> None:
     encoder = load_encoder(str(runs[0]))
     one, other = (replace(encoder, name=name) for name in ("untrained", "b"))
-    assert [each.name for each in _named([one, other])] == [str(runs[0]), "b"]
+    assert [each.name for each in name_encoders([one, other])] == [str(runs[0]), "b"]
     with pytest.raises(ConfigError, match="named twice"):
-        _named([replace(one, spec="uniform", name="uniform")])
+        name_encoders([replace(one, spec="uniform", name="uniform")])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dirl.audit.describe import examples
+from dirl.audit.estimates import choose_examples
 from dirl.audit.table import COLUMNS
 from dirl.audit.tiles import batch_weights, draw_tiles, nucleus_weights
 from dirl.encoders.loading import load_encoder
@@ -68,8 +68,8 @@ class Fixed:
 
 def test_examples_are_chosen_by_rule() -> None:
     first, second = Fixed([0.5] * 7), Fixed([0.5, 0.9, 0.6, 0.4, 0.55, 0.52, 0.7])
-    assert examples([first, second], 3) == [("highest", 1), ("median", 4), ("lowest", 3)]
-    assert [place for _, place in examples([first, second], 6)] == [1, 6, 4, 5, 3, 0]
-    assert examples([second], 3) == [("highest", 1), ("median", 4), ("lowest", 3)]
-    assert len(examples([first, second], 99)) == 7
-    assert examples([first, second], 0) == []
+    assert choose_examples([first, second], 3) == [("highest", 1), ("median", 4), ("lowest", 3)]
+    assert [place for _, place in choose_examples([first, second], 6)] == [1, 6, 4, 5, 3, 0]
+    assert choose_examples([second], 3) == [("highest", 1), ("median", 4), ("lowest", 3)]
+    assert len(choose_examples([first, second], 99)) == 7
+    assert choose_examples([first, second], 0) == []

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from dirl.audit.leaderboard import leaderboard
-from dirl.audit.summary import Findings, Line, Verdict
-from dirl.audit.verdict import word_verdict
+from dirl.audit.findings import Findings
+from dirl.audit.summary import Line, Verdict
+from dirl.audit.verdict import leaderboard, word_verdict
 from tests.audit_cases import encoder, findings, gate, of
 
 

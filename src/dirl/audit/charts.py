@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dirl.audit.summary import Audited
+from dirl.audit.findings import Audited
 from dirl.core.intervals import Estimate
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, UNIFORM, new_figure
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.audit.summary import NONE, LabelFreeGate, Retrieval
+from dirl.audit.findings import NO_ESTIMATE, LabelFreeGate, Retrieval
 from dirl.config import PretrainRecipe, ViewsConfig, make
 from dirl.core.card import read_card
 from dirl.core.checked import checked
@@ -110,8 +110,8 @@ def gates(
                 passed=False,
                 tiles=count,
                 accuracy=Retrieval(),
-                over_untrained=NONE,
-                over_colour=NONE,
+                over_untrained=NO_ESTIMATE,
+                over_colour=NO_ESTIMATE,
                 loss=_loss(one.run),
                 reasons=(reason,),
             )

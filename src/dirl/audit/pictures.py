@@ -9,8 +9,9 @@ from torch import Tensor
 from dirl.audit.charts import depth_figure, enrichment_figure
 from dirl.audit.confounder import Marked
 from dirl.audit.figures import AttentionMap, Example, comparison_figure, heads_figure
+from dirl.audit.findings import Findings
 from dirl.audit.full import full_attention
-from dirl.audit.summary import Findings, ShownTile
+from dirl.audit.summary import ShownTile
 from dirl.audit.tiles import AuditTiles
 from dirl.encoders import measures as m
 from dirl.encoders.attention import attention_rows
@@ -43,7 +44,7 @@ class Pictures:
     figures: dict[str, dict[str, bytes]]
 
 
-def draw(
+def draw_figures(
     found: Findings,
     encoders: Sequence[LoadedEncoder],
     tiles: AuditTiles,
@@ -54,7 +55,7 @@ def draw(
     Parameters
     ----------
     shown
-        Rule and place of each tile, from `describe.examples`.
+        Rule and place of each tile, from `estimates.choose_examples`.
     """
     chosen = [_example(encoders, tiles, rule, place) for rule, place in shown]
     middle = next((i for i, (rule, _) in enumerate(shown) if rule == "median"), 0)

@@ -1,18 +1,26 @@
-"""The report of an audit: one HTML page."""
+"""What an audit is read by: its page, the leaderboard as CSV, and what the terminal prints."""
 
+import csv
+import io
 from collections.abc import Mapping
 from importlib.resources import files
 
+from rich.console import Console
+from rich.table import Table
+
+from dirl.audit.findings import PRIMARY, TITLES
 from dirl.audit.summary import AuditSummary
-from dirl.audit.titles import PRIMARY, TITLES
 from dirl.core.card import Card
-from dirl.report.html import page
+from dirl.core.progress import printer
+from dirl.core.results import Result
+from dirl.report.html import number, page, signed
 
 # Columns of the leaderboard; the table of all measures has the others.
 HEADLINE = ("entropy", "effective_share", "gini", "top10_mass", "components50", "patch_mass")
+PRINTED = ("entropy", "effective_share", "gini", "components50")
 
 
-def render(summary: AuditSummary, card: Card, images: Mapping[str, tuple[str, bytes]]) -> str:
+def render_page(summary: AuditSummary, card: Card, images: Mapping[str, tuple[str, bytes]]) -> str:
     """Write the report of an audit.
 
     Parameters
@@ -39,3 +47,40 @@ def render(summary: AuditSummary, card: Card, images: Mapping[str, tuple[str, by
         headline=HEADLINE,
         primary=PRIMARY,
     )
+
+
+def leaderboard_csv(summary: AuditSummary) -> str:
+    """Write the leaderboard as CSV, see `AuditSummary.rows`; empty where there is no number."""
+    rows = [
+        {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
+        for row in summary.rows()
+    ]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def print_audit(result: Result[AuditSummary], console: Console | None = None) -> None:
+    """Print the leaderboard with the last block's measures, the verdict, and the report's path."""
+    console, summary = console or printer(), result.summary
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("last block, per head", overflow="fold")
+    for title in ("entropy", "tokens used", "Gini", "nuclei seen", "nuclei log2"):
+        table.add_column(title, justify="right")
+    table.add_column("verdict")
+    for line in summary.leaderboard:
+        one = summary.by_name[line.encoder]
+        table.add_row(
+            one.name,
+            *(number(one.last_block.per_head[name], name) for name in PRINTED),
+            signed(one.enrichment.per_head["nuclei"]),
+            line.verdict,
+            style="" if one.kind == "encoder" else "dim",
+        )
+    console.print(table)
+    console.print(summary.verdict.headline, markup=False, highlight=False)
+    for text in summary.confounder.statements if summary.confounder else ():
+        console.print(f"Planted mark: {text}", markup=False, highlight=False)
+    console.print(f"Report: {result.path / 'report.html'}", markup=False, highlight=False, soft_wrap=True)

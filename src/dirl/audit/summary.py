@@ -1,233 +1,31 @@
-"""What an audit found: the type of its ``summary.json``. Without torch, so that readers start at once."""
+"""What `dirl audit` reports: the type of its ``summary.json``. Without torch, as `dirl.audit.findings`."""
 
-from collections.abc import Callable
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
-from dirl.audit.titles import PRIMARY
-from dirl.core.intervals import Estimate
+from dirl.audit.findings import NO_ESTIMATE, Findings
+from dirl.core.intervals import Estimate, UnitKind
 from dirl.core.results import Record, Summary
-from dirl.evaluate.common.records import Resampling
 
-T = TypeVar("T")
-
-Kind = Literal["encoder", "untrained", "uniform"]
-Estimates = dict[str, Estimate]
-Curves = dict[str, list[float | None]]
-
-NONE = Estimate(None, None, None)
-
-
-class Views(Record, Generic[T]):
-    """The same quantity of each head by itself, and of the heads' average.
-
-    Attributes
-    ----------
-    per_head
-        Measured of each head, then averaged over heads.
-    heads_averaged
-        Measured of the average of the heads' attention.
-    """
-
-    per_head: T
-    heads_averaged: T
-
-
-def of_views(make: Callable[[int], T]) -> Views[T]:
-    """Make the entry of each view: 0 is per head, 1 is heads averaged."""
-    return Views[T](per_head=make(0), heads_averaged=make(1))
-
-
-class Facts(Record):
-    """An encoder, or a control, that an audit measures.
-
-    Attributes
-    ----------
-    spec, digest, query
-        None for uniform attention, which belongs to no encoder.
-    run
-        The run that trained it; None without one.
-    control
-        Name of its untrained control; None for a control.
-    query
-        Whose attention is measured; see `dirl.encoders.attention.AttentionRows`.
-    input_px
-        Side of its input; None if it takes any.
-    token_um
-        Side of a token in µm.
-    grid
-        Rows and columns of tokens.
-    """
-
-    name: str
-    kind: Kind
-    spec: str | None
-    digest: str | None
-    run: str | None
-    control: str | None
-    query: str | None
-    patch_px: int
-    input_px: int | None
-    token_um: float
-    grid: tuple[int, int]
-    notes: tuple[str, ...]
-
-
-class SlideMeans(Record):
-    """The primary measure on the tiles of one slide, in the last block."""
-
-    tiles: int
-    per_head: float | None
-    heads_averaged: float | None
-
-
-class Audited(Facts):
-    """What was measured of an encoder or control.
-
-    Attributes
-    ----------
-    prior_contrast
-        See `dirl.prior.coverage.prior_contrast`; of the nuclei, at this token size.
-    last_block
-        By measure.
-    enrichment
-        By region: log2 of the share of attention over the share of area, in the last block.
-    entropy_of_heads
-        The primary measure of each head in the last block.
-    entropy_by_head
-        The same of every block.
-    by_slide
-        None if the slides are unknown.
-    by_block, enrichment_by_block
-        Means over tiles of every block, by measure and by region.
-    """
-
-    blocks: int
-    heads: int
-    prior_contrast: float | None
-    last_block: Views[Estimates]
-    enrichment: Views[Estimates]
-    entropy_of_heads: list[float | None]
-    entropy_by_head: list[list[float | None]]
-    by_slide: dict[str, SlideMeans] | None
-    by_block: Views[Curves]
-    enrichment_by_block: Views[Curves]
-
-    @property
-    def primary(self) -> Estimate:
-        """The primary measure in the last block, per head."""
-        return self.last_block.per_head[PRIMARY]
-
-
-class Retrieval(Record):
-    """Share of views whose nearest other view is of the same tile; empty with too few tiles."""
-
-    encoder: float | None = None
-    untrained: float | None = None
-    colour: float | None = None
-    chance: float | None = None
-
-
-class LabelFreeGate(Record):
-    """Whether an encoder has learned anything; see `dirl.audit.gate`.
-
-    Attributes
-    ----------
-    passed
-        Whether every condition holds.
-    tiles
-        Number of held-out tiles.
-    accuracy
-        Of the encoder, its untrained control, colour statistics, and by chance.
-    over_untrained, over_colour
-        Difference in accuracy, with its 95 % interval over tiles. The interval must lie above 0. An encoder
-        with random weights is its own untrained control.
-    loss
-        Mean of the first and of the last tenth of the run's loss; None if the encoder is no run, or none was
-        logged.
-    reasons
-        The conditions that do not hold, in words.
-    """
-
-    passed: bool
-    tiles: int
-    accuracy: Retrieval
-    over_untrained: Estimate
-    over_colour: Estimate
-    loss: tuple[float, float] | None
-    reasons: tuple[str, ...]
-
-
-class Difference(Record):
-    """Paired differences in the last block, `encoder` minus `reference`, by measure and by region."""
-
-    reference: str
-    encoder: str
-    per_head: Estimates
-    heads_averaged: Estimates
-    enrichment: Views[Estimates]
-
-    @property
-    def primary(self) -> Estimate:
-        """The difference in the primary measure, per head."""
-        return self.per_head[PRIMARY]
-
-
-class Findings(Record):
-    """All numbers of an audit, from which its verdict follows.
-
-    Attributes
-    ----------
-    slides
-        None if they are unknown.
-    encoders
-        Encoders, then controls.
-    gates
-        By encoder.
-    differences
-        Of every further encoder to the first.
-    """
-
-    store: str
-    tiles: int
-    slides: int | None
-    tile_px: int
-    mpp: float
-    cells: str
-    seed: int
-    min_area: float
-    full: bool
-    primary: str
-    interval: Resampling
-    encoders: list[Audited]
-    gates: dict[str, LabelFreeGate]
-    differences: list[Difference]
-
-    @property
-    def by_name(self) -> dict[str, Audited]:
-        """Encoders and controls by name."""
-        return {one.name: one for one in self.encoders}
-
-    @property
-    def failed(self) -> dict[str, LabelFreeGate]:
-        """Gates that encoders failed."""
-        return {name: gate for name, gate in self.gates.items() if not gate.passed}
+Standing = Literal[
+    "control",
+    "gate failed",
+    "reference",
+    "other query",
+    "reference failed",
+    "no difference seen",
+    "more even",
+    "less even",
+]
+"""What can be said of an encoder compared with the first one."""
 
 
 class Line(Record):
-    """A line of the leaderboard.
-
-    Attributes
-    ----------
-    rank
-        None without one.
-    gate
-        ``passed`` or ``failed``; None for a control.
-    """
+    """A line of the leaderboard; `rank` is None for encoders that are not ranked, `gate` for controls."""
 
     rank: int | None
     encoder: str
-    gate: str | None
-    verdict: str
+    gate: Literal["passed", "failed"] | None
+    verdict: Standing
 
 
 class Verdict(Record):
@@ -256,7 +54,7 @@ class ShownTile(Record):
 
 
 class MarkAttention(Record):
-    """Attention on a planted mark; see `dirl.audit.confounder.test_marks`."""
+    """Attention on a planted mark; see `dirl.audit.confounder.confounder`."""
 
     auroc: Estimate
     pointing: Estimate
@@ -289,7 +87,7 @@ class MarkTest(Record):
 class MarkUnits(Record):
     """The units that were drawn for intervals, and their number."""
 
-    over: str
+    over: UnitKind
     units: int
 
 
@@ -354,12 +152,12 @@ class AuditSummary(Findings, Summary):
 
     def _row(self, line: Line) -> dict[str, object]:
         one, gate = self.by_name[line.encoder], self.gates.get(line.encoder)
-        change = next((pair.primary for pair in self.differences if pair.encoder == line.encoder), NONE)
+        changes = {pair.encoder: pair.primary for pair in self.differences}
         estimates = one.last_block.per_head | {
             **{f"log2_{region}": value for region, value in one.enrichment.per_head.items()},
-            "difference": change,
-            "retrieval_over_untrained": gate.over_untrained if gate else NONE,
-            "retrieval_over_colour": gate.over_colour if gate else NONE,
+            "difference": changes.get(line.encoder, NO_ESTIMATE),
+            "retrieval_over_untrained": gate.over_untrained if gate else NO_ESTIMATE,
+            "retrieval_over_colour": gate.over_colour if gate else NO_ESTIMATE,
         }
         row: dict[str, object] = line.to_json()
         row |= {"kind": one.kind, "retrieval": gate.accuracy.encoder if gate else None}

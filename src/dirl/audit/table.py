@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dirl.audit.findings import TITLES
 from dirl.audit.full import FullAttention
 from dirl.audit.tiles import REGIONS
-from dirl.audit.titles import TITLES
 from dirl.encoders import measures as m
 from dirl.encoders.attention import AttentionRows
 

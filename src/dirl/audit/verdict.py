@@ -1,7 +1,9 @@
-"""The verdict of an audit: about these encoders on these tiles, never about a method."""
+"""The verdict and the leaderboard of an audit: about these encoders on these tiles, never about a method."""
 
-from dirl.audit.summary import Audited, Difference, Findings, Verdict
-from dirl.audit.titles import PRIMARY
+from typing import Literal
+
+from dirl.audit.findings import PRIMARY, Audited, Difference, Findings
+from dirl.audit.summary import Line, Standing, Verdict
 from dirl.core.intervals import Estimate
 from dirl.prior.coverage import COARSE_UM
 
@@ -31,6 +33,53 @@ def word_verdict(found: Findings) -> Verdict:
         if not failed.keys() & {pair.reference, pair.encoder}:
             notes += _of_pair(pair, by_name[pair.reference], by_name[pair.encoder])
     return Verdict(evidence=evidence, headline=headline, notes=(*notes, *_always(found)))
+
+
+def leaderboard(found: Findings) -> list[Line]:
+    """Rank the encoders by the primary measure in the last block, per head.
+
+    An encoder has a rank only if it passes the gate and is audited by the same query as the first. Otherwise
+    its evenness means nothing: an untrained encoder is nearly uniform, and a mean of rows is more even than
+    each row. The others follow, then the controls.
+    """
+    first = found.encoders[0]
+    pairs = {pair.encoder: pair for pair in found.differences}
+    ranked: list[tuple[Audited, Standing]] = []
+    others: list[tuple[Audited, Standing]] = []
+    for one in found.encoders:
+        gate = found.gates.get(one.name)
+        comparable = gate is not None and gate.passed and one.query == first.query
+        (ranked if comparable else others).append((one, _standing(one, first, pairs.get(one.name), found)))
+    ranked.sort(key=lambda each: -(each[0].primary.value or 0))
+    places: list[tuple[int | None, tuple[Audited, Standing]]] = [
+        *enumerate(ranked, 1),
+        *((None, each) for each in others),
+    ]
+    return [
+        Line(rank=rank, encoder=one.name, gate=_gate(one, found), verdict=verdict)
+        for rank, (one, verdict) in places
+    ]
+
+
+def _gate(one: Audited, found: Findings) -> Literal["passed", "failed"] | None:
+    gate = found.gates.get(one.name)
+    return None if gate is None else "passed" if gate.passed else "failed"
+
+
+def _standing(one: Audited, first: Audited, pair: Difference | None, found: Findings) -> Standing:
+    if one.kind != "encoder":
+        return "control"
+    if one.name in found.failed:
+        return "gate failed"
+    if pair is None:
+        return "reference"
+    if one.query != first.query:
+        return "other query"
+    if first.name in found.failed:
+        return "reference failed"
+    if not excludes_zero(pair.primary):
+        return "no difference seen"
+    return "more even" if (pair.primary.value or 0) > 0 else "less even"
 
 
 def _comparable(pair: Difference, found: Findings) -> bool:

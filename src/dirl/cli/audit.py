@@ -34,7 +34,7 @@ def audit(
     """
     check_store(store)
     check_encoders(*encoders)
+    from dirl.audit.report import print_audit
     from dirl.audit.run import audit as run
-    from dirl.audit.show import print_audit
 
     print_audit(run(encoders, store, out, config, device=device, overwrite=overwrite, quiet=quiet))

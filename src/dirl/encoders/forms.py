@@ -1,4 +1,4 @@
-"""What is said of an encoder without loading it: how it is named, and which query's attention is read."""
+"""Words for encoders, without torch: the forms of their names, and the query whose attention is read."""
 
 from pathlib import Path
 from typing import Literal

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dirl.audit.titles import PRIMARY
+from dirl.audit.findings import PRIMARY
 from dirl.pretrain.read_metrics import read_metrics
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, encode, new_figure
 from dirl.study.summarise import TITLES

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
-from dirl.audit.titles import PRIMARY
+from dirl.audit.findings import PRIMARY
 from dirl.config import RobustConfig
 from dirl.core.intervals import holm
 from dirl.study.matrix import StudyConfig

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dirl.audit.titles import PRIMARY
+from dirl.audit.findings import PRIMARY
 from dirl.core.results import Record, Summary
 from dirl.study.matrix import ArmKind
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from dirl.audit.titles import PRIMARY
+from dirl.audit.findings import PRIMARY
 from dirl.core.progress import printer
 from dirl.core.results import Result
 from dirl.report.html import number, signed

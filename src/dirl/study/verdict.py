@@ -1,6 +1,6 @@
 """Sentences on the planned contrasts of a study. A loss or no difference is worded as plainly as a gain."""
 
-from dirl.audit.titles import PRIMARY
+from dirl.audit.findings import PRIMARY
 from dirl.audit.verdict import NEARLY_UNIFORM
 from dirl.report.html import signed
 from dirl.study.summarise import TITLES

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, TypeVarTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.audit.titles import PRIMARY, TITLES
+from dirl.audit.findings import PRIMARY, TITLES
 from dirl.core.errors import ConfigError, DirlWarning, StoreError
 from dirl.core.layout import CARD
 from dirl.core.parallel import available_cores

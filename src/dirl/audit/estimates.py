@@ -6,28 +6,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.audit.summary import Audited, Difference, Estimates, Facts, SlideMeans, of_views
+from dirl.audit.findings import PRIMARY, Audited, Difference, Estimates, Facts, SlideMeans, of_views
 from dirl.audit.table import ATTENTION, COLUMNS, MEASURES
 from dirl.audit.tiles import REGIONS
-from dirl.audit.titles import PRIMARY
 from dirl.core.intervals import Units, estimate, means, ratios
 
 Floats = NDArray[np.floating]
 
 
 @dataclass
-class Measured:
+class TileMeasures:
     """Measures of one encoder or control, collected batch by batch.
 
     For every tile only the last block is kept, per head and with heads averaged. For the other blocks only
-    sums over tiles are kept.
-
-    Attributes
-    ----------
-    facts
-        The encoder or control.
-    min_area
-        Least share of a tile that a region must cover for the tile to count in its enrichment.
+    sums over tiles are kept. A tile counts in the enrichment of a region that covers at least the share
+    `min_area` of it.
     """
 
     facts: Facts
@@ -78,14 +71,8 @@ class Measured:
         return float((squares / size - mean**2) / (mean * (1 - mean))) if 0 < mean < 1 else None
 
 
-def describe(measured: Measured, units: Units, slides: NDArray[np.str_] | None) -> Audited:
-    """Summarise one encoder or control.
-
-    Parameters
-    ----------
-    slides : ndarray of shape (t,)
-        Slide of each tile; None if they are unknown.
-    """
+def summarise_measures(measured: TileMeasures, units: Units, slides: NDArray[np.str_] | None) -> Audited:
+    """Summarise one encoder or control; `slides` (t,) are those of its tiles, None if they are unknown."""
     last, areas = measured.last_block(), measured.areas()
     counted = areas >= measured.min_area
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -110,7 +97,7 @@ def describe(measured: Measured, units: Units, slides: NDArray[np.str_] | None) 
     )
 
 
-def compare(first: Measured, other: Measured, units: Units) -> Difference:
+def paired_difference(first: TileMeasures, other: TileMeasures, units: Units) -> Difference:
     """Paired differences, `other` minus `first`, on the same tiles and the same resamples."""
     a, b = first.last_block(), other.last_block()
 
@@ -128,17 +115,12 @@ def compare(first: Measured, other: Measured, units: Units) -> Difference:
     )
 
 
-def examples(measured: Sequence[Measured], count: int) -> list[tuple[str, int]]:
+def choose_examples(measured: Sequence[TileMeasures], count: int) -> list[tuple[str, int]]:
     """Choose tiles to show by rule, never by hand.
 
     The rule ranks tiles by the difference in the primary measure between the second encoder and the first.
     With one encoder it ranks them by the measure itself. The highest, the median and the lowest are shown,
-    equally many of each.
-
-    Returns
-    -------
-    list of (rule, place)
-        Place among the audited tiles.
+    equally many of each. Each tile is returned as its rule and its place among the audited tiles.
     """
     column = COLUMNS.index(PRIMARY)
     values = [one.last_block()[:, 0, column] for one in measured[:2]]
