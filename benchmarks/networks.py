@@ -35,7 +35,7 @@ from PIL import Image
 from safetensors.torch import save_model
 
 from dirl.cells.registry import load_segmenter
-from dirl.cells.scoring.metrics import TOKEN_UM, coverage_correlation, score
+from dirl.cells.scoring.metrics import TOKEN_UM, coverage_correlation, score_nuclei
 from dirl.cells.segmenters import cellseg
 from dirl.core.errors import ConfigError
 
@@ -178,10 +178,10 @@ def judge(spec: str, images: list[Any], least: float, mpp: float) -> dict[str, A
         r = coverage_correlation(mask.labels, truth, round(TOKEN_UM / mpp))
         native = segmenter.fit([rgb], NATIVE_MPP)([rgb])[0]
         rows[name] = {
-            **asdict(score(mask.labels, truth)),
+            **asdict(score_nuclei(mask.labels, truth)),
             "coverage_correlation": r,
-            "dice_from_0.25": score(native.labels, labels).dice,
-            "pq_from_0.25": score(native.labels, labels).pq,
+            "dice_from_0.25": score_nuclei(native.labels, labels).dice,
+            "pq_from_0.25": score_nuclei(native.labels, labels).pq,
         }
         if mask.classes is not None:
             classes += typed(mask, truth, sizes(truth, least))

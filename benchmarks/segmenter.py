@@ -24,7 +24,7 @@ from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_objects
 from skimage.segmentation import watershed
 
-from dirl.cells.scoring.metrics import TOKEN_UM, coverage_correlation, score
+from dirl.cells.scoring.metrics import TOKEN_UM, coverage_correlation, score_nuclei
 from dirl.cells.segmenters.hematoxylin import Hematoxylin
 from dirl.cells.segmenters.outlines import Outlining
 from dirl.synthetic import draw
@@ -112,7 +112,7 @@ def agreement(images: list[tuple[str, np.ndarray, np.ndarray]], way: str) -> dic
     for name, rgb, truth in images:
         labels = WAYS[way](rgb)(rgb).astype(np.int32)
         r = coverage_correlation(labels, truth, round(TOKEN_UM / MPP))
-        rows[name] = {**asdict(score(labels, truth)), "coverage_correlation": r}
+        rows[name] = {**asdict(score_nuclei(labels, truth)), "coverage_correlation": r}
     columns = {key: [row[key] for row in rows.values()] for key in next(iter(rows.values()))}
     return {
         "mean": {key: float(np.mean(values)) for key, values in columns.items()},
@@ -135,7 +135,7 @@ def leave_one_out(images: list[tuple[str, np.ndarray, np.ndarray]]) -> dict[str,
             outlining=replace(tuned.outlining, **outlining),
         )
         for k, (_, rgb, truth) in enumerate(images):
-            found = score(drawn.fit([rgb], MPP)([rgb])[0].labels, truth)
+            found = score_nuclei(drawn.fit([rgb], MPP)([rgb])[0].labels, truth)
             row[k] = found.dice, found.pq
     both = scores.sum(-1)
     held_out = np.array([scores[np.delete(both, k, axis=1).mean(1).argmax(), k] for k in range(len(images))])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dirl.cells.export import cells_export
-from dirl.cells.quality.numbers import statistics_file
+from dirl.cells.quality.statistics import statistics_file
 from dirl.config import TileConfig
 from dirl.core.card import finish, new_card
 from dirl.core.claim import claim

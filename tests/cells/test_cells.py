@@ -14,9 +14,9 @@ from dirl.cells import run
 from dirl.cells.base import NucleiMask
 from dirl.cells.registry import cells_name, load_segmenter
 from dirl.cells.run import cells
-from dirl.cells.scoring.metrics import score
+from dirl.cells.scoring.metrics import score_nuclei
 from dirl.cells.segmenters.hematoxylin import Hematoxylin
-from dirl.cells.windows import Boxes, SlideLabels
+from dirl.cells.windows import TileBoxes, WindowedLabels
 from dirl.config import CellsConfig, TileConfig
 from dirl.core.errors import ConfigError, PartlyFailedError, SlideError, StoreError
 from dirl.slides.reading import open_slide, read
@@ -99,8 +99,8 @@ def test_windows_do_not_cut_nuclei(made, store):
     for slide_id in made.slides:
         a = canvas(made, made.cells("hematoxylin"), slide_id)
         b = canvas(store, whole, slide_id)
-        assert score(a, b).f1 > 0.99
-        assert score(a, b).dice > 0.99
+        assert score_nuclei(a, b).f1 > 0.99
+        assert score_nuclei(a, b).dice > 0.99
 
 
 def test_labels_lie_on_the_tiles_nuclei(made, slides):
@@ -272,10 +272,10 @@ def test_ready_made_tiles_are_segmented_one_by_one(slides, tmp_path):
 
 def test_only_windows_that_tiles_touch_are_segmented(slides):
     slide = open_slide(slides / "one.tiff")
-    labels = SlideLabels(slide, 0.5, window_px=128, halo_px=16)
-    near_the_middle = Boxes(np.array([150.0]), np.array([145.0]), 50.0)
+    labels = WindowedLabels(slide, 0.5, window_px=128, halo_px=16)
+    near_the_middle = TileBoxes(np.array([150.0]), np.array([145.0]), 50.0)
     assert labels.rows(near_the_middle) == [[], [1], [], []]
-    at_a_border = Boxes(np.array([120.0]), np.array([145.0]), 100.0)
+    at_a_border = TileBoxes(np.array([120.0]), np.array([145.0]), 100.0)
     assert labels.rows(at_a_border) == [[], [0, 1], [0, 1], []]
     slide.close()
 

@@ -7,7 +7,7 @@ import dirl.cells
 
 CELLS = Path(dirl.cells.__file__).parent
 ORDER = (
-    ("base", "source", "token_coverage"),
+    ("base", "source", "token_shares"),
     ("geometry", "registry", "sink", "windows"),
     ("files", "quality", "segmenters"),
     ("export", "from_files", "from_segmenter", "report", "scoring"),

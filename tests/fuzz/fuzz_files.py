@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dirl import synthetic
-from dirl.cells.quality.numbers import write_statistics
+from dirl.cells.quality.statistics import write_statistics
 from dirl.cells.quality.statistics import Statistics
 from dirl.config import TileConfig
 from dirl.core.card import finish, new_card

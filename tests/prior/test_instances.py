@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dirl.config import ViewsConfig
 from dirl.prior.coverage import coverage
-from dirl.prior.instances import choose, shown
+from dirl.prior.instances import choose_nuclei, share_shown
 from dirl.prior.matching import Instance
 from dirl.views import geometry
 from dirl.views.batch import make_views
@@ -43,7 +43,7 @@ def test_chosen_nuclei_are_seen_half_in_every_global_view(seed, most):
     groups = make_views(images, samples, CONFIG, seed=seed)
     found = Instance(most, seed).coverage(labels, groups, samples, 8)
     affines = groups[0].affines
-    slots = choose(labels, affines, 48, most, seed=seed, samples=samples)
+    slots = choose_nuclei(labels, affines, 48, most, seed=seed, samples=samples)
     for tile in range(3):
         numbers = labels[tile].unique()[1:].tolist()
         shares = {n: min(share_shown(labels[tile], a[tile], 48, n) for a in affines) for n in numbers}
@@ -61,7 +61,7 @@ def test_chosen_nuclei_are_seen_half_in_every_global_view(seed, most):
             seen, _ = geometry.sample_regions(slots, torch.from_numpy(places.astype(np.float32)), size)
             expected = coverage(seen, most, 8)
             if size == 24:
-                enough = shown(slots, places, 24, most) >= 0.5
+                enough = share_shown(slots, places, 24, most) >= 0.5
                 expected[~enough] = 0
             assert torch.equal(share[view], expected)
             assert share[view].sum(dim=1).max() <= 1
@@ -72,7 +72,7 @@ def test_the_share_that_a_view_shows_is_counted_over_the_tile():
     images = torch.zeros(3, 3, 64, 64, dtype=torch.uint8)
     (views, _) = make_views(images, np.arange(3), CONFIG, seed=2)
     count = int(labels.max()) + 3
-    found = shown(labels, views.affines[0], 48, count)
+    found = share_shown(labels, views.affines[0], 48, count)
     assert found.shape == (3, count) and (found[:, -3:] == 0).all()
     for tile in range(3):
         for number in range(1, count + 1):
@@ -84,17 +84,17 @@ def test_the_choice_depends_on_seed_and_sample_not_on_the_batch():
     labels = nuclei(1, b=4)
     affines = np.tile([[[[1.0, 0, 0], [0, 1.0, 0]]]], (2, 4, 1, 1))
     samples = np.array([5, 6, 7, 8])
-    whole = choose(labels, affines, 64, 4, seed=0, samples=samples)
-    part = choose(labels[2:3], affines[:, 2:3], 64, 4, seed=0, samples=samples[2:3])
+    whole = choose_nuclei(labels, affines, 64, 4, seed=0, samples=samples)
+    part = choose_nuclei(labels[2:3], affines[:, 2:3], 64, 4, seed=0, samples=samples[2:3])
     assert torch.equal(whole[2:3], part)
-    assert not torch.equal(whole, choose(labels, affines, 64, 4, seed=0, samples=samples + 4))
-    assert not torch.equal(whole, choose(labels, affines, 64, 4, seed=1, samples=samples))
+    assert not torch.equal(whole, choose_nuclei(labels, affines, 64, 4, seed=0, samples=samples + 4))
+    assert not torch.equal(whole, choose_nuclei(labels, affines, 64, 4, seed=1, samples=samples))
 
 
 def test_every_nucleus_is_chosen_equally_often():
     labels = torch.arange(1, 9).repeat_interleave(8).expand(2000, 8, 64)
     affines = np.tile([[[1.0, 0, 0], [0, 1.0, 0]]], (1, 2000, 1, 1))
-    slots = choose(labels, affines, 64, 2, seed=0, samples=np.arange(2000))
+    slots = choose_nuclei(labels, affines, 64, 2, seed=0, samples=np.arange(2000))
     often = (slots[:, 0, ::8] > 0).float().mean(dim=0)
     assert (often - 0.25).abs().max() < 0.04
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.cells.files.frames import bounds_of, doubt_by_tissue
-from dirl.cells.quality.contrast_check import Contrast
+from dirl.cells.quality.checks import NuclearContrast
 from dirl.cells.sink import SHOWN_TILES, LabelledTile, LabelSink
 from dirl.cells.source import CellSource, FileNuclei, PixelGrid, tile_grid
 from dirl.prior.regions import cell_region_ids
@@ -21,24 +21,12 @@ TileLabels = Iterator[tuple[int, NDArray[np.int32]]]
 def label_from_files(
     tiles: TileStore, slide_id: str, source: CellSource, sink: LabelSink
 ) -> Iterator[LabelledTile]:
-    """Cut the labels of a slide's tiles from the user's nuclei, for `dirl.store.cells_writer.write_cells`.
-
-    Parameters
-    ----------
-    tiles
-        The store.
-    slide_id
-        A slide of the store.
-    source
-        Source of the nuclei.
-    sink
-        Receives the nuclei, and notes on what was repaired or left out.
-    """
+    """Cut the labels of a slide's tiles from the user's nuclei, for `dirl.store.cells_writer.write_cells`."""
     record = tiles.slides[slide_id]
     rows = np.flatnonzero(tiles.slide_ids == slide_id).tolist()
     show = set(rows[:: max(1, len(rows) // SHOWN_TILES)][:SHOWN_TILES])
     shown = []
-    contrast = Contrast()
+    contrast = NuclearContrast()
     files = source.files(tiles, slide_id)
     cut = _from_slide_file if None in files else _from_tile_files
     for row, labels in cut(tiles, slide_id, source, files, rows, sink):

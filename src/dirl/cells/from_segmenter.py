@@ -9,7 +9,7 @@ from scipy import ndimage
 from dirl.cells.base import Finder, Image, NucleiMask, Segmenter
 from dirl.cells.segmenters.stain_groups import stain_groups
 from dirl.cells.sink import SHOWN_TILES, LabelledTile, LabelSink
-from dirl.cells.windows import Boxes, SlideLabels, WindowNuclei
+from dirl.cells.windows import TileBoxes, WindowedLabels, WindowNuclei
 from dirl.config import CellsConfig
 from dirl.core.errors import SlideError
 from dirl.prior.regions import cell_region_ids
@@ -34,23 +34,6 @@ def label_by_segmenter(
 ) -> Iterator[LabelledTile]:
     """Find the nuclei of a slide, and cut the labels of its tiles from them.
 
-    Parameters
-    ----------
-    tiles
-        The store.
-    slide_id
-        A slide of the store.
-    segmenter
-        Finds the nuclei.
-    config
-        Size of the windows.
-    sink
-        Receives the nuclei and the progress.
-
-    Yields
-    ------
-    tile_id, labels, region ids
-
     Raises
     ------
     SlideError
@@ -73,10 +56,10 @@ def _label_slide(
     slide = _reopen(record)
     try:
         mpp = max(segmenter.mpp, record.mpp)
-        labels = SlideLabels(slide, mpp, config.window_px, config.halo_px)
+        labels = WindowedLabels(slide, mpp, config.window_px, config.halo_px)
         step = tiles.spec.mpp / mpp
         x, y = (tiles.index[name].to_numpy()[rows] / labels.scale for name in ("x", "y"))
-        boxes = Boxes(x, y, tiles.spec.size_px * step)
+        boxes = TileBoxes(x, y, tiles.spec.size_px * step)
         find = _fit(segmenter, _samples(slide, mpp, boxes, labels.scale), mpp, record.white, sink)
         ids = tiles.index["tile_id"].take(rows).to_pylist()
         offsets = (np.arange(tiles.spec.size_px) + 0.5) * step
@@ -153,7 +136,7 @@ def _reopen(record: SlideRecord) -> Slide:
     return slide
 
 
-def _samples(slide: Slide, mpp: float, boxes: Boxes, scale: float) -> list[Image]:
+def _samples(slide: Slide, mpp: float, boxes: TileBoxes, scale: float) -> list[Image]:
     side = max(1, round(boxes.side))
     chosen = _evenly(np.arange(len(boxes.x)), SLIDE_SAMPLES)
     return [read(slide, boxes.x[i] * scale, boxes.y[i] * scale, side, side, mpp) for i in chosen]
@@ -168,7 +151,7 @@ def _fit(segmenter: Segmenter, samples: list[Image], mpp: float, white: Colour, 
     return lambda images: find([balanced(rgb, white) for rgb in images])
 
 
-def _add_window(sink: LabelSink, found: WindowNuclei, labels: SlideLabels) -> None:
+def _add_window(sink: LabelSink, found: WindowNuclei, labels: WindowedLabels) -> None:
     """Add the nuclei of a window to the table."""
     radius = np.sqrt(found.area_px / np.pi)
     near = np.minimum.reduce([found.x, found.y, labels.width - found.x, labels.height - found.y]) <= radius

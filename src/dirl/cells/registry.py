@@ -21,20 +21,13 @@ RESULT_FILES = (".json", ".zip")
 
 @dataclass(frozen=True)
 class SegmenterName:
-    """The parts of the option ``--segmenter``.
+    """The parts of the option ``--segmenter``."""
 
-    Attributes
-    ----------
-    target
-        A declared name, or ``package.module:attribute``.
-    argument
-        The part after the colon of a declared name, as in ``labels:DIR``; None without a colon.
-    options
-        The ``key=value`` pairs.
-    """
-
+    # A declared name, or ``package.module:attribute``.
     target: str
+    # The part after the colon of a declared name, as in ``labels:DIR``; None without a colon.
     argument: str | None
+    # The ``key=value`` pairs.
     options: Mapping[str, Any]
 
     @property
@@ -44,13 +37,7 @@ class SegmenterName:
 
 
 def parse_segmenter(spec: str) -> SegmenterName:
-    """Split the option ``--segmenter`` into its parts.
-
-    Raises
-    ------
-    ConfigError
-        If an option is not of the form key=value.
-    """
+    """Split the option ``--segmenter`` into its parts; raise a `ConfigError` if one is not ``key=value``."""
     named, options = parse_options(spec)
     target, colon, argument = named.partition(":")
     if colon and target in names(GROUP):
@@ -72,13 +59,8 @@ def cells_name(config: CellsConfig) -> str:
 def load_segmenter(spec: str, **how: Any) -> Segmenter | CellSource:
     """Create the segmenter, or the source of nuclei in files, that ``--segmenter`` names.
 
-    Parameters
-    ----------
-    spec
-        A declared name with its argument and options, or ``package.module:attribute``.
-    how
-        Options that change the speed and not the labels, such as ``device`` and ``batch_size``. A segmenter
-        that does not have them does not get them.
+    The options in `how` change the speed and not the labels, such as ``device`` and ``batch_size``. A
+    segmenter that does not have them does not get them.
 
     Raises
     ------

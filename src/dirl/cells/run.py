@@ -13,15 +13,16 @@ from dirl.cells.base import Segmenter
 from dirl.cells.files.matching import fingerprint, forget_listings
 from dirl.cells.from_files import label_from_files
 from dirl.cells.from_segmenter import label_by_segmenter
-from dirl.cells.quality.numbers import (
+from dirl.cells.quality.checks import blob_sizes
+from dirl.cells.quality.picture import draw_nuclei
+from dirl.cells.quality.statistics import (
     ChosenFrame,
+    Statistics,
     read_statistics,
     statistics_file,
     write_statistics,
+    write_summary,
 )
-from dirl.cells.quality.picture import draw_nuclei
-from dirl.cells.quality.size_check import blob_sizes
-from dirl.cells.quality.statistics import Statistics, write_summary
 from dirl.cells.registry import cells_name, load_segmenter
 from dirl.cells.sink import LabelSink, ignore
 from dirl.cells.source import CellSource

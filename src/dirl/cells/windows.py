@@ -16,16 +16,8 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
-class Boxes:
-    """Tiles in pixels of the slide's labels.
-
-    Attributes
-    ----------
-    x, y
-        Top-left corners, float of shape (tiles,).
-    side
-        Side of a tile.
-    """
+class TileBoxes:
+    """Tiles in pixels of the slide's labels: top-left corners x, y of shape (tiles,), and their side."""
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
@@ -34,43 +26,24 @@ class Boxes:
 
 @dataclass(frozen=True)
 class WindowNuclei:
-    """The nuclei whose centroid lies in a window.
-
-    Attributes
-    ----------
-    row, column
-        Position of the window.
-    ids
-        Id of each nucleus in the slide.
-    x, y
-        Centroids, in pixels of the slide's labels.
-    area_px
-        Areas.
-    classes
-        Class names; None if the segmenter has no classes.
-    """
+    """The nuclei whose centroid lies in the window at a row and column of windows."""
 
     row: int
     column: int
+    # Unique in the slide.
     ids: NDArray[np.int32]
+    # Centroids, in pixels of the slide's labels.
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     area_px: NDArray[np.int64]
+    # None if the segmenter has no classes.
     classes: list[str | None]
 
 
-class SlideLabels:
-    """Instance labels of a slide. Only some rows of windows are in memory.
+class WindowedLabels:
+    """Instance labels of a slide at `mpp` µm/px. Only some rows of windows are in memory.
 
-    Parameters
-    ----------
-    slide
-        The slide.
-    mpp
-        µm/px of the labels.
-    window_px, halo_px
-        Side of a window, and the width of its halo. A window is read with its halo, so a nucleus must not
-        reach further than that from its centroid.
+    A window is read with its halo, so a nucleus must not reach further than that from its centroid.
     """
 
     def __init__(self, slide: Slide, mpp: float, window_px: int, halo_px: int) -> None:
@@ -80,7 +53,7 @@ class SlideLabels:
         self._bands: dict[int, NDArray[np.int32]] = {}
         self._last_id = 0
 
-    def rows(self, boxes: Boxes) -> list[list[int]]:
+    def rows(self, boxes: TileBoxes) -> list[list[int]]:
         """Return the columns of the windows to segment, for each row of windows.
 
         These are the windows that hold the centroid of a tile's nucleus: it lies at most a halo away.

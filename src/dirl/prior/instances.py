@@ -11,7 +11,7 @@ from dirl.views.geometry import centres, invert
 LEAST_SHOWN = 0.5
 
 
-def choose(
+def choose_nuclei(
     nuclei: Tensor,
     affines: NDArray[np.float64],
     size_px: int,
@@ -43,7 +43,7 @@ def choose(
     """
     count = int(nuclei.max())
     shared = (
-        torch.stack([shown(nuclei, places, size_px, count) for places in affines]).amin(dim=0) >= LEAST_SHOWN
+        torch.stack([share_shown(nuclei, places, size_px, count) for places in affines]).amin(dim=0) >= LEAST_SHOWN
     )
     key = int(hashes(seed, ["nuclei"])[0])
     lots = torch.from_numpy(uniforms(key, samples, count)).to(nuclei.device)
@@ -57,7 +57,7 @@ def choose(
     return table.gather(1, nuclei.flatten(1).long()).view_as(nuclei)
 
 
-def shown(nuclei: Tensor, affines: NDArray[np.float64], size_px: int, count: int) -> Tensor:
+def share_shown(nuclei: Tensor, affines: NDArray[np.float64], size_px: int, count: int) -> Tensor:
     """Return the share of each nucleus's area that a view shows.
 
     Parameters

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dirl.prior.coverage import coverage, pixel_share
-from dirl.prior.instances import LEAST_SHOWN, choose, shown
+from dirl.prior.instances import LEAST_SHOWN, choose_nuclei, share_shown
 from dirl.views.batch import ViewBatch
 from dirl.views.geometry import centres, invert, sample_regions
 
@@ -103,11 +103,11 @@ class Instance:
     ) -> list[Tensor]:
         """Return each nucleus's share of each patch token, see `Semantic.coverage`; 0 in empty slots."""
         whole, *local = views
-        slots = choose(ids, whole.affines, whole.size_px, self.count, seed=self.seed, samples=samples)
+        slots = choose_nuclei(ids, whole.affines, whole.size_px, self.count, seed=self.seed, samples=samples)
         shares = [coverage_in(slots, group, self.count, patch_px) for group in views]
         for share, group in zip(shares[1:], local, strict=True):
             enough = [
-                shown(slots, affines, group.size_px, self.count) >= LEAST_SHOWN for affines in group.affines
+                share_shown(slots, affines, group.size_px, self.count) >= LEAST_SHOWN for affines in group.affines
             ]
             share *= torch.stack(enough)[:, :, :, None, None]
         return shares

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl import synthetic
-from dirl.cells.quality.contrast_check import FEW_PX, Contrast
+from dirl.cells.quality.checks import FEW_NUCLEI_PX, NuclearContrast
 from dirl.cells.report.run import cells_report
 from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
@@ -80,9 +80,9 @@ def test_dark_nuclei_and_few_pixels_are_not_doubted(nuclei, others, side):
     labels[: side // 2] = 1
     rgb = np.full((side, side, 3), others, np.uint8)
     rgb[: side // 2] = nuclei
-    contrast = Contrast()
+    contrast = NuclearContrast()
     contrast.add(rgb, labels, np.ones((side, side), bool))
     density = [-np.log((value + 1) / 256) for value in (nuclei, others)]
-    expected = side**2 / 2 >= FEW_PX and density[0] < 1.2 * density[1] * (1 - 1e-6)
+    expected = side**2 / 2 >= FEW_NUCLEI_PX and density[0] < 1.2 * density[1] * (1 - 1e-6)
     if abs(density[0] / density[1] - 1.2) > 1e-3:
         assert (contrast.doubt() is not None) == expected

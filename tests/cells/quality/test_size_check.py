@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dirl.cells.quality.size_check import blob_sizes, resolution_doubt
+from dirl.cells.quality.checks import blob_sizes, resolution_doubt
 from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
 from dirl.store.build import tile

@@ -11,8 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dirl.cells.quality.numbers import SlideNumbers, statistics_file
-from dirl.cells.quality.statistics import Statistics, pooled, slide_statistics
+from dirl.cells.quality.statistics import (
+    SlideNumbers,
+    Statistics,
+    slide_statistics,
+    statistics_file,
+    total_of,
+)
 from dirl.cells.report.outliers import find_outliers
 from dirl.cells.report.run import cells_report
 from dirl.core.card import note_change
@@ -117,7 +122,7 @@ def test_statistics_of_cells_that_were_made_without_are_worked_out_and_kept(smal
     found = slide_statistics(store, cells, "slide")
     assert found.tiles == len(store)
     assert found == slide_statistics(store, cells, "slide")
-    together = pooled([found, found])
+    together = total_of([found, found])
     assert together.nuclei == 2 * found.nuclei
     assert together.coverage == pytest.approx(found.coverage)
     assert together.prior_contrast == pytest.approx(found.prior_contrast)

@@ -12,8 +12,8 @@ from PIL import Image
 from rich.console import Console
 
 from dirl import synthetic
-from dirl.cells.scoring.metrics import Scores, score
-from dirl.cells.scoring.run import cells_score, summarise
+from dirl.cells.scoring.metrics import Scores, score_nuclei
+from dirl.cells.scoring.run import cells_score, summarise_scores
 from dirl.cells.scoring.show import print_scores
 from dirl.cells.scoring.summary import ScoreSummary
 from dirl.core.card import finish, new_card, read_card
@@ -80,10 +80,10 @@ def test_files_are_matched_by_name(tmp_path):
     assert table.images == ("a", "deep/b") and table.predictions == ("ours",) and table.mpp == 0.5
     assert table.measures == (*MEASURES, *(f"coverage_r_{side}um" for side in (4, 8, 16)))
     assert tuple(table.values[0, 0, :5]) == (1, 1, 1, 1, 1)
-    assert tuple(table.values[0, 1, :5]) == tuple(vars(score(blobs(2), blobs(3))).values())
+    assert tuple(table.values[0, 1, :5]) == tuple(vars(score_nuclei(blobs(2), blobs(3))).values())
     single = cells_score(ours / "deep" / "b.npz", theirs / "deep" / "b.labels.tif")
     assert np.array_equal(single.values[0, 0], table.values[0, 1, :5]) and single.measures == MEASURES
-    assert summarise(single).mean["b"]["pq"].low is None and summarise(single).mpp is None
+    assert summarise_scores(single).mean["b"]["pq"].low is None and summarise_scores(single).mpp is None
 
     (theirs / "deep" / "b.labels.tif").unlink()
     with pytest.raises(ConfigError, match="theirs: no labels for deep/b"):
@@ -136,10 +136,10 @@ def test_a_store_is_scored_segmenter_by_segmenter(store, tmp_path):
     truth, half = tiles.cells("hematoxylin"), tiles.cells("half")
     assert table.predictions == ("half", "moved") and table.images == tuple(tiles.tile_ids)
     for i in range(len(tiles)):
-        assert Scores(*table.values[0, i, :5]) == score(half.labels(i), truth.labels(i))
+        assert Scores(*table.values[0, i, :5]) == score_nuclei(half.labels(i), truth.labels(i))
 
     found = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert ScoreSummary.model_validate(found) == summarise(table)
+    assert ScoreSummary.model_validate(found) == summarise_scores(table)
     assert found["interval"]["over"] == "images" and found["covered"] == 1
     pq = [found["mean"][name]["pq"]["value"] for name in table.predictions]
     assert pq == pytest.approx(table.values[:, :, 3].mean(1).tolist())
@@ -171,7 +171,7 @@ def test_differences_are_paired(store):
     same = TileStore.open(store)
     add_cells(same, "again", lambda labels: labels * (labels % 2))
     table = cells_score(store, store / "cells" / "hematoxylin")
-    found = summarise(table)
+    found = summarise_scores(table)
     shutil.rmtree(store / "cells" / "again")
     assert table.predictions == ("again", "half", "moved") and found.best != "half"
     if found.best == "again":
@@ -191,10 +191,10 @@ def test_classes_are_scored_where_both_name_them(store):
     first = table.measures.index("pq_a")
     by_class = np.nanmean(table.values[0, :, first:], axis=0)
     assert 0 < by_class[0] < 1 and by_class[2] == 0
-    assert summarise(table).mean["moved"]["mpq"].value == pytest.approx(by_class.mean())
-    assert summarise(perfect).mean["typed"]["mpq"] == Estimate(1, 1, 1)
+    assert summarise_scores(table).mean["moved"]["mpq"].value == pytest.approx(by_class.mean())
+    assert summarise_scores(perfect).mean["typed"]["mpq"] == Estimate(1, 1, 1)
     # The others name no classes: theirs is not nought, but unknown.
-    mean = summarise(several).mean
+    mean = summarise_scores(several).mean
     assert mean["half"]["mpq"].value is None and mean["moved"]["mpq"].value > 0
     assert cells_score(store / "cells" / "moved", store / "cells" / "half").classes == ()
 

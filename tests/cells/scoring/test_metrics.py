@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from dirl.cells.scoring.metrics import Scores, coverage_correlation, score, typed_pq
+from dirl.cells.scoring.metrics import Scores, coverage_correlation, score_nuclei, typed_pq
 from dirl.core.errors import ConfigError
 
 
@@ -46,30 +46,30 @@ def test_scores_equal_brute_force(seed):
     truth = blobs(seed)
     predicted = np.where(np.random.default_rng(seed).random(truth.max() + 1) < 0.8, 1, 0)[truth] * truth
     predicted = np.maximum(np.roll(predicted, 2, axis=1), blobs(seed + 100, threshold=1.5) * 1000)
-    found, expected = score(predicted.astype(np.int32), truth), brute_force(predicted, truth)
+    found, expected = score_nuclei(predicted.astype(np.int32), truth), brute_force(predicted, truth)
     assert vars(found) == pytest.approx(vars(expected))
 
 
 def test_equal_labels_score_one_whatever_their_numbers():
     truth = blobs(3)
-    assert score(np.where(truth, truth * 7 + 5, 0), truth) == Scores(1, 1, 1, 1, 1)
+    assert score_nuclei(np.where(truth, truth * 7 + 5, 0), truth) == Scores(1, 1, 1, 1, 1)
 
 
 def test_empty_images():
     empty, full = np.zeros((9, 9), np.int32), np.ones((9, 9), np.int32)
-    assert score(empty, empty) == Scores(1, 1, 1, 1, 1)
-    assert score(empty, full) == score(full, empty) == Scores(0, 0, 0, 0, 0)
+    assert score_nuclei(empty, empty) == Scores(1, 1, 1, 1, 1)
+    assert score_nuclei(empty, full) == score_nuclei(full, empty) == Scores(0, 0, 0, 0, 0)
 
 
 def test_apart_nuclei_score_zero():
     a, b = np.zeros((9, 9), np.int32), np.zeros((9, 9), np.int32)
     a[:3], b[6:] = 1, 1
-    assert score(a, b) == Scores(0, 0, 0, 0, 0)
+    assert score_nuclei(a, b) == Scores(0, 0, 0, 0, 0)
 
 
 def test_shapes_must_agree():
     with pytest.raises(ConfigError, match="9×9 px, the truth is 8×9"):
-        score(np.zeros((9, 9), np.int32), np.zeros((9, 8), np.int32))
+        score_nuclei(np.zeros((9, 9), np.int32), np.zeros((9, 8), np.int32))
 
 
 def test_coverage_correlation():
@@ -102,7 +102,7 @@ def test_typed_pq_is_pq_of_each_class_alone():
     found = typed_pq(predicted, truth, ours, ids)
     for name in "ab":
         alone = [np.where(np.isin(x, y[name]), x, 0) for x, y in ((predicted, ours), (truth, ids))]
-        assert found[name] == score(*alone).pq
+        assert found[name] == score_nuclei(*alone).pq
     assert np.isnan(found["gone"]) and found["new"] == 0 and set(found) == set(ids)
     assert typed_pq(truth, truth, ids, ids)["a"] == 1
 
@@ -128,7 +128,7 @@ def pairs(draw):
 @given(pairs())
 def test_scores_of_any_pair(pair):
     predicted, truth = pair
-    found, back = score(predicted, truth), score(truth, predicted)
+    found, back = score_nuclei(predicted, truth), score_nuclei(truth, predicted)
     assert all(0 <= value <= 1 for value in astuple(found))
     assert found.pq == pytest.approx(found.f1 * found.sq)
     # All but AJI, which looks for partners of annotated nuclei, are the same both ways.
@@ -146,10 +146,12 @@ def test_numbers_of_nuclei_mean_nothing(pair, ours, theirs):
     predicted, truth = pair
     renumbered = [np.array([0, *order])[x] * 3 for x, order in ((predicted, ours), (truth, theirs))]
     # Of equal IoU AJI takes one partner or another: which, the numbers decide.
-    assert astuple(score(*renumbered))[:4] == pytest.approx(astuple(score(predicted, truth))[:4])
+    assert astuple(score_nuclei(*renumbered))[:4] == pytest.approx(
+        astuple(score_nuclei(predicted, truth))[:4]
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(label_images())
 def test_what_is_equal_scores_one(labels):
-    assert score(labels, labels) == Scores(1, 1, 1, 1, 1)
+    assert score_nuclei(labels, labels) == Scores(1, 1, 1, 1, 1)

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from dirl.cells.registry import load_segmenter
-from dirl.cells.scoring.metrics import score
+from dirl.cells.scoring.metrics import score_nuclei
 from dirl.cells.segmenters import cellpose
 from dirl.core.errors import ConfigError
 
@@ -62,7 +62,7 @@ def test_nuclei_lie_where_its_flows_end_in_any_orientation(oracle, mpp):
         truth = ndimage.label(image.max(2) < 150)[0].astype(np.int32)
         assert len(mask) == 3 and mask.classes is None and mask.class_names == ()
         assert (mask.mpp, mask.digest) == (mpp, segmenter.digest)
-        assert score(mask.labels, truth).pq > 0.9
+        assert score_nuclei(mask.labels, truth).pq > 0.9
     assert [call[:2] for call in knows.calls] == [(3, 4), (1, 4)]
     # One scale for the whole slide: the same for every window.
     assert knows.calls[0][2] == knows.calls[1][2] == [[60, 230], [30, 230], [110, 230]]

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from dirl.cells.registry import load_segmenter
 from dirl.cells.run import cells
-from dirl.cells.scoring.metrics import score
+from dirl.cells.scoring.metrics import score_nuclei
 from dirl.cells.segmenters import cellseg
 from dirl.config import CellsConfig
 from dirl.core.errors import ConfigError
@@ -70,7 +70,7 @@ def test_perfect_maps_lead_back_to_the_nuclei_that_they_were_drawn_from(truth, n
         maps = cellseg.Maps(types, gen_hv_maps(turned).astype(np.float32), None)
     found, _ = KINDS[name]()._separate(maps, None)
     assert len(np.unique(found)) == len(np.unique(truth)) == 17
-    assert score(found, turned).pq > 0.85
+    assert score_nuclei(found, turned).pq > 0.85
 
 
 @pytest.mark.parametrize("name", ["hovernet", "cellvit", "stardist"])
@@ -155,7 +155,7 @@ def test_instanseg_puts_pixels_where_they_point(truth):
         raw = np.vstack([np.log((offsets + 4) / (4 - offsets)), [seed * 0], [seed]])
         maps = cellseg.Maps(present.astype(np.uint8), raw.astype(np.float32), None)
         found, _ = cellseg.InstanSeg(mpp=0.5)._separate(maps, Model)
-        assert score(found, labels).pq > 0.85
+        assert score_nuclei(found, labels).pq > 0.85
 
 
 def test_the_digest_changes_with_weights_classes_and_mpp_and_not_with_their_place(files, tmp_path):

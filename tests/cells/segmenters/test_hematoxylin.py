@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from dirl.cells.scoring.metrics import score
+from dirl.cells.scoring.metrics import score_nuclei
 from dirl.cells.segmenters.hematoxylin import Hematoxylin, Stain
 from dirl.prior.regions import cell_region_ids
 from dirl.synthetic import draw
@@ -45,7 +45,7 @@ def test_labels_are_sequential_connected_and_not_small(slide, find):
 
 
 def test_finds_the_nuclei_that_were_drawn(slide, find):
-    scores = score(find([slide.rgb])[0].labels, slide.labels)
+    scores = score_nuclei(find([slide.rgb])[0].labels, slide.labels)
     assert scores.dice > 0.75
 
 
@@ -91,7 +91,7 @@ def test_one_nucleus_is_one():
     rgb[nucleus] = NUCLEUS
     (mask,) = Hematoxylin().fit([rgb], 0.5)([rgb])
     assert len(mask) == 1
-    assert score(mask.labels, nucleus.astype(np.int32)).pq > 0.8
+    assert score_nuclei(mask.labels, nucleus.astype(np.int32)).pq > 0.8
 
 
 def test_touching_nuclei_are_two():
@@ -156,7 +156,7 @@ def test_the_darkest_nuclei_are_nuclei(find):
     nucleus = disc(96, (48, 48), 8)
     rgb[nucleus] = (5, 0, 18)
     (mask,) = find([rgb])
-    assert score(mask.labels, nucleus.astype(np.int32)).pq > 0.8
+    assert score_nuclei(mask.labels, nucleus.astype(np.int32)).pq > 0.8
 
 
 def test_too_little_tissue_means_a_typical_stain():
@@ -188,7 +188,7 @@ def test_scores_on_monuseg(data_dir):
             truth = np.asarray(labels).astype(np.int32)[1::2, 1::2]
             rgb = np.asarray(image.convert("RGB").reduce(2))
         (mask,) = segmenter.fit([rgb], 0.5)([rgb])
-        found.append(score(mask.labels, truth))
+        found.append(score_nuclei(mask.labels, truth))
     assert len(found) == 13
     assert np.mean([scores.dice for scores in found]) >= 0.77
     assert np.mean([scores.pq for scores in found]) >= 0.48

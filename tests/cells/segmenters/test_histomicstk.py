@@ -7,7 +7,7 @@ import pytest
 
 from dirl import synthetic
 from dirl.cells.registry import load_segmenter
-from dirl.cells.scoring.metrics import score
+from dirl.cells.scoring.metrics import score_nuclei
 from dirl.core.errors import ConfigError
 
 pytestmark = [
@@ -21,10 +21,10 @@ def test_it_finds_drawn_nuclei_where_they_are():
     segmenter = load_segmenter("histomicstk", device="cpu", batch_size=4)
     (mask,) = segmenter.fit([slide.rgb], 0.5)([slide.rgb])
     assert mask.labels.shape == (512, 512) and mask.classes is None and mask.digest == segmenter.digest
-    right = score(mask.labels, slide.labels).dice
+    right = score_nuclei(mask.labels, slide.labels).dice
     assert right > 0.5
     for shift, axis in ((4, 0), (-4, 0), (4, 1), (-4, 1)):
-        assert score(np.roll(mask.labels, shift, axis), slide.labels).dice < right
+        assert score_nuclei(np.roll(mask.labels, shift, axis), slide.labels).dice < right
 
 
 def test_glass_has_no_nuclei():

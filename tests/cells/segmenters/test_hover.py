@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dirl.cells.scoring.metrics import score
+from dirl.cells.scoring.metrics import score_nuclei
 from dirl.cells.segmenters.hover import separate_by_jumps
 
 
@@ -28,7 +28,7 @@ def drawn(mpp):
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_exact_maps_and_weaker_ones_part_nuclei(mpp, strength):
     labels, maps = drawn(mpp)
-    assert score(separate_by_jumps(labels > 0, strength * maps, mpp), labels).pq > 0.95
+    assert score_nuclei(separate_by_jumps(labels > 0, strength * maps, mpp), labels).pq > 0.95
 
 
 def test_nuclei_do_not_depend_on_the_rest_of_the_window():

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from dirl.cells.scoring.metrics import score
-from dirl.cells.segmenters.network import Network, equal_batches, find_nuclei, vote
+from dirl.cells.scoring.metrics import score_nuclei
+from dirl.cells.segmenters.network import Network, class_by_vote, equal_batches, find_nuclei
 from dirl.cells.segmenters.resample import to_mpp, to_shape
 
 SEEN: list[tuple[int, ...]] = []
@@ -61,7 +61,7 @@ def test_labels_lie_on_the_nuclei_in_any_orientation_and_scale(turn, mpp):
         for labels in (mask.labels, truth)
     )
     assert np.abs(here - there).max() < 0.5
-    assert score(mask.labels, truth.astype(np.int32)).dice > 0.97
+    assert score_nuclei(mask.labels, truth.astype(np.int32)).dice > 0.97
     # The class of each follows it.
     for number, kind in enumerate(mask.classes, start=1):
         pixel = rgb[mask.labels == number].mean(0)
@@ -135,5 +135,5 @@ def test_what_is_nearly_the_right_size_is_left_alone():
 def test_the_class_of_most_pixels_wins_and_background_has_no_vote():
     labels = np.array([[1, 1, 1, 0, 3, 3], [1, 1, 0, 0, 3, 0]])
     types = np.array([[0, 0, 0, 2, 2, 1], [2, 0, 0, 1, 1, 0]])
-    assert vote(labels, types, 2).tolist() == [1, 0, 0]
-    assert vote(np.zeros((2, 2), int), np.zeros((2, 2), int), 3).tolist() == []
+    assert class_by_vote(labels, types, 2).tolist() == [1, 0, 0]
+    assert class_by_vote(np.zeros((2, 2), int), np.zeros((2, 2), int), 3).tolist() == []

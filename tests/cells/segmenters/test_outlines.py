@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dirl.cells.segmenters.morphology import depth, grown, largest_parts, opened, running, smaller
+from dirl.cells.segmenters.morphology import depth, grown, largest_parts, opening, running, smaller
 from dirl.cells.segmenters.outlines import Outlining, outline
 
 MPP = 0.5
@@ -25,7 +25,7 @@ def test_an_outline_too_wide_and_one_too_narrow_come_to_the_border():
     true = disc((32, 32), 8)
     for radius in (7, 9):
         found = drawn(disc((32, 32), radius), true * 1.0)
-        assert (found > 0).sum() == opened(true, 3).sum()
+        assert (found > 0).sum() == opening(true, 3).sum()
 
 
 def test_a_spur_is_cut_and_a_bay_filled():
@@ -67,7 +67,7 @@ def test_morphology(seed):
     mask = labels > 0
     wide = grown(labels, 2)
     assert np.array_equal(wide[mask], labels[mask])
-    assert not (opened(mask, 3) & ~mask).any()
+    assert not (opening(mask, 3) & ~mask).any()
     assert not (smaller(mask, 4) & ~mask).any()
     assert ((depth(mask, 4) > 0) == mask).all()
     assert (running(np.maximum, mask, 3) >= mask).all()

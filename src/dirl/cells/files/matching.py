@@ -108,7 +108,7 @@ def forget_listings() -> None:
 
 @lru_cache(maxsize=8)
 def _by_name(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
-    files = _listed(place, suffixes)
+    files = listed(place, suffixes)
     beside = [file for file in files if file.stem.endswith(LABELS)]
     found: dict[str, tuple[Path, ...]] = {}
     for file in beside or files:
@@ -124,7 +124,7 @@ def _by_tool(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ..
     has no suffix; CellViT++ cuts it at its first dot.
     """
     ranked: dict[str, list[tuple[tuple[int, bool], Path]]] = {}
-    for file in _listed(place, suffixes):
+    for file in listed(place, suffixes):
         for rank, name in enumerate(_slide_names(file)):
             if name is not None:
                 # CellViT's JSON has more information than its GeoJSON.
@@ -135,7 +135,8 @@ def _by_tool(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ..
     }
 
 
-def _listed(place: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def listed(place: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """List the files of a folder, at any depth, that have one of these suffixes; hidden ones are left out."""
     files = sorted(f for f in place.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
     return [file for file in files if not any(part[0] == "." for part in file.relative_to(place).parts)]
 

@@ -1,28 +1,27 @@
-"""Numbers about a slide's cells, which show a bad segmentation before anything is trained on it."""
+"""Numbers about cells, which show a bad segmentation before anything is trained on it.
+
+Of a slide, of several slides together, and of a store.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from dirl.cells.quality.numbers import (
-    CellsSummary,
-    Numbers,
-    SlideNumbers,
-    read_statistics,
-    statistics_file,
-    write_statistics,
-)
-from dirl.cells.quality.size_check import resolution_doubt
+from dirl.cells.quality.checks import resolution_doubt
 from dirl.cells.sink import LabelledTile
-from dirl.cells.token_coverage import TOKENS_UM, token_coverage
+from dirl.cells.token_shares import TOKENS_UM, token_shares
+from dirl.core.boundary import inside, parsing
 from dirl.core.card import note_change
 from dirl.core.checked import SUMMARY, checked
 from dirl.core.errors import StoreError
-from dirl.core.files import write_json
+from dirl.core.files import read_json, write_json
 from dirl.core.owner import MERGE_SECONDS, locked
+from dirl.core.results import Record
 from dirl.store.cells_writer import cells_dir
 from dirl.store.dataset import CellStore, TileStore
 
@@ -31,14 +30,89 @@ COVERAGE_STEPS = 20
 QUANTILES = (5, 25, 50, 75, 95)
 
 
-class Statistics:
-    """Sums over the tiles of a slide.
+class ChosenFrame(Record):
+    """The chosen origin of a file's coordinates; see `dirl.cells.source.Frame`."""
 
-    Parameters
+    chosen: str
+    why: str
+    doubt: str | None
+
+
+class Numbers(Record):
+    """Numbers about cells.
+
+    Attributes
     ----------
-    mpp
-        µm/px of the tiles.
+    notes
+        Counts of objects that were repaired or left out, by reason.
+    tiles, tiles_without_nuclei, nuclei
+        Counts; of nuclei those that lie in tiles, at least in part.
+    tissue_mm2, nuclei_mm2
+        Areas in the tiles.
+    nuclei_per_mm2, coverage
+        Nuclei per area of tissue, and the share of the tissue that they cover; None without tissue.
+    classes
+        Number of nuclei by class.
+    prior_contrast
+        Prior contrast by side of the tokens in µm; None if all or none of the tokens is covered.
+    area_histogram, coverage_histogram
+        Counts of nuclei by area, and of tiles by coverage.
     """
+
+    notes: dict[str, int] = Field(default_factory=dict)
+    tiles: int
+    tiles_without_nuclei: int
+    nuclei: int
+    tissue_mm2: float
+    nuclei_mm2: float
+    nuclei_per_mm2: float | None
+    coverage: float | None
+    classes: dict[str, int]
+    prior_contrast: dict[str, float | None]
+    area_histogram: list[int]
+    coverage_histogram: list[int]
+
+
+class SlideNumbers(Numbers):
+    """Numbers about the cells of a slide.
+
+    Attributes
+    ----------
+    area_um2
+        Quantiles of the areas of nuclei that do not touch a border, such as ``p50``; None without any.
+    tokens
+        By side of the tokens in µm: their number, and the sums of their coverage and of its square.
+    blobs_um
+        Sizes of blobs; see `dirl.cells.quality.checks.blob_sizes`.
+    source
+        Fingerprint of the user's files; None for a segmenter.
+    frame, misplaced
+        See `dirl.cells.sink.LabelSink`.
+    """
+
+    area_um2: dict[str, float | None]
+    tokens: dict[str, list[float]]
+    blobs_um: list[float] = Field(default_factory=list)
+    source: str | None = None
+    frame: ChosenFrame | None = None
+    misplaced: str | None = None
+
+    @property
+    def median_um2(self) -> float | None:
+        """Median area of its nuclei."""
+        return self.area_um2["p50"]
+
+
+class CellsSummary(Record):
+    """The ``summary.json`` of cells: numbers of all slides and of each, and warnings by slide."""
+
+    all: Numbers
+    resolution_warnings: dict[str, str]
+    slides: dict[str, SlideNumbers]
+
+
+class Statistics:
+    """Sums over the tiles of a slide, which have `mpp` µm/px."""
 
     def __init__(self, mpp: float) -> None:
         self.mpp = mpp
@@ -62,7 +136,7 @@ class Statistics:
         if tissue:
             self._shares.append(covered / tissue)
         for um, sums in self._tokens.items():
-            share = token_coverage(nuclei, max(1, round(um / self.mpp)))
+            share = token_shares(nuclei, max(1, round(um / self.mpp)))
             sums += (share.size, share.sum(), np.square(share).sum())
 
     def watch(self, items: Iterable[LabelledTile]) -> Iterator[LabelledTile]:
@@ -110,7 +184,7 @@ def write_summary(tiles: TileStore, segmenter: str, slide_ids: Sequence[str]) ->
     files = {name: statistics_file(tiles.path, segmenter, name) for name in slide_ids}
     slides = {name: read_statistics(file) for name, file in files.items() if file.is_file()}
     summary = CellsSummary(
-        all=pooled(list(slides.values())),
+        all=total_of(list(slides.values())),
         resolution_warnings=resolution_warnings(tiles, slides),
         slides=slides,
     )
@@ -121,12 +195,7 @@ def write_summary(tiles: TileStore, segmenter: str, slide_ids: Sequence[str]) ->
 def resolution_warnings(tiles: TileStore, slides: Mapping[str, SlideNumbers]) -> dict[str, str]:
     """Return a warning for each slide whose stated resolution is probably wrong.
 
-    Parameters
-    ----------
-    tiles
-        The store.
-    slides
-        Numbers by slide. Older cells lack the sizes of blobs.
+    Older cells lack the sizes of blobs, so their slides are not checked.
     """
     doubts = {
         name: resolution_doubt(numbers.blobs_um, tiles.slides[name].mpp) for name, numbers in slides.items()
@@ -152,7 +221,7 @@ def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> Slide
     return found
 
 
-def pooled(slides: Sequence[SlideNumbers]) -> Numbers:
+def total_of(slides: Sequence[SlideNumbers]) -> Numbers:
     """Return the numbers of several slides together: sums, histograms, and shares of these."""
     tissue = sum(slide.tissue_mm2 for slide in slides)
     nuclei_mm2 = sum(slide.nuclei_mm2 for slide in slides)
@@ -192,3 +261,20 @@ def _histogram(values: NDArray[np.float64], steps: int) -> list[int]:
     """Count values by whole steps; the last step includes everything beyond it."""
     counts: list[int] = np.bincount(values.astype(int).clip(0, steps - 1), minlength=steps).tolist()
     return counts
+
+
+def statistics_file(store: Path, segmenter: str, slide_id: str) -> Path:
+    """Return the file of a slide's numbers."""
+    return inside(cells_dir(store, segmenter), f"{slide_id}.statistics.json")
+
+
+def write_statistics(store: Path, segmenter: str, slide_id: str, numbers: SlideNumbers) -> None:
+    """Save a slide's numbers."""
+    write_json(statistics_file(store, segmenter, slide_id), numbers.to_json())
+
+
+def read_statistics(file: Path) -> SlideNumbers:
+    """Read a slide's numbers; raise `FileNotFoundError` or, if they are damaged, `StoreError`."""
+    content = read_json(file)
+    with parsing(file, remedy="make the cells again with `dirl cells`", what="damaged"):
+        return SlideNumbers.model_validate(content)

@@ -23,17 +23,12 @@ DASHES = ("-", "--", ":", "-.")
 MOST_LABELS = 40
 
 
-def outlined(
+def draw_outlines(
     image: NDArray[np.uint8], labels: NDArray[np.int32], classes: Mapping[int, int]
 ) -> NDArray[np.uint8]:
-    """Enlarge a tile and outline its nuclei.
+    """Enlarge a tile (h, w, 3) and outline its labels (h, w).
 
-    Parameters
-    ----------
-    image, labels
-        Tile (h, w, 3) and its labels (h, w).
-    classes
-        Number of the colour of each id; 0 for other ids.
+    `classes` gives the number of the colour of each id; other ids have 0.
     """
     large = image.repeat(ENLARGE, 0).repeat(ENLARGE, 1)
     ids = labels.repeat(ENLARGE, 0).repeat(ENLARGE, 1)

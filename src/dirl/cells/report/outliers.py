@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dirl.cells.quality.numbers import SlideNumbers
+from dirl.cells.quality.statistics import SlideNumbers
 from dirl.cells.report.summary import Outlier
 
 FEWEST_SLIDES = 5
@@ -25,15 +25,7 @@ COMPARED = {
 
 
 def find_outliers(segmenter: str, slides: Mapping[str, SlideNumbers]) -> list[Outlier]:
-    """Find the slides that differ from the others, in the order of the slides.
-
-    Parameters
-    ----------
-    segmenter
-        Name of the cells.
-    slides
-        Statistics by slide.
-    """
+    """Find the slides whose numbers differ from the others', in the order of the slides."""
     found: dict[str, list[str]] = {name: [] for name in slides}
     for name, slide in slides.items():
         if not slide.nuclei:

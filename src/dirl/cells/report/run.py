@@ -9,11 +9,11 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from dirl.cells.quality.statistics import pooled, resolution_warnings, slide_statistics
-from dirl.cells.report.figures import class_colours, histograms_figure, outlined, slides_figure
+from dirl.cells.quality.statistics import resolution_warnings, slide_statistics, total_of
+from dirl.cells.report.figures import class_colours, draw_outlines, histograms_figure, slides_figure
 from dirl.cells.report.outliers import FEWEST_SLIDES, RULE, find_outliers
 from dirl.cells.report.summary import CellsNumbers, ReportSummary
-from dirl.cells.token_coverage import TOKENS_UM
+from dirl.cells.token_shares import TOKENS_UM
 from dirl.core.card import Card, new_card
 from dirl.core.digests import digest
 from dirl.core.errors import StoreError
@@ -93,7 +93,7 @@ def _summary(tiles: TileStore, sources: Mapping[str, CellStore], quiet: bool) ->
             medians = [each.median_um2 for each in slides.values() if each.median_um2 is not None]
             found[name] = CellsNumbers(
                 made_by=cells.card.config.get("segmenter", name),
-                all=pooled(list(slides.values())),
+                all=total_of(list(slides.values())),
                 median_um2=float(np.median(medians)) if medians else None,
                 resolution_warnings=resolution_warnings(tiles, slides),
                 slides=slides,
@@ -168,12 +168,12 @@ def _pictures(
 ) -> dict[str, bytes]:
     """JPEGs of a tile, plain and with the outlines of each segmenter."""
     slide_id, image = str(tiles.slide_ids[row]), tiles.image(row)
-    shown = {"tile": outlined(image, np.zeros(image.shape[:2], np.int32), {})}
+    shown = {"tile": draw_outlines(image, np.zeros(image.shape[:2], np.int32), {})}
     for name, cells in sources.items():
         nuclei = cells.nuclei(slide_id, ["id", "class"]).to_pydict()
         named = zip(nuclei["id"], nuclei["class"], strict=True)
         colours = {number: classes.index(name) + 1 for number, name in named if name}
-        shown[f"by {name}"] = outlined(image, cells.labels(row), colours)
+        shown[f"by {name}"] = draw_outlines(image, cells.labels(row), colours)
     return {name: _jpeg(picture) for name, picture in shown.items()}
 
 

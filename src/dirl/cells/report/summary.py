@@ -1,6 +1,6 @@
 """What a report on cells found: the type of its ``summary.json``."""
 
-from dirl.cells.quality.numbers import Numbers, SlideNumbers
+from dirl.cells.quality.statistics import Numbers, SlideNumbers
 from dirl.core.results import Record, Summary
 
 

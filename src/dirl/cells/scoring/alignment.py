@@ -15,19 +15,8 @@ def on_one_grid(
     """Resample two label images to the truth's grid, or to a coarser grid of a stated resolution.
 
     Both show the same field. So if one resolution is stated, the sizes give the other. Pixels that are not
-    seen in one image are empty in both.
-
-    Parameters
-    ----------
-    predicted, truth
-        Label images of the same field.
-    mpp
-        µm/px to score at. If neither image has a resolution, this is the truth's. By default the truth's.
-
-    Returns
-    -------
-    predicted, truth : LabelImage
-        The images, with the same shape, mpp and `seen`.
+    seen in one image are empty in both. `mpp` is the µm/px to score at, by default the truth's; if neither
+    image has a resolution, it is the truth's.
 
     Raises
     ------

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.cells.token_coverage import token_coverage
+from dirl.cells.token_shares import token_shares
 from dirl.core.errors import ConfigError
 
 Labels = NDArray[np.int32]
@@ -50,18 +50,10 @@ class Scores:
 SCORES = tuple(f.name for f in fields(Scores))
 
 
-def score(predicted: Labels, truth: Labels) -> Scores:
-    """Score the predicted nuclei of one image.
+def score_nuclei(predicted: Labels, truth: Labels) -> Scores:
+    """Score the predicted nuclei of one image, given instance labels (h, w).
 
-    Parameters
-    ----------
-    predicted, truth
-        Instance labels, integers of shape (h, w); 0 is background.
-
-    Raises
-    ------
-    ConfigError
-        If the shapes differ.
+    Labels of two shapes are a `ConfigError`.
     """
     if predicted.shape != truth.shape:
         raise ConfigError(
@@ -105,23 +97,12 @@ def typed_pq(
     predicted_ids: Mapping[str, NDArray[np.integer]],
     truth_ids: Mapping[str, NDArray[np.integer]],
 ) -> dict[str, float]:
-    """Panoptic quality of each class: its predicted nuclei against its annotated nuclei.
+    """Panoptic quality of each class of the truth: its predicted nuclei against its annotated nuclei.
 
-    Parameters
-    ----------
-    predicted, truth
-        Instance labels (h, w).
-    predicted_ids, truth_ids
-        Ids of the nuclei of each class; other ids than those of the image are ignored.
+    Labels have shape (h, w). Ids of a class that the image lacks are ignored. PQ is nan if neither side has a
+    nucleus of the class here, and 0 if only one side has.
 
-    Returns
-    -------
-    dict
-        PQ of each class of the truth; nan if neither side has such a nucleus here, 0 if only one side has.
-
-    Notes
-    -----
-    Their mean over images, then over classes, is an mPQ. It differs from PanNuke's [1]_, which leaves out
+    The mean over images, then over classes, is an mPQ. It differs from PanNuke's [1]_, which leaves out
     images whose truth lacks the class, and so ignores false predictions of the class there.
 
     References
@@ -133,27 +114,20 @@ def typed_pq(
     for name, ids in truth_ids.items():
         p = np.where(np.isin(predicted, predicted_ids.get(name, ())), predicted, 0)
         t = np.where(np.isin(truth, ids), truth, 0)
-        found[name] = score(p, t).pq if p.any() or t.any() else float("nan")
+        found[name] = score_nuclei(p, t).pq if p.any() or t.any() else float("nan")
     return found
 
 
 def coverage_correlation(
     predicted: Labels, truth: Labels, token_px: int, seen: NDArray[np.bool_] | None = None
 ) -> float:
-    """Correlation of the tokens' coverage by nuclei; nan without variance.
+    """Correlation of the coverage of tokens of `token_px` by nuclei, given labels (h, w); nan without variance.
 
-    Parameters
-    ----------
-    predicted, truth
-        Instance labels (h, w).
-    token_px
-        Side of a token; see `dirl.cells.token_coverage.token_coverage`.
-    seen
-        Mask of the pixels to score, bool (h, w). Tokens that it does not cover are left out. None is all.
+    Tokens that the mask `seen` (h, w) does not cover are left out.
     """
-    a, b = (token_coverage(labels > 0, token_px).ravel() for labels in (predicted, truth))
+    a, b = (token_shares(labels > 0, token_px).ravel() for labels in (predicted, truth))
     if seen is not None:
-        whole = token_coverage(seen, token_px).ravel() == 1
+        whole = token_shares(seen, token_px).ravel() == 1
         a, b = a[whole], b[whole]
     if len(a) < 2 or a.std() == 0 or b.std() == 0:
         return float("nan")

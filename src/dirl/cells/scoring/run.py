@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.cells.scoring.alignment import on_one_grid
-from dirl.cells.scoring.metrics import SCORES, coverage_correlation, score, typed_pq
+from dirl.cells.scoring.metrics import SCORES, coverage_correlation, score_nuclei, typed_pq
 from dirl.cells.scoring.sources import FileLabels, LabelImage, Source, open_sources
 from dirl.cells.scoring.summary import Bootstrap, ScoreSummary
-from dirl.cells.token_coverage import TOKENS_UM
+from dirl.cells.token_shares import TOKENS_UM
 from dirl.core.card import new_card
 from dirl.core.claim import check_claim
 from dirl.core.errors import ConfigError
@@ -120,14 +120,14 @@ def cells_score(
 
     def write(work: Work) -> ScoreSummary:
         _write_csv(work.out / "scores.csv", table)
-        return summarise(table)
+        return summarise_scores(table)
 
     if out is not None:
         carry_out(card, out, ScoreSummary, write, overwrite=overwrite, again=True)
     return table
 
 
-def summarise(table: ScoreTable) -> ScoreSummary:
+def summarise_scores(table: ScoreTable) -> ScoreSummary:
     """Return means over images with bootstrap intervals, and differences to the best.
 
     Slides are resampled if the images are tiles of at least five slides, else images. All predictions share
@@ -239,7 +239,7 @@ def _slide(prediction: Source, asked: str, target: Source, name: str) -> str:
 
 
 def _measure(predicted: LabelImage, truth: LabelImage) -> tuple[float, ...]:
-    agreement = astuple(score(predicted.labels, truth.labels))
+    agreement = astuple(score_nuclei(predicted.labels, truth.labels))
     if truth.mpp is None:
         return agreement
     tokens_px = [max(1, round(side / truth.mpp)) for side in TOKENS_UM]

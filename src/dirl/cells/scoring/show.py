@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dirl.cells.scoring.metrics import SCORES
-from dirl.cells.scoring.run import COVERAGE, ScoreTable, summarise
-from dirl.cells.token_coverage import TOKENS_UM
+from dirl.cells.scoring.run import COVERAGE, ScoreTable, summarise_scores
+from dirl.cells.token_shares import TOKENS_UM
 from dirl.core.intervals import Estimate
 from dirl.core.progress import printer
 
@@ -22,7 +22,7 @@ TITLES |= {name: f"r {side} µm" for name, side in zip(COVERAGE, TOKENS_UM, stri
 def print_scores(table: ScoreTable, out: Path | None = None, console: Console | None = None) -> None:
     """Print the images of a single prediction if they are few, then means, classes and differences."""
     console = console or printer()
-    found = summarise(table)
+    found = summarise_scores(table)
     at = "" if table.mpp is None else f" at {table.mpp:.3g} µm/px"
     over = found.interval
     many = f"s{at}; mean, and 95 % interval over {over.units} {over.over}"

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dirl.cells.files.label_maps import SUFFIXES, read_map
+from dirl.cells.files.matching import LABELS, listed
 from dirl.core.card import read_card
 from dirl.core.digests import digest
 from dirl.core.errors import ConfigError, StoreError
@@ -26,63 +26,15 @@ CACHED_SLIDES = 16
 
 @dataclass(frozen=True)
 class LabelImage:
-    """The nuclei of one image.
-
-    Attributes
-    ----------
-    labels
-        Instance labels, int32 of shape (h, w); 0 is background.
-    mpp
-        µm/px; None if it is not stated.
-    seen
-        Mask of the pixels that have labels, bool (h, w). None is all.
-    class_ids
-        Ids of the nuclei of each class, in the image or elsewhere in its slide; empty without classes.
-    """
+    """The nuclei of one image, as instance labels (h, w); 0 is background."""
 
     labels: Labels
+    # µm/px; None if it is not stated.
     mpp: float | None = None
+    # Mask of the pixels that have labels, (h, w). None is all.
     seen: NDArray[np.bool_] | None = None
+    # Ids of the nuclei of each class, in the image or elsewhere in its slide; empty without classes.
     class_ids: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
-
-
-class Source(Protocol):
-    """Label images by name.
-
-    Attributes
-    ----------
-    title
-        Name for a table.
-    place
-        File or directory.
-    names
-        Names of the images.
-    classes
-        Names of the classes of the nuclei.
-    digest
-        Sixteen hex digits that change with the labels.
-    """
-
-    @property
-    def title(self) -> str: ...  # noqa: D102
-    @property
-    def place(self) -> Path: ...  # noqa: D102
-    @property
-    def names(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def classes(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def digest(self) -> str: ...  # noqa: D102
-
-    def __contains__(self, name: str) -> bool: ...
-
-    def slide(self, name: str) -> str:
-        """Return the slide of an image, or the image's name if its slide is not stated."""
-        ...
-
-    def read(self, name: str) -> LabelImage:
-        """Read one image."""
-        ...
 
 
 class FileLabels:
@@ -104,7 +56,7 @@ class FileLabels:
         self._files: dict[str, Path] = {}
         for file in _label_files(place):
             folder = place.parent if place.is_file() else place
-            name = file.relative_to(folder).with_name(file.stem.removesuffix(".labels")).as_posix()
+            name = file.relative_to(folder).with_name(file.stem.removesuffix(LABELS)).as_posix()
             if key(name) in self._files:
                 raise ConfigError(f"two label files for {name}", where=place, remedy="keep one of them")
             self._files[key(name)] = file
@@ -191,6 +143,10 @@ class CellLabels:
         return labels, seen
 
 
+Source = FileLabels | CellLabels
+"""Label images by name. Their digest changes with the labels."""
+
+
 def open_sources(place: Path) -> list[Source]:
     """Open the labels at a path: label files, ``STORE/cells/NAME``, or all cells of a ``STORE``.
 
@@ -224,14 +180,9 @@ def _label_files(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise ConfigError("no such file or folder", where=place, remedy="check the path")
-    files = sorted(
-        file
-        for file in place.rglob("*")
-        if file.suffix.lower() in SUFFIXES
-        and not any(p.startswith(".") for p in file.relative_to(place).parts)
-    )
+    files = listed(place, SUFFIXES)
     # Images may lie next to their labels.
-    files = [file for file in files if file.stem.endswith(".labels")] or files
+    files = [file for file in files if file.stem.endswith(LABELS)] or files
     if not files:
         raise ConfigError(
             f"holds no label files ({', '.join(SUFFIXES)})",

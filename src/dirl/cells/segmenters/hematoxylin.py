@@ -16,11 +16,11 @@ from dirl.cells.segmenters.morphology import (
     Labels,
     Map,
     Mask,
-    closed,
+    closing,
     connected,
     depth,
     odd,
-    opened,
+    opening,
     running,
     smaller,
 )
@@ -192,7 +192,7 @@ class Hematoxylin:
         level = (level - np.float32(stain.background)) / np.float32(stain.nuclei - stain.background)
         # Very dark nuclei would raise the threshold of their neighbours.
         level = level.clip(-1, self.darkest, dtype=np.float32)
-        even = (level + closed(level, odd(self.closing_um / mpp))) / 2
+        even = (level + closing(level, odd(self.closing_um / mpp))) / 2
         box = odd(self.around_um / mpp)
         around = ndimage.uniform_filter(level, box)
         follows = self.threshold_follows
@@ -200,7 +200,7 @@ class Hematoxylin:
         allowed = ~_foreign(rgb, density)
         mask = (even > np.maximum(threshold, np.float32(self.faintest))) & allowed
         mask |= smaller(~mask, self.hole_um2 / mpp**2)
-        mask = opened(mask, odd(self.closing_um / mpp))
+        mask = opening(mask, odd(self.closing_um / mpp))
 
         labels = self._separated(mask, level, mpp)
         outlined, contrast = outline(

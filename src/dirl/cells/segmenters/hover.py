@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from dirl.cells.segmenters.morphology import Labels, Map, Mask, connected, odd, opened
+from dirl.cells.segmenters.morphology import Labels, Map, Mask, connected, odd, opening
 
 # Standard deviation of the Gaussian whose derivative measures a jump.
 SLOPE_UM = 0.5
@@ -42,7 +42,7 @@ def separate_by_jumps(inside: Mask, distances: Map, mpp: float) -> Labels:
     """
     jump = np.maximum(*(_fall(distances[axis], axis, SLOPE_UM / mpp) for axis in (0, 1)))
     markers = ndimage.binary_fill_holes(inside & (jump < JUMP))
-    seeds = connected(opened(markers, odd(THREAD_UM / mpp)), 1)
+    seeds = connected(opening(markers, odd(THREAD_UM / mpp)), 1)
     return np.asarray(watershed(jump, seeds, mask=inside), np.int32)  # type: ignore[no-untyped-call]
 
 

@@ -46,12 +46,12 @@ def running(
     return values
 
 
-def closed(values: NDArray[Any], width: int) -> NDArray[Any]:
+def closing(values: NDArray[Any], width: int) -> NDArray[Any]:
     """Close gaps that are narrower than a square."""
     return running(np.minimum, running(np.maximum, values, width), width)
 
 
-def opened(values: NDArray[Any], width: int) -> NDArray[Any]:
+def opening(values: NDArray[Any], width: int) -> NDArray[Any]:
     """Remove threads that are narrower than a square."""
     return running(np.maximum, running(np.minimum, values, width), width)
 

@@ -110,11 +110,11 @@ def _mask(
     numbered = np.where(fitted > 0, np.searchsorted(nuclei, fitted) + 1, 0).astype(np.int32)
     classes = None
     if network.class_names and types is not None:
-        classes = vote(labels, types, len(network.class_names))[nuclei - 1]
+        classes = class_by_vote(labels, types, len(network.class_names))[nuclei - 1]
     return NucleiMask(numbered, classes, network.class_names, mpp, network.digest)
 
 
-def vote(labels: Labels, types: Types, count: int) -> NDArray[np.uint8]:
+def class_by_vote(labels: Labels, types: Types, count: int) -> NDArray[np.uint8]:
     """Class of each nucleus, by a vote of its pixels.
 
     Parameters

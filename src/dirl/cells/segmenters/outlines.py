@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.cells.segmenters.ellipses import ellipses
-from dirl.cells.segmenters.morphology import Labels, Map, Mask, grown, largest_parts, odd, opened, smaller
+from dirl.cells.segmenters.morphology import Labels, Map, Mask, grown, largest_parts, odd, opening, smaller
 
 # Least contrast of a nucleus in a division.
 FLAT = 0.05
@@ -80,7 +80,7 @@ def outline(
     mask = np.zeros(labels.shape, bool)
     mask.ravel()[at] = belongs & allowed.ravel()[at]
     mask |= smaller(~mask, hole_px)
-    return largest_parts(near * opened(mask, odd(how.thread_um / mpp))), contrast
+    return largest_parts(near * opening(mask, odd(how.thread_um / mpp))), contrast
 
 
 def _contrast(

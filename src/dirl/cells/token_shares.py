@@ -7,19 +7,10 @@ from numpy.typing import NDArray
 TOKENS_UM = (4, 8, 16)
 
 
-def token_coverage(mask: NDArray[np.bool_], token_px: int) -> NDArray[np.float64]:
-    """Share of each token's pixels at which a mask is true.
+def token_shares(mask: NDArray[np.bool_], token_px: int) -> NDArray[np.float64]:
+    """Share of each token's pixels at which a mask (h, w) is true, shape (h // token_px, w // token_px).
 
-    Parameters
-    ----------
-    mask
-        Bool of shape (h, w).
-    token_px
-        Side of a token. Pixels at the right and the bottom that do not fill a token are ignored.
-
-    Returns
-    -------
-    ndarray of shape (h // token_px, w // token_px)
+    Pixels at the right and the bottom that do not fill a token are ignored.
     """
     h, w = (side // token_px for side in mask.shape)
     lines = mask[: h * token_px, : w * token_px].view(np.uint8).reshape(h, token_px, -1)

@@ -1,4 +1,4 @@
-"""A check of a slide's stated resolution: what looks like nuclei must have the size of nuclei."""
+"""Checks of what a slide states: what looks like nuclei must have their size, and nuclei must be dark."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from skimage.filters import threshold_otsu
 from dirl.cells.base import Image
 
 # With fewer pixels of tissue there is no result.
-FEW_PX = 100_000
+FEW_TISSUE_PX = 100_000
 # Standard deviations at which blobs are measured, in steps of a quarter of an octave.
 SCALES_PX = 2.0 ** (np.arange(17) / 4)
 # Least width of an image, in standard deviations.
@@ -22,6 +22,39 @@ LARGEST_UM = 3.3
 TYPICAL_UM = 2.1
 # Red over green optical density of eosin alone.
 EOSIN = 0.25
+# Least ratio of the mean red optical density of nuclei to that of the other tissue. Of 40 annotated images,
+# 39 have 1.5 or more. With labels that are shifted, mirrored or transposed, all have 1.1 or less.
+LEAST_CONTRAST = 1.2
+# With fewer pixels there is no result.
+FEW_NUCLEI_PX = 3000
+
+
+class NuclearContrast:
+    """Sums of optical densities over the tiles of a slide."""
+
+    def __init__(self) -> None:
+        self._density = np.zeros(2)
+        self._pixels = np.zeros(2)
+
+    def add(self, rgb: Image, labels: NDArray[np.int32], tissue: NDArray[np.bool_]) -> None:
+        """Add a tile (h, w, 3), its labels (h, w), and its tissue (h, w)."""
+        red = -np.log((rgb[..., 0].astype(np.float32) + 1) / 256)
+        for i, here in enumerate((labels > 0, tissue & (labels == 0))):
+            self._density[i] += red[here].sum(dtype=np.float64)
+            self._pixels[i] += np.count_nonzero(here)
+
+    def doubt(self) -> str | None:
+        """Return a message if nuclei are not darker than other tissue; None if they are, or without data."""
+        if self._pixels.min() < FEW_NUCLEI_PX:
+            return None
+        nuclei, others = self._density / self._pixels
+        if nuclei >= LEAST_CONTRAST * others:
+            return None
+        return (
+            f"its nuclei are hardly darker than the other tissue (red optical density {nuclei:.2f} and "
+            f"{others:.2f}): they may belong to another slide, or their coordinates may be of another "
+            "resolution, mirrored or shifted"
+        )
 
 
 def blob_sizes(images: Sequence[Image], mpp: float) -> list[float]:
@@ -32,22 +65,12 @@ def blob_sizes(images: Sequence[Image], mpp: float) -> list[float]:
     to dark blobs, over all images, has a peak at the size of nuclei. No segmenter is used, since a segmenter
     finds nuclei of the size that it expects.
 
-    Parameters
-    ----------
-    images
-        Parts of the slide (h, w, 3), uint8.
-    mpp
-        Their stated resolution in µm/px.
-
-    Returns
-    -------
-    list of float
-        Standard deviations of the peaks in µm, the largest peak first. Empty without a peak, or with too
-        little tissue.
+    Given parts of the slide (h, w, 3) of a stated `mpp` in µm/px, return the standard deviations of the peaks
+    in µm, the largest peak first. The list is empty without a peak, or with too little tissue.
     """
     stains = [_hematoxylin(image) for image in images]
     tissue = np.concatenate([level[inside] for level, inside in stains] or [np.zeros(0, np.float32)])
-    if len(tissue) < FEW_PX or np.ptp(tissue) == 0:
+    if len(tissue) < FEW_TISSUE_PX or np.ptp(tissue) == 0:
         return []
     middle = threshold_otsu(tissue)  # type: ignore[no-untyped-call]
     # Clipped to the two means, chromatin and dark folds do not outweigh nuclei.
@@ -63,17 +86,7 @@ def blob_sizes(images: Sequence[Image], mpp: float) -> list[float]:
 def resolution_doubt(sizes_um: Sequence[float], mpp: float) -> str | None:
     """Return a message if a slide's blobs do not have the size of nuclei, with the resolution that would fit.
 
-    Parameters
-    ----------
-    sizes_um
-        Result of `blob_sizes`.
-    mpp
-        The slide's stated resolution in µm/px.
-
-    Returns
-    -------
-    str or None
-        None if a size fits nuclei, or if there are no sizes.
+    `sizes_um` are those of `blob_sizes`, and `mpp` is the slide's stated resolution in µm/px.
     """
     if not sizes_um or any(SMALLEST_UM <= size <= LARGEST_UM for size in sizes_um):
         return None
