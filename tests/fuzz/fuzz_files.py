@@ -18,8 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dirl import synthetic
-from dirl.cells.quality.statistics import write_statistics
-from dirl.cells.quality.statistics import Statistics
+from dirl.cells.quality.statistics import Statistics, write_statistics
 from dirl.config import TileConfig
 from dirl.core.card import finish, new_card
 from dirl.core.claim import claim

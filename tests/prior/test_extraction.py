@@ -5,8 +5,7 @@ from dataclasses import replace
 import torch
 
 from dirl.encoders.base import EncoderOutput
-from dirl.prior.extraction import Pool
-from dirl.prior.tokens import Disentangle, merge_regions, pool
+from dirl.prior.tokens import Disentangle, Pool, merge_regions, pool
 
 
 def test_pool_is_the_weighted_mean():

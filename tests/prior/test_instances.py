@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from dirl.config import ViewsConfig
 from dirl.prior.coverage import coverage
-from dirl.prior.instances import choose_nuclei, share_shown
-from dirl.prior.matching import Instance
+from dirl.prior.matching import Instance, choose_nuclei, visible_share
 from dirl.views import geometry
 from dirl.views.batch import make_views
 
@@ -61,7 +60,7 @@ def test_chosen_nuclei_are_seen_half_in_every_global_view(seed, most):
             seen, _ = geometry.sample_regions(slots, torch.from_numpy(places.astype(np.float32)), size)
             expected = coverage(seen, most, 8)
             if size == 24:
-                enough = share_shown(slots, places, 24, most) >= 0.5
+                enough = visible_share(slots, places, 24, most) >= 0.5
                 expected[~enough] = 0
             assert torch.equal(share[view], expected)
             assert share[view].sum(dim=1).max() <= 1
@@ -72,7 +71,7 @@ def test_the_share_that_a_view_shows_is_counted_over_the_tile():
     images = torch.zeros(3, 3, 64, 64, dtype=torch.uint8)
     (views, _) = make_views(images, np.arange(3), CONFIG, seed=2)
     count = int(labels.max()) + 3
-    found = share_shown(labels, views.affines[0], 48, count)
+    found = visible_share(labels, views.affines[0], 48, count)
     assert found.shape == (3, count) and (found[:, -3:] == 0).all()
     for tile in range(3):
         for number in range(1, count + 1):

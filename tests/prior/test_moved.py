@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dirl.prior.moved import move
+from dirl.prior.noise import move
 
 
 def ellipses(seed, count, side=96):

@@ -16,12 +16,12 @@ cells are not the cause.
 
 Read the files in this order. Each answers one question about the dense term:
 
-1. `regions`, `region_sets`: which regions do nuclei make? (``dense.regions``)
-2. `noise`, `moved`: how are nuclei damaged, or moved for a control? (``dense.noise``, ``dense.control``)
+1. `regions`: which regions do nuclei make? (``dense.regions``)
+2. `noise`: how are nuclei damaged, or moved for a control? (``dense.noise``, ``dense.control``)
 3. `source`: where does a tile's map of region ids come from?
-4. `coverage`, `instances`, `matching`: which patch tokens belong to a region in a view, and which
-   regions of two views correspond? (``dense.match``)
-5. `tokens`, `extraction`: how does a region become one token? (``dense.extract``)
+4. `coverage`, `matching`: which patch tokens belong to a region in a view, and which regions of two
+   views correspond? (``dense.match``)
+5. `tokens`: how does a region become one token? (``dense.extract``)
 6. `metrics`: what is logged of the prior?
 7. `dense_term`: one object, `DenseTerm`, that answers all of these for a run.
 

@@ -8,22 +8,10 @@ COARSE_UM = 8.0
 
 
 def coverage(ids: Tensor, n_regions: int, patch_px: int) -> Tensor:
-    """Count each region's pixels in each patch.
+    """Return each region's share of each patch, ``(..., r, h / patch_px, w / patch_px)``.
 
-    Parameters
-    ----------
-    ids
-        Region ids ``(..., h, w)``: 0 belongs to no region, ``k + 1`` to region ``k``. Sides are multiples
-        of `patch_px`.
-    n_regions
-        Number of regions ``r``.
-    patch_px
-        Side of a patch.
-
-    Returns
-    -------
-    Tensor
-        Shares ``(..., r, h / patch_px, w / patch_px)``, which sum to at most 1 over the regions.
+    In the region ids ``(..., h, w)``, 0 belongs to no region, and ``k + 1`` to region ``k``. The sides are
+    multiples of `patch_px`. Shares sum to at most 1 over the regions.
     """
     return torch.stack([pixel_share(ids == k + 1, patch_px) for k in range(n_regions)], dim=-3)
 
@@ -37,18 +25,10 @@ def pixel_share(mask: Tensor, patch_px: int) -> Tensor:
 
 
 def prior_contrast(share: Tensor) -> Tensor:
-    """Return how much a region's coverage differs between tokens.
+    """Return how much a region's coverage c, of any shape, differs between tokens: ``Var(c) / (c̄ (1 - c̄))``.
 
-    Parameters
-    ----------
-    share
-        Coverage of one region, any shape, in [0, 1].
-
-    Returns
-    -------
-    Tensor
-        ``Var(c) / (c̄ (1 - c̄))``. It is 1 if the region covers each token fully or not at all, and 0 if it
-        covers all tokens alike. It is NaN if the region covers nothing or everything.
+    It is 1 if the region covers each token fully or not at all, and 0 if it covers all tokens alike. It is
+    NaN if the region covers nothing or everything.
     """
     mean = share.mean()
     return share.var(correction=0) / (mean * (1 - mean))

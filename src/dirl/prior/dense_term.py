@@ -12,14 +12,22 @@ from torch import Tensor, nn
 
 from dirl.config import DenseConfig
 from dirl.encoders.base import EncoderOutput
-from dirl.prior import region_sets
-from dirl.prior.extraction import ClsQuery, Disentangled, Extraction, Pool, Twice
+from dirl.prior import regions as region_sets
 from dirl.prior.matching import Instance, Matching, Overlap, Semantic
 from dirl.prior.metrics import PriorMetrics
-from dirl.prior.moved import move
-from dirl.prior.region_sets import RegionSet
+from dirl.prior.noise import move
+from dirl.prior.regions import RegionSet
 from dirl.prior.source import Boxes, CellRegions, Damage, RegionSource, mean_area_um2, shuffled_partners
-from dirl.prior.tokens import Disentangle, RegionTokens, merge_regions
+from dirl.prior.tokens import (
+    ClsQuery,
+    Disentangle,
+    Disentangled,
+    Extraction,
+    Pool,
+    RegionTokens,
+    Twice,
+    merge_regions,
+)
 from dirl.store.dataset import CellStore, TileStore
 from dirl.views.batch import ViewBatch
 
@@ -46,26 +54,17 @@ CONTROLS_OF_CELLS: dict[str, Callable[[CellRegions], RegionSource]] = {
 
 @dataclass(frozen=True)
 class DenseTerm:
-    """The dense term, put together from a recipe's ``dense`` section by `make_dense_term`.
+    """The dense term, put together from a recipe's ``dense`` section by `make_dense_term`."""
 
-    Attributes
-    ----------
-    weight
-        λ, above 0.
-    source
-        Which regions a tile has.
-    matching
-        Which regions of two views correspond.
-    extraction
-        How region tokens are made.
-    merged
-        Whether the regions of all tiles are rows of one region, so that each is a negative of all others.
-    """
-
+    # λ, above 0.
     weight: float
+    # Which regions a tile has.
     source: RegionSource
+    # Which regions of two views correspond.
     matching: Matching
+    # How region tokens are made.
     extraction: Extraction
+    # Whether the regions of all tiles are rows of one region, so that each is a negative of all others.
     merged: bool = False
 
     @property
@@ -93,14 +92,7 @@ class DenseTerm:
     ) -> list[RegionTokens]:
         """Make the region tokens of each view, whose encoder got the result of `for_encoder`.
 
-        Parameters
-        ----------
-        outputs
-            The encoder's output for each view.
-        coverage
-            ``(b, r, gh, gw)`` for each view.
-        block
-            From `make_block`.
+        There is coverage ``(b, r, gh, gw)`` for each view; the block is that of `make_block`.
         """
         least = self.matching.min_area
         return [
@@ -126,16 +118,7 @@ class DenseTerm:
 def make_dense_term(dense: DenseConfig, tiles: TileStore, cells: str, seed: int) -> DenseTerm | None:
     """Put the dense term of a recipe together; None if its weight is 0.
 
-    Parameters
-    ----------
-    dense
-        Its settings.
-    tiles
-        The store.
-    cells
-        Name of the cells in the store.
-    seed
-        Key of what is random: the same for a tile in every epoch.
+    `cells` is the name of the cells in the store. What is random is the same for a tile in every epoch.
 
     Raises
     ------

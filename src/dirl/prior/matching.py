@@ -11,25 +11,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dirl.core.randomness import hashes, uniforms
 from dirl.prior.coverage import coverage, pixel_share
-from dirl.prior.instances import LEAST_SHOWN, choose_nuclei, share_shown
 from dirl.views.batch import ViewBatch
 from dirl.views.geometry import centres, invert, sample_regions
+
+# A nucleus is followed if every view shows at least this share of its area.
+LEAST_VISIBLE = 0.5
 
 
 @dataclass(frozen=True)
 class Semantic:
-    """``semantic``: a region with the region of the same name.
+    """``semantic``: a region with the region of the same name."""
 
-    Attributes
-    ----------
-    count
-        Number of regions ``r``.
-    min_area
-        Share of a view that a region must cover to be present in it.
-    """
-
+    # Number of regions r.
     count: int
+    # Share of a view that a region must cover to be present in it.
     min_area: float
     interchangeable = False
     area_of_nuclei = True
@@ -37,23 +34,10 @@ class Semantic:
     def coverage(
         self, ids: Tensor, views: Sequence[ViewBatch], samples: NDArray[np.int64], patch_px: int
     ) -> list[Tensor]:
-        """Return each region's share of each patch token.
+        """Return each region's share of each patch token, ``(v, b, r, gh, gw)`` for each group of views.
 
-        Parameters
-        ----------
-        ids
-            Ids of the tiles, integers ``(b, H, W)``, from a `dirl.prior.source.RegionSource`.
-        views
-            The global views and, if there are any, the local ones.
-        samples
-            Counter of each sample, ``(b,)``.
-        patch_px
-            Side of a patch token in pixels of a view; it divides the sides of the views.
-
-        Returns
-        -------
-        list of Tensor
-            ``(v, b, r, gh, gw)`` for each group of views.
+        The ids ``(b, H, W)`` of the tiles are from a `dirl.prior.source.RegionSource`. The groups are the
+        global views and, if there are any, the local ones. Each sample has a counter, ``(b,)``.
         """
         return [coverage_in(ids, group, self.count, patch_px) for group in views]
 
@@ -83,16 +67,11 @@ class Instance:
 
     Candidates are nuclei at least half visible in all global views. Some are drawn anew for each sample. A
     local view takes part if it shows at least half of the nucleus too. ``min_area`` is not used here.
-
-    Attributes
-    ----------
-    count
-        The most nuclei of a tile that are followed, each in a slot of its own.
-    seed
-        Key of the choice.
     """
 
+    # The most nuclei of a tile that are followed, each in a slot of its own.
     count: int
+    # Key of the choice.
     seed: int
     min_area = 0.0
     interchangeable = True
@@ -106,10 +85,8 @@ class Instance:
         slots = choose_nuclei(ids, whole.affines, whole.size_px, self.count, seed=self.seed, samples=samples)
         shares = [coverage_in(slots, group, self.count, patch_px) for group in views]
         for share, group in zip(shares[1:], local, strict=True):
-            enough = [
-                share_shown(slots, affines, group.size_px, self.count) >= LEAST_SHOWN for affines in group.affines
-            ]
-            share *= torch.stack(enough)[:, :, :, None, None]
+            visible = [visible_share(slots, affines, group.size_px, self.count) for affines in group.affines]
+            share *= (torch.stack(visible) >= LEAST_VISIBLE)[:, :, :, None, None]
         return shares
 
 
@@ -157,25 +134,10 @@ def share_in_others(
     patch_px: int,
     device: torch.device,
 ) -> Tensor:
-    """Return the share of each patch token's footprint that lies in all of the other views.
+    """Return the share ``(b, gh, gw)`` of each patch token's footprint that lies in all of the other views.
 
-    Parameters
-    ----------
-    affines
-        View pixels to tile pixels, ``(b, 2, 3)``.
-    others
-        The same of the other views, ``(o, b, 2, 3)``.
-    size_px, other_px
-        Sides of the view and of the others.
-    patch_px
-        Side of a patch token in pixels of the view.
-    device
-        Device of the result.
-
-    Returns
-    -------
-    Tensor
-        ``(b, gh, gw)``, counted in the view's pixels: a pixel counts if its centre is inside.
+    The affines of the view, ``(b, 2, 3)``, and of the others, ``(o, b, 2, 3)``, map view pixels to tile
+    pixels. The share is counted in the view's pixels: a pixel counts if its centre is inside.
     """
     seen = torch.ones(len(affines), size_px, size_px, dtype=torch.bool, device=device)
     for other in invert(others):
@@ -184,3 +146,52 @@ def share_in_others(
         x, y = centres(torch.from_numpy(between.astype(np.float32)).to(device), (size_px, size_px))
         seen &= (x >= 0) & (x < other_px) & (y >= 0) & (y < other_px)
     return pixel_share(seen, patch_px)
+
+
+def choose_nuclei(
+    nuclei: Tensor,
+    affines: NDArray[np.float64],
+    size_px: int,
+    most: int,
+    *,
+    seed: int,
+    samples: NDArray[np.int64],
+) -> Tensor:
+    """Choose nuclei of each tile, at least half of each shown in every view, and number them.
+
+    Given numbers of nuclei ``(b, H, W)``, where 0 is none, and affines ``(v, b, 2, 3)`` from view pixels to
+    tile pixels, return ``(b, H, W)``: 0, or 1 + the slot of a chosen nucleus. There are at most `most` slots;
+    a tile with fewer nuclei leaves the last ones empty.
+    """
+    count = int(nuclei.max())
+    least = torch.stack([visible_share(nuclei, places, size_px, count) for places in affines]).amin(dim=0)
+    shared = least >= LEAST_VISIBLE
+    key = int(hashes(seed, ["nuclei"])[0])
+    lots = torch.from_numpy(uniforms(key, samples, count)).to(nuclei.device)
+    # A nucleus that cannot be chosen gets a number behind all others.
+    order = torch.where(shared, lots, 2.0).argsort(dim=1)[:, :most]
+    slots = torch.arange(1, order.shape[1] + 1, device=nuclei.device).expand_as(order) * shared.gather(
+        1, order
+    )
+    table = torch.zeros(len(nuclei), count + 1, dtype=torch.int64, device=nuclei.device)
+    table.scatter_(1, order + 1, slots)
+    return table.gather(1, nuclei.flatten(1).long()).view_as(nuclei)
+
+
+def visible_share(nuclei: Tensor, affines: NDArray[np.float64], size_px: int, count: int) -> Tensor:
+    """Return the share ``(b, count)`` of each nucleus's area that a view shows, counted in the tile's pixels.
+
+    Numbers of nuclei ``(b, H, W)`` are 0 for none, and at most `count`. A number that does not occur has 0.
+    The affines ``(b, 2, 3)`` map view pixels to tile pixels.
+    """
+    back = torch.from_numpy(invert(affines).astype(np.float32)).to(nuclei.device)
+    height, width = nuclei.shape[1:]
+    x, y = centres(back, (height, width))
+    inside = (x >= 0) & (x < size_px) & (y >= 0) & (y < size_px)
+    flat = nuclei.flatten(1).long()
+    # Integers up to 2²⁴ are exact in float32, so the order of the sum does not matter.
+    seen, whole = (
+        torch.zeros(len(nuclei), count + 1, device=nuclei.device).scatter_add_(1, flat, pixels.flatten(1))
+        for pixels in (inside.float(), torch.ones_like(x))
+    )
+    return seen[:, 1:] / whole[:, 1:].clamp(min=1)

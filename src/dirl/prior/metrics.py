@@ -13,49 +13,28 @@ from dirl.views.geometry import view_mpp
 
 @dataclass(frozen=True)
 class PriorMetrics:
-    """Measures the prior of a batch, at no extra cost: the loss has computed the coverage.
+    """Measures the prior of a batch, at no extra cost: the loss has computed the coverage."""
 
-    Attributes
-    ----------
-    names
-        The regions whose absence is logged one by one.
-    nuclei
-        The first `nuclei` regions are nuclei.
-    has_area
-        Whether coverage can be read as area.
-    nucleus_um2
-        Mean area of a nucleus in the store; None if it is not needed, or there are no nuclei.
-    """
-
+    # The regions whose absence is logged one by one.
     names: tuple[str, ...]
+    # The first `nuclei` regions are nuclei.
     nuclei: int = 0
+    # Whether coverage can be read as area.
     has_area: bool = False
+    # Mean area of a nucleus in the store; None if it is not needed, or there are no nuclei.
     nucleus_um2: float | None = None
 
     def __call__(
         self, views: ViewBatch, coverage: Tensor, present: Tensor, tile_mpp: float
     ) -> dict[str, Tensor]:
-        """Measure.
+        """Measure the global views, given coverage ``(v, b, r, gh, gw)`` and the mask of present regions.
 
-        Parameters
-        ----------
-        views
-            The global views.
-        coverage
-            Of the regions in these views, ``(v, b, r, gh, gw)``.
-        present
-            Bool ``(v, b, r)``, the regions that the loss finds in each view.
-        tile_mpp
-            µm/px of the tiles.
-
-        Returns
-        -------
-        dict
-            ``prior/present``: share of regions present. ``prior/absent/REGION``: share of views without the
-            region; ``prior/absent/nuclei``: share of views with no nucleus region. If `has_area`, three more:
-            ``prior/area`` is the mean coverage by nuclei. ``prior/contrast`` is the `prior_contrast` of that
-            coverage. ``prior/nuclei_per_view`` is the area of nuclei in a view over the mean area of a
-            nucleus in the store. A nucleus half in view counts half.
+        The mask ``(v, b, r)`` has the regions that the loss finds in each view. ``prior/present`` is the
+        share of regions present, ``prior/absent/REGION`` the share of views without the region, and
+        ``prior/absent/nuclei`` that with no nucleus region. If `has_area`, there are three more:
+        ``prior/area`` is the mean coverage by nuclei. ``prior/contrast`` is the `prior_contrast` of that
+        coverage. ``prior/nuclei_per_view`` is the area of nuclei in a view over the mean area of a nucleus in
+        the store. A nucleus half in view counts half.
         """
         found = {"prior/present": present.float().mean()}
         absent = 1 - present.float().mean(dim=(0, 1))

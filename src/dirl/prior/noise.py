@@ -1,4 +1,4 @@
-"""Damage to instance labels, to test how wrong nuclei may be.
+"""Damage to instance labels, to test how wrong nuclei may be; and the control ``moved``.
 
 Pure functions of labels (h, w), 0 where there is no nucleus. The caller makes a key of the seed and
 the tile's id, and random numbers come from it. So a tile is damaged in the same way in every epoch.
@@ -8,10 +8,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from dirl.core.randomness import derangement, hashes, uniforms
 
 Labels = NDArray[np.int32]
+# Places that `move` tries for a nucleus.
+TRIES = 80
 
 
 def drop(labels: Labels, share: float, key: int) -> Labels:
@@ -59,26 +62,11 @@ def shift(labels: Labels, px: float, key: int) -> Labels:
 
 
 def shuffled(seed: int, names: Sequence[str], groups: Sequence[str], share: float) -> NDArray[np.int64]:
-    """Let a share of the tiles of each group take the nuclei of another tile of the group.
+    """Let a share of the tiles of each group, such as a slide, take the nuclei of another tile of the group.
 
-    Parameters
-    ----------
-    seed
-        Key of the choice.
-    names
-        A unique name for each tile.
-    groups
-        The group of each, for example its slide.
-    share
-        Share of each group's tiles, rounded to whole tiles. If only one tile of a group is chosen, it keeps
-        its own.
-        At 1 this is `dirl.core.randomness.derangement`.
-
-    Returns
-    -------
-    ndarray of shape (tiles,)
-        Index of the tile whose nuclei each tile takes. Each chosen tile gives its nuclei once, and none
-        keeps its own.
+    Return the index of the tile whose nuclei each tile takes, shape (tiles,). Each chosen tile gives its
+    nuclei once, and none keeps its own; but if only one tile of a group is chosen, it does. The share is
+    rounded to whole tiles of each group. At 1 this is `dirl.core.randomness.derangement`.
     """
     _, group, sizes = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True, return_counts=True)
     # Not the derangement's stream: neighbours in its cycle would be chosen together.
@@ -90,6 +78,37 @@ def shuffled(seed: int, names: Sequence[str], groups: Sequence[str], share: floa
     part = chosen.tolist()
     taken[chosen] = chosen[derangement(seed, [names[i] for i in part], [groups[i] for i in part])]
     return taken
+
+
+def move(labels: Labels, tissue: NDArray[np.bool_], key: int) -> Labels:
+    """Turn every nucleus by quarter turns, perhaps mirror it, and put it at a random place in the tissue.
+
+    Each nucleus keeps its number, its area and its shape; other angles would change the area by rounding. The
+    largest comes first. Each takes the first of `TRIES` places where it meets no other. If there is none, it
+    is placed at the last one anyway, and overlapping pixels are lost.
+
+    The nuclei are 1..m without gaps. The middle of a nucleus's box lies on the `tissue` (h, w) or in the old
+    place of a nucleus. A box that would reach beyond the tile is moved inwards.
+    """
+    moved = np.zeros_like(labels)
+    areas = np.bincount(labels.ravel())[1:]
+    boxes = ndimage.find_objects(labels)
+    draws = uniforms(key, np.arange(len(areas)), 1 + TRIES)
+    turns = (8 * draws[:, 0]).astype(np.int64).tolist()
+    shapes = [_turned(labels[box] == i + 1, turns[i]) for i, box in enumerate(boxes)]
+    sides = np.array([shape.shape for shape in shapes], np.int64).reshape(-1, 2, 1)
+    places = np.stack(np.nonzero(tissue | (labels > 0)))
+    middles = places[:, (draws[:, 1:] * places.shape[1]).astype(np.int64)].swapaxes(0, 1)
+    corners = np.clip(middles - sides // 2, 0, np.array(labels.shape)[:, None] - sides).tolist()
+    for i in np.argsort(-areas, kind="stable").tolist():
+        shape = shapes[i]
+        height, width = shape.shape
+        for top, left in zip(*corners[i], strict=True):
+            window = moved[top : top + height, left : left + width]
+            if not window[shape].any():
+                break
+        window[shape & (window == 0)] = i + 1
+    return moved
 
 
 def _disk(radius_px: float) -> Iterator[tuple[int, int]]:
@@ -106,3 +125,9 @@ def _overlap(shape: tuple[int, ...], rows: int, columns: int) -> tuple[tuple[sli
     source = tuple(slice(max(-step, 0), max(side - max(step, 0), 0)) for side, step in steps)
     target = tuple(slice(max(step, 0), max(side + min(step, 0), 0)) for side, step in steps)
     return source, target
+
+
+def _turned(shape: NDArray[np.bool_], turn: int) -> NDArray[np.bool_]:
+    """Return one of the eight quarter turns and mirror images."""
+    shape = shape.T if turn & 1 else shape
+    return shape[:: -1 if turn & 2 else 1, :: -1 if turn & 4 else 1]

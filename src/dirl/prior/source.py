@@ -11,8 +11,7 @@ from dirl.config import NoiseConfig
 from dirl.core.randomness import hashes
 from dirl.prior import noise
 from dirl.prior.noise import Labels
-from dirl.prior.region_sets import Ids, Mask, RegionSet, TileNuclei
-from dirl.prior.regions import grid_ids, grid_shape
+from dirl.prior.regions import Ids, Mask, RegionSet, TileNuclei, grid_ids, grid_shape
 from dirl.store.dataset import CellStore, TileStore
 
 # A cohort has hundreds of millions of nuclei: their mean area is taken from a few slides.
@@ -21,17 +20,10 @@ SLIDES_FOR_AREA = 32
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes of equal size, which need no cells; a single box is the whole tile.
-
-    Attributes
-    ----------
-    count
-        How many boxes.
-    side_px
-        Side of a tile.
-    """
+    """Boxes of equal size, which need no cells; a single box is the whole tile."""
 
     count: int
+    # Side of a tile.
     side_px: int
     cells: ClassVar[None] = None
 
@@ -65,27 +57,17 @@ class Damage:
 
 @dataclass(frozen=True)
 class CellRegions:
-    """Regions that are made of the nuclei of a store.
-
-    Attributes
-    ----------
-    tiles, cells
-        The store.
-    regions
-        How regions are made of nuclei.
-    seed
-        Key of what is random in `change`.
-    change
-        What is done to the nuclei first: `dirl.prior.moved.move`, or `Damage`; None for nothing.
-    partner
-        For each tile the tile whose nuclei it is given, shape (tiles,); None if each has its own.
-    """
+    """Regions that are made of the nuclei of a store."""
 
     tiles: TileStore
     cells: CellStore
+    # How regions are made of nuclei.
     regions: RegionSet
+    # Key of what is random in `change`.
     seed: int
+    # What is done to the nuclei first: `dirl.prior.noise.move`, or `Damage`; None for nothing.
     change: Change | None = None
+    # For each tile the tile whose nuclei it is given, shape (tiles,); None if each has its own.
     partner: NDArray[np.int64] | None = None
 
     @property
@@ -94,13 +76,7 @@ class CellRegions:
         return self.regions.count
 
     def ids(self, i: int) -> Ids:
-        """Return the ids of tile `i`.
-
-        Raises
-        ------
-        StoreError
-            If the store is damaged.
-        """
+        """Return the ids of tile `i`; raise a `StoreError` if the store is damaged."""
         source = i if self.partner is None else int(self.partner[i])
         stored = self.cells.regions(source)
         if self.change is None and self.regions.stored:
@@ -133,9 +109,6 @@ def mean_area_um2(tiles: TileStore, cells: CellStore) -> float | None:
 def shuffled_partners(tiles: TileStore, seed: int, share: float = 1.0) -> NDArray[np.int64]:
     """Give a share of the tiles of each slide the nuclei of another tile, the same in every epoch.
 
-    Returns
-    -------
-    ndarray of shape (tiles,)
-        Index of the tile whose nuclei each tile is given.
+    Return the index of the tile whose nuclei each tile is given, shape (tiles,).
     """
     return noise.shuffled(seed, list(tiles.tile_ids), list(tiles.slide_ids), share)

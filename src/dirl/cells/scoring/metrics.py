@@ -121,7 +121,7 @@ def typed_pq(
 def coverage_correlation(
     predicted: Labels, truth: Labels, token_px: int, seen: NDArray[np.bool_] | None = None
 ) -> float:
-    """Correlation of the coverage of tokens of `token_px` by nuclei, given labels (h, w); nan without variance.
+    """Correlation of the coverage of tokens of side `token_px` by nuclei (h, w); nan without variance.
 
     Tokens that the mask `seen` (h, w) does not cover are left out.
     """
