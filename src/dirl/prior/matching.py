@@ -159,9 +159,9 @@ def choose_nuclei(
 ) -> Tensor:
     """Choose nuclei of each tile, at least half of each shown in every view, and number them.
 
-    Given numbers of nuclei ``(b, H, W)``, where 0 is none, and affines ``(v, b, 2, 3)`` from view pixels to
-    tile pixels, return ``(b, H, W)``: 0, or 1 + the slot of a chosen nucleus. There are at most `most` slots;
-    a tile with fewer nuclei leaves the last ones empty.
+    In the numbers of nuclei ``(b, H, W)`` 0 is none. Affines ``(v, b, 2, 3)`` map view pixels to tile pixels.
+    Return ``(b, H, W)``: 0, or 1 + the slot of a chosen nucleus. There are at most `most` slots. A tile with
+    fewer nuclei leaves the last ones empty.
     """
     count = int(nuclei.max())
     least = torch.stack([visible_share(nuclei, places, size_px, count) for places in affines]).amin(dim=0)

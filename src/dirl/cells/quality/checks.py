@@ -65,8 +65,8 @@ def blob_sizes(images: Sequence[Image], mpp: float) -> list[float]:
     to dark blobs, over all images, has a peak at the size of nuclei. No segmenter is used, since a segmenter
     finds nuclei of the size that it expects.
 
-    Given parts of the slide (h, w, 3) of a stated `mpp` in µm/px, return the standard deviations of the peaks
-    in µm, the largest peak first. The list is empty without a peak, or with too little tissue.
+    The images (h, w, 3) are parts of the slide, at its stated `mpp` in µm/px. Return the standard deviations
+    of the peaks in µm, the largest peak first. There are none without a peak, or with too little tissue.
     """
     stains = [_hematoxylin(image) for image in images]
     tissue = np.concatenate([level[inside] for level, inside in stains] or [np.zeros(0, np.float32)])
