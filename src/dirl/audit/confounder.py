@@ -41,13 +41,9 @@ FOLDS, FEWEST_TILES = 5, 20
 
 @dataclass(frozen=True)
 class Marks:
-    """Which tiles are marked, and where.
+    """Which tiles are marked (t,), bool, and where: masks (t, h, w), uint8, are 1 on the mark.
 
-    Attributes
-    ----------
-    marked : ndarray of shape (t,), bool
-    masks : Tensor of shape (t, h, w), uint8
-        1 on the mark. Tiles that are not marked have the place where it would be.
+    Tiles that are not marked have the place where it would be.
     """
 
     marked: NDArray[np.bool_]
@@ -63,17 +59,10 @@ class Marks:
 
 @dataclass(frozen=True)
 class Marked:
-    """Outcome of the test.
+    """Outcome of the test, and the marks that were planted.
 
-    Attributes
-    ----------
-    summary
-        ``confounder`` in `summary.json`.
-    marks
-        The marks that were planted.
-    shown : list of (rule, place)
-        Marked tiles to show: those where the first encoder's attention, heads averaged, ranks the mark best,
-        at the median and worst.
+    `shown` are marked tiles by (rule, place): those where the first encoder's attention, heads averaged,
+    ranks the mark best, at the median and worst.
     """
 
     summary: MarkSummary
@@ -92,13 +81,7 @@ def plan_marks(count: int, side_px: int, seed: int) -> Marks:
 
 
 def check_enough(tiles: AuditTiles) -> None:
-    """Check that there are enough tiles for the probe of the planted mark.
-
-    Raises
-    ------
-    ConfigError
-        If there are too few.
-    """
+    """Check that there are enough tiles for the probe of the planted mark."""
     if len(tiles) < FEWEST_TILES:
         raise ConfigError(
             f"{len(tiles)} tiles are too few for a probe of the planted mark",
@@ -121,23 +104,8 @@ def confounder(
     ``pointing`` is the share of tiles whose most attended token touches the mark. ``enrichment`` of the mark
     is in log2; ``before`` is the same without the mark, and ``change`` the difference.
 
-    Parameters
-    ----------
-    subjects
-        Encoders by name.
-    tiles
-        The audit's tiles.
-    resamples
-        Number of bootstrap resamples over the marked tiles' slides, or over the tiles.
-    seed
-        Seed of the marks, folds and intervals.
-    advance
-        Called with the number of tiles that were processed.
-
-    Raises
-    ------
-    ConfigError
-        If there are too few tiles.
+    Intervals are over the marked tiles' slides, or over the tiles. `advance` is called with the number of
+    tiles that were processed.
     """
     check_enough(tiles)
     marks = plan_marks(len(tiles), tiles.store.spec.size_px, seed)

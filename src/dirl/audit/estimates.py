@@ -33,16 +33,9 @@ class TileMeasures:
     moments: Floats | float = 0.0
 
     def add(self, values: Floats, area: Floats, nuclei: Floats) -> None:
-        """Add a batch.
+        """Add a batch: values (t, l, a + 1, columns) of `table.measure`, and the area (t, 3) of each region.
 
-        Parameters
-        ----------
-        values : ndarray of shape (t, l, a + 1, columns)
-            From `table.measure`.
-        area : ndarray of shape (t, 3)
-            Share of the tile that each region covers.
-        nuclei : ndarray of shape (t, n)
-            Coverage of the nuclei, for the prior contrast.
+        `nuclei` (t, n) is the coverage of the nuclei, for the prior contrast.
         """
         # (t, l, view, columns). Mean over heads of NaN columns (head diversity) stays NaN.
         views = np.stack([values[:, :, :-1].mean(2), values[:, :, -1]], axis=2).astype(np.float64)

@@ -32,18 +32,9 @@ PANEL_IN, OUTLINE_SCALE = 2.05, 4
 class AttentionMap:
     """One encoder's last-block attention on a tile.
 
-    Attributes
-    ----------
-    name
-        The encoder.
-    p : ndarray of shape (a, gh, gw)
-        By head, summing to 1 over the patch tokens.
-    averaged : ndarray of shape (gh, gw)
-        Heads averaged before renormalising.
-    extent
-        Left, top, right, bottom of the token grid, in tile pixels.
-    entropy
-        Normalised entropy of every head, then of the averaged map.
+    `p` (a, gh, gw) is by head and sums to 1 over the patch tokens; for `averaged` (gh, gw) the heads are
+    averaged before renormalising. `extent` is the left, top, right and bottom of the token grid, in tile
+    pixels. `entropy` (a + 1,) is that of every head, then of the averaged map, normalised.
     """
 
     name: str
@@ -55,19 +46,9 @@ class AttentionMap:
 
 @dataclass(frozen=True)
 class Example:
-    """A tile to show.
+    """A tile to show, why it is shown, and a map for each encoder.
 
-    Attributes
-    ----------
-    title
-        Why the tile is shown.
-    tile_id
-        Its id.
-    image : ndarray of shape (h, w, 3), uint8
-    labels : ndarray of shape (h, w)
-        Nuclei by id, 0 none.
-    maps
-        One per encoder.
+    The image is (h, w, 3), uint8; the labels (h, w) are nuclei by id, 0 none.
     """
 
     title: str
@@ -81,12 +62,7 @@ def comparison_figure(examples: Sequence[Example], outlines: str = "nuclei") -> 
     """Rows of tiles; columns: tile, outlines, each encoder's head-averaged attention, second minus first.
 
     All attention panels share one scale, which ends at the 98th percentile of their values. The difference
-    has its own scale, symmetric about 0.
-
-    Parameters
-    ----------
-    outlines
-        Title of the outlines.
+    has its own scale, symmetric about 0. `outlines` is the title of the outlines.
     """
     names = [each.name for each in examples[0].maps]
     changes = _changes(examples)

@@ -35,19 +35,9 @@ class FullAttention:
 
 
 def full_attention(model: nn.Module, images: Tensor) -> FullAttention:
-    """Measure the whole attention matrices of a timm vision transformer.
+    """Measure the whole attention matrices of a timm vision transformer, on images as for `attention_rows`.
 
     It needs memory for the queries and keys of four tiles, and for some rows of one block's matrix.
-
-    Parameters
-    ----------
-    model, images
-        As for `encoders.attention.attention_rows`.
-
-    Raises
-    ------
-    EncoderError
-        If they cannot be captured.
     """
     parts = [_few(model, few) for few in torch.split(images, TILES)]
     return FullAttention(
@@ -74,22 +64,11 @@ def distances(grid: tuple[int, int]) -> Tensor:
 def measure_matrix(
     chunks: Iterable[tuple[int, Tensor]], apart: Tensor, prefix: int, row: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Distance and sinks of one block, and a row carried through it.
+    """Distance and sinks (t, a + 1) of one block, and a row (t, n) carried through it.
 
-    Parameters
-    ----------
-    chunks
-        First query and rows (t, a, m, n) of the attention matrix. All rows come in order.
-    apart : Tensor of shape (n - prefix, n - prefix)
-        From `distances`.
-    row : Tensor of shape (t, n)
-        Rollout up to the next block.
-
-    Returns
-    -------
-    distance, sinks : Tensor of shape (t, a + 1)
-    row : Tensor of shape (t, n)
-        ``½ row + ½ row A``, A averaged over heads.
+    `chunks` hold the first query and rows (t, a, m, n) of the attention matrix; all rows come in order.
+    `apart` (n - prefix, n - prefix) is from `distances`. `row` is the rollout up to the next block. It
+    becomes ``½ row + ½ row A``, A averaged over heads.
     """
     patches = len(apart)
     carried, total, columns = row / 2, torch.zeros(()), torch.zeros(())

@@ -52,10 +52,7 @@ class GateTiles:
 def gate_tiles(store: TileStore, encoders: Sequence[LoadedEncoder], tiles: int, seed: int) -> GateTiles:
     """Choose tiles that no run was trained on, and the views of the first run, or the default ones.
 
-    Parameters
-    ----------
-    tiles
-        Upper limit. More than 128 are never taken: the more tiles, the harder the retrieval.
+    `tiles` is an upper limit. More than 128 are never taken: the more tiles, the harder the retrieval.
     """
     free = np.ones(len(store), dtype=bool)
     views: ViewsConfig | None = None
@@ -80,27 +77,12 @@ def gates(
     resamples: int,
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, LabelFreeGate]:
-    """Test all encoders on the same views.
+    """Test all encoders on the same views, each paired with its untrained control; the result is by name.
 
     Two views of each tile are made. Each view looks for the tile's other view among those of all tiles, by
     the cosine of standardised embeddings. An encoder passes if it finds it more often than its untrained
     control and than the mean and standard deviation of the colours. The loss of a run must also have fallen.
-
-    Parameters
-    ----------
-    pairs
-        Each encoder with its untrained control.
-    tiles
-        From `gate_tiles`.
-    resamples
-        Number of bootstrap resamples over tiles.
-    advance
-        Called after each of ``tiles.repeats`` rounds.
-
-    Returns
-    -------
-    dict
-        By encoder's name.
+    `advance` is called after each of ``tiles.repeats`` rounds.
     """
     count = len(tiles.indices)
     if count < FEWEST_TILES:
@@ -171,17 +153,10 @@ def _gate(
 
 
 def retrieved(queries: Tensor, keys: Tensor) -> Tensor:
-    """Whether each query's nearest key, by cosine, is of the same tile.
+    """Whether each query's nearest key, by cosine, is of the same tile, (t,).
 
-    Parameters
-    ----------
-    queries, keys : Tensor of shape (t, d)
-        Two embeddings of the same t tiles. Every dimension is first standardised over both, since all
-        embeddings of an untrained encoder point in nearly the same direction.
-
-    Returns
-    -------
-    Tensor of shape (t,), bool
+    The queries and keys (t, d) are two embeddings of the same tiles. Every dimension is first standardised
+    over both, since all embeddings of an untrained encoder point in nearly the same direction.
     """
     both = torch.cat([queries, keys])
     std, mean = torch.std_mean(both, dim=0)

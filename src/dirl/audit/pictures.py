@@ -26,16 +26,9 @@ RULES = {
 
 @dataclass(frozen=True)
 class Pictures:
-    """Figures of an audit.
+    """Figures of an audit: bytes by figure, then by kind (``png``, ``svg``).
 
-    Attributes
-    ----------
-    rule, tiles
-        By which rule tiles are shown, and which.
-    middle
-        Number of the tile whose heads are shown.
-    figures
-        By figure, then by kind (``png``, ``svg``), the bytes.
+    `rule` says how the shown `tiles` were chosen. `middle` is the number of the tile whose heads are shown.
     """
 
     rule: str
@@ -50,13 +43,7 @@ def draw_figures(
     tiles: AuditTiles,
     shown: Sequence[tuple[str, int]],
 ) -> Pictures:
-    """Draw all figures of an audit.
-
-    Parameters
-    ----------
-    shown
-        Rule and place of each tile, from `estimates.choose_examples`.
-    """
+    """Draw all figures of an audit, of tiles by rule and place from `estimates.choose_examples`."""
     chosen = [_example(encoders, tiles, rule, place) for rule, place in shown]
     middle = next((i for i, (rule, _) in enumerate(shown) if rule == "median"), 0)
     first, second = encoders[0].name, encoders[min(len(encoders), 2) - 1].name

@@ -21,17 +21,7 @@ PRINTED = ("entropy", "effective_share", "gini", "components50")
 
 
 def render_page(summary: AuditSummary, card: Card, images: Mapping[str, tuple[str, bytes]]) -> str:
-    """Write the report of an audit.
-
-    Parameters
-    ----------
-    summary
-        Content of `summary.json`.
-    card
-        The audit's card.
-    images
-        Figures by name, as `dirl.report.html.page` takes them.
-    """
+    """Write the report of an audit as HTML, with figures by name as `dirl.report.html.page` takes them."""
     measured = [one.last_block.heads_averaged for one in summary.encoders]
     return page(
         files("dirl.audit") / "report.html",

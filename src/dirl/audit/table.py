@@ -41,27 +41,15 @@ def measure(
     full: FullAttention | None = None,
     token_um: float = 1.0,
 ) -> Tensor:
-    """Measure every tile, block and head, and the heads averaged first.
+    """Measure every tile, block and head, and the heads averaged first: (t, l, a + 1, columns), float32.
 
-    Parameters
-    ----------
-    rows
-        Of t tiles, l blocks and a heads.
-    coverage : Tensor of shape (t, 3, n)
-        From `features.pooling.token_coverage`.
-    weights
-        For each tile, shape (m, n), from `tiles.nucleus_weights`.
-    full
-        From `full_attention`; without it distance, sink ratio and rollout are NaN.
-    token_um
-        Side of a token, for the distance.
+    The columns are `COLUMNS`. `coverage` (t, 3, n) is from `features.pooling.token_coverage`, and the weights
+    (m, n) of each tile from `tiles.nucleus_weights`. Without `full` the distance, sink ratio and rollout are
+    NaN. `token_um` is the side of a token, for the distance.
 
-    Returns
-    -------
-    Tensor of shape (t, l, a + 1, columns)
-        Float32, in the order of `COLUMNS`. The last of the heads is their average. Only there head diversity
-        is a number. Component coverage is NaN for a tile without nuclei. Outliers and rollout are those of
-        the tile, in every row of the last block; they are NaN in the others.
+    The last of the heads is their average. Only there head diversity is a number. Component coverage is NaN
+    for a tile without nuclei. Outliers and rollout are those of the tile, in every row of the last block;
+    they are NaN in the others.
     """
     heads = rows.patches.flatten(3)
     mass, p = m.renormalise(torch.cat([heads, heads.mean(2, keepdim=True)], dim=2))
@@ -100,12 +88,8 @@ def to_arrow(
 ) -> pa.Table:
     """Write measures in long form, one row per tile, block and head (-1: heads averaged first).
 
-    Parameters
-    ----------
-    values : ndarray of shape (t, l, a + 1, columns)
-        From `measure`.
-    area : ndarray of shape (t, 3)
-        Share of each tile that each region covers.
+    The values (t, l, a + 1, columns) are from `measure`; `area` (t, 3) is the share of each tile that each
+    region covers.
     """
     tiles, blocks, heads, _ = values.shape
     tile, block, head = (index.ravel() for index in np.indices((tiles, blocks, heads)))

@@ -18,17 +18,10 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class TileBatch:
-    """Some tiles of a store.
+    """Some tiles of a store, by their numbers (t,): images (t, 3, h, w), uint8.
 
-    Attributes
-    ----------
-    indices : ndarray of shape (t,)
-        Their numbers in the store.
-    images : Tensor of shape (t, 3, h, w), uint8
-    regions : Tensor of shape (t, h, w), uint8
-        0 glass, 1 nuclei, 2 the rest of the tissue.
-    labels : Tensor of shape (t, h, w), int32
-        Nuclei by id.
+    `regions` (t, h, w), uint8, are 0 glass, 1 nuclei and 2 the rest of the tissue. `labels` (t, h, w), int32,
+    are nuclei by id.
     """
 
     indices: NDArray[np.int64]
@@ -97,21 +90,10 @@ def draw_tiles(store: TileStore, cells: CellStore, count: int, seed: int) -> Aud
 
 
 def nucleus_weights(labels: Tensor, patch_px: int, least_px: Tensor) -> Tensor:
-    """Shares of each nucleus over the tokens, for `encoders.measures.relative_attention`.
+    """Shares of each nucleus over the tokens (m, n), for `encoders.measures.relative_attention`.
 
-    Parameters
-    ----------
-    labels : Tensor of shape (h, w)
-        Nuclei by id, as the encoder sees them.
-    patch_px
-        Side of a token.
-    least_px : Tensor of shape (ids,)
-        By id. A nucleus with fewer pixels here lies mostly outside the tile, and is left out.
-
-    Returns
-    -------
-    Tensor of shape (m, n)
-        Every row sums to 1.
+    Every row sums to 1. `labels` (h, w) are nuclei by id, as the encoder sees them. A nucleus with fewer
+    pixels than its `least_px` (ids,) lies mostly outside the tile, and is left out.
     """
     rows, columns = np.arange(labels.shape[0]) // patch_px, np.arange(labels.shape[1]) // patch_px
     wide = labels.shape[1] // patch_px

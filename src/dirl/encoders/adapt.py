@@ -17,18 +17,10 @@ KERNEL = "patch_embed.proj.weight"
 
 @dataclass(frozen=True)
 class Fitted:
-    """Weights converted for a model.
+    """Weights converted for a model, by its own names and in its own shapes.
 
-    Attributes
-    ----------
-    state
-        Weights by the model's own names and in its own shapes.
-    changed
-        Names of weights that were converted.
-    missing
-        Names of the model's weights that the source lacks.
-    unexpected
-        Names of the source's weights that the model lacks.
+    `changed` names those that were converted, `missing` the model's weights that the source lacks, and
+    `unexpected` the source's weights that the model lacks.
     """
 
     state: dict[str, Tensor]

@@ -30,16 +30,10 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True)
 class Call:
-    """One call of attention, after rotary embedding and norms.
+    """One call of attention, after rotary embedding and norms: query (t, a, m, d) and key (t, a, n, d).
 
-    Attributes
-    ----------
-    query : Tensor of shape (t, a, m, d)
-    key : Tensor of shape (t, a, n, d)
-    scale
-        Factor of the products.
-    mask
-        Added to the logits, or False for those that are left out; broadcasts to (t, a, m, n).
+    `scale` multiplies the products. `mask` is added to the logits, or False for those that are left out; it
+    broadcasts to (t, a, m, n).
     """
 
     query: Tensor
@@ -97,10 +91,7 @@ class Caught(Generic[Kept]):
 def anatomy(model: nn.Module) -> Anatomy:
     """Find the parts of a timm model that are needed to read its attention.
 
-    Raises
-    ------
-    EncoderError
-        If it is not a plain stack of blocks, or has no class token and no pooling by average or by a query.
+    It must be a plain stack of blocks, with a class token or with pooling by average or by a query.
     """
     kind = type(model).__name__
     blocks, prefix = getattr(model, "blocks", None), int(getattr(model, "num_prefix_tokens", 1))
@@ -129,26 +120,15 @@ def token_grid(model: nn.Module, height: int, width: int) -> tuple[int, int]:
 
 @torch.no_grad()
 def catch(model: nn.Module, images: Tensor, keep: Callable[[Call], Kept]) -> Caught[Kept]:
-    """Run a model, and keep a result of every block's one call of attention.
+    """Run a model on normalised images (t, 3, h, w), and keep a result of each block's call of attention.
 
     Every call of `scaled_dot_product_attention` is intercepted. Its q and k are the inputs of the softmax; a
     hook on a `qkv` layer could not guarantee that. Hooks show the block of each call. During the run fused
     attention is on and dropout is off; both are restored.
 
-    Parameters
-    ----------
-    model
-        A timm vision transformer.
-    images : Tensor of shape (t, 3, h, w)
-        Images normalised for the model.
-    keep
-        Computes the result of a call. A call holds the queries and keys of all tokens, so do not keep it.
-
-    Raises
-    ------
-    EncoderError
-        If the model is not a plain stack of blocks, or if a block does not call attention exactly once. Also
-        if it attends to tokens other than prefix and grid, or masks causally.
+    `keep` computes the result of a call. A call holds the queries and keys of all tokens, so do not keep it.
+    It is an `EncoderError` if a block does not call attention exactly once, attends to tokens other than
+    prefix and grid, or masks causally.
     """
     body = anatomy(model)
     gh, gw = token_grid(model, images.shape[-2], images.shape[-1])
@@ -297,21 +277,10 @@ class AttentionRows:
 def attention_rows(model: nn.Module, images: Tensor) -> AttentionRows:
     """Run a timm vision transformer and return the row of its own query in every block and head.
 
-    With a class token it is the row of [CLS], the first token. This costs O(n) per head in addition to the
-    model's own fused attention. Without a class token it is the row of the query that pools the tokens. If
-    the model averages its tokens, it is the mean of all patch queries' rows, computed in parts.
-
-    Parameters
-    ----------
-    model
-        A timm vision transformer.
-    images : Tensor of shape (t, 3, h, w)
-        Images normalised for the model.
-
-    Raises
-    ------
-    EncoderError
-        If the rows cannot be read: see `catch`.
+    The images (t, 3, h, w) are normalised for the model. With a class token it is the row of [CLS], the first
+    token. This costs O(n) per head in addition to the model's own fused attention. Without a class token it
+    is the row of the query that pools the tokens. If the model averages its tokens, it is the mean of all
+    patch queries' rows, computed in parts.
     """
     body = anatomy(model)
 

@@ -41,16 +41,9 @@ RESAMPLED = ("pos_embed", KERNEL)
 
 @dataclass(frozen=True)
 class Taken:
-    """The encoder of a checkpoint.
+    """The encoder of a checkpoint, converted for the model.
 
-    Attributes
-    ----------
-    fitted
-        Its weights, converted for the model.
-    prefix
-        Prefix of their names in the file.
-    beside
-        Prefixes of the other weights in the file.
+    `prefix` is the prefix of its names in the file; `beside` are the prefixes of the other weights.
     """
 
     fitted: Fitted
@@ -78,31 +71,12 @@ def take_encoder(
     heads: tuple[str, ...] = (),
     partial: bool = False,
 ) -> Taken:
-    """Find the encoder among a file's weights.
+    """Find the encoder among a file's weights; `where` is the file, for errors.
 
-    Parameters
-    ----------
-    weights
-        All weights of the file; see `dirl.encoders.weights.read_weights`.
-    names
-        Possible names of the encoder's weights after the prefix.
-    fit
-        Converts weights with these names for the model, or raises an `EncoderError`.
-    where
-        The file, for errors.
-    heads
-        Prefixes of weights that are never part of the encoder.
-    partial
-        Accept an encoder that lacks weights if there is no complete one.
-
-    Returns
-    -------
-    Taken
-
-    Raises
-    ------
-    EncoderError
-        If no prefix has the complete encoder, or several prefixes have different ones.
+    It is an error if no prefix has the complete encoder, or several prefixes have different ones. `names` are
+    the possible names of the encoder's weights after the prefix. `fit` converts weights with these names for
+    the model, or raises an `EncoderError`. `heads` are prefixes of weights that are never part of the
+    encoder. With `partial`, an encoder that lacks weights is taken if there is no complete one.
     """
     written = _unwrapped(weights)
     votes = _votes(written, names)

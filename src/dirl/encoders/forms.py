@@ -15,13 +15,7 @@ SUPPORTED = (
 
 
 def parse_form(spec: str) -> tuple[Form, str]:
-    """Take the form and the rest of an encoder's name apart, without loading anything.
-
-    Raises
-    ------
-    EncoderError
-        If it has none of the forms, or is a directory without an encoder.
-    """
+    """Take the form and the rest of an encoder's name apart, without loading anything."""
     scheme, colon, rest = spec.partition(":")
     if colon and scheme == "timm":
         return "timm", rest

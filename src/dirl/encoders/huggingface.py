@@ -59,18 +59,10 @@ HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 @dataclass(frozen=True)
 class HfModel:
-    """A Hugging Face model's weights, and the arguments of the same timm model.
+    """A Hugging Face model's weights by the file's names, and the arguments of the same timm model.
 
-    Attributes
-    ----------
-    weights
-        Weights by the file's names; `from_hf` renames them.
-    architecture, arguments
-        For ``timm.create_model``. The architecture decides only whether the MLP is SwiGLU.
-    side
-        Side of its images in pixels.
-    mean, std
-        Mean and standard deviation by channel that normalise images in 0..1.
+    The architecture decides only whether the MLP is SwiGLU. `side` is that of its images in pixels. `mean`
+    and `std` by channel normalise images in 0..1.
     """
 
     weights: dict[str, Tensor]
@@ -113,10 +105,7 @@ def layer_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def to_hf(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
     """Rename weights of a plain timm ViT to transformers' names; the inverse of `from_hf`.
 
-    Raises
-    ------
-    KeyError
-        If the kind has no name for one of them.
+    A `KeyError` means that the kind has no name for one of them.
     """
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -135,19 +124,10 @@ def to_hf(state: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
 
 
 def read_hf(name: str, *, weights: bool = True) -> HfModel:
-    """Read a model from a folder that ``save_pretrained`` wrote, or from the hub.
+    """Read a ViT or DINOv2 from the hub, or from a folder that ``save_pretrained`` wrote.
 
-    Parameters
-    ----------
-    name
-        A folder with ``config.json`` and ``model.safetensors``, or ``owner/name`` on the hub.
-    weights
-        Whether to read the weights, too, or only the config.
-
-    Raises
-    ------
-    EncoderError
-        If it is missing, or is not a ViT or DINOv2.
+    `name` is the folder, with ``config.json`` and ``model.safetensors``, or ``owner/name`` on the hub.
+    Without `weights` only the config is read.
     """
     where = f"hf:{name}"
     file, remedy = _file(name, "config.json"), "give a folder that save_pretrained wrote"

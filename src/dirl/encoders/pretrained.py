@@ -19,21 +19,12 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 @dataclass(frozen=True)
 class InitReport:
-    """Report on the starting weights of an encoder.
+    """Report on the starting weights of an encoder, by their names.
 
-    Attributes
-    ----------
-    loaded
-        Names of the encoder's weights that come from the source.
-    missing
-        Names of weights that the source lacks; they stay random.
-    unexpected
-        Names of the source's weights that the encoder lacks.
-    resampled
-        Names of loaded weights that were converted: positions of another grid and a patch kernel of another
-        size. Also layer scales and prefix positions that only one of the two has.
-    normalisation
-        Mean and standard deviation by channel of the source's images; None if unknown.
+    `missing` are weights that the source lacks, which stay random; `unexpected` are those that the encoder
+    lacks. `resampled` are loaded weights that were converted: positions, a patch kernel of another size,
+    layer scales. `normalisation` is the mean and standard deviation by channel of the source's images; None
+    if unknown.
     """
 
     loaded: tuple[str, ...]
@@ -96,13 +87,7 @@ def _renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_blocks(fitted: Fitted, spec: str) -> None:
-    """Refuse blocks that lack a weight or have an extra one: they would compute something else.
-
-    Raises
-    ------
-    EncoderError
-        For the first such weight.
-    """
+    """Refuse blocks that lack a weight or have an extra one: they would compute something else."""
     strange = [name for name in (*fitted.unexpected, *fitted.missing) if name.startswith("blocks.")]
     if strange:
         reason = (

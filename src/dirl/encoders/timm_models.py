@@ -27,12 +27,8 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 class TimmFolder:
     """A ``config.json`` of timm's layout, as in a run's ``encoder/`` and in models on the hub.
 
-    Attributes
-    ----------
-    architecture, arguments
-        For ``timm.create_model``.
-    normalisation
-        Mean, standard deviation and input size of its images.
+    `architecture` and `arguments` are for ``timm.create_model``. `normalisation` holds the mean, the standard
+    deviation and the input size of its images.
     """
 
     architecture: str
@@ -41,13 +37,7 @@ class TimmFolder:
 
 
 def read_folder(folder: Path) -> TimmFolder:
-    """Read the ``config.json`` of a folder.
-
-    Raises
-    ------
-    EncoderError
-        If it is missing or not in timm's layout.
-    """
+    """Read the ``config.json`` of a folder in timm's layout."""
     path = folder / "config.json"
     remedy = "give a folder of timm's layout"
     with parsing(path, remedy=remedy, kind=EncoderError):
@@ -61,13 +51,7 @@ def read_folder(folder: Path) -> TimmFolder:
 
 
 def channels(values: Sequence[Any]) -> tuple[float, ...]:
-    """Read one finite number for each of three channels.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there are not three finite numbers.
-    """
+    """Read one finite number for each of three channels; others are a `ValueError` or `TypeError`."""
     numbers = tuple(float(value) for value in values)
     if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
         raise ValueError(f"not three numbers: {values}")
@@ -75,13 +59,7 @@ def channels(values: Sequence[Any]) -> tuple[float, ...]:
 
 
 def weights_in(folder: Path) -> Path:
-    """Return the file of weights in a folder.
-
-    Raises
-    ------
-    EncoderError
-        If there is no such file.
-    """
+    """Return the file of weights in a folder."""
     found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if found is None:
         remedy = f"put {' or '.join(WEIGHTS)} there"
@@ -90,13 +68,7 @@ def weights_in(folder: Path) -> Path:
 
 
 def create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
-    """Make a timm model without a classifier, initialised from a seed, in evaluation mode.
-
-    Raises
-    ------
-    EncoderError
-        If timm has no such model, or cannot make it with these arguments.
-    """
+    """Make a timm model without a classifier, initialised from a seed, in evaluation mode."""
     arguments = dict(arguments)
     mlp = arguments.get("mlp_layer")
     if isinstance(mlp, str):
@@ -113,13 +85,7 @@ def create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
 
 
 def new_model(name: str, arguments: Mapping[str, Any]) -> Any:
-    """Make a timm model without a classifier, initialised by torch's current generator.
-
-    Raises
-    ------
-    EncoderError
-        If timm has no such model, or cannot make it with these arguments.
-    """
+    """Make a timm model without a classifier, initialised by torch's current generator."""
     _check_name(name)
     try:
         return timm.create_model(name, pretrained=False, **{**arguments, "num_classes": 0})
@@ -147,13 +113,7 @@ def _check_size(architecture: str, arguments: Mapping[str, Any]) -> None:
 
 
 def fetch(name: str, options: Mapping[str, Any]) -> Any:
-    """Make a timm model with the weights of its hub.
-
-    Raises
-    ------
-    EncoderError
-        If the hub has none, or they cannot be downloaded.
-    """
+    """Make a timm model with the weights of its hub."""
     _check_name(name)
     architecture, _, tag = name.partition(".")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]

@@ -95,22 +95,11 @@ class ViT(nn.Module):
     def forward(
         self, images: Tensor, coverage: Tensor | None = None, masked: Tensor | None = None
     ) -> EncoderOutput:
-        """Encode images, and regions if coverage is given.
+        """Encode images, float ``(b, 3, h, w)`` in [0, 1], and regions if coverage is given.
 
-        Parameters
-        ----------
-        images
-            Float ``(b, 3, h, w)`` in [0, 1].
-        coverage
-            Share of each patch token that each region covers, ``(b, r, gh, gw)``.
-        masked
-            Patch tokens to replace by the mask token, bool ``(b, gh, gw)``.
-
-        Returns
-        -------
-        EncoderOutput
-            With region tokens ``(b, r, d)`` if `coverage` is given. The token of an empty region is finite
-            but has no meaning: mask it.
+        The coverage is the share of each patch token that each region covers, ``(b, r, gh, gw)``. The output
+        then has region tokens ``(b, r, d)``. The token of an empty region is finite but has no meaning: mask
+        it. The patch tokens `masked`, bool ``(b, gh, gw)``, are replaced by the mask token.
         """
         vit = self.vit
         tokens = vit.patch_embed((images - self.mean) / self.std)
@@ -154,13 +143,7 @@ class ViT(nn.Module):
 
 
 def draw_kept(images: int, tokens: int, drop: float, device: torch.device) -> Tensor:
-    """Draw the patch tokens to keep for each image.
-
-    Returns
-    -------
-    Tensor
-        Places in the token grid, ascending, ``(images, n)``; n is at least 1.
-    """
+    """Draw the patch tokens to keep for each image: places ``(images, n)``, ascending; n is at least 1."""
     count = max(1, round(tokens * (1 - drop)))
     return torch.rand(images, tokens, device=device).argsort(dim=1)[:, :count].sort(dim=1).values
 
@@ -181,13 +164,7 @@ def model_args(config: EncoderConfig, view_px: int) -> dict[str, Any]:
 
 
 def new_plain_vit(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """Make a randomly initialised timm ViT for pretraining.
-
-    Raises
-    ------
-    EncoderError
-        If it is unknown, or not a ``VisionTransformer`` of plain blocks with a class token.
-    """
+    """Make a randomly initialised timm ViT for pretraining: with plain blocks and a class token."""
     vit: nn.Module = new_model(name, arguments)
     plain = (
         isinstance(vit, VisionTransformer)
@@ -206,27 +183,15 @@ def new_plain_vit(name: str, arguments: dict[str, Any]) -> nn.Module:
 
 
 def block_with_regions(block: Any, tokens: Tensor, coverage: Tensor, prefix: int) -> Tensor:
-    """Run a block on its tokens and on an additional class-query row per region.
+    """Run timm's plain pre-norm block on its tokens and on an additional class-query row per region.
 
     The row of region r uses the block's [CLS] query and its keys and values of the patch tokens, with
     log(coverage) added to the logits. The rest of the block is the same as for any token. Keys and values are
     computed once, and the ordinary tokens equal those of the plain block.
 
-    Parameters
-    ----------
-    block
-        timm's plain pre-norm block.
-    tokens
-        Input of the block, ``(b, prefix + n, d)``, [CLS] first.
-    coverage
-        ``(b, r, n)``; tokens without coverage get no attention.
-    prefix
-        Class and register tokens before the patch tokens.
-
-    Returns
-    -------
-    Tensor
-        ``(b, prefix + n + r, d)``.
+    The tokens are ``(b, prefix + n, d)``, [CLS] first; `prefix` counts the class and register tokens. The
+    coverage is ``(b, r, n)``; tokens without coverage get no attention. The result is ``(b, prefix + n + r,
+    d)``.
     """
     attn = block.attn
     normed = block.norm1(tokens)

@@ -31,19 +31,10 @@ REMEDY = "give a .safetensors file, or a torch checkpoint with only weights"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors in a file.
+    """Read the tensors in a file, by name, without running code from it.
 
-    Returns
-    -------
-    dict
-        Tensors by name. In nested dictionaries and lists, the keys come before the name, as in
-        ``teacher.backbone.cls_token``.
-
-    Raises
-    ------
-    EncoderError
-        If there is no such file, or it cannot be read as weights. The message recognises a Git-LFS pointer,
-        an HTML page, and a pickle of other objects.
+    In nested dictionaries and lists, the keys come before the name, as in ``teacher.backbone.cls_token``. The
+    errors recognise a Git-LFS pointer, an HTML page, and a pickle of other objects.
     """
     refuse_special(path, kind=EncoderError)
     if not path.is_file():
@@ -65,13 +56,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def check_plain(state: Mapping[str, Tensor], where: object) -> None:
-    """Refuse weights that are not plain numbers, such as quantised ones, whose scale is stored elsewhere.
-
-    Raises
-    ------
-    EncoderError
-        For the first such weight.
-    """
+    """Refuse weights that are not plain numbers, such as quantised ones, whose scale is stored elsewhere."""
     for name, value in state.items():
         plain = value.layout == torch.strided and not (value.is_quantized or value.is_meta)
         if not plain or value.is_complex() or value.dtype.itemsize == 1:
@@ -81,13 +66,7 @@ def check_plain(state: Mapping[str, Tensor], where: object) -> None:
 
 
 def check_finite(state: Mapping[str, Tensor], where: object) -> None:
-    """Refuse weights that are not finite.
-
-    Raises
-    ------
-    EncoderError
-        For the first such weight.
-    """
+    """Refuse weights that are not finite."""
     for name, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise EncoderError(

@@ -91,11 +91,8 @@ class DINOv2(DistillationObjective, MaskedObjective):
     def masked_patches(self, student: Sequence[EncoderOutput], teacher: Teacher[EncoderOutput]) -> Tensor:
         """Distil the patch tokens that are masked for the student (iBOT); every masked view has equal weight.
 
-        Returns
-        -------
-        Tensor
-            Scalar: the mean over a view's masked tokens, averaged over all views. A view without a mask
-            adds 0.
+        The scalar is the mean over a view's masked tokens, averaged over all views. A view without a mask
+        adds 0.
         """
         masks = torch.cat([view.masked for view in student if view.masked is not None])
         shown = torch.cat([view.patches for view in student])

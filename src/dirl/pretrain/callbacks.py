@@ -115,14 +115,7 @@ class PriorWatch(StepCallback):
     """Warn once if the views have hardly any nuclei, and once if they have hardly anything else.
 
     "Hardly any" is 10 %, of the views or of their area. It is an average over the last 20 logged steps. At
-    least three steps must be logged.
-
-    Parameters
-    ----------
-    cells
-        Name of the cells that the prior is made of.
-    every_steps
-        Steps between two rows of the log.
+    least three steps must be logged. `cells` is the name of the cells.
     """
 
     def __init__(self, cells: str, every_steps: int) -> None:
@@ -169,15 +162,7 @@ class Checkpoint(StepCallback):
 
 
 class Log(StepCallback):
-    """Write a step's metrics to the loggers and, when a checkpoint is due, snapshots of the encoder.
-
-    Parameters
-    ----------
-    schedule
-        How often to write.
-    snapshots
-        From `dirl.pretrain.snapshots.choose_snapshots`.
-    """
+    """Write a step's metrics to the loggers and, when a checkpoint is due, snapshots of the encoder."""
 
     def __init__(self, schedule: Schedule, snapshots: Sequence[Snapshot]) -> None:
         self.schedule, self.snapshots = schedule, snapshots

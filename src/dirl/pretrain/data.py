@@ -24,18 +24,9 @@ Batch = tuple[Tensor, Tensor | None, Tensor]
 class Schedule:
     """The length of a run, and its steps.
 
-    Attributes
-    ----------
-    seed
-        Key of everything random.
-    steps
-        Steps of the run.
-    batch
-        Tiles in a step, over all devices and parts.
-    parts
-        Parts that each device's share of a batch is cut into, run one after the other.
-    log_every, save_every
-        Steps between two rows of the log, and between two checkpoints.
+    A step has `batch` tiles over all devices. Each device cuts its share into `parts`, run one after the
+    other. `log_every` and `save_every` count the steps between two rows of the log and between two
+    checkpoints.
     """
 
     seed: int
@@ -69,15 +60,7 @@ def held_out(tile_ids: Sequence[str], share: float, seed: int) -> NDArray[np.boo
 
 
 class TileBatches(Dataset[Batch]):
-    """Reads whole batches of tiles and, with a source, their region ids.
-
-    Parameters
-    ----------
-    store
-        The tiles.
-    source
-        Where region ids come from; None if none are needed.
-    """
+    """Reads whole batches of tiles and, with a source, their region ids."""
 
     def __init__(self, store: TileStore, source: RegionSource | None) -> None:
         self.store, self.source = store, source
@@ -88,11 +71,8 @@ class TileBatches(Dataset[Batch]):
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """Read the tiles of ``(position, index)`` pairs.
 
-        Returns
-        -------
-        tuple
-            Images uint8 ``(b, 3, h, w)``; ids ``(b, h, w)`` from the source, or None; positions
-            int64 ``(b,)``.
+        The result is images uint8 ``(b, 3, h, w)``, ids ``(b, h, w)`` from the source or None, and positions
+        int64 ``(b,)``.
         """
         images = torch.from_numpy(np.stack([self.store.image(index) for _, index in keys]))
         ids = None
@@ -103,37 +83,14 @@ class TileBatches(Dataset[Batch]):
 
 
 class CountedOrder:
-    """Batches of ``(position, index)`` from a step onwards, computed and never stored.
+    """Batches of ``(position, index)`` from step `start` onwards, computed and never stored.
 
-    An epoch's order is a keyed permutation of the tiles. Its last, incomplete batch is left out, so that no
-    tile is twice in a batch.
+    An epoch's order is a permutation of the tiles, keyed by `seed`. Its last, incomplete batch is left out,
+    so that no tile is twice in a batch. `batch` counts the tiles of a step over all ranks, of which `rank`
+    yields its part.
 
-    With `centres`, position n of the run is drawn from centre n mod (number of centres). Each centre has
+    With `centres` (t,), position n of the run is drawn from centre n mod (number of centres). Each centre has
     epochs of its own. A tile is twice in a batch only if its centre has too few tiles.
-
-    Parameters
-    ----------
-    indices
-        Tiles to train on.
-    batch
-        Tiles per step over all ranks.
-    steps
-        Steps of the whole run.
-    seed
-        Key of the order.
-    start
-        Step to begin at.
-    rank, ranks
-        Which part of each batch to yield.
-    centres
-        The centre of each tile, to draw all centres equally often; None draws all tiles equally often.
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer tiles than a batch, or if ranks cannot share a batch.
-    StoreError
-        If a centre is unknown.
     """
 
     def __init__(
@@ -222,22 +179,11 @@ def make_loader(
 
 @dataclass(frozen=True)
 class Loaders:
-    """Makes the loader of a run's tiles from a step onwards.
+    """Makes the loader of a run's tiles, those of `indices`, from a step onwards.
 
-    Attributes
-    ----------
-    batches
-        Reads tiles.
-    schedule
-        Length of the run, size of a batch and seed.
-    indices
-        Tiles to train on.
-    centres
-        Centres of all tiles, to draw all centres equally often; None draws all tiles equally often.
-    workers
-        Processes that read; 0 reads in the training process.
-    pin
-        Whether batches go to pinned memory, for a GPU.
+    With `centres`, one for each tile of the store, all centres are drawn equally often. `workers` is the
+    number of processes that read; 0 reads in the training process. `pin` puts batches into pinned memory, for
+    a GPU.
     """
 
     batches: TileBatches

@@ -22,17 +22,7 @@ RANK_NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 @dataclass(frozen=True)
 class Devices:
-    """Where a run is trained.
-
-    Attributes
-    ----------
-    gpu
-        Whether it is trained on GPUs; else on the CPU.
-    each
-        Devices, or processes, of a machine.
-    nodes
-        Number of machines.
-    """
+    """Where a run is trained: on `nodes` machines, with `each` GPUs or CPU processes."""
 
     gpu: bool
     each: int

@@ -28,13 +28,7 @@ from dirl.pretrain.read_metrics import read_metrics
 class MetricsCsv(Logger):
     """Append metrics to a CSV file with one column per metric.
 
-    Parameters
-    ----------
-    path
-        The file. Rows of steps after `start` are removed: an interrupted run wrote them after its last
-        checkpoint.
-    start
-        Steps that the run has done.
+    Rows of steps after `start` are removed: an interrupted run wrote them after its last checkpoint.
     """
 
     def __init__(self, path: Path, start: int) -> None:

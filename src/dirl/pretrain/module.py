@@ -29,22 +29,8 @@ from dirl.views.geometry import view_mpp
 class PretrainModule(pl.LightningModule):
     """Pretraining of one encoder, vanilla or with the dense term.
 
-    Parameters
-    ----------
-    student
-        What is trained.
-    dense
-        The dense term; None for a vanilla run.
-    views
-        How views are made.
-    optimiser
-        Rate, decay and warm-up.
-    schedule
-        Length of the run, and its seed.
-    tile_mpp
-        Resolution of the tiles, for the size of a token in µm.
-    loader
-        Makes the loader that begins at a step, for (start, rank, ranks).
+    `tile_mpp` is the resolution of the tiles, for the size of a token in µm. `loader` makes the loader that
+    begins at a step, for (start, rank, ranks).
     """
 
     def __init__(
@@ -231,18 +217,10 @@ def encode_views(
 
 
 def spread_metrics(cls: Tensor) -> dict[str, Tensor]:
-    """Measure how far embeddings are from collapse to a point or a line.
+    """Measure how far class tokens ``(m, d)`` are from collapse to a point or a line.
 
-    Parameters
-    ----------
-    cls
-        Class tokens ``(m, d)``.
-
-    Returns
-    -------
-    dict
-        ``embedding/std``: standard deviation of the unit vectors, times √d: 1 when isotropic, 0 for a
-        point. ``embedding/rank``: exponential of the entropy of the covariance's spectrum.
+    ``embedding/std`` is the standard deviation of the unit vectors, times √d: 1 when isotropic, 0 for a
+    point. ``embedding/rank`` is the exponential of the entropy of the covariance's spectrum.
     """
     unit = F.normalize(cls, dim=1)
     centred = unit - unit.mean(dim=0)

@@ -25,16 +25,8 @@ def make_optimiser(
 ) -> tuple[AdamW, LambdaLR]:
     """Make the optimiser of everything that is trained, and the schedule of its rate, stepped every step.
 
-    Parameters
-    ----------
-    modules
-        The encoder under ``encoder``, a `ViT` or a timm model. Everything else is trained at the full rate.
-    config
-        Rate at a batch of 256, decay, warm-up.
-    batch
-        Tiles in a step, over all devices and accumulated parts.
-    steps
-        Steps of the run.
+    The encoder, a `ViT` or a timm model, is under ``encoder``; all other modules are trained at the full
+    rate. `batch` counts the tiles of a step, over all devices and accumulated parts.
     """
     lr = peak_lr(config, batch)
     optimiser = AdamW(parameter_groups(modules, config, lr), lr=lr, betas=config.betas)
@@ -45,26 +37,14 @@ def make_optimiser(
 def parameter_groups(
     modules: Mapping[str, nn.Module], config: OptimiserConfig, lr: float
 ) -> list[dict[str, Any]]:
-    """Group what is trained by rate and by weight decay.
+    """Group what is trained by rate and by weight decay, as torch's optimisers take it.
 
     Biases and vectors (norms, layer scales) do not decay. Everything else does, also class, register and
-    position embeddings, as in DINO, MAE and DINOv2. With layer decay, the last block and the final norm have
-    the full rate, and each block before has one factor less. The stem (patch, class, register, position and
-    mask embeddings) has one less than the first block. Parameters without a gradient are left out.
+    position embeddings, as in DINO, MAE and DINOv2. `set_weight_decay` changes the groups with ``decays``.
 
-    Parameters
-    ----------
-    modules
-        As for `make_optimiser`.
-    config
-        Its ``weight_decay`` and ``layer_decay``.
-    lr
-        The full rate.
-
-    Returns
-    -------
-    list of dict
-        As torch's optimisers take them; `set_weight_decay` changes the groups with ``decays``.
+    With layer decay, the last block and the final norm have the full rate, `lr`, and each block before has
+    one factor less. The stem (patch, class, register, position and mask embeddings) has one less than the
+    first block. Parameters without a gradient are left out.
     """
     if config.layer_decay == 1:
         groups = param_groups_weight_decay(nn.ModuleDict(dict(modules)), 1.0)
@@ -119,23 +99,11 @@ def set_weight_decay(optimiser: torch.optim.Optimizer, value: float) -> None:
 
 
 def freeze(encoder: ViT, blocks: int) -> None:
-    """Freeze the first blocks of an encoder, and the embeddings below them.
+    """Freeze the first blocks of an encoder, and the embeddings below them; 0 freezes nothing.
 
     These are the patch kernel and class, register and position embeddings. If they changed, the frozen blocks
     would get an input that they were not trained on. The mask token is still trained: it has no earlier value
     to keep.
-
-    Parameters
-    ----------
-    encoder
-        Its parameters lose ``requires_grad``.
-    blocks
-        Number of blocks; 0 freezes nothing.
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer blocks.
     """
     vit = encoder.vit
     if blocks > len(vit.blocks):

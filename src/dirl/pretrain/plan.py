@@ -30,19 +30,7 @@ from dirl.store.select import count_kept
 
 @dataclass(frozen=True)
 class Student:
-    """What a run trains.
-
-    Attributes
-    ----------
-    encoder
-        The encoder.
-    objective
-        Its objective, with the heads.
-    disentangle
-        The block that extracts regions; None if there is none.
-    init
-        Report on the starting weights; None if they are random.
-    """
+    """What a run trains; `disentangle` extracts regions, and `init` reports on the starting weights."""
 
     encoder: ViT
     objective: AnyObjective
@@ -59,22 +47,8 @@ class Student:
 class TrainingPlan:
     """What a run will do, checked before its directory is made.
 
-    Attributes
-    ----------
-    recipe
-        With all settings of the objective.
-    tiles
-        The store.
-    dense
-        The dense term; None for a vanilla run.
-    student
-        What is trained.
-    schedule
-        Length of the run.
-    held_out
-        Bool ``(tiles,)``: never trained on.
-    loaders
-        Makes the loader, of all other tiles.
+    The recipe has all settings of the objective. `dense` is None for a vanilla run. `held_out` (tiles,) tells
+    which tiles are never trained on; `loaders` read all others.
     """
 
     recipe: PretrainRecipe
@@ -103,17 +77,7 @@ class TrainingPlan:
 
 
 def plan_training(recipe: PretrainRecipe, tiles: TileStore, where: Devices, workers: int) -> TrainingPlan:
-    """Put a run together, and refuse what it cannot do.
-
-    Raises
-    ------
-    StoreError
-        If the store lacks cells or centres.
-    ConfigError
-        If the recipe, its objective and the number of tiles do not fit together.
-    EncoderError
-        If the encoder cannot be made, or its starting weights are missing or do not fit.
-    """
+    """Put a run together, and refuse what the recipe, its objective, its encoder and the store cannot do."""
     kind, settings = load_objective(recipe.objective)
     recipe = recipe.model_copy(
         update={"objective": ObjectiveConfig(name=recipe.objective.name, **settings.model_dump())}

@@ -71,16 +71,7 @@ def choose_snapshots(
 ) -> list[Snapshot]:
     """Choose the snapshots that the tiles allow: there may be no held-out tiles, and no labels.
 
-    Parameters
-    ----------
-    tiles
-        The store.
-    out
-        Which of its tiles are held out, shape (tiles,).
-    seed
-        Key of the choice of labelled tiles.
-    view_px, patch_px
-        Sides of a view and of a patch token.
+    `out` (tiles,) tells which tiles are held out. `seed` is the key of the choice of labelled tiles.
     """
     free, trained = np.flatnonzero(out), np.flatnonzero(~out)
     snapshots: list[Snapshot] = []

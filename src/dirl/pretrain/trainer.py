@@ -35,31 +35,11 @@ def train(
     callbacks: Sequence[pl.Callback],
     tracker: Logger | None = None,
 ) -> pl.Trainer:
-    """Train until the last step or a signal, from the last checkpoint if there is one.
+    """Train until the last step or a signal, from the last checkpoint in `out` if there is one.
 
-    Parameters
-    ----------
-    module
-        What is trained, and its schedule.
-    out
-        Directory of the run.
-    where
-        Devices.
-    precision, clip_norm
-        Of the training.
-    callbacks
-        What follows the run, in this order.
-    tracker
-        A logger beside ``metrics.csv`` and TensorBoard's files.
-
-    Raises
-    ------
-    TrainingError
-        If the loss is not finite, the embeddings collapse, or memory runs out.
-    Interrupted
-        If a signal came; the state after the current step is saved.
-    KeyboardInterrupt
-        If Ctrl-C came before training began, or came twice.
+    The `callbacks` act in their order. `tracker` is a logger beside ``metrics.csv`` and TensorBoard's files.
+    After a signal the state of the current step is saved, and `Interrupted` is raised. Ctrl-C before training
+    began, or twice, is a `KeyboardInterrupt`.
     """
     last = out / "last.ckpt"
     start = saved_step(last)
