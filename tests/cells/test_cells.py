@@ -182,10 +182,10 @@ NOTED = CellsConfig(segmenter=f"{__name__}:Noted", window_px=256, halo_px=48)
 
 def test_device_and_batch_size_reach_the_segmenter_and_leave_its_cells_alone(store):
     NOTES.clear()
-    cells(store.path, NOTED, device="cpu", batch_size=3, quiet=True)
+    cells(store.path, NOTED, device="cpu", batch=3, quiet=True)
     assert {note[:2] for note in NOTES} == {("cpu", 3)}
     NOTES.clear()
-    cells(store.path, NOTED, batch_size=5, quiet=True)
+    cells(store.path, NOTED, batch=5, quiet=True)
     assert not NOTES
 
 

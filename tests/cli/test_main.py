@@ -1,9 +1,11 @@
 """The program: help, one-line errors, exit codes."""
 
 import errno
+import re
 import sys
 import warnings
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,7 @@ def run(monkeypatch, capsys):
     return call
 
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = ["demo", "doctor", "tile", "cells", "cells-score", "pretrain", "study"]
 COMMANDS += ["cells-report", "cells-export", "embed", "probe", "finetune", "audit", "export", "map", "view"]
 
@@ -33,10 +36,15 @@ def test_help_names_every_command(run):
     assert code == 0 and all(name in out for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(run, command):
+@pytest.mark.parametrize("command", program.COMMANDS)
+def test_every_command_explains_itself_and_names_its_page(run, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run(command, "--help")
-    assert code == 0 and "Usage" in out
+    lines = out.strip().splitlines()
+    assert code == 0 and "Usage" in lines[0] and len(lines) <= 55
+    assert not re.search(r"<(str|path|list)|TEXT", out)
+    label, page = lines[-1].split(": ")
+    assert label.strip() == "How-to" and f"dirl {command}" in (ROOT / page).read_text(encoding="utf-8")
 
 
 def test_version(run):

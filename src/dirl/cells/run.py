@@ -49,7 +49,7 @@ def cells(
     *,
     workers: int = 1,
     device: str = "auto",
-    batch_size: int | None = None,
+    batch: int | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> CellStore:
@@ -75,7 +75,7 @@ def cells(
         The segmenter, and the size of the windows.
     workers
         Number of processes; each works on one slide at a time.
-    device, batch_size
+    device, batch
         Device of a network, and number of windows at a time. By default the device decides the number.
     overwrite
         Replace cells of the same name that have other settings.
@@ -101,7 +101,7 @@ def cells(
     """
     tiles = TileStore.open(store)
     forget_listings()
-    how = {"device": device, "batch_size": batch_size}
+    how = {"device": device, "batch_size": batch}
     segmenter = load_segmenter(config.segmenter, **how)
     segmenter_name = cells_name(config)
     settings = config.model_dump(exclude={"name"}) | {"segmenter_digest": segmenter.digest}

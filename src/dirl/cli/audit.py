@@ -14,7 +14,7 @@ def audit(
     encoders: Annotated[
         list[str],
         typer.Argument(
-            metavar="ENCODER...",
+            metavar="ENCODER",
             help="A run's directory, timm:NAME[,weights=FILE|random][,key=value…], timm:DIR or "
             "hf:NAME_OR_DIR. The others are compared with the first.",
         ),

@@ -16,12 +16,12 @@ def cells(
     store: StoreArgument,
     config: CellsConfig,
     device: Device = "auto",
-    batch_size: Annotated[
+    batch: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=1,
-            help="Number of windows in one forward pass. By default it suits the device.",
+            help="Windows in one forward pass. By default it suits the device.",
         ),
     ] = None,
     workers: Workers = 1,
@@ -43,7 +43,7 @@ def cells(
         config,
         workers=workers,
         device=device,
-        batch_size=batch_size,
+        batch=batch,
         overwrite=overwrite,
         quiet=quiet,
     )

@@ -12,7 +12,7 @@ def compare(
     results: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RESULT...",
+            metavar="RESULT",
             help="Directories of `dirl probe`, `dirl finetune` or `dirl mil`. The others are compared with "
             "the first.",
         ),

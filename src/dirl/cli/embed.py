@@ -17,7 +17,7 @@ from dirl.cli.options import (
     Quiet,
     Seed,
     SlidesTable,
-    Workers,
+    Threads,
     takes,
 )
 from dirl.config import TileConfig
@@ -27,13 +27,15 @@ from dirl.config import TileConfig
 def embed(
     encoder: Encoder,
     out: Out,
-    more: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,  # of --slides *.svs
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="SLIDE", hidden=True)
+    ] = None,  # of --slides *.svs
     store: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="Tile store that `dirl tile` made. This or --slides.")
+        Path | None, typer.Option(metavar="STORE", help="Tile store. Give this or --slides.")
     ] = None,
     slides: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH...", help="Slides or folders of slides. Their tiles are not stored."),
+        typer.Option(metavar="PATH...", help="Slides or folders. Their tiles are not stored."),
     ] = None,
     *,
     config: TileConfig,
@@ -65,7 +67,7 @@ def embed(
         Literal["auto", "fp32", "bf16"],
         typer.Option(help="auto is bf16 if the GPU supports it."),
     ] = "auto",
-    workers: Workers = 4,
+    workers: Threads = 4,
     seed: Seed = 0,
     to: Annotated[
         Literal["anndata"] | None,

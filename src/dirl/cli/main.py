@@ -17,28 +17,28 @@ import dirl
 from dirl.core.errors import DirlError, DirlWarning, Interrupted, from_system
 from dirl.core.signals import leave_at_once, number_of, stay_silent, stopping
 
-# In the order of `dirl --help`, with the line there.
+# In the order of `dirl --help`: its line there, and the page that its own help ends with.
 COMMANDS = {
-    "demo": "Run the whole story on one slide, in minutes on a CPU.",
-    "doctor": "Show what is installed and what is missing.",
-    "tile": "Cut slides into a store of tiles.",
-    "cells": "Find the nuclei of a store, or read your own.",
-    "cells-report": "Show nuclei and their statistics on one page.",
-    "cells-score": "Score nuclei against annotated ones.",
-    "cells-export": "Write nuclei as QuPath objects.",
-    "pretrain": "Pretrain an encoder.",
-    "study": "Train, audit and score a matrix of runs.",
-    "embed": "Write features of tiles.",
-    "probe": "Score features of tiles.",
-    "finetune": "Train an encoder end to end, and score it.",
-    "mil": "Classify slides, or learn survival.",
-    "robust": "Measure what corruptions change.",
-    "compare": "Put results into one table.",
-    "audit": "Measure where encoders attend.",
-    "map": "Map the attention over a whole slide.",
-    "export": "Write an encoder for timm, transformers or ONNX.",
-    "view": "Show slides, nuclei and attention in a browser.",
-    "check": "Compare an output with its checksums.",
+    "demo": ("Run the whole story on one slide, in minutes on a CPU.", "README.md"),
+    "doctor": ("Show what is installed and what is missing.", "README.md"),
+    "tile": ("Cut slides into a store of tiles.", "docs/howto/tile.md"),
+    "cells": ("Find the nuclei of a store, or read your own.", "docs/howto/cells.md"),
+    "cells-report": ("Show nuclei and their statistics on one page.", "docs/howto/cells-own.md"),
+    "cells-score": ("Score nuclei against annotated ones.", "docs/howto/cells-score.md"),
+    "cells-export": ("Write nuclei as QuPath objects.", "docs/howto/cells-own.md"),
+    "pretrain": ("Pretrain an encoder.", "docs/howto/pretrain.md"),
+    "study": ("Train, audit and score a matrix of runs.", "docs/howto/study.md"),
+    "embed": ("Write features of tiles.", "docs/howto/probe.md"),
+    "probe": ("Score features of tiles.", "docs/howto/probe.md"),
+    "finetune": ("Train an encoder end to end, and score it.", "docs/howto/finetune.md"),
+    "mil": ("Classify slides, or learn survival.", "docs/howto/mil.md"),
+    "robust": ("Measure what corruptions change.", "docs/howto/robust.md"),
+    "compare": ("Put results into one table.", "docs/howto/compare.md"),
+    "audit": ("Measure where encoders attend.", "docs/howto/audit.md"),
+    "map": ("Map the attention over a whole slide.", "docs/howto/map.md"),
+    "export": ("Write an encoder for timm, transformers or ONNX.", "docs/howto/export.md"),
+    "view": ("Show slides, nuclei and attention in a browser.", "docs/howto/view.md"),
+    "check": ("Compare an output with its checksums.", "docs/howto/check.md"),
 }
 FUNCTIONS = {"map": "map_slide"}  # where a function has another name than its command
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -70,8 +70,13 @@ def load(name: str) -> Any:
     one = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP
     )
-    one.command(name)(guarded(getattr(module, FUNCTIONS.get(name, name.replace("-", "_")))))
-    return typer.main.get_command(one)
+    function = getattr(module, FUNCTIONS.get(name, name.replace("-", "_")))
+    one.command(name, epilog=f"How-to: {COMMANDS[name][1]}")(guarded(function))
+    command = typer.main.get_command(one)
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":  # without the type, such as <list[Path]>
+            parameter.__dict__["display_type_rich"] = lambda **_: ""
+    return command
 
 
 def _print_version(asked: bool) -> None:
@@ -89,7 +94,7 @@ def root(
         ),
     ] = False,
 ) -> None:
-    """Pretrain vision transformers on H&E tissue with a cell prior, and see where attention goes."""
+    """Pretrain vision transformers on H&E tissue with a cell prior, and measure where they attend."""
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -113,7 +118,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for _name, _line in COMMANDS.items():
+for _name, (_line, _) in COMMANDS.items():
     app.command(_name, help=_line)(lambda: None)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dirl.cli.checks import check_encoders, check_paths
-from dirl.cli.options import Batch, Device, Encoder, Out, Overwrite, Quiet, Workers, takes
+from dirl.cli.options import Batch, Device, Encoder, Out, Overwrite, Quiet, Threads, takes
 from dirl.config import MapConfig
 
 
@@ -22,7 +22,7 @@ def map_slide(
     config: MapConfig,
     device: Device = "auto",
     batch: Batch = 32,
-    workers: Workers = 2,
+    workers: Threads = 2,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:

@@ -14,8 +14,7 @@ from pydantic.fields import FieldInfo
 from dirl.config import Settings, make
 
 DEVICES = "auto, cpu or cuda."
-WORKERS = "Number of processes or threads in parallel."
-SEED = "Seed of everything that is random."
+SEED = "Random seed."
 
 Encoder = Annotated[
     str,
@@ -37,24 +36,45 @@ Labels = Annotated[
 ]
 SlidesTable = Annotated[
     Path | None,
-    typer.Option(metavar="CSV", help="Table of slides: slide_id and any of patient_id, centre, mpp."),
+    typer.Option(
+        metavar="CSV",
+        help="A CSV file with a row for each slide: slide_id, and any of patient_id, centre, mpp.",
+    ),
 ]
 MppOverride = Annotated[
     float | None,
     typer.Option(metavar="X", help="Resolution of the slide in µm/px, if its file gives none."),
 ]
 NoBaselines = Annotated[
-    bool, typer.Option("--no-baselines", help="Leave out the baselines: half the time, but no comparison.")
+    bool, typer.Option("--no-baselines", help="Skip the baselines: half the time, but no comparison.")
 ]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help=DEVICES)]
-Batch = Annotated[int, typer.Option(metavar="N", help="Number of tiles in one forward pass.", min=1)]
-Workers = Annotated[int, typer.Option(metavar="N", help=WORKERS, min=1)]
-Readers = Annotated[int | None, typer.Option("--workers", metavar="N", help=WORKERS, min=0)]
-Seed = Annotated[int, typer.Option(metavar="N", help=SEED)]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an existing output that was made with other settings.")
+Batch = Annotated[int, typer.Option(metavar="N", help="Tiles in one forward pass.", min=1)]
+Workers = Annotated[
+    int, typer.Option(metavar="N", help="Slides at the same time, one in each process.", min=1)
 ]
+Threads = Annotated[int, typer.Option("--workers", metavar="N", help="Threads that read tiles.", min=1)]
+Readers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Processes that read tiles. By default 0 on a CPU: the main process reads.",
+        min=0,
+    ),
+]
+Seed = Annotated[int, typer.Option(metavar="N", help=SEED)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output of other settings.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes.")]
+
+# Of options that a settings model defines and whose values are neither numbers nor one of a few words.
+METAVARS = {
+    "segmenter": "SEGMENTER",
+    "name": "NAME",
+    "cells": "NAME",
+    "between": "NAME|FILE",
+    "groups": "COLUMN",
+}
 
 Command = Callable[..., None]
 
@@ -105,7 +125,7 @@ def _parameter(option: str, field: FieldInfo) -> Parameter:
     """Make the parameter that typer turns into the option of a field."""
     kind, bounds, several = _resolve(field.annotation, _bounds(field.metadata))
     default = None if field.default is None or kind is bool or several else field.default
-    metavar = {int: "N", float: "X", str: "TEXT"}.get(kind)
+    metavar = METAVARS.get(option) or {int: "N", float: "X"}.get(kind)
     if several and kind not in (int, float, str):  # typer takes no list of a Literal
         kind, metavar = str, f"[{'|'.join(get_args(kind))}]"
     information = typer.Option(

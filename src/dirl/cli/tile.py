@@ -17,7 +17,7 @@ def tile(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="Slides, folders of slides, or a folder whose sub-folders (classes) hold ready-made tiles.",
         ),
     ],

@@ -12,7 +12,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Folds = Annotated[int, Field(ge=2, description="Number of folds of the cross-validation.")]
-Seed = Annotated[int, Field(description="Seed of everything that is random.")]
+Seed = Annotated[int, Field(description="Random seed.")]
 Cells = Annotated[str, Field(description="Name of the cells in the store.")]
 
 

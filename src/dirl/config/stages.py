@@ -24,7 +24,7 @@ class TileConfig(Settings):
     """How slides are cut into tiles (`dirl tile`)."""
 
     mpp: Positive = Field(0.5, description="Resolution of the tiles in µm/px.")
-    size_px: Count = Field(224, description="Side of a tile in pixels.")
+    size_px: Count = Field(224, description="Side of a tile in px.")
     stride_px: Count | None = Field(None, description="Step between tiles in pixels. By default the side.")
     min_tissue: Share = Field(0.5, description="Share of a tile that must be tissue.")
     max_tiles: Count | None = Field(
@@ -33,7 +33,7 @@ class TileConfig(Settings):
     mpp_override: Positive | None = Field(
         None, description="Resolution in µm/px of slides whose files give none or a wrong one."
     )
-    allow_upsample: bool = Field(False, description="Enlarge slides that are coarser than the tiles.")
+    allow_upsample: bool = Field(False, description="Enlarge slides coarser than the tiles.")
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(90, description="Quality of the tiles' JPEG.")
     max_pixels: Count | None = Field(
         None,
@@ -94,13 +94,13 @@ class MapConfig(Settings):
     )
     within: WithinTile = Field(
         "tissue",
-        description="Scale within a tile. tissue: 1 is an even share of its tissue tokens. patches: 1 is an "
-        "even share of all patch tokens. softmax: as patches, less the share of other tokens. rank: 0 to 1.",
+        description="Scale of the attention in a tile. tissue: 1 is the mean of its tissue tokens. patches: "
+        "1 is the mean of all its tokens. softmax: the share times the number of tokens. rank: 0 to 1.",
     )
     between: str = Field(
         "uniform",
-        description="Weight of a tile. uniform: none; patch-mass: its attention on patch tokens; or a CSV or "
-        "Parquet file with x, y (level-0 px) and weight, from a slide model.",
+        description="Weight of a tile against the others. uniform: 1. patch-mass: its attention on patch "
+        "tokens. Or a CSV or Parquet file with x, y (level-0 px) and weight, such as a slide model's.",
     )
     min_tissue: Share = Field(0.0, description="Share of a tile that must be tissue.")
     mpp_override: Positive | None = Field(

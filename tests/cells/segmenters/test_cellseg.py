@@ -127,7 +127,7 @@ def test_a_store_holds_its_nuclei_with_their_classes(files, small_store, tmp_pat
     shutil.copytree(small_store, tmp_path / "store")
     spec = f"hovernet,weights={files}/hovernet.safetensors,mpp=1.0"
     config = CellsConfig(segmenter=spec, name="tiny", window_px=128, halo_px=16)
-    found = cells(tmp_path / "store", config, device="cpu", batch_size=2, quiet=True)
+    found = cells(tmp_path / "store", config, device="cpu", batch=2, quiet=True)
     kinds = set(found.nuclei("slide")["class"].to_pylist())
     assert kinds and kinds <= set(CLASSES)
 

@@ -167,5 +167,5 @@ def on_device(compute: Callable[[], Result]) -> Result:
             return compute()
     except torch.OutOfMemoryError as error:
         reason = "a batch of windows does not fit the device's memory"
-        remedy = "use a smaller one, `dirl cells --batch-size N`, or `dirl cells --device cpu`"
+        remedy = "use a smaller one, `dirl cells --batch N`, or `dirl cells --device cpu`"
         raise ConfigError(reason, where="batch size", remedy=remedy) from error
