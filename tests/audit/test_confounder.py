@@ -59,7 +59,7 @@ def test_attention_that_points_at_the_mark_is_told_from_attention_that_does_not(
     _attention(monkeypatch, 5.0 if points else 0.0)
     monkeypatch.setattr(c, "MARK_SHARE", 0.3)
     # The darkest red of a tile gives the mark away, whatever the encoder.
-    monkeypatch.setattr(c, "embed", lambda _, images: images.flatten(2).amin(-1).float())
+    monkeypatch.setattr(c, "embed_images", lambda _, images: images.flatten(2).amin(-1).float())
     tiles = draw_tiles(TileStore.open(store), TileStore.open(store).cells("truth"), 60, 0)
     result = c.confounder([("one", load_encoder(str(runs[0])))], tiles, 200, 0)
     (one,), statements = result.summary.encoders, result.summary.statements

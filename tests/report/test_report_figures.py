@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dirl.audit.charts import depth_figure
-from dirl.audit.figures import OUTLINE, AttentionMap, Example, comparison_figure, heads_figure, outline_nuclei
+from dirl.audit.figures import OUTLINE, AttentionMap, Example, comparison_figure, heads_figure, with_outlines
 from dirl.audit.findings import Audited
 from dirl.audit.table import MEASURES
 from dirl.report.style import encode
@@ -27,7 +27,7 @@ def example(*maps: AttentionMap) -> Example:
 
 
 def test_outlines_part_touching_nuclei() -> None:
-    drawn = outline_nuclei(np.zeros((64, 64, 3), np.uint8), example().labels)
+    drawn = with_outlines(np.zeros((64, 64, 3), np.uint8), example().labels)
     yellow = (drawn == OUTLINE).all(-1)
     assert yellow[60, 76:84].any()  # between the two
     assert not yellow[60, 50:70].any() and not yellow[150:].any()

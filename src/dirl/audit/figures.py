@@ -74,7 +74,7 @@ def comparison_figure(examples: Sequence[Example], outlines: str = "nuclei") -> 
     figure, axes = _panels(len(examples), len(titles), foot_in=0.62, head_in=0.2 + 0.14 * lines)
     for row, example in zip(axes, examples, strict=True):
         _tile(row[0], example.image)
-        _tile(row[1], outline_nuclei(example.image, example.labels))
+        _tile(row[1], with_outlines(example.image, example.labels))
         row[0].set_ylabel(example.title, fontsize=8.5, labelpad=6)
         row[0].set_xlabel(example.tile_id, fontsize=7, labelpad=2, color="#6b7280")
         for axis, each in zip(row[2:], example.maps, strict=False):
@@ -110,7 +110,7 @@ def heads_figure(example: Example) -> Figure:
     for each, height in zip(example.maps, rows, strict=True):
         lead = axes[start][0]
         lead.set_axis_on()
-        _tile(lead, outline_nuclei(example.image, example.labels))
+        _tile(lead, with_outlines(example.image, example.labels))
         lead.set_ylabel(_wrapped(each.name, 15), fontweight="bold", fontsize=8)
         for head, p in enumerate(each.p):
             axis = axes[start + head // columns][1 + head % columns]
@@ -123,7 +123,7 @@ def heads_figure(example: Example) -> Figure:
     return figure
 
 
-def outline_nuclei(image: NDArray[np.uint8], labels: NDArray[np.integer]) -> NDArray[np.uint8]:
+def with_outlines(image: NDArray[np.uint8], labels: NDArray[np.integer]) -> NDArray[np.uint8]:
     """Enlarge a tile and draw a line along the border of every nucleus, touching ones too."""
     large = image.repeat(OUTLINE_SCALE, 0).repeat(OUTLINE_SCALE, 1)
     ids = labels.repeat(OUTLINE_SCALE, 0).repeat(OUTLINE_SCALE, 1)

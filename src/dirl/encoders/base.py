@@ -1,6 +1,6 @@
 """The output of every encoder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,6 +39,12 @@ class EncoderOutput:
     regions: Tensor | None = None
     masked: Tensor | None = None
     kept: Tensor | None = None
+
+    def chunk(self, views: int) -> list["EncoderOutput"]:
+        """Take the outputs of equally many images apart, for views that were encoded in one pass."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        parts = zip(*(value.chunk(views) for value in tensors.values()), strict=True)
+        return [replace(self, **dict(zip(tensors, part, strict=True))) for part in parts]
 
 
 def at_kept(values: Tensor, kept: Tensor | None) -> Tensor:

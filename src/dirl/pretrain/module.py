@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightly.models.utils import update_momentum
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from dirl.config import OptimiserConfig, ViewsConfig
 from dirl.encoders.base import EncoderOutput
-from dirl.objectives.base import MaskedObjective, Teacher, TeacherObjective, Terms
+from dirl.objectives.base import MaskedObjective, Teacher, TeacherObjective, Terms, Tokens
 from dirl.objectives.distributed import full_precision
 from dirl.pretrain.data import Batch, CountedLoader, Schedule
 from dirl.pretrain.optimiser import make_optimiser, set_weight_decay, weight_decay_at
@@ -24,6 +25,8 @@ from dirl.prior.dense_term import DenseTerm
 from dirl.prior.tokens import RegionTokens
 from dirl.views.batch import ViewBatch, make_views
 from dirl.views.geometry import view_mpp
+
+Metrics = dict[str, Tensor | float]
 
 
 class PretrainModule(pl.LightningModule):
@@ -50,7 +53,7 @@ class PretrainModule(pl.LightningModule):
         self.disentangle = student.disentangle
         self.measure_prior = dense.make_metrics() if dense else None
         # Of the last step. Not Lightning's own logging: it writes after the checkpoint of the same step.
-        self.metrics: dict[str, Any] = {}
+        self.metrics: Metrics = {}
         # Whether the current batch ended a step: with accumulation only the last of several does.
         self.stepped = False
         self.parts = 0
@@ -99,7 +102,7 @@ class PretrainModule(pl.LightningModule):
                 taught = encode_views(self.teacher["encoder"], groups[0].images, rows[0])
         terms = self._global_terms(student, taught)
         loss = torch.stack(list(terms.values())).sum()
-        logged: dict[str, Any] = {f"loss/{name}": term.detach() for name, term in terms.items()}
+        logged: Metrics = {f"loss/{name}": term.detach() for name, term in terms.items()}
         if self.dense is not None and self.measure_prior is not None:
             shares = [share for group in coverage for share in group]
             regions = self.dense.extract(student, shares, self.disentangle)
@@ -109,7 +112,7 @@ class PretrainModule(pl.LightningModule):
             present = torch.stack([view.present for view in regions[: self.views.count]])
             logged |= self.measure_prior(groups[0], coverage[0], present, self.tile_mpp)
         token_um = view_mpp(groups[0].affines, self.tile_mpp).mean() * self.encoder.patch_px
-        metrics = {"loss": loss.detach(), **logged, "token_um": token_um}
+        metrics: Metrics = {"loss": loss.detach(), **logged, "token_um": token_um}
         if (self.global_step + 1) % self.schedule.log_every == 0:
             # Outside autocast: the spectrum's decomposition exists in full precision only.
             with torch.no_grad(), full_precision():
@@ -118,7 +121,7 @@ class PretrainModule(pl.LightningModule):
         self._keep(metrics)
         return loss
 
-    def _masks(self, views: ViewBatch, samples: NDArray[Any]) -> Tensor | None:
+    def _masks(self, views: ViewBatch, samples: NDArray[np.int64]) -> Tensor | None:
         """Patch tokens to mask in each global view, bool ``(v, b, gh, gw)``; None if nothing is masked."""
         if not isinstance(self.objective, MaskedObjective):
             return None
@@ -149,13 +152,13 @@ class PretrainModule(pl.LightningModule):
             aims = dense.rows(dense.extract(taught, shares[: len(taught)], block))
         return self.objective.dense_terms(rows, self._teacher(aims))
 
-    def _teacher(self, tokens: Sequence[Any]) -> Teacher[Any]:
+    def _teacher(self, tokens: Sequence[Tokens]) -> Teacher[Tokens]:
         assert self.teacher is not None
         averaged = self.teacher["objective"]
         assert isinstance(averaged, TeacherObjective)
         return Teacher(tokens, averaged)
 
-    def _keep(self, metrics: dict[str, Any]) -> None:
+    def _keep(self, metrics: Metrics) -> None:
         """Keep the metrics of a step, averaged over its accumulated parts."""
         self.parts += 1
         if self.parts == 1:
@@ -195,25 +198,9 @@ def encode_views(
     encoder: nn.Module, images: Tensor, coverage: Tensor | None, masked: Tensor | None = None
 ) -> list[EncoderOutput]:
     """Encode all views ``(v, b, 3, h, w)`` in one pass and return one output per view."""
-    v, b = images.shape[:2]
-    output = encoder(
-        images.flatten(0, 1),
-        None if coverage is None else coverage.flatten(0, 1),
-        None if masked is None else masked.flatten(0, 1),
-    )
-    parts = [slice(i * b, (i + 1) * b) for i in range(v)]
-    return [
-        EncoderOutput(
-            cls=output.cls[part],
-            patches=output.patches[part],
-            registers=output.registers[part],
-            grid=output.grid,
-            regions=None if output.regions is None else output.regions[part],
-            masked=None if output.masked is None else output.masked[part],
-            kept=None if output.kept is None else output.kept[part],
-        )
-        for part in parts
-    ]
+    joined = (None if given is None else given.flatten(0, 1) for given in (images, coverage, masked))
+    output: EncoderOutput = encoder(*joined)
+    return output.chunk(len(images))
 
 
 def spread_metrics(cls: Tensor) -> dict[str, Tensor]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Callback
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers.logger import Logger
 from numpy.typing import NDArray
 
 from dirl.config import EncoderConfig, PretrainRecipe, to_yaml
@@ -20,7 +21,7 @@ from dirl.core.owner import owning
 from dirl.core.signals import begin_rank
 from dirl.encoders.vit import ViT
 from dirl.pretrain.callbacks import Bar, Checkpoint, Guard, Log, PriorWatch
-from dirl.pretrain.devices import choose_devices, claim_together, get_rank
+from dirl.pretrain.devices import Devices, choose_devices, claim_together, get_rank
 from dirl.pretrain.last_checkpoint import read_checkpoint
 from dirl.pretrain.loggers import check_tracker, make_tracker
 from dirl.pretrain.module import PretrainModule
@@ -134,15 +135,7 @@ def pretrain(
         tracker.log_hyperparams(recipe.model_dump(mode="json"))
     last = out / "last.ckpt"
     try:
-        trainer = train(
-            _module(plan, kept),
-            out,
-            where,
-            precision=recipe.precision,
-            clip_norm=recipe.optimiser.clip_norm,
-            callbacks=_callbacks(plan, out, last, quiet),
-            tracker=tracker,
-        )
+        trainer = _train(plan, kept, out, where, tracker, quiet)
     except Interrupted:
         if not allow_unfinished:
             raise
@@ -172,25 +165,35 @@ def _write_inputs(
     return kept, counts
 
 
-def _module(plan: TrainingPlan, kept: NDArray[np.int64]) -> PretrainModule:
-    recipe, loaders = plan.recipe, replace(plan.loaders, indices=kept)
-    mpp = plan.tiles.spec.mpp
-    return PretrainModule(
-        plan.student, plan.dense, recipe.views, recipe.optimiser, plan.schedule, mpp, loaders
-    )
-
-
-def _callbacks(plan: TrainingPlan, out: Path, last: Path, quiet: bool) -> list[Callback]:
-    """Guard runs first, so NaNs are not logged or saved; Log runs before Checkpoint."""
-    recipe, schedule = plan.recipe, plan.schedule
-    view_px, patch_px = recipe.views.size_px, plan.student.encoder.patch_px
-    return [
+def _train(
+    plan: TrainingPlan,
+    kept: NDArray[np.int64],
+    out: Path,
+    where: Devices,
+    tracker: Logger | None,
+    quiet: bool,
+) -> Trainer:
+    """Train on the tiles `kept`; see `dirl.pretrain.trainer.train`."""
+    recipe, schedule, student, last = plan.recipe, plan.schedule, plan.student, out / "last.ckpt"
+    loaders, mpp = replace(plan.loaders, indices=kept), plan.tiles.spec.mpp
+    view_px, patch_px = recipe.views.size_px, student.encoder.patch_px
+    # Guard runs first, so NaNs are not logged or saved; Log runs before Checkpoint.
+    callbacks = [
         Guard(round(recipe.optimiser.warmup_share * recipe.steps), schedule, last),
         PriorWatch(recipe.cells, schedule.log_every),
         Log(schedule, choose_snapshots(plan.tiles, plan.held_out, recipe.seed, view_px, patch_px)),
         Checkpoint(last, schedule.save_every),
         Bar(f"Pretraining {out.name}", quiet),
     ]
+    return train(
+        PretrainModule(student, plan.dense, recipe.views, recipe.optimiser, schedule, mpp, loaders),
+        out,
+        where,
+        precision=recipe.precision,
+        clip_norm=recipe.optimiser.clip_norm,
+        callbacks=callbacks,
+        tracker=tracker,
+    )
 
 
 def _note_logs(out: Path) -> None:
