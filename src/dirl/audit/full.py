@@ -14,19 +14,15 @@ TILES = 4
 
 @dataclass(frozen=True)
 class FullAttention:
-    """Measures of whole attention matrices, by tile, block and head; the last of the heads is their average.
+    """Measures of whole attention matrices A; the last of the heads is their average.
 
-    Attributes
-    ----------
-    distance : Tensor of shape (t, l, a + 1)
-        Mean over the patch queries i of ``Σ_j A_ij ‖x_i - x_j‖``, A renormalised over the patch keys; in
-        tokens.
-    sinks : Tensor of shape (t, l, a + 1)
-        Attention that each patch key draws from all patch queries, A renormalised alike: the largest over
-        the mean. 1 if no token draws more than any other.
-    rollout : Tensor of shape (t, gh, gw)
-        The query's row of the product over blocks of ``½A + ½I``, heads averaged first (Abnar and Zuidema,
-        arXiv 2005.00928), renormalised over the patch tokens.
+    ``distance`` (t, l, a + 1), in tokens, is the mean over the patch queries i of ``Σ_j A_ij ‖x_i - x_j‖``, A
+    renormalised over the patch keys. ``sinks`` (t, l, a + 1) compares the attention that the patch keys draw
+    from all patch queries, A renormalised alike: the largest over the mean. It is 1 if no token draws more
+    than any other.
+
+    ``rollout`` (t, gh, gw) is the query's row of the product over blocks of ``½A + ½I`` (Abnar and Zuidema,
+    arXiv 2005.00928). Heads are averaged first, and the row is renormalised over the patch tokens.
     """
 
     distance: Tensor

@@ -41,23 +41,9 @@ def adapt(
     - If the model has no layer scale, the scale is multiplied into the layer before it.
     - If the weights have no layer scale, it becomes one.
 
-    Parameters
-    ----------
-    weights
-        Weights by timm's names.
-    vit
-        A timm ``VisionTransformer``. It is not changed.
-    where
-        Source of the weights, for errors.
-    embedded
-        Number of prefix tokens at the start of the position embeddings; None finds it out.
-    heads
-        Number of attention heads of the source; 0 if unknown.
-
-    Raises
-    ------
-    EncoderError
-        If the weights are not from a plain vision transformer, or its width, depth, MLP or heads differ.
+    The weights have timm's names; `where` is their source, for errors. `embedded` is the number of prefix
+    tokens at the start of the position embeddings; None finds it out. `heads` is the source's number of
+    attention heads; 0 if unknown. The model is not changed.
     """
     own: dict[str, Tensor] = vit.state_dict()
     _same_architecture(weights, own, heads, vit.blocks[0].attn.num_heads, where)

@@ -37,19 +37,9 @@ class InitReport:
 def initialise(encoder: ViT, spec: str) -> InitReport:
     """Load starting weights into an encoder of the same architecture, with any grid and registers.
 
-    Parameters
-    ----------
-    encoder
-        The weights are loaded into its ``vit``.
-    spec
-        A run's directory, ``timm:NAME``, ``timm:NAME,weights=FILE``, ``hf:NAME_OR_DIR``, or a file. A file is
-        safetensors or a torch checkpoint with timm's, DINOv2's or transformers' names, in any wrapper: see
-        `dirl.encoders.checkpoint_layouts.take_encoder`.
-
-    Raises
-    ------
-    EncoderError
-        If the weights are missing or not finite, or their width, depth, MLP or number of heads differs.
+    The source is a run's directory, ``timm:NAME``, ``timm:NAME,weights=FILE``, ``hf:NAME_OR_DIR``, or a file.
+    A file is safetensors or a torch checkpoint with timm's, DINOv2's or transformers' names, in any wrapper:
+    see `dirl.encoders.checkpoint_layouts.take_encoder`.
     """
     path = Path(spec)
     if not spec.startswith(("timm:", "hf:")) and (path.suffix in SUFFIXES or path.is_file()):

@@ -18,21 +18,10 @@ from dirl.encoders.timm_models import new_model
 
 
 class ViT(nn.Module):
-    """A timm ``VisionTransformer`` with a class token, of any patch and image size.
+    """A timm ``VisionTransformer`` with a class token and plain blocks, of any patch and image size.
 
-    Parameters
-    ----------
-    config
-        Architecture, and the mean and standard deviation that normalise images.
-    view_px
-        Side of the training views; position embeddings are resampled for other sizes.
-    masked
-        Learn a token that replaces masked patch tokens. It is not part of the timm model.
-
-    Raises
-    ------
-    EncoderError
-        If timm has no such model, or the model has no class token or no plain blocks.
+    `view_px` is the side of the training views; position embeddings are resampled for other sizes. With
+    `masked` it learns a token that replaces masked patch tokens, which is not part of the timm model.
     """
 
     vit: Any
