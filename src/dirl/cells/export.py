@@ -3,7 +3,8 @@
 import json
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,17 +35,12 @@ Runs = NDArray[np.int64]
 
 
 class Exported(Record):
-    """What was written of a slide, or of all.
-
-    Attributes
-    ----------
-    pixels_that_differ
-        Pixels with another label when the files are read back. They differ if overlapping tiles do not lie on
-        one grid, and have other labels there.
-    """
+    """What was written of a slide, or of all."""
 
     files: int
     nuclei: int
+    # Pixels with another label when the files are read back. They differ if overlapping tiles do not lie on
+    # one grid, and have other labels there.
     pixels_that_differ: int
 
 
@@ -141,7 +137,7 @@ def cells_export(
                 advance(note=name)
         done = [name for name in tiles.slides if name not in failures]
         slides = {name: Exported.model_validate(read_json(_note(out, name))) for name in done}
-        return ExportSummary(all=_total(slides.values()), slides=slides, failed=len(failures))
+        return ExportSummary(all=_total(list(slides.values())), slides=slides, failed=len(failures))
 
     card = new_card("cells-export", settings, inputs)
     # A finished export is completed if slides failed.
@@ -151,13 +147,8 @@ def cells_export(
     return result
 
 
-def _total(slides: Iterable[Exported]) -> Exported:
-    listed = list(slides)
-    return Exported(
-        files=sum(one.files for one in listed),
-        nuclei=sum(one.nuclei for one in listed),
-        pixels_that_differ=sum(one.pixels_that_differ for one in listed),
-    )
+def _total(slides: Sequence[Exported]) -> Exported:
+    return Exported(**{name: sum(getattr(one, name) for one in slides) for name in Exported.model_fields})
 
 
 def _corner(tiles: TileStore, slide_id: str) -> tuple[int, int]:
@@ -178,38 +169,36 @@ def _write(
     cells: CellStore, tiles: TileStore, out: Path, corners: Mapping[str, tuple[int, int]], slide_id: str
 ) -> None:
     """Write a slide's files, and then the note that they are finished."""
-    record = tiles.slides[slide_id]
+    from dirl.cells.files.geojson import read_exported
+
+    record, corner = tiles.slides[slide_id], corners[slide_id]
     rows = np.flatnonzero(tiles.slide_ids == slide_id).tolist()
     table = cells.nuclei(slide_id).to_pydict()
     nuclei = {
         number: {name: values[i] for name, values in table.items()} for i, number in enumerate(table["id"])
     }
-    step, corner = tiles.spec.mpp / record.mpp, corners[slide_id]
-    note = {"files": 0, "nuclei": 0, "pixels_that_differ": 0}
-    for file, group in _files(tiles, slide_id, rows):
+    if record.kind == "slide":
+        files, about = {slide_id: rows}, mark(corner)
+    else:
+        files, about = {str(tiles.tile_ids[row]): [row] for row in rows}, {}
+    note = Counter(dict.fromkeys(Exported.model_fields, 0))
+    for name, group in files.items():
         grids = [tile_grid(tiles, row) for row in group]
         runs = np.concatenate([_runs(cells.labels(row), at) for row, at in zip(group, grids, strict=True)])
-        features = list(_features(runs, step, nuclei, record.mpp, slide_id, corner))
-        write_text(
-            inside(out, str(file)), _collection(features, mark(corner) if record.kind == "slide" else {})
+        features = list(_features(runs, tiles.spec.mpp / record.mpp, nuclei, record.mpp, slide_id, corner))
+        file = inside(out, f"{name}.geojson")
+        write_text(file, _collection(features, about))
+        polygons = read_exported(file, record.mpp)
+        differ = sum(
+            int((polygons.cut(grid) != cells.labels(row)).sum())
+            for row, grid in zip(group, grids, strict=True)
         )
-        note["files"] += 1
-        note["nuclei"] += len(features)
-        note["pixels_that_differ"] += _differences(cells, out / file, group, grids, record.mpp)
-    write_json(_note(out, slide_id), note)
+        note.update(files=1, nuclei=len(features), pixels_that_differ=differ)
+    write_json(_note(out, slide_id), dict(note))
 
 
 def _note(out: Path, slide_id: str) -> Path:
     return out / ".finished" / f"{slide_id}.json"
-
-
-def _files(tiles: TileStore, slide_id: str, rows: Sequence[int]) -> Iterator[tuple[Path, Sequence[int]]]:
-    """Names of the files of a slide, and the tiles of each."""
-    if tiles.slides[slide_id].kind == "slide":
-        yield Path(f"{slide_id}.geojson"), rows
-        return
-    for row in rows:
-        yield Path(f"{tiles.index['tile_id'][row].as_py()}.geojson"), [row]
 
 
 def _runs(labels: NDArray[np.int32], grid: PixelGrid) -> Runs:
@@ -232,8 +221,10 @@ def _features(
     slide_id: str,
     corner: tuple[int, int],
 ) -> Iterator[dict[str, Any]]:
+    """QuPath's objects of the nuclei that have runs of pixels, whose side is `step` px of level 0."""
     import shapely
 
+    from dirl.cells.files.geojson_features import ID
     from dirl.cells.geometry.rasterize import mask_polygon
 
     if not len(runs):
@@ -248,38 +239,25 @@ def _features(
             mask[row, start:end] = True
         outline = mask_polygon(mask, int(top), int(left))
         geometry = json.loads(shapely.to_geojson(shapely.transform(outline, lambda at: at * step - corner)))
-        yield _feature(number, geometry, nuclei[number], mpp, slide_id, colours, corner)
-
-
-def _feature(
-    number: int,
-    geometry: dict[str, Any],
-    nucleus: Mapping[str, Any],
-    mpp: float,
-    slide_id: str,
-    colours: Mapping[str, list[int]],
-    corner: tuple[int, int],
-) -> dict[str, Any]:
-    from dirl.cells.files.geojson_features import ID
-
-    name = nucleus["class"]
-    classification = {"classification": {"name": name, "color": colours[name]}} if name else {}
-    return {
-        "type": "Feature",
-        # QuPath requires an identifier of this form. A nucleus has the same in every export.
-        "id": str(uuid.uuid5(NAMESPACE, f"{slide_id} {number}")),
-        "geometry": geometry,
-        "properties": {
-            "objectType": "detection",
-            **classification,
-            "measurements": {
-                ID: number,
-                "Area µm^2": round(nucleus["area_um2"], 3),
-                "Centroid X µm": round((nucleus["x"] - corner[0]) * mpp, 3),
-                "Centroid Y µm": round((nucleus["y"] - corner[1]) * mpp, 3),
+        nucleus = nuclei[number]
+        name = nucleus["class"]
+        classification = {"classification": {"name": name, "color": colours[name]}} if name else {}
+        yield {
+            "type": "Feature",
+            # QuPath requires an identifier of this form. A nucleus has the same in every export.
+            "id": str(uuid.uuid5(NAMESPACE, f"{slide_id} {number}")),
+            "geometry": geometry,
+            "properties": {
+                "objectType": "detection",
+                **classification,
+                "measurements": {
+                    ID: number,
+                    "Area µm^2": round(nucleus["area_um2"], 3),
+                    "Centroid X µm": round((nucleus["x"] - corner[0]) * mpp, 3),
+                    "Centroid Y µm": round((nucleus["y"] - corner[1]) * mpp, 3),
+                },
             },
-        },
-    }
+        }
 
 
 def _colours(classes: set[str | None]) -> dict[str, list[int]]:
@@ -294,23 +272,6 @@ def _collection(features: Sequence[dict[str, Any]], about: Mapping[str, Any]) ->
     lines = ",\n".join(json.dumps(feature, ensure_ascii=False, separators=(",", ":")) for feature in features)
     first = json.dumps({"type": "FeatureCollection", **about}, separators=(",", ":"))
     return first[:-1] + ',"features":[\n' + lines + "\n]}\n"
-
-
-def _differences(
-    cells: CellStore,
-    file: Path,
-    rows: Sequence[int],
-    grids: Sequence[PixelGrid],
-    mpp: float,
-) -> int:
-    """Count the pixels of tiles whose labels differ when the file is read back."""
-    from dirl.cells.files.geojson import read_exported
-
-    polygons = read_exported(file, mpp)
-    differ = 0
-    for row, grid in zip(rows, grids, strict=True):
-        differ += int((polygons.cut(grid) != cells.labels(row)).sum())
-    return differ
 
 
 def _require_shapely() -> None:

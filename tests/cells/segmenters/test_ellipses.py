@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dirl.cells.segmenters.ellipses import ellipses
+from dirl.cells.segmenters.shapes import ellipses
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.4, 1.2])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from skimage.measure import label, regionprops
 
 from dirl.cells.segmenters.hematoxylin import Hematoxylin
-from dirl.cells.segmenters.solidity import neighbourhood_mean, solidity
+from dirl.cells.segmenters.shapes import neighbourhood_mean, solidity
 
 
 def of(labels):

@@ -18,14 +18,9 @@ MITRE = 1.5
 
 
 def contour_polygons(contours: Sequence[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Make polygons of the contours of a file: points x, y. Other values are skipped.
+    """Make polygons (m,) of the contours of a file, points x, y; return also the index of each one's contour.
 
-    Returns
-    -------
-    ndarray of shape (m,)
-        Polygons in the file's pixels, which may cross themselves.
-    ndarray of shape (m,), int64
-        Index of each polygon's contour.
+    Other values are skipped. The polygons may cross themselves.
     """
     rings = [_flat(ring) for ring in contours]
     drawn = [(i, one) for i, ring in enumerate(rings) if (one := polygon([ring])) is not None]
@@ -44,25 +39,12 @@ def expanded_to_pixels(
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Scale contours to level 0, and expand each by half a pixel, so that it surrounds its pixels.
 
-    Contours whose coordinates are not all integers run along the edges of pixels, and are not expanded.
+    Contours whose coordinates are not all integers run along the edges of pixels, and are not expanded. The
+    shift, (n, 2) or (2,), is added to x and y first. `scale` is level-0 pixels per pixel of the file, and
+    `pixel` the side of a pixel of the segmented image, in the file's pixels.
 
-    Parameters
-    ----------
-    shapes
-        Result of `contour_polygons`, shape (n,).
-    shift
-        Offset that is added to x and y first, float of shape (n, 2) or (2,).
-    scale
-        Level-0 pixels per pixel of the file.
-    pixel
-        Side of a pixel of the segmented image, in the file's pixels.
-
-    Returns
-    -------
-    ndarray of shape (m,)
-        Valid polygons and multipolygons with an area, in level-0 pixels.
-    ndarray of shape (m,), int64
-        Index of each in `shapes`. The others have no area, or cross themselves so that it is not clear.
+    Return valid polygons and multipolygons with an area, shape (m,), in level-0 pixels, and the index of each
+    in `shapes`. The others have no area, or cross themselves so that it is not clear.
     """
     if not len(shapes):
         return shapes, np.zeros(0, np.int64)

@@ -25,18 +25,9 @@ MANY = 3
 
 
 def polygon(rings: Any) -> Any | None:
-    """Make a polygon of the rings of a file.
+    """Make a polygon of the rings of a file: outline and holes, closed or not, of points (x, y, …) in pixels.
 
-    Parameters
-    ----------
-    rings
-        Outline and holes, each a sequence of points (x, y, …) in pixels, closed or not. Any other value is
-        accepted too.
-
-    Returns
-    -------
-    shapely.Polygon or None
-        It may cross itself; see `repaired`. None if the value is not rings of finite numbers.
+    It may cross itself; see `repaired`. None if the value, which can be any, is not rings of finite numbers.
     """
     try:
         with parsing("an outline", remedy="draw it again"):
@@ -51,10 +42,7 @@ def polygon(rings: Any) -> Any | None:
 def repaired(shape: Any) -> Any | None:
     """Make a polygon or multipolygon valid.
 
-    Returns
-    -------
-    shapely.Polygon, shapely.MultiPolygon or None
-        None if a part crosses itself so that its inside is not clear, as in a figure of eight.
+    None if a part crosses itself so that its inside is not clear, as in a figure of eight.
     """
     try:
         with parsing("an outline", remedy="draw it again"):
@@ -74,14 +62,8 @@ def repaired(shape: Any) -> Any | None:
 def is_one_nucleus(parts: Sequence[Any], mpp: float) -> bool:
     """Whether the polygons of one object are a nucleus in parts, and not a collection of nuclei.
 
-    A nucleus lies within `NUCLEUS_UM`, and its parts are connected over gaps of at most `GAP_UM`.
-
-    Parameters
-    ----------
-    parts
-        Polygons in pixels, which may cross themselves.
-    mpp
-        µm/px.
+    A nucleus lies within `NUCLEUS_UM`, and its parts are connected over gaps of at most `GAP_UM`. The parts
+    are in pixels, and may cross themselves.
     """
     left, top, right, bottom = shapely.total_bounds(parts)
     if max(right - left, bottom - top) * mpp > NUCLEUS_UM:
@@ -99,21 +81,8 @@ def nuclei_of(parts: Sequence[Any], mpp: float, collection: bool = False) -> lis
     """Group the polygons of one object into nuclei: one nucleus in parts, or a collection.
 
     In a collection each part is a nucleus, except crumbs: valid parts smaller than `CRUMB_UM2`. A crumb
-    belongs to the nearest larger part within `GAP_UM`, if there is one.
-
-    Parameters
-    ----------
-    parts
-        Polygons in pixels, which may cross themselves.
-    mpp
-        µm/px.
-    collection
-        Treat them as a collection, even if the parts lie close together.
-
-    Returns
-    -------
-    list of shapely.Polygon and shapely.MultiPolygon
-        In the order of the parts.
+    belongs to the nearest larger part within `GAP_UM`, if there is one. With `collection`, parts that lie
+    close together are a collection too. The nuclei have the order of the parts.
     """
     if not collection and is_one_nucleus(parts, mpp):
         return [shapely.multipolygons(parts)]

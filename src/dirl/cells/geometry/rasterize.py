@@ -17,24 +17,16 @@ from dirl.cells.source import PixelGrid
 
 @dataclass(frozen=True)
 class Rasterizer:
-    """Polygons, prepared to be turned into labels.
+    """Polygons, prepared to be turned into labels."""
 
-    Attributes
-    ----------
-    ids
-        Id of each polygon, int32 of shape (n,).
-    tree
-        Finds the polygons near a box.
-    edges
-        Upper end x, y and lower end x, y of the edges of all polygons and holes, float of shape (m, 4). The
-        edges of a polygon are together.
-    first
-        Index in `edges` of the first edge of each polygon, int of shape (n + 1,).
-    """
-
+    # Id of each polygon, (n,).
     ids: NDArray[np.int32]
+    # Finds the polygons near a box.
     tree: Any
+    # Upper end x, y and lower end x, y of the edges of all polygons and holes, (m, 4). The edges of a polygon
+    # are together.
     edges: NDArray[np.float64]
+    # Index in `edges` of the first edge of each polygon, (n + 1,).
     first: NDArray[np.int64]
 
     def cut(self, grid: PixelGrid) -> NDArray[np.int32]:
@@ -83,10 +75,7 @@ def rasterizer(ids: NDArray[np.int32], shapes: NDArray[Any]) -> Rasterizer:
 def mask_polygon(mask: NDArray[np.bool_], top: int, left: int) -> Any:
     """Polygon of a mask (h, w) whose first pixel lies at row `top` and column `left`, with holes and parts.
 
-    Returns
-    -------
-    shapely.Polygon or shapely.MultiPolygon
-        In pixels, x and y. Parts that meet only at a corner are separate.
+    Parts that meet only at a corner are separate.
     """
     padded = np.pad(mask, 1)
     row, column = np.nonzero(padded[:, 1:] != padded[:, :-1])

@@ -11,7 +11,6 @@ from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
 from dirl.cells.base import Finder, Image, NucleiMask
-from dirl.cells.segmenters.ellipses import ellipses
 from dirl.cells.segmenters.morphology import (
     Labels,
     Map,
@@ -26,7 +25,7 @@ from dirl.cells.segmenters.morphology import (
 )
 from dirl.cells.segmenters.outlines import Outlining, outline
 from dirl.cells.segmenters.resample import to_mpp, to_shape
-from dirl.cells.segmenters.solidity import neighbourhood_mean, solidity
+from dirl.cells.segmenters.shapes import ellipses, neighbourhood_mean, solidity
 from dirl.core.digests import digest
 
 OPTICAL_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
@@ -41,21 +40,14 @@ FEW_NUCLEI, USUAL_SOLIDITY = 3, 0.935
 
 @dataclass(frozen=True)
 class Stain:
-    """The stain of a slide.
+    """The stain of a slide."""
 
-    Attributes
-    ----------
-    eosin
-        Red over green optical density of pure eosin.
-    background, nuclei
-        Mean hematoxylin of the tissue below and above its Otsu threshold, in units of optical density.
-    hue
-        Red over green optical density of the tissue above that threshold.
-    """
-
+    # Red over green optical density of pure eosin.
     eosin: float = 0.25
+    # Mean hematoxylin of the tissue below and above its Otsu threshold, in units of optical density.
     background: float = 0.1
     nuclei: float = 0.4
+    # Red over green optical density of the tissue above that threshold.
     hue: float = 0.75
 
 

@@ -22,19 +22,8 @@ def separate_by_jumps(inside: Mask, distances: Map, mpp: float) -> Labels:
     over the window. So one outlier decides how all nuclei of the window are separated, or whether they are
     found. Here a jump has a fixed scale, and the width of the filter follows the mpp.
 
-    Parameters
-    ----------
-    inside
-        Pixels (h, w) of nuclei.
-    distances
-        Vertical and horizontal distance from the centre of a pixel's nucleus, -1 to 1 (2, h, w).
-    mpp
-        µm/px.
-
-    Returns
-    -------
-    ndarray of shape (h, w), int32
-        Nuclei, numbered from 1.
+    `inside` are the pixels (h, w) of nuclei. `distances` (2, h, w) are the vertical and horizontal distance
+    from the centre of a pixel's nucleus, -1 to 1.
 
     References
     ----------

@@ -19,18 +19,9 @@ def odd(width_px: float) -> int:
 def running(
     extreme: np.ufunc, values: NDArray[Any], width: int, axes: tuple[int, ...] = (0, 1)
 ) -> NDArray[Any]:
-    """Largest or smallest value in a square; for small widths several times faster than ndimage.
+    """Largest or smallest value (h, w) in a square of odd width; a single axis gives a line.
 
-    Parameters
-    ----------
-    extreme
-        ``np.maximum`` or ``np.minimum``.
-    values
-        Array (h, w).
-    width
-        Side of the square, odd.
-    axes
-        Axes of the square; a single axis gives a line.
+    `extreme` is ``np.maximum`` or ``np.minimum``. Small widths are several times faster than with ndimage.
     """
     for axis in axes:
         before = values
@@ -57,14 +48,9 @@ def opening(values: NDArray[Any], width: int) -> NDArray[Any]:
 
 
 def connected(values: NDArray[Any], connectivity: int) -> Labels:
-    """Number the connected parts of equal values, from 1; 0 is background.
+    """Number the connected parts of equal values (h, w), from 1; 0 is background.
 
-    Parameters
-    ----------
-    values
-        Mask or labels (h, w).
-    connectivity
-        1 connects pixels by sides, 2 also by corners.
+    Connectivity 1 connects pixels by sides, 2 also by corners.
     """
     return np.asarray(label(values, background=0, connectivity=connectivity), np.int32)  # type: ignore[no-untyped-call]
 

@@ -25,33 +25,22 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Network:
-    """A network with its weights, as `find_nuclei` runs it.
+    """A network with its weights, as `find_nuclei` runs it."""
 
-    Attributes
-    ----------
-    mpp
-        µm/px at which it was trained.
-    predict
-        Computes the maps of windows of one size, uint8 of shape (b, h, w, 3). Called in the main thread.
-    separate
-        Computes the instance labels (h, w) of a window from its maps, and the type of each pixel (h, w) or
-        None. Type 0 is background, k the k-th class. Called in threads, during the next batch.
-    class_names
-        Names of the classes; empty without classes.
-    digest
-        The segmenter's digest.
-    batch_size
-        Windows in a batch; None lets the device decide.
-    device
-        Type of the device of `predict`.
-    """
-
+    # µm/px at which it was trained.
     mpp: float
+    # Computes the maps of windows of one size, uint8 of shape (b, h, w, 3). Called in the main thread.
     predict: Callable[[NDArray[np.uint8]], Sequence[Any]]
+    # Computes the instance labels (h, w) of a window from its maps, and the type of each pixel (h, w) or
+    # None. Type 0 is background, k the k-th class. Called in threads, during the next batch.
     separate: Callable[[Any], tuple[Labels, Types | None]]
+    # Empty without classes.
     class_names: tuple[str, ...]
+    # The segmenter's digest.
     digest: str
+    # Windows in a batch; None lets the device decide.
     batch_size: int | None = None
+    # Type of the device of `predict`.
     device: str = "cpu"
 
 
@@ -89,13 +78,7 @@ def equal_batches(windows: Sequence[Image], batch_size: int | None, device: str)
 
 
 def require(module: str, segmenter: str, how: str) -> None:
-    """Check that a package is installed.
-
-    Raises
-    ------
-    ConfigError
-        If it is not installed; `how` is the command to install it.
-    """
+    """Raise a `ConfigError` if a package is not installed; `how` is the command to install it."""
     if find_spec(module) is None:
         raise ConfigError(f"needs the package {module}", where=f"segmenter {segmenter!r}", remedy=how)
 
@@ -115,21 +98,9 @@ def _mask(
 
 
 def class_by_vote(labels: Labels, types: Types, count: int) -> NDArray[np.uint8]:
-    """Class of each nucleus, by a vote of its pixels.
+    """Class of each nucleus, by a vote of its pixels, shape (largest label,); 0 if no pixel voted.
 
-    Parameters
-    ----------
-    labels
-        Instance labels (h, w), 0 for background.
-    types
-        Type of each pixel (h, w): 0 for background, which does not vote; k for class k - 1.
-    count
-        Number of classes.
-
-    Returns
-    -------
-    ndarray of shape (largest label,)
-        Class of each nucleus; 0 if no pixel voted.
+    The type of a pixel (h, w) is 0 for background, which does not vote, and k for class k - 1 of `count`.
     """
     inside = labels > 0
     ballots = labels[inside].astype(np.int64) * (count + 1) + types[inside]
@@ -138,13 +109,7 @@ def class_by_vote(labels: Labels, types: Types, count: int) -> NDArray[np.uint8]
 
 
 def check_mpp(segmenter: str, mpp: float) -> None:
-    """Check that a stated mpp is a number of usual size.
-
-    Raises
-    ------
-    ConfigError
-        If it is not.
-    """
+    """Raise a `ConfigError` if a stated mpp is not a number of usual size."""
     if not isinstance(mpp, int | float) or not 0.05 <= mpp <= 4:
         where = f"segmenter {segmenter!r}"
         raise ConfigError(
@@ -153,13 +118,7 @@ def check_mpp(segmenter: str, mpp: float) -> None:
 
 
 def on_device(compute: Callable[[], Result]) -> Result:
-    """Compute without gradients.
-
-    Raises
-    ------
-    ConfigError
-        If the memory of the device is too small.
-    """
+    """Compute without gradients; raise a `ConfigError` if the memory of the device is too small."""
     import torch
 
     try:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.cells.segmenters.ellipses import ellipses
 from dirl.cells.segmenters.morphology import Labels, Map, Mask, grown, largest_parts, odd, opening, smaller
+from dirl.cells.segmenters.shapes import ellipses
 
 # Least contrast of a nucleus in a division.
 FLAT = 0.05
@@ -14,24 +14,16 @@ FLAT = 0.05
 
 @dataclass(frozen=True)
 class Outlining:
-    """Settings of the refinement.
+    """Settings of the refinement."""
 
-    Parameters
-    ----------
-    reach_um
-        Distance that an outline may move out, and width of the ring that a nucleus is compared with.
-    half
-        Level of the border, from 0 for that of the ring to 1 for that of the nucleus.
-    roundness
-        Weight of the position in the nucleus's ellipse: 0 at the ellipse's border, and this share of the
-        contrast in its centre.
-    thread_um
-        Width of threads that are removed at the end.
-    """
-
+    # Distance that an outline may move out, and width of the ring that a nucleus is compared with.
     reach_um: float = 1.0
+    # Level of the border, from 0 for that of the ring to 1 for that of the nucleus.
     half: float = 0.55
+    # Weight of the position in the nucleus's ellipse: 0 at the ellipse's border, and this share of the
+    # contrast in its centre.
     roundness: float = 0.6
+    # Width of threads that are removed at the end.
     thread_um: float = 1.5
 
 
@@ -44,27 +36,11 @@ def outline(
     membrane. The ellipse of the same second moments decides about doubtful pixels: it keeps those inside, and
     drops spurs.
 
-    Parameters
-    ----------
-    labels
-        Nuclei (h, w), 0 for background.
-    level, even
-        Hematoxylin (h, w), and the same with the gaps in the chromatin closed.
-    allowed
-        Pixels (h, w) that may belong to a nucleus; its holes are filled in any case.
-    hole_px
-        Holes up to this area are filled.
-    how
-        Settings.
-    mpp
-        µm/px of the images.
+    `level` is the hematoxylin (h, w), and `even` is the same with the gaps in the chromatin closed. Only
+    `allowed` pixels (h, w) may belong to a nucleus, but its holes up to `hole_px` are filled in any case.
 
-    Returns
-    -------
-    ndarray of shape (h, w), int32
-        Labels with the same ids, of which some may be missing.
-    ndarray of shape (largest label + 1,)
-        Contrast of each nucleus: its mean level minus that of the ring around it.
+    Return the labels (h, w) with the same ids, of which some may be missing. Return also the contrast of each
+    nucleus, shape (largest label + 1,): its mean level minus that of the ring around it.
     """
     count = int(labels.max(initial=0))
     near = grown(labels, max(1, round(how.reach_um / mpp)))

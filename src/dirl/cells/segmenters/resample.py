@@ -11,14 +11,9 @@ NEAR = 0.1
 
 
 def to_mpp(rgb: Image, mpp: float, wanted_mpp: float) -> Image:
-    """Resample a window to another mpp: shrink by averaging, enlarge by cubic interpolation.
+    """Resample a window (h, w, 3) to another mpp: shrink by averaging, enlarge by cubic interpolation.
 
-    Parameters
-    ----------
-    rgb
-        Window (h, w, 3).
-    mpp, wanted_mpp
-        µm/px of the window and of the result. If they differ by less than a tenth, the window is returned.
+    If the two differ by less than a tenth, the window is returned.
     """
     if abs(mpp / wanted_mpp - 1) <= NEAR:
         return rgb

@@ -19,15 +19,8 @@ def stain_groups(images: Iterable[Image]) -> NDArray[np.int64]:
     The light tissue shows the stain of the background, the dark tissue that of nuclei. Both hardly depend on
     the number of nuclei. So the tiles of a group can share a threshold, as the windows of a slide do.
 
-    Parameters
-    ----------
-    images
-        Tiles (h, w, 3), uint8; they are read one at a time.
-
-    Returns
-    -------
-    ndarray of shape (tiles,)
-        Group of each tile, from 0 without gaps. There is about one group for 40 tiles, and at most 24.
+    Tiles (h, w, 3) are read one at a time. Return the group of each, shape (tiles,), from 0 without gaps.
+    There is about one group for 40 tiles, and at most 24.
     """
     levels = np.array([_levels(rgb) for rgb in images])
     count = min(len(levels) // TILES_PER_GROUP, MOST_GROUPS, len(np.unique(levels, axis=0)))

@@ -23,20 +23,12 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights, and the properties of its network.
-
-    Attributes
-    ----------
-    path
-        The file.
-    classes
-        Names of the classes of nuclei, without the background; empty if they are not stated.
-    settings
-        Arguments of the network that differ from the library's defaults.
-    """
+    """A file of weights, and the properties of its network."""
 
     path: Path
+    # Names of the classes of nuclei, without the background; empty if they are not stated.
     classes: tuple[str, ...] = ()
+    # Arguments of the network that differ from the library's defaults.
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -50,18 +42,9 @@ class Weights:
 def find_weights(segmenter: str, weights: str | None, hub: Mapping[str, HubFile]) -> Weights:
     """Find the weights that a user names, and announce a download on standard error.
 
-    A file ``FILE.json`` next to ``FILE.safetensors`` or ``FILE.pt`` may describe it. Its ``classes`` is a
-    list of names without the background. Its ``network`` holds arguments of the network that are
-    not the defaults.
-
-    Parameters
-    ----------
-    segmenter
-        Name of the segmenter, for messages.
-    weights
-        A file, a name on the hub, or None for the first name.
-    hub
-        Files of the library on the hub, by name.
+    They are a file, a name in `hub`, or None for its first name. A file ``FILE.json`` next to
+    ``FILE.safetensors`` or ``FILE.pt`` may describe it. Its ``classes`` is a list of names without the
+    background. Its ``network`` holds arguments of the network that are not the defaults.
 
     Raises
     ------
