@@ -25,7 +25,7 @@ from dirl.core.files import no_room, replacing, write_json
 from dirl.features.feature_files import write_rows
 from dirl.maps.blend import array_on_disk
 from dirl.pretrain.loggers import MetricsCsv
-from dirl.store.index import write_table
+from dirl.store.index import write_parquet
 from dirl.store.shards import ShardWriter
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -121,7 +121,7 @@ def _metrics(path):
 
 WRITERS = {
     "HDF5": lambda path: write_rows(path, {"features": VALUES, "coords": np.zeros((64, 2), np.int64)}),
-    "Parquet": lambda path: write_table(path, pa.table({"a": VALUES.ravel()})),
+    "Parquet": lambda path: write_parquet(path, pa.table({"a": VALUES.ravel()})),
     "PNG": lambda path: draw_nuclei(path, [noise()], [np.zeros((64, 64), np.int32)]),
     "JSON": lambda path: write_json(path, VALUES.tolist()),
     "tar": _tar,

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from dirl.slides.reading import open_slide, read
+from dirl.slides.reading import open_slide, read_box
 from dirl.synthetic import draw, write
 
 
@@ -47,5 +47,5 @@ def test_openslide_reads_pyramid_and_resolution(tmp_path):
     slide = open_slide(tmp_path / "a.tiff")
     assert slide.info.mpp == pytest.approx(0.25, rel=1e-4)
     assert slide.info.size_px == (1100, 600)
-    assert np.array_equal(read(slide, 0, 0, 1100, 600, 0.25), made.rgb)
+    assert np.array_equal(read_box(slide, 0, 0, 1100, 600, 0.25), made.rgb)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.labels.png")), made.labels)

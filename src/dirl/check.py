@@ -11,13 +11,13 @@ import pyarrow as pa
 from dirl.core.boundary import inside, parsing
 from dirl.core.callable_module import make_callable
 from dirl.core.card import Card, read_card
-from dirl.core.checked import remedy
+from dirl.core.checked import repair_advice
 from dirl.core.digests import files_of, is_whole
 from dirl.core.errors import StoreError
 from dirl.core.layout import CARD, NOT_CONTENT
 from dirl.core.progress import bar, counted
 from dirl.store.cells_writer import CELLS_SCHEMA
-from dirl.store.index import INDEX, TILES_SCHEMA, check_shards, read_table
+from dirl.store.index import INDEX, TILES_SCHEMA, check_shards, read_parquet
 
 DAMAGED, MISSING, UNKNOWN = "damaged", "missing", "unknown"
 UNFINISHED, INCOMPLETE, UNCHECKED = "unfinished", "incomplete", "unchecked"
@@ -133,9 +133,9 @@ class _Repair:
     def __call__(self, name: str = "", *, missing: bool = False) -> str:
         whole = read_card(self.root).stage
         if self.folder == self.root or whole not in ("demo", "study"):
-            return remedy(self.stage, name, missing=missing)
+            return repair_advice(self.stage, name, missing=missing)
         if whole == "study":
-            return remedy(whole)
+            return repair_advice(whole)
         again = "run the same `dirl demo` again"
         return again if self.stage in MEMBERS else f"remove {self.folder}, and {again}"
 
@@ -181,16 +181,16 @@ def _members(folder: Path, stage: str) -> tuple[int, list[Finding]]:
     """Check the members of the tar files of a store or of its cells. Return their number and the findings."""
     schema, kinds = MEMBERS[stage]
     try:
-        index = read_table(folder / INDEX, remedy(stage), schema=schema)
+        index = read_parquet(folder / INDEX, repair_advice(stage), schema=schema)
     except StoreError as error:
         return 0, [Finding(DAMAGED, folder / INDEX, error.reason, error.remedy)]
     findings = []
-    remove = f"remove it, and {remedy(stage)}"
+    remove = f"remove it, and {repair_advice(stage)}"
     for shard in index["shard"].unique().to_pylist():
         rows = index.filter(pa.compute.equal(index["shard"], shard))
         path = inside(folder, shard)
         if not path.exists():
-            findings.append(Finding(MISSING, path, "", remedy(stage)))
+            findings.append(Finding(MISSING, path, "", repair_advice(stage)))
             continue
         try:
             check_shards(folder, rows)

@@ -24,7 +24,7 @@ from dirl.core.progress import bar, printer, say
 from dirl.core.results import Result
 from dirl.pretrain.data import held_out
 from dirl.pretrain.run import pretrain
-from dirl.report.html import number, signed
+from dirl.report.html import format_number, format_signed
 from dirl.slides.reading import open_slide
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
@@ -177,8 +177,8 @@ def print_demo(done: Demo, console: Console | None = None) -> None:
         "nuclei attended, share": "components50",
     }
     for label, key in rows.items():
-        table.add_row(label, *(number(one.last_block.per_head[key], key) for one in subjects))
-    nuclei = (signed(one.enrichment.per_head["nuclei"]) for one in subjects)
+        table.add_row(label, *(format_number(one.last_block.per_head[key], key) for one in subjects))
+    nuclei = (format_signed(one.enrichment.per_head["nuclei"]) for one in subjects)
     table.add_row("attention on nuclei, log2", *nuclei)
     gates = ("passed" if summary.gates[one.name].passed else "failed" for one in subjects)
     table.add_row("gate", *gates)

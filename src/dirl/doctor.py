@@ -17,7 +17,7 @@ from dirl.core.plugins import extras, names, resolve
 
 
 @dataclass(frozen=True)
-class Finding:
+class Component:
     """One thing that was looked at.
 
     Attributes
@@ -35,22 +35,22 @@ class Finding:
     fine: bool | None
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Component]:
     """Look at this environment."""
     return [*_system(), *_packages(), *_extras(), *_devices(), *_plugins()]
 
 
-def _system() -> list[Finding]:
+def _system() -> list[Component]:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     return [
-        Finding("dirl", dirl.__version__, True),
-        Finding("python", sys.version.split()[0], True),
-        Finding("processors", str(available_cores()), True),
-        Finding("disk", f"{free:.0f} GiB free here", free > 1),
+        Component("dirl", dirl.__version__, True),
+        Component("python", sys.version.split()[0], True),
+        Component("processors", str(available_cores()), True),
+        Component("disk", f"{free:.0f} GiB free here", free > 1),
     ]
 
 
-def _packages() -> list[Finding]:
+def _packages() -> list[Component]:
     found = []
     for line in requires("dirl") or []:
         requirement = Requirement(line)
@@ -58,7 +58,7 @@ def _packages() -> list[Finding]:
             continue
         detail, fits = _installed(requirement)
         remedy = "" if fits else f'{": " if detail else ""}pip install "{requirement}"'
-        found.append(Finding(requirement.name, detail + remedy, fits))
+        found.append(Component(requirement.name, detail + remedy, fits))
     return [*found, _openslide()]
 
 
@@ -72,26 +72,26 @@ def _installed(requirement: Requirement) -> tuple[str, bool]:
     return have if fits else f"{have}, needs {requirement.specifier}", fits
 
 
-def _extras() -> list[Finding]:
+def _extras() -> list[Component]:
     found = []
     for name, requirements in extras().items():
         states = {one.name: _installed(one) for one in requirements}
         fits = all(fits for _, fits in states.values())
         detail = ", ".join(f"{package} {have}" for package, (have, _) in states.items() if have)
         remedy = "" if fits else f"{': ' if detail else ''}pip install 'dirl[{name}]'"
-        found.append(Finding(f"extra {name}", detail + remedy, fits or None))
+        found.append(Component(f"extra {name}", detail + remedy, fits or None))
     return found
 
 
-def _openslide() -> Finding:
+def _openslide() -> Component:
     try:
         import openslide
     except (ImportError, OSError) as error:
-        return Finding("OpenSlide library", f"{error}: pip install openslide-bin", False)
-    return Finding("OpenSlide library", openslide.__library_version__, True)
+        return Component("OpenSlide library", f"{error}: pip install openslide-bin", False)
+    return Component("OpenSlide library", openslide.__library_version__, True)
 
 
-def _devices() -> list[Finding]:
+def _devices() -> list[Component]:
     if not torch.cuda.is_available():
         built = torch.version.cuda
         why = (
@@ -99,16 +99,16 @@ def _devices() -> list[Finding]:
             if built is None
             else f"torch for CUDA {built} finds no GPU or driver"
         )
-        return [Finding("GPU", f"none: {why}; everything runs on the CPU, slowly", None)]
+        return [Component("GPU", f"none: {why}; everything runs on the CPU, slowly", None)]
     devices = []
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         detail = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
-        devices.append(Finding(f"GPU {index}", detail, True))
+        devices.append(Component(f"GPU {index}", detail, True))
     return devices
 
 
-def _plugins() -> list[Finding]:
+def _plugins() -> list[Component]:
     """Import every segmenter and objective: that a name is declared does not show that it works."""
     found = []
     for group in ("dirl.segmenters", "dirl.objectives"):
@@ -122,8 +122,8 @@ def _plugins() -> list[Finding]:
             else:
                 fine.append(name)
         kind = group.removeprefix("dirl.")
-        found.append(Finding(kind, ", ".join(fine), bool(fine)))
-        found += [Finding(kind, f"{', '.join(those)}: {why}", None) for why, those in absent.items()]
+        found.append(Component(kind, ", ".join(fine), bool(fine)))
+        found += [Component(kind, f"{', '.join(those)}: {why}", None) for why, those in absent.items()]
     return found
 
 

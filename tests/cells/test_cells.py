@@ -19,7 +19,7 @@ from dirl.cells.segmenters.hematoxylin import Hematoxylin
 from dirl.cells.windows import TileBoxes, WindowedLabels
 from dirl.config import CellsConfig, TileConfig
 from dirl.core.errors import ConfigError, PartlyFailedError, SlideError, StoreError
-from dirl.slides.reading import open_slide, read
+from dirl.slides.reading import open_slide, read_box
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.build import tile
 from dirl.store.cells_writer import cells_finished
@@ -251,7 +251,7 @@ def test_ready_made_tiles_are_segmented_one_by_one(slides, tmp_path):
     for name, x in (("a", 64), ("b", 200)):
         (tmp_path / "tiles" / name).mkdir(parents=True)
         for k in range(3):
-            rgb = read(slide, x, 100 + 120 * k, SIZE, SIZE, 0.5)
+            rgb = read_box(slide, x, 100 + 120 * k, SIZE, SIZE, 0.5)
             Image.fromarray(rgb).save(tmp_path / "tiles" / name / f"{k}.png")
     slide.close()
     tile([tmp_path / "tiles"], tmp_path / "store", TileConfig(mpp_override=0.5), quiet=True)

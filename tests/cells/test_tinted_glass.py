@@ -6,7 +6,7 @@ from PIL import Image
 
 from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
-from dirl.slides.glass import balanced
+from dirl.slides.glass import white_balanced
 from dirl.store.build import tile
 from dirl.synthetic import draw
 
@@ -29,6 +29,6 @@ def test_a_segmenter_sees_tinted_slides_white_balanced(tmp_path):
 
 def test_balanced_glass_is_as_bright_as_usual():
     yellow = np.full((4, 5, 3), (240, 216, 144), np.uint8)
-    assert np.all(balanced(yellow, (240, 216, 144)) == 243)
-    assert np.all(balanced(np.full((4, 5, 3), 255, np.uint8), (240, 216, 144)) == 255)
-    assert np.all(balanced(np.zeros((4, 5, 3), np.uint8), (240, 216, 144)) == 0)
+    assert np.all(white_balanced(yellow, (240, 216, 144)) == 243)
+    assert np.all(white_balanced(np.full((4, 5, 3), 255, np.uint8), (240, 216, 144)) == 255)
+    assert np.all(white_balanced(np.zeros((4, 5, 3), np.uint8), (240, 216, 144)) == 0)

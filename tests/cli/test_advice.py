@@ -28,7 +28,7 @@ EXCEPTIONS = {
         "the others name no cells, or cells that they have just made"
     ),
     (
-        "dirl.core.checked.remedy",
+        "dirl.core.checked.repair_advice",
         "--overwrite",
     ): "an option of the command that made the output",
 }

@@ -118,7 +118,7 @@ def test_doctor_finds_this_environment_sound(monkeypatch, capsys):
 def test_doctor_prints_the_whole_name_of_an_extra(monkeypatch, run):
     from dirl import doctor
 
-    finding = doctor.Finding("extra cells", "pip install 'dirl[cells]'", None)
+    finding = doctor.Component("extra cells", "pip install 'dirl[cells]'", None)
     monkeypatch.setattr(doctor, "examine", lambda: [finding])
     assert "pip install 'dirl[cells]'" in run("doctor")[1]
 

@@ -21,7 +21,7 @@ from dirl.evaluate.compare.run import compare
 from dirl.evaluate.compare.show import print_comparison
 from dirl.evaluate.compare.statistics import cliques, cohens_h, two_sided
 from dirl.evaluate.compare.summary import Pair
-from dirl.store.index import write_table
+from dirl.store.index import write_parquet
 
 COUNT = 120
 TRUTH = np.array(["a", "b", "c"])[np.arange(COUNT) % 3]
@@ -55,7 +55,7 @@ def probed(
         "untrained/knn20": guesses(0.2, seed + 3).tolist(),
     }
     order = np.random.default_rng(seed).permutation(COUNT)  # rows may stand in any order
-    write_table(out / "predictions.parquet", pa.table(columns | more).take(order))
+    write_parquet(out / "predictions.parquet", pa.table(columns | more).take(order))
     summary = {"split": {"digest": split, "scheme": "patients"}, "interval": {"over": over}}
     write_json(out / "summary.json", summary)
     finish(out, card, {})

@@ -31,7 +31,7 @@ from dirl.pretrain.last_checkpoint import put_checkpoint
 from dirl.store.build import tile
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
-from dirl.store.index import write_table
+from dirl.store.index import write_parquet
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # fuzz_run.py is run as a script
 from tests.audit_cases import encoder, findings, summary
@@ -281,7 +281,7 @@ def probes(folder):
             "colour_histogram/knn20": truth[::-1].tolist(),  # the same in every result
             "colour_histogram/linear": truth[::-1].tolist(),
         }
-        write_table(out / "predictions.parquet", pa.table(columns))
+        write_parquet(out / "predictions.parquet", pa.table(columns))
         split = {"digest": "s" * 16, "scheme": "patients"}
         write_json(out / "summary.json", {"split": split, "interval": {"over": "patients"}})
         finish(out, card, {})

@@ -18,7 +18,7 @@ from dirl.core.errors import ConfigError, EncoderError, SlideError, StoreError
 from dirl.core.owner import content
 from dirl.maps.run import map_slide
 from dirl.maps.tiffs import _identifier
-from dirl.slides.reading import open_slide, read
+from dirl.slides.reading import open_slide, read_box
 from tests.maps_cases import SQUARE, darkness_encoder, planted_rgb, write_tiff
 from tests.scn_cases import write_scn
 
@@ -303,7 +303,7 @@ def test_aligned_on_a_real_slide_to_within_a_token(data_dir, tmp_path, name):
     values = floats(made.path)[0][0]
     rows, columns = values.shape
     slide = open_slide(data_dir / "slides" / name)
-    darkness = token_darkness(read(slide, 0, 0, 16 * columns, 16 * rows, 0.5), 16)
+    darkness = token_darkness(read_box(slide, 0, 0, 16 * columns, 16 * rows, 0.5), 16)
     slide.close()
 
     def agreement(dy, dx):

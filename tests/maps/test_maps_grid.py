@@ -56,7 +56,7 @@ def test_the_map_covers_whole_tokens_from_the_corner():
 
 
 def test_a_map_covers_what_was_scanned():
-    scanned = replace(info(5000, 4000, 0.5), stated_bounds=(1200, 800, 2220, 1967))
+    scanned = replace(info(5000, 4000, 0.5), scanned_box=(1200, 800, 2220, 1967))
     grid = make_grid(scanned, 224, 0.5, 0.5, 14)
     assert grid.shape == make_grid(info(2220, 1967, 0.5), 224, 0.5, 0.5, 14).shape
     assert grid.origin_px == (1200, 800) and grid.origin_um == (600, 400)

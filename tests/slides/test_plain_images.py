@@ -12,8 +12,8 @@ from PIL import Image
 
 from dirl.config import TileConfig
 from dirl.core.errors import DirlError, PartlyFailedError, SlideError
+from dirl.slides.image import open_image
 from dirl.slides.openslide import OpenSlideSlide
-from dirl.slides.pixels import open_picture
 from dirl.slides.reading import open_slide
 from dirl.store.build import tile
 from dirl.synthetic import draw
@@ -176,14 +176,14 @@ def test_an_image_beyond_the_limit_is_refused_by_its_header(tmp_path, rgb, suffi
 def test_a_bomb_is_refused_in_no_time(tmp_path):
     bomb = png(tmp_path / "bomb.png", 100_000, 100_000, 8, bytes(1000))
     with pytest.raises(SlideError, match=r"100000×100000 px are 10,000\.0 million, the limit is 1,000\.0"):
-        open_picture(bomb)
+        open_image(bomb)
 
 
 def test_pillows_own_limit_is_no_limit_unless_set(tmp_path, monkeypatch):
     path = tmp_path / "wide.png"
     Image.new("1", (20_000, 10_000)).save(path)  # Pillow alone refuses it
     before = Image.MAX_IMAGE_PIXELS
-    assert open_picture(path).size_px == (20_000, 10_000)
+    assert open_image(path).size_px == (20_000, 10_000)
     assert before == Image.MAX_IMAGE_PIXELS
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dirl.core.errors import SlideError
 from dirl.slides.base import SlideInfo, fill_box
-from dirl.slides.reading import open_slide, read
+from dirl.slides.reading import open_slide, read_box
 
 
 class ArraySlide:
@@ -42,7 +42,7 @@ def pixels():
 def test_a_whole_factor_gives_the_mean_of_each_block(pixels, factor, x, y):
     slide = ArraySlide(pixels)
     slide.info = SlideInfo("one", Path("one"), None, (128, 96), 0.25, (1.0,))
-    got = read(slide, x, y, 5, 4, 0.25 * factor)
+    got = read_box(slide, x, y, 5, 4, 0.25 * factor)
     box = pixels[y : y + 4 * factor, x : x + 5 * factor].astype(float)
     want = np.full((4 * factor, 5 * factor, 3), 255.0)
     want[: box.shape[0], : box.shape[1]] = box
@@ -53,7 +53,7 @@ def test_a_whole_factor_gives_the_mean_of_each_block(pixels, factor, x, y):
 @given(factor=st.floats(1.1, 1.9), x=st.floats(0, 30), y=st.floats(0, 30))
 @settings(max_examples=40, deadline=None)
 def test_any_factor_gives_the_exact_mean_of_each_area(pixels, factor, x, y):
-    got = read(ArraySlide(pixels), x, y, 3, 2, 0.25 * factor)
+    got = read_box(ArraySlide(pixels), x, y, 3, 2, 0.25 * factor)
     # Independent: cut every pixel into 40 × 40 and average the small ones.
     fine = 40
     for i in range(2):
@@ -67,13 +67,13 @@ def test_any_factor_gives_the_exact_mean_of_each_area(pixels, factor, x, y):
 def test_the_nearest_level_that_is_fine_enough_is_read(pixels):
     slide = ArraySlide(pixels)
     for mpp in (0.25, 0.4, 0.5, 0.499, 0.8):
-        read(slide, 0, 0, 4, 4, mpp)
+        read_box(slide, 0, 0, 4, 4, mpp)
     assert slide.asked == [0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("mpp", [0.25, 0.2505, 0.2495, 0.5, 0.501])
 def test_within_two_per_cent_pixels_are_taken_as_they_are(pixels, mpp):
-    got = read(ArraySlide(pixels), 10, 20, 8, 8, mpp)
+    got = read_box(ArraySlide(pixels), 10, 20, 8, 8, mpp)
     level = ArraySlide(pixels).levels[round(mpp / 0.25) - 1]
     y, x = (20, 10) if mpp < 0.3 else (10, 5)
     assert np.array_equal(got, level[y : y + 8, x : x + 8])
@@ -82,24 +82,24 @@ def test_within_two_per_cent_pixels_are_taken_as_they_are(pixels, mpp):
 def test_no_enlarging_unless_told(pixels):
     slide = ArraySlide(pixels)
     with pytest.raises(SlideError, match=r"has 0\.25 µm/px, but 0\.125 was requested.*--allow-upsample"):
-        read(slide, 0, 0, 4, 4, 0.125)
-    assert read(slide, 0, 0, 4, 4, 0.125, allow_upsample=True).shape == (4, 4, 3)
+        read_box(slide, 0, 0, 4, 4, 0.125)
+    assert read_box(slide, 0, 0, 4, 4, 0.125, allow_upsample=True).shape == (4, 4, 3)
 
 
 def test_enlarging_keeps_a_flat_colour_and_the_place(pixels):
     flat = np.full_like(pixels, 90)
     flat[:, 64:] = 200
-    got = read(ArraySlide(flat), 32, 32, 128, 8, 0.125, allow_upsample=True)
+    got = read_box(ArraySlide(flat), 32, 32, 128, 8, 0.125, allow_upsample=True)
     assert np.all(got[:, :60] == 90)
     assert np.all(got[:, 68:] == 200)
 
 
 def test_outside_the_slide_is_white(pixels):
-    got = read(ArraySlide(pixels), -8, -8, 16, 16, 0.25)
+    got = read_box(ArraySlide(pixels), -8, -8, 16, 16, 0.25)
     assert np.all(got[:8] == 255)
     assert np.all(got[:, :8] == 255)
     assert np.array_equal(got[8:, 8:], pixels[:8, :8])
-    assert np.all(read(ArraySlide(pixels), 900, 900, 4, 4, 0.5) == 255)
+    assert np.all(read_box(ArraySlide(pixels), 900, 900, 4, 4, 0.5) == 255)
 
 
 def test_a_plain_image_needs_a_resolution(tmp_path, pixels):
@@ -109,7 +109,7 @@ def test_a_plain_image_needs_a_resolution(tmp_path, pixels):
         open_slide(path)
     slide = open_slide(path, 0.5)
     assert slide.info == SlideInfo("a", path, None, (128, 96), 0.5, (1.0,))
-    assert np.array_equal(read(slide, 0, 0, 128, 96, 0.5), pixels)
+    assert np.array_equal(read_box(slide, 0, 0, 128, 96, 0.5), pixels)
     slide.close()
 
 
@@ -117,13 +117,13 @@ def test_a_plain_image_needs_a_resolution(tmp_path, pixels):
 def test_images_of_other_modes_become_rgb(tmp_path, mode, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.new("RGB", (9, 7), (204, 204, 204)).convert(mode).save(path)
-    assert np.all(read(open_slide(path, 1.0), 0, 0, 9, 7, 1.0) == 204)
+    assert np.all(read_box(open_slide(path, 1.0), 0, 0, 9, 7, 1.0) == 204)
 
 
 def test_what_is_transparent_is_white(tmp_path):
     path = tmp_path / "a.png"
     Image.new("RGBA", (9, 7), (10, 20, 30, 0)).save(path)
-    assert np.all(read(open_slide(path, 1.0), 0, 0, 9, 7, 1.0) == 255)
+    assert np.all(read_box(open_slide(path, 1.0), 0, 0, 9, 7, 1.0) == 255)
 
 
 def test_deep_and_huge_and_broken_images_are_refused(tmp_path, monkeypatch):
@@ -145,7 +145,7 @@ def test_deep_and_huge_and_broken_images_are_refused(tmp_path, monkeypatch):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(cut)
     cut.write_bytes(cut.read_bytes()[:4000])
     with pytest.raises(SlideError, match=r"cut\.png: cannot be read"):
-        read(open_slide(cut, 1.0), 0, 0, 4, 4, 1.0)
+        read_box(open_slide(cut, 1.0), 0, 0, 4, 4, 1.0)
 
 
 def test_errors_of_real_slides(data_dir):
@@ -170,7 +170,7 @@ def test_a_dicom_folder_shows_what_the_svs_shows(data_dir):
     dicom = open_slide(data_dir / "slides" / "dicom-cmu-1-small-region")
     assert dicom.info.size_px == svs.info.size_px
     assert dicom.info.mpp == pytest.approx(svs.info.mpp)
-    a, b = (read(slide, 1000, 1500, 512, 512, 0.5).astype(int) for slide in (svs, dicom))
+    a, b = (read_box(slide, 1000, 1500, 512, 512, 0.5).astype(int) for slide in (svs, dicom))
     # JPEG twice over; a wrong colour space would differ by 70 and more.
     assert np.abs(a - b).mean() < 10
     assert a.mean((0, 1)) == pytest.approx(b.mean((0, 1)), abs=2)

@@ -83,7 +83,7 @@ def test_a_statement_that_was_interrupted_is_made_good(store, slides, table, mon
         raise KeyboardInterrupt
 
     path = table("plain,p7,Leeds,")
-    for name in ("write_table", "write_json"):
+    for name in ("write_parquet", "write_json"):
         with monkeypatch.context() as patch:
             patch.setattr(f"dirl.store.tiles_writer.{name}", interrupt)
             with pytest.raises(KeyboardInterrupt):

@@ -11,7 +11,7 @@ from dirl.core.card import note_change
 from dirl.core.errors import StoreError
 from dirl.store.cells_writer import cells_dir
 from dirl.store.dataset import TileStore
-from dirl.store.index import INDEX, TILES_SCHEMA, read_table
+from dirl.store.index import INDEX, TILES_SCHEMA, read_parquet
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_an_index_without_checksums_is_of_an_earlier_version(small_store, tmp_pa
     table = pq.read_table(small_store / INDEX).drop_columns(["crc32"])
     pq.write_table(table, tmp_path / "old.parquet")
     with pytest.raises(StoreError, match="lacks values of crc32 — tile again"):
-        read_table(tmp_path / "old.parquet", "tile again", schema=TILES_SCHEMA)
+        read_parquet(tmp_path / "old.parquet", "tile again", schema=TILES_SCHEMA)
     folder = tmp_path / "store"
     shutil.copytree(small_store, folder)
     pq.write_table(table, folder / INDEX)

@@ -17,12 +17,12 @@ from dirl.core.card import new_card
 from dirl.core.errors import ConfigError, NoRoomError, PartlyFailedError, SlideError, StoreError
 from dirl.core.files import read_json, write_json
 from dirl.core.owner import content
-from dirl.slides.reading import open_slide, read
+from dirl.slides.reading import open_slide, read_box
 from dirl.store import tiles_writer as writing
 from dirl.store.build import tile
 from dirl.store.cells_writer import cells_dir, cells_finished, merge_cells, write_cells
 from dirl.store.dataset import TileStore
-from dirl.store.index import TILES_SCHEMA, merge, read_table
+from dirl.store.index import TILES_SCHEMA, merge, read_parquet
 from dirl.synthetic import write
 
 CONFIG = TileConfig(size_px=128)
@@ -63,7 +63,7 @@ def test_tiles_read_back_are_the_slides_pixels(made):
     for i in range(len(made)):
         row = {name: made.index[name][i].as_py() for name in made.index.column_names}
         slide = open_slide(made.slides[row["slide_id"]].path)
-        want = read(slide, row["x"], row["y"], 128, 128, 0.5)
+        want = read_box(slide, row["x"], row["y"], 128, 128, 0.5)
         image = made.image(i)
         assert image.shape == (128, 128, 3)
         assert np.abs(image.astype(int) - want).mean() < 6
@@ -215,7 +215,7 @@ def test_a_damaged_tile_is_named(store):
 def test_a_table_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     (tmp_path / "t.parquet").write_bytes(b"no Parquet")
     with pytest.raises(StoreError, match=r"t\.parquet: damaged .* — make it"):
-        read_table(tmp_path / "t.parquet", "make it")
+        read_parquet(tmp_path / "t.parquet", "make it")
 
     def fail(*_, **__):
         raise OSError("Corrupt snappy compressed data")

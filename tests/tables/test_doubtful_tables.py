@@ -8,8 +8,8 @@ from dirl.config import MilConfig
 from dirl.core.errors import ConfigError
 from dirl.evaluate.common.labels import read_labels
 from dirl.evaluate.mil.labels import read_slide_labels
-from dirl.slides.slides_table import Stated, read_slides_table
-from dirl.tables.read import number, read_table
+from dirl.slides.slides_table import FromTable, read_slides_table
+from dirl.tables.read import parse_number, read_csv
 from tests.tables.test_tables import Tiles, bags
 
 SLIDES = ["a", "b", "c", "d"]
@@ -104,7 +104,7 @@ def test_decimal_commas_are_points(tmp_path, values):
     rows = [f"{slide};{text}".replace(".", ",") for slide, text in zip(SLIDES, texts, strict=True)]
     path.write_text("\n".join(["slide;mpp", *rows]))
     stated, _ = read_slides_table(path, SLIDES)
-    assert [stated[slide] for slide in SLIDES] == [Stated(mpp=float(text)) for text in texts]
+    assert [stated[slide] for slide in SLIDES] == [FromTable(mpp=float(text)) for text in texts]
     path.write_text("\n".join(["slide;time;event", *(f"{row};1,0" for row in rows)]))
     labels = read_slide_labels(path, bags(SLIDES, tmp_path), MilConfig(survival=True))
     assert labels.times.tolist() == [float(text) for text in texts]
@@ -113,7 +113,7 @@ def test_decimal_commas_are_points(tmp_path, values):
 @pytest.mark.parametrize("text", ["1,234", "12,345", "1.234,5", "1_000", "0x10", "1,2,3", ""])
 def test_what_may_be_thousands_or_no_number_is_refused(text):
     with pytest.raises(ValueError):
-        number(text)
+        parse_number(text)
 
 
 def test_rows_that_differ_in_a_missing_value_say_so(read):
@@ -124,4 +124,4 @@ def test_rows_that_differ_in_a_missing_value_say_so(read):
 def test_utf_16_and_quoted_line_breaks(tmp_path):
     path = tmp_path / "l.csv"
     path.write_bytes('slide_id\tnote\r\na\t"two\nlines, ""quoted"""\r\n'.encode("utf-16"))
-    assert read_table(path).rows == ({"slide_id": "a", "note": 'two\nlines, "quoted"'},)
+    assert read_csv(path).rows == ({"slide_id": "a", "note": 'two\nlines, "quoted"'},)

@@ -13,9 +13,9 @@ from dirl.core.errors import ConfigError
 from dirl.evaluate.common.labels import Labels, read_labels
 from dirl.evaluate.mil.bags import Bags
 from dirl.evaluate.mil.labels import read_slide_labels
-from dirl.slides.slides_table import Stated, read_slides_table
+from dirl.slides.slides_table import FromTable, read_slides_table
 from dirl.tables.match import forms, match_slides
-from dirl.tables.read import CENTRE, MISSING, PATIENT, SLIDE, alike, read_table
+from dirl.tables.read import CENTRE, MISSING, PATIENT, SLIDE, alike, read_csv
 
 SLIDES = ["TCGA-CR-7395-01Z.4f", "a, b", "c;d", "é.x"]
 PATIENTS = ["p 1", "p 1", "p;2", "ü"]
@@ -72,7 +72,7 @@ def test_every_usual_form_of_a_table_says_the_same(
     assert slides.bags.tolist() == [0, 2, 3] and slides.names == ("no, none", "tumour")
     assert slides.sources.ids.tolist() == ["patient p 1", "patient p;2", "patient ü"]
     stated, _ = read_slides_table(path, SLIDES)
-    assert stated == {name: Stated(patient_id=who) for name, who in zip(SLIDES, PATIENTS, strict=True)}
+    assert stated == {name: FromTable(patient_id=who) for name, who in zip(SLIDES, PATIENTS, strict=True)}
     for notes in (tiles.notes, slides.notes):
         said = " ".join(notes)
         assert f"patients from column {patient.strip()} (3)" in said
@@ -83,7 +83,7 @@ def test_every_usual_form_of_a_table_says_the_same(
 
 def test_the_first_column_that_names_a_slide_is_taken(tmp_path):
     (tmp_path / "l.csv").write_text("slide,filename,label\n1,a.svs,x\n2,b.svs,y\n")
-    table = read_table(tmp_path / "l.csv")
+    table = read_csv(tmp_path / "l.csv")
     matched = match_slides(table, ["a", "b"], [], "here")
     assert matched.column == "filename" and list(matched.rows) == ["a", "b"] and not matched.unknown
     assert match_slides(table, ["z"], [], "here").unknown == ("1", "2")
@@ -92,7 +92,7 @@ def test_the_first_column_that_names_a_slide_is_taken(tmp_path):
 def test_endings_are_left_only_where_no_slide_has_them(tmp_path):
     assert forms("x/y/a.svs.h5") == ["a.svs.h5", "a.svs", "a"] and forms(".svs") == [".svs"]
     (tmp_path / "l.csv").write_text("slide,label\na.svs,x\na,y\n")
-    table = read_table(tmp_path / "l.csv")
+    table = read_csv(tmp_path / "l.csv")
     assert list(match_slides(table, ["a", "a.svs"], [], "").rows) == ["a.svs", "a"]
     assert list(match_slides(table, ["a.svs", "b"], [], "").rows) == ["a.svs"]  # both name it, and agree
     with pytest.raises(ConfigError, match=r"a may be a\.svs or a\.tif"):
@@ -172,19 +172,19 @@ def test_a_label_digest_knows_patients_and_centres():
 def test_what_is_no_table_is_named(tmp_path, data, message):
     (tmp_path / "t.csv").write_bytes(data)
     with pytest.raises(ConfigError, match=message):
-        read_table(tmp_path / "t.csv")
+        read_csv(tmp_path / "t.csv")
     with pytest.raises(ConfigError, match="a folder, not a file"):
-        read_table(tmp_path)
+        read_csv(tmp_path)
 
 
 def test_excel_and_pandas_habits(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("sep=;\n;slide;label;\n0;a;x;\n\n;b;y\n")
-    table = read_table(path)
+    table = read_csv(path)
     assert table.columns == ("(column 1)", "slide", "label")
     assert [row["slide"] for row in table.rows] == ["a", "b"]
     path.write_text("")
-    assert read_table(path).columns == ()
+    assert read_csv(path).columns == ()
 
 
 def test_classes_of_folders_are_told_apart_but_may_be_called_na():

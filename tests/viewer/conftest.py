@@ -9,7 +9,7 @@ from dirl.core.claim import claim
 from dirl.core.files import write_json
 from dirl.features.feature_files import ROWS_DIR, write_rows
 from dirl.store.dataset import TileStore
-from dirl.store.index import write_table
+from dirl.store.index import write_parquet
 from tests.audit_cases import encoder, findings, summary
 from tests.viewer_cases import map_values, measured, serving, write_map
 
@@ -44,7 +44,7 @@ def audit(small_store, tmp_path_factory):
         for block in range(2)
         for head in (0, 1, -1)
     ]
-    write_table(folder / "measures.parquet", pa.Table.from_pylist(rows, SCHEMA))
+    write_parquet(folder / "measures.parquet", pa.Table.from_pylist(rows, SCHEMA))
     found = findings(encoder("one", 0.5), encoder("<b>two</b>", 0.5))
     found["encoders"] = found["encoders"][:2]
     write_json(folder / "summary.json", summary(found).to_json())

@@ -43,7 +43,7 @@ def test_a_factor_scales_the_amount_of_its_stain_alone():
     draws = np.full((4, stain.DRAWS), 0.5)
     draws[:, 0] = 1.0
     out = stain.restain(images, draws, ViewsConfig(stain_jitter=0.2), None)
-    (mean, sd), (new_mean, new_sd) = stain.levels(images), stain.levels(out)
+    (mean, sd), (new_mean, new_sd) = stain.measure_stains(images), stain.measure_stains(out)
     torch.testing.assert_close(new_mean[:, 0], 1.2 * mean[:, 0], rtol=1e-4, atol=0)
     torch.testing.assert_close(new_sd[:, 0], 1.2 * sd[:, 0], rtol=1e-3, atol=0)
     torch.testing.assert_close(new_mean[:, 1:], mean[:, 1:], rtol=1e-4, atol=1e-5)
@@ -61,19 +61,19 @@ def test_levels_are_those_of_the_tissue():
     images = stained()
     half = images.clone()
     half[:, :, :16] = 0.98
-    mean, sd = stain.levels(half)
-    expected_mean, expected_sd = stain.levels(images[:, :, 16:])
+    mean, sd = stain.measure_stains(half)
+    expected_mean, expected_sd = stain.measure_stains(images[:, :, 16:])
     torch.testing.assert_close(mean, expected_mean, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(sd, expected_sd, rtol=1e-3, atol=1e-5)
-    assert stain.levels(torch.ones(1, 3, 8, 8)).isnan().all()
+    assert stain.measure_stains(torch.ones(1, 3, 8, 8)).isnan().all()
 
 
 def test_a_swap_gives_the_partners_statistics():
     images = stained(b=2)
     draws = uniforms(0, [0, 1], stain.DRAWS)
-    levels = stain.levels(images)
+    levels = stain.measure_stains(images)
     out = stain.restain(images, draws, ViewsConfig(p_stain_swap=1.0), levels)
-    torch.testing.assert_close(stain.levels(out), levels.flip(1), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(stain.measure_stains(out), levels.flip(1), rtol=1e-3, atol=1e-4)
     still = stain.restain(images, draws, ViewsConfig(p_stain_swap=0.0), levels)
     torch.testing.assert_close(still, images, atol=2e-6, rtol=0)
 
@@ -94,7 +94,7 @@ def test_a_tile_of_glass_neither_takes_nor_gives():
     images = stained(b=2)
     images[1] = 0.99
     out = stain.restain(
-        images, uniforms(0, [0, 1], stain.DRAWS), ViewsConfig(p_stain_swap=1.0), stain.levels(images)
+        images, uniforms(0, [0, 1], stain.DRAWS), ViewsConfig(p_stain_swap=1.0), stain.measure_stains(images)
     )
     torch.testing.assert_close(out, images, atol=1e-5, rtol=0)
 
@@ -128,7 +128,7 @@ def test_what_was_equal_stays_equal():
     images = stained(b=2, side=8).repeat(1, 1, 2, 2)
     draws = uniforms(0, [0, 1], stain.DRAWS)
     config = ViewsConfig(stain_jitter=0.5, p_stain_swap=1.0)
-    out = stain.restain(images, draws, config, stain.levels(images))
+    out = stain.restain(images, draws, config, stain.measure_stains(images))
     torch.testing.assert_close(out[:, :, :8, :8], out[:, :, 8:, 8:])
 
 
@@ -144,8 +144,8 @@ def test_jitter_depends_on_seed_and_sample_alone_and_differs_between_views():
 def test_autocast_does_not_coarsen_the_stains():
     images, draws = stained(), uniforms(0, np.arange(4), stain.DRAWS)
     config = ViewsConfig(stain_jitter=0.3, p_stain_swap=1.0)
-    expected = stain.restain(images, draws, config, stain.levels(images))
+    expected = stain.restain(images, draws, config, stain.measure_stains(images))
     with torch.autocast("cpu", torch.bfloat16):
-        found = stain.restain(images, draws, config, stain.levels(images))
+        found = stain.restain(images, draws, config, stain.measure_stains(images))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected)

@@ -11,7 +11,7 @@ from dirl.core.randomness import uniforms
 from dirl.prior.coverage import coverage, prior_contrast
 from dirl.views import geometry
 from dirl.views.batch import make_views
-from dirl.views.colour import augment, gaussian_blur
+from dirl.views.colour import augment_colour, gaussian_blur
 from tests.region_views import views_of
 
 PLAIN = {"p_colour": 0.0, "p_grayscale": 0.0, "p_blur": 0.0}
@@ -123,14 +123,14 @@ def test_colour_without_any_strength_changes_nothing():
     images = torch.rand(5, 3, 16, 16)
     still = ViewsConfig(**PLAIN)
     torch.testing.assert_close(
-        augment(images, uniforms(0, np.arange(5), 9), still), images, atol=1e-5, rtol=0
+        augment_colour(images, uniforms(0, np.arange(5), 9), still), images, atol=1e-5, rtol=0
     )
 
 
 def test_grayscale_has_equal_channels_and_keeps_luma():
     images = torch.rand(3, 3, 8, 8)
     config = ViewsConfig(p_colour=0, p_grayscale=1, p_blur=0)
-    gray = augment(images, uniforms(0, np.arange(3), 9), config)
+    gray = augment_colour(images, uniforms(0, np.arange(3), 9), config)
     luma = (images * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1)
     for channel in range(3):
         torch.testing.assert_close(gray[:, channel], luma, atol=1e-2, rtol=0)
@@ -138,7 +138,7 @@ def test_grayscale_has_equal_channels_and_keeps_luma():
 
 def test_solarise_turns_the_bright_half():
     images = torch.tensor([0.2, 0.9]).view(1, 1, 1, 2).expand(1, 3, 8, 2).contiguous()
-    out = augment(images, uniforms(0, [0], 9), ViewsConfig(**PLAIN, p_solarise=1.0))
+    out = augment_colour(images, uniforms(0, [0], 9), ViewsConfig(**PLAIN, p_solarise=1.0))
     torch.testing.assert_close(out[0, 0, 0], torch.tensor([0.2, 0.1]), atol=1e-5, rtol=0)
 
 

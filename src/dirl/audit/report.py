@@ -13,7 +13,7 @@ from dirl.audit.summary import AuditSummary
 from dirl.core.card import Card
 from dirl.core.progress import printer
 from dirl.core.results import Result
-from dirl.report.html import number, page, signed
+from dirl.report.html import format_number, format_signed, page
 
 # Columns of the leaderboard; the table of all measures has the others.
 HEADLINE = ("entropy", "effective_share", "gini", "top10_mass", "components50", "patch_mass")
@@ -64,8 +64,8 @@ def print_audit(result: Result[AuditSummary], console: Console | None = None) ->
         one = summary.by_name[line.encoder]
         table.add_row(
             one.name,
-            *(number(one.last_block.per_head[name], name) for name in PRINTED),
-            signed(one.enrichment.per_head["nuclei"]),
+            *(format_number(one.last_block.per_head[name], name) for name in PRINTED),
+            format_signed(one.enrichment.per_head["nuclei"]),
             line.verdict,
             style="" if one.kind == "encoder" else "dim",
         )

@@ -14,10 +14,10 @@ from dirl.config import CellsConfig
 from dirl.core.errors import SlideError
 from dirl.prior.regions import cell_region_ids
 from dirl.slides.base import Slide
-from dirl.slides.glass import Colour, balanced, is_tinted
-from dirl.slides.reading import read
+from dirl.slides.glass import Colour, is_tinted, white_balanced
+from dirl.slides.reading import read_box
 from dirl.slides.tissue import tissue_pixels
-from dirl.store.cut import reopen
+from dirl.store.cut import reopen_slide
 from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord
 
@@ -125,7 +125,7 @@ def _reopen(record: SlideRecord) -> Slide:
             where=record.path,
             remedy="put it back there, or tile it again from where it is now",
         )
-    slide = reopen(record)
+    slide = reopen_slide(record)
     if slide.info.size_px != record.size_px:
         slide.close()
         raise SlideError(
@@ -139,7 +139,7 @@ def _reopen(record: SlideRecord) -> Slide:
 def _samples(slide: Slide, mpp: float, boxes: TileBoxes, scale: float) -> list[Image]:
     side = max(1, round(boxes.side))
     chosen = _evenly(np.arange(len(boxes.x)), SLIDE_SAMPLES)
-    return [read(slide, boxes.x[i] * scale, boxes.y[i] * scale, side, side, mpp) for i in chosen]
+    return [read_box(slide, boxes.x[i] * scale, boxes.y[i] * scale, side, side, mpp) for i in chosen]
 
 
 def _fit(segmenter: Segmenter, samples: list[Image], mpp: float, white: Colour, sink: LabelSink) -> Finder:
@@ -147,8 +147,8 @@ def _fit(segmenter: Segmenter, samples: list[Image], mpp: float, white: Colour, 
     if not is_tinted(white):
         return segmenter.fit(samples, mpp)
     sink.notes[BALANCED] = 1
-    find = segmenter.fit([balanced(rgb, white) for rgb in samples], mpp)
-    return lambda images: find([balanced(rgb, white) for rgb in images])
+    find = segmenter.fit([white_balanced(rgb, white) for rgb in samples], mpp)
+    return lambda images: find([white_balanced(rgb, white) for rgb in images])
 
 
 def _add_window(sink: LabelSink, found: WindowNuclei, labels: WindowedLabels) -> None:

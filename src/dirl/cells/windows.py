@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from dirl.cells.base import Finder, Image, NucleiMask
 from dirl.slides.base import Slide
-from dirl.slides.reading import read
+from dirl.slides.reading import read_box
 
 # Windows that the segmenter gets at a time.
 BATCH = 8
@@ -84,7 +84,7 @@ class WindowedLabels:
         """Read a window with its halo, uint8 (h, w, 3)."""
         x, y = (i * self.window_px - self.halo_px for i in (column, row))
         side = self.window_px + 2 * self.halo_px
-        return read(self.slide, x * self.scale, y * self.scale, side, side, self.mpp)
+        return read_box(self.slide, x * self.scale, y * self.scale, side, side, self.mpp)
 
     def cut(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int32]:
         """Labels at the crossings of ascending rows and columns; 0 outside the slide."""

@@ -102,7 +102,7 @@ def embed(
     from dirl.features.embed import embed as run
     from dirl.features.sources import SlideFiles
     from dirl.features.to_anndata import require_anndata, write_anndata
-    from dirl.store.select import describe
+    from dirl.store.select import describe_selection
 
     source = store or SlideFiles(paths, config, slides_table=slides_table, quiet=quiet)
     if to is not None:  # missed before hours of embedding, not after
@@ -127,6 +127,6 @@ def embed(
     tiles_made, width = made.values.shape
     show(f": {counted(tiles_made, 'tile')}, {counted(width, 'feature')} each", made.path)
     if selected := made.card.counts.get("selected"):
-        show(describe(selected))
+        show(describe_selection(selected))
     if to is not None:
         show(f"AnnData: {write_anndata(made)}")

@@ -50,7 +50,7 @@ def pretrain(
     from dirl.core.signals import SIGUSR1
     from dirl.pretrain.devices import choose_workers, get_rank
     from dirl.pretrain.run import pretrain as run
-    from dirl.store.select import describe
+    from dirl.store.select import describe_selection
 
     try:
         done = run(
@@ -75,7 +75,7 @@ def pretrain(
     if get_rank():
         return
     if selected := read_card(done.path).counts.get("selected"):
-        show(describe(selected))
+        show(describe_selection(selected))
     loss = done.metrics.get("loss")
     show(
         f": {counted(done.steps, 'step')}"

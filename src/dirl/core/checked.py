@@ -14,7 +14,7 @@ SUMMARY = "summary.json"
 REPAIRING = frozenset({"tile", "cells"})
 
 
-def remedy(stage: str, name: str = "", *, missing: bool = False) -> str:
+def repair_advice(stage: str, name: str = "", *, missing: bool = False) -> str:
     """Advice that repairs an output of a stage, or one file of it."""
     again = f"run the same `dirl {stage}` again"
     if stage in REPAIRING:
@@ -45,7 +45,7 @@ def checked(directory: Path, name: str, card: Card | None = None) -> Path:
     path = inside(directory, name)
     card = card or read_card(directory)
     if not path.exists():
-        raise StoreError("missing", where=path, remedy=remedy(card.stage, name, missing=True))
+        raise StoreError("missing", where=path, remedy=repair_advice(card.stage, name, missing=True))
     if card.finished is None or _right(path, card, name):
         return path
     again = read_card(directory)  # another process may have written the output again in between
@@ -53,7 +53,7 @@ def checked(directory: Path, name: str, card: Card | None = None) -> Path:
         return path
     listed = name in again.files
     reason = "damaged: its SHA-256 differs from card.json" if listed else "card.json has no digest of it"
-    raise StoreError(reason, where=path, remedy=remedy(card.stage, name))
+    raise StoreError(reason, where=path, remedy=repair_advice(card.stage, name))
 
 
 def read_checked(directory: Path, name: str, card: Card | None = None) -> Any:
@@ -65,7 +65,7 @@ def read_checked(directory: Path, name: str, card: Card | None = None) -> Any:
         As `checked` does, or if it is not JSON.
     """
     card = card or read_card(directory)
-    return read_json(checked(directory, name, card), remedy(card.stage, name))
+    return read_json(checked(directory, name, card), repair_advice(card.stage, name))
 
 
 def read_summary(directory: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from dirl.core.boundary import parsing
 from dirl.core.card import Stage, read_card
-from dirl.core.checked import SUMMARY, read_summary, remedy
+from dirl.core.checked import SUMMARY, read_summary, repair_advice
 from dirl.core.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def read_as(directory: Path, kind: type[S]) -> Result[S]:
         If it is missing or damaged, or another version of dirl wrote other keys.
     """
     summary = read_summary(directory)
-    again = remedy(read_card(directory).stage)
+    again = repair_advice(read_card(directory).stage)
     with parsing(directory / SUMMARY, remedy=again, what="does not fit this version of dirl"):
         return Result(directory, kind.model_validate(summary))
 

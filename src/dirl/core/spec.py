@@ -7,7 +7,7 @@ import yaml
 
 from dirl.core.errors import ConfigError
 
-TEXT = "weights"
+FILE_OPTION = "weights"
 """The option whose value is a file's name, which is not parsed."""
 
 
@@ -27,7 +27,7 @@ def parse_options(spec: str) -> tuple[str, dict[str, Any]]:
         if not (key and equals and value):
             remedy = "write for example weights=FILE"
             raise ConfigError(f"option {item!r} is not of the form key=value", where=spec, remedy=remedy)
-        options[key] = value if key == TEXT else _value(value)
+        options[key] = value if key == FILE_OPTION else _value(value)
     return name, options
 
 
@@ -36,7 +36,7 @@ def _with_commas(items: list[str]) -> str:
     for end in range(len(items), 1, -1):
         joined = ",".join(items[:end])
         key, _, value = joined.partition("=")
-        if key.strip() == TEXT and Path(value.strip()).is_file():
+        if key.strip() == FILE_OPTION and Path(value.strip()).is_file():
             del items[:end]
             return joined
     return items.pop(0)

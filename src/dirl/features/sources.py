@@ -215,7 +215,9 @@ class SlideFiles:
         self.size_px = self.config.size_px
         cut = self.config.model_dump(exclude={"jpeg_quality"})
         self.settings = cut | {"stride_px": self.config.stride_px or self.size_px}
-        made_from = [[name, source_digest(item), asdict(item.stated)] for name, item in self._slides.items()]
+        made_from = [
+            [name, source_digest(item), asdict(item.from_table)] for name, item in self._slides.items()
+        ]
         self.inputs, self.counts = {"slides": digest(made_from)}, dict[str, Any]()
 
     def open(self, slide_id: str) -> SlideTiles:

@@ -22,7 +22,7 @@ from dirl.maps.blend import array_on_disk
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.maps.scaling import within_tile
 from dirl.slides.base import Slide
-from dirl.slides.reading import read
+from dirl.slides.reading import read_box
 
 Floats = NDArray[np.float32]
 
@@ -44,7 +44,7 @@ class TileReader:
             for at, start in zip((self.tiles.columns, self.tiles.rows), self.grid.origin_px, strict=True)
         )
         side, upsample = self.grid.tile_px, self.config.allow_upsample
-        return read(self.slide, x, y, side, side, self.config.mpp, allow_upsample=upsample)
+        return read_box(self.slide, x, y, side, side, self.config.mpp, allow_upsample=upsample)
 
 
 def attend(

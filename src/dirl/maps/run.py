@@ -37,7 +37,7 @@ from dirl.maps.summary import (
 from dirl.maps.tiffs import write_bytes, write_floats
 from dirl.slides.discovery import SlideInput, source_digest
 from dirl.slides.reading import open_slide
-from dirl.store.index import write_table
+from dirl.store.index import write_parquet
 
 Floats = NDArray[np.float32]
 
@@ -162,7 +162,7 @@ def _compute(
         regions=TopRegions(count=len(regions), threshold=threshold, rule=RULE),
     )
     write_json(work.out / FILES.regions, to_geojson(regions, grid, summary.unit, summary.slide.slide_id))
-    write_table(work.out / FILES.tiles, _table(plan, mass, weights))
+    write_parquet(work.out / FILES.tiles, _table(plan, mass, weights))
     with replacing(work.out / FILES.figure) as temporary:
         temporary.write_bytes(draw_map(plan, levels, regions, summary))
     return summary

@@ -18,7 +18,7 @@ from dirl.core.errors import ConfigError
 from dirl.core.progress import say
 from dirl.maps.grid import MapGrid, MapTiles
 from dirl.tables.match import forms
-from dirl.tables.read import SLIDE, Row, number, read_table
+from dirl.tables.read import SLIDE, Row, parse_number, read_csv
 
 UNITS = {
     "softmax": "attention × patch tokens",
@@ -95,7 +95,7 @@ def _from_parquet(path: Path, slide_id: str, where: str) -> list[NDArray[np.floa
 
 
 def _from_csv(path: Path, slide_id: str, where: str) -> list[NDArray[np.float64]]:
-    table = read_table(path, where)
+    table = read_csv(path, where)
     names = {name: table.find((name,)) for name in COLUMNS}
     if missing := [name for name, column in names.items() if column is None]:
         raise ConfigError(f"lacks the column {', '.join(missing)}", where=where, remedy=REMEDY)
@@ -110,7 +110,9 @@ def _from_csv(path: Path, slide_id: str, where: str) -> list[NDArray[np.float64]
     if unused := table.unused([name for name in (*names.values(), *slides[:1]) if name]):
         say(f"{path}: columns that are not used: {', '.join(unused)}")
     with parsing(where, remedy=REMEDY, kind=ConfigError, what="not a table of numbers"):
-        return [np.array([number(row[name] or "nan") for row in rows]) for name in names.values() if name]
+        return [
+            np.array([parse_number(row[name] or "nan") for row in rows]) for name in names.values() if name
+        ]
 
 
 def weights_of(

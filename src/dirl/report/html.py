@@ -38,7 +38,7 @@ def page(template: Traversable, card: Card, images: Mapping[str, tuple[str, byte
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number, "interval": interval, "signed": signed}
+    environment.filters |= {"number": format_number, "interval": format_interval, "signed": format_signed}
     css = files("dirl.report") / "page.css"
     kinds = {"jpeg": "image/jpeg", "png": "image/png", "svg": "image/svg+xml"}
     return environment.from_string(template.read_text(encoding="utf-8")).render(
@@ -57,7 +57,7 @@ def page(template: Traversable, card: Card, images: Mapping[str, tuple[str, byte
 Value = Estimate | Mapping[str, float | None] | float | None
 
 
-def number(value: Value, name: str = "") -> str:
+def format_number(value: Value, name: str = "") -> str:
     """A value to three digits, a share in percent, an en dash for none."""
     found = _value(value)
     if found is None:
@@ -68,13 +68,13 @@ def number(value: Value, name: str = "") -> str:
     return (f"{found:.1f}" if abs(found) >= 10 else f"{found:z.3f}").replace("-", "−")
 
 
-def interval(value: Estimate | Mapping[str, float | None], name: str = "") -> str:
+def format_interval(value: Estimate | Mapping[str, float | None], name: str = "") -> str:
     """The ends of an interval."""
     low, high = (value.low, value.high) if isinstance(value, Estimate) else (value["low"], value["high"])
-    return "" if low is None else f"{number(low, name)}–{number(high, name)}".replace(" %", "")
+    return "" if low is None else f"{format_number(low, name)}–{format_number(high, name)}".replace(" %", "")
 
 
-def signed(value: Value, name: str = "") -> str:
+def format_signed(value: Value, name: str = "") -> str:
     """A value with its sign; a difference of shares in percentage points."""
     found = _value(value)
     if found is None:

@@ -46,7 +46,7 @@ class SlideInfo:
         Level-0 pixels per pixel of each level, ascending from 1.
     centre
         Hospital or laboratory, if the file's name tells it.
-    stated_bounds
+    scanned_box
         Scanned box of level 0, if the file gives one; see `bounds`.
     """
 
@@ -57,7 +57,7 @@ class SlideInfo:
     mpp: float
     level_downsamples: tuple[float, ...]
     centre: str | None = None
-    stated_bounds: Box | None = None
+    scanned_box: Box | None = None
 
     @property
     def bounds(self) -> Box:
@@ -65,7 +65,7 @@ class SlideInfo:
 
         QuPath crops a slide to this box. Its corner is the origin of QuPath's coordinates.
         """
-        return self.stated_bounds or (0, 0, *self.size_px)
+        return self.scanned_box or (0, 0, *self.size_px)
 
 
 class Slide(Protocol):

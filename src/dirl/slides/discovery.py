@@ -13,8 +13,8 @@ from dirl.core.layout import CARD
 from dirl.core.progress import say
 from dirl.slides.dicom import first_dicom, series_of
 from dirl.slides.openslide import is_openslide
-from dirl.slides.slides_table import UNSTATED, Stated, read_slides_table
-from dirl.slides.tiling import key
+from dirl.slides.slides_table import NOT_IN_TABLE, FromTable, read_slides_table
+from dirl.slides.tiling import dotless
 
 # In a folder the suffix decides, since opening every file of a large cohort takes hours. A file that the user
 # gives by name is tried with any suffix.
@@ -31,7 +31,7 @@ class SlideInput:
 
     slide_id: str
     path: Path
-    stated: Stated = UNSTATED
+    from_table: FromTable = NOT_IN_TABLE
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class TilesInput:
     slide_id: str
     path: Path
     files: tuple[Path, ...]
-    stated: Stated = UNSTATED
+    from_table: FromTable = NOT_IN_TABLE
 
 
 def find_inputs(
@@ -139,15 +139,15 @@ def add_slides_table(
             category=DirlWarning,
             stacklevel=2,
         )
-    stated = [replace(item, stated=table.get(item.slide_id, item.stated)) for item in found]
-    ready = next((item for item in stated if isinstance(item, TilesInput) and item.stated.mpp), None)
+    inputs = [replace(item, from_table=table.get(item.slide_id, item.from_table)) for item in found]
+    ready = next((item for item in inputs if isinstance(item, TilesInput) and item.from_table.mpp), None)
     if ready is not None:
         raise ConfigError(
             f"gives the mpp of {ready.slide_id}, but all ready-made tiles of a store share one mpp",
             where=path,
             remedy="leave it out of the table, and give one for all: `dirl tile --mpp-override UM`",
         )
-    return stated
+    return inputs
 
 
 def source_digest(item: SlideInput | TilesInput) -> str:
@@ -267,17 +267,17 @@ def with_unique_names(items: list[SlideInput | TilesInput]) -> list[SlideInput |
         If two slides still have the same name.
     """
     for depth in range(min(len(item.path.parents) for item in items)):
-        count = Counter(key(item.slide_id) for item in items)
+        count = Counter(dotless(item.slide_id) for item in items)
         if max(count.values()) == 1:
             return items
         items = [
             replace(item, slide_id=f"{item.path.parents[depth].name}_{item.slide_id}")
-            if count[key(item.slide_id)] > 1
+            if count[dotless(item.slide_id)] > 1
             else item
             for item in items
         ]
-    name, _ = Counter(key(item.slide_id) for item in items).most_common(1)[0]
-    same = [item.path for item in items if key(item.slide_id) == name]
+    name, _ = Counter(dotless(item.slide_id) for item in items).most_common(1)[0]
+    same = [item.path for item in items if dotless(item.slide_id) == name]
     raise SlideError(
         "several slides would have the same name",
         where=", ".join(map(str, same)),

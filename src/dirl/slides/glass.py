@@ -55,7 +55,7 @@ def is_tinted(white: Colour) -> bool:
     return min(white) < MIN_GLASS or max(white) - min(white) > MOST_TINT
 
 
-def balanced(rgb: NDArray[np.uint8], white: Colour) -> NDArray[np.uint8]:
+def white_balanced(rgb: NDArray[np.uint8], white: Colour) -> NDArray[np.uint8]:
     """White-balance pixels (h, w, 3): glass of the colour `white` gets the usual brightness."""
     scaled = np.arange(256)[:, None] * (USUAL_GLASS / np.maximum(white, 1))
     table = np.minimum(scaled + 0.5, 255).astype(np.uint8)

@@ -13,7 +13,7 @@ from dirl.core.boundary import parsing
 from dirl.core.errors import SlideError
 from dirl.slides.base import Box, SlideInfo, checked_mpp, fill_box, tcga_origin
 from dirl.slides.dicom import is_mislabelled
-from dirl.slides.pixels import on_white
+from dirl.slides.image import on_white
 from dirl.slides.tiff import UNREADABLE, largest_image, ome_resolution
 
 LARGEST_TILE_PX = 1 << 26
@@ -56,7 +56,7 @@ class OpenSlideSlide:
             mpp=mpp_override or checked_mpp(path, _resolution(properties, self._slide.dimensions)),
             level_downsamples=self._slide.level_downsamples,
             centre=centre,
-            stated_bounds=stated_bounds(properties, self._slide.dimensions),
+            scanned_box=scanned_box(properties, self._slide.dimensions),
         )
 
     def read_level(self, level: int, x: int, y: int, w: int, h: int) -> NDArray[np.uint8]:
@@ -133,7 +133,7 @@ def _size(file: Path) -> tuple[int, int]:
     return width, height
 
 
-def stated_bounds(properties: Mapping[str, str], size_px: tuple[int, int]) -> Box | None:
+def scanned_box(properties: Mapping[str, str], size_px: tuple[int, int]) -> Box | None:
     """Scanned box of a slide by ``openslide.bounds-*``, as QuPath reads it.
 
     Parameters

@@ -33,7 +33,7 @@ def open_slide(
         Name of the slide; by default the file's name without its suffix, or the folder's name.
     max_pixels
         Largest number of pixels of a plain image, which is held in memory whole. The default is
-        `dirl.slides.pixels.MAX_PIXELS`.
+        `dirl.slides.image.MAX_PIXELS`.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def open_slide(
     return ImageSlide(file, name, mpp_override, max_pixels)
 
 
-def read(
+def read_box(
     slide: Slide, x0: float, y0: float, w_px: int, h_px: int, mpp: float, *, allow_upsample: bool = False
 ) -> NDArray[np.uint8]:
     """Read a box of the slide at any resolution, from the nearest level that is at least as fine.

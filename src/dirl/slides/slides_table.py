@@ -7,15 +7,14 @@ from pathlib import Path
 
 from dirl.core.boundary import is_nameable
 from dirl.core.errors import ConfigError
-from dirl.tables.match import match_slides
-from dirl.tables.notes import account, found_in
-from dirl.tables.read import CENTRE, PATIENT, Row, number, read_table
+from dirl.tables.match import describe_column, describe_table, match_slides
+from dirl.tables.read import CENTRE, PATIENT, Row, parse_number, read_csv
 
 COLUMNS = ("patient_id", "centre", "mpp")
 
 
 @dataclass(frozen=True)
-class Stated:
+class FromTable:
     """The table's values for one slide; None means the value of the file.
 
     Attributes
@@ -33,10 +32,10 @@ class Stated:
     mpp: float | None = None
 
 
-UNSTATED = Stated()
+NOT_IN_TABLE = FromTable()
 
 
-def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, Stated], list[str]]:
+def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, FromTable], list[str]]:
     """Read a CSV file with a column of slides and at least one of patients, centres and ``mpp``.
 
     The columns may have any of the usual names (see `dirl.tables.read`). An empty cell leaves the value of
@@ -61,7 +60,7 @@ def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, State
         is not a number above 0.
     """
     remedy = f"write a header with slide_id and any of {', '.join(COLUMNS)}, then one line per slide"
-    table = read_table(path)
+    table = read_csv(path)
     found = {
         "patients": table.find_filled(PATIENT),
         "centres": table.find_filled(CENTRE),
@@ -81,8 +80,8 @@ def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, State
             reason = f"{what} {strange[0]!r} contains a line break or another control character"
             raise ConfigError(reason, where=path, remedy="write it on one line")
 
-    stated = {
-        slide: Stated(
+    values = {
+        slide: FromTable(
             value(row, "patients") or None,
             value(row, "centres") or None,
             _mpp(value(row, "mpp"), f"{path}, {slide}"),
@@ -90,20 +89,20 @@ def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, State
         for slide, row in matched.rows.items()
     }
     taken = [
-        found_in("slides", matched.column, matched.known),
+        describe_column("slides", matched.column, matched.known),
         *(
-            found_in(what, name, [matched.rows[slide][name] for slide in matched.known])
+            describe_column(what, name, [matched.rows[slide][name] for slide in matched.known])
             for what, name in used.items()
         ),
     ]
-    return stated, account(table, matched, taken, used)
+    return values, describe_table(table, matched, taken, used)
 
 
 def _mpp(text: str, where: str) -> float | None:
     if not text:
         return None
     try:
-        value = number(text)
+        value = parse_number(text)
     except ValueError:
         value = 0.0
     if not (isfinite(value) and value > 0):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dirl.core.errors import SlideError
 from dirl.slides.base import Slide, check_resolution
-from dirl.slides.reading import read
+from dirl.slides.reading import read_box
 from dirl.slides.tissue import TissueMask
 
 
@@ -75,7 +75,7 @@ def plan_tiles(
     x = np.round(np.arange(columns) * spec.stride_px * scale).astype(int)
     y = np.round(np.arange(rows) * spec.stride_px * scale).astype(int)
     fractions = tissue_fractions(tissue, x * info.mpp, y * info.mpp, spec.size_px * spec.mpp)
-    name = key(info.slide_id)
+    name = dotless(info.slide_id)
     tiles = [
         Tile(f"{name}_{x[j]}_{y[i]}", int(x[j]), int(y[i]), float(fractions[i, j]))
         for i, j in np.argwhere((fractions >= spec.min_tissue) & (fractions > 0))
@@ -97,12 +97,12 @@ def around_the_middle(tiles: Sequence[Tile], count: int) -> list[Tile]:
 
 
 def read_tile(slide: Slide, tile: Tile, spec: TileSpec, *, allow_upsample: bool = False) -> NDArray[np.uint8]:
-    """Read a tile's pixels, `uint8 (size_px, size_px, 3)`; see `dirl.slides.reading.read`."""
+    """Read a tile's pixels, `uint8 (size_px, size_px, 3)`; see `dirl.slides.reading.read_box`."""
     side = spec.size_px
-    return read(slide, tile.x, tile.y, side, side, spec.mpp, allow_upsample=allow_upsample)
+    return read_box(slide, tile.x, tile.y, side, side, spec.mpp, allow_upsample=allow_upsample)
 
 
-def key(name: str) -> str:
+def dotless(name: str) -> str:
     """Replace the dots of a name: WebDataset ends a sample's key at the first dot."""
     return name.replace(".", "_")
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 from dirl.core.errors import DirlWarning, SlideError
 from dirl.slides.base import Slide, level_for
 from dirl.slides.glass import WHITE, Colour, brightest, density, glass_colour
-from dirl.slides.reading import read
+from dirl.slides.reading import read_box
 
 MASK_MPP = 8.0
 BLOCK_PX = 512  # side of the part of the mask that is read at a time
@@ -152,7 +152,9 @@ def low_power(slide: Slide, mpp: float) -> NDArray[np.uint8]:
     for y in range(0, height, block):
         for x in range(0, width, block):
             h, w = min(block, height - y), min(block, width - x)
-            image[y : y + h, x : x + w] = read(slide, x * scale, y * scale, w, h, mpp, allow_upsample=True)
+            image[y : y + h, x : x + w] = read_box(
+                slide, x * scale, y * scale, w, h, mpp, allow_upsample=True
+            )
     return image
 
 

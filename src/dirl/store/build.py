@@ -25,7 +25,7 @@ from dirl.slides.discovery import (
     source_digest,
     with_unique_names,
 )
-from dirl.slides.tiling import key
+from dirl.slides.tiling import dotless
 from dirl.slides.tissue import warn_all_tissue
 from dirl.store.dataset import TileStore
 from dirl.store.index import (
@@ -35,7 +35,7 @@ from dirl.store.index import (
     SlideRecord,
     check_shards,
     merge,
-    read_table,
+    read_parquet,
     to_record,
 )
 from dirl.store.tiles_writer import image_side, update_slide, write_ready, write_slide
@@ -163,7 +163,7 @@ def _made(out: Path, slide_id: str, files: Mapping[str, FileDigest]) -> SlideRec
     if not are_whole(out, names, files):
         return None
     try:
-        check_shards(out, read_table(index, "", schema=TILES_SCHEMA))
+        check_shards(out, read_parquet(index, "", schema=TILES_SCHEMA))
         return to_record(read_json(index.with_suffix(".json")))
     except (FileNotFoundError, ValueError, KeyError, TypeError, StoreError):
         return None
@@ -242,9 +242,9 @@ def _sort_out(
     """Return the inputs still to tile, and errors for names that another slide of the store has."""
     todo: list[SlideInput | TilesInput] = []
     failures: dict[str, DirlError] = {}
-    keys = {key(one.slide_id): one for one in there}
+    keys = {dotless(one.slide_id): one for one in there}
     for item in found:
-        same = keys.get(key(item.slide_id))
+        same = keys.get(dotless(item.slide_id))
         if same is not None and same.slide_id != item.slide_id:
             failures[item.slide_id] = StoreError(
                 f"its tiles would have the same names as those of slide {same.slide_id} in {out}",
@@ -261,13 +261,13 @@ def _sort_out(
                 where=item.path,
                 remedy="rename one of the two, or replace the store with --overwrite",
             )
-        elif item.stated.mpp not in (None, record.mpp):
+        elif item.from_table.mpp not in (None, record.mpp):
             failures[item.slide_id] = StoreError(
                 f"slide {item.slide_id} was tiled in {out} with {record.mpp:g} µm/px, "
-                f"but the table gives {item.stated.mpp:g} now",
+                f"but the table gives {item.from_table.mpp:g} now",
                 where=item.path,
                 remedy="correct the table, or replace the store with --overwrite",
             )
         else:
-            update_slide(out, record, item.stated)
+            update_slide(out, record, item.from_table)
     return todo, failures

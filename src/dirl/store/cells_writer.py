@@ -21,7 +21,7 @@ from dirl.core.boundary import inside
 from dirl.core.digests import FileDigest, are_whole
 from dirl.core.errors import StoreError
 from dirl.core.files import replacing
-from dirl.store.index import INDEX, check_shards, merge, read_table, write_table
+from dirl.store.index import INDEX, check_shards, merge, read_parquet, write_parquet
 from dirl.store.label_codec import encode_labels, encode_regions
 from dirl.store.shards import ShardWriter
 
@@ -69,7 +69,7 @@ def cells_finished(
         if not are_whole(folder, [*made, *(name for name in extra if name in files)], files):
             return False
     try:
-        index = read_table(folder / f"{slide_id}.parquet", "", schema=CELLS_SCHEMA)
+        index = read_parquet(folder / f"{slide_id}.parquet", "", schema=CELLS_SCHEMA)
         check_shards(folder, index)
     except StoreError:
         return False
@@ -111,9 +111,9 @@ def write_cells(
             rows.append((tile_id, shard, *labels_at, *regions_at))
     count = len(nuclei["id"])
     columns = {name: nuclei.get(name, [None] * count) for name in NUCLEI_SCHEMA.names}
-    write_table(folder / f"{slide_id}.nuclei.parquet", pa.table(columns, NUCLEI_SCHEMA))
+    write_parquet(folder / f"{slide_id}.nuclei.parquet", pa.table(columns, NUCLEI_SCHEMA))
     index = {name: [row[i] for row in rows] for i, name in enumerate(CELLS_SCHEMA.names)}
-    write_table(folder / f"{slide_id}.parquet", pa.table(index, CELLS_SCHEMA))
+    write_parquet(folder / f"{slide_id}.parquet", pa.table(index, CELLS_SCHEMA))
 
 
 def merge_cells(store: Path, segmenter: str) -> pa.Table:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dirl.config import TileConfig
 from dirl.slides.base import Slide
 from dirl.slides.discovery import SlideInput, source_digest
-from dirl.slides.pixels import MAX_PIXELS
+from dirl.slides.image import MAX_PIXELS
 from dirl.slides.reading import open_slide
 from dirl.slides.tiling import Tile, TileSpec, around_the_middle, plan_tiles, read_tile
 from dirl.slides.tissue import TissueMask, find_tissue
@@ -46,7 +46,7 @@ class CutSlide:
         self.slide.close()
 
 
-def reopen(record: SlideRecord) -> Slide:
+def reopen_slide(record: SlideRecord) -> Slide:
     """Open a slide of a store again, with the resolution that it was tiled with, at any size.
 
     Raises
@@ -67,7 +67,7 @@ def cut_slide(item: SlideInput, config: TileConfig) -> CutSlide:
         If the slide cannot be read, has no resolution, is too coarse, or has no tissue.
     """
     spec = TileSpec(config.size_px, config.mpp, config.stride_px or config.size_px, config.min_tissue)
-    mpp = item.stated.mpp or config.mpp_override
+    mpp = item.from_table.mpp or config.mpp_override
     slide = open_slide(item.path, mpp, item.slide_id, max_pixels=config.max_pixels)
     try:
         info = slide.info
@@ -82,7 +82,7 @@ def cut_slide(item: SlideInput, config: TileConfig) -> CutSlide:
         kind="slide",
         slide_id=info.slide_id,
         path=info.path,
-        patient_id=item.stated.patient_id or info.patient_id,
+        patient_id=item.from_table.patient_id or info.patient_id,
         size_px=info.size_px,
         mpp=info.mpp,
         level_downsamples=info.level_downsamples,
@@ -90,7 +90,7 @@ def cut_slide(item: SlideInput, config: TileConfig) -> CutSlide:
         tissue_fraction=tissue.fraction,
         tiles=len(tiles),
         source=source_digest(item),
-        centre=item.stated.centre or info.centre,
+        centre=item.from_table.centre or info.centre,
         bounds=info.bounds,
     )
     return CutSlide(slide, tissue, tiles, spec, record, config.allow_upsample)

@@ -19,7 +19,7 @@ from dirl.core.errors import StoreError
 from dirl.core.plugins import names
 from dirl.slides.tiling import TileSpec
 from dirl.store.cells_writer import CELLS_SCHEMA, cells_dir
-from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, SlideRecord, check_shards, read_table, to_record
+from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, SlideRecord, check_shards, read_parquet, to_record
 from dirl.store.label_codec import decode_labels, decode_numbers, decode_regions
 from dirl.store.shards import REMEDY, ShardReader
 
@@ -213,7 +213,7 @@ class CellStore:
     def nuclei(self, slide_id: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Nuclei of a slide, one per row; all or some columns of `dirl.store.cells_writer.NUCLEI_SCHEMA`."""
         path = checked(self.path, f"{slide_id}.nuclei.parquet", self.card)
-        return read_table(path, REMEDY, columns)
+        return read_parquet(path, REMEDY, columns)
 
 
 class _Members:
@@ -235,7 +235,7 @@ class _Members:
 
 
 def _open_index(root: Path, card: Card, schema: pa.Schema, remedy: str) -> pa.Table:
-    index = read_table(checked(root, INDEX, card), remedy)
+    index = read_parquet(checked(root, INDEX, card), remedy)
     # Stores of earlier versions lack some columns. A missing column that may be null is null.
     for field in schema:
         if field.nullable and field.name not in index.column_names:

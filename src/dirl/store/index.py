@@ -109,13 +109,13 @@ def to_record(values: dict[str, Any]) -> SlideRecord:
     return record
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_parquet(path: Path, table: pa.Table) -> None:
     """Write a table as Parquet, completely or not at all."""
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(
+def read_parquet(
     path: Path, remedy: str, columns: Sequence[str] | None = None, schema: pa.Schema | None = None
 ) -> pa.Table:
     """Read a table, some of its columns, or the columns of a schema. A missing column is null.
@@ -147,9 +147,9 @@ def merge(paths: Iterable[Path], out: Path, schema: pa.Schema) -> pa.Table:
         For the first damaged table.
     """
     remedy = "remove it and run the same command again"
-    tables = [read_table(path, remedy, schema=schema) for path in sorted(paths) if path != out]
+    tables = [read_parquet(path, remedy, schema=schema) for path in sorted(paths) if path != out]
     table = pa.concat_tables(tables) if tables else schema.empty_table()
-    write_table(out, table)
+    write_parquet(out, table)
     return table
 
 

@@ -49,7 +49,7 @@ class Selection:
         return {"tiles": len(self.numbers), "of": of, "share": len(self.numbers) / of, "slides": slides}
 
 
-def describe(counts: Mapping[str, Any]) -> str:
+def describe_selection(counts: Mapping[str, Any]) -> str:
     """Describe `Selection.counts` in one line."""
     shares = [kept / there for kept, there in counts["slides"].values()]
     each_ = f", of each {min(shares):.1%} to {max(shares):.1%}" if len(shares) > 1 else ""

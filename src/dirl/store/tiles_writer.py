@@ -18,12 +18,12 @@ from dirl.core.errors import SlideError
 from dirl.core.files import replacing, write_json
 from dirl.slides.discovery import SlideInput, TilesInput, source_digest
 from dirl.slides.glass import WHITE, Colour, tinted_glass
-from dirl.slides.pixels import open_picture
-from dirl.slides.slides_table import Stated
-from dirl.slides.tiling import Tile, key
+from dirl.slides.image import open_image
+from dirl.slides.slides_table import FromTable
+from dirl.slides.tiling import Tile, dotless
 from dirl.slides.tissue import MASK_MPP, tissue_pixels
 from dirl.store.cut import cut_slide
-from dirl.store.index import TILES_SCHEMA, SlideRecord, to_json, write_table
+from dirl.store.index import TILES_SCHEMA, SlideRecord, to_json, write_parquet
 from dirl.store.picture import SHEET_COLUMNS, SHEET_ROWS, draw_sheet, draw_slide
 from dirl.store.shards import ShardWriter
 
@@ -73,7 +73,7 @@ def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
         If a file cannot be read, or the tiles are not all square and of the store's size.
     """
     _check_sizes(item, config)
-    stems = Counter(key(file.stem) for file in item.files)
+    stems = Counter(dotless(file.stem) for file in item.files)
     shown = np.linspace(0, len(item.files) - 1, SHEET_COLUMNS * SHEET_ROWS).astype(int)
     to_show, sheet, fractions = set(shown.tolist()), [], []
     tinted = _tinted_glass([item.files[i] for i in sorted(to_show)], config)
@@ -84,14 +84,14 @@ def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
             fractions.append(_tissue_share(rgb, config.mpp, tinted))
             if i in to_show:
                 sheet.append(rgb)
-            name = key(file.stem) if stems[key(file.stem)] == 1 else key(file.name)
-            yield _Entry(Tile(f"{key(item.slide_id)}/{name}", 0, 0, fractions[-1]), jpeg)
+            name = dotless(file.stem) if stems[dotless(file.stem)] == 1 else dotless(file.name)
+            yield _Entry(Tile(f"{dotless(item.slide_id)}/{name}", 0, 0, fractions[-1]), jpeg)
 
     record = SlideRecord(
         kind="tiles",
         slide_id=item.slide_id,
         path=item.path,
-        patient_id=item.stated.patient_id,
+        patient_id=item.from_table.patient_id,
         size_px=(config.size_px, config.size_px),
         mpp=config.mpp,
         level_downsamples=(1.0,),
@@ -99,17 +99,17 @@ def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
         tissue_fraction=0.0,
         tiles=len(item.files),
         source=source_digest(item),
-        centre=item.stated.centre,
+        centre=item.from_table.centre,
     )
     table = _write_shard(out, record, item.path.name, entries())
     draw_sheet(out / "pictures" / f"{item.slide_id}.jpg", sheet)
     _commit(out, replace(record, tissue_fraction=float(np.mean(fractions))), table)
 
 
-def update_slide(out: Path, record: SlideRecord, stated: Stated) -> None:
+def update_slide(out: Path, record: SlideRecord, row: FromTable) -> None:
     """Update the patient and the centre of a slide that is already in the store."""
     changed = replace(
-        record, patient_id=stated.patient_id or record.patient_id, centre=stated.centre or record.centre
+        record, patient_id=row.patient_id or record.patient_id, centre=row.centre or record.centre
     )
     if changed == record:
         return
@@ -118,7 +118,7 @@ def update_slide(out: Path, record: SlideRecord, stated: Stated) -> None:
         column = pa.array([getattr(changed, name)] * len(table), pa.string())
         table = table.set_column(table.column_names.index(name), TILES_SCHEMA.field(name), column)
     # The record comes last: it shows whether the slide is up to date.
-    write_table(out / "tiles" / f"{record.slide_id}.parquet", table)
+    write_parquet(out / "tiles" / f"{record.slide_id}.parquet", table)
     write_json(out / "tiles" / f"{record.slide_id}.json", to_json(changed))
 
 
@@ -130,7 +130,7 @@ def image_side(file: Path, max_pixels: int | None) -> int:
     SlideError
         If it cannot be read or is not square.
     """
-    width, height = open_picture(file, max_pixels).size_px
+    width, height = open_image(file, max_pixels).size_px
     if width != height:
         raise SlideError(
             f"ready-made tiles must be square, but this is {width}×{height} px",
@@ -155,7 +155,7 @@ def _write_shard(out: Path, record: SlideRecord, label: str | None, entries: Ite
 
 def _commit(out: Path, record: SlideRecord, table: pa.Table) -> None:
     write_json(out / "tiles" / f"{record.slide_id}.json", to_json(record))
-    write_table(out / "tiles" / f"{record.slide_id}.parquet", table)
+    write_parquet(out / "tiles" / f"{record.slide_id}.parquet", table)
 
 
 def _encode(rgb: NDArray[np.uint8], quality: int) -> bytes:
@@ -172,7 +172,7 @@ def _load(file: Path, config: TileConfig) -> tuple[NDArray[np.uint8], bytes]:
 
 def _decode(file: Path, max_pixels: int | None) -> tuple[NDArray[np.uint8], bytes | None]:
     """Pixels of a tile, and its bytes if it is a baseline RGB JPEG."""
-    picture = open_picture(file, max_pixels)
+    picture = open_image(file, max_pixels)
     # The brightest pixel of one tile does not show how many bits the scanner used.
     return picture.pixels(guess=False), file.read_bytes() if picture.jpeg else None
 
@@ -195,7 +195,7 @@ def _tissue_share(rgb: NDArray[np.uint8], mpp: float, white: Colour | None) -> f
 
 def _check_sizes(item: TilesInput, config: TileConfig) -> None:
     side = config.size_px
-    counts = Counter(open_picture(file, config.max_pixels).size_px for file in item.files)
+    counts = Counter(open_image(file, config.max_pixels).size_px for file in item.files)
     if set(counts) != {(side, side)}:
         sizes = ", ".join(f"{n} of {w}×{h}" for (w, h), n in counts.most_common(5))
         raise SlideError(

@@ -33,7 +33,7 @@ from dirl.features.subsample import subsample_tiles
 from dirl.objectives.base import load_objective
 from dirl.pretrain.plan import check_recipe
 from dirl.prior.dense_term import make_dense_term
-from dirl.report.html import number
+from dirl.report.html import format_number
 from dirl.store.dataset import TileStore
 from dirl.study import run_arm
 from dirl.study.figures import draw_study
@@ -168,7 +168,7 @@ def _compute(
                     row = outcome
                 write_json(_row_path(out, one.run), row.to_json())
                 if not quiet:
-                    text = "failed" if row.failed else f"entropy {number(row.measures['entropy'])}"
+                    text = "failed" if row.failed else f"entropy {format_number(row.measures['entropy'])}"
                     say(f"{finished}/{len(runs)} {one.run.name}: {text}")
     except (KeyboardInterrupt, Interrupted):
         if finished:  # the table of the finished runs; figures would take time

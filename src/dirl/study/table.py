@@ -10,7 +10,7 @@ from rich.table import Table
 from dirl.audit.findings import PRIMARY
 from dirl.core.progress import printer
 from dirl.core.results import Result
-from dirl.report.html import number, signed
+from dirl.report.html import format_number, format_signed
 from dirl.study.summarise import COMPARED, TITLES
 from dirl.study.summary import ArmContrast, MeanSd, Paired, StudySummary
 from dirl.study.verdict import sentences
@@ -95,8 +95,8 @@ def print_study(result: Result[StudySummary], console: Console | None = None) ->
             one.arm,
             f"{one.gate_passed}/{one.runs}",
             _mean_sd_text(one.measures[PRIMARY]),
-            *(number(one.measures[name].mean) for name in shown),
-            signed(one.measures["enrichment_nuclei"].mean),
+            *(format_number(one.measures[name].mean) for name in shown),
+            format_signed(one.measures["enrichment_nuclei"].mean),
         )
     console.print(table)
     for sentence in sentences(summary):
@@ -106,7 +106,7 @@ def print_study(result: Result[StudySummary], console: Console | None = None) ->
 
 def _mean_sd_text(value: MeanSd) -> str:
     """Mean ± sd, or the mean alone with a single seed."""
-    text = number(value.mean) + ("" if value.sd is None else f" ± {number(value.sd)}")
+    text = format_number(value.mean) + ("" if value.sd is None else f" ± {format_number(value.sd)}")
     return text.replace("-", "−")
 
 
@@ -134,8 +134,9 @@ def _passing(contrast: ArmContrast) -> str:
 
 def _difference(measured: Paired, *, interval: bool) -> str:
     if not interval or measured.low is None:
-        return signed(measured.difference)
-    return f"{signed(measured.difference)} ({signed(measured.low)} to {signed(measured.high)})"
+        return format_signed(measured.difference)
+    difference, low, high = map(format_signed, (measured.difference, measured.low, measured.high))
+    return f"{difference} ({low} to {high})"
 
 
 def _contrast_head(compared: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from dirl.audit.findings import PRIMARY
 from dirl.audit.verdict import NEARLY_UNIFORM
-from dirl.report.html import signed
+from dirl.report.html import format_signed
 from dirl.study.summarise import TITLES
 from dirl.study.summary import Arm, ArmContrast, Paired, StudySummary
 
@@ -46,14 +46,14 @@ def _sentence(contrast: ArmContrast) -> str:
     if primary.difference is None:
         return f"{name}: no seed has both."
     seeds = f"{primary.seeds} seed{'s' if primary.seeds != 1 else ''}"
-    value = f"entropy {signed(primary.difference)} over {seeds} ({contrast.standing})"
+    value = f"entropy {format_signed(primary.difference)} over {seeds} ({contrast.standing})"
     value += _scores([contrast.measures], ", ")
     if passing:
         runs = "run fails" if contrast.ungated == 1 else "runs fail"
         value += f", but {contrast.ungated} {runs} the gate"
         if passing[PRIMARY].difference is None:
             return f"{name}: {value}: no evidence about the method."
-        value += f": {signed(passing[PRIMARY].difference)} over the other {passing[PRIMARY].seeds}"
+        value += f": {format_signed(passing[PRIMARY].difference)} over the other {passing[PRIMARY].seeds}"
         value += _scores([passing], ", ")
     values = [p for p, _ in _both(contrast)]
     if None in values:
@@ -112,7 +112,7 @@ def _scores(differences: list[dict[str, Paired]], before: str) -> str:
         for name in SCORES:
             value = measures[name].difference
             if value is not None:
-                texts.append(f"{TITLES[name]} {signed(value)}{' (a fall)' if value < 0 else ''}")
+                texts.append(f"{TITLES[name]} {format_signed(value)}{' (a fall)' if value < 0 else ''}")
     return f"{before}{', '.join(texts)}" if texts else ""
 
 

@@ -115,7 +115,7 @@ class Table:
         return [name for name in self.columns if name not in set(used)]
 
 
-def read_table(path: Path, where: object = None) -> Table:
+def read_csv(path: Path, where: object = None) -> Table:
     """Read a CSV file with a header.
 
     Fields are separated by commas, semicolons or tabs. The encoding is UTF-8 or UTF-16, with or without a
@@ -175,7 +175,7 @@ def without_missing(value: str, *, signs: bool = False) -> str:
     return "" if blank or value in MISSING else value
 
 
-def number(text: str) -> float:
+def parse_number(text: str) -> float:
     """Read a number with a decimal point or a decimal comma.
 
     Raises

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dirl.core.errors import SlideError
 from dirl.slides.base import Slide
 from dirl.slides.reading import open_slide
-from dirl.store.cut import reopen
+from dirl.store.cut import reopen_slide
 from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord
 from dirl.viewer.pictures import Mosaic, PyramidPicture, SlidePicture
@@ -115,7 +115,7 @@ def _on_slide(store: TileStore, record: SlideRecord, rows: NDArray[np.int64]) ->
     x, y = (store.index[name].to_numpy()[rows] for name in ("x", "y"))
     side = store.spec.size_px * store.spec.mpp / record.mpp
     try:
-        slide = reopen(record)
+        slide = reopen_slide(record)
         if slide.info.size_px == record.size_px:
             return OpenEntry(SlidePicture(slide), x, y, side, slide)
         slide.close()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dirl.core.boundary import parsing
 from dirl.slides.base import SAME_MPP, Slide
-from dirl.slides.reading import read
+from dirl.slides.reading import read_box
 from dirl.store.dataset import TileStore
 
 TILE_PX = 256
@@ -65,7 +65,7 @@ class SlidePicture:
 
     def read(self, x: int, y: int, w: int, h: int, downsample: int) -> NDArray[np.uint8]:
         """Read a box; see `PyramidPicture`."""
-        return read(self.slide, x * downsample, y * downsample, w, h, self.mpp * downsample)
+        return read_box(self.slide, x * downsample, y * downsample, w, h, self.mpp * downsample)
 
 
 @dataclass(frozen=True)

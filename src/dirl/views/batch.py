@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dirl.config import ViewsConfig
 from dirl.core.randomness import hashes, uniforms
-from dirl.views import colour, geometry, stain
+from dirl.views import geometry, stain
+from dirl.views.colour import augment_colour
 
 # Columns of a view's random numbers. Append new quantities, so that the existing ones keep their numbers.
 _PLACE, _COLOUR, _STAIN = [*range(6), 15], slice(6, 15), slice(16, 16 + stain.DRAWS)
@@ -71,9 +72,9 @@ def make_views(
     """
     counters, tile_px = np.asarray(samples, dtype=np.int64), (images.shape[2], images.shape[3])
     pixels = images.float().div_(255)
-    levels = stain.levels(pixels) if config.p_stain_swap else None
+    stains = stain.measure_stains(pixels) if config.p_stain_swap else None
     plans = _plan(counters, tile_px, config, seed)
-    return tuple(ViewBatch(_images(pixels, plan, config, levels), plan.affines) for plan in plans)
+    return tuple(ViewBatch(_images(pixels, plan, config, stains), plan.affines) for plan in plans)
 
 
 def _plan(
@@ -97,11 +98,11 @@ def _plan(
     return plans
 
 
-def _images(pixels: Tensor, plan: _Plan, config: ViewsConfig, levels: Tensor | None) -> Tensor:
+def _images(pixels: Tensor, plan: _Plan, config: ViewsConfig, stains: Tensor | None) -> Tensor:
     views = []
     for kind, draws, affines in zip(plan.kinds, plan.draws, plan.affines, strict=True):
         crops = geometry.sample_images(pixels, affines, plan.size_px)
-        if config.stain_jitter or levels is not None:
-            crops = stain.restain(crops, draws[:, _STAIN], config, levels)
-        views.append(colour.augment(crops, draws[:, _COLOUR], config, kind))
+        if config.stain_jitter or stains is not None:
+            crops = stain.restain(crops, draws[:, _STAIN], config, stains)
+        views.append(augment_colour(crops, draws[:, _COLOUR], config, kind))
     return torch.stack(views)

@@ -16,7 +16,7 @@ _GRAY = (0.299, 0.587, 0.114)
 _TO_YIQ = np.array([_GRAY, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)])
 
 
-def augment(images: Tensor, draws: NDArray[np.float64], config: ViewsConfig, kind: int = 0) -> Tensor:
+def augment_colour(images: Tensor, draws: NDArray[np.float64], config: ViewsConfig, kind: int = 0) -> Tensor:
     """Jitter colour, drop it, blur and solarise, each sample by its own numbers.
 
     Parameters

@@ -32,7 +32,7 @@ def optical_density(images: Tensor) -> Tensor:
     return images.mul(255 / 256).add_(1 / 256).log_().neg_()
 
 
-def levels(images: Tensor) -> Tensor:
+def measure_stains(images: Tensor) -> Tensor:
     """Measure the amount of each stain in the tissue of tiles.
 
     Parameters
@@ -78,7 +78,7 @@ def restain(
     config
         Strength of the jitter, probability of the swap.
     measured
-        `levels` of the views' tiles; None if nothing is swapped.
+        `measure_stains` of the views' tiles; None if nothing is swapped.
 
     Returns
     -------

@@ -27,7 +27,7 @@ from dirl.core.card import note_change
 from dirl.core.errors import ConfigError
 from dirl.core.files import read_json, write_json
 from dirl.slides.base import SlideInfo
-from dirl.slides.openslide import stated_bounds
+from dirl.slides.openslide import scanned_box
 from dirl.slides.qupath_frame import mark, marked_offset
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
@@ -200,7 +200,7 @@ def test_a_mark_that_is_not_sound_counts_for_nothing(wrong):
 def test_bounds_are_taken_as_qupath_takes_them():
     def bounds(*values):
         names = ("x", "y", "width", "height")
-        return stated_bounds(
+        return scanned_box(
             {f"openslide.bounds-{n}": v for n, v in zip(names, values, strict=False)}, (100, 80)
         )
 
@@ -213,4 +213,4 @@ def test_bounds_are_taken_as_qupath_takes_them():
     assert bounds("10", "20", "0", "40") is None
     info = SlideInfo("a", __file__, None, (100, 80), 0.5, (1.0,))
     assert info.bounds == (0, 0, 100, 80)
-    assert replace(info, stated_bounds=(1, 2, 3, 4)).bounds == (1, 2, 3, 4)
+    assert replace(info, scanned_box=(1, 2, 3, 4)).bounds == (1, 2, 3, 4)

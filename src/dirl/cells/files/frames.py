@@ -14,7 +14,7 @@ from dirl.cells.source import Frame
 from dirl.core.errors import ConfigError, DirlError
 from dirl.slides.base import SAME_MPP, Box
 from dirl.slides.tissue import tissue_pixels
-from dirl.store.cut import reopen
+from dirl.store.cut import reopen_slide
 from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord
 
@@ -31,7 +31,7 @@ def bounds_of(record: SlideRecord) -> Box | None:
     if record.bounds is not None or record.kind == "tiles":
         return record.bounds or (0, 0, *record.size_px)
     try:
-        slide = reopen(record)
+        slide = reopen_slide(record)
     except DirlError:
         return None
     slide.close()

@@ -8,7 +8,7 @@ import numpy as np
 
 from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
-from dirl.slides.tiling import key
+from dirl.slides.tiling import dotless
 from dirl.store.dataset import TileStore
 
 # Labels may lie next to their images, with this ending before the suffix.
@@ -49,15 +49,15 @@ def source_files(
         )
     found = _by_name(place, tuple(suffixes))
     of_tools = _by_tool(place, tuple(suffixes))
-    of_slide = found.get(key(slide_id)) or _of_tool(of_tools, tiles, slide_id)
+    of_slide = found.get(dotless(slide_id)) or _of_tool(of_tools, tiles, slide_id)
     if record.kind == "slide" and of_slide:
         return {None: _only(of_slide, slide_id)}
     tile_ids = tiles.index["tile_id"].take(np.flatnonzero(tiles.slide_ids == slide_id)).to_pylist()
     files: dict[str | None, Path] = {}
     for tile_id in tile_ids:
         folder, _, name = tile_id.rpartition("/")
-        named = found.get(key(name)) or of_tools.get(key(name), ())
-        here = [file for file in named if key(file.parent.name) == folder] if len(named) > 1 else named
+        named = found.get(dotless(name)) or of_tools.get(dotless(name), ())
+        here = [file for file in named if dotless(file.parent.name) == folder] if len(named) > 1 else named
         if here:
             files[tile_id] = _only(here, tile_id)
     missing = [tile_id for tile_id in tile_ids if tile_id not in files]
@@ -112,7 +112,7 @@ def _by_name(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ..
     beside = [file for file in files if file.stem.endswith(LABELS)]
     found: dict[str, tuple[Path, ...]] = {}
     for file in beside or files:
-        found[key(_name(file))] = (*found.get(key(_name(file)), ()), file)
+        found[dotless(_name(file))] = (*found.get(dotless(_name(file)), ()), file)
     return found
 
 
@@ -130,7 +130,7 @@ def _by_tool(place: Path, suffixes: tuple[str, ...]) -> dict[str, tuple[Path, ..
                 # CellViT's JSON has more information than its GeoJSON.
                 ranked.setdefault(name, []).append(((rank, file.suffix.lower() == ".geojson"), file))
     return {
-        key(name): tuple(file for rank, file in found if rank == min(found)[0])
+        dotless(name): tuple(file for rank, file in found if rank == min(found)[0])
         for name, found in ranked.items()
     }
 
@@ -145,9 +145,11 @@ def _of_tool(of_tools: Mapping[str, tuple[Path, ...]], tiles: TileStore, slide_i
     """Files of tools for a slide, by its name, or by the part before a dot if no other slide has it."""
     starts = {name: record.path.name.partition(".")[0] for name, record in tiles.slides.items()}
     start = starts.pop(slide_id)
-    found = of_tools.get(key(slide_id)) or (of_tools.get(key(start)) if start not in starts.values() else ())
-    others = {key(name) for name in tiles.slides}
-    return tuple(file for file in found or () if key(_name(file)) not in others)
+    found = of_tools.get(dotless(slide_id)) or (
+        of_tools.get(dotless(start)) if start not in starts.values() else ()
+    )
+    others = {dotless(name) for name in tiles.slides}
+    return tuple(file for file in found or () if dotless(_name(file)) not in others)
 
 
 def _name(file: Path) -> str:

@@ -16,7 +16,7 @@ from dirl.core.card import read_card
 from dirl.core.digests import digest
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.layout import CARD
-from dirl.slides.tiling import key
+from dirl.slides.tiling import dotless
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import INDEX
 
@@ -57,9 +57,9 @@ class FileLabels:
         for file in _label_files(place):
             folder = place.parent if place.is_file() else place
             name = file.relative_to(folder).with_name(file.stem.removesuffix(LABELS)).as_posix()
-            if key(name) in self._files:
+            if dotless(name) in self._files:
                 raise ConfigError(f"two label files for {name}", where=place, remedy="keep one of them")
-            self._files[key(name)] = file
+            self._files[dotless(name)] = file
             self.names.append(name)
 
     @cached_property
@@ -68,7 +68,7 @@ class FileLabels:
         return digest({name: digest(file) for name, file in self._files.items()})
 
     def __contains__(self, name: str) -> bool:
-        return key(name) in self._files
+        return dotless(name) in self._files
 
     def slide(self, name: str) -> str:
         """Return the name, since a file does not state its slide."""
@@ -76,7 +76,7 @@ class FileLabels:
 
     def read(self, name: str) -> LabelImage:
         """Read one image; a file does not state its resolution."""
-        return LabelImage(read_map(self._files[key(name)])[0])
+        return LabelImage(read_map(self._files[dotless(name)])[0])
 
 
 class CellLabels:
@@ -90,12 +90,12 @@ class CellLabels:
         self.place, self.title = self._cells.path, segmenter
         self.names: list[str] = store.tile_ids.tolist()
         self._slide_of = store.slide_ids
-        self._tiles = {key(name): row for row, name in enumerate(self.names)}
+        self._tiles = {dotless(name): row for row, name in enumerate(self.names)}
         stems = Counter(name.rpartition("/")[2] for name in self._tiles)
         self._tiles |= {
             stem: row for name, row in self._tiles.items() if stems[stem := name.rpartition("/")[2]] == 1
         }
-        self._slides = {key(r.slide_id): r for r in store.slides.values() if r.kind == "slide"}
+        self._slides = {dotless(r.slide_id): r for r in store.slides.values() if r.kind == "slide"}
 
     @cached_property
     def digest(self) -> str:
@@ -109,23 +109,23 @@ class CellLabels:
         return sorted(set().union(*(column.unique().to_pylist() for column in columns)) - {None})
 
     def __contains__(self, name: str) -> bool:
-        return key(name) in self._slides or key(name) in self._tiles
+        return dotless(name) in self._slides or dotless(name) in self._tiles
 
     def slide(self, name: str) -> str:
         """Return the slide of a tile, or the name of a ready-made tile."""
-        if key(name) in self._slides:
+        if dotless(name) in self._slides:
             return name
-        slide_id = str(self._slide_of[self._tiles[key(name)]])
+        slide_id = str(self._slide_of[self._tiles[dotless(name)]])
         return slide_id if self._store.slides[slide_id].kind == "slide" else name
 
     def read(self, name: str) -> LabelImage:
         """Read a tile, or assemble a slide."""
         mpp = self._store.spec.mpp
-        if key(name) in self._slides:
-            slide_id = self._slides[key(name)].slide_id
+        if dotless(name) in self._slides:
+            slide_id = self._slides[dotless(name)].slide_id
             labels, seen = self._assembled(slide_id)
             return LabelImage(labels, mpp, seen, _ids_by_class(self._cells, slide_id))
-        row = self._tiles[key(name)]
+        row = self._tiles[dotless(name)]
         class_ids = _ids_by_class(self._cells, str(self._slide_of[row]))
         return LabelImage(self._cells.labels(row), mpp, class_ids=class_ids)
 

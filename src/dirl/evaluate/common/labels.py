@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from dirl.config import LABEL_COLUMNS
 from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
-from dirl.tables.match import match_slides, match_tiles
-from dirl.tables.notes import account, found_in
-from dirl.tables.read import CENTRE, PATIENT, check_alike, check_classes, read_table
+from dirl.tables.match import describe_column, describe_table, match_slides, match_tiles
+from dirl.tables.read import CENTRE, PATIENT, check_alike, check_classes, read_csv
 
 Strings = NDArray[np.str_]
 
@@ -127,7 +126,7 @@ def read_labels(tiles: TileColumns, source: str, *, centres: bool = False) -> La
 
 
 def _from_csv(tiles: TileColumns, path: Path, *, centres: bool) -> Labels:
-    table = read_table(path)
+    table = read_csv(path)
     tile, label = table.find(("tile_id",)), table.find(("label",))
     stated = {"folds": table.find(("fold",)), "groups": table.find(("group",))}
     stated |= {
@@ -167,9 +166,9 @@ def _from_csv(tiles: TileColumns, path: Path, *, centres: bool) -> Labels:
     if (patients := columns.get("patients")) is not None:
         columns["patients"] = np.where(patients == "", tiles.patient_ids, patients)
     found = [
-        found_in("slides" if tile is None else "tiles", matched.column, matched.known),
-        *(found_in(what, name, columns[what].tolist()) for what, name in used.items()),
-        found_in("classes", label, classes.tolist()),
+        describe_column("slides" if tile is None else "tiles", matched.column, matched.known),
+        *(describe_column(what, name, columns[what].tolist()) for what, name in used.items()),
+        describe_column("classes", label, classes.tolist()),
     ]
-    notes = account(table, matched, found, used, [label])
+    notes = describe_table(table, matched, found, used, [label])
     return Labels(classes, **columns, unknown=len(matched.unknown), notes=tuple(notes))

@@ -18,7 +18,7 @@ from dirl.core.errors import ConfigError, StoreError
 from dirl.core.intervals import UnitKind
 from dirl.core.results import Record
 from dirl.features.baselines import TITLES, Baseline
-from dirl.store.index import read_table
+from dirl.store.index import read_parquet
 
 Strings = NDArray[np.str_]
 Floats = NDArray[np.float64]
@@ -211,7 +211,7 @@ def _read(path: Path) -> _Result:
 
 
 def _probe(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
-    table = read_table(checked(path, "predictions.parquet"), "make it again with `dirl probe`").sort_by(
+    table = read_parquet(checked(path, "predictions.parquet"), "make it again with `dirl probe`").sort_by(
         "tile_id"
     )
     columns = table.to_pydict()

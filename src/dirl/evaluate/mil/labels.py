@@ -13,9 +13,8 @@ from dirl.config import MilConfig
 from dirl.core.errors import ConfigError
 from dirl.evaluate.common.splits import Sources
 from dirl.evaluate.mil.bags import Bags
-from dirl.tables.match import match_slides
-from dirl.tables.notes import account, found_in
-from dirl.tables.read import PATIENT, Table, check_classes, missing_words, number, read_table
+from dirl.tables.match import describe_column, describe_table, match_slides
+from dirl.tables.read import PATIENT, Table, check_classes, missing_words, parse_number, read_csv
 
 Strings = NDArray[np.str_]
 
@@ -91,7 +90,7 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
         missing. Unless ``leave_out``, also if labels name slides without features or tiles, or with features
         that are not finite.
     """
-    table = read_table(path, path if path.exists() else f"--labels {path}")
+    table = read_csv(path, path if path.exists() else f"--labels {path}")
     wanted = ("time", "event") if config.survival else ("label",)
     stated = {
         "patients": table.find_filled(PATIENT),
@@ -140,8 +139,8 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
     if folds is not None:
         _check_full(folds, "fold", path)
     taken = [
-        found_in("slides", matched.column, bags.slide_ids[used_bags].tolist()),
-        *(found_in(what, name, column(name).tolist()) for what, name in used.items()),
+        describe_column("slides", matched.column, bags.slide_ids[used_bags].tolist()),
+        *(describe_column(what, name, column(name).tolist()) for what, name in used.items()),
         *(f"{name}s from column {columns[name]}" for name in wanted),
     ]
     return SlideLabels(
@@ -154,7 +153,7 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
         patients=patients,
         unlabelled=len(bags) - len(set(labelled) & set(bags.slide_ids.tolist())),
         left_out=left_out,
-        notes=tuple(account(table, matched, taken, used, read)),
+        notes=tuple(describe_table(table, matched, taken, used, read)),
     )
 
 
@@ -218,7 +217,7 @@ def _survival(
     for i, row in enumerate(rows):
         time, event = (row[name] for name in columns)
         try:
-            times[i] = number(time)
+            times[i] = parse_number(time)
             happened[i] = EVENTS[re.sub(r"[.,]0+$", "", event).lower()]
             if not isfinite(times[i]) or times[i] < 0:
                 raise ValueError

@@ -30,7 +30,7 @@ from dirl.evaluate.mil.nested import Folds, HeldOut, cross_validate, make_folds
 from dirl.evaluate.mil.summary import MilSummary, SlideScores, SlideSplit
 from dirl.evaluate.mil.train import SlideTask
 from dirl.features.baselines import FEATURES
-from dirl.store.index import write_table
+from dirl.store.index import write_parquet
 
 ATTENTION_DIR = "attention"
 MEAN = "mean"  # mean pooling, with which the others are compared
@@ -186,7 +186,7 @@ def _one(
         return np.array(done["scores"]), [Chosen(**each) for each in done["chosen"]]
     result = cross_validate(task, name, folds, config, advance)
     if task.features == FEATURES:
-        write_table(work.out / ATTENTION_DIR / f"{name}.parquet", _attention(task, result))
+        write_parquet(work.out / ATTENTION_DIR / f"{name}.parquet", _attention(task, result))
     scores, chosen = result.scores[folds.outer.folds >= 0], list(result.chosen)
     write_json_with_digest(part, {"scores": scores.tolist(), "chosen": [each.to_json() for each in chosen]})
     return scores, chosen

@@ -29,7 +29,7 @@ from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.external import read_external
 from dirl.features.feature_files import Features, read_features
 from dirl.features.knn import side_by_side
-from dirl.store.index import write_table
+from dirl.store.index import write_parquet
 
 Floats = NDArray[np.floating]
 
@@ -218,4 +218,4 @@ def _write_predictions(
         "unit": task.units.of_tile,
     }
     columns |= {how: names[guess].tolist() for how, guess in predictions.items()}
-    write_table(out / "predictions.parquet", pa.table(columns))
+    write_parquet(out / "predictions.parquet", pa.table(columns))

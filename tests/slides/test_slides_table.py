@@ -4,7 +4,7 @@ import pytest
 
 from dirl.core.errors import ConfigError
 from dirl.slides.base import tcga_origin
-from dirl.slides.slides_table import Stated, read_slides_table
+from dirl.slides.slides_table import FromTable, read_slides_table
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def table(tmp_path):
 def test_what_is_stated_is_read_and_what_is_empty_is_not(table):
     path = table("stage,slide_id,mpp,centre\n3,a,0.25,Torino\n,b,,\n1,c, ,Leeds\n")
     assert read_slides_table(path, ["a", "b"])[0] == {
-        "a": Stated(None, "Torino", 0.25),
-        "b": Stated(),
-        "c": Stated(None, "Leeds", None),
+        "a": FromTable(None, "Torino", 0.25),
+        "b": FromTable(),
+        "c": FromTable(None, "Leeds", None),
     }
 
 
