@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dirl.config import load_recipe
+from dirl.core.errors import ConfigError
 from dirl.objectives.base import load_objective
 from dirl.pretrain.plan import check_recipe, make_student
 from dirl.prior.dense_term import EXTRACTIONS, DenseTerm
@@ -82,3 +83,10 @@ def test_simclrs_dense_term_is_the_one_with_evidence():
     studied = next(run for run in expand(load_study(STUDIES / "confirm.yaml")) if run.arm == "tissue").recipe
     for name in ("demo", "cpu-simclr", "vit-s16-simclr"):
         assert load_recipe(name).dense == studied.dense, name
+
+
+def test_settings_that_exclude_each_other_are_refused_when_a_recipe_is_read():
+    clash = ["dense.regions=grid", "dense.control=shuffled"]
+    with pytest.raises(ConfigError, match="dense: regions: grid has no cells for control: shuffled"):
+        load_recipe("demo", clash)
+    assert load_recipe("demo", [*clash, "dense.weight=0"]).dense.role == "vanilla"

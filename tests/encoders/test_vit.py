@@ -6,6 +6,7 @@ from torch.nn.attention import sdpa_kernel
 
 from dirl.config import EncoderConfig
 from dirl.core.errors import EncoderError
+from dirl.encoders.base import EncoderOutput
 from dirl.encoders.vit import ViT, block_with_regions
 from dirl.pretrain.trainer import ATTENTION
 
@@ -176,3 +177,18 @@ def test_only_the_kept_tokens_are_trained_on():
         rows = vit.norm(block_with_regions(vit.blocks[0], mine, shares, 1))
         torch.testing.assert_close(out.regions[i], rows[0, 9:])
     assert dropping.eval()(images).kept is None and dropping(images).patches.shape == (3, 16, 48)
+
+
+def test_the_output_of_views_in_one_pass_is_taken_apart():
+    output = EncoderOutput(
+        cls=torch.randn(6, 4),
+        patches=torch.randn(6, 9, 4),
+        registers=torch.zeros(6, 0, 4),
+        grid=(3, 3),
+        masked=torch.rand(6, 9) < 0.5,
+    )
+    parts = output.chunk(3)
+    assert [len(part.cls) for part in parts] == [2, 2, 2] and all(part.grid == (3, 3) for part in parts)
+    for name in ("cls", "patches", "registers", "masked"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(output, name))
+    assert parts[0].regions is None and parts[0].kept is None
