@@ -61,7 +61,7 @@ def test_attention_that_points_at_the_mark_is_told_from_attention_that_does_not(
     # The darkest red of a tile gives the mark away, whatever the encoder.
     monkeypatch.setattr(c, "embed_images", lambda _, images: images.flatten(2).amin(-1).float())
     tiles = draw_tiles(TileStore.open(store), TileStore.open(store).cells("truth"), 60, 0)
-    result = c.confounder([("one", load_encoder(str(runs[0])))], tiles, 200, 0)
+    result = c.confounder([load_encoder(str(runs[0]))], tiles, 200, 0)
     (one,), statements = result.summary.encoders, result.summary.statements
     assert all(result.marks.marked[place] for _, place in result.shown)
     assert one.probe.value > 0.8
@@ -101,4 +101,4 @@ def test_attention_that_turns_away_from_the_mark_is_said_to() -> None:
 def test_too_few_tiles_are_refused(store: Path, runs: tuple[Path, Path]) -> None:
     tiles = draw_tiles(TileStore.open(store), TileStore.open(store).cells("truth"), 8, 0)
     with pytest.raises(ConfigError, match="too few"):
-        c.confounder([("one", load_encoder(str(runs[0])))], tiles, 10, 0)
+        c.confounder([load_encoder(str(runs[0]))], tiles, 10, 0)

@@ -34,7 +34,7 @@ class Oracle(nn.Module):
 
 def views(store: Path, runs: tuple[Path, Path]) -> tuple[GateTiles, list[LoadedEncoder]]:
     encoders = [load_encoder(str(run)) for run in runs]
-    return gate_tiles(TileStore.open(store), encoders, 24, seed=0), encoders
+    return gate_tiles(TileStore.open(store), runs, 24, seed=0), encoders
 
 
 def test_retrieval() -> None:

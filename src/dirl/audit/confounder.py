@@ -91,7 +91,7 @@ def check_enough(tiles: AuditTiles) -> None:
 
 
 def confounder(
-    subjects: Sequence[tuple[str, LoadedEncoder]],
+    encoders: Sequence[LoadedEncoder],
     tiles: AuditTiles,
     resamples: int,
     seed: int,
@@ -113,8 +113,8 @@ def confounder(
     sources = None if tiles.sources is None else tiles.sources[kept]
     units = choose_units(sources, len(kept), resamples, seed)
     found, ranked = [], []
-    for name, encoder in subjects:
-        numbers, auroc = _test(name, encoder, tiles, marks, units, seed, advance)
+    for encoder in encoders:
+        numbers, auroc = _test(encoder, tiles, marks, units, seed, advance)
         found.append(numbers)
         ranked.append(auroc)
     order = np.argsort(ranked[0], kind="stable")
@@ -153,7 +153,6 @@ def statement(found: MarkTest) -> str:
 
 
 def _test(
-    name: str,
     encoder: LoadedEncoder,
     tiles: AuditTiles,
     marks: Marks,
@@ -176,7 +175,7 @@ def _test(
         advance(len(places))
     rows = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     test = MarkTest(
-        name=name,
+        name=encoder.name,
         probe=_probe(np.concatenate(embeddings), marks.marked, units.resamples, seed),
         per_head=_summarise(rows, slice(None, -1), units),
         heads_averaged=_summarise(rows, slice(-1, None), units),

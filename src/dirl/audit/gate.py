@@ -49,18 +49,16 @@ class GateTiles:
         return max(1, math.ceil(TRIALS / max(1, len(self.indices))))
 
 
-def gate_tiles(store: TileStore, encoders: Sequence[LoadedEncoder], tiles: int, seed: int) -> GateTiles:
-    """Choose tiles that no run was trained on, and the views of the first run, or the default ones.
+def gate_tiles(store: TileStore, runs: Sequence[Path], tiles: int, seed: int) -> GateTiles:
+    """Choose tiles that none of the runs was trained on, and the views of the first, or the default ones.
 
     `tiles` is an upper limit. More than 128 are never taken: the more tiles, the harder the retrieval.
     """
     free = np.ones(len(store), dtype=bool)
     views: ViewsConfig | None = None
-    for encoder in encoders:
-        if encoder.run is None:
-            continue
-        card = read_card(encoder.run, "pretrain")
-        recipe = make(PretrainRecipe, card.config, where=encoder.run / CARD)
+    for run in runs:
+        card = read_card(run, "pretrain")
+        recipe = make(PretrainRecipe, card.config, where=run / CARD)
         views = views or recipe.views
         if card.inputs.get("tiling") == store.card.digest:
             free &= held_out(store.tile_ids.tolist(), recipe.holdout, recipe.seed)

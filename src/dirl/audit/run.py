@@ -5,16 +5,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from dirl.audit.confounder import check_enough, confounder
-from dirl.audit.estimates import choose_examples, paired_difference, summarise_measures
+from dirl.audit.estimates import TileMeasures, choose_examples, paired_difference, summarise_measures
 from dirl.audit.findings import PRIMARY, Findings
 from dirl.audit.gate import GateTiles, gate_tiles, gates
 from dirl.audit.pictures import draw_figures, draw_marks
 from dirl.audit.report import leaderboard_csv, render_page
-from dirl.audit.subjects import Subject, make_subjects, name_encoders, untrained
+from dirl.audit.subjects import Subject, make_subjects, name_encoders, with_untrained
 from dirl.audit.summary import AuditSummary
 from dirl.audit.table import SCHEMA, measure, to_arrow
 from dirl.audit.tiles import AuditTiles, batch_weights, draw_tiles
@@ -81,7 +80,8 @@ def audit(
     loaded = name_encoders([load_encoder(spec, device=choose_device(device)) for spec in encoders])
     for one in loaded:  # refused before the directory is claimed
         attention_rows(one.model, preprocess(one, tiles.read(tiles.indices[:1]).images))
-    views = gate_tiles(opened, loaded, config.tiles, config.seed)
+    runs = [one.run for one in loaded if one.run is not None]
+    views = gate_tiles(opened, runs, config.tiles, config.seed)
     if config.confounder:
         check_enough(tiles)
     inputs = {"store": opened.digest, "cells": tiles.cells.card.digest}
@@ -100,19 +100,20 @@ def _compute(
     quiet: bool,
     work: Work,
 ) -> AuditSummary:
-    pairs = untrained(encoders, config.seed)
-    subjects, controls = make_subjects(pairs, tiles.store, config.min_area)
-    everything = [*subjects, *controls]
+    pairs = with_untrained(encoders, config.seed)
+    everything = make_subjects(pairs, tiles.store)
     with (
         replacing(work.out / "measures.parquet") as temporary,
         pq.ParquetWriter(temporary, SCHEMA) as writer,
         bar("Measuring attention", len(tiles) * len(everything), quiet=quiet) as advance,
     ):
-        for subject in everything:
-            _measure(subject, tiles, writer, config.full, advance)
+        collected = [
+            _measure(subject, tiles, config.min_area, writer, config.full, advance) for subject in everything
+        ]
     units = choose_units(tiles.sources, len(tiles), config.bootstrap, config.seed)
     with bar("Gate", views.repeats, quiet=quiet) as advance:
         passed = gates(pairs, views, config.bootstrap, advance)
+    first, *others = collected[: len(encoders)]
     found = Findings(
         store=store,
         tiles=len(tiles),
@@ -125,12 +126,12 @@ def _compute(
         full=config.full,
         primary=PRIMARY,
         interval=Resampling(level=0.95, resamples=config.bootstrap, over=units.kind, units=len(units)),
-        encoders=[summarise_measures(s.measured, units, tiles.sources) for s in everything],
+        encoders=[summarise_measures(one, units, tiles.sources) for one in collected],
         gates=passed,
-        differences=[paired_difference(subjects[0].measured, s.measured, units) for s in subjects[1:]],
+        differences=[paired_difference(first, other, units) for other in others],
     )
-    chosen = choose_examples([s.measured for s in subjects], config.figures)
-    pictures = draw_figures(found, [s.encoder for s in subjects], tiles, chosen)
+    chosen = choose_examples([first, *others], config.figures)
+    pictures = draw_figures(found, encoders, tiles, chosen)
     figures = dict(pictures.figures)
     summary = AuditSummary(
         **dict(found),
@@ -141,11 +142,10 @@ def _compute(
         strip=pictures.middle,
     )
     if config.confounder:
-        with bar("Planted mark", len(tiles) * len(subjects), quiet=quiet) as advance:
-            named = [(s.facts.name, s.encoder) for s in subjects]
-            marked = confounder(named, tiles, config.bootstrap, config.seed, advance)
+        with bar("Planted mark", len(tiles) * len(encoders), quiet=quiet) as advance:
+            marked = confounder(encoders, tiles, config.bootstrap, config.seed, advance)
         summary = summary.model_copy(update={"confounder": marked.summary})
-        figures["confounder"] = {"png": draw_marks([s.encoder for s in subjects], tiles, marked)}
+        figures["confounder"] = {"png": draw_marks(encoders, tiles, marked)}
     _write(work, summary, figures)
     return summary
 
@@ -165,24 +165,31 @@ def _write(work: Work, summary: AuditSummary, figures: dict[str, dict[str, bytes
 
 
 def _measure(
-    subject: Subject, tiles: AuditTiles, writer: pq.ParquetWriter, full: bool, advance: Callable[..., None]
-) -> None:
-    encoder, measured = subject.encoder, subject.measured
-    ids = dict(zip(tiles.indices.tolist(), tiles.tile_ids.tolist(), strict=True))
-    slides = dict(zip(tiles.indices.tolist(), tiles.slide_ids.tolist(), strict=True))
+    subject: Subject,
+    tiles: AuditTiles,
+    min_area: float,
+    writer: pq.ParquetWriter,
+    full: bool,
+    advance: Callable[..., None],
+) -> TileMeasures:
+    """Measure one encoder or control on all tiles, and write the measures of each tile."""
+    collected, done = TileMeasures(subject.facts, min_area), 0
     for batch in tiles:
+        here = slice(done, done + len(batch.indices))
+        done = here.stop
         rows = subject.rows(batch.images)
-        covered = token_coverage(encoder, batch.regions)
+        covered = token_coverage(subject.encoder, batch.regions)
         values = measure(
             rows,
             covered.to(rows.patches.device),
-            batch_weights(encoder, tiles, batch),
+            batch_weights(subject.encoder, tiles, batch),
             subject.full(batch.images) if full else None,
-            measured.facts.token_um,
+            subject.facts.token_um,
         )
         numbers = values.cpu().numpy()
         area = covered.mean(-1).numpy()
-        measured.add(numbers, area, covered[:, 0].numpy())
-        names = [np.array([known[i] for i in batch.indices.tolist()]) for known in (ids, slides)]
-        writer.write_table(to_arrow(measured.facts.name, names[0], names[1], numbers, area))
+        collected.add(numbers, area, covered[:, 0].numpy())
+        tile_ids, slide_ids = tiles.tile_ids[here], tiles.slide_ids[here]
+        writer.write_table(to_arrow(subject.facts.name, tile_ids, slide_ids, numbers, area))
         advance(len(batch.indices))
+    return collected

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dirl.audit.estimates import TileMeasures
 from dirl.audit.findings import Facts, Kind
 from dirl.audit.full import FullAttention, full_attention, uniform_full
 from dirl.core.errors import ConfigError
@@ -20,15 +19,10 @@ CONTROLS: tuple[Kind, ...] = ("untrained", "uniform")
 
 @dataclass(frozen=True)
 class Subject:
-    """An encoder or one of its controls, and its measures."""
+    """An encoder or one of its controls."""
 
     encoder: LoadedEncoder
-    measured: TileMeasures
-
-    @property
-    def facts(self) -> Facts:
-        """What it is."""
-        return self.measured.facts
+    facts: Facts
 
     def rows(self, images: Tensor) -> AttentionRows:
         """Attention rows on images (t, 3, h, w), uint8."""
@@ -54,10 +48,8 @@ def name_encoders(encoders: Sequence[LoadedEncoder]) -> list[LoadedEncoder]:
     return named
 
 
-def make_subjects(
-    pairs: Sequence[tuple[LoadedEncoder, LoadedEncoder]], tiles: TileStore, min_area: float
-) -> tuple[list[Subject], list[Subject]]:
-    """Encoders, and their controls, each once: untrained by architecture, uniform by token grid.
+def make_subjects(pairs: Sequence[tuple[LoadedEncoder, LoadedEncoder]], tiles: TileStore) -> list[Subject]:
+    """Encoders, then their controls, each once: untrained by architecture, uniform by token grid.
 
     An encoder with random weights is its own control, and is not listed again.
     """
@@ -65,15 +57,15 @@ def make_subjects(
     kinds = {control.name: control for _, control in pairs if control.name not in asked}
     names = {name: "untrained" if len(kinds) == 1 else name for name in kinds}
     subjects = [
-        _subject(one, one.name, "encoder", tiles, min_area, names.get(against.name, against.name))
+        _subject(one, one.name, "encoder", tiles, names.get(against.name, against.name))
         for one, against in pairs
     ]
-    controls = [_subject(one, names[name], "untrained", tiles, min_area) for name, one in kinds.items()]
+    subjects += [_subject(one, names[name], "untrained", tiles) for name, one in kinds.items()]
     grids = {one.token_grid(tiles.spec.size_px): one for one, _ in pairs}
     for (rows, columns), one in grids.items():
         name = "uniform" if len(grids) == 1 else f"uniform, {rows} × {columns}"
-        controls.append(_subject(one, name, "uniform", tiles, min_area))
-    return subjects, controls
+        subjects.append(_subject(one, name, "uniform", tiles))
+    return subjects
 
 
 def _subject(
@@ -81,7 +73,6 @@ def _subject(
     name: str,
     kind: Kind,
     tiles: TileStore,
-    min_area: float,
     control: str | None = None,
 ) -> Subject:
     query = anatomy(encoder.model).query
@@ -109,7 +100,7 @@ def _subject(
         grid=encoder.token_grid(tiles.spec.size_px),
         notes=notes[query] if kind == "encoder" else (),
     )
-    return Subject(encoder, TileMeasures(facts, min_area))
+    return Subject(encoder, facts)
 
 
 def uniform_rows(tiles: int, grid: tuple[int, int]) -> AttentionRows:
@@ -119,7 +110,7 @@ def uniform_rows(tiles: int, grid: tuple[int, int]) -> AttentionRows:
     return AttentionRows(patches=patches, cls=nothing, registers=nothing)
 
 
-def untrained(encoders: Sequence[LoadedEncoder], seed: int) -> list[tuple[LoadedEncoder, LoadedEncoder]]:
+def with_untrained(encoders: Sequence[LoadedEncoder], seed: int) -> list[tuple[LoadedEncoder, LoadedEncoder]]:
     """Pair each encoder with its architecture, freshly initialised.
 
     Encoders of one architecture share one control. An encoder with random weights is its own control, and
