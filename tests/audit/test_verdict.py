@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dirl.audit.findings import Findings
-from dirl.audit.summary import Line, Verdict
+from dirl.audit.summary import LeaderboardLine, Verdict
 from dirl.audit.verdict import leaderboard, word_verdict
 from tests.audit_cases import encoder, findings, gate, of
 
@@ -14,7 +14,7 @@ def judge(found: dict[str, Any]) -> Verdict:
     return word_verdict(Findings.model_validate(found))
 
 
-def ranked(found: dict[str, Any]) -> list[Line]:
+def ranked(found: dict[str, Any]) -> list[LeaderboardLine]:
     return leaderboard(Findings.model_validate(found))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.audit.findings import PRIMARY, Audited, Difference, Estimates, Facts, SlideMeans, of_views
+from dirl.audit.findings import PRIMARY, Audited, Difference, Estimates, SlideMeans, SubjectFacts, head_views
 from dirl.audit.table import ATTENTION, COLUMNS, MEASURES
 from dirl.audit.tiles import REGIONS
 from dirl.core.intervals import Units, estimate, means, ratios
@@ -23,7 +23,7 @@ class TileMeasures:
     `min_area` of it.
     """
 
-    facts: Facts
+    facts: SubjectFacts
     min_area: float
     last: list[Floats] = field(default_factory=list)
     area: list[Floats] = field(default_factory=list)
@@ -78,13 +78,13 @@ def summarise_measures(measured: TileMeasures, units: Units, slides: NDArray[np.
         blocks=curve.shape[0],
         heads=heads.shape[1],
         prior_contrast=measured.prior_contrast(),
-        last_block=of_views(lambda i: _means(last[:, i], units)),
-        enrichment=of_views(lambda i: _by_region(*_log_ratio(last[:, i], areas, counted, units))),
+        last_block=head_views(lambda i: _means(last[:, i], units)),
+        enrichment=head_views(lambda i: _by_region(*_log_ratio(last[:, i], areas, counted, units))),
         entropy_of_heads=_numbers(heads[-1]),
         entropy_by_head=[_numbers(block) for block in heads],
         by_slide=None if slides is None else _by_slide(last, slides),
-        by_block=of_views(lambda i: {name: _numbers(curve[:, i, c]) for c, name in enumerate(MEASURES)}),
-        enrichment_by_block=of_views(
+        by_block=head_views(lambda i: {name: _numbers(curve[:, i, c]) for c, name in enumerate(MEASURES)}),
+        enrichment_by_block=head_views(
             lambda i: {region: _numbers(enriched[:, i, r]) for r, region in enumerate(REGIONS)}
         ),
     )
@@ -104,7 +104,7 @@ def paired_difference(first: TileMeasures, other: TileMeasures, units: Units) ->
         encoder=other.facts.name,
         per_head=_means((b - a)[:, 0], units),
         heads_averaged=_means((b - a)[:, 1], units),
-        enrichment=of_views(change),
+        enrichment=head_views(change),
     )
 
 

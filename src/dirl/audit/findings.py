@@ -10,7 +10,7 @@ from dirl.evaluate.common.records import Resampling
 
 T = TypeVar("T")
 
-Kind = Literal["encoder", "untrained", "uniform"]
+SubjectKind = Literal["encoder", "untrained", "uniform"]
 Estimates = dict[str, Estimate]
 Curves = dict[str, list[float | None]]
 
@@ -46,7 +46,7 @@ TITLES = {
 """Measures by their column, with their titles in pages and tables."""
 
 
-class Views(Record, Generic[T]):
+class HeadViews(Record, Generic[T]):
     """The same quantity of each head by itself, and of the heads' average.
 
     Attributes
@@ -61,12 +61,12 @@ class Views(Record, Generic[T]):
     heads_averaged: T
 
 
-def of_views(make: Callable[[int], T]) -> Views[T]:
+def head_views(make: Callable[[int], T]) -> HeadViews[T]:
     """Make the entry of each view: 0 is per head, 1 is heads averaged."""
-    return Views[T](per_head=make(0), heads_averaged=make(1))
+    return HeadViews[T](per_head=make(0), heads_averaged=make(1))
 
 
-class Facts(Record):
+class SubjectFacts(Record):
     """An encoder, or a control, that an audit measures.
 
     Attributes
@@ -88,7 +88,7 @@ class Facts(Record):
     """
 
     name: str
-    kind: Kind
+    kind: SubjectKind
     spec: str | None
     digest: str | None
     run: str | None
@@ -109,7 +109,7 @@ class SlideMeans(Record):
     heads_averaged: float | None
 
 
-class Audited(Facts):
+class Audited(SubjectFacts):
     """What was measured of an encoder or control.
 
     Attributes
@@ -133,13 +133,13 @@ class Audited(Facts):
     blocks: int
     heads: int
     prior_contrast: float | None
-    last_block: Views[Estimates]
-    enrichment: Views[Estimates]
+    last_block: HeadViews[Estimates]
+    enrichment: HeadViews[Estimates]
     entropy_of_heads: list[float | None]
     entropy_by_head: list[list[float | None]]
     by_slide: dict[str, SlideMeans] | None
-    by_block: Views[Curves]
-    enrichment_by_block: Views[Curves]
+    by_block: HeadViews[Curves]
+    enrichment_by_block: HeadViews[Curves]
 
     @property
     def primary(self) -> Estimate:
@@ -191,7 +191,7 @@ class Difference(Record):
     encoder: str
     per_head: Estimates
     heads_averaged: Estimates
-    enrichment: Views[Estimates]
+    enrichment: HeadViews[Estimates]
 
     @property
     def primary(self) -> Estimate:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dirl.audit.findings import Facts, Kind
+from dirl.audit.findings import SubjectFacts, SubjectKind
 from dirl.audit.full import FullAttention, full_attention, uniform_full
 from dirl.core.errors import ConfigError
 from dirl.encoders.attention import CLS, MEAN_PATCH, POOLING, AttentionRows, anatomy, attention_rows
 from dirl.encoders.loading import LoadedEncoder, preprocess
 from dirl.store.dataset import TileStore
 
-CONTROLS: tuple[Kind, ...] = ("untrained", "uniform")
+CONTROLS: tuple[SubjectKind, ...] = ("untrained", "uniform")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Subject:
     """An encoder or one of its controls."""
 
     encoder: LoadedEncoder
-    facts: Facts
+    facts: SubjectFacts
 
     def rows(self, images: Tensor) -> AttentionRows:
         """Attention rows on images (t, 3, h, w), uint8."""
@@ -71,7 +71,7 @@ def make_subjects(pairs: Sequence[tuple[LoadedEncoder, LoadedEncoder]], tiles: T
 def _subject(
     encoder: LoadedEncoder,
     name: str,
-    kind: Kind,
+    kind: SubjectKind,
     tiles: TileStore,
     control: str | None = None,
 ) -> Subject:
@@ -86,7 +86,7 @@ def _subject(
         ),
     }
     uniform = kind == "uniform"
-    facts = Facts(
+    facts = SubjectFacts(
         name=name,
         kind=kind,
         spec=None if uniform else encoder.spec,

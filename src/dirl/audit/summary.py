@@ -19,7 +19,7 @@ Standing = Literal[
 """What can be said of an encoder compared with the first one."""
 
 
-class Line(Record):
+class LeaderboardLine(Record):
     """A line of the leaderboard; `rank` is None for encoders that are not ranked, `gate` for controls."""
 
     rank: int | None
@@ -130,7 +130,7 @@ class AuditSummary(Findings, Summary):
         The test with planted marks, if it was asked for.
     """
 
-    leaderboard: list[Line]
+    leaderboard: list[LeaderboardLine]
     verdict: Verdict
     examples_rule: str
     examples: list[ShownTile]
@@ -150,7 +150,7 @@ class AuditSummary(Findings, Summary):
         """
         return [self._row(line) for line in self.leaderboard]
 
-    def _row(self, line: Line) -> dict[str, object]:
+    def _row(self, line: LeaderboardLine) -> dict[str, object]:
         one, gate = self.by_name[line.encoder], self.gates.get(line.encoder)
         changes = {pair.encoder: pair.primary for pair in self.differences}
         estimates = one.last_block.per_head | {

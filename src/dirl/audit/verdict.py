@@ -3,7 +3,7 @@
 from typing import Literal
 
 from dirl.audit.findings import PRIMARY, Audited, Difference, Findings
-from dirl.audit.summary import Line, Standing, Verdict
+from dirl.audit.summary import LeaderboardLine, Standing, Verdict
 from dirl.core.intervals import Estimate
 from dirl.prior.coverage import COARSE_UM
 
@@ -35,7 +35,7 @@ def word_verdict(found: Findings) -> Verdict:
     return Verdict(evidence=evidence, headline=headline, notes=(*notes, *_always(found)))
 
 
-def leaderboard(found: Findings) -> list[Line]:
+def leaderboard(found: Findings) -> list[LeaderboardLine]:
     """Rank the encoders by the primary measure in the last block, per head.
 
     An encoder has a rank only if it passes the gate and is audited by the same query as the first. Otherwise
@@ -56,7 +56,7 @@ def leaderboard(found: Findings) -> list[Line]:
         *((None, each) for each in others),
     ]
     return [
-        Line(rank=rank, encoder=one.name, gate=_gate(one, found), verdict=verdict)
+        LeaderboardLine(rank=rank, encoder=one.name, gate=_gate(one, found), verdict=verdict)
         for rank, (one, verdict) in places
     ]
 
