@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dirl import synthetic
-from dirl.cells.quality.statistics import Statistics, write_statistics
+from dirl.cells.quality.statistics import TileSums, write_statistics
 from dirl.config import TileConfig
 from dirl.core.card import finish, new_card
 from dirl.core.claim import claim
@@ -169,7 +169,7 @@ def store(path):
     source.mkdir()
     slide = synthetic.write(source / "slide.tif", seed=1, size_px=(384, 384))
     made = tile([source / "slide.tif"], path, TileConfig(size_px=64, min_tissue=0.3), quiet=True)
-    statistics = Statistics(made.spec.mpp)
+    sums = TileSums(made.spec.mpp)
 
     def items():
         for row in made.index.select(["tile_id", "x", "y"]).to_pylist():
@@ -182,8 +182,8 @@ def store(path):
     ids = np.flatnonzero(pixels[1:]) + 1
     nuclei = {"id": ids, "x": ids * 1.0, "y": ids * 2.0, "area_um2": pixels[ids] * 0.25}
     nuclei |= {"class": ["ab"[i % 2] for i in ids], "touches_border": ids < 3}
-    write_cells(path, SEGMENTER, "slide", statistics.watch(items()), nuclei)
-    write_statistics(path, SEGMENTER, "slide", statistics.numbers(nuclei))
+    write_cells(path, SEGMENTER, "slide", sums.counting(items()), nuclei)
+    write_statistics(path, SEGMENTER, "slide", sums.statistics(nuclei))
     merge_cells(path, SEGMENTER)
     finish(folder, card, {})
     return path

@@ -17,7 +17,7 @@ from dirl.cells.quality.checks import blob_sizes
 from dirl.cells.quality.picture import draw_nuclei
 from dirl.cells.quality.statistics import (
     ChosenFrame,
-    Statistics,
+    TileSums,
     read_statistics,
     statistics_file,
     write_statistics,
@@ -217,15 +217,15 @@ def _segment(
         items = label_from_files(tiles, slide_id, segmenter, sink)
     else:
         items = label_by_segmenter(tiles, slide_id, segmenter, config, sink)
-    statistics = Statistics(tiles.spec.mpp)
-    write_cells(tiles.path, cells_name(config), slide_id, statistics.watch(items), sink.nuclei.columns)
+    sums = TileSums(tiles.spec.mpp)
+    write_cells(tiles.path, cells_name(config), slide_id, sums.counting(items), sink.nuclei.columns)
     about["notes"] = dict(sink.notes)
     if sink.frame is not None:
         about["frame"] = ChosenFrame(chosen=str(sink.frame), why=sink.frame.why, doubt=sink.frame.doubt)
     if sink.misplaced is not None:
         about["misplaced"] = sink.misplaced
-    numbers = statistics.numbers(sink.nuclei.columns).model_copy(update=about)
-    write_statistics(tiles.path, cells_name(config), slide_id, numbers)
+    statistics = sums.statistics(sink.nuclei.columns).model_copy(update=about)
+    write_statistics(tiles.path, cells_name(config), slide_id, statistics)
 
 
 def _finished(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dirl.cells.quality.statistics import (
-    SlideNumbers,
-    Statistics,
+    SlideStatistics,
+    TileSums,
     slide_statistics,
     statistics_file,
     total_of,
@@ -40,9 +40,9 @@ def table(labels, mpp, classes=None):
 @settings(max_examples=25, deadline=None)
 @given(hnp.arrays(np.int32, (64, 64), elements=st.integers(0, 3), fill=st.just(0)))
 def test_prior_contrast_is_the_one_that_training_logs(labels):
-    made = Statistics(0.5)
+    made = TileSums(0.5)
     made.add(labels, np.ones((64, 64), np.uint8))
-    found = made.numbers(table(labels, 0.5)).prior_contrast
+    found = made.statistics(table(labels, 0.5)).prior_contrast
     for um, patch in ((4, 8), (8, 16), (16, 32)):
         expected = float(prior_contrast(pixel_share(torch.tensor(labels > 0), patch).double()))
         assert (found[str(um)] is None and math.isnan(expected)) or found[str(um)] == pytest.approx(
@@ -55,10 +55,10 @@ def test_numbers_by_hand():
     labels[:10, :10], labels[20:25, 20:40] = 1, 2
     regions = np.where(labels > 0, 1, 0).astype(np.uint8)
     regions[:, :20][labels[:, :20] == 0] = 2
-    made = Statistics(0.5)
+    made = TileSums(0.5)
     made.add(labels, regions)
     made.add(np.zeros((40, 40), np.int32), np.zeros((40, 40), np.uint8))
-    found = made.numbers(table(labels, 0.5, ["a", None]))
+    found = made.statistics(table(labels, 0.5, ["a", None]))
     assert (found.tiles, found.tiles_without_nuclei, found.nuclei) == (2, 1, 2)
     assert found.tissue_mm2 == pytest.approx((800 + 100) * 0.25e-6)
     assert found.nuclei_per_mm2 == pytest.approx(2 / found.tissue_mm2)
@@ -71,12 +71,12 @@ def test_numbers_by_hand():
 def test_overlapping_tiles_count_a_nucleus_as_often_as_its_tissue(step):
     labels = np.zeros((96, 96), np.int32)
     labels[30:40, 28:36], labels[60:66, 50:70] = 1, 2
-    made = Statistics(0.5)
+    made = TileSums(0.5)
     for y in range(0, 65, step):
         for x in range(0, 65, step):
             part = labels[y : y + 32, x : x + 32]
             made.add(part, np.ones(part.shape, np.uint8))
-    found = made.numbers(table(labels, 0.5))
+    found = made.statistics(table(labels, 0.5))
     seen = sum(
         (labels[y : y + 32, x : x + 32] == i).sum() / (labels == i).sum()
         for y in range(0, 65, step) for x in range(0, 65, step) for i in (1, 2)
@@ -87,7 +87,7 @@ def test_overlapping_tiles_count_a_nucleus_as_often_as_its_tissue(step):
 
 
 def slide(density=5000.0, area=30.0, coverage=0.2, empty=0, nuclei=100):
-    return SlideNumbers(
+    return SlideStatistics(
         tiles=50,
         tiles_without_nuclei=empty,
         nuclei=nuclei,

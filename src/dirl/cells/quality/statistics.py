@@ -1,4 +1,4 @@
-"""Numbers about cells, which show a bad segmentation before anything is trained on it.
+"""Statistics of cells, which show a bad segmentation before anything is trained on it.
 
 Of a slide, of several slides together, and of a store.
 """
@@ -38,8 +38,8 @@ class ChosenFrame(Record):
     doubt: str | None
 
 
-class Numbers(Record):
-    """Numbers about cells.
+class CellStatistics(Record):
+    """Statistics of cells.
 
     Attributes
     ----------
@@ -73,8 +73,8 @@ class Numbers(Record):
     coverage_histogram: list[int]
 
 
-class SlideNumbers(Numbers):
-    """Numbers about the cells of a slide.
+class SlideStatistics(CellStatistics):
+    """Statistics of the cells of a slide.
 
     Attributes
     ----------
@@ -106,12 +106,12 @@ class SlideNumbers(Numbers):
 class CellsSummary(Record):
     """The ``summary.json`` of cells: numbers of all slides and of each, and warnings by slide."""
 
-    all: Numbers
+    all: CellStatistics
     resolution_warnings: dict[str, str]
-    slides: dict[str, SlideNumbers]
+    slides: dict[str, SlideStatistics]
 
 
-class Statistics:
+class TileSums:
     """Sums over the tiles of a slide, which have `mpp` µm/px."""
 
     def __init__(self, mpp: float) -> None:
@@ -139,13 +139,13 @@ class Statistics:
             share = token_shares(nuclei, max(1, round(um / self.mpp)))
             sums += (share.size, share.sum(), np.square(share).sum())
 
-    def watch(self, items: Iterable[LabelledTile]) -> Iterator[LabelledTile]:
+    def counting(self, items: Iterable[LabelledTile]) -> Iterator[LabelledTile]:
         """Add tiles, and pass them on."""
         for item in items:
             self.add(*item[1:])
             yield item
 
-    def numbers(self, nuclei: Mapping[str, Sequence[Any]]) -> SlideNumbers:
+    def statistics(self, nuclei: Mapping[str, Sequence[Any]]) -> SlideStatistics:
         """Return the numbers, given the columns of the slide's table of nuclei.
 
         In the density a nucleus counts by the share of its area in a tile. So it counts once in adjacent
@@ -162,7 +162,7 @@ class Statistics:
         tissue_mm2 = self.tissue_px * self.mpp**2 / 1e6
         classes = zip(nuclei["class"], in_tiles.tolist(), strict=True)
         names = Counter(name for name, counts in classes if name and counts)
-        return SlideNumbers(
+        return SlideStatistics(
             tiles=self.tiles,
             tiles_without_nuclei=self.empty,
             nuclei=int(in_tiles.sum()),
@@ -192,7 +192,7 @@ def write_summary(tiles: TileStore, segmenter: str, slide_ids: Sequence[str]) ->
     return summary
 
 
-def resolution_warnings(tiles: TileStore, slides: Mapping[str, SlideNumbers]) -> dict[str, str]:
+def resolution_warnings(tiles: TileStore, slides: Mapping[str, SlideStatistics]) -> dict[str, str]:
     """Return a warning for each slide whose stated resolution is probably wrong.
 
     Older cells lack the sizes of blobs, so their slides are not checked.
@@ -203,31 +203,31 @@ def resolution_warnings(tiles: TileStore, slides: Mapping[str, SlideNumbers]) ->
     return {name: doubt for name, doubt in doubts.items() if doubt}
 
 
-def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> SlideNumbers:
+def slide_statistics(tiles: TileStore, cells: CellStore, slide_id: str) -> SlideStatistics:
     """Read a slide's numbers. If they are missing or damaged, compute and save them."""
     name = statistics_file(tiles.path, cells.name, slide_id).name
     try:
         return read_statistics(checked(cells.path, name, cells.card))
     except (FileNotFoundError, StoreError):
         pass
-    made = Statistics(tiles.spec.mpp)
+    made = TileSums(tiles.spec.mpp)
     for row in np.flatnonzero(tiles.slide_ids == slide_id).tolist():
         made.add(cells.labels(row), cells.regions(row))
     nuclei = cells.nuclei(slide_id, ["id", "area_um2", "touches_border", "class"])
-    found = made.numbers(nuclei.to_pydict())
+    found = made.statistics(nuclei.to_pydict())
     with locked(cells.path, MERGE_SECONDS):
         write_statistics(tiles.path, cells.name, slide_id, found)
         note_change(cells.path, name)
     return found
 
 
-def total_of(slides: Sequence[SlideNumbers]) -> Numbers:
+def total_of(slides: Sequence[SlideStatistics]) -> CellStatistics:
     """Return the numbers of several slides together: sums, histograms, and shares of these."""
     tissue = sum(slide.tissue_mm2 for slide in slides)
     nuclei_mm2 = sum(slide.nuclei_mm2 for slide in slides)
     counted = sum((slide.nuclei_per_mm2 or 0) * slide.tissue_mm2 for slide in slides)
     tokens = {um: sum((np.array(s.tokens[um]) for s in slides), np.zeros(3)) for um in map(str, TOKENS_UM)}
-    return Numbers(
+    return CellStatistics(
         notes=_added(slide.notes for slide in slides),
         tiles=sum(slide.tiles for slide in slides),
         tiles_without_nuclei=sum(slide.tiles_without_nuclei for slide in slides),
@@ -268,13 +268,13 @@ def statistics_file(store: Path, segmenter: str, slide_id: str) -> Path:
     return inside(cells_dir(store, segmenter), f"{slide_id}.statistics.json")
 
 
-def write_statistics(store: Path, segmenter: str, slide_id: str, numbers: SlideNumbers) -> None:
+def write_statistics(store: Path, segmenter: str, slide_id: str, numbers: SlideStatistics) -> None:
     """Save a slide's numbers."""
     write_json(statistics_file(store, segmenter, slide_id), numbers.to_json())
 
 
-def read_statistics(file: Path) -> SlideNumbers:
+def read_statistics(file: Path) -> SlideStatistics:
     """Read a slide's numbers; raise `FileNotFoundError` or, if they are damaged, `StoreError`."""
     content = read_json(file)
     with parsing(file, remedy="make the cells again with `dirl cells`", what="damaged"):
-        return SlideNumbers.model_validate(content)
+        return SlideStatistics.model_validate(content)

@@ -12,7 +12,7 @@ from skimage.segmentation import find_boundaries
 
 from dirl.cells.quality.statistics import AREA_STEP_UM2, COVERAGE_STEPS
 from dirl.cells.report.outliers import slide_value
-from dirl.cells.report.summary import CellsNumbers
+from dirl.cells.report.summary import SegmenterStatistics
 from dirl.report.style import COLOURS, STYLE, new_figure
 
 GRID = "#e3e6ea"
@@ -47,7 +47,7 @@ def class_colours(classes: Sequence[str]) -> dict[str, str]:
     return {name: OUTLINES[i % len(OUTLINES)] for i, name in enumerate(names)}
 
 
-def slides_figure(summaries: Mapping[str, CellsNumbers], outliers: set[str]) -> Figure:
+def slides_figure(summaries: Mapping[str, SegmenterStatistics], outliers: set[str]) -> Figure:
     """Density, size, coverage and empty tiles of every slide, by segmenter; outliers are named."""
     panels = (
         ("nuclei_per_mm2", "nuclei per mm² of tissue"),
@@ -82,7 +82,7 @@ def slides_figure(summaries: Mapping[str, CellsNumbers], outliers: set[str]) -> 
     return figure
 
 
-def histograms_figure(summaries: Mapping[str, CellsNumbers]) -> Figure:
+def histograms_figure(summaries: Mapping[str, SegmenterStatistics]) -> Figure:
     """Areas of nuclei and coverage of tiles over the whole store, as shares, by segmenter."""
     panels = (
         ("area_histogram", AREA_STEP_UM2, "area of a nucleus, µm² (the last: and above)", "of nuclei"),
@@ -107,7 +107,7 @@ def histograms_figure(summaries: Mapping[str, CellsNumbers]) -> Figure:
     return figure
 
 
-def _legend(figure: Figure, axis: Axes, summaries: Mapping[str, CellsNumbers]) -> None:
+def _legend(figure: Figure, axis: Axes, summaries: Mapping[str, SegmenterStatistics]) -> None:
     if len(summaries) > 1:
         handles, labels = axis.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(summaries), frameon=False)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dirl.cells.quality.statistics import SlideNumbers
+from dirl.cells.quality.statistics import SlideStatistics
 from dirl.cells.report.summary import Outlier
 
 FEWEST_SLIDES = 5
@@ -24,7 +24,7 @@ COMPARED = {
 }
 
 
-def find_outliers(segmenter: str, slides: Mapping[str, SlideNumbers]) -> list[Outlier]:
+def find_outliers(segmenter: str, slides: Mapping[str, SlideStatistics]) -> list[Outlier]:
     """Find the slides whose numbers differ from the others', in the order of the slides."""
     found: dict[str, list[str]] = {name: [] for name in slides}
     for name, slide in slides.items():
@@ -49,7 +49,7 @@ def find_outliers(segmenter: str, slides: Mapping[str, SlideNumbers]) -> list[Ou
     ]
 
 
-def slide_value(slide: SlideNumbers, name: str) -> float | None:
+def slide_value(slide: SlideStatistics, name: str) -> float | None:
     """Return a number of `COMPARED`, shares in percent."""
     if name == "median_um2":
         return slide.median_um2

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dirl.cells.quality.statistics import resolution_warnings, slide_statistics, total_of
 from dirl.cells.report.figures import class_colours, draw_outlines, histograms_figure, slides_figure
 from dirl.cells.report.outliers import FEWEST_SLIDES, RULE, find_outliers
-from dirl.cells.report.summary import CellsNumbers, ReportSummary
+from dirl.cells.report.summary import ReportSummary, SegmenterStatistics
 from dirl.cells.token_shares import TOKENS_UM
 from dirl.core.card import Card, new_card
 from dirl.core.digests import digest
@@ -91,7 +91,7 @@ def _summary(tiles: TileStore, sources: Mapping[str, CellStore], quiet: bool) ->
                 slides[slide_id] = slide_statistics(tiles, cells, slide_id)
                 advance(note=slide_id)
             medians = [each.median_um2 for each in slides.values() if each.median_um2 is not None]
-            found[name] = CellsNumbers(
+            found[name] = SegmenterStatistics(
                 made_by=cells.card.config.get("segmenter", name),
                 all=total_of(list(slides.values())),
                 median_um2=float(np.median(medians)) if medians else None,
@@ -181,7 +181,7 @@ def _jpeg(picture: NDArray[np.uint8]) -> bytes:
     return bytes(simplejpeg.encode_jpeg(picture, quality=JPEG_QUALITY, colorsubsampling="444"))
 
 
-def _remarks(summaries: Mapping[str, CellsNumbers]) -> list[str]:
+def _remarks(summaries: Mapping[str, SegmenterStatistics]) -> list[str]:
     """Doubtful resolutions and frames, and what was repaired or left out of the user's files."""
     remarks = []
     for name, one in summaries.items():

@@ -1,11 +1,11 @@
 """What a report on cells found: the type of its ``summary.json``."""
 
-from dirl.cells.quality.statistics import Numbers, SlideNumbers
+from dirl.cells.quality.statistics import CellStatistics, SlideStatistics
 from dirl.core.results import Record, Summary
 
 
-class CellsNumbers(Record):
-    """Numbers of one segmenter's cells.
+class SegmenterStatistics(Record):
+    """Statistics of one segmenter's cells.
 
     Attributes
     ----------
@@ -18,10 +18,10 @@ class CellsNumbers(Record):
     """
 
     made_by: str
-    all: Numbers
+    all: CellStatistics
     median_um2: float | None
     resolution_warnings: dict[str, str]
-    slides: dict[str, SlideNumbers]
+    slides: dict[str, SlideStatistics]
 
 
 class Outlier(Record):
@@ -35,7 +35,7 @@ class Outlier(Record):
 class ReportSummary(Summary):
     """What `dirl cells-report` writes to ``summary.json``, by name of the cells."""
 
-    cells: dict[str, CellsNumbers]
+    cells: dict[str, SegmenterStatistics]
     outliers: list[Outlier]
     rule: str
 
