@@ -1,13 +1,17 @@
 """Parallel work on independent items: slides in processes, reading in threads."""
 
+import logging
 import os
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from logging.handlers import QueueHandler
 from multiprocessing import get_context
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from dirl.core.errors import DirlError, Interrupted
 from dirl.core.signals import begin_worker, starting, stopping
@@ -15,7 +19,12 @@ from dirl.core.signals import begin_worker, starting, stopping
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# A line of the logger, or a warning: its text, category, file and line.
+Message = logging.LogRecord | tuple[str, type[Warning], str, int]
+
 CLEARING_S = 1.5  # time for a process to remove its unfinished files
+_unsent: SimpleQueue[Message] = SimpleQueue()  # messages of this worker
+_warned: dict[Any, Any] = {}  # warnings of workers that were shown; Python shows each text once
 
 
 def available_cores() -> int:
@@ -27,6 +36,8 @@ def each(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int = 1
 ) -> Generator[tuple[Item, Result | Exception], None, None]:
     """Apply `function` to every item. Yield each item with its result or exception when it completes.
+
+    Warnings and lines of the logger ``dirl`` are shown as if everything ran in this process.
 
     Parameters
     ----------
@@ -53,9 +64,9 @@ def each(
         for item in items:
             yield item, _attempt(function, item)
         return
-    pending: dict[Future[Result], Item] = {}
+    pending: dict[Future[tuple[Result, list[Message]]], Item] = {}
     # spawn: forking a process that has threads (BLAS, OpenSlide) can deadlock.
-    with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin) as pool:
         try:
             for item in items:
                 with starting():
@@ -108,14 +119,19 @@ def read_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _completed(pending: dict[Future[Result], Item]) -> Iterator[tuple[Item, Result | Exception]]:
+def _completed(
+    pending: dict[Future[tuple[Result, list[Message]]], Item],
+) -> Iterator[tuple[Item, Result | Exception]]:
     done, _ = wait(pending, return_when=FIRST_COMPLETED)
     for future in done:
         item = pending.pop(future)
         error = future.exception()
         if error is None:
-            yield item, future.result()
+            result, messages = future.result()
+            _show(messages)
+            yield item, result
         elif isinstance(error, Exception) and not isinstance(error, BrokenProcessPool | Interrupted):
+            _show(error.__dict__.pop("messages", []))
             yield item, error
         else:
             raise error
@@ -130,11 +146,34 @@ def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Excepti
         return error
 
 
-def _carry_out(function: Callable[[Item], Result], item: Item) -> Result:
-    """Apply a function in a process of a pool that a signal can end."""
+def _begin() -> None:
+    """Begin a process of a pool. It keeps its messages: only the first process knows how to show them."""
+    begin_worker()
+    warnings.showwarning = lambda message, category, filename, lineno, *_: _unsent.put(
+        (str(message), category, filename, lineno)
+    )
+    logger = logging.getLogger("dirl")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [QueueHandler(_unsent)]
+
+
+def _show(messages: Iterable[Message]) -> None:
+    """Show messages of a worker, by the filters and handlers of this process."""
+    for message in messages:
+        if isinstance(message, tuple):
+            warnings.warn_explicit(*message, registry=_warned)
+        elif (logger := logging.getLogger(message.name)).isEnabledFor(message.levelno):
+            logger.handle(message)
+
+
+def _carry_out(function: Callable[[Item], Result], item: Item) -> tuple[Result, list[Message]]:
+    """Apply a function in a process of a pool that a signal can end. Return its messages, too."""
     try:
         with stopping():
-            return function(item)
+            return function(item), [_unsent.get() for _ in range(_unsent.qsize())]
+    except Exception as error:
+        error.__dict__["messages"] = [_unsent.get() for _ in range(_unsent.qsize())]
+        raise
     except KeyboardInterrupt:  # the pool would treat it as a result and continue
         os._exit(1)
 
