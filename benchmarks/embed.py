@@ -35,7 +35,7 @@ from dirl.config import TileConfig
 from dirl.core.device import BF16, FP32, choose_device, choose_precision
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.features.embed import THREADS
-from dirl.features.pooling import pooled
+from dirl.features.pooling import embed_pooled
 from dirl.features.sources import SlideFiles, SlideTiles
 from dirl.features.stream import embed_slides
 from dirl.slides.reading import open_slide
@@ -67,7 +67,7 @@ def default_slide() -> Path:
 
 def ours(laid: Laid, encoders: dict[str, LoadedEncoder], precision: str, batch: int) -> np.ndarray:
     failures: dict[str, Any] = {}
-    forward = partial(pooled, precision=precision)
+    forward = partial(embed_pooled, precision=precision)
     ((_, rows),) = embed_slides(
         laid,
         laid.slide_ids,

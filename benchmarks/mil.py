@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from dirl import MilConfig, mil, read_features
 from dirl.core.files import read_json, remove, write_json
 from dirl.evaluate.common.splits import stain_clusters
-from dirl.evaluate.mil.show import MODELS
+from dirl.evaluate.mil.show import MODEL_TITLES
 from dirl.report.style import COLOURS, STYLE, encode, new_figure
 
 SOURCES, SMALLEST, LARGEST = 5, 50, 500
@@ -38,7 +38,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.01, 0.02, 0.05, 0.1, 0.2])
     parser.add_argument("--sets", nargs="+", default=["features", "untrained", "colour_histogram"])
-    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--models", nargs="+", default=list(MODEL_TITLES))
     parser.add_argument("--bags", type=int, default=50)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=10)
@@ -157,7 +157,7 @@ def draw(rows, sets):
         "colour_histogram": "colour histogram",
     }
     for column, name in enumerate(sets):
-        for number, (model, title) in enumerate(MODELS.items()):
+        for number, (model, title) in enumerate(MODEL_TITLES.items()):
             chosen = [row for row in rows if row["features"] == name and row["model"] == model]
             if not chosen:
                 continue

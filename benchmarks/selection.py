@@ -18,7 +18,7 @@ from harness import write
 
 from dirl import ProbeConfig, read_features
 from dirl.evaluate.common.labels import read_labels
-from dirl.evaluate.common.scores import score
+from dirl.evaluate.common.scores import score_classes
 from dirl.evaluate.common.splits import validation_part
 from dirl.evaluate.common.task import make_task
 from dirl.evaluate.probe.linear import linear_scores
@@ -55,7 +55,7 @@ def main():
             given_["linear"][test], _ = linear_scores(known, classes, asked, aside, len(task.names))
             given_["knn"][test] = knn_scores(known, classes, asked, NEIGHBOURS, len(task.names))
         held, truth = task.held_out, task.classes[task.held_out]
-        return {how: score(truth, each[held], task.units) for how, each in given_.items()}
+        return {how: score_classes(truth, each[held], task.units) for how, each in given_.items()}
 
     trains = [np.flatnonzero(task.split.folds != fold) for fold in range(len(task.split))]
     whole = scores(trains)

@@ -25,14 +25,14 @@ from dirl.audit.tiles import draw_tiles
 from dirl.core.files import write_text
 from dirl.encoders.loading import LoadedEncoder, preprocess
 from dirl.encoders.vit import block_with_regions
-from dirl.features.pooling import token_coverage
+from dirl.features.pooling import region_shares
 
 
 @torch.inference_mode()
 def region_tokens(encoder: LoadedEncoder, images: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
     """Tokens of nuclei and of the rest, ``(b, 2, d)``, of the tiles that have both."""
     vit = encoder.model
-    shares = token_coverage(encoder, regions)[:, :2]
+    shares = region_shares(encoder, regions)[:, :2]
     tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(preprocess(encoder, images))))
     tokens = block_with_regions(vit.blocks[-1], vit.blocks[:-1](tokens), shares, vit.num_prefix_tokens)
     return vit.norm(tokens)[:, -2:][(shares.sum(dim=2) > 0).all(dim=1)]

@@ -9,7 +9,7 @@ from dirl.audit.estimates import choose_examples
 from dirl.audit.table import COLUMNS
 from dirl.audit.tiles import batch_weights, draw_tiles, nucleus_weights
 from dirl.encoders.loading import load_encoder
-from dirl.features.pooling import token_coverage
+from dirl.features.pooling import region_shares
 from dirl.store.dataset import TileStore
 
 
@@ -43,7 +43,7 @@ def test_coverage_and_weights_of_both_kinds_of_encoder(store: Path, runs: tuple[
     batch = next(iter(drawn))
     for spec, tokens in ((str(runs[0]), 64), ("timm:vit_tiny_patch16_224,weights=random", 196)):
         encoder = load_encoder(spec)
-        covered = token_coverage(encoder, batch.regions)
+        covered = region_shares(encoder, batch.regions)
         assert covered.shape == (16, 3, tokens)
         torch.testing.assert_close(covered.sum(1), torch.ones(16, tokens))
         torch.testing.assert_close(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dirl.evaluate.common.duplicates import across_folds
+from dirl.evaluate.probe.duplicates import across_folds
 from dirl.features.perceptual_hash import perceptual_hash
 from dirl.store.colour import colour_histogram
 
@@ -46,8 +46,7 @@ def test_only_pairs_across_folds_are_named() -> None:
     folds = np.array([0, 0, 1, 1, 0, 1, 1, 0, -1])  # copies of 0 and 2 stand elsewhere, that of 1 does not
     hashes = np.array([perceptual_hash(image) for image in images])
     colours = np.array([colour_histogram(image) for image in images])
-    found = across_folds(hashes, colours, folds)
-    assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(0, 6), (2, 8)]
+    assert across_folds(hashes, colours, folds).tolist() == [[0, 6], [2, 8]]
 
 
 def test_the_same_bits_in_other_colours_are_no_duplicate() -> None:
@@ -67,7 +66,6 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     folds = generator.integers(0, 3, 40)
     whole = across_folds(hashes, colours, folds)
     assert 0 < len(whole) <= 10
-    monkeypatch.setattr("dirl.evaluate.common.duplicates.PAIRS", 280)
+    monkeypatch.setattr("dirl.evaluate.probe.duplicates.PAIRS", 280)
     parts = across_folds(hashes, colours, folds)
-    np.testing.assert_array_equal(parts.first, whole.first)
-    np.testing.assert_array_equal(parts.second, whole.second)
+    np.testing.assert_array_equal(parts, whole)

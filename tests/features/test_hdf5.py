@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dirl.core.errors import StoreError
 from dirl.evaluate.mil.bags import read_bags
 from dirl.features.external import read_external
-from dirl.features.hdf5 import numbers, opened, strings
+from dirl.features.hdf5 import numbers, open_hdf5, strings
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 
@@ -28,7 +28,7 @@ def test_strings_of_variable_length_are_read_as_written(folder, words, chunk):
     with h5py.File(folder / "variable.h5", "w") as file:
         options = {} if chunk is None else {"chunks": (chunk,), "maxshape": (None,)}
         file.create_dataset("tile_id", data=words, dtype=h5py.string_dtype(), shape=(len(words),), **options)
-    with opened(folder / "variable.h5", "again") as file:
+    with open_hdf5(folder / "variable.h5", "again") as file:
         assert strings(file, "tile_id").tolist() == words
 
 
@@ -38,7 +38,7 @@ def test_strings_of_fixed_length_are_read_as_written(folder, words):
     with h5py.File(folder / "fixed.h5", "w") as file:
         kind = h5py.string_dtype("utf-8", max(1, encoded.itemsize))
         file.create_dataset("tile_id", data=encoded.astype(kind))
-    with opened(folder / "fixed.h5", "again") as file:
+    with open_hdf5(folder / "fixed.h5", "again") as file:
         assert strings(file, "tile_id").tolist() == words
 
 
@@ -58,7 +58,7 @@ def test_a_damaged_heap_of_strings_ends_in_words_or_an_error(folder, data):
         damaged[at] = data.draw(st.integers(0, 255))
     (folder / "damaged.h5").write_bytes(damaged)
     try:
-        with opened(folder / "damaged.h5", "again") as file:
+        with open_hdf5(folder / "damaged.h5", "again") as file:
             assert len(strings(file, "tile_id")) == len(words)
     except StoreError as error:
         assert "damaged" in error.reason
@@ -159,7 +159,7 @@ def test_an_honest_file_is_read_however_it_is_packed(tmp_path):
         file.create_dataset("packed", data=zeros, compression="gzip", compression_opts=9)
         file.create_dataset("growing", data=zeros[:50], maxshape=(None, 64))
         file.create_dataset("none", data=zeros[:0])
-    with opened(tmp_path / "slide.h5", "again") as file:
+    with open_hdf5(tmp_path / "slide.h5", "again") as file:
         assert np.array_equal(numbers(file, "packed"), zeros)
         assert np.array_equal(numbers(file, "growing"), zeros[:50])
         assert numbers(file, "none").shape == (0, 64)

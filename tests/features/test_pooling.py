@@ -11,7 +11,7 @@ from dirl.core.device import choose_precision
 from dirl.core.errors import ConfigError, EncoderError, StoreError
 from dirl.encoders.loading import load_encoder, preprocess
 from dirl.features.embed import embed
-from dirl.features.pooling import pooled
+from dirl.features.pooling import embed_pooled
 from dirl.store.dataset import TileStore
 
 OPTIONS = "weights=random,img_size=32,patch_size=8,embed_dim=24,depth=2,num_heads=2,dynamic_img_size=true"
@@ -34,8 +34,8 @@ def test_by_hand(spec: str, images: torch.Tensor) -> None:
     with torch.inference_mode():
         tokens = model.forward_features(preprocess(encoder, images))[:, -16:]
         norm = getattr(model, "fc_norm", torch.nn.Identity())
-        torch.testing.assert_close(pooled(encoder, images, pool="mean"), norm(tokens.mean(1)))
-        found = pooled(encoder, images, regions, pool="regions")
+        torch.testing.assert_close(embed_pooled(encoder, images, pool="mean"), norm(tokens.mean(1)))
+        found = embed_pooled(encoder, images, regions, pool="regions")
         torch.testing.assert_close(found[0], torch.cat([norm(tokens[0, 0]), norm(tokens[0, 4:8].mean(0))]))
         torch.testing.assert_close(found[1], torch.cat([torch.zeros(24), norm(tokens[1].mean(0))]))
         assert (found[2] == 0).all()
@@ -45,7 +45,9 @@ def test_a_model_that_averages_is_pooled_as_it_does_itself(images: torch.Tensor)
     encoder = load_encoder(f"{VIT},global_pool=avg")
     norm = encoder.model.fc_norm
     norm.weight.data.uniform_(0.5, 2)
-    torch.testing.assert_close(pooled(encoder, images, pool="mean"), pooled(encoder, images, pool="model"))
+    torch.testing.assert_close(
+        embed_pooled(encoder, images, pool="mean"), embed_pooled(encoder, images, pool="model")
+    )
 
 
 def test_models_without_a_token_for_each_patch_are_refused(tmp_path: Path, small_store: Path) -> None:
@@ -65,8 +67,8 @@ def test_embedded_in_the_order_of_the_store_and_the_baseline_alike(
     pixels = torch.from_numpy(np.stack([store.image(i) for i in tiles])).permute(0, 3, 1, 2)
     cells = store.cells("hematoxylin")
     regions = torch.from_numpy(np.stack([cells.regions(i) for i in tiles])) if pool == "regions" else None
-    np.testing.assert_allclose(made.values, pooled(encoder, pixels, regions, pool=pool), atol=1e-5)
-    baseline = pooled(encoder.randomised(0), pixels, regions, pool=pool)
+    np.testing.assert_allclose(made.values, embed_pooled(encoder, pixels, regions, pool=pool), atol=1e-5)
+    baseline = embed_pooled(encoder.randomised(0), pixels, regions, pool=pool)
     np.testing.assert_allclose(made.baselines["untrained"], baseline, atol=1e-5)
     assert made.values.shape[1] == (48 if pool == "regions" else 24)
     assert made.card.config["pool"] == pool

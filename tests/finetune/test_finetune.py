@@ -21,7 +21,7 @@ from dirl.core.errors import ConfigError, StoreError, TrainingError
 from dirl.evaluate.compare.run import compare
 from dirl.evaluate.finetune.run import finetune
 from dirl.evaluate.finetune.show import print_finetune
-from dirl.evaluate.finetune.train import augment
+from dirl.evaluate.finetune.train import turn_and_stain
 from dirl.evaluate.probe.run import probe
 from dirl.features.embed import embed
 from dirl.store.dataset import TileStore
@@ -147,13 +147,13 @@ def test_augmentation_turns_and_flips_and_is_counted(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8, generator=generator)
     samples = torch.arange(60)
-    stained = augment(image.expand(60, -1, -1, -1), samples, seed=1)
-    assert torch.equal(augment(image, samples[7:8], seed=1), stained[7:8])
+    stained = turn_and_stain(image.expand(60, -1, -1, -1), samples, seed=1)
+    assert torch.equal(turn_and_stain(image, samples[7:8], seed=1), stained[7:8])
     assert float(stained.min()) >= 0 and float(stained.max()) <= 1
     monkeypatch.setattr(
         "dirl.evaluate.finetune.train.VIEWS", ViewsConfig(crop_area=(1, 1), crop_aspect=(1, 1))
     )
-    plain = augment(image.expand(60, -1, -1, -1), samples, seed=1)
+    plain = turn_and_stain(image.expand(60, -1, -1, -1), samples, seed=1)
     whole = image.float() / 255
     symmetries = [torch.rot90(each, k, (2, 3)) for each in (whole, whole.flip(3)) for k in range(4)]
     met = [next(k for k, s in enumerate(symmetries) if torch.allclose(s[0], one, atol=1e-3)) for one in plain]

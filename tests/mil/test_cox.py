@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl.core.intervals import Estimate, Units
-from dirl.evaluate.mil.cox import concordance, cox_loss
+from dirl.evaluate.common.scores import concordance
+from dirl.evaluate.mil.train import cox_loss
 
 
 def cohort(seed, count=40, ties=False):
@@ -22,7 +23,7 @@ def cohort(seed, count=40, ties=False):
 def index(risks, times, events, folds=None):
     units = Units("slides", np.arange(len(risks)), 0, 0)
     folds = np.zeros(len(risks), np.int64) if folds is None else folds
-    return concordance(risks, times, events, folds, units).value
+    return concordance(risks, times, events, folds, units).first[0]
 
 
 def test_the_likelihood_by_hand():
@@ -97,8 +98,8 @@ def test_resamples_are_of_units_and_paired():
     other = concordance(2 * risks + 1, times, events, folds, units)
     assert one.minus(other) == Estimate(0, 0, 0)
     found = one.estimates()["concordance"]
-    assert found.low < found.value < found.high and one.resampled.shape == (200,)
+    assert found.low < found.value < found.high and one.first[1].shape == (200,)
     # A unit drawn twice weighs like two copies of its slides.
     times_drawn = np.random.default_rng(0).multinomial(20, np.full(20, 1 / 20), size=200)
     copies = np.repeat(np.arange(40), times_drawn[0][units.of_tile])
-    assert one.resampled[0] == pytest.approx(index(risks[copies], times[copies], events[copies]))
+    assert one.first[1][0] == pytest.approx(index(risks[copies], times[copies], events[copies]))

@@ -8,11 +8,12 @@ from sklearn.preprocessing import StandardScaler
 import dirl.evaluate.mil.nested
 from dirl.config import MilConfig
 from dirl.core.errors import ConfigError
+from dirl.evaluate.common.records import Chosen
 from dirl.evaluate.common.splits import Sources
 from dirl.evaluate.mil.bags import read_bags
 from dirl.evaluate.mil.labels import SlideLabels, read_slide_labels
-from dirl.evaluate.mil.nested import choose, cross_validate, make_folds
-from dirl.evaluate.mil.train import SlideTask, learn
+from dirl.evaluate.mil.nested import choose_inside, cross_validate, make_folds
+from dirl.evaluate.mil.train import SlideTask, train_slides
 
 
 @pytest.fixture
@@ -83,8 +84,8 @@ def test_neither_the_choice_nor_the_model_sees_the_outer_fold(task, quick, monke
     monkeypatch.setattr(
         type(task.moments), "scaling", lambda self, slides: fitted.extend(slides) or scaling(self, slides)
     )
-    choose(task, "abmil", folds.inner[1], quick.model_copy(update={"epochs": 1}))
-    next(learn(task, "abmil", np.flatnonzero(~held), width=8, rate=0.1, tiles=9, seed=0))
+    choose_inside(task, "abmil", folds.inner[1], quick.model_copy(update={"epochs": 1}))
+    next(train_slides(task, "abmil", np.flatnonzero(~held), 0.1, quick.model_copy(update={"tiles": 9})))
     assert set(read) == set(fitted) == set(np.flatnonzero(~held).tolist())
 
 
@@ -104,18 +105,21 @@ def test_labels_of_the_outer_fold_change_nothing_of_its_scores(task, quick):
 def test_the_lowest_loss_on_the_inner_folds_is_taken(task, quick, monkeypatch):
     given = {0.1: [3.0, 1, 2], 0.2: [4.0, 2, 0.5], 0.3: [9.0, 9, 9]}
     monkeypatch.setattr(
-        dirl.evaluate.mil.nested, "losses", lambda task, learners, slides, epochs: np.array(learners)
+        dirl.evaluate.mil.nested, "losses", lambda task, training, slides, epochs: np.array(training)
     )
-    monkeypatch.setattr(dirl.evaluate.mil.nested, "learn", lambda *_, rate, **__: given[rate])
+    monkeypatch.setattr(dirl.evaluate.mil.nested, "train_slides", lambda *rest: given[rest[3]])
     config = quick.model_copy(update={"learning_rates": (0.1, 0.2, 0.3), "epochs": 3})
-    assert choose(task, "abmil", folds_of(task, quick).inner[0], config) == (0.2, 3)
+    chosen = choose_inside(task, "abmil", folds_of(task, quick).inner[0], config)
+    assert chosen == Chosen(learning_rate=0.2, epochs=3)
 
 
 def test_training_repeats_itself_and_leaves_the_global_seed_alone(task):
     def weights(tiles):
         torch.manual_seed(5)
-        learner = next(learn(task, "abmil", np.arange(10), width=8, rate=0.1, tiles=tiles, seed=3))
-        return learner.model.head.weight.detach().clone(), torch.rand(1)
+        trained = next(
+            train_slides(task, "abmil", np.arange(10), 0.1, MilConfig(width=8, tiles=tiles, seed=3))
+        )
+        return trained.model.head.weight.detach().clone(), torch.rand(1)
 
     (one, after), (two, again) = weights(4), weights(4)
     assert torch.equal(one, two) and torch.equal(after, again)

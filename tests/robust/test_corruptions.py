@@ -10,9 +10,8 @@ from scipy.ndimage import convolve
 from scipy.ndimage import rotate as scipy_rotate
 
 from dirl.config import RobustConfig
-from dirl.evaluate.robust.conditions import Condition, conditions
+from dirl.evaluate.robust.conditions import Condition, conditions, rotate
 from dirl.evaluate.robust.corruptions import CORRUPTIONS, corrupt
-from dirl.evaluate.robust.rotation import rotate
 
 
 def tissue(side: int = 64, seed: int = 0) -> np.ndarray:

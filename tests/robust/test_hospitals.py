@@ -5,9 +5,9 @@ import pytest
 
 from dirl.config import RobustConfig
 from dirl.core.errors import ConfigError
-from dirl.evaluate.common.labelled_tiles import LabelledTiles
 from dirl.evaluate.common.labels import Labels
-from dirl.evaluate.robust.centres import across_centres, balanced, robustness_index
+from dirl.evaluate.common.task import LabelledTiles
+from dirl.evaluate.robust.centres import across_centres, robustness_index, take_equally
 
 CONFIG = RobustConfig(bootstrap=50, neighbours=(5,), folds=3)
 
@@ -68,12 +68,12 @@ def test_the_index_by_hand() -> None:
 def test_every_class_is_taken_equally_often_at_every_centre() -> None:
     classes = np.array(["a"] * 9 + ["b"] * 5 + ["only here"] * 4)
     centres = np.array(["x"] * 6 + ["y"] * 3 + ["x"] * 2 + ["y"] * 3 + ["x"] * 4)
-    kept = balanced(classes, centres, seed=0)
+    kept = take_equally(classes, centres, seed=0)
     assert sorted(zip(classes[kept], centres[kept], strict=True)) == [
         pair for pair in (("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")) for _ in range(2)
     ]
     with pytest.raises(ConfigError, match="1 centres"):
-        balanced(classes, np.full(len(classes), "x"), seed=0)
+        take_equally(classes, np.full(len(classes), "x"), seed=0)
 
 
 @pytest.mark.parametrize("groups", ["auto", "patient", "stain"])

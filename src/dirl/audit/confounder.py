@@ -23,7 +23,7 @@ from dirl.core.randomness import permute, uniforms
 from dirl.encoders import measures as m
 from dirl.encoders.attention import attention_rows
 from dirl.encoders.loading import LoadedEncoder, embed_images, fit, preprocess
-from dirl.evaluate.common.scores import score
+from dirl.evaluate.common.scores import score_classes
 from dirl.evaluate.common.splits import validation_part
 from dirl.evaluate.probe.linear import linear_scores
 from dirl.prior.coverage import coverage
@@ -247,4 +247,4 @@ def _probe(embeddings: Floats, marked: NDArray[np.bool_], resamples: int, seed: 
         validation = validation_part(classes[train], train, seed)
         scores[test], _ = linear_scores(embeddings[train], classes[train], embeddings[test], validation, 2)
     units = Units("tiles", np.arange(len(classes)), resamples, seed)
-    return score(classes, scores, units).record().balanced_accuracy
+    return score_classes(classes, scores, units).record().balanced_accuracy

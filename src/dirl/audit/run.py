@@ -29,7 +29,7 @@ from dirl.core.stage import Work, carry_out
 from dirl.encoders.attention import attention_rows
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.evaluate.common.records import Resampling
-from dirl.features.pooling import token_coverage
+from dirl.features.pooling import region_shares
 from dirl.store.dataset import TileStore
 
 
@@ -178,7 +178,7 @@ def _measure(
         here = slice(done, done + len(batch.indices))
         done = here.stop
         rows = subject.rows(batch.images)
-        covered = token_coverage(subject.encoder, batch.regions)
+        covered = region_shares(subject.encoder, batch.regions)
         values = measure(
             rows,
             covered.to(rows.patches.device),

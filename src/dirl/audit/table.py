@@ -43,7 +43,7 @@ def measure(
 ) -> Tensor:
     """Measure every tile, block and head, and the heads averaged first: (t, l, a + 1, columns), float32.
 
-    The columns are `COLUMNS`. `coverage` (t, 3, n) is from `features.pooling.token_coverage`, and the weights
+    The columns are `COLUMNS`. `coverage` (t, 3, n) is from `features.pooling.region_shares`, and the weights
     (m, n) of each tile from `tiles.nucleus_weights`. Without `full` the distance, sink ratio and rollout are
     NaN. `token_um` is the side of a token, for the distance.
 

@@ -16,7 +16,6 @@ from dirl.core.progress import bar
 from dirl.encoders.loading import LoadedEncoder, load_encoder
 from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.feature_files import (
-    AGAIN,
     BASELINES_DIR,
     ROWS_DIR,
     Features,
@@ -25,7 +24,7 @@ from dirl.features.feature_files import (
     read_rows,
     write_rows,
 )
-from dirl.features.pooling import MODEL, POOLS, REGIONS, patch_tokens, pooled
+from dirl.features.pooling import MODEL, POOLS, REGIONS, embed_pooled, patch_tokens
 from dirl.features.sources import SlideFiles, SlideTiles, StoreTiles, TileSource
 from dirl.features.stream import embed_slides
 from dirl.slides.tissue import warn_all_tissue
@@ -66,7 +65,7 @@ def embed(
     out
         Directory of the features; slides in it are not embedded again.
     pool
-        How tokens become a feature: see `pooled`.
+        How tokens become a feature: see `embed_pooled`.
     cells
         Name of the cells that give the regions, if these are pooled.
     precision
@@ -117,7 +116,7 @@ def embed(
         encoders[Baseline.UNTRAINED] = loaded.randomised(seed)
     if pool != MODEL:  # a model without patch tokens is refused before anything is written
         patch_tokens(loaded, torch.zeros(1, 3, held.size_px, held.size_px, dtype=torch.uint8))
-    forward = partial(pooled, pool=pool, precision=precision)
+    forward = partial(embed_pooled, pool=pool, precision=precision)
     settings = {"encoder": encoder, "pool": pool, "precision": precision, "seed": seed, **held.settings}
     if not baselines:
         settings["baselines"] = False
@@ -136,22 +135,23 @@ def embed(
     cut: list[SlideRecord] = []
     with bar("Embedding tiles", held.count, quiet=quiet) as advance:
         there = [file for slide, file in files.items() if slide not in missing]
-        advance(sum(count_rows(file, AGAIN) for file in there))
-        for opened, rows in embed_slides(
+        advance(sum(count_rows(file) for file in there))
+        for slide_tiles, rows in embed_slides(
             held, missing, encoders, forward, failures, batch=batch, threads=workers, advance=advance
         ):
-            slide = opened.record.slide_id
-            cut.append(opened.record)
+            slide = slide_tiles.record.slide_id
+            cut.append(slide_tiles.record)
             if isinstance(baselines, Path):
-                copied = read_rows(baselines / BASELINES_DIR / f"{slide}.h5", tuple(Baseline), AGAIN)
+                copied = read_rows(baselines / BASELINES_DIR / f"{slide}.h5", tuple(Baseline))
                 write_rows(out / BASELINES_DIR / f"{slide}.h5", copied)
             elif baselines:
                 write_rows(out / BASELINES_DIR / f"{slide}.h5", {name: rows.pop(name) for name in Baseline})
             # The features come last: a slide with features is complete.
-            write_rows(files[slide], rows | opened.rows, _attributes(opened, loaded, pool, precision))
+            attributes = _attributes(slide_tiles, loaded, pool, precision)
+            write_rows(files[slide], rows | slide_tiles.rows, attributes)
     if isinstance(source, SlideFiles):
         warn_all_tissue((one.slide_id, one.white, one.tissue_fraction) for one in cut)
-    done = [count_rows(file, AGAIN) for file in files.values() if file.exists()]
+    done = [count_rows(file) for file in files.values() if file.exists()]
     if done:
         counts = {"tiles": sum(done), "slides": len(done), "failed": len(failures)}
         finish(out, card, {**counts, **held.counts})

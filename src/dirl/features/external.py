@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from dirl.core.card import Card
 from dirl.core.digests import digest
 from dirl.core.errors import StoreError
-from dirl.features.feature_files import ROWS_DIR, Features, check
-from dirl.features.hdf5 import names_in, numbers, opened
+from dirl.features.feature_files import ROWS_DIR, Features, check_features
+from dirl.features.hdf5 import names_in, numbers, open_hdf5
 from dirl.slides.base import tcga_origin
 
 REMEDY = (
@@ -61,7 +61,7 @@ def read_external(path: Path) -> Features:
         ready_made=np.zeros(len(values), bool),
         hashes=None,
     )
-    check(features, "embed again, or leave them out")
+    check_features(features, "embed again, or leave them out")
     return features
 
 
@@ -81,13 +81,7 @@ def slide_files(path: Path, remedy: str) -> tuple[Path, ...]:
 
 
 def check_widths(files: Sequence[Path], widths: Sequence[int]) -> None:
-    """Check that the features of all slides have the same width.
-
-    Raises
-    ------
-    StoreError
-        For the first file with another width than the first of all.
-    """
+    """Refuse the first file whose features have another width than those of the first file."""
     for file, width in zip(files, widths, strict=True):
         if width != widths[0]:
             reason = f"features of width {width}, but those of {files[0].name} have width {widths[0]}"
@@ -95,13 +89,7 @@ def check_widths(files: Sequence[Path], widths: Sequence[int]) -> None:
 
 
 def refuse_part(file: h5py.File, path: Path) -> None:
-    """Refuse a file of `dirl embed` without its card, since encoder and baselines would be lost.
-
-    Raises
-    ------
-    StoreError
-        If `dirl embed` wrote the file.
-    """
+    """Refuse a file of `dirl embed` without its card, since encoder and baselines would be lost."""
     if "ready_made" in names_in(file):
         reason, remedy = "part of an output of `dirl embed`", "give the directory with its card.json"
         raise StoreError(reason, where=path, remedy=remedy)
@@ -109,7 +97,7 @@ def refuse_part(file: h5py.File, path: Path) -> None:
 
 def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Features (n, d) and coords (n, 2) of a slide."""
-    with opened(path, REMEDY) as file:
+    with open_hdf5(path, REMEDY) as file:
         refuse_part(file, path)
         values = numbers(file, "features").astype(np.float32)
         coords = numbers(file, "coords").astype(np.int64)

@@ -26,7 +26,7 @@ from dirl.core.checked import checked
 from dirl.core.errors import StoreError
 from dirl.core.files import replacing
 from dirl.features.baselines import Baseline
-from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
+from dirl.features.hdf5 import array_of, names_in, numbers, open_hdf5, strings
 
 Floats = NDArray[np.float32]
 Strings = NDArray[np.str_]
@@ -80,17 +80,10 @@ class Features:
 def write_rows(
     path: Path, datasets: Mapping[str, NDArray[Any]], attributes: Mapping[str, Any] | None = None
 ) -> None:
-    """Write arrays of equal length into an HDF5 file, completely or not at all.
+    """Write arrays of equal length into an HDF5 file, completely or not at all; attributes are of ``coords``.
 
-    Parameters
-    ----------
-    path
-        The file.
-    datasets
-        Arrays by name. Strings become UTF-8 with the length of the longest, padded with zeros. Strings of
-        variable length would need a heap, and the library can loop for ever in a damaged one.
-    attributes
-        Attributes of the dataset ``coords``.
+    Strings become UTF-8 with the length of the longest, padded with zeros. Strings of variable length would
+    need a heap, and the library can loop for ever in a damaged one.
     """
     # In memory: the process would crash if the disk became full while the library has the file open.
     data = io.BytesIO()
@@ -123,13 +116,11 @@ def read_features(path: Path) -> Features:
         features are not finite.
     """
     card = read_card(path, "embed")
-    if card.finished is None:
-        raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
     files = whole_files(path, card)
     baselines = baselines_of(card)
-    parts = [read_rows(file, ROWS, AGAIN) for file in files]
+    parts = [read_rows(file, ROWS) for file in files]
     if baselines:
-        beside = [read_rows(path / BASELINES_DIR / file.name, baselines, AGAIN) for file in files]
+        beside = [read_rows(path / BASELINES_DIR / file.name, baselines) for file in files]
         parts = [part | more for part, more in zip(parts, beside, strict=True)]
     widths = {tuple((name, rows.shape[1:]) for name, rows in part.items()) for part in parts}
     if len(widths) != 1 or sum(len(part["index"]) for part in parts) != card.counts.get("tiles"):
@@ -151,7 +142,7 @@ def read_features(path: Path) -> Features:
         ready_made=rows["ready_made"],
         hashes=rows["hash"],
     )
-    check(features, AGAIN)
+    check_features(features, AGAIN)
     return features
 
 
@@ -161,8 +152,10 @@ def whole_files(path: Path, card: Card) -> tuple[Path, ...]:
     Raises
     ------
     StoreError
-        If one is missing or damaged, or `dirl embed` did not write it.
+        If `dirl embed` has not finished, a file is missing or damaged, or `dirl embed` did not write it.
     """
+    if card.finished is None:
+        raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
     there = {f"{ROWS_DIR}/{file.name}" for file in (path / ROWS_DIR).glob("*.h5")}
     names = sorted(there | {name for name in card.files if name.startswith(f"{ROWS_DIR}/")})
     files = tuple(checked(path, name, card) for name in names)
@@ -171,14 +164,8 @@ def whole_files(path: Path, card: Card) -> tuple[Path, ...]:
     return files
 
 
-def check(features: Features, remedy: str) -> None:
-    """Check that features are finite and no tile occurs twice.
-
-    Raises
-    ------
-    StoreError
-        If not, with the advice `remedy`.
-    """
+def check_features(features: Features, remedy: str) -> None:
+    """Refuse features that are not finite, and a tile that occurs twice, with the advice `remedy`."""
     for name, values in (("features", features.values), *features.baselines.items()):
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
@@ -194,27 +181,21 @@ def check(features: Features, remedy: str) -> None:
         raise StoreError(f"has tile {twice} twice", where=features.path, remedy=remedy)
 
 
-def count_rows(path: Path, remedy: str) -> int:
-    """Number of tiles in a slide's file.
-
-    Raises
-    ------
-    StoreError
-        If it is damaged, with the advice `remedy`.
-    """
-    with opened(path, remedy) as file:
+def count_rows(path: Path) -> int:
+    """Number of tiles in a slide's file. A damaged one is a `StoreError`."""
+    with open_hdf5(path, AGAIN) as file:
         return len(array_of(file, "features"))
 
 
-def read_rows(path: Path, names: tuple[str, ...], remedy: str) -> dict[str, NDArray[Any]]:
-    """Read a file of `write_rows`.
+def read_rows(path: Path, names: tuple[str, ...], remedy: str = AGAIN) -> dict[str, NDArray[Any]]:
+    """Read a file of `write_rows`, which must have exactly the arrays `names`.
 
     Raises
     ------
     StoreError
-        If it is damaged, or does not have exactly the arrays `names`, with the advice `remedy`.
+        If it is damaged or has other arrays, with the advice `remedy`.
     """
-    with opened(path, remedy) as file:
+    with open_hdf5(path, remedy) as file:
         if set(names_in(file)) != set(names):
             raise ValueError(f"it has {', '.join(names_in(file)) or 'nothing'}, not {', '.join(names)}")
         found = {name: strings(file, name) if name in STRINGS else numbers(file, name) for name in names}

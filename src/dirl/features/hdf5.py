@@ -25,14 +25,8 @@ NUMBERS = "biuf"
 
 
 @contextmanager
-def opened(path: Path, remedy: str, what: str = "damaged") -> Iterator[h5py.File]:
-    """Open a file for reading. Any failure in the block counts as damage of the file.
-
-    Raises
-    ------
-    StoreError
-        If it is damaged; `what` and `remedy` as in `dirl.core.boundary.parsing`.
-    """
+def open_hdf5(path: Path, remedy: str, what: str = "damaged") -> Iterator[h5py.File]:
+    """Open a file for reading. Any failure in the block is a `StoreError`: see `parsing`."""
     with parsing(path, remedy=remedy, what=what), h5py.File(path, "r") as file:
         yield file
 
@@ -43,13 +37,7 @@ def names_in(file: h5py.File) -> list[str]:
 
 
 def array_of(file: h5py.File, name: str) -> h5py.Dataset:
-    """Find an array without reading it, and check that all its data are in this file.
-
-    Raises
-    ------
-    ValueError
-        If there is no such array, or its data are not in this file.
-    """
+    """Find an array without reading it. It is a `ValueError` if its data are not all in this file."""
     if name not in names_in(file):
         raise ValueError(f"it has {', '.join(names_in(file)) or 'nothing'}, but no {name}")
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
@@ -64,13 +52,7 @@ def array_of(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def numbers(file: h5py.File, name: str) -> NDArray[Any]:
-    """Read an array of numbers.
-
-    Raises
-    ------
-    ValueError
-        If it is not an array of numbers; see `array_of`.
-    """
+    """Read an array of numbers; others are a `ValueError`, as in `array_of`."""
     found = array_of(file, name)
     if found.dtype.kind not in NUMBERS:
         raise ValueError(f"{name} has values of type {found.dtype}, not numbers")
@@ -81,10 +63,7 @@ def numbers(file: h5py.File, name: str) -> NDArray[Any]:
 def strings(file: h5py.File, name: str) -> NDArray[np.str_]:
     """Read a list of strings, of fixed or of variable length, as an array of shape (n,).
 
-    Raises
-    ------
-    ValueError
-        If it is not a list of strings; see `array_of`.
+    Anything else is a `ValueError`, as in `array_of`.
     """
     found = array_of(file, name)
     kind = h5py.check_string_dtype(found.dtype)

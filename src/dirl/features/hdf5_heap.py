@@ -24,19 +24,9 @@ Collection = dict[int, bytes]
 
 
 def read_strings(path: Path, dataset: h5py.Dataset) -> list[str]:
-    """Read a list of strings of variable length.
+    """Read an array (n,) of strings of variable length, whose data are in the file at `path`.
 
-    Parameters
-    ----------
-    path
-        The file with the array.
-    dataset
-        An array of such strings, of shape (n,), whose data are in this file.
-
-    Raises
-    ------
-    ValueError
-        If the strings are damaged or compressed, or the file has a user block or short addresses.
+    It is a `ValueError` if they are damaged or compressed, or the file has a user block or short addresses.
     """
     file = dataset.file
     if file.userblock_size or file.id.get_create_plist().get_sizes() != (8, 8):

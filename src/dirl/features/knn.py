@@ -11,21 +11,9 @@ CHUNK = 1024
 
 
 def neighbours(train: Floats, test: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Find the nearest training rows of each test row by cosine.
+    """Find the `k` nearest rows of `train` (n, d) for each row of `test` (t, d) by cosine, or all if fewer.
 
-    Parameters
-    ----------
-    train : ndarray of shape (n, d)
-    test : ndarray of shape (t, d)
-    k
-        Number of neighbours. All rows of `train` if it has fewer.
-
-    Returns
-    -------
-    similarity : ndarray of shape (t, k)
-        Descending.
-    index : ndarray of shape (t, k)
-        Rows of `train`.
+    Returns the cosines (t, k), descending, and the row numbers (t, k).
     """
     k = min(k, len(train))
     keys, similarity, index = _unit(train).T, [], []
@@ -40,23 +28,11 @@ def neighbours(train: Floats, test: Floats, k: int) -> tuple[Floats, NDArray[np.
     return np.concatenate(similarity), np.concatenate(index)
 
 
-def vote(similarity: Floats, labels: Ints, classes: int) -> NDArray[np.float64]:
+def knn_vote(similarity: Floats, labels: Ints, classes: int) -> NDArray[np.float64]:
     """Score classes by neighbours, each with the weight ``exp(similarity / 0.07)``.
 
-    The method of Wu et al. 2018 (arXiv 1805.01978), as DINO uses it.
-
-    Parameters
-    ----------
-    similarity : ndarray of shape (t, k)
-    labels : ndarray of shape (t, k)
-        Classes of the neighbours, from 0.
-    classes
-        Number of classes.
-
-    Returns
-    -------
-    ndarray of shape (t, classes)
-        Sums to 1 over the classes.
+    The method of Wu et al. 2018 (arXiv 1805.01978), as DINO uses it. Similarities and labels are (t, k),
+    scores (t, classes), which sum to 1 over the classes.
     """
     weights = np.exp((similarity.astype(np.float64) - similarity.max(axis=1, keepdims=True)) / TEMPERATURE)
     scores = np.zeros((len(similarity), classes))
@@ -66,28 +42,13 @@ def vote(similarity: Floats, labels: Ints, classes: int) -> NDArray[np.float64]:
 
 
 def knn_scores(train: Floats, labels: Ints, test: Floats, k: int, classes: int) -> NDArray[np.float64]:
-    """Score classes of test rows, shape (t, classes), by their `k` nearest training rows; see `vote`."""
+    """Score classes of test rows, shape (t, classes), by their `k` nearest training rows; see `knn_vote`."""
     similarity, index = neighbours(train, test, k)
-    return vote(similarity, labels[index], classes)
+    return knn_vote(similarity, labels[index], classes)
 
 
 def knn_predict(train: Floats, labels: Ints, test: Floats, k: int) -> NDArray[np.int64]:
-    """Predict classes of test rows by their `k` nearest training rows.
-
-    Parameters
-    ----------
-    train : ndarray of shape (n, d)
-    labels : ndarray of shape (n,)
-        Classes of the training rows, from 0.
-    test : ndarray of shape (t, d)
-    k
-        Number of neighbours.
-
-    Returns
-    -------
-    ndarray of shape (t,)
-        The lowest class among equal scores.
-    """
+    """Predict classes of test rows (t,) by their `k` nearest training rows; the lowest of equal scores."""
     scores = knn_scores(train, labels, test, k, int(labels.max()) + 1)
     return np.asarray(scores.argmax(axis=1), np.int64)
 
@@ -98,7 +59,7 @@ def standardise(values: Floats) -> Floats:
     return np.asarray((values - values.mean(axis=0)) / np.where(std > 0, std, 1))
 
 
-def side_by_side(one: Floats, other: Floats) -> Floats:
+def join_features(one: Floats, other: Floats) -> Floats:
     """Join features (t, d) and (t, e) so that the cosine is the mean of the two cosines."""
     return np.concatenate([_unit(one), _unit(other)], axis=1)
 

@@ -14,15 +14,8 @@ def perceptual_hash(image: NDArray[np.uint8]) -> np.uint64:
 
     The tile is reduced to 32 × 32 grey pixels. The lowest 8 × 8 coefficients of its cosine transform are
     compared with their median, without the first one, the brightness. Re-encoding and small changes of size,
-    brightness or contrast change few bits. Rotating, flipping or shifting a tile changes many.
-
-    Parameters
-    ----------
-    image : ndarray of shape (h, w, 3), uint8
-
-    Returns
-    -------
-    uint64
+    brightness or contrast change few bits. Rotating, flipping or shifting a tile changes many. The image is
+    uint8 (h, w, 3).
     """
     grey = Pictures.fromarray(image).convert("L").resize((SIDE_PX, SIDE_PX), Pictures.Resampling.BOX)
     low = dctn(np.asarray(grey, np.float64), norm="ortho")[:KEPT, :KEPT].ravel()

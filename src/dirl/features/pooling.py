@@ -17,7 +17,7 @@ MODEL, MEAN, REGIONS = POOLS
 
 
 @torch.inference_mode()
-def pooled(
+def embed_pooled(
     encoder: LoadedEncoder,
     images: Tensor,
     regions: Tensor | None = None,
@@ -25,7 +25,7 @@ def pooled(
     pool: str = MODEL,
     precision: str = FP32,
 ) -> Tensor:
-    """Embed images.
+    """Embed images as float32 (b, d), of pooled regions (b, 2 d), with zeros for an empty region.
 
     If the model has a norm after its own pooling, the norm is also applied after the other poolings.
 
@@ -41,11 +41,6 @@ def pooled(
     precision
         Precision of the forward pass, ``fp32`` or ``bf16``. Pooling is in fp32.
 
-    Returns
-    -------
-    Tensor of shape (b, d), of ``regions`` (b, 2 d)
-        Float32. Zeros for an empty region.
-
     Raises
     ------
     EncoderError
@@ -57,7 +52,7 @@ def pooled(
         tokens = patch_tokens(encoder, images)
     if pool == REGIONS:
         assert regions is not None
-        share = token_coverage(encoder, regions)[:, :2]
+        share = region_shares(encoder, regions)[:, :2]
     else:
         share = torch.ones(len(tokens), 1, tokens.shape[1])
     share = share.to(tokens.device)
@@ -71,10 +66,7 @@ def pooled(
 def patch_tokens(encoder: LoadedEncoder, images: Tensor) -> Tensor:
     """Patch tokens after the model's last norm, float32, shape (b, n, d), in row-major order.
 
-    Raises
-    ------
-    EncoderError
-        If the model does not have one token per patch.
+    A model that does not have one token per patch is an `EncoderError`.
     """
     model: Any = encoder.model
     ready = preprocess(encoder, images)
@@ -91,17 +83,10 @@ def patch_tokens(encoder: LoadedEncoder, images: Tensor) -> Tensor:
     return found[:, prefix:].float()
 
 
-def token_coverage(encoder: LoadedEncoder, regions: Tensor) -> Tensor:
-    """Shares of each of the encoder's tokens that nuclei, the rest of the tissue, and glass cover.
+def region_shares(encoder: LoadedEncoder, regions: Tensor) -> Tensor:
+    """Shares of each of the encoder's n tokens that nuclei, the rest of the tissue, and glass cover.
 
-    Parameters
-    ----------
-    regions : Tensor of shape (t, h, w)
-
-    Returns
-    -------
-    Tensor of shape (t, 3, n)
-        Sums to 1 over the regions.
+    Regions (t, h, w) give shares (t, 3, n), which sum to 1 over the regions.
     """
     tissue = coverage(fit(encoder, regions), 2, encoder.patch_px).flatten(2)
     return torch.cat([tissue, 1 - tissue.sum(1, keepdim=True)], dim=1)

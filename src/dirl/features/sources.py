@@ -1,6 +1,6 @@
 """Sources of tiles to embed: a store, or slides that are cut while they are read."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -55,71 +55,40 @@ class SlideTiles:
 
 
 class TileSource(Protocol):
-    """Slides whose tiles are embedded."""
+    """Slides whose tiles are embedded.
 
-    @property
-    def slide_ids(self) -> Sequence[str]:
-        """The slides, in order."""
-        ...
+    Attributes
+    ----------
+    slide_ids
+        The slides, in order.
+    size_px
+        Side of a tile.
+    count
+        Number of tiles; None if it is unknown before they are read.
+    settings
+        Settings for the card of the features: how tiles were chosen or cut.
+    counts
+        Counts for the card in addition to tiles and slides.
+    inputs
+        Digests of the tiles' sources.
+    """
 
-    @property
-    def size_px(self) -> int:
-        """Side of a tile."""
-        ...
-
-    @property
-    def count(self) -> int | None:
-        """Number of tiles; None if it is unknown before they are read."""
-        ...
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Settings for the card of the features: how tiles were chosen or cut."""
-        ...
-
-    @property
-    def counts(self) -> Mapping[str, Any]:
-        """Counts for the card in addition to tiles and slides."""
-        ...
-
-    @property
-    def inputs(self) -> Mapping[str, str]:
-        """Digests of the tiles' sources."""
-        ...
+    slide_ids: tuple[str, ...]
+    size_px: int
+    count: int | None
+    settings: dict[str, Any]
+    counts: dict[str, Any]
+    inputs: dict[str, str]
 
     def open(self, slide_id: str) -> SlideTiles:
-        """Open a slide's tiles, from any thread.
-
-        Raises
-        ------
-        SlideError
-            If the slide cannot be read or tiled.
-        """
-        ...
+        """Open a slide's tiles, from any thread. One that cannot be read or tiled is a `SlideError`."""
 
 
 class StoreTiles:
-    """Tiles of a store, all or some.
+    """Tiles of a store, all or some, with the regions that some `cells` give, or without regions.
 
-    Parameters
-    ----------
-    path
-        Directory of the store.
-    cells
-        Name of the cells that give the regions; None reads no regions.
-    select
-        Share of each slide's tiles to select; None is all.
-    tiles, seed
-        Arguments of `subsample_tiles`, applied to the selected tiles.
-    quiet
-        Show no progress.
-
-    Raises
-    ------
-    ConfigError
-        If the share is not valid.
-    StoreError
-        If there is no such store, or it lacks the cells.
+    `select` is the share of each slide's tiles to select; None is all. `subsample_tiles` takes `tiles` of the
+    selected ones.
     """
 
     def __init__(
@@ -134,14 +103,16 @@ class StoreTiles:
     ) -> None:
         self.store = TileStore.open(path)
         self._cells = None if cells is None else self.store.cells(cells)
-        among, self.counts = None, dict[str, Any]()
+        self.counts: dict[str, Any] = {}
+        among = None
         if select is not None:
             selection = select_tiles(self.store, select, seed, quiet=quiet)
             among, self.counts = selection.numbers, {"selected": selection.counts()}
         chosen = subsample_tiles(self.store, tiles, seed, among)
         slides = self.store.slide_ids[chosen]
         self._chosen = {slide: chosen[slides == slide] for slide in np.unique(slides).tolist()}
-        self.slide_ids, self.count = tuple(self._chosen), len(chosen)
+        self.slide_ids = tuple(self._chosen)
+        self.count: int | None = len(chosen)
         self.size_px = self.store.spec.size_px
         self.settings: dict[str, Any] = {"tiles": tiles} | ({} if select is None else {"select": select})
         self.inputs = {"store": self.store.digest}
@@ -211,14 +182,16 @@ class SlideFiles:
                 remedy = "make a store of them with `dirl tile`, and give it with --store"
                 raise SlideError("ready-made tiles, not slides", where=item.path.parent, remedy=remedy)
             self._slides[item.slide_id] = item
-        self.slide_ids, self.count = tuple(self._slides), None
+        self.slide_ids = tuple(self._slides)
+        self.count: int | None = None
         self.size_px = self.config.size_px
         cut = self.config.model_dump(exclude={"jpeg_quality"})
         self.settings = cut | {"stride_px": self.config.stride_px or self.size_px}
         made_from = [
             [name, source_digest(item), asdict(item.from_table)] for name, item in self._slides.items()
         ]
-        self.inputs, self.counts = {"slides": digest(made_from)}, dict[str, Any]()
+        self.inputs = {"slides": digest(made_from)}
+        self.counts: dict[str, Any] = {}
 
     def open(self, slide_id: str) -> SlideTiles:
         """Find a slide's tissue and plan its tiles; see `TileSource`."""

@@ -37,21 +37,8 @@ def embed_slides(
 ) -> Iterator[tuple[SlideTiles, Rows]]:
     """Embed slides one after the other, while threads read ahead, also into the next slide.
 
-    Parameters
-    ----------
-    source, slide_ids
-        The source, and the slides to embed from it.
-    encoders
-        Encoders by the name of their features. With ``untrained`` among them, the colour baselines are
-        computed, too.
-    forward
-        Function from encoder, images and regions to features.
-    failures
-        Receives the slides that cannot be read, with the reason.
-    batch, threads
-        Tiles in a forward pass, and threads that read them.
-    advance
-        Called with the number of finished tiles.
+    Encoders are named after their features. With ``untrained`` among them, the colour baselines are computed,
+    too. `failures` receives the slides that cannot be read, with the reason.
 
     Yields
     ------

@@ -13,21 +13,8 @@ def subsample_tiles(
 ) -> NDArray[np.int64]:
     """Choose tiles of a store at random, from each slide in proportion to its number of tiles.
 
-    Parameters
-    ----------
-    store
-        The store.
-    count
-        Number of tiles. None, or more than there are, is all.
-    seed
-        Seed of the choice, which otherwise depends only on the tiles' ids.
-    among
-        Numbers of the tiles to choose from, ascending; None is all.
-
-    Returns
-    -------
-    ndarray of shape (t,)
-        Their numbers, ascending.
+    The choice depends only on the seed and the tiles' ids. `among` are numbers of the tiles to choose from,
+    ascending. None is all, and so is a `count` larger than there are. Returns their numbers (t,), ascending.
     """
     among = np.arange(len(store)) if among is None else among
     if count is None or count >= len(among):

@@ -17,13 +17,7 @@ ANNDATA = "features.h5ad"
 
 
 def require_anndata() -> None:
-    """Check that the extra ``anndata`` is installed.
-
-    Raises
-    ------
-    ConfigError
-        If it is not.
-    """
+    """Refuse to go on if the extra ``anndata`` is not installed."""
     if importlib.util.find_spec("anndata") is None:
         remedy = "pip install 'dirl[anndata]'"
         raise ConfigError("AnnData is not installed", where="--to anndata", remedy=remedy)

@@ -27,8 +27,8 @@ from dirl.core.parallel import each
 from dirl.core.progress import say
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
-from dirl.evaluate.common.labelled_tiles import prepare_task
 from dirl.evaluate.common.labels import labels_file, read_labels
+from dirl.evaluate.common.task import prepare_task
 from dirl.features.subsample import subsample_tiles
 from dirl.objectives.base import load_objective
 from dirl.pretrain.plan import check_recipe

@@ -15,7 +15,7 @@ from dirl.core.layout import CARD
 from dirl.core.progress import say
 from dirl.evaluate.probe.run import probe
 from dirl.evaluate.probe.summary import ProbeScores, ProbeSummary
-from dirl.evaluate.robust.conditions import Condition, levels
+from dirl.evaluate.robust.conditions import Condition, damage_levels
 from dirl.evaluate.robust.run import robust
 from dirl.evaluate.robust.summary import RobustSummary
 from dirl.features.baselines import FEATURES, Baseline
@@ -178,7 +178,10 @@ def _drifts(damaged: RobustSummary) -> Measures:
     found = damaged.results[FEATURES]
     return {
         f"drift_{kind}": _mean(
-            [found.at(Condition(kind, level)).drift_share.value for level in levels(kind, damaged.severities)]
+            [
+                found.at(Condition(kind, level)).drift_share.value
+                for level in damage_levels(kind, damaged.severities)
+            ]
         )
         for kind in damaged.damage
     }

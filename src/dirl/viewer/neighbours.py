@@ -10,7 +10,7 @@ from dirl.core.checked import checked
 from dirl.core.errors import StoreError
 from dirl.core.layout import CARD
 from dirl.features.feature_files import ROWS_DIR
-from dirl.features.hdf5 import names_in, numbers, opened, strings
+from dirl.features.hdf5 import names_in, numbers, open_hdf5, strings
 from dirl.store.dataset import TileStore
 
 NEIGHBOURS = 8
@@ -67,7 +67,7 @@ def read_neighbours(path: Path, store: TileStore) -> Neighbours:
 
 def _read(file: Path) -> tuple[NDArray[np.float32], list[Key]]:
     """Features, and for each row the tile's id, or its slide and place if the file has no ids."""
-    with opened(file, REMEDY, "cannot be read") as held:
+    with open_hdf5(file, REMEDY, "cannot be read") as held:
         features = numbers(held, "features").astype(np.float32)
         if features.ndim == 3 and len(features) == 1:
             features = features[0]

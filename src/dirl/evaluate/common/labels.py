@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,25 +63,18 @@ class Labels:
     @property
     def digest(self) -> str:
         """Digest of classes, groups, patients and centres; the folds are in the digest of a split."""
-        stated = [each for each in (self.patients, self.centres) if each is not None]
+        named = [each for each in (self.patients, self.centres) if each is not None]
         return digest(
-            [None if each is None else each.tolist() for each in (self.classes, self.groups, *stated)]
+            [None if each is None else each.tolist() for each in (self.classes, self.groups, *named)]
         )
 
     def take(self, numbers: NDArray[np.int64]) -> "Labels":
         """Take the labels of some tiles, in the order of their numbers."""
-        folds, groups, patients, centres = (
-            None if each is None else each[numbers]
-            for each in (self.folds, self.groups, self.patients, self.centres)
-        )
-        return replace(
-            self,
-            classes=self.classes[numbers],
-            folds=folds,
-            groups=groups,
-            patients=patients,
-            centres=centres,
-        )
+        columns = {name: getattr(self, name) for name in ("folds", "groups", "patients", "centres")}
+        taken: dict[str, Any] = {
+            name: None if each is None else each[numbers] for name, each in columns.items()
+        }
+        return replace(self, classes=self.classes[numbers], **taken)
 
 
 def labels_file(source: str) -> Path | None:
@@ -90,18 +83,11 @@ def labels_file(source: str) -> Path | None:
 
 
 def read_labels(tiles: TileColumns, source: str, *, centres: bool = False) -> Labels:
-    """Read the labels of tiles.
+    """Read the labels of tiles, and on request their centres.
 
-    Parameters
-    ----------
-    tiles
-        Which tiles are labelled.
-    source
-        A column (``label``, ``slide_id`` or ``patient_id``), or a CSV file. The file has the columns
-        ``tile_id`` or ``slide_id``, and ``label``; ``fold``, ``group`` and ``patient_id`` are optional.
-        Slides, patients and centres may have any of the usual names (see `dirl.tables.read`).
-    centres
-        Read the column of centres, too.
+    `source` is a column (``label``, ``slide_id`` or ``patient_id``), or a CSV file. The file has the columns
+    ``tile_id`` or ``slide_id``, and ``label``; ``fold``, ``group`` and ``patient_id`` are optional. Slides,
+    patients and centres may have any of the usual names (see `dirl.tables.read`).
 
     Raises
     ------
@@ -128,12 +114,13 @@ def read_labels(tiles: TileColumns, source: str, *, centres: bool = False) -> La
 def _from_csv(tiles: TileColumns, path: Path, *, centres: bool) -> Labels:
     table = read_csv(path)
     tile, label = table.find(("tile_id",)), table.find(("label",))
-    stated = {"folds": table.find(("fold",)), "groups": table.find(("group",))}
-    stated |= {
+    found = {
+        "folds": table.find(("fold",)),
+        "groups": table.find(("group",)),
         "patients": table.find_filled(PATIENT),
         "centres": table.find_filled(CENTRE) if centres else None,
     }
-    used = {what: column for what, column in stated.items() if column is not None}
+    used = {what: column for what, column in found.items() if column is not None}
     read = [*used.values(), *([label] if label else [])]
     matched = (
         match_slides(table, np.unique(tiles.slide_ids).tolist(), read, path)
@@ -165,10 +152,10 @@ def _from_csv(tiles: TileColumns, path: Path, *, centres: bool) -> Labels:
     check_classes(classes[classes != ""].tolist(), path)
     if (patients := columns.get("patients")) is not None:
         columns["patients"] = np.where(patients == "", tiles.patient_ids, patients)
-    found = [
+    taken = [
         describe_column("slides" if tile is None else "tiles", matched.column, matched.known),
         *(describe_column(what, name, columns[what].tolist()) for what, name in used.items()),
         describe_column("classes", label, classes.tolist()),
     ]
-    notes = describe_table(table, matched, found, used, [label])
+    notes = describe_table(table, matched, taken, used, [label])
     return Labels(classes, **columns, unknown=len(matched.unknown), notes=tuple(notes))

@@ -1,9 +1,13 @@
-"""What the summaries of several evaluations hold alike."""
+"""Records that the summaries of several evaluations share."""
 
+from collections.abc import Sequence
 from typing import TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dirl.core.intervals import Estimate, UnitKind
-from dirl.core.results import Record
+from dirl.core.results import Record, Summary
 
 
 class SplitRecord(Record):
@@ -24,16 +28,6 @@ class Resampling(Record):
     units: int
 
 
-class TaskFacts(TypedDict):
-    """What every summary says of its task."""
-
-    classes: dict[str, int]
-    tiles: int
-    split: SplitRecord
-    interval: Resampling
-    chance: float
-
-
 class ClassScores(Record):
     """Scores of one classifier, with intervals."""
 
@@ -48,6 +42,12 @@ class Chosen(Record):
     learning_rate: float
     epochs: int
 
+    @classmethod
+    def lowest(cls, losses: NDArray[np.float64], rates: Sequence[float]) -> "Chosen":
+        """Choose the lowest of the validation losses of shape (rates, epochs)."""
+        rate, epoch = np.unravel_index(losses.argmin(), losses.shape)
+        return cls(learning_rate=rates[int(rate)], epochs=int(epoch) + 1)
+
 
 class Leak(Record):
     """How well colour alone tells the classes: balanced accuracy of the histogram's nearest neighbours."""
@@ -55,3 +55,31 @@ class Leak(Record):
     histogram_knn: float
     threshold: float
     flagged: bool
+
+
+class TaskFacts(TypedDict):
+    """What every summary says of its task."""
+
+    classes: dict[str, int]
+    tiles: int
+    split: SplitRecord
+    interval: Resampling
+    chance: float
+
+
+class TaskSummary(Summary):
+    """What every evaluation of labelled tiles writes first: the encoder, the labels and the task."""
+
+    encoder: str
+    encoder_digest: str
+    labels: str
+    classes: dict[str, int]
+    tiles: int
+    split: SplitRecord
+    interval: Resampling
+    chance: float
+
+    @property
+    def counts(self) -> dict[str, object]:
+        """Tiles and classes."""
+        return {"tiles": self.tiles, "classes": len(self.classes)}

@@ -1,4 +1,4 @@
-"""Scores of a classifier with their bootstrap, so that two classifiers on the same tiles can be paired."""
+"""Scores with their bootstrap, so that two classifiers, or two risks, on the same items can be paired."""
 
 from dataclasses import dataclass
 
@@ -12,57 +12,53 @@ from dirl.evaluate.common.records import ClassScores
 Floats = NDArray[np.float64]
 
 METRICS = ("balanced_accuracy", "macro_f1", "macro_auroc")
+SURVIVAL_METRICS = ("concordance",)
 # Weights of tiles held at once: few enough for the processor's cache.
 CHUNK = 2**18
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of one classifier.
+    """Scores of one classifier, or of one model's risks.
 
     Attributes
     ----------
-    values : ndarray of shape (3,)
-        In the order of `METRICS`.
-    resampled : ndarray of shape (resamples, 3)
+    metrics
+        Names of the m metrics. Results are compared by the first.
+    values : ndarray of shape (m,)
+        NaN where nothing can be compared.
+    resampled : ndarray of shape (resamples, m)
         The same on resampled units.
     """
 
+    metrics: tuple[str, ...]
     values: Floats
     resampled: Floats
 
     @property
     def first(self) -> tuple[float, Floats]:
-        """Balanced accuracy, and the same on resampled units (resamples,)."""
+        """The first metric, and the same on resampled units (resamples,)."""
         return float(self.values[0]), self.resampled[:, 0]
 
     def estimates(self) -> dict[str, Estimate]:
         """Each metric with its interval."""
-        return {name: estimate(self.values[i], self.resampled[:, i]) for i, name in enumerate(METRICS)}
+        return {name: estimate(self.values[i], self.resampled[:, i]) for i, name in enumerate(self.metrics)}
 
     def record(self) -> ClassScores:
-        """Return `estimates` as a summary holds them."""
+        """Return the `estimates` of a classifier as a summary holds them."""
         return ClassScores(**self.estimates())
 
     def minus(self, other: "Scored") -> Estimate:
-        """Difference in balanced accuracy, paired by resample."""
+        """Difference in the first metric, paired by resample."""
         return estimate(self.values[0] - other.values[0], self.resampled[:, 0] - other.resampled[:, 0])
 
 
-def score(truth: NDArray[np.int64], scores: Floats, units: Units) -> Scored:
-    """Score predictions, and again on units drawn with replacement.
+def score_classes(truth: NDArray[np.int64], scores: Floats, units: Units) -> Scored:
+    """Score predictions of classes (t,) by scores (t, classes), and again on units drawn with replacement.
 
     Balanced accuracy is the mean recall of the classes. Macro F1 and macro one-vs-rest AUROC are means over
-    the classes, too. A class that does not occur in a resample is left out of its means.
-
-    Parameters
-    ----------
-    truth : ndarray of shape (t,)
-        Classes from 0.
-    scores : ndarray of shape (t, classes)
-        The prediction is the class of the highest score.
-    units
-        Units to draw. The same units give the same draws, so results can be paired.
+    the classes, too. A class that does not occur in a resample is left out of its means. The same units give
+    the same draws, so results can be paired.
     """
     classes = scores.shape[1]
     pairs = truth * classes + scores.argmax(axis=1)
@@ -87,7 +83,28 @@ def score(truth: NDArray[np.int64], scores: Floats, units: Units) -> Scored:
             rows = min(size, units.resamples - start)
             times = generator.multinomial(count, np.full(count, 1 / count), size=rows)
             resampled.append(measure(times[:, units.of_tile].astype(np.float64)))
-    return Scored(values, np.concatenate(resampled))
+    return Scored(METRICS, values, np.concatenate(resampled))
+
+
+def concordance(
+    risks: Floats, times: Floats, events: NDArray[np.bool_], folds: NDArray[np.int64], units: Units
+) -> Scored:
+    """Harrell's concordance index of risks (n,), and again on units drawn with replacement.
+
+    A pair counts if one of the two had the event earlier. The index is the share of pairs in which that one
+    has the higher risk; equal risks count half. With equal times, an event is before a follow-up. Pairs lie
+    within a fold, since the risks of two models have no common scale.
+    """
+    earlier = (times[:, None] < times) | ((times[:, None] == times) & ~events)
+    counted = (earlier & events[:, None] & (folds[:, None] == folds)).astype(np.float64)
+    agreed = counted * ((risks[:, None] > risks) + 0.5 * (risks[:, None] == risks))
+    count = len(units)
+    generator = np.random.default_rng(units.seed)
+    times_drawn = generator.multinomial(count, np.full(count, 1 / count), size=units.resamples)
+    weights = np.concatenate([np.ones((1, len(risks))), times_drawn[:, units.of_tile]])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = ((weights @ agreed) * weights).sum(axis=1) / ((weights @ counted) * weights).sum(axis=1)
+    return Scored(SURVIVAL_METRICS, found[:1], found[1:, None])
 
 
 @dataclass(frozen=True)

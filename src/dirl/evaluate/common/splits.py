@@ -49,7 +49,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where tiles come from: `kind` is ``groups``, ``patients`` or ``slides``; `ids` has one a tile."""
+    """Where tiles come from; `ids` has one for each tile."""
 
     kind: UnitKind
     ids: Strings
@@ -60,12 +60,7 @@ def find_sources(
 ) -> Sources | None:
     """Find what keeps tiles together: given groups, else patients, else slides.
 
-    A slide of an unknown patient counts as a patient.
-
-    Returns
-    -------
-    Sources or None
-        None if all tiles are ready-made and of unknown patients: their slides are unknown.
+    None if all tiles are ready-made and of unknown patients: their slides are unknown.
 
     Raises
     ------
@@ -73,12 +68,7 @@ def find_sources(
         If groups are given, but not for every tile, or if the sources of only some tiles are known.
     """
     if groups is not None:
-        if (groups == "").any():
-            raise ConfigError(
-                f"{(groups == '').sum()} labelled tiles have no group",
-                where="labels",
-                remedy="name one for each, or leave their labels empty",
-            )
+        check_full(groups, "labelled tiles have no group")
         return Sources("groups", groups)
     unknown = ready_made & (patients == "")
     if unknown.all():
@@ -90,6 +80,11 @@ def find_sources(
             where="labels",
             remedy="name the source of every tile in a CSV's column group, or leave the labels of some empty",
         )
+    return patients_or_slides(patients, slides)
+
+
+def patients_or_slides(patients: Strings, slides: Strings) -> Sources:
+    """Keep patients together; a slide of an unknown patient counts as a patient."""
     known = patients != ""
     ids = np.where(known, np.char.add("patient ", patients), np.char.add("slide ", slides))
     return Sources("patients" if known.any() else "slides", ids)
@@ -109,9 +104,8 @@ def make_split(
 
     Parameters
     ----------
-    tile_ids : ndarray of shape (t,)
-    classes : ndarray of shape (t,)
-        Numbers of their classes.
+    tile_ids, classes : ndarray of shape (t,)
+        Ids, and numbers of classes.
     names
         Names of the classes.
     config
@@ -160,24 +154,19 @@ def make_split(
     if used is not None:
         scheme, folds = "folds", _as_given(used)
         if sources is not None:
-            _check_whole(folds, sources)
+            check_whole(folds, sources)
     else:
         folds = deal(classes, groups, names, config.folds, config.seed)
-    _check(classes, folds, names)
+    _check_training_parts(classes, folds, names)
     listed = sorted(zip(tile_ids.tolist(), folds.tolist(), strict=True))
     return Split(scheme, folds, groups, digest(listed))
 
 
 def stain_clusters(colours: NDArray[np.floating], classes: Ints, seed: int) -> Ints:
-    """Cluster the tiles of each class by colour into ten, by k-means.
+    """Cluster the tiles of each class by colour into ten, by k-means. No two classes share a cluster (t,).
 
     Tiles of one slide are stained alike, so most of them are in one cluster of their class. Known slides are
     better; clusters are better than nothing.
-
-    Returns
-    -------
-    ndarray of shape (t,)
-        Number of each tile's cluster; no two classes share one.
     """
     groups = np.zeros(len(classes), np.int64)
     for c in np.unique(classes).tolist():
@@ -190,12 +179,7 @@ def stain_clusters(colours: NDArray[np.floating], classes: Ints, seed: int) -> I
 
 
 def deal(classes: Ints, groups: Ints, names: tuple[str, ...], folds: int, seed: int) -> Ints:
-    """Deal groups to folds so that each fold has about the same share of every class.
-
-    Returns
-    -------
-    ndarray of shape (t,)
-        Fold of each tile.
+    """Deal groups to folds (t,) so that each fold has about the same share of every class.
 
     Raises
     ------
@@ -219,18 +203,9 @@ def deal(classes: Ints, groups: Ints, names: tuple[str, ...], folds: int, seed: 
 
 
 def validation_part(classes: Ints, groups: Ints, seed: int, share: float = 0.1) -> NDArray[np.bool_]:
-    """Choose whole groups for validation, in random order, until they hold a share of each class.
+    """Choose whole groups of a training part (n,), in random order, until they hold a share of each class.
 
     No class loses its last group. If every class has only one group, tiles are chosen instead.
-
-    Parameters
-    ----------
-    classes, groups : ndarray of shape (n,)
-        Of the tiles of the training part.
-
-    Returns
-    -------
-    ndarray of shape (n,), bool
     """
     kinds, of_class = np.unique(classes, return_inverse=True)
     names, of_group = np.unique(groups, return_inverse=True)
@@ -251,12 +226,7 @@ def validation_part(classes: Ints, groups: Ints, seed: int, share: float = 0.1) 
 
 
 def _as_given(given: Strings) -> Ints:
-    if (given == "").any():
-        raise ConfigError(
-            f"{(given == '').sum()} labelled tiles have no fold",
-            where="labels",
-            remedy="name one for each, or leave their labels empty",
-        )
+    check_full(given, "labelled tiles have no fold")
     train = np.char.lower(given) == TRAIN
     if train.any() and not train.all():
         return np.where(train, -1, 0)
@@ -268,19 +238,32 @@ def _as_given(given: Strings) -> Ints:
     return np.asarray(folds, np.int64)
 
 
-def _check_whole(folds: Ints, sources: Sources) -> None:
+def check_full(values: Strings, lack: str, where: object = "labels") -> None:
+    """Refuse empty values; `lack` says in words of what and what they lack."""
+    if missing := int((values == "").sum()):
+        remedy = "name one for each, or leave their labels empty"
+        raise ConfigError(f"{missing} {lack}", where=where, remedy=remedy)
+
+
+def check_whole(
+    folds: Ints,
+    sources: Sources,
+    where: str = "labels",
+    remedy: str = "correct the folds: all tiles of one source belong in the same fold",
+) -> None:
+    """Refuse folds that split a source."""
     names, groups = np.unique(sources.ids, return_inverse=True)
     pairs = np.unique(np.stack([groups, folds]), axis=1)
     parted = names[np.bincount(pairs[0]) > 1]
     if len(parted):
         raise ConfigError(
             f"the folds split {len(parted)} of {len(names)} {sources.kind}, first {parted[0]}",
-            where="labels",
-            remedy="correct the folds: all tiles of one source belong in the same fold",
+            where=where,
+            remedy=remedy,
         )
 
 
-def _check(classes: Ints, folds: Ints, names: tuple[str, ...]) -> None:
+def _check_training_parts(classes: Ints, folds: Ints, names: tuple[str, ...]) -> None:
     for fold in range(int(folds.max()) + 1):
         left = np.bincount(classes[folds != fold], minlength=len(names))
         if (left < 2).any():

@@ -1,7 +1,7 @@
 """Entries of a comparison: predictions of probes, fine-tunings and slide models on the same split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from dirl.core.boundary import parsing, refuse_special
-from dirl.core.card import Card, read_card
+from dirl.core.card import read_card
 from dirl.core.checked import checked, read_summary
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.intervals import UnitKind
@@ -45,7 +45,7 @@ class _Scored(Record):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ComparedEntry:
     """One line of the comparison.
 
     Attributes
@@ -78,8 +78,8 @@ class Comparable:
 
     Attributes
     ----------
-    kind
-        ``tiles`` or ``slides``.
+    stage
+        The command that made the first result.
     split
         Digest of the split that all were scored on.
     scheme
@@ -98,7 +98,7 @@ class Comparable:
         Of each result's card, by its directory.
     """
 
-    kind: str
+    stage: str
     split: str
     scheme: str
     ids: Strings
@@ -106,31 +106,17 @@ class Comparable:
     survival: Survival | None
     units: Strings
     over: UnitKind
-    entries: tuple[Entry, ...]
+    entries: tuple[ComparedEntry, ...]
     digests: dict[str, str]
 
-
-@dataclass(frozen=True)
-class _Result:
-    path: Path
-    card: Card
-    split: str
-    scheme: str
-    over: UnitKind
-    ids: Strings
-    truth: Strings
-    survival: Survival | None
-    units: Strings
-    entries: tuple[Entry, ...]
+    @property
+    def kind(self) -> str:
+        """``tiles`` or ``slides``."""
+        return STAGES[self.stage]
 
 
 def read_entries(results: Sequence[Path]) -> Comparable:
-    """Read the predictions of results.
-
-    Parameters
-    ----------
-    results
-        Directories that `dirl probe`, `dirl finetune` or `dirl mil` made.
+    """Read the predictions of directories that `dirl probe`, `dirl finetune` or `dirl mil` made.
 
     Raises
     ------
@@ -142,24 +128,22 @@ def read_entries(results: Sequence[Path]) -> Comparable:
     """
     read = [_read(path) for path in results]
     first = read[0]
-    for other in read[1:]:
-        if STAGES[other.card.stage] != STAGES[first.card.stage]:
+    for path, other in zip(results[1:], read[1:], strict=True):
+        if other.kind != first.kind:
             raise ConfigError(
-                f"a result of `dirl {other.card.stage}` beside one of `dirl {first.card.stage}`",
-                where=other.path,
+                f"a result of `dirl {other.stage}` beside one of `dirl {first.stage}`",
+                where=path,
                 remedy="compare tiles with tiles, slides with slides",
             )
         if other.split != first.split:
             raise ConfigError(
-                f"scored on another split ({other.split[:12]}) than {first.path} ({first.split[:12]})",
-                where=other.path,
+                f"scored on another split ({other.split[:12]}) than {results[0]} ({first.split[:12]})",
+                where=path,
                 remedy="score both on the same tiles, labels, folds and seed",
             )
         if not np.array_equal(other.ids, first.ids) or not np.array_equal(other.truth, first.truth):
             raise ConfigError(
-                f"has other labels than {first.path}",
-                where=other.path,
-                remedy="score both with the same labels",
+                f"has other labels than {results[0]}", where=path, remedy="score both with the same labels"
             )
     entries = [entry for result in read for entry in result.entries if not entry.baseline]
     entries += _distinct([entry for result in read for entry in result.entries if entry.baseline])
@@ -169,22 +153,12 @@ def read_entries(results: Sequence[Path]) -> Comparable:
             f"two results are called {twice}", where="RESULT", remedy="give their directories other names"
         )
     if len(entries) < 2:
-        raise ConfigError("there is nothing to compare with", where=first.path, remedy="name two results")
-    return Comparable(
-        kind=STAGES[first.card.stage],
-        split=first.split,
-        scheme=first.scheme,
-        ids=first.ids,
-        truth=first.truth,
-        survival=first.survival,
-        units=first.units,
-        over=first.over,
-        entries=tuple(entries),
-        digests={str(result.path): result.card.digest for result in read},
-    )
+        raise ConfigError("there is nothing to compare with", where=results[0], remedy="name two results")
+    digests = {path: digest for result in read for path, digest in result.digests.items()}
+    return replace(first, entries=tuple(entries), digests=digests)
 
 
-def _read(path: Path) -> _Result:
+def _read(path: Path) -> Comparable:
     card = read_card(path)
     if card.stage not in STAGES:
         remedy = "name directories of `dirl probe`, `dirl finetune` or `dirl mil`"
@@ -195,53 +169,50 @@ def _read(path: Path) -> _Result:
     with parsing(path, remedy=remedy):
         scored = _Scored.model_validate(read_summary(path))
         columns, key, entries = READERS[card.stage](path)
-        ids = np.array(columns[key], np.str_)
-        return _Result(
-            path=path,
-            card=card,
+        return Comparable(
+            stage=card.stage,
             split=scored.split.digest,
             scheme=scored.split.scheme,
-            over=scored.interval.over,
-            ids=ids,
+            ids=np.array(columns[key], np.str_),
             truth=np.array(columns["label"], np.str_),
             survival=_survival(columns) if "event" in columns else None,
             units=np.array(columns["unit"]).astype(np.str_),
+            over=scored.interval.over,
             entries=entries,
+            digests={str(path): card.digest},
         )
 
 
-def _probe(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
-    table = read_parquet(checked(path, "predictions.parquet"), "make it again with `dirl probe`").sort_by(
-        "tile_id"
-    )
-    columns = table.to_pydict()
+def _probe(path: Path) -> tuple[dict[str, list[Any]], str, tuple[ComparedEntry, ...]]:
+    table = read_parquet(checked(path, "predictions.parquet"), "make it again with `dirl probe`")
+    columns = table.sort_by("tile_id").to_pydict()
     found: dict[str, dict[str, Strings]] = {}
     for name, values in columns.items():
         if name not in ("tile_id", "label", "fold", "group", "unit"):
             baseline, slash, how = name.rpartition("/")
             found.setdefault(baseline if slash else "", {})[how] = np.array(values, np.str_)
     own = path.resolve().name
-    entries = [Entry(own, False, found.pop(""))]
+    entries = [ComparedEntry(own, False, found.pop(""))]
     for baseline, predicted in found.items():
         # The untrained twin depends on the architecture; colours are the same for all.
         title = f"{own}, {baseline}" if baseline == Baseline.UNTRAINED else TITLES[baseline]
-        entries.append(Entry(title, True, predicted))
+        entries.append(ComparedEntry(title, True, predicted))
     return columns, "tile_id", tuple(entries)
 
 
-def _finetune(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
+def _finetune(path: Path) -> tuple[dict[str, list[Any]], str, tuple[ComparedEntry, ...]]:
     own, (columns, predicted) = path.resolve().name, _by_model(path, "tile_id")
     entries = [
-        Entry(f"{own}, {title}", model == Baseline.UNTRAINED, {LINEAR: predicted[model]})
+        ComparedEntry(f"{own}, {title}", model == Baseline.UNTRAINED, {LINEAR: predicted[model]})
         for model, title in FINETUNED.items()
         if model in predicted
     ]
     return columns, "tile_id", tuple(entries)
 
 
-def _mil(path: Path) -> tuple[dict[str, list[Any]], str, tuple[Entry, ...]]:
+def _mil(path: Path) -> tuple[dict[str, list[Any]], str, tuple[ComparedEntry, ...]]:
     own, (columns, predicted) = path.resolve().name, _by_model(path, "slide_id")
-    entries = [Entry(f"{own}/{model}", False, {"slide": each}) for model, each in predicted.items()]
+    entries = [ComparedEntry(f"{own}/{model}", False, {"slide": each}) for model, each in predicted.items()]
     return columns, "slide_id", tuple(entries)
 
 
@@ -274,16 +245,16 @@ def _survival(columns: Mapping[str, Sequence[Any]]) -> Survival:
     )
 
 
-def _distinct(baselines: Sequence[Entry]) -> list[Entry]:
+def _distinct(baselines: Sequence[ComparedEntry]) -> list[ComparedEntry]:
     """Each baseline once: colours are the same in every result, untrained twins those of one architecture."""
-    kept: list[Entry] = []
+    kept: list[ComparedEntry] = []
     for baseline in baselines:
         if not any(_alike(baseline, other) for other in kept):
             kept.append(baseline)
     return kept
 
 
-def _alike(one: Entry, other: Entry) -> bool:
+def _alike(one: ComparedEntry, other: ComparedEntry) -> bool:
     measures = one.predicted.keys()
     return measures == other.predicted.keys() and all(
         np.array_equal(one.predicted[how], other.predicted[how]) for how in measures

@@ -18,7 +18,7 @@ def ranking(summary: CompareSummary, how: str) -> Figure:
     """
     found = summary.measures[how]
     baselines = {entry.name for entry in summary.entries if entry.baseline}
-    scores = {name: summary.score(how, name) for name in found.entries}
+    scores = {name: summary.estimate(how, name) for name in found.entries}
     order = sorted(scores, key=lambda name: -(scores[name].value or 0))
     with mpl.rc_context(STYLE):
         figure = new_figure((6.8, 0.9 + 0.3 * len(order)))

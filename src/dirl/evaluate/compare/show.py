@@ -1,24 +1,17 @@
 """A comparison on the terminal."""
 
-from rich.console import Console
-from rich.table import Table
-
-from dirl.core.progress import printer
 from dirl.core.results import Result
+from dirl.evaluate.common.show import print_scores, score_table
 from dirl.evaluate.compare.statistics import differ
 from dirl.evaluate.compare.summary import CompareSummary
 from dirl.evaluate.compare.tables import rows_of
 
 
-def print_comparison(result: Result[CompareSummary], console: Console | None = None) -> None:
+def print_comparison(result: Result[CompareSummary]) -> None:
     """Print the scores of all entries, best first; a star marks one that differs from the first result."""
-    console = console or printer()
     summary = result.summary
     first = summary.entries[0].name
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("", overflow="fold")
-    for how in summary.measures:
-        table.add_column(how, justify="right")
+    table = score_table(summary.measures)
     for row in rows_of(summary):
         cells = [
             f"{row.measures[how].score.value:.3f}{'*' if differ(found.pair(row.name, first)) else ' '}"
@@ -26,17 +19,10 @@ def print_comparison(result: Result[CompareSummary], console: Console | None = N
         ]
         table.add_row(row.name, *cells, style="dim" if row.baseline else "")
     metric = summary.metric.replace("_", " ").capitalize()
-    console.print(
+    print_scores(
         f"{metric}, chance {summary.chance:.3f}; * differs from {first} at 5 % by Holm's correction. "
         f"{summary.items} {summary.of}, split {summary.split.digest[:12]} by {summary.split.scheme}, "
         f"intervals over {summary.interval.over}.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(table)
-    console.print(
-        f"With intervals and all differences: {result.path / 'table.html'}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        table,
+        [f"With intervals and all differences: {result.path / 'table.html'}"],
     )

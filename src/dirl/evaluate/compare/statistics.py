@@ -7,17 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.core.intervals import Units, estimate, holm
-from dirl.evaluate.common.scores import Scored, score
+from dirl.evaluate.common.scores import SURVIVAL_METRICS, Scored, concordance, score_classes
 from dirl.evaluate.compare.entries import Comparable
-from dirl.evaluate.compare.summary import Measured, Pair
-from dirl.evaluate.mil.cox import Concordance, concordance
+from dirl.evaluate.compare.summary import MeasureScores, Pair
 
 # The first is what is compared.
 METRICS = ("balanced_accuracy", "macro_f1")
-SURVIVAL_METRICS = ("concordance",)
 LEVEL = 0.05
-
-Score = Scored | Concordance
 
 
 def measures_of(compared: Comparable) -> list[str]:
@@ -26,18 +22,8 @@ def measures_of(compared: Comparable) -> list[str]:
     return [how for how in first.predicted if all(how in entry.predicted for entry in others)]
 
 
-def compare_all(compared: Comparable, how: str, resamples: int, seed: int) -> Measured:
-    """Score all entries by one measure, and compare each with each.
-
-    Parameters
-    ----------
-    compared
-        Entries on the same items.
-    how
-        The measure.
-    resamples, seed
-        Of the bootstrap over units.
-    """
+def compare_all(compared: Comparable, how: str, resamples: int, seed: int) -> MeasureScores:
+    """Score all entries by the measure `how`, and compare each with each, on the same resampled units."""
     _, of_item = np.unique(compared.units, return_inverse=True)
     units = Units(compared.over, of_item.astype(np.int64), resamples, seed)
     scored = _by_risk(compared, how, units) if compared.survival else _by_class(compared, how, units)
@@ -45,7 +31,7 @@ def compare_all(compared: Comparable, how: str, resamples: int, seed: int) -> Me
     order = sorted(scored, key=lambda name: -scored[name].first[0])
     metrics = metrics_of(compared)
     found = {name: each.estimates() for name, each in scored.items()}
-    return Measured(
+    return MeasureScores(
         entries={name: {metric: each[metric] for metric in metrics} for name, each in found.items()},
         pairs=pairs,
         best=order[0],
@@ -58,14 +44,14 @@ def metrics_of(compared: Comparable) -> tuple[str, ...]:
     return SURVIVAL_METRICS if compared.survival else METRICS
 
 
-def _by_class(compared: Comparable, how: str, units: Units) -> dict[str, Score]:
+def _by_class(compared: Comparable, how: str, units: Units) -> dict[str, Scored]:
     classes = np.unique(np.concatenate([compared.truth, *(e.predicted[how] for e in compared.entries)]))
     truth = np.searchsorted(classes, compared.truth)
     chosen = {entry.name: np.searchsorted(classes, entry.predicted[how]) for entry in compared.entries}
-    return {name: score(truth, np.eye(len(classes))[each], units) for name, each in chosen.items()}
+    return {name: score_classes(truth, np.eye(len(classes))[each], units) for name, each in chosen.items()}
 
 
-def _by_risk(compared: Comparable, how: str, units: Units) -> dict[str, Score]:
+def _by_risk(compared: Comparable, how: str, units: Units) -> dict[str, Scored]:
     survival = compared.survival
     assert survival is not None
     what = survival.times, survival.events, survival.folds
@@ -83,17 +69,8 @@ def cohens_h(one: float, other: float) -> float:
 def cliques(order: list[str], pairs: Sequence[Pair]) -> list[list[str]]:
     """Group neighbours in the ranking that do not differ, as a critical-difference diagram does.
 
-    Parameters
-    ----------
-    order
-        Names, best first.
-    pairs
-        All pairs of names. Two differ if their ``p_holm`` is below `LEVEL`.
-
-    Returns
-    -------
-    list of list of str
-        The largest runs of at least two names of which no two differ; none lies in another.
+    Of the names, best first, these are the largest runs of at least two of which no two differ; none lies in
+    another.
     """
     apart = {frozenset((pair.one, pair.other)) for pair in pairs if differ(pair)}
     found: list[tuple[int, int]] = []
@@ -113,7 +90,7 @@ def differ(pair: Pair | None) -> bool:
     return pair is not None and pair.p_holm is not None and pair.p_holm < LEVEL
 
 
-def _pairs(scored: Mapping[str, Score]) -> list[Pair]:
+def _pairs(scored: Mapping[str, Scored]) -> list[Pair]:
     names = list(combinations(scored, 2))
     drawn = [scored[one].first[1] - scored[other].first[1] for one, other in names]
     ps = [two_sided(each) for each in drawn]

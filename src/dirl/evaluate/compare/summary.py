@@ -44,7 +44,7 @@ class Pair(Record):
         return Estimate(value, low, high)
 
 
-class Measured(Record):
+class MeasureScores(Record):
     """All entries by one measure.
 
     Attributes
@@ -96,7 +96,7 @@ class CompareSummary(Summary):
     chance: float
     split: SharedSplit
     interval: Resampling
-    measures: dict[str, Measured]
+    measures: dict[str, MeasureScores]
 
     @property
     def counts(self) -> dict[str, object]:
@@ -112,6 +112,6 @@ class CompareSummary(Summary):
             for metric, estimate in found.entries[e.name].items()
         ]
 
-    def score(self, how: str, name: str) -> Estimate:
+    def estimate(self, how: str, name: str) -> Estimate:
         """Estimate of an entry's `metric` by a measure."""
         return self.measures[how].entries[name][self.metric]

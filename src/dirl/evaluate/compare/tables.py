@@ -23,7 +23,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """An entry with its cells by measure."""
 
     name: str
@@ -31,7 +31,7 @@ class Row:
     measures: Mapping[str, Cell]
 
 
-def rows_of(summary: CompareSummary) -> list[Row]:
+def rows_of(summary: CompareSummary) -> list[TableRow]:
     """Return one row for each entry, best first by the first measure."""
     first, leading = summary.entries[0].name, next(iter(summary.measures))
     rows = []
@@ -39,8 +39,8 @@ def rows_of(summary: CompareSummary) -> list[Row]:
         cells = {}
         for how, found in summary.measures.items():
             pair = found.pair(entry.name, first)
-            cells[how] = Cell(summary.score(how, entry.name), pair.minus(first) if pair else None)
-        rows.append(Row(entry.name, entry.baseline, cells))
+            cells[how] = Cell(summary.estimate(how, entry.name), pair.minus(first) if pair else None)
+        rows.append(TableRow(entry.name, entry.baseline, cells))
     return sorted(rows, key=lambda row: -(row.measures[leading].score.value or 0))
 
 

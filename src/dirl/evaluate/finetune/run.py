@@ -2,37 +2,39 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 from numpy.typing import NDArray
 
 from dirl.config import FinetuneConfig
 from dirl.core.card import new_card
 from dirl.core.device import choose_device
 from dirl.core.errors import EncoderError
-from dirl.core.files import read_json_with_digest, replacing, write_json_with_digest
+from dirl.core.files import read_json_with_digest, write_json_with_digest
 from dirl.core.progress import bar
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.encoders.loading import LoadedEncoder, embed_images, load_encoder
-from dirl.evaluate.common.caveats import caveats, leakage
-from dirl.evaluate.common.labelled_tiles import LabelledTiles, prepare_task
 from dirl.evaluate.common.labels import read_labels
+from dirl.evaluate.common.predictions import class_columns, write_predictions
 from dirl.evaluate.common.records import Chosen, Leak
-from dirl.evaluate.common.scores import METRICS, score
-from dirl.evaluate.common.task import TileTask, task_facts
-from dirl.evaluate.finetune.summary import FinetuneScores, FinetuneSummary, FrozenScores, TunedScores
-from dirl.evaluate.finetune.train import Material, reader, score_fold
+from dirl.evaluate.common.scores import METRICS, score_classes
+from dirl.evaluate.common.task import LabelledTiles, TileTask, caveats, leakage, prepare_task, task_facts
+from dirl.evaluate.finetune.summary import (
+    FINETUNED,
+    FROZEN,
+    UNTRAINED,
+    FinetuneScores,
+    FinetuneSummary,
+    FrozenScores,
+    TunedScores,
+)
+from dirl.evaluate.finetune.train import Material, read_tiles, score_fold
 from dirl.evaluate.probe.cross_validate import better_form, by_linear, by_neighbours, knn_name
 from dirl.features.subsample import subsample_tiles
 from dirl.store.dataset import TileStore
 
 Floats = NDArray[np.float64]
-
-FINETUNED, UNTRAINED, FROZEN = "finetuned", "untrained", "frozen"
 
 
 def finetune(
@@ -113,8 +115,17 @@ def finetune(
         with bar("Frozen, and colour", 3 * len(task.split), quiet=quiet) as advance:
             scores[FROZEN], costs = by_linear(frozen, task, advance)
             leak = _leakage(colours, task, advance)
-        _write_predictions(work.out, tiles, task, scores)
-        notes = _notes(task, leak, loaded, given.unknown, chosen, config.epochs)
+        kept = task.held_out
+        items = {
+            "tile_id": tiles.tile_ids[kept].tolist(),
+            "fold": task.split.folds[kept],
+            "group": task.split.groups[kept],
+            "unit": task.units.of_tile,
+            "label": np.array(task.names)[task.classes[kept]].tolist(),
+        }
+        models = {name: class_columns(task.names, each) for name, each in scores.items()}
+        write_predictions(work.out, items, models)
+        notes = caveats(task, given.unknown, leak) + _notes(loaded, chosen, config.epochs)
         return FinetuneSummary(
             encoder=encoder,
             encoder_digest=loaded.digest,
@@ -135,20 +146,15 @@ def _scores(
     task: TileTask, scores: Mapping[str, Floats], chosen: Mapping[str, list[Chosen]], costs: list[float]
 ) -> FinetuneScores:
     truth = task.classes[task.held_out]
-    found = {name: score(truth, each, task.units) for name, each in scores.items()}
-    tuned = {
-        name: TunedScores(
-            **dict(found[name].record()), chosen=each, over_frozen=found[name].minus(found[FROZEN])
-        )
-        for name, each in chosen.items()
-    }
-    frozen = FrozenScores(**dict(found[FROZEN].record()), costs=costs)
-    if UNTRAINED not in tuned:
-        return FinetuneScores(finetuned=tuned[FINETUNED], frozen=frozen)
-    over = {"over_untrained": found[FINETUNED].minus(found[UNTRAINED])}
-    return FinetuneScores(
-        finetuned=tuned[FINETUNED].model_copy(update=over), untrained=tuned[UNTRAINED], frozen=frozen
-    )
+    found = {name: score_classes(truth, each, task.units) for name, each in scores.items()}
+    tuned = {}
+    for name, each in chosen.items():
+        over = {"over_frozen": found[name].minus(found[FROZEN])}
+        if name == FINETUNED and UNTRAINED in chosen:
+            over["over_untrained"] = found[name].minus(found[UNTRAINED])
+        tuned[name] = TunedScores(**found[name].estimates(), chosen=each, **over)
+    frozen = FrozenScores(**found[FROZEN].estimates(), costs=costs)
+    return FinetuneScores(**tuned, frozen=frozen)
 
 
 def _frozen(
@@ -162,7 +168,7 @@ def _frozen(
     """Features (t, d) by the encoder as it is."""
     found = []
     with bar("Embedding tiles", len(tiles.numbers), quiet=quiet) as advance:
-        for images, _, _ in reader(store, tiles.numbers, config.batch, workers):
+        for images, _, _ in read_tiles(store, tiles.numbers, config.batch, workers):
             found.append(embed_images(encoder, images).cpu().numpy())
             advance(len(images))
     values = np.concatenate(found)
@@ -185,8 +191,8 @@ def _cross_validate(
         if done is not None:
             advance((len(config.learning_rates) + 1) * config.epochs)
         else:
-            given, rate, epochs = score_fold(material, fold, advance)
-            done = {"scores": given.tolist(), "chosen": {"learning_rate": rate, "epochs": epochs}}
+            found, best = score_fold(material, fold, advance)
+            done = {"scores": found.tolist(), "chosen": best.to_json()}
             write_json_with_digest(part, done)
         scores[task.split.folds == fold] = done["scores"]
         chosen.append(Chosen(**done["chosen"]))
@@ -197,18 +203,11 @@ def _leakage(colours: NDArray[np.float32], task: TileTask, advance: Callable[...
     """How well colour alone tells the classes by its neighbours, in its better form, as in the probe."""
     raw = by_neighbours(colours, task, task.config.neighbours, advance)
     votes = better_form(colours, raw, task, advance)[2][knn_name(task.config.neighbours[0])]
-    return leakage(float(score(task.classes[task.held_out], votes, task.units).values[0]))
+    return leakage(float(score_classes(task.classes[task.held_out], votes, task.units).values[0]))
 
 
-def _notes(
-    task: TileTask,
-    leak: Leak,
-    encoder: LoadedEncoder,
-    unknown: int,
-    chosen: Mapping[str, list[Chosen]],
-    most: int,
-) -> list[str]:
-    notes = caveats(task, unknown, leak)
+def _notes(encoder: LoadedEncoder, chosen: Mapping[str, list[Chosen]], most: int) -> list[str]:
+    notes = []
     epochs = [each.epochs for twin in chosen.values() for each in twin]
     if last := epochs.count(most):
         notes.append(
@@ -218,22 +217,3 @@ def _notes(
     if encoder.random:
         notes.append("The encoder's weights are random: it is its own untrained control.")
     return notes
-
-
-def _write_predictions(out: Path, tiles: LabelledTiles, task: TileTask, scores: Mapping[str, Floats]) -> None:
-    """One row for each model and held-out tile."""
-    names, kept, tables = np.array(task.names), task.held_out, []
-    for model, each in scores.items():
-        columns: dict[str, Any] = {
-            "model": [model] * len(each),
-            "tile_id": tiles.tile_ids[kept].tolist(),
-            "fold": task.split.folds[kept],
-            "group": task.split.groups[kept],
-            "unit": task.units.of_tile,
-            "label": names[task.classes[kept]].tolist(),
-            "predicted": names[each.argmax(axis=1)].tolist(),
-        }
-        columns |= {f"p_{name}": each[:, c] for c, name in enumerate(task.names)}
-        tables.append(pa.table(columns))
-    with replacing(out / "predictions.csv") as temporary:
-        pyarrow.csv.write_csv(pa.concat_tables(tables), temporary)

@@ -2,15 +2,10 @@
 
 from collections.abc import Iterable
 
-from rich.console import Console
-from rich.table import Table
-
 from dirl.core.intervals import Estimate
-from dirl.core.progress import printer
 from dirl.core.results import Result
-from dirl.evaluate.finetune.run import FINETUNED, FROZEN, UNTRAINED
-from dirl.evaluate.finetune.summary import FinetuneSummary, TunedScores
-from dirl.evaluate.probe.show import number, with_interval
+from dirl.evaluate.common.show import print_scores, score_table, scored_on, three_digits, with_interval
+from dirl.evaluate.finetune.summary import FINETUNED, FROZEN, UNTRAINED, FinetuneSummary, TunedScores
 
 TITLES = {
     FINETUNED: "fine-tuned",
@@ -19,15 +14,11 @@ TITLES = {
 }
 
 
-def print_finetune(result: Result[FinetuneSummary], console: Console | None = None) -> None:
+def print_finetune(result: Result[FinetuneSummary]) -> None:
     """Print the scores of the fine-tuned encoder and of its baselines, the differences and the notes."""
-    console = console or printer()
     summary, split, tuned = result.summary, result.summary.split, result.summary.results.finetuned
     scores = summary.results.by_name
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for title in ("balanced accuracy", "F1", "AUROC", "rates", "epochs"):
-        table.add_column(title, justify="right")
+    table = score_table(["balanced accuracy", "F1", "AUROC", "rates", "epochs"])
     for name, title in TITLES.items():
         if name in scores:
             one = scores[name]
@@ -35,28 +26,25 @@ def print_finetune(result: Result[FinetuneSummary], console: Console | None = No
             table.add_row(
                 title,
                 with_interval(one.balanced_accuracy),
-                number(one.macro_f1),
-                number(one.macro_auroc),
-                _listed(f"{each.learning_rate:g}" for each in chosen),
-                _listed(str(each.epochs) for each in chosen),
+                three_digits(one.macro_f1),
+                three_digits(one.macro_auroc),
+                _each_once(f"{each.learning_rate:g}" for each in chosen),
+                _each_once(str(each.epochs) for each in chosen),
                 style="" if name == FINETUNED else "dim",
             )
-    console.print(
-        f"Chance {summary.chance:.3f}: {summary.tiles} tiles, {split.folds} fold"
-        f"{'s' * (split.folds > 1)} by {split.scheme}, intervals over {summary.interval.over}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(table)
     lines = [f"Over the frozen encoder: {_difference(tuned.over_frozen)}."]
     if tuned.over_untrained is not None:
         lines.append(f"Over the untrained one, fine-tuned alike: {_difference(tuned.over_untrained)}.")
-    for line in (*lines, *summary.notes, f"Summary: {result.path / 'summary.json'}"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    scored = scored_on(f"{summary.tiles} tiles", split.folds, split.scheme, summary.interval.over)
+    print_scores(
+        f"Chance {summary.chance:.3f}: {scored}",
+        table,
+        [*lines, *summary.notes, f"Summary: {result.path / 'summary.json'}"],
+    )
 
 
-def _listed(values: Iterable[str]) -> str:
-    """Each value once, in the order of the folds."""
+def _each_once(values: Iterable[str]) -> str:
+    """List values in the order of the folds."""
     return ", ".join(dict.fromkeys(values))
 
 

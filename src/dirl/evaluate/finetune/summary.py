@@ -1,8 +1,11 @@
 """What a fine-tuning found: the type of its ``summary.json``."""
 
 from dirl.core.intervals import Estimate
-from dirl.core.results import Record, Summary
-from dirl.evaluate.common.records import Chosen, ClassScores, Leak, Resampling, SplitRecord
+from dirl.core.results import Record
+from dirl.evaluate.common.records import Chosen, ClassScores, Leak, TaskSummary
+
+# Names of the scores: the encoder fine-tuned, its untrained twin fine-tuned alike, and itself as it is.
+FINETUNED, UNTRAINED, FROZEN = "finetuned", "untrained", "frozen"
 
 
 class TunedScores(ClassScores):
@@ -32,28 +35,15 @@ class FinetuneScores(Record):
         return {name: each for name, each in self if each is not None}
 
 
-class FinetuneSummary(Summary):
+class FinetuneSummary(TaskSummary):
     """What `dirl finetune` writes to ``summary.json``."""
 
-    encoder: str
-    encoder_digest: str
-    labels: str
-    classes: dict[str, int]
-    tiles: int
-    split: SplitRecord
-    interval: Resampling
-    chance: float
     unlabelled: int
     unknown: int
     metrics: list[str]
     results: FinetuneScores
     leak: Leak
     notes: list[str]
-
-    @property
-    def counts(self) -> dict[str, object]:
-        """Tiles and classes."""
-        return {"tiles": self.tiles, "classes": len(self.classes)}
 
     def rows(self) -> list[dict[str, object]]:
         """One row for each model and metric."""

@@ -14,6 +14,7 @@ from dirl.config import FinetuneConfig, OptimiserConfig, ViewsConfig
 from dirl.core.errors import TrainingError
 from dirl.core.randomness import uniforms
 from dirl.encoders.loading import LoadedEncoder, preprocess
+from dirl.evaluate.common.records import Chosen
 from dirl.evaluate.common.splits import validation_part
 from dirl.evaluate.common.task import TileTask
 from dirl.pretrain.data import Batch, CountedOrder, TileBatches, make_loader
@@ -38,12 +39,8 @@ class Material:
         The encoder before training; it is never changed.
     width
         Width of its embeddings.
-    store, numbers : TileStore, ndarray of shape (t,)
-        The store, and the numbers of the task's tiles in it, ascending.
-    task
-        Classes and folds of the tiles.
-    config
-        Settings of the training.
+    numbers : ndarray of shape (t,)
+        Numbers of the task's tiles in the store, ascending.
     workers
         Processes that read tiles.
     """
@@ -63,37 +60,27 @@ class Material:
 
     def read(self, rows: Ints) -> Iterable[Batch]:
         """Batches of the task's tiles in these rows."""
-        return reader(self.store, self.numbers[rows], self.config.batch, self.workers)
+        return read_tiles(self.store, self.numbers[rows], self.config.batch, self.workers)
 
 
 @dataclass(frozen=True)
-class Learner:
-    """An encoder and its head at one epoch of their training."""
+class EncoderWithHead:
+    """An encoder and its linear head at one epoch of their training."""
 
     encoder: LoadedEncoder
     head: nn.Linear
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (b, classes) of images (b, 3, h, w), uint8 or float in 0..1."""
-        given: Tensor = self.head(self.encoder.model(preprocess(self.encoder, images)))
-        return given
+        logits: Tensor = self.head(self.encoder.model(preprocess(self.encoder, images)))
+        return logits
 
 
-def augment(images: Tensor, samples: Tensor, seed: int) -> Tensor:
+def turn_and_stain(images: Tensor, samples: Tensor, seed: int) -> Tensor:
     """Turn and flip tiles and vary their stain, as a function of (seed, sample) alone.
 
-    Parameters
-    ----------
-    images : Tensor of shape (b, 3, h, h), uint8
-    samples : Tensor of shape (b,)
-        Number of each tile in the order of training.
-    seed
-        Key of the draws.
-
-    Returns
-    -------
-    Tensor
-        Float in 0..1, of the same shape.
+    Images are uint8 (b, 3, h, h), and become float in 0..1. Samples (b,) number the tiles in the order of
+    training.
     """
     side = images.shape[-1]
     draws = uniforms(seed, samples.numpy(), geometry.DRAWS + stain.DRAWS)
@@ -104,28 +91,20 @@ def augment(images: Tensor, samples: Tensor, seed: int) -> Tensor:
     return stain.restain(turned, draws[:, geometry.DRAWS :], VIEWS, None)
 
 
-def learn(material: Material, rows: Ints, rate: float) -> Iterator[Learner]:
-    """Train a copy of the encoder with a linear head, and yield both after every epoch.
+def train_on(material: Material, rows: Ints, rate: float) -> Iterator[EncoderWithHead]:
+    """Train a copy of the encoder with a linear head on some of the tiles, and yield both after every epoch.
 
-    AdamW. After a warm-up the rate follows half a cosine over all epochs; it is lower for each block further
-    from the head. The head starts at zero. The model stays in evaluation mode, without dropout. Order and
-    augmentation depend on the seed alone.
-
-    Parameters
-    ----------
-    material
-        Encoder, tiles and settings.
-    rows : ndarray of int64
-        The task's tiles to train on. An epoch leaves out the last, incomplete batch.
-    rate
-        Learning rate of the head and the last block.
+    AdamW. After a warm-up the rate follows half a cosine over all epochs. The head and the last block have
+    the full rate; it is lower for each block further from the head. The head starts at zero. The model stays
+    in evaluation mode, without dropout. Order and augmentation depend on the seed alone. An epoch leaves out
+    the last, incomplete batch.
     """
     config, device = material.config, material.encoder.device
     encoder = replace(material.encoder, model=deepcopy(material.encoder.model).requires_grad_(True))
     head = nn.Linear(material.width, len(material.task.names)).to(device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    learner = Learner(encoder, head)
+    trained = EncoderWithHead(encoder, head)
     batch = min(config.batch, len(rows))
     per_epoch = len(rows) // batch
     # As given, whatever the batch: pretraining's rates are those at 256.
@@ -135,24 +114,24 @@ def learn(material: Material, rows: Ints, rate: float) -> Iterator[Learner]:
     optimiser, schedule = make_optimiser(
         {"encoder": encoder.model, "head": head}, settings, batch, per_epoch * config.epochs
     )
-    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     order = CountedOrder(material.numbers[rows], batch, per_epoch * config.epochs, config.seed)
     loader = make_loader(
         TileBatches(material.store, None), order, material.workers, pin=device.type == "cuda"
     )
     for step, (keys, (images, _, samples)) in enumerate(zip(order, loader, strict=True), start=1):
-        logits = learner.logits(augment(images.to(device), samples, config.seed))
+        logits = trained.logits(turn_and_stain(images.to(device), samples, config.seed))
         loss = F.cross_entropy(logits, material.targets([number for _, number in keys]))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(trained, settings.clip_norm or float("inf"))
+        nn.utils.clip_grad_norm_(parameters, settings.clip_norm or float("inf"))
         optimiser.step()
         schedule.step()
         if step % per_epoch == 0:
-            yield learner
+            yield trained
 
 
-def reader(store: TileStore, numbers: Ints, batch: int, workers: int) -> Iterable[Batch]:
+def read_tiles(store: TileStore, numbers: Ints, batch: int, workers: int) -> Iterable[Batch]:
     """Return batches of tiles by their numbers in the store; they can be read repeatedly."""
     keys = [(0, number) for number in numbers.tolist()]
     batches = [keys[i : i + batch] for i in range(0, len(keys), batch)]
@@ -160,13 +139,13 @@ def reader(store: TileStore, numbers: Ints, batch: int, workers: int) -> Iterabl
 
 
 @torch.no_grad()
-def predict(learner: Learner, tiles: Iterable[Batch]) -> Tensor:
+def predict_tiles(trained: EncoderWithHead, tiles: Iterable[Batch]) -> Tensor:
     """Return logits of tiles (n, classes), in float64."""
-    return torch.cat([learner.logits(images).double().cpu() for images, _, _ in tiles])
+    return torch.cat([trained.logits(images).double().cpu() for images, _, _ in tiles])
 
 
-def choose(material: Material, rows: Ints, advance: Callable[..., None]) -> tuple[float, int]:
-    """Learning rate and number of epochs with the lowest loss on a part of these rows, trained on the rest.
+def _choose(material: Material, rows: Ints, advance: Callable[..., None]) -> Chosen:
+    """Choose what has the lowest loss on a part of these rows, trained on the rest.
 
     Whole groups are kept for validation, as for the linear probe.
 
@@ -180,41 +159,20 @@ def choose(material: Material, rows: Ints, advance: Callable[..., None]) -> tupl
     validation, truth = material.read(rows[mask]), torch.from_numpy(task.classes[rows[mask]])
     found = np.full((len(config.learning_rates), config.epochs), np.inf)
     for i, rate in enumerate(config.learning_rates):
-        for epoch, learner in enumerate(learn(material, rows[~mask], rate)):
-            loss = float(F.cross_entropy(predict(learner, validation), truth))
+        for epoch, trained in enumerate(train_on(material, rows[~mask], rate)):
+            loss = float(F.cross_entropy(predict_tiles(trained, validation), truth))
             found[i, epoch] = loss if np.isfinite(loss) else np.inf
             advance(note=f"rate {rate:g}: loss {loss:.3f}")
     if not np.isfinite(found).any():
-        raise TrainingError(
-            "the loss is not finite at any learning rate",
-            where=material.encoder.name,
-            remedy="set lower learning_rates",
-        )
-    best, last = np.unravel_index(found.argmin(), found.shape)
-    return config.learning_rates[int(best)], int(last) + 1
+        raise _not_finite(material, "the loss is not finite at any learning rate")
+    return Chosen.lowest(found, config.learning_rates)
 
 
-def score_fold(material: Material, fold: int, advance: Callable[..., None]) -> tuple[Floats, float, int]:
-    """Fine-tune without a fold, and score the fold's tiles.
+def score_fold(material: Material, fold: int, advance: Callable[..., None]) -> tuple[Floats, Chosen]:
+    """Fine-tune without a fold, and return probabilities (n, classes) of its tiles and what was chosen.
 
     Rate and epochs are chosen within the training part. Then training starts anew from the encoder's own
     weights, on the whole training part.
-
-    Parameters
-    ----------
-    material
-        Encoder, tiles and settings.
-    fold
-        The fold that is held out.
-    advance
-        Called once an epoch.
-
-    Returns
-    -------
-    scores : ndarray of shape (n, classes)
-        Probabilities of the fold's tiles, in their order.
-    rate, epochs
-        What was chosen.
 
     Raises
     ------
@@ -223,17 +181,19 @@ def score_fold(material: Material, fold: int, advance: Callable[..., None]) -> t
     """
     folds = material.task.split.folds
     train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-    rate, epochs = choose(material, train, advance)
-    learners = learn(material, train, rate)
-    for _ in range(epochs):
-        learner = next(learners)
+    chosen = _choose(material, train, advance)
+    training = train_on(material, train, chosen.learning_rate)
+    for _ in range(chosen.epochs):
+        trained = next(training)
         advance(note="the whole training part")
-    advance(material.config.epochs - epochs)
-    scores = predict(learner, material.read(test)).softmax(dim=1).numpy()
+    advance(material.config.epochs - chosen.epochs)
+    scores = predict_tiles(trained, material.read(test)).softmax(dim=1).numpy()
     if not np.isfinite(scores).all():
-        raise TrainingError(
-            f"trained without fold {fold + 1}, the encoder gives numbers that are not finite",
-            where=material.encoder.name,
-            remedy="set lower learning_rates",
+        raise _not_finite(
+            material, f"trained without fold {fold + 1}, the encoder gives numbers that are not finite"
         )
-    return scores, rate, epochs
+    return scores, chosen
+
+
+def _not_finite(material: Material, reason: str) -> TrainingError:
+    return TrainingError(reason, where=material.encoder.name, remedy="set lower learning_rates")

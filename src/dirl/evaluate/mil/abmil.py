@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from dirl.evaluate.mil.pooled import Pooled
+from dirl.evaluate.mil.slide_model import Pooled, SlideModel
 
 
 class GatedAttention(nn.Module):
@@ -22,27 +22,17 @@ class GatedAttention(nn.Module):
         return scores[:, 0].softmax(dim=0)
 
 
-class ABMIL(nn.Module):
-    """Attention-based pooling (Ilse et al. 2018, arXiv 1802.04712), gated.
-
-    Parameters
-    ----------
-    inputs
-        Width of the features.
-    outputs
-        Classes, or 1 for a risk.
-    width
-        Of what tiles are reduced to before they are pooled.
-    """
+class ABMIL(SlideModel):
+    """Attention-based pooling (Ilse et al. 2018, arXiv 1802.04712), gated, of tiles reduced to the width."""
 
     def __init__(self, inputs: int, outputs: int, width: int = 128) -> None:
-        super().__init__()
+        super().__init__(inputs, outputs, width)
         self.embed = nn.Sequential(nn.Linear(inputs, width), nn.ReLU())
         self.attend = GatedAttention(width)
         self.head = nn.Linear(width, outputs)
 
     def forward(self, tiles: Tensor, label: int | None = None) -> Pooled:
-        """Score one bag, as in `SlideModel`."""
+        """Score one bag."""
         hidden = self.embed(tiles)
         attention = self.attend(hidden)
         return Pooled(self.head(attention @ hidden)[None], attention, tiles.new_zeros(()))

@@ -16,7 +16,7 @@ from dirl.core.progress import bar
 from dirl.features.baselines import FEATURES
 from dirl.features.external import check_widths, refuse_part, slide_files
 from dirl.features.feature_files import BASELINES_DIR, baselines_of, whole_files
-from dirl.features.hdf5 import array_of, names_in, numbers, opened, strings
+from dirl.features.hdf5 import array_of, names_in, numbers, open_hdf5, strings
 from dirl.slides.base import tcga_origin
 
 Floats = NDArray[np.float32]
@@ -46,8 +46,6 @@ class Bags:
         Tiles of each slide.
     finite : ndarray of shape (s,), bool
         Whether all of a slide's features are finite numbers.
-    files
-        One for each slide.
     """
 
     path: Path
@@ -70,7 +68,7 @@ class Bags:
         if key not in self._held:
             file = self.files[number]
             path = file if name == FEATURES else self.path / BASELINES_DIR / file.name
-            with opened(path, REMEDY) as handle:
+            with open_hdf5(path, REMEDY) as handle:
                 found: Floats = numbers(handle, name).astype(np.float32)
             if len(found) != self.sizes[number]:
                 reason = f"{len(found)} rows for the {self.sizes[number]} tiles of {file.name}"
@@ -83,7 +81,7 @@ class Bags:
     def places(self, number: int) -> dict[str, NDArray[Any]]:
         """``tile_id``, ``x`` and ``y`` of a slide's tiles, as far as the file has them."""
         found: dict[str, NDArray[Any]] = {}
-        with opened(self.files[number], REMEDY) as handle:
+        with open_hdf5(self.files[number], REMEDY) as handle:
             if "tile_id" in names_in(handle):
                 found["tile_id"] = strings(handle, "tile_id")
             if "coords" in names_in(handle):
@@ -94,13 +92,8 @@ class Bags:
 def read_bags(path: Path, *, quiet: bool = False) -> Bags:
     """Read the sizes and widths of slides' features, and check them.
 
-    Parameters
-    ----------
-    path
-        A directory that `dirl embed` made, or a folder of HDF5 files as CLAM and TRIDENT read them. There is
-        one file a slide, named after it, in the folder or in its ``h5_files``.
-    quiet
-        Show no progress.
+    The path is a directory that `dirl embed` made, or a folder of HDF5 files as CLAM and TRIDENT read them.
+    There is one file a slide, named after it, in the folder or in its ``h5_files``.
 
     Raises
     ------
@@ -108,33 +101,23 @@ def read_bags(path: Path, *, quiet: bool = False) -> Bags:
         If there are none, `dirl embed` has not finished, a file is damaged, or they are not equally wide.
     """
     card = read_card(path, "embed") if (path / CARD).exists() else None
-    if card is not None and card.finished is None:
-        raise StoreError("unfinished", where=path, remedy="run the same `dirl embed` again")
     files = slide_files(path, REMEDY) if card is None else whole_files(path, card)
     heads = []
     with bar("Checking features", len(files), quiet=quiet) as advance:
         for file in files:
-            with opened(file, REMEDY) as handle:
+            with open_hdf5(file, REMEDY) as handle:
                 if card is None:
                     refuse_part(handle, file)
-                heads.append(_read_head(handle, hashed=card is None))
+                heads.append(_read_head(handle, file.stem, hashed=card is None))
             advance()
     check_widths(files, [head.width for head in heads])
     return Bags(
         path=path,
         encoder=str(card.config.get("encoder", "")) if card else "",
-        digest=card.digest
-        if card
-        else digest([[f.stem, head.digest] for f, head in zip(files, heads, strict=True)]),
+        digest=card.digest if card else digest([[head.slide_id, head.digest] for head in heads]),
         sets=(FEATURES, *(baselines_of(card) if card else ())),
-        slide_ids=np.array([file.stem for file in files]),
-        patient_ids=np.array(
-            [
-                head.patient or tcga_origin(file.stem)[0] or ""
-                for file, head in zip(files, heads, strict=True)
-            ],
-            np.str_,
-        ),
+        slide_ids=np.array([head.slide_id for head in heads]),
+        patient_ids=np.array([head.patient for head in heads], np.str_),
         sizes=np.array([head.size for head in heads]),
         finite=np.array([head.finite for head in heads]),
         files=files,
@@ -142,7 +125,10 @@ def read_bags(path: Path, *, quiet: bool = False) -> Bags:
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Head:
+    """What is known of a slide's file without its features."""
+
+    slide_id: str
     size: int
     width: int
     finite: bool
@@ -150,7 +136,7 @@ class _Look:
     digest: str
 
 
-def _read_head(handle: h5py.File, *, hashed: bool) -> _Look:
+def _read_head(handle: h5py.File, slide_id: str, *, hashed: bool) -> _Head:
     there = names_in(handle)
     values = numbers(handle, FEATURES)
     if values.ndim != 2:
@@ -164,10 +150,11 @@ def _read_head(handle: h5py.File, *, hashed: bool) -> _Look:
     patients = set(strings(handle, "patient_id").tolist()) if "patient_id" in there else set()
     if len(patients) > 1:
         raise ValueError(f"its tiles are of {len(patients)} patients")
-    return _Look(
+    return _Head(
+        slide_id=slide_id,
         size=len(values),
         width=values.shape[1],
         finite=bool(np.isfinite(values).all()),
-        patient=patients.pop() if patients else "",
+        patient=(patients.pop() if patients else "") or tcga_origin(slide_id)[0] or "",
         digest=digest(values.tobytes()) if hashed else "",
     )

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dirl.evaluate.mil.abmil import GatedAttention
-from dirl.evaluate.mil.pooled import Pooled
+from dirl.evaluate.mil.abmil import ABMIL
+from dirl.evaluate.mil.slide_model import Pooled
 
 SAMPLED = 8
 BAG_SHARE, TILE_SHARE = 0.7, 0.3
 
 
-class CLAM(nn.Module):
+class CLAM(ABMIL):
     """Clustering-constrained attention, one branch (Lu et al. 2021, arXiv 2004.09666).
 
     Each class has a classifier of tiles. In training, the classifier of the bag's class separates the 8 most
@@ -20,26 +20,14 @@ class CLAM(nn.Module):
     cross-entropy with 1 added to the wrong one's score. Bag and tiles weigh .7 and .3.
 
     Differs from the paper: no dropout.
-
-    Parameters
-    ----------
-    inputs
-        Width of the features.
-    outputs
-        Classes.
-    width
-        Of what tiles are reduced to before they are pooled.
     """
 
     def __init__(self, inputs: int, outputs: int, width: int = 128) -> None:
-        super().__init__()
-        self.embed = nn.Sequential(nn.Linear(inputs, width), nn.ReLU())
-        self.attend = GatedAttention(width)
-        self.head = nn.Linear(width, outputs)
+        super().__init__(inputs, outputs, width)
         self.tile_heads = nn.ModuleList(nn.Linear(width, 2) for _ in range(outputs))
 
     def forward(self, tiles: Tensor, label: int | None = None) -> Pooled:
-        """Score one bag, as in `SlideModel`; a label adds the tiles' loss."""
+        """Score one bag; a label adds the tiles' loss."""
         hidden = self.embed(tiles)
         attention = self.attend(hidden)
         auxiliary = tiles.new_zeros(()) if label is None else self._tile_loss(hidden, attention, label)

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from dirl.evaluate.mil.pooled import Pooled
+from dirl.evaluate.mil.slide_model import Pooled, SlideModel
 
 
-class DSMIL(nn.Module):
+class DSMIL(SlideModel):
     """Dual-stream pooling (Li, Li and Eliceiri 2021, arXiv 2011.08939).
 
     The first stream scores tiles, and a bag by its highest tile of each class. The second pools the tiles by
@@ -15,27 +15,18 @@ class DSMIL(nn.Module):
     the similarity to the critical tile of the negative class.
 
     Differs from the paper: classes exclude each other (softmax, not a sigmoid each), no multi-scale features
-    and no dropout.
-
-    Parameters
-    ----------
-    inputs
-        Width of the features.
-    outputs
-        Classes, or 1 for a risk.
-    width
-        Of queries and values.
+    and no dropout. The width is that of queries and values.
     """
 
     def __init__(self, inputs: int, outputs: int, width: int = 128) -> None:
-        super().__init__()
+        super().__init__(inputs, outputs, width)
         self.tile_head = nn.Linear(inputs, outputs)
         self.query = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.Tanh())
         self.value = nn.Linear(inputs, width)
         self.head = nn.Linear(outputs * width, outputs)
 
     def forward(self, tiles: Tensor, label: int | None = None) -> Pooled:
-        """Score one bag, as in `SlideModel`."""
+        """Score one bag."""
         scores = self.tile_head(tiles)
         highest, critical = scores.max(dim=0)
         queries = self.query(tiles)

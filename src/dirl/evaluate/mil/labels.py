@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dirl.config import MilConfig
 from dirl.core.errors import ConfigError
-from dirl.evaluate.common.splits import Sources
+from dirl.evaluate.common.splits import Sources, check_full, patients_or_slides
 from dirl.evaluate.mil.bags import Bags
 from dirl.tables.match import describe_column, describe_table, match_slides
 from dirl.tables.read import PATIENT, Table, check_classes, missing_words, parse_number, read_csv
@@ -20,7 +20,7 @@ Strings = NDArray[np.str_]
 
 CENSORED, EVENT = "censored", "event"
 EVENTS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-SHOWN = 3
+LISTED = 3  # slides of one problem in a message
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,10 @@ class SlideLabels:
 def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
     """Read labels of slides, and choose the slides to use.
 
-    Parameters
-    ----------
-    path
-        CSV file with ``slide_id`` and ``label``. For survival it has ``time`` and ``event`` (1: it happened
-        then, 0: it had not happened by then). ``fold``, ``group`` and ``patient_id`` are optional. Slides and
-        patients may have any of the usual names (see `dirl.tables.read`). A row without a label, or without a
-        time or an event, is left out and counted.
-    bags
-        The slides with features.
-    config
-        ``survival``, ``groups`` and ``leave_out``.
+    The CSV file has ``slide_id`` and ``label``. For survival it has ``time`` and ``event`` (1: it happened
+    then, 0: it had not happened by then). ``fold``, ``group`` and ``patient_id`` are optional. Slides and
+    patients may have any of the usual names (see `dirl.tables.read`). A row without a label, or without a
+    time or an event, is left out and counted.
 
     Raises
     ------
@@ -92,16 +85,16 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
     """
     table = read_csv(path, path if path.exists() else f"--labels {path}")
     wanted = ("time", "event") if config.survival else ("label",)
-    stated = {
+    columns_of = {
         "patients": table.find_filled(PATIENT),
         "folds": table.find(("fold",)),
         "groups": table.find(("group",)),
     }
     if config.groups not in ("auto", "patient"):
-        stated["groups"] = _asked(table, config.groups)
+        columns_of["groups"] = _asked(table, config.groups)
     elif config.groups == "patient":
-        del stated["groups"]
-    used = {what: column for what, column in stated.items() if column is not None}
+        del columns_of["groups"]
+    used = {what: column for what, column in columns_of.items() if column is not None}
     columns = {name: table.find((name,)) for name in wanted}
     read = [name for name in columns.values() if name is not None]
     matched = match_slides(table, bags.slide_ids.tolist(), [*used.values(), *read], path)
@@ -137,7 +130,7 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
         patients = np.where(own == "", patients, own)
     folds = column(used["folds"]) if "folds" in used else None
     if folds is not None:
-        _check_full(folds, "fold", path)
+        check_full(folds, "labelled slides have no fold", path)
     taken = [
         describe_column("slides", matched.column, bags.slide_ids[used_bags].tolist()),
         *(describe_column(what, name, column(name).tolist()) for what, name in used.items()),
@@ -194,7 +187,7 @@ def _usable(
     problems = {reason: slides for reason, slides in problems.items() if slides}
     if problems and not leave_out:
         listed = "; ".join(
-            f"{len(slides)} {reason}: {', '.join(slides[:SHOWN])}{', …' * (len(slides) > SHOWN)}"
+            f"{len(slides)} {reason}: {', '.join(slides[:LISTED])}{', …' * (len(slides) > LISTED)}"
             for reason, slides in problems.items()
         )
         raise ConfigError(
@@ -239,21 +232,10 @@ def _sources(
     path: Path,
 ) -> Sources:
     if wanted == "patient":
-        _check_full(patients, "patient", path)
+        check_full(patients, "labelled slides have no patient", path)
         return Sources("patients", patients)
     if "groups" in used:
         groups = column(used["groups"])
-        _check_full(groups, used["groups"], path)
+        check_full(groups, f"labelled slides have no {used['groups']}", path)
         return Sources("groups", groups)
-    known = patients != ""
-    ids = np.where(known, np.char.add("patient ", patients), np.char.add("slide ", slides))
-    return Sources("patients" if known.any() else "slides", ids)
-
-
-def _check_full(values: Strings, name: str, path: Path) -> None:
-    if missing := int((values == "").sum()):
-        raise ConfigError(
-            f"{missing} labelled slides have no {name}",
-            where=path,
-            remedy="name one for each, or leave their labels empty",
-        )
+    return patients_or_slides(patients, slides)

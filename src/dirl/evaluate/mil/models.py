@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 
-from torch import nn
-
 from dirl.evaluate.mil.abmil import ABMIL
 from dirl.evaluate.mil.clam import CLAM
 from dirl.evaluate.mil.dsmil import DSMIL
-from dirl.evaluate.mil.mean import MeanPool
+from dirl.evaluate.mil.slide_model import MeanPool, SlideModel
 from dirl.evaluate.mil.transmil import TransMIL
 
-MODELS: Mapping[str, type[nn.Module]] = {
+MODELS: Mapping[str, type[SlideModel]] = {
     "mean": MeanPool,
     "abmil": ABMIL,
     "clam": CLAM,

@@ -1,7 +1,8 @@
 """Nested cross-validation: rate and epochs are chosen within the training part of each fold."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 from dirl.config import MilConfig, ProbeConfig
 from dirl.core.errors import ConfigError
 from dirl.evaluate.common.records import Chosen
-from dirl.evaluate.common.splits import Split, deal, make_split
+from dirl.evaluate.common.splits import Sources, Split, check_whole, deal, make_split
 from dirl.evaluate.mil.labels import SlideLabels
-from dirl.evaluate.mil.train import Learner, SlideTask, learn, losses, predict
+from dirl.evaluate.mil.train import SlideTask, losses, predict_slides, train_slides
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -55,15 +56,6 @@ class HeldOut:
 def make_folds(labels: SlideLabels, slide_ids: NDArray[np.str_], config: MilConfig) -> Folds:
     """Deal slides to folds, grouped and stratified by class (of survival: by whether the event happened).
 
-    Parameters
-    ----------
-    labels
-        The labelled slides.
-    slide_ids : ndarray of shape (s,)
-        Theirs.
-    config
-        How many folds, and the seed.
-
     Raises
     ------
     ConfigError
@@ -78,7 +70,13 @@ def make_folds(labels: SlideLabels, slide_ids: NDArray[np.str_], config: MilConf
         given=labels.folds,
         colours=np.zeros((len(slide_ids), 1)),
     )
-    _check_patients(outer, labels.patients)
+    known = labels.patients != ""
+    check_whole(
+        outer.folds[known],
+        Sources("patients", labels.patients[known]),
+        where="--labels",
+        remedy="correct the folds or groups: all slides of one patient belong in the same fold",
+    )
     inner = []
     for fold in range(len(outer)):
         train = np.flatnonzero(outer.folds != fold)
@@ -112,19 +110,6 @@ def cross_validate(
 
     The learning rate and the number of epochs are those with the lowest mean loss over the inner folds. Then
     the model is trained with them on the whole training part.
-
-    Parameters
-    ----------
-    task
-        Labelled slides and their features.
-    name
-        Of the model.
-    folds
-        From `make_folds`.
-    config
-        Rates and epochs to choose from, width, tiles, seed.
-    advance
-        Called once a fold.
     """
     count = len(task.labels.classes)
     scores = np.full((count, task.labels.outputs), np.nan)
@@ -132,50 +117,25 @@ def cross_validate(
     chosen = []
     for fold in range(len(folds.outer)):
         test = np.flatnonzero(folds.outer.folds == fold)
-        rate, epochs = choose(task, name, folds.inner[fold], config)
+        best = choose_inside(task, name, folds.inner[fold], config)
         train = np.flatnonzero(folds.outer.folds != fold)
-        learners = _learners(task, name, train, rate, config)
-        learner = [next(learners) for _ in range(epochs)][-1]
-        for slide, pooled in zip(test.tolist(), predict(task, learner, test), strict=True):
+        *_, trained = islice(train_slides(task, name, train, best.learning_rate, config), best.epochs)
+        for slide, pooled in zip(test.tolist(), predict_slides(task, trained, test), strict=True):
             mean = pooled.streams.mean(dim=0)
             given = mean.softmax(dim=0) if task.labels.times is None else mean
             scores[slide] = given.double().cpu().numpy()
             attention[slide] = pooled.attention.cpu().numpy()
-        chosen.append(Chosen(learning_rate=rate, epochs=epochs))
+        chosen.append(best)
         advance()
     return HeldOut(scores, tuple(attention), tuple(chosen))
 
 
-def choose(task: SlideTask, name: str, inner: Ints, config: MilConfig) -> tuple[float, int]:
-    """Learning rate and number of epochs with the lowest loss on the inner folds.
-
-    Parameters
-    ----------
-    inner : ndarray of shape (s,)
-        Inner fold of each slide; those of -1 are not used.
-    """
+def choose_inside(task: SlideTask, name: str, inner: Ints, config: MilConfig) -> Chosen:
+    """Choose what has the lowest loss on the inner folds (s,) of the slides; those of -1 are not used."""
     found = np.zeros((len(config.learning_rates), config.epochs))
     for part in range(int(inner.max()) + 1):
         train, validation = np.flatnonzero((inner >= 0) & (inner != part)), np.flatnonzero(inner == part)
         for i, rate in enumerate(config.learning_rates):
-            learners = _learners(task, name, train, rate, config)
-            found[i] += len(validation) * losses(task, learners, validation, config.epochs)
-    best, epoch = np.unravel_index(found.argmin(), found.shape)
-    return config.learning_rates[int(best)], int(epoch) + 1
-
-
-def _learners(task: SlideTask, name: str, slides: Ints, rate: float, config: MilConfig) -> Iterator[Learner]:
-    return learn(task, name, slides, width=config.width, rate=rate, tiles=config.tiles, seed=config.seed)
-
-
-def _check_patients(split: Split, patients: NDArray[np.str_]) -> None:
-    known = patients != ""
-    pairs = np.unique(np.stack([patients[known], split.folds[known].astype(np.str_)]), axis=1)
-    names, counts = np.unique(pairs[0], return_counts=True)
-    parted = names[counts > 1]
-    if len(parted):
-        raise ConfigError(
-            f"the folds split {len(parted)} of {len(names)} patients, first {parted[0]}",
-            where="--labels",
-            remedy="correct the folds or groups: all slides of one patient belong in the same fold",
-        )
+            training = train_slides(task, name, train, rate, config)
+            found[i] += len(validation) * losses(task, training, validation, config.epochs)
+    return Chosen.lowest(found, config.learning_rates)

@@ -3,11 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 from numpy.typing import NDArray
 
 from dirl.config import MilConfig
@@ -15,15 +13,15 @@ from dirl.core.card import new_card
 from dirl.core.device import choose_device
 from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
-from dirl.core.files import read_json_with_digest, replacing, write_json_with_digest
-from dirl.core.intervals import Estimate, Units, choose_units
+from dirl.core.files import read_json_with_digest, write_json_with_digest
+from dirl.core.intervals import Units, choose_units
 from dirl.core.progress import bar
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
+from dirl.evaluate.common.predictions import class_columns, write_predictions
 from dirl.evaluate.common.records import Chosen, Resampling
-from dirl.evaluate.common.scores import METRICS, score
+from dirl.evaluate.common.scores import METRICS, SURVIVAL_METRICS, Scored, concordance, score_classes
 from dirl.evaluate.mil.bags import Bags, read_bags
-from dirl.evaluate.mil.cox import concordance
 from dirl.evaluate.mil.labels import EVENT, SlideLabels, read_slide_labels
 from dirl.evaluate.mil.models import CLASSES_ONLY, MODELS
 from dirl.evaluate.mil.nested import Folds, HeldOut, cross_validate, make_folds
@@ -34,16 +32,6 @@ from dirl.store.index import write_parquet
 
 ATTENTION_DIR = "attention"
 MEAN = "mean"  # mean pooling, with which the others are compared
-
-
-class ModelScore(Protocol):
-    """Scores of one model on the held-out slides, `Scored` or `Concordance`."""
-
-    def estimates(self) -> dict[str, Estimate]:
-        """Each metric with its interval."""
-
-    def minus(self, other: Any, /) -> Estimate:
-        """Difference to another model's, paired."""
 
 
 def mil(
@@ -111,10 +99,23 @@ def mil(
                 scores, chosen = {}, {}
                 for name in names:
                     scores[name], chosen[name] = _one(work, task, name, folds, config, advance)
-                compared = {name: _compared(given, each, folds, held, units) for name, each in scores.items()}
-                results[kind] = _records(compared, chosen)
+                scored = {name: _score(given, each, folds, held, units) for name, each in scores.items()}
+                results[kind] = _records(scored, chosen)
                 predictions |= scores if kind == FEATURES else {}
-        _write_predictions(work.out, slide_ids, given, folds, held, units, predictions)
+        items = {
+            "slide_id": slide_ids[held].tolist(),
+            "group": given.sources.ids[held].tolist(),
+            "unit": units.of_tile,
+            "fold": folds.outer.folds[held],
+        }
+        truth = np.array(given.names)[given.classes[held]]
+        if given.times is None:
+            items["label"] = truth.tolist()
+            models = {name: class_columns(given.names, each) for name, each in predictions.items()}
+        else:
+            items |= {"time": given.times[held], "event": (truth == EVENT).astype(np.int64)}
+            models = {name: {"log_risk": each[:, 0]} for name, each in predictions.items()}
+        write_predictions(work.out, items, models)
         return MilSummary(
             features=str(features),
             encoder=bags.encoder,
@@ -133,7 +134,7 @@ def mil(
                 digest=folds.outer.digest,
             ),
             interval=Resampling(level=0.95, resamples=config.bootstrap, over=units.kind, units=len(units)),
-            metrics=["concordance"] if config.survival else list(METRICS),
+            metrics=list(SURVIVAL_METRICS if config.survival else METRICS),
             chance=0.5 if config.survival else 1 / len(given.names),
             results=results,
             notes=_notes(bags, given, units, config),
@@ -142,17 +143,12 @@ def mil(
     return carry_out(new_card("mil", settings, inputs), out, MilSummary, compute, overwrite=overwrite)
 
 
-def _records(
-    compared: Mapping[str, ModelScore], chosen: Mapping[str, list[Chosen]]
-) -> dict[str, SlideScores]:
+def _records(scored: Mapping[str, Scored], chosen: Mapping[str, list[Chosen]]) -> dict[str, SlideScores]:
     """Scores by model, each with its difference to mean pooling."""
-    records = {
-        name: SlideScores(metrics=each.estimates(), chosen=chosen[name]) for name, each in compared.items()
-    }
-    if MEAN in compared:
-        for name in compared.keys() - {MEAN}:
-            over = {"over_mean": compared[name].minus(compared[MEAN])}
-            records[name] = records[name].model_copy(update=over)
+    records = {}
+    for name, each in scored.items():
+        over = {"over_mean": each.minus(scored[MEAN])} if MEAN in scored and name != MEAN else {}
+        records[name] = SlideScores(metrics=each.estimates(), chosen=chosen[name], **over)
     return records
 
 
@@ -204,15 +200,15 @@ def _attention(task: SlideTask, result: HeldOut) -> pa.Table:
     return pa.concat_tables([part.select(shared) for part in parts])
 
 
-def _compared(
+def _score(
     given: SlideLabels,
     scores: NDArray[np.float64],
     folds: Folds,
     held: NDArray[np.bool_],
     units: Units,
-) -> ModelScore:
+) -> Scored:
     if given.times is None:
-        return score(given.classes[held], scores, units)
+        return score_classes(given.classes[held], scores, units)
     happened = np.array(given.names)[given.classes[held]] == EVENT
     return concordance(scores[:, 0], given.times[held], happened, folds.outer.folds[held], units)
 
@@ -235,39 +231,3 @@ def _notes(bags: Bags, given: SlideLabels, units: Units, config: MilConfig) -> l
         )
     notes += [f"Left out: {len(slides)} slides {reason}." for reason, slides in given.left_out.items()]
     return notes
-
-
-def _write_predictions(
-    out: Path,
-    slide_ids: NDArray[np.str_],
-    given: SlideLabels,
-    folds: Folds,
-    held: NDArray[np.bool_],
-    units: Units,
-    predictions: Mapping[str, NDArray[np.float64]],
-) -> None:
-    """One row for each model and held-out slide."""
-    names, tables = np.array(given.names), []
-    for model, scores in predictions.items():
-        columns: dict[str, Any] = {
-            "model": [model] * len(scores),
-            "slide_id": slide_ids[held].tolist(),
-            "group": given.sources.ids[held].tolist(),
-            "unit": units.of_tile,
-            "fold": folds.outer.folds[held],
-        }
-        if given.times is None:
-            columns |= {
-                "label": names[given.classes[held]].tolist(),
-                "predicted": names[scores.argmax(axis=1)].tolist(),
-            }
-            columns |= {f"p_{name}": scores[:, c] for c, name in enumerate(given.names)}
-        else:
-            columns |= {
-                "time": given.times[held],
-                "event": (names[given.classes[held]] == EVENT).astype(np.int64),
-                "log_risk": scores[:, 0],
-            }
-        tables.append(pa.table(columns))
-    with replacing(out / "predictions.csv") as temporary:
-        pyarrow.csv.write_csv(pa.concat_tables(tables), temporary)

@@ -1,23 +1,20 @@
 """Slide models' results on the terminal."""
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from dirl.core.progress import printer
 from dirl.core.results import Result
+from dirl.evaluate.common.show import print_scores, score_table, scored_on, three_digits, with_interval
 from dirl.evaluate.mil.summary import MilSummary
-from dirl.evaluate.probe.show import number, with_interval
 from dirl.features.baselines import FEATURES, TITLES
 
-MODELS = {
+MODEL_TITLES = {
     "mean": "mean pooling",
     "abmil": "ABMIL",
     "clam": "CLAM-SB",
     "transmil": "TransMIL",
     "dsmil": "DSMIL",
 }
-METRICS = {
+METRIC_TITLES = {
     "macro_auroc": "AUROC",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "F1",
@@ -25,32 +22,26 @@ METRICS = {
 }
 
 
-def print_mil(result: Result[MilSummary], console: Console | None = None) -> None:
+def print_mil(result: Result[MilSummary]) -> None:
     """Print each model's scores, its first metric on every baseline, the notes, and the summary's path."""
-    console = console or printer()
     summary, split = result.summary, result.summary.split
-    metrics = [name for name in METRICS if name in summary.metrics]
+    metrics = {name: title for name, title in METRIC_TITLES.items() if name in summary.metrics}
+    first = next(iter(metrics))
     baselines = [name for name in summary.results if name != FEATURES]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for title in (*(METRICS[name] for name in metrics), *(f"({TITLES[name]})" for name in baselines)):
-        table.add_column(title, justify="right")
+    table = score_table([*metrics.values(), *(f"({TITLES[name]})" for name in baselines)])
     for model, one in summary.models.items():
-        on_baselines = (summary.results[name][model].metrics[metrics[0]] for name in baselines)
+        on_baselines = (summary.results[name][model].metrics[first] for name in baselines)
         table.add_row(
-            MODELS[model],
+            MODEL_TITLES[model],
             *(with_interval(one.metrics[name]) for name in metrics),
-            *(Text(number(each), "dim") for each in on_baselines),
+            *(Text(three_digits(each), "dim") for each in on_baselines),
         )
     groups = f"{split.groups} {split.scheme}" if split.scheme != "folds" else "given folds"
-    console.print(
-        f"{summary.task.capitalize()}, chance {summary.chance:.3f}: {summary.slides} slides of "
-        f"{summary.tiles} tiles, {split.folds} fold{'s' * (split.folds > 1)} by {groups}, "
-        f"intervals over {summary.interval.over}"
-        + (f"; in brackets {METRICS[metrics[0]]} on the baselines" if baselines else ""),
-        highlight=False,
-        soft_wrap=True,
+    items = f"{summary.slides} slides of {summary.tiles} tiles"
+    print_scores(
+        f"{summary.task.capitalize()}, chance {summary.chance:.3f}: "
+        + scored_on(items, split.folds, groups, summary.interval.over)
+        + (f"; in brackets {metrics[first]} on the baselines" if baselines else ""),
+        table,
+        [*summary.notes, f"Summary: {result.path / 'summary.json'}"],
     )
-    console.print(table)
-    for line in (*summary.notes, f"Summary: {result.path / 'summary.json'}"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)

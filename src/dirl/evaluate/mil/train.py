@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from dirl.config import MilConfig
 from dirl.evaluate.mil.bags import Bags
-from dirl.evaluate.mil.cox import cox_loss
 from dirl.evaluate.mil.labels import SlideLabels
 from dirl.evaluate.mil.models import MODELS
-from dirl.evaluate.mil.pooled import Pooled
+from dirl.evaluate.mil.slide_model import Pooled, SlideModel
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -21,6 +22,17 @@ Floats = NDArray[np.float64]
 # Slides in a step. The partial likelihood compares those within one, so it needs more.
 SLIDES, SLIDES_OF_COX = 8, 16
 WEIGHT_DECAY = 1e-2
+
+
+def cox_loss(risks: Tensor, times: Tensor, events: Tensor) -> Tensor:
+    """Negative log partial likelihood, mean over the events, with Breslow's handling of equal times.
+
+    ``-1/E Σ_{i: event} (r_i - log Σ_{j: t_j ≥ t_i} exp r_j)``, Cox 1972, for log risks (n,). An event (n,) is
+    False if the time is that of the last follow-up. Where there is no event, the loss and its gradient are 0.
+    """
+    at_risk = times[None, :] >= times[:, None]
+    totals = torch.where(at_risk, risks[None, :], -torch.inf).logsumexp(dim=1)
+    return ((totals - risks) * events).sum() / events.sum().clamp(min=1)
 
 
 @dataclass(frozen=True)
@@ -35,10 +47,7 @@ class Scaling:
 class Moments:
     """Sums over the tiles of each slide, from which the scaling of any of them follows.
 
-    Attributes
-    ----------
-    counts : ndarray of shape (s,)
-    sums, squares : ndarray of shape (s, d)
+    Counts are (s,), sums of features and of their squares (s, d).
     """
 
     counts: Floats
@@ -60,18 +69,7 @@ class Moments:
 class SlideTask:
     """Labelled slides and one set of their features: all that training needs, except which slides.
 
-    Attributes
-    ----------
-    bags, labels
-        The slides; they are numbered as in the labels.
-    features
-        ``features``, or a baseline.
-    width
-        Of the features.
-    moments
-        Of the features.
-    device
-        Where to compute.
+    Slides are numbered as in the labels. `features` is ``features``, or a baseline; `width` is theirs.
     """
 
     bags: Bags
@@ -123,44 +121,28 @@ class SlideTask:
 
 
 @dataclass(frozen=True)
-class Learner:
-    """A slide model at one epoch of its training."""
+class ScaledModel:
+    """A slide model at one epoch of its training, with the scaling and the weights of its slides."""
 
-    model: nn.Module
+    model: SlideModel
     scaling: Scaling
     weights: Tensor
 
 
-def learn(
-    task: SlideTask, name: str, slides: Ints, *, width: int, rate: float, tiles: int, seed: int
-) -> Iterator[Learner]:
-    """Train a slide model, and yield it after every epoch, without end.
+def train_slides(
+    task: SlideTask, name: str, slides: Ints, rate: float, config: MilConfig
+) -> Iterator[ScaledModel]:
+    """Train one of `MODELS` on some of the slides, and yield it after every epoch, without end.
 
     AdamW at a constant rate. All classes count the same, whatever their numbers of slides. Scaling and
-    weights come from these slides alone.
-
-    Parameters
-    ----------
-    task
-        Labelled slides and their features.
-    name
-        One of `MODELS`.
-    slides : ndarray of int64
-        Slides to train on.
-    width
-        Of the model.
-    rate
-        Learning rate.
-    tiles
-        Most tiles of a slide in one step, drawn anew each time.
-    seed
-        Of the weights, the order and the draws.
+    weights come from these slides alone. A step takes at most ``config.tiles`` of a slide, drawn anew each
+    time. The seed is that of the weights, the order and the draws.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(config.seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = MODELS[name](task.width, task.labels.outputs, width).to(task.device)
-    learner = Learner(model, task.moments.scaling(slides), task.weights(slides))
+        torch.manual_seed(config.seed)
+        model = MODELS[name](task.width, task.labels.outputs, config.width).to(task.device)
+    trained = ScaledModel(model, task.moments.scaling(slides), task.weights(slides))
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
     steps = -(-len(slides) // (SLIDES if task.labels.times is None else SLIDES_OF_COX))
     while True:
@@ -168,26 +150,26 @@ def learn(
         for part in np.array_split(slides[order], steps):
             pooled = []
             for slide in part.tolist():
-                chosen = _draw(int(task.moments.counts[slide]), tiles, generator)
+                chosen = _draw(int(task.moments.counts[slide]), config.tiles, generator)
                 label = None if task.labels.times is not None else int(task.labels.classes[slide])
-                pooled.append(model(task.tiles(slide, learner.scaling, chosen), label))
+                pooled.append(model(task.tiles(slide, trained.scaling, chosen), label))
             optimiser.zero_grad()
-            task.loss(pooled, part, learner.weights).backward()  # type: ignore[no-untyped-call]
+            task.loss(pooled, part, trained.weights).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        yield learner
+        yield trained
 
 
 @torch.no_grad()
-def predict(task: SlideTask, learner: Learner, slides: Ints) -> list[Pooled]:
+def predict_slides(task: SlideTask, trained: ScaledModel, slides: Ints) -> list[Pooled]:
     """Return a model's output for slides, on all of their tiles."""
-    return [learner.model(task.tiles(slide, learner.scaling)) for slide in slides.tolist()]
+    return [trained.model(task.tiles(slide, trained.scaling)) for slide in slides.tolist()]
 
 
-def losses(task: SlideTask, learners: Iterator[Learner], slides: Ints, epochs: int) -> Floats:
+def losses(task: SlideTask, training: Iterator[ScaledModel], slides: Ints, epochs: int) -> Floats:
     """Loss on slides that are not trained on, after each epoch."""
     found = [
-        float(task.loss(predict(task, learner, slides), slides, learner.weights))
-        for learner, _ in zip(learners, range(epochs), strict=False)
+        float(task.loss(predict_slides(task, trained, slides), slides, trained.weights))
+        for trained in islice(training, epochs)
     ]
     return np.array(found)
 

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dirl.evaluate.mil.pooled import Pooled
+from dirl.evaluate.mil.slide_model import Pooled, SlideModel
 
 HEADS = 4
 KERNEL = 33
 PINV_STEPS = 6
 
 
-class TransMIL(nn.Module):
+class TransMIL(SlideModel):
     """Transformer over the tiles of a bag (Shao et al. 2021, arXiv 2106.00908).
 
     First comes attention among all tokens by Nyström's method. Its time and memory grow with the number of
@@ -19,20 +19,12 @@ class TransMIL(nn.Module):
     the class token's attention to all tokens, by which the bag is classified.
 
     Differs from the paper: only the class token of the last layer is used, so only its row is computed, and
-    exactly. That row, without the class token's share, is the reported attention.
-
-    Parameters
-    ----------
-    inputs
-        Width of the features.
-    outputs
-        Classes, or 1 for a risk.
-    width
-        Of the tokens; a multiple of the 4 heads. There are half as many landmarks.
+    exactly. That row, without the class token's share, is the reported attention. The width of the tokens is
+    a multiple of the 4 heads; there are half as many landmarks.
     """
 
     def __init__(self, inputs: int, outputs: int, width: int = 128) -> None:
-        super().__init__()
+        super().__init__(inputs, outputs, width)
         self.embed = nn.Sequential(nn.Linear(inputs, width), nn.ReLU())
         self.class_token = nn.Parameter(0.02 * torch.randn(1, width))
         self.mix = NystromAttention(width, landmarks=max(1, width // 2))
@@ -42,7 +34,7 @@ class TransMIL(nn.Module):
         self.head = nn.Linear(width, outputs)
 
     def forward(self, tiles: Tensor, label: int | None = None) -> Pooled:
-        """Score one bag, as in `SlideModel`."""
+        """Score one bag."""
         count = len(tiles)
         hidden = self.embed(tiles)
         side = _side(count)

@@ -6,16 +6,18 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.evaluate.common.scores import score
+from dirl.evaluate.common.scores import score_classes
 from dirl.evaluate.common.splits import validation_part
 from dirl.evaluate.common.task import TileTask
 from dirl.evaluate.probe.linear import linear_scores
-from dirl.features.knn import neighbours, standardise, vote
+from dirl.evaluate.probe.summary import Form
+from dirl.features.knn import knn_vote, neighbours, standardise
 
 Floats = NDArray[np.floating]
 Scores = NDArray[np.float64]
 
-RAW, STANDARDISED = "raw", "standardised"
+RAW: Form = "raw"
+STANDARDISED: Form = "standardised"
 
 
 def knn_name(k: int) -> str:
@@ -26,23 +28,9 @@ def knn_name(k: int) -> str:
 def by_neighbours(
     values: Floats, task: TileTask, ks: tuple[int, ...], advance: Callable[..., None]
 ) -> dict[str, Scores]:
-    """Votes of the neighbours in the training part.
+    """Votes of the `ks` nearest neighbours in the training part, from features (t, d) of the task's tiles.
 
-    Parameters
-    ----------
-    values : ndarray of shape (t, d)
-        Features of the task's tiles.
-    task
-        Classes and folds.
-    ks
-        Numbers of neighbours.
-    advance
-        Called once a fold.
-
-    Returns
-    -------
-    dict
-        For each of `ks`, by `knn_name`, scores of the held-out tiles ``(n, classes)``.
+    Returns scores of the held-out tiles (n, classes), by `knn_name`.
     """
     classes = len(task.names)
     scores = {knn_name(k): np.zeros((len(values), classes)) for k in ks}
@@ -51,21 +39,13 @@ def by_neighbours(
         similarity, index = neighbours(values[~test], values[test], max(ks))
         labels = task.classes[~test][index]
         for k in ks:
-            scores[knn_name(k)][test] = vote(similarity[:, :k], labels[:, :k], classes)
+            scores[knn_name(k)][test] = knn_vote(similarity[:, :k], labels[:, :k], classes)
         advance()
     return {name: each[task.held_out] for name, each in scores.items()}
 
 
 def by_linear(values: Floats, task: TileTask, advance: Callable[..., None]) -> tuple[Scores, list[float]]:
-    """Probabilities by the linear probe; parameters as for `by_neighbours`.
-
-    Returns
-    -------
-    scores : ndarray of shape (n, classes)
-        Of the held-out tiles.
-    costs
-        The C that was chosen in each fold.
-    """
+    """Probabilities of the held-out tiles (n, classes) by the linear probe, and the C chosen in each fold."""
     scores, costs = np.zeros((len(values), len(task.names))), []
     for fold in range(len(task.split)):
         test = task.split.folds == fold
@@ -79,28 +59,16 @@ def by_linear(values: Floats, task: TileTask, advance: Callable[..., None]) -> t
 
 def better_form(
     raw: Floats, scores: dict[str, Scores], task: TileTask, advance: Callable[..., None]
-) -> tuple[str, Floats, dict[str, Scores]]:
+) -> tuple[Form, Floats, dict[str, Scores]]:
     """Choose the form of a baseline, raw or standardised, whose neighbours score higher.
 
     Cosines of raw colours, and of an untrained encoder, are all near 1, so either form may score lower.
-
-    Parameters
-    ----------
-    raw : ndarray of shape (t, d)
-        The baseline as it is.
-    scores
-        What `by_neighbours` gives for it.
-    task, advance
-        As for `by_neighbours`.
-
-    Returns
-    -------
-    tuple
-        The form's name, its values ``(t, d)`` and its scores.
+    `scores` are those of `by_neighbours` for the raw values (t, d). Returns the form's name, its values and
+    its scores.
     """
     standardised = standardise(raw)
     others = by_neighbours(standardised, task, task.config.neighbours, advance)
     truth, first = task.classes[task.held_out], knn_name(task.config.neighbours[0])
     once = replace(task.units, resamples=0)
-    as_it_is, otherwise = (score(truth, each[first], once).values[0] for each in (scores, others))
+    as_it_is, otherwise = (score_classes(truth, each[first], once).values[0] for each in (scores, others))
     return (STANDARDISED, standardised, others) if otherwise > as_it_is else (RAW, raw, scores)

@@ -15,14 +15,7 @@ DRAWS = 100
 
 @dataclass(frozen=True)
 class FewShot:
-    """Balanced accuracies with few labels.
-
-    Attributes
-    ----------
-    shots
-        Labelled tiles of each class.
-    values : ndarray of shape (shots, draws)
-    """
+    """Balanced accuracies (shots, draws), by the number of labelled tiles of each class."""
 
     shots: tuple[int, ...]
     values: NDArray[np.float64]
@@ -47,22 +40,8 @@ def few_shot(
 
     Differs from the paper: balanced accuracy over all classes, not accuracy on five of them.
 
-    Parameters
-    ----------
-    values : ndarray of shape (t, d)
-    classes : ndarray of shape (t,)
-        From 0.
-    folds : ndarray of shape (t,)
-        In which each tile is held out; -1 if in none.
-    seed
-        Of the draws.
-    draws
-        How many, of each number of shots.
-
-    Returns
-    -------
-    FewShot
-        For those of 1, 2, 4, 8, 16, 32 shots for which every class has enough tiles outside each fold.
+    Features are (t, d), classes and folds (t,); the fold is -1 for a tile that none holds out. Of 1, 2, 4, 8,
+    16, 32 shots, those are drawn for which every class has enough tiles outside each fold.
     """
     count, kinds = int(folds.max()) + 1, int(classes.max()) + 1
     parts = [np.flatnonzero(folds != fold) for fold in range(count)]

@@ -30,23 +30,8 @@ def linear_scores(
     Differs from the paper: features are standardised on the training part first. C is chosen by balanced
     accuracy, the smallest of equals. The path over C is warm-started.
 
-    Parameters
-    ----------
-    train : ndarray of shape (n, d)
-    labels : ndarray of shape (n,)
-        Classes from 0.
-    test : ndarray of shape (t, d)
-    validation : ndarray of shape (n,), bool
-        The part of `train` that C is chosen on.
-    classes
-        Number of classes; one that `labels` lacks gets the score 0.
-
-    Returns
-    -------
-    scores : ndarray of shape (t, classes)
-        Probabilities.
-    cost
-        The chosen C.
+    The training part is (n, d), with labels (n,) from 0. C is chosen on its rows in `validation` (n,).
+    Returns probabilities of the test part (t, classes), 0 for a class that `labels` lacks, and the chosen C.
     """
     scaler = StandardScaler().fit(train.astype(np.float64))
     train, test = scaler.transform(train), scaler.transform(test)

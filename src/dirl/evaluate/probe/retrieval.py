@@ -14,16 +14,8 @@ MOST_QUERIES, CHUNK = 2000, 256
 def retrieval(values: Floats, classes: NDArray[np.int64], folds: NDArray[np.int64], seed: int) -> Floats:
     """Rank, for held-out tiles, all tiles outside their fold by cosine.
 
-    At most 2,000 of them, drawn at random, are queries.
-
-    Parameters
-    ----------
-    values : ndarray of shape (t, d)
-    classes : ndarray of shape (t,)
-    folds : ndarray of shape (t,)
-        In which each tile is held out; -1 if in none.
-    seed
-        Of the draw of queries.
+    At most 2,000 of them, drawn at random, are queries. Features are (t, d), classes and folds (t,); the fold
+    is -1 for a tile that none holds out.
 
     Returns
     -------

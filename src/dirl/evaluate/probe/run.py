@@ -14,13 +14,12 @@ from dirl.core.layout import CARD
 from dirl.core.progress import bar
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
-from dirl.evaluate.common.caveats import caveats, leakage
-from dirl.evaluate.common.duplicates import Duplicates, across_folds
 from dirl.evaluate.common.labels import Labels, read_labels
 from dirl.evaluate.common.records import Leak
-from dirl.evaluate.common.scores import METRICS, Scored, score
-from dirl.evaluate.common.task import TileTask, make_task, task_facts
+from dirl.evaluate.common.scores import METRICS, Scored, score_classes
+from dirl.evaluate.common.task import TileTask, caveats, leakage, make_task, task_facts
 from dirl.evaluate.probe.cross_validate import RAW, better_form, by_linear, by_neighbours, knn_name
+from dirl.evaluate.probe.duplicates import across_folds
 from dirl.evaluate.probe.fewshot import few_shot
 from dirl.evaluate.probe.gate import JOINT, UNJUDGED, labelled_gate
 from dirl.evaluate.probe.retrieval import retrieval, retrieval_estimates
@@ -28,12 +27,12 @@ from dirl.evaluate.probe.summary import DuplicatePairs, Gate, JointScores, Probe
 from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.external import read_external
 from dirl.features.feature_files import Features, read_features
-from dirl.features.knn import side_by_side
+from dirl.features.knn import join_features
 from dirl.store.index import write_parquet
 
 Floats = NDArray[np.floating]
 
-SHOWN = 100  # pairs of near-duplicates that are listed
+LISTED = 100  # pairs of near-duplicates in the summary
 
 
 def probe(
@@ -88,7 +87,7 @@ def probe(
 
 
 @dataclass
-class _Measured:
+class _Scores:
     """Features and baselines with their scores, by name, as they are measured."""
 
     sets: dict[str, Floats]
@@ -97,28 +96,22 @@ class _Measured:
     predictions: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Beside:
-    """What only baselines tell: whether the split leaks, and whether the features pass the gate."""
-
-    joint: JointScores | None = None
-    leak: Leak | None = None
-    duplicates: DuplicatePairs | None = None
-    gate: Gate = UNJUDGED
-
-
 def _probe(
     out: Path, held: Features, features: Path, given: Labels, labels: str, task: TileTask, quiet: bool
 ) -> ProbeSummary:
     labelled = given.classes != ""
-    measured = _Measured(
+    measured = _Scores(
         {name: values[labelled] for name, values in {FEATURES: held.values, **held.baselines}.items()}
     )
     steps = (3 * len(task.split) + 2) * len(measured.sets) - (0 if held.baselines else len(task.split))
     with bar("Probing", steps, quiet=quiet) as advance:
         for name in tuple(measured.sets):
             _measure(measured, name, task, advance)
-        beside = _beside_colour(held, labelled, measured, task, advance) if held.baselines else _Beside()
+        joint, leak, duplicates, gate = (
+            _beside_colour(held, labelled, measured, task, advance)
+            if held.baselines
+            else (None, None, None, UNJUDGED)
+        )
     _write_predictions(out, held.tile_ids[labelled], task, measured.predictions)
     return ProbeSummary(
         features=str(features),
@@ -131,15 +124,15 @@ def _probe(
         metrics=list(METRICS),
         neighbours=list(task.config.neighbours),
         results=measured.results,
-        joint=beside.joint,
-        leak=beside.leak,
-        duplicates=beside.duplicates,
-        gate=beside.gate,
-        notes=[*given.notes, *caveats(task, given.unknown, beside.leak), *_notes(beside.duplicates)],
+        joint=joint,
+        leak=leak,
+        duplicates=duplicates,
+        gate=gate,
+        notes=[*given.notes, *caveats(task, given.unknown, leak), *_notes(duplicates)],
     )
 
 
-def _measure(measured: _Measured, name: str, task: TileTask, advance: Callable[..., None]) -> None:
+def _measure(measured: _Scores, name: str, task: TileTask, advance: Callable[..., None]) -> None:
     """Score one set of features. A baseline is kept in its better form."""
     values = measured.sets[name]
     form, scores = RAW, by_neighbours(values, task, task.config.neighbours, advance)
@@ -147,7 +140,7 @@ def _measure(measured: _Measured, name: str, task: TileTask, advance: Callable[.
         form, measured.sets[name], scores = better_form(values, scores, task, advance)
     scores["linear"], costs = by_linear(values, task, advance)
     truth = task.classes[task.held_out]
-    scored = {how: score(truth, each, task.units) for how, each in scores.items()}
+    scored = {how: score_classes(truth, each, task.units) for how, each in scores.items()}
     best, folds, seed = measured.sets[name], task.split.folds, task.config.seed
     few = few_shot(best, task.classes, folds, seed).estimates()
     advance()
@@ -169,31 +162,25 @@ def _measure(measured: _Measured, name: str, task: TileTask, advance: Callable[.
 def _beside_colour(
     held: Features,
     labelled: NDArray[np.bool_],
-    measured: _Measured,
+    measured: _Scores,
     task: TileTask,
     advance: Callable[..., None],
-) -> _Beside:
+) -> tuple[JointScores, Leak, DuplicatePairs, Gate]:
+    """Return what only baselines tell: whether the split leaks, and whether the features pass the gate."""
     assert held.hashes is not None
     k = task.config.neighbours[0]
-    both = side_by_side(measured.sets[FEATURES], measured.sets[Baseline.COLOUR_HISTOGRAM])
+    both = join_features(measured.sets[FEATURES], measured.sets[Baseline.COLOUR_HISTOGRAM])
     votes = by_neighbours(both, task, (k,), advance)[knn_name(k)]
-    joint = score(task.classes[task.held_out], votes, task.units)
+    joint = score_classes(task.classes[task.held_out], votes, task.units)
     nearest = {name: each[knn_name(k)] for name, each in measured.scored.items()}
     colours = held.baselines[Baseline.COLOUR_HISTOGRAM][labelled]
-    duplicates = across_folds(held.hashes[labelled], colours, task.split.folds)
-    return _Beside(
-        joint=JointScores(width=both.shape[1], classifiers={knn_name(k): joint.record()}),
-        leak=leakage(float(nearest[Baseline.COLOUR_HISTOGRAM].values[0])),
-        duplicates=_first_pairs(duplicates, held.tile_ids[labelled]),
-        gate=labelled_gate({**nearest, JOINT: joint}, k),
-    )
-
-
-def _first_pairs(duplicates: Duplicates, tile_ids: NDArray[np.str_]) -> DuplicatePairs:
-    pairs = zip(duplicates.first[:SHOWN].tolist(), duplicates.second[:SHOWN].tolist(), strict=True)
-    return DuplicatePairs(
-        pairs=len(duplicates),
-        first_pairs=[(str(tile_ids[one]), str(tile_ids[other])) for one, other in pairs],
+    pairs = across_folds(held.hashes[labelled], colours, task.split.folds)
+    listed = held.tile_ids[labelled][pairs[:LISTED]].tolist()
+    return (
+        JointScores(width=both.shape[1], classifiers={knn_name(k): joint.record()}),
+        leakage(float(nearest[Baseline.COLOUR_HISTOGRAM].values[0])),
+        DuplicatePairs(pairs=len(pairs), first_pairs=[(one, other) for one, other in listed]),
+        labelled_gate({**nearest, JOINT: joint}, k),
     )
 
 

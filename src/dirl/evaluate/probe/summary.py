@@ -1,11 +1,13 @@
 """What a probe found: the type of its ``summary.json``."""
 
-from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from dirl.core.intervals import Estimate
 from dirl.core.results import FlatRecord, Record, Summary
-from dirl.evaluate.common.records import ClassScores, Leak, Resampling, SplitRecord
+from dirl.evaluate.common.records import ClassScores, Leak, TaskSummary
+
+Form = Literal["raw", "standardised"]
+GateForm = Literal["full", "weaker"]
 
 
 class ProbeScores(FlatRecord):
@@ -14,7 +16,7 @@ class ProbeScores(FlatRecord):
     Attributes
     ----------
     form
-        ``raw`` or ``standardised``.
+        Of the features; baselines get the better one.
     width
         Number of features.
     classifiers
@@ -29,7 +31,7 @@ class ProbeScores(FlatRecord):
 
     flat: ClassVar[str] = "classifiers"
 
-    form: str
+    form: Form
     width: int
     classifiers: dict[str, ClassScores]
     costs: list[float]
@@ -67,19 +69,27 @@ class Gate(Record):
 
     Attributes
     ----------
-    passed, form
+    passed
         None where there are no baselines.
+    form
+        None where there are no baselines, or the gate is not passed.
     """
 
     passed: bool | None
-    form: str | None
+    form: GateForm | None
     over_untrained: Estimate | None = None
     over_histogram: Estimate | None = None
     joint_over_histogram: Estimate | None = None
     statement: str
 
 
-class ProbeSummary(Summary):
+class _OfFeatures(Summary):
+    """The features that were scored: the first key of ``summary.json``."""
+
+    features: str
+
+
+class ProbeSummary(TaskSummary, _OfFeatures):
     """What `dirl probe` writes to ``summary.json``.
 
     Attributes
@@ -90,15 +100,6 @@ class ProbeSummary(Summary):
         None where there are no baselines.
     """
 
-    features: str
-    encoder: str
-    encoder_digest: str
-    labels: str
-    classes: dict[str, int]
-    tiles: int
-    split: SplitRecord
-    interval: Resampling
-    chance: float
     unlabelled: int
     unknown: int
     metrics: list[str]
@@ -110,17 +111,11 @@ class ProbeSummary(Summary):
     gate: Gate
     notes: list[str]
 
-    @property
-    def counts(self) -> dict[str, object]:
-        """Tiles and classes."""
-        return {"tiles": self.tiles, "classes": len(self.classes)}
-
     def rows(self) -> list[dict[str, object]]:
         """One row for each set of features, classifier and metric."""
-        return list(self._rows())
-
-    def _rows(self) -> Iterator[dict[str, object]]:
-        for name, scores in self.results.items():
-            for classifier, each in scores.classifiers.items():
-                for metric, found in each:
-                    yield {"features": name, "classifier": classifier, "metric": metric, **vars(found)}
+        return [
+            {"features": name, "classifier": classifier, "metric": metric, **vars(found)}
+            for name, scores in self.results.items()
+            for classifier, each in scores.classifiers.items()
+            for metric, found in each
+        ]

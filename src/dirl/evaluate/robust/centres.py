@@ -11,10 +11,9 @@ from dirl.config import RobustConfig
 from dirl.core.errors import ConfigError
 from dirl.core.intervals import Estimate, choose_units, estimate, ratios
 from dirl.core.randomness import hashes
-from dirl.evaluate.common.labelled_tiles import LabelledTiles
 from dirl.evaluate.common.labels import Labels
-from dirl.evaluate.common.scores import score
-from dirl.evaluate.common.task import TileTask, make_task
+from dirl.evaluate.common.scores import score_classes
+from dirl.evaluate.common.task import LabelledTiles, TileTask, make_task
 from dirl.evaluate.robust.score import fold_scores
 from dirl.evaluate.robust.summary import Accuracies, CentreNaming, CentreScores, LeftOutScores
 
@@ -30,25 +29,10 @@ def across_centres(
     config: RobustConfig,
     advance: Callable[..., None],
 ) -> CentreScores:
-    """Measure in three ways what the centre does to features.
+    """Measure in three ways what the centre does to features (t, d) of undamaged tiles.
 
-    Parameters
-    ----------
-    values : ndarray of shape (t, d)
-        Features of undamaged tiles.
-    tiles
-        The tiles, with their classes and centres.
-    colours : ndarray of shape (t, k)
-        Used to cluster stain if the tiles' sources are unknown.
-    config
-        Neighbours, resamples, seed.
-    advance
-        Called as work goes on.
-
-    Returns
-    -------
-    CentreScores
-        What these tiles do not allow is None, with the reason in ``notes``.
+    What these tiles do not allow is None, with the reason in ``notes``. Colours (t, k) are used to cluster
+    stain if the tiles' sources are unknown.
     """
     # Folds and groups are given here, by centre and patient, whatever the classes are scored on.
     by_place = config.model_copy(update={"groups": "given"})
@@ -85,21 +69,9 @@ def robustness_index(
     Of the nearest neighbours by cosine, SO have the query's class and another centre, and OS another class
     and the query's centre. The index is SO / (SO + OS). It is 1 if features follow the tissue, and 0 if they
     follow the centre. Neighbours of the query's own patient are left out. Every class has the same number of
-    tiles at every centre; classes that a centre lacks are left out.
-
-    Parameters
-    ----------
-    values : ndarray of shape (t, d)
-    classes, centres, sources : ndarray of shape (t,), str
-    config
-        Neighbours; seed of which tiles are taken; resamples, over patients.
-
-    Raises
-    ------
-    ConfigError
-        If there are not two centres that have two classes in common.
+    tiles at every centre; see `take_equally`. Features are (t, d); resamples are over patients.
     """
-    kept = balanced(classes, centres, config.seed)
+    kept = take_equally(classes, centres, config.seed)
     values = values[kept]
     classes, centres, sources = (each[kept] for each in (classes, centres, sources))
     unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
@@ -115,13 +87,10 @@ def robustness_index(
     return estimate(float(value[0]), drawn[:, 0])
 
 
-def balanced(classes: Strings, centres: Strings, seed: int) -> NDArray[np.int64]:
+def take_equally(classes: Strings, centres: Strings, seed: int) -> NDArray[np.int64]:
     """Take the same number of tiles of every class at every centre, of the classes that all centres have.
 
-    Returns
-    -------
-    ndarray of shape (m,)
-        Positions, ascending.
+    Returns their positions (m,), ascending.
 
     Raises
     ------
@@ -190,7 +159,7 @@ def name_centres(
 
 
 def _estimate(task: TileTask, scores: NDArray[np.float64]) -> Estimate:
-    found = score(task.classes[task.held_out], scores[task.held_out], task.units)
+    found = score_classes(task.classes[task.held_out], scores[task.held_out], task.units)
     return found.record().balanced_accuracy
 
 

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pictures
 
 from dirl.config import RobustConfig
 from dirl.core.randomness import hashes
 from dirl.evaluate.robust.corruptions import corrupt
-from dirl.evaluate.robust.rotation import ANGLES, rotate
 
 Image = NDArray[np.uint8]
 
 CLEAN, ROTATION = "clean", "rotation"
+ANGLES = tuple(range(0, 360, 30))
+GLASS = 255
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Condition:
         return corrupt(image, self.kind, self.level, generator)
 
 
-def levels(kind: str, severities: Sequence[int]) -> Sequence[int]:
+def damage_levels(kind: str, severities: Sequence[int]) -> Sequence[int]:
     """Return the levels of a kind of damage: the severities, or all angles except 0°."""
     return ANGLES[1:] if kind == ROTATION else severities
 
@@ -61,3 +63,19 @@ def conditions(config: RobustConfig) -> tuple[Condition, ...]:
         *(Condition(kind, level) for kind in config.corruptions for level in config.severities),
         *(Condition(ROTATION, angle) for angle in ANGLES if ROTATION in config.damage),
     )
+
+
+def rotate(image: Image, angle: int) -> Image:
+    """Turn a tile (h, h, 3) counter-clockwise by degrees, and fill its corners beyond the disc with glass.
+
+    Only the inscribed disc is visible at any angle. At multiples of 90° no pixel is interpolated, so only the
+    angle affects an encoder. At other angles a slight blur affects it, too.
+    """
+    turns, rest = divmod(angle, 90)
+    if rest:
+        turned = np.asarray(Pictures.fromarray(image).rotate(angle, Pictures.Resampling.BICUBIC))
+    else:
+        turned = np.rot90(image, turns)
+    side = image.shape[0]
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    return np.where((np.hypot(y, x) <= side / 2)[..., None], turned, np.uint8(GLASS))

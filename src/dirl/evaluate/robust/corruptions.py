@@ -40,21 +40,9 @@ PEN_OPACITY = 0.85
 
 
 def corrupt(image: Image, name: str, severity: int, generator: np.random.Generator) -> Image:
-    """Damage a tile.
+    """Damage a tile, uint8 (h, w, 3), by one of `CORRUPTIONS` at a severity of 1 to 5.
 
-    Parameters
-    ----------
-    image : ndarray of shape (h, w, 3), uint8
-    name
-        One of `CORRUPTIONS`.
-    severity
-        1 to 5.
-    generator
-        Chooses place and direction; in the same state for every severity of a tile.
-
-    Returns
-    -------
-    ndarray of shape (h, w, 3), uint8
+    The generator chooses place and direction; it is in the same state for every severity of a tile.
     """
     return CORRUPTIONS[name](image, severity - 1, generator)
 

@@ -41,31 +41,7 @@ def embed_damaged(
 ) -> dict[Condition, Sets]:
     """Embed the chosen tiles under every condition; those with a file in `out` are read from it.
 
-    Parameters
-    ----------
-    encoders
-        By the names of their features.
-    store
-        Tile store.
-    chosen : ndarray of shape (t,)
-        Numbers of tiles.
-    conditions
-        What is done to the tiles.
-    out
-        Directory of one HDF5 file for each condition.
-    colours
-        Compute the colour histogram, too.
-    seed
-        Seed of what is drawn for each tile.
-    batch, workers
-        Tiles in a forward pass; processes that read and damage them.
-    quiet
-        Show no progress.
-
-    Returns
-    -------
-    dict
-        By condition: arrays ``(t, d)`` of each encoder, and of the colour histogram if `colours`.
+    Returns by condition the features (t, d) of each encoder by its name, and the colour histogram if asked.
 
     Raises
     ------

@@ -8,8 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dirl.evaluate.robust.conditions import CLEAN, ROTATION, Condition
-from dirl.evaluate.robust.rotation import ANGLES
+from dirl.evaluate.robust.conditions import ANGLES, CLEAN, ROTATION, Condition
 from dirl.evaluate.robust.summary import RobustSummary
 from dirl.features.baselines import FEATURES, TITLES, Baseline
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, encode, new_figure
@@ -22,7 +21,7 @@ STYLES = {
 COLUMNS = 5
 
 
-def draw(summary: RobustSummary) -> dict[str, bytes]:
+def draw_curves(summary: RobustSummary) -> dict[str, bytes]:
     """Draw all figures of a `dirl robust`, by file name."""
     with mpl.rc_context(STYLE):
         figures: dict[str, Figure] = {}

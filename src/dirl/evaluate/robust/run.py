@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,17 @@ import numpy as np
 from dirl.config import RobustConfig
 from dirl.core.card import new_card
 from dirl.core.device import choose_device
-from dirl.core.files import replacing
+from dirl.core.files import replacing, write_text
 from dirl.core.progress import bar
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.encoders.loading import LoadedEncoder, load_encoder
-from dirl.evaluate.common.caveats import caveats
-from dirl.evaluate.common.labelled_tiles import prepare_task
 from dirl.evaluate.common.labels import read_labels
-from dirl.evaluate.common.task import task_facts
+from dirl.evaluate.common.task import caveats, prepare_task, task_facts
 from dirl.evaluate.robust.centres import across_centres
-from dirl.evaluate.robust.conditions import CLEAN, Condition, conditions, levels
+from dirl.evaluate.robust.conditions import CLEAN, Condition, conditions, damage_levels
 from dirl.evaluate.robust.damaged import embed_damaged
-from dirl.evaluate.robust.figures import draw
+from dirl.evaluate.robust.figures import draw_curves
 from dirl.evaluate.robust.score import relative, score_conditions
 from dirl.evaluate.robust.summary import Accuracies, ConditionScores, RobustScores, RobustSummary
 from dirl.features.baselines import FEATURES, Baseline
@@ -140,7 +139,7 @@ def robust(
             ],
         )
         _write_csv(work.out / "robustness.csv", results, asked)
-        for name, data in draw(summary).items():
+        for name, data in draw_curves(summary).items():
             with replacing(work.out / "figures" / name) as temporary:
                 temporary.write_bytes(data)
         return summary
@@ -151,7 +150,7 @@ def robust(
 def _relative(scored: Mapping[str, ConditionScores], config: RobustConfig) -> dict[str, Accuracies]:
     """Share of the score that is kept: by damage, over all severities or angles, and over all corruptions."""
     kept: dict[str, Accuracies] = {
-        kind: relative(scored, kind, levels(kind, config.severities)) for kind in config.damage
+        kind: relative(scored, kind, damage_levels(kind, config.severities)) for kind in config.damage
     }
     if config.corruptions:
         each = [kept[kind] for kind in config.corruptions]
@@ -167,10 +166,7 @@ def _write_csv(path: Path, results: Mapping[str, RobustScores], asked: Sequence[
     writer.writerow(["features", "condition", "level", "measure", "value", "low", "high"])
     for name, each in results.items():
         for condition in asked:
-            rows = {}
-            for measure, estimate in each.at(condition):
-                row = (measure, estimate.value, estimate.low, estimate.high)
-                rows[measure] = [name, condition.kind, condition.level, *row]
-            writer.writerows(rows[measure] for measure in MEASURES)
-    with replacing(path) as temporary:
-        temporary.write_text(table.getvalue(), encoding="utf-8")
+            for measure in MEASURES:
+                estimate = astuple(getattr(each.at(condition), measure))
+                writer.writerow([name, condition.kind, condition.level, measure, *estimate])
+    write_text(path, table.getvalue())

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.core.intervals import Estimate, estimate, means
-from dirl.evaluate.common.scores import Scored, score
+from dirl.evaluate.common.scores import Scored, score_classes
 from dirl.evaluate.common.splits import validation_part
 from dirl.evaluate.common.task import TileTask
 from dirl.evaluate.probe.linear import linear_scores
@@ -24,21 +24,8 @@ def score_conditions(
     """Score one set of features under all conditions.
 
     In each fold a classifier is fitted on the undamaged training tiles (for angles, on their discs at 0°).
-    It scores the held-out tiles under every condition, so that all conditions have the same split.
-
-    Parameters
-    ----------
-    sets
-        Features ``(t, d)`` of the task's tiles by condition, those of the undamaged tiles among them.
-    task
-        Classes, folds, units.
-    advance
-        Called once for each fold and base.
-
-    Returns
-    -------
-    dict
-        Scores by the condition's name.
+    It scores the held-out tiles under every condition, so that all conditions have the same split. `sets`
+    holds features (t, d) by condition, those of the undamaged tiles among them. Returns scores by its name.
     """
     found: dict[Condition, dict[str, Scored]] = {}
     for base in dict.fromkeys(condition.base for condition in sets):
@@ -47,7 +34,7 @@ def score_conditions(
         truth = task.classes[task.held_out]
         for condition, each in zip(conditions, scores, strict=True):
             found[condition] = {
-                how: score(truth, values[task.held_out], task.units) for how, values in each.items()
+                how: score_classes(truth, values[task.held_out], task.units) for how, values in each.items()
             }
     spreads = {base: mean_distance(sets[base][task.held_out]) for base in found if base == base.base}
     results = {}
@@ -66,12 +53,7 @@ def score_conditions(
 
 
 def drift(before: Floats, after: Floats, task: TileTask) -> Estimate:
-    """Mean of 1 - cosine between a tile's features before and after damage, over the held-out tiles.
-
-    Parameters
-    ----------
-    before, after : ndarray of shape (t, d)
-    """
+    """Mean of 1 - cosine between features (t, d) before and after damage, over the held-out tiles."""
     lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
     cosine = np.einsum("td,td->t", before.astype(float), after.astype(float)) / np.maximum(lengths, 1e-12)
     value, drawn = means(1 - cosine[task.held_out, None], task.units)
@@ -79,14 +61,9 @@ def drift(before: Floats, after: Floats, task: TileTask) -> Estimate:
 
 
 def mean_distance(values: Floats) -> float:
-    """Mean of 1 - cosine between the features of different tiles, the scale of the drift.
+    """Mean of 1 - cosine between the features (t, d) of different tiles, the scale of the drift.
 
     Embeddings often lie in a narrow cone. The drift of such an encoder is small under any damage.
-
-    Parameters
-    ----------
-    values : ndarray of shape (t, d)
-        At least two tiles.
     """
     unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
     count = len(unit)
@@ -111,36 +88,26 @@ def _mean_ratio(after: Sequence[Estimate], before: Estimate) -> float:
 
 
 def fold_scores(
-    train: Floats, shown: Sequence[Floats], task: TileTask, advance: Callable[..., None]
+    train: Floats, forms: Sequence[Floats], task: TileTask, advance: Callable[..., None]
 ) -> list[dict[str, NDArray[np.float64]]]:
-    """Fit on the training tiles of each fold, and score the held-out tiles in every form.
+    """Fit on features (t, d) of the training tiles of each fold, and score the held-out tiles in every form.
 
-    Parameters
-    ----------
-    train : ndarray of shape (t, d)
-        Features to fit on.
-    shown
-        Features to score, each ``(t, d)``.
-
-    Returns
-    -------
-    list of dict
-        For each of `shown`, by ``knn`` and ``linear``: scores ``(t, classes)``, 0 for tiles never held out.
+    Returns for each form, by ``knn`` and ``linear``, scores (t, classes): 0 for tiles that no fold holds out.
     """
     count, classes = len(task.classes), len(task.names)
-    scores = [{how: np.zeros((count, classes)) for how in ("knn", "linear")} for _ in shown]
+    scores = [{how: np.zeros((count, classes)) for how in ("knn", "linear")} for _ in forms]
     for fold in range(len(task.split)):
         test = task.split.folds == fold
         labels, fitted = task.classes[~test], train[~test]
         # All forms at once: the fit, which takes the time, is the same for them.
-        asked = np.concatenate([values[test] for values in shown])
+        asked = np.concatenate([values[test] for values in forms])
         validation = validation_part(labels, task.split.groups[~test], task.config.seed)
         answers = {
             "knn": knn_scores(fitted, labels, asked, task.config.neighbours[0], classes),
             "linear": linear_scores(fitted, labels, asked, validation, classes)[0],
         }
         for how, values in answers.items():
-            for form, part in zip(scores, np.split(values, len(shown)), strict=True):
-                form[how][test] = part
+            for of_form, part in zip(scores, np.split(values, len(forms)), strict=True):
+                of_form[how][test] = part
         advance()
     return scores

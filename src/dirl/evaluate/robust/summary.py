@@ -1,8 +1,8 @@
 """What a measurement of robustness found: the type of its ``summary.json``."""
 
 from dirl.core.intervals import Estimate
-from dirl.core.results import Record, Summary
-from dirl.evaluate.common.records import Resampling, SplitRecord
+from dirl.core.results import Record
+from dirl.evaluate.common.records import TaskSummary
 from dirl.evaluate.robust.conditions import Condition
 
 
@@ -74,17 +74,9 @@ class RobustScores(Record):
         return self.conditions[str(condition)]
 
 
-class RobustSummary(Summary):
+class RobustSummary(TaskSummary):
     """What `dirl robust` writes to ``summary.json``; `results` by features and baselines."""
 
-    encoder: str
-    encoder_digest: str
-    labels: str
-    classes: dict[str, int]
-    tiles: int
-    split: SplitRecord
-    interval: Resampling
-    chance: float
     neighbours: int
     damage: list[str]
     severities: list[int]
