@@ -32,7 +32,7 @@ from harness import compare, write
 from torchvision import transforms
 
 from dirl.config import TileConfig
-from dirl.core.device import BF16, FP32, choose_device, choose_precision
+from dirl.core.device import BF16, FP32, ForwardPrecision, choose_device, choose_precision
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.features.embed import THREADS
 from dirl.features.pooling import embed_pooled
@@ -65,7 +65,9 @@ def default_slide() -> Path:
     return data / "slides" / "CMU-1-Small-Region.svs"
 
 
-def ours(laid: Laid, encoders: dict[str, LoadedEncoder], precision: str, batch: int) -> np.ndarray:
+def ours(
+    laid: Laid, encoders: dict[str, LoadedEncoder], precision: ForwardPrecision, batch: int
+) -> np.ndarray:
     failures: dict[str, Any] = {}
     forward = partial(embed_pooled, precision=precision)
     ((_, rows),) = embed_slides(

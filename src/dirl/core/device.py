@@ -1,11 +1,15 @@
 """The device to compute on, and its precision."""
 
+from typing import Final, Literal, get_args
+
 import torch
 
 from dirl.core.errors import ConfigError
 
-FP32, BF16 = "fp32", "bf16"
-PRECISIONS = ("auto", FP32, BF16)
+ForwardPrecision = Literal["fp32", "bf16"]
+AskedPrecision = Literal["auto", ForwardPrecision]
+FP32: Final = "fp32"
+BF16: Final = "bf16"
 USUAL = ("auto", "cpu", "cuda")
 
 
@@ -41,7 +45,7 @@ def on_gpu(name: str) -> bool:
     return name != "cpu" and available
 
 
-def choose_precision(name: str, device: torch.device) -> str:
+def choose_precision(name: AskedPrecision, device: torch.device) -> ForwardPrecision:
     """Return `FP32` or `BF16`. ``auto`` is bf16 on a GPU that supports it, else fp32.
 
     Most CPUs are slower in bf16 than in fp32.
@@ -51,8 +55,8 @@ def choose_precision(name: str, device: torch.device) -> str:
     ConfigError
         If there is no such precision.
     """
-    if name not in PRECISIONS:
-        remedy = f"there are: {', '.join(PRECISIONS)}"
+    if name not in get_args(AskedPrecision):
+        remedy = f"there are: {', '.join(get_args(AskedPrecision))}"
         raise ConfigError("no such precision", where=f"precision {name}", remedy=remedy)
     if name != "auto":
         return name

@@ -2,14 +2,14 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from dirl.core.boundary import inside
 from dirl.core.card import Card, finish, new_card
 from dirl.core.claim import claim, claim_again
-from dirl.core.device import choose_device, choose_precision
+from dirl.core.device import AskedPrecision, ForwardPrecision, choose_device, choose_precision
 from dirl.core.errors import ConfigError, DirlError, raise_failures
 from dirl.core.owner import owning
 from dirl.core.progress import bar
@@ -24,7 +24,7 @@ from dirl.features.feature_files import (
     read_rows,
     write_rows,
 )
-from dirl.features.pooling import MODEL, POOLS, REGIONS, embed_pooled, patch_tokens
+from dirl.features.pooling import MODEL, REGIONS, Pool, embed_pooled, patch_tokens
 from dirl.features.sources import SlideFiles, SlideTiles, StoreTiles, TileSource
 from dirl.features.stream import embed_slides
 from dirl.slides.tissue import warn_all_tissue
@@ -39,9 +39,9 @@ def embed(
     source: Path | SlideFiles,
     out: Path,
     *,
-    pool: str = MODEL,
+    pool: Pool = MODEL,
     cells: str = "hematoxylin",
-    precision: str = "auto",
+    precision: AskedPrecision = "auto",
     select: float | None = None,
     tiles: int | None = None,
     seed: int = 0,
@@ -105,8 +105,9 @@ def embed(
     PartlyFailedError
         If some of several slides fail. The others are finished.
     """
-    if pool not in POOLS:
-        raise ConfigError("no such pooling", where=f"pool {pool}", remedy=f"there are: {', '.join(POOLS)}")
+    if pool not in get_args(Pool):
+        remedy = f"there are: {', '.join(get_args(Pool))}"
+        raise ConfigError("no such pooling", where=f"pool {pool}", remedy=remedy)
     held = _open(source, cells if pool == REGIONS else None, select, tiles, seed, quiet)
     where = choose_device(device)
     precision = choose_precision(precision, where)
@@ -207,7 +208,9 @@ def _open(
     return source
 
 
-def _attributes(tiles: SlideTiles, encoder: LoadedEncoder, pool: str, precision: str) -> dict[str, Any]:
+def _attributes(
+    tiles: SlideTiles, encoder: LoadedEncoder, pool: Pool, precision: ForwardPrecision
+) -> dict[str, Any]:
     """Attributes of ``coords``: TRIDENT's, and pooling, precision and resolutions in µm/px."""
     record, spec = tiles.record, tiles.spec
     return {

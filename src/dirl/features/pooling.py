@@ -1,19 +1,21 @@
 """Pooling of a tile's tokens into its feature."""
 
-from typing import Any
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
 
-from dirl.core.device import BF16, FP32
+from dirl.core.device import BF16, FP32, ForwardPrecision
 from dirl.core.errors import EncoderError
 from dirl.encoders.attention import token_grid
 from dirl.encoders.loading import LoadedEncoder, embed_images, fit, preprocess
 from dirl.prior.coverage import coverage
 from dirl.prior.tokens import pool as pool_tokens
 
-POOLS = ("model", "mean", "regions")
-MODEL, MEAN, REGIONS = POOLS
+Pool = Literal["model", "mean", "regions"]
+MODEL: Final = "model"
+MEAN: Final = "mean"
+REGIONS: Final = "regions"
 
 
 @torch.inference_mode()
@@ -22,8 +24,8 @@ def embed_pooled(
     images: Tensor,
     regions: Tensor | None = None,
     *,
-    pool: str = MODEL,
-    precision: str = FP32,
+    pool: Pool = MODEL,
+    precision: ForwardPrecision = FP32,
 ) -> Tensor:
     """Embed images as float32 (b, d), of pooled regions (b, 2 d), with zeros for an empty region.
 

@@ -20,7 +20,7 @@ from dirl.evaluate.robust.run import robust
 from dirl.evaluate.robust.summary import RobustSummary
 from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.embed import embed
-from dirl.features.pooling import MEAN, MODEL
+from dirl.features.pooling import MEAN, MODEL, Pool
 from dirl.pretrain.last_checkpoint import remove_checkpoint
 from dirl.pretrain.run import pretrain
 from dirl.study.matrix import StudyProbe, StudyRun
@@ -192,7 +192,7 @@ def _mean(values: list[float | None]) -> float | None:
     return fmean(given) if len(given) == len(values) else None
 
 
-def _probe(job: Job, asked: StudyProbe, pool: str = MODEL) -> ProbeSummary:
+def _probe(job: Job, asked: StudyProbe, pool: Pool = MODEL) -> ProbeSummary:
     """Embed tiles and score the features, and their baselines."""
     kind = "" if pool == MODEL else "token-"
     features, alike = job.folder(f"{kind}features"), job.folder(f"{kind}features", job.alike)
