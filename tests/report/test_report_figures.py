@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from dirl.audit.charts import depth_figure
-from dirl.audit.figures import OUTLINE, AttentionMap, Example, comparison_figure, heads_figure, with_outlines
 from dirl.audit.findings import Audited
+from dirl.audit.panels import OUTLINE, AttentionMap, Example, comparison_figure, heads_figure, with_outlines
 from dirl.audit.table import MEASURES
 from dirl.report.style import encode
 from tests.audit_cases import encoder

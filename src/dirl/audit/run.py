@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 
 from dirl.audit.confounder import check_enough, confounder
 from dirl.audit.estimates import TileMeasures, choose_examples, paired_difference, summarise_measures
+from dirl.audit.figures import draw_figures, draw_marks
 from dirl.audit.findings import PRIMARY, Findings
 from dirl.audit.gate import GateTiles, gate_tiles, gates
-from dirl.audit.pictures import draw_figures, draw_marks
 from dirl.audit.report import leaderboard_csv, render_page
 from dirl.audit.subjects import Subject, make_subjects, name_encoders, with_untrained
 from dirl.audit.summary import AuditSummary
@@ -131,15 +131,15 @@ def _compute(
         differences=[paired_difference(first, other, units) for other in others],
     )
     chosen = choose_examples([first, *others], config.figures)
-    pictures = draw_figures(found, encoders, tiles, chosen)
-    figures = dict(pictures.figures)
+    drawn = draw_figures(found, encoders, tiles, chosen)
+    figures = dict(drawn.figures)
     summary = AuditSummary(
         **dict(found),
         leaderboard=leaderboard(found),
         verdict=word_verdict(found),
-        examples_rule=pictures.rule,
-        examples=pictures.tiles,
-        strip=pictures.middle,
+        examples_rule=drawn.rule,
+        examples=drawn.tiles,
+        strip=drawn.middle,
     )
     if config.confounder:
         with bar("Planted mark", len(tiles) * len(encoders), quiet=quiet) as advance:
