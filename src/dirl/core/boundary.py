@@ -24,29 +24,14 @@ _SYSTEMS_OWN = NO_ROOM | {
 def parsing(
     where: object, *, remedy: str, kind: type[DirlError] = StoreError, what: str = "damaged"
 ) -> Iterator[None]:
-    """Turn any exception of a parser into a `DirlError`.
+    """Turn any exception of a parser into a `DirlError` of class `kind`, with the parser's message.
 
     Parsers raise any kind of exception on damaged bytes, so every `Exception` is caught. Keep only the
-    parser's own calls in the block: a fault of dirl's code must not be blamed on the file.
+    parser's own calls in the block: a fault of dirl's code must not be blamed on the file. `where` is the
+    file, or the folder whose files are read. The message starts with `what`.
 
-    Parameters
-    ----------
-    where
-        The file, or the folder whose files are read. A path must not be a pipe, a socket or a device: they
-        can block for ever.
-    remedy
-        Advice to the user if the file is damaged.
-    kind
-        Class of the error to raise.
-    what
-        Start of the message. The parser's own message follows in brackets.
-
-    Raises
-    ------
-    DirlError
-        Of class `kind`, with the parser's message, or if a file of the folder `where` is missing. By
-        `from_system` if the system refused the file. A `DirlError` of the block passes unchanged. If the
-        file is a Git-LFS pointer or a web page, the error says so.
+    An error of the system goes through `from_system`, and a `DirlError` passes unchanged. The error says so
+    if the file is a Git-LFS pointer, a web page, a pipe, a socket or a device.
     """
     if isinstance(where, Path):
         refuse_special(where, kind=kind)
@@ -72,18 +57,7 @@ def parsing(
 
 
 def check_substitute(head: bytes, where: object, *, kind: type[DirlError] = StoreError) -> None:
-    """Refuse a Git-LFS pointer or a web page that was downloaded instead of the file.
-
-    Parameters
-    ----------
-    head
-        The file's first bytes.
-
-    Raises
-    ------
-    DirlError
-        Of class `kind`.
-    """
+    """Refuse a file whose first bytes are a Git-LFS pointer, or a web page that was downloaded instead."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith(b"version https://git-lfs"):
         remedy = "run `git lfs pull` there, or download the file"
@@ -105,10 +79,7 @@ def _refuse_substitute(path: Path, kind: type[DirlError]) -> None:
 def refuse_special(path: Path, *, kind: type[DirlError] = StoreError) -> None:
     """Refuse a pipe, a socket or a device: reading can block for ever, and works only once.
 
-    Raises
-    ------
-    DirlError
-        Of class `kind`. A missing path, a folder and a file pass.
+    A missing path, a folder and a file pass.
     """
     try:
         mode = path.stat().st_mode
@@ -119,26 +90,10 @@ def refuse_special(path: Path, *, kind: type[DirlError] = StoreError) -> None:
 
 
 def inside(root: Path, name: str, *, remedy: str = "the file is damaged, or was made to do harm") -> Path:
-    """Join a folder and a name from data, and refuse a name that leads out of the folder.
+    """Join a folder and a name from data, such as a slide's id, a shard or a tar member.
 
-    Parameters
-    ----------
-    root
-        The folder.
-    name
-        A relative path, with ``/`` between its parts: for example a slide's id, a shard or a tar member.
-    remedy
-        Advice in the error.
-
-    Returns
-    -------
-    Path
-        ``root / name``.
-
-    Raises
-    ------
-    StoreError
-        If the name is empty or absolute, or contains ``..``, a drive, or a character not allowed in a path.
+    The name has ``/`` between its parts. A `StoreError` refuses a name that is empty or absolute, or contains
+    ``..``, a drive, or a character not allowed in a path.
     """
     parts = PurePosixPath(name).parts
     windows = PureWindowsPath(name)
@@ -163,13 +118,7 @@ def is_nameable(text: str) -> bool:
 
 
 def check_name(path: Path) -> None:
-    """Refuse a path that is not UTF-8 or has control characters. JSON and Parquet hold only UTF-8.
-
-    Raises
-    ------
-    SlideError
-        If the path is not allowed.
-    """
+    """Refuse a path that is not UTF-8 or has control characters. JSON and Parquet hold only UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -25,14 +25,6 @@ class CallableModule(ModuleType):
 
 
 def make_callable(module: str, function: str) -> None:
-    """Let a module be called as a function, which a package and a command of one name need.
-
-    Parameters
-    ----------
-    module
-        Name of the module, imported already.
-    function
-        ``module:name`` of the function. It is imported on the first call.
-    """
+    """Let an imported module be called as the function ``module:name``, imported on the first call."""
     sys.modules[module].__class__ = CallableModule
     sys.modules[module].__dict__["_function"] = function

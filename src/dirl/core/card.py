@@ -91,13 +91,7 @@ def new_card(stage: Stage, config: Mapping[str, Any], inputs: Mapping[str, str] 
 
 
 def read_card(directory: Path, stage: Stage | None = None) -> Card:
-    """Read a directory's card.
-
-    Raises
-    ------
-    StoreError
-        If there is none, if it is damaged, or if another stage made the directory.
-    """
+    """Read a directory's card. A `StoreError` tells that it is missing, damaged, or of another stage."""
     path = directory / CARD
     again = "make the directory again"
     try:

@@ -26,21 +26,10 @@ def repair_advice(stage: str, name: str = "", *, missing: bool = False) -> str:
 
 
 def checked(directory: Path, name: str, card: Card | None = None) -> Path:
-    """Check a file of a finished output against its digest, and return its path.
+    """Check a file of a finished output, by its name in the card, against its digest, and return its path.
 
-    Parameters
-    ----------
-    directory
-        The output. If it is unfinished, it has no digests, and nothing is checked.
-    name
-        The file, by its name in the card.
-    card
-        The output's card, if it was read before.
-
-    Raises
-    ------
-    StoreError
-        If the file is missing, was changed, or is not in the card.
+    An unfinished output has no digests, and nothing is checked. A `StoreError` tells that the file is
+    missing, was changed, or is not in the card.
     """
     path = inside(directory, name)
     card = card or read_card(directory)
@@ -57,13 +46,7 @@ def checked(directory: Path, name: str, card: Card | None = None) -> Path:
 
 
 def read_checked(directory: Path, name: str, card: Card | None = None) -> Any:
-    """Read a JSON file of an output; see `checked`.
-
-    Raises
-    ------
-    StoreError
-        As `checked` does, or if it is not JSON.
-    """
+    """Read a JSON file of an output; see `checked`."""
     card = card or read_card(directory)
     return read_json(checked(directory, name, card), repair_advice(card.stage, name))
 

@@ -27,7 +27,7 @@ def claim(
     spare: Path | None = None,
     shared: bool = False,
 ) -> Card:
-    """Take a directory for a stage: start it, or continue one with equal settings.
+    """Take a directory for a stage: start it, or continue one with equal settings. Return the card on disk.
 
     The stage, a function decorated with `dirl.core.owner.owning`, owns the directory until it ends. Outside
     of a stage, the directory is owned only while the card is written. A finished directory with equal
@@ -35,10 +35,6 @@ def claim(
 
     Parameters
     ----------
-    directory
-        Output directory of the stage.
-    card
-        What the stage is about to do.
     overwrite
         Remove a directory made with other settings. Only a directory that carries a card of the same stage
         is ever removed.
@@ -47,11 +43,6 @@ def claim(
     shared
         Own the directory only while the card is written: several processes fill it, item by item, each of
         which they own with `dirl.core.owner.item_locked`.
-
-    Returns
-    -------
-    Card
-        The card on disk: the earlier one where work is taken up.
 
     Raises
     ------
@@ -85,18 +76,10 @@ def _take(directory: Path, card: Card, overwrite: bool, spare: Path | None) -> C
 
 
 def check_claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card | None:
-    """Whether `claim` would take a directory, without a change to it.
+    """Check that `claim` would take a directory, and change nothing. Raises as `claim` does.
 
-    Returns
-    -------
-    Card or None
-        The card of what would be taken up; None where all is to be made. Other settings are no hindrance
-        while the directory holds no file.
-
-    Raises
-    ------
-    StoreError
-        As `claim` does.
+    It returns the card of what would be continued, or None where all is to be made. Other settings are no
+    hindrance while the directory holds no file.
     """
     if (directory / CARD).exists():
         earlier = read_card(directory)

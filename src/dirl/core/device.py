@@ -14,13 +14,7 @@ USUAL = ("auto", "cpu", "cuda")
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of this name. ``auto`` is a GPU if there is one, else the CPU.
-
-    Raises
-    ------
-    ConfigError
-        If this machine has no such device.
-    """
+    """Return the device of this name. ``auto`` is a GPU if there is one, else the CPU."""
     if name in USUAL:
         return torch.device("cuda" if on_gpu(name) else "cpu")
     try:
@@ -32,13 +26,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def on_gpu(name: str) -> bool:
-    """Whether ``auto``, ``cpu`` or ``cuda`` means the GPUs of this machine. Allocates nothing on them.
-
-    Raises
-    ------
-    ConfigError
-        If it is another name, or ``cuda`` on a machine without a GPU.
-    """
+    """Whether ``auto``, ``cpu`` or ``cuda`` means the GPUs of this machine. Allocates nothing on them."""
     available = torch.cuda.is_available()
     if name not in USUAL or (name == "cuda" and not available):
         raise _no_such_device(name)
@@ -49,11 +37,6 @@ def choose_precision(name: AskedPrecision, device: torch.device) -> ForwardPreci
     """Return `FP32` or `BF16`. ``auto`` is bf16 on a GPU that supports it, else fp32.
 
     Most CPUs are slower in bf16 than in fp32.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such precision.
     """
     if name not in get_args(AskedPrecision):
         remedy = f"there are: {', '.join(get_args(AskedPrecision))}"

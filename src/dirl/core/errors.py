@@ -95,20 +95,10 @@ _MACHINE = {errno.EIO, errno.EMFILE}
 
 
 def from_system(error: OSError, where: object = None) -> DirlError:
-    """Turn an error of the operating system into a `DirlError`.
+    """Turn an error of the operating system into a `DirlError`; `where` counts if the error names no file.
 
-    Parameters
-    ----------
-    error
-        Python's exception, with an ``errno``.
-    where
-        The file being processed, in case the exception names none.
-
-    Returns
-    -------
-    DirlError
-        `NoRoomError` (exit code 1) for a full disk, `MachineError` (1) for a failing one, `SlideError` (2)
-        for a path that is missing or not allowed.
+    A full disk gives a `NoRoomError` and a failing one a `MachineError`, both of exit code 1. A path that is
+    missing or not allowed gives a `SlideError` (2).
     """
     place = error.filename if error.filename is not None else where
     reason, remedy = _SYSTEM.get(
@@ -211,15 +201,7 @@ class PartlyFailedError(DirlError):
 
 
 def raise_failures(failures: Mapping[str, DirlError], done: int) -> None:
-    """Raise the failure of a single item itself, and several failures, or some of several, together.
-
-    Raises
-    ------
-    DirlError
-        The failure, if it is the only item.
-    PartlyFailedError
-        If there were more items.
-    """
+    """Raise the failure of a single item itself, and several failures, or some of several, together."""
     if len(failures) == 1 and not done:
         raise next(iter(failures.values()))
     if failures:

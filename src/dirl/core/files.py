@@ -25,22 +25,10 @@ def no_room(error: Exception) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder. It replaces `path` if the block succeeds.
+    """Yield a temporary path in the same folder, made if missing. It replaces `path` if the block succeeds.
 
-    Parameters
-    ----------
-    path
-        File or directory to make. Its folder is created.
-
-    Yields
-    ------
-    Path
-        Path to write to. It is removed if the block fails.
-
-    Raises
-    ------
-    NoRoomError, MachineError
-        If the disk refuses the write, with any exception of the library that writes.
+    It may be a file or a directory, and is removed if the block fails. If the disk refuses the write, any
+    exception of the library that writes becomes a `NoRoomError` or `MachineError`.
     """
     temporary = part_of(path)
     try:
@@ -98,21 +86,9 @@ def read_json(
     what: str = "damaged",
     kind: type[DirlError] = StoreError,
 ) -> Any:
-    """Read a JSON file, by default one that a dirl command wrote.
+    """Read a JSON file, by default one that a dirl command wrote. A missing one is a `FileNotFoundError`.
 
-    Parameters
-    ----------
-    path
-        The file.
-    remedy, what, kind
-        Error for a damaged file; see `dirl.core.boundary.parsing`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the file is missing.
-    DirlError
-        If it is not a JSON file, or the system refuses it.
+    A damaged one is an error of class `kind` by `dirl.core.boundary.parsing`.
     """
     refuse_special(path, kind=kind)
     try:

@@ -24,21 +24,9 @@ _CUT_SHORT = ("requested and", "pytorchstreamwriter failed", "encoder error", "s
 
 @contextmanager
 def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Turn a failed write in the block into an error that names the file.
+    """Turn a failed write in the block into a `NoRoomError` or `MachineError` that names `path`.
 
-    Parameters
-    ----------
-    path
-        The file or the directory to make.
-    temporary
-        Its name during writing. Errors of the system that name it then name `path`.
-
-    Raises
-    ------
-    NoRoomError
-        If the disk or the quota is full, or the file would be larger than the system allows.
-    MachineError
-        If the disk fails, or a write ends too soon.
+    It also replaces the name `temporary`, which the file has during writing, in errors of the system.
     """
     try:
         yield

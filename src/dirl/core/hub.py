@@ -15,18 +15,10 @@ from dirl.core.progress import say
 def fetching(
     name: str, file: str, repository: str | None, instead: str, *, where: str, kind: type[UserError]
 ) -> Iterator[None]:
-    """Print a download, and turn any failure of it into an error with advice.
+    """Print a download, and turn any failure of it into an error of class `kind` with advice.
 
-    Parameters
-    ----------
-    name
-        Model whose weights are downloaded.
-    file, repository
-        File to copy by hand without a connection, and its repository on the hub.
-    instead
-        Argument to pass after a copy by hand.
-    where, kind
-        Place and class of the error.
+    Without a connection, `file` of the hub's `repository` can be copied by hand, and the argument `instead`
+    be passed.
     """
     say(f"{name}: fetching {file} from the Hugging Face hub, unless cached")
     # The client prints every retry. One error at the end is enough.

@@ -63,18 +63,11 @@ def choose_units(slide_ids: NDArray[np.str_] | None, count: int, resamples: int,
 
 
 def ratios(above: Floats, below: Floats, units: Units) -> tuple[Floats, Floats]:
-    """Ratio of two sums over tiles, and the same over resampled units.
+    """Ratio of two sums over tiles (k,), and the same over resampled units (resamples, k), NaN if no tile
+    counts.
 
-    Parameters
-    ----------
-    above, below : ndarray of shape (t, k)
-        Numerator and denominator of each tile. A tile that does not count has 0 in both.
-
-    Returns
-    -------
-    value : ndarray of shape (k,)
-    resampled : ndarray of shape (resamples, k)
-        NaN if no tile counts.
+    `above` and `below`, each (t, k), are each tile's numerator and denominator. A tile that does not count
+    has 0 in both.
     """
     count = len(units)
     sums = np.zeros((2, count, above.shape[1]))
@@ -98,15 +91,7 @@ def means(values: Floats, units: Units) -> tuple[Floats, Floats]:
 
 
 def estimate(value: float, resampled: Floats) -> Estimate:
-    """Value and 95 % percentile interval.
-
-    Parameters
-    ----------
-    value
-        NaN if there is none.
-    resampled : ndarray of shape (resamples,)
-        The same on resampled units; those that are not finite are left out.
-    """
+    """Value and 95 % percentile interval of its resamples (n,). Those that are not finite are left out."""
     kept = resampled[np.isfinite(resampled)]
     if not np.isfinite(value) or not len(kept):
         return Estimate(None, None, None)

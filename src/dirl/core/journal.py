@@ -17,17 +17,11 @@ from dirl.core.layout import CARD, EXCLUDED, JOURNAL, NOT_CONTENT, part_of
 
 
 def note_written(path: Path, content: Path | None = None) -> None:
-    """Note a file, or all files of a folder, of an output.
+    """Note a file, or all files of a folder, of an output, at its place `path`.
 
-    It does not note files outside an output, files that are no part of a result, cards and locks. Nor does it
-    note tar files: an index holds the checksums of their members.
-
-    Parameters
-    ----------
-    path
-        Its place.
-    content
-        The temporary file or folder that is about to take the place; by default it is there already.
+    `content` is the temporary file or folder that is about to take the place; by default it is there already.
+    Not noted are files outside an output, files that are no part of a result, cards and locks. Nor are tar
+    files: an index holds the checksums of their members.
     """
     content = content or path
     root = next((folder for folder in path.parents if (folder / CARD).exists()), None)

@@ -51,12 +51,8 @@ def in_stage() -> bool:
 def own(directory: Path) -> None:
     """Own a directory until the calling stage ends; see `owning`.
 
-    The directory is made if it is missing. Unfinished files of dead owners are removed.
-
-    Raises
-    ------
-    InUseError
-        If another process, or another call in this one, owns it.
+    The directory is made if it is missing. Unfinished files of dead owners are removed. An `InUseError` tells
+    that another process, or another call in this one, owns it.
     """
     held = _held.get()
     assert held is not None, "only a function decorated with `owning` can own a directory"
@@ -70,19 +66,9 @@ def own(directory: Path) -> None:
 
 @contextmanager
 def locked(directory: Path, wait_s: float = 0) -> Iterator[None]:
-    """Own a directory while the block runs.
+    """Own a directory while the block runs, and make it if it is missing.
 
-    Parameters
-    ----------
-    directory
-        Made if it is missing.
-    wait_s
-        Seconds to wait for another owner.
-
-    Raises
-    ------
-    InUseError
-        If another owner holds it longer.
+    An `InUseError` tells that another owner holds it for longer than `wait_s` seconds.
     """
     with _lock(directory / LOCK, directory / OWNER, directory, wait_s):
         yield
@@ -92,14 +78,8 @@ def locked(directory: Path, wait_s: float = 0) -> Iterator[None]:
 def item_locked(directory: Path, name: str) -> Iterator[None]:
     """Own one item of a directory, such as a slide of a store, while the block runs.
 
-    Several processes can then fill the same directory.
-
-    Raises
-    ------
-    InUseError
-        If another process works on the item.
-    StoreError
-        If the name leads out of the directory.
+    Several processes can then fill the same directory. An `InUseError` tells that another process works on
+    the item.
     """
     lock = inside(directory / ITEM_LOCKS, f"{name}.lock")
     with _lock(lock, lock.with_suffix(".json"), f"{directory}: {name}", 0):
@@ -107,13 +87,7 @@ def item_locked(directory: Path, name: str) -> Iterator[None]:
 
 
 def refuse_if_items_locked(directory: Path) -> None:
-    """Refuse to replace a directory while other processes work on its items.
-
-    Raises
-    ------
-    InUseError
-        For the first such item.
-    """
+    """Raise an `InUseError` if other processes work on items of a directory that is to be replaced."""
     for lock in sorted((directory / ITEM_LOCKS).rglob("*.lock")):
         with _lock(lock, lock.with_suffix(".json"), directory, 0):
             pass
@@ -130,14 +104,9 @@ def content(directory: Path) -> list[Path]:
 
 
 def remove_stale(directory: Path, *, deep: bool = True) -> None:
-    """Remove unfinished files of dead owners. The caller owns the directory.
+    """Remove unfinished files of dead owners, by default in all folders of a directory that the caller owns.
 
-    Parameters
-    ----------
-    directory
-        The directory. Outputs inside it with a card or a lock of their own are skipped.
-    deep
-        Whether to include its folders.
+    Outputs inside it with a card or a lock of their own are skipped.
     """
     for path in sorted(directory.iterdir()):
         if PART.fullmatch(path.name):

@@ -37,21 +37,9 @@ def each(
 ) -> Generator[tuple[Item, Result | Exception], None, None]:
     """Apply `function` to every item. Yield each item with its result or exception when it completes.
 
-    Warnings and lines of the logger ``dirl`` are shown as if everything ran in this process.
-
-    Parameters
-    ----------
-    function
-        A picklable function of one item.
-    items
-        Picklable items. They are consumed lazily, so there may be many.
-    workers
-        Number of processes. With 1 everything runs in this process, in order.
-
-    Yields
-    ------
-    tuple
-        The item, and the function's result or exception.
+    Function and items must be picklable. Items are consumed lazily, so there may be many. With one worker
+    everything runs in this process, in order. Warnings and lines of the logger ``dirl`` are shown as if it
+    always did.
 
     Raises
     ------
@@ -87,23 +75,10 @@ def each(
 def read_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int
 ) -> Generator[tuple[Item, Result | Exception], None, None]:
-    """Apply `function` to items in threads, some items ahead of the caller, and yield them in order.
+    """Apply `function` to items in threads, and yield each with its result or exception, in order.
 
-    Parameters
-    ----------
-    function
-        A function of one item that mostly releases the GIL, as reading and decoding do.
-    items
-        Consumed lazily, in the caller's thread.
-    threads
-        Number of threads.
-    ahead
-        Number of items in work or waiting while the caller is busy.
-
-    Yields
-    ------
-    tuple
-        The item, and the function's result or exception.
+    The function should mostly release the GIL, as reading and decoding do. Items are consumed lazily in the
+    caller's thread. At most `ahead` are in work or waiting while the caller is busy.
     """
     pending: deque[tuple[Item, Future[Result | Exception]]] = deque()
     with ThreadPoolExecutor(threads) as pool:

@@ -18,19 +18,9 @@ def names(group: str) -> list[str]:
 
 
 def resolve(group: str, spec: str) -> Any:
-    """Return the object with the name `spec`.
+    """Return the object with a declared name, or ``package.module:attribute``, from an entry-point group.
 
-    Parameters
-    ----------
-    group
-        Entry-point group, for example ``dirl.segmenters``.
-    spec
-        A declared name, or ``package.module:attribute``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such name, or it cannot be imported. The message lists the available names.
+    A `ConfigError` tells that there is no such name, with a list of names, or that it cannot be imported.
     """
     kind = group.removeprefix("dirl.").removesuffix("s")
     if ":" in spec:

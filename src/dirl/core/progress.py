@@ -43,21 +43,9 @@ def show(text: str, path: object = "") -> None:
 
 @contextmanager
 def bar(description: str, total: int | None, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
-    """Show a bar while the block runs.
+    """Show a bar while the block runs, and yield ``advance(steps=1, note="")``, which moves the bar on.
 
-    Parameters
-    ----------
-    description
-        The work, in a few words.
-    total
-        Number of steps; None if unknown.
-    quiet
-        Show nothing.
-
-    Yields
-    ------
-    callable
-        ``advance(steps=1, note="")`` moves the bar on.
+    `total` is the number of steps, or None if it is unknown.
     """
     if quiet:  # older versions of rich print an empty line for a disabled bar
         yield lambda steps=1, note=None: None

@@ -15,21 +15,9 @@ _FEISTEL_ROUNDS = 4
 
 
 def uniforms(seed: int, counters: ArrayLike, count: int) -> NDArray[np.float64]:
-    """Draw `count` numbers for each counter.
+    """Draw `count` numbers in [0, 1) for each of b integer counters, such as positions of samples in a run.
 
-    Parameters
-    ----------
-    seed
-        Key of the stream.
-    counters
-        Integers of shape ``(b,)``, for example positions of samples in a training run.
-    count
-        Numbers per counter.
-
-    Returns
-    -------
-    ndarray of shape (b, count)
-        Uniform in [0, 1); a function of seed, counter and column only.
+    The result, shape (b, count), is a function of seed, counter and column only.
     """
     with np.errstate(over="ignore"):
         rows = _mix(_key(seed) + _GOLDEN * np.asarray(counters).astype(np.uint64))
@@ -38,19 +26,10 @@ def uniforms(seed: int, counters: ArrayLike, count: int) -> NDArray[np.float64]:
 
 
 def permute(seed: int, positions: ArrayLike, size: int) -> NDArray[np.int64]:
-    """Return the images of positions under a keyed permutation of ``range(size)``.
+    """Return the images of positions in ``[0, size)`` under a keyed permutation of ``range(size)``.
 
     It is a balanced Feistel network over the next power of four, repeated until the result is below `size`.
     It needs no memory in proportion to `size`.
-
-    Parameters
-    ----------
-    seed
-        Key of the permutation.
-    positions
-        Integers in ``[0, size)``.
-    size
-        Length of the permuted range.
     """
     half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
     mask = (np.uint64(1) << half) - np.uint64(1)
@@ -76,21 +55,10 @@ def hashes(seed: int, names: Sequence[str]) -> NDArray[np.uint64]:
 
 
 def derangement(seed: int, names: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64]:
-    """Assign to each item another item of its group. Every item is assigned once.
+    """Assign to each item another item of its group, as an index (n,). Every item is assigned once.
 
-    Parameters
-    ----------
-    seed
-        Key. The result depends on it and on the names, not on the order of the items.
-    names
-        A unique name for each item.
-    groups
-        The group of each item. An item alone in its group is assigned to itself.
-
-    Returns
-    -------
-    ndarray of shape (len(names),)
-        Index of the item that is assigned to each.
+    The result depends on the seed and the unique names, not on the order of the items. An item alone in its
+    group is assigned to itself.
     """
     keys = hashes(seed, names)
     group = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]

@@ -128,10 +128,7 @@ class Result(Generic[S]):
 def read_as(directory: Path, kind: type[S]) -> Result[S]:
     """Read a finished output as a type of summary. Its digest in the card is checked.
 
-    Raises
-    ------
-    StoreError
-        If it is missing or damaged, or another version of dirl wrote other keys.
+    A `StoreError` tells that it is missing or damaged, or that another version of dirl wrote other keys.
     """
     summary = read_summary(directory)
     again = repair_advice(read_card(directory).stage)

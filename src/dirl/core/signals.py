@@ -44,13 +44,7 @@ _taken = 0
 
 
 class Stop(KeyboardInterrupt):
-    """A signal came. It is raised in the main thread, and no ``except Exception`` catches it.
-
-    Parameters
-    ----------
-    number
-        Number of the signal.
-    """
+    """A signal of this number came. Raised in the main thread, it passes any ``except Exception``."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(number)

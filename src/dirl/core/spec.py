@@ -12,13 +12,7 @@ FILE_OPTION = "weights"
 
 
 def parse_options(spec: str) -> tuple[str, dict[str, Any]]:
-    """Split a spec into a name and options. Values are read as numbers, else as YAML.
-
-    Raises
-    ------
-    ConfigError
-        If an option is not of the form key=value.
-    """
+    """Split a spec into a name and options key=value. Values are read as numbers, else as YAML."""
     name, *items = spec.split(",")
     options: dict[str, Any] = {}
     while items:

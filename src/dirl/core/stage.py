@@ -52,8 +52,6 @@ def carry_out(
     ----------
     card
         What the stage is about to do; see `dirl.core.card.new_card`.
-    out
-        Output directory.
     kind
         Type of the summary.
     compute

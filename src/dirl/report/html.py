@@ -21,19 +21,10 @@ SHARES = ("effective_share", "patch_mass", "top1_mass", "top5_mass", "top10_mass
 
 
 def page(template: Traversable, card: Card, images: Mapping[str, tuple[str, bytes]], **values: Any) -> str:
-    """Fill a template, with figures and style inside it.
+    """Fill a template of the package of the command that reports, with figures and style inside it.
 
-    Parameters
-    ----------
-    template
-        The HTML file, in the package of the command that reports.
-    card
-        The card of what is reported.
-    images
-        Figures by name: their kind, ``jpeg``, ``png`` or ``svg``, and their bytes. The template gets them as
-        ``figures``, ready for the ``src`` of an image.
-    values
-        What else the template gets.
+    `images` are figures by name: their kind, ``jpeg``, ``png`` or ``svg``, and their bytes. The template gets
+    them as ``figures``, ready for the ``src`` of an image, beside `card` and `values`.
     """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

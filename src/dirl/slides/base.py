@@ -108,13 +108,7 @@ def level_for(info: SlideInfo, mpp: float) -> int:
 
 
 def check_resolution(info: SlideInfo, mpp: float, *, allow_upsample: bool = False) -> None:
-    """Check that a slide is fine enough for a resolution.
-
-    Raises
-    ------
-    SlideError
-        If the slide is more than 2 % coarser than `mpp` and upsampling is not allowed.
-    """
+    """Refuse a slide that is more than 2 % coarser than `mpp`, unless upsampling is allowed."""
     if mpp < info.mpp * (1 - SAME_MPP) and not allow_upsample:
         raise SlideError(
             f"has {info.mpp:g} µm/px, but {mpp:g} was requested",
@@ -124,19 +118,9 @@ def check_resolution(info: SlideInfo, mpp: float, *, allow_upsample: bool = Fals
 
 
 def checked_mpp(path: Path, resolution: tuple[float, float] | None) -> float:
-    """Check the resolution that a file gives, and return it in µm/px.
+    """Check the width and height of a pixel in µm that a file gives, and return its resolution in µm/px.
 
-    Parameters
-    ----------
-    path
-        The file, for the error.
-    resolution
-        Width and height of a pixel in µm, or None if the file gives none.
-
-    Raises
-    ------
-    SlideError
-        If the resolution is missing, is one that no scanner has, or has pixels that are not square.
+    A `SlideError` tells that it is missing, is one that no scanner has, or has pixels that are not square.
     """
     if resolution is None:
         raise SlideError("gives no resolution (mpp)", where=path, remedy=MPP_REMEDY)
@@ -161,20 +145,9 @@ def fill_box(
     h: int,
     read_inside: Callable[[int, int, int, int], NDArray[np.uint8]],
 ) -> NDArray[np.uint8]:
-    """Read the part of a box that is inside a level, and fill the rest with white.
+    """Read the part of a box that is inside a level, and fill the rest with white: uint8 (h, w, 3).
 
-    Parameters
-    ----------
-    size_px
-        Width and height of the level.
-    x, y, w, h
-        The box, in the level's pixels.
-    read_inside
-        Reads a box (x, y, w, h) that is wholly inside the level.
-
-    Returns
-    -------
-    ndarray of shape (h, w, 3), uint8
+    Sizes are in the level's pixels. `read_inside` reads a box (x, y, w, h) that is wholly inside the level.
     """
     left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, size_px[0]), min(y + h, size_px[1])
     if (left, top, right, bottom) == (x, y, x + w, y + h):

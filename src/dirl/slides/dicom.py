@@ -35,13 +35,9 @@ def series_of(file: Path) -> str | None:
 def is_mislabelled(file: Path) -> bool:
     """Whether the header of a DICOM slide says RGB while its JPEG frames are YCbCr.
 
-    Some converters write such files. OpenSlide believes the header and returns Y, Cb and Cr as red, green
-    and blue. A JFIF marker in the frame proves YCbCr, since JFIF allows no other colour space.
-
-    Parameters
-    ----------
-    file
-        Any file of the series. If it is the label or the overview, a file of the slide itself is read.
+    Some converters write such files. OpenSlide believes the header and returns Y, Cb and Cr as red, green and
+    blue. A JFIF marker in the frame proves YCbCr, since JFIF allows no other colour space. If `file` is the
+    label or the overview of the series, a file of the slide itself is read.
     """
     for candidate in (file, *sorted(file.parent.glob("*.dcm"))):
         with candidate.open("rb") as handle:

@@ -47,7 +47,7 @@ class TilesInput:
 def find_inputs(
     paths: Sequence[Path], say: Callable[[str], None] = lambda text: None
 ) -> list[SlideInput | TilesInput]:
-    """Find slides and classes of ready-made tiles.
+    """Find slides and classes of ready-made tiles, sorted within each path.
 
     A file is a slide. A folder gives all slides in it, at any depth. The files of a DICOM series (``.dcm``)
     are one slide. The data folder of an MRXS, hidden files, and ``NAME.labels.png`` (the labels of an image)
@@ -56,19 +56,8 @@ def find_inputs(
     A folder is a set of ready-made tiles if it holds no image itself and its sub-folders hold only plain
     images. Each sub-folder is then a class.
 
-    Slides of the same name in different folders get the names of their parent folders as a prefix.
-
-    Parameters
-    ----------
-    paths
-        Files and folders.
-    say
-        Receives a line if a slide is found more than once, for example by a link. It is used once.
-
-    Returns
-    -------
-    list of SlideInput or TilesInput
-        Sorted within each path.
+    Slides of the same name in different folders get the names of their parent folders as a prefix. A slide
+    that is found more than once, for example by a link, is used once, and `say` receives a line.
 
     Raises
     ------
@@ -115,10 +104,8 @@ def add_slides_table(
 ) -> list[SlideInput | TilesInput]:
     """Add the values of a table to the inputs, and log what was read; see `read_slides_table`.
 
-    Raises
-    ------
-    ConfigError
-        If the table cannot be used, has none of these slides, or gives an mpp for ready-made tiles.
+    A `ConfigError` tells that the table cannot be used, has none of these slides, or gives an mpp for
+    ready-made tiles.
     """
     table, notes = read_slides_table(path, [item.slide_id for item in found])
     for note in notes:
@@ -259,13 +246,7 @@ def _is_input(file: Path) -> bool:
 
 
 def with_unique_names(items: list[SlideInput | TilesInput]) -> list[SlideInput | TilesInput]:
-    """Prefix names that occur more than once with the names of their parent folders.
-
-    Raises
-    ------
-    SlideError
-        If two slides still have the same name.
-    """
+    """Prefix names that occur more than once with the names of their parent folders."""
     for depth in range(min(len(item.path.parents) for item in items)):
         count = Counter(dotless(item.slide_id) for item in items)
         if max(count.values()) == 1:

@@ -24,21 +24,11 @@ MIN_GLASS, MOST_TINT = 210, 20
 
 
 def glass_colour(rgb: NDArray[np.uint8]) -> Colour:
-    """Find the colour of the bare glass.
+    """Find the colour of the bare glass of a slide (h, w, 3) at low power, about 8 µm/px: red, green, blue.
 
     It is the brightest colour that evenly covers some part of the image. Yellow, blue and dim glass count as
     well as white. If nothing is even, it is the median of the bright grey pixels. Pure white and black do not
-    count: scanners fill areas that they did not scan with them.
-
-    Parameters
-    ----------
-    rgb : ndarray of shape (h, w, 3), uint8
-        A slide at low power, about 8 µm/px.
-
-    Returns
-    -------
-    tuple of float
-        Red, green and blue, 0 to 255; `WHITE` if there is no glass.
+    count: scanners fill areas that they did not scan with them. Without glass it is `WHITE`.
     """
     filled = _filled(rgb)
     return _even(rgb, filled) or _grey(rgb, filled) or WHITE

@@ -43,18 +43,8 @@ _opening = threading.Lock()
 class PlainImage:
     """The header of a plain image.
 
-    Attributes
-    ----------
-    path
-        The file.
-    size_px
-        Width and height.
-    jpeg
-        Whether it is a baseline RGB JPEG, like the tiles of a store.
-    deep
-        Whether its channels have 16 bits.
-    tiff
-        Its description if it is a TIFF.
+    `jpeg` tells whether it is a baseline RGB JPEG, like the tiles of a store, and `deep` whether its channels
+    have 16 bits. `tiff` is its description if it is a TIFF.
     """
 
     path: Path
@@ -64,25 +54,11 @@ class PlainImage:
     tiff: TiffImage | None = None
 
     def pixels(self, *, guess: bool = True) -> NDArray[np.uint8]:
-        """Decode the image.
+        """Decode the image, uint8 (h, w, 3). Transparent pixels are laid over white.
 
-        Parameters
-        ----------
-        guess
-            If a TIFF of 16 bits a channel does not give the number of used bits, estimate it from its
-            brightest pixel.
-
-        Returns
-        -------
-        ndarray of shape (h, w, 3), uint8
-            Transparent pixels are laid over white.
-
-        Raises
-        ------
-        SlideError
-            If it is damaged, or nearly black because it uses few bits.
-        MachineError
-            If memory is too small.
+        If a TIFF of 16 bits a channel does not give the number of used bits, `guess` estimates it from the
+        brightest pixel. A `SlideError` tells that it is damaged, or nearly black because it uses few bits. A
+        `MachineError` tells that memory is too small.
         """
         if self.tiff is not None and self.deep:
             return self.tiff.deep_pixels(guess=guess)
@@ -98,19 +74,10 @@ class PlainImage:
 
 
 def open_image(path: Path, max_pixels: int | None = None) -> PlainImage:
-    """Read the header of a plain image.
+    """Read the header of a PNG, JPEG, TIFF or another format of Pillow.
 
-    Parameters
-    ----------
-    path
-        PNG, JPEG, TIFF or another format of Pillow.
-    max_pixels
-        Largest number of pixels, since the image is held in memory whole. None is `MAX_PIXELS`.
-
-    Raises
-    ------
-    SlideError
-        If it cannot be read, is too large, or does not have 8-bit channels.
+    A `SlideError` tells that it cannot be read, does not have 8-bit channels, or has more than `max_pixels`,
+    by default `MAX_PIXELS`. The image is held in memory whole.
     """
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     with parsing(path, remedy=UNREADABLE, kind=SlideError, what="cannot be read"):
@@ -195,22 +162,8 @@ def _check_size(path: Path, size_px: tuple[int, int], max_pixels: int) -> None:
 class ImageSlide:
     """A plain image, loaded whole at the first read.
 
-    Parameters
-    ----------
-    path
-        Image file.
-    slide_id
-        Name of the slide.
-    mpp_override
-        Resolution in µm/px. Required except for OME-TIFF and tiled TIFF: the dots per inch of other
-        plain images are rarely right.
-    max_pixels
-        Largest number of pixels; see `open_image`.
-
-    Raises
-    ------
-    SlideError
-        If the resolution is unknown, or the file is not an 8-bit image or too large to load whole.
+    `mpp_override` is in µm/px. It is required except for OME-TIFF and tiled TIFF: the dots per inch of other
+    plain images are rarely right. `max_pixels` is that of `open_image`.
     """
 
     def __init__(

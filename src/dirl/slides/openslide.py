@@ -23,22 +23,8 @@ class OpenSlideSlide:
     """A slide read by OpenSlide.
 
     Colours are returned as they are stored: no ICC profile is applied. Transparent pixels become white.
-
-    Parameters
-    ----------
-    file
-        File to open; any one of a DICOM series.
-    path
-        The path that the user gave: the file, or the folder of the DICOM series.
-    slide_id
-        Name of the slide.
-    mpp_override
-        Resolution in µm/px that replaces the file's.
-
-    Raises
-    ------
-    SlideError
-        If the file cannot be read or has no resolution.
+    `path` is what the user gave: `file`, or the folder of its DICOM series. `mpp_override`, in µm/px,
+    replaces the file's resolution.
     """
 
     def __init__(self, file: Path, path: Path, slide_id: str, mpp_override: float | None = None) -> None:
@@ -136,18 +122,8 @@ def _size(file: Path) -> tuple[int, int]:
 def scanned_box(properties: Mapping[str, str], size_px: tuple[int, int]) -> Box | None:
     """Scanned box of a slide by ``openslide.bounds-*``, as QuPath reads it.
 
-    Parameters
-    ----------
-    properties
-        OpenSlide's properties.
-    size_px
-        Width and height of level 0.
-
-    Returns
-    -------
-    tuple of int, or None
-        Left, top, width and height in level-0 pixels, clipped to the slide. None unless all four are whole
-        numbers and the box starts on the slide.
+    It is left, top, width and height in level-0 pixels, clipped to the slide. It is None unless all four are
+    whole numbers and the box starts on the slide.
     """
     try:
         x, y, w, h = (int(properties[f"openslide.bounds-{side}"]) for side in ("x", "y", "width", "height"))

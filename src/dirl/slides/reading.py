@@ -23,17 +23,10 @@ def open_slide(
 ) -> Slide:
     """Open a slide of any format that OpenSlide reads, or a plain image.
 
-    Parameters
-    ----------
-    path
-        A file, or a folder that holds one DICOM series.
-    mpp_override
-        Resolution in µm/px. It replaces the resolution in the file, if any.
-    slide_id
-        Name of the slide; by default the file's name without its suffix, or the folder's name.
-    max_pixels
-        Largest number of pixels of a plain image, which is held in memory whole. The default is
-        `dirl.slides.image.MAX_PIXELS`.
+    `path` is a file, or a folder that holds one DICOM series. `mpp_override`, in µm/px, replaces the
+    resolution in the file. The default of `slide_id` is the file's name without its suffix, or the folder's
+    name. A plain image is held in memory whole; its `max_pixels` is by default
+    `dirl.slides.image.MAX_PIXELS`.
 
     Raises
     ------
@@ -57,31 +50,12 @@ def read_box(
     """Read a box of the slide at any resolution, from the nearest level that is at least as fine.
 
     Each pixel is the mean of the area that it covers, with partly covered pixels weighted by their share. If
-    the level is within 2 % of the requested resolution, the nearest pixels are returned unchanged.
-    Averaging would blur them, some columns more than others.
+    the level is within 2 % of the requested resolution, the nearest pixels are returned unchanged. Averaging
+    would blur them, some columns more than others. A coarser slide is enlarged (bicubic) if `allow_upsample`,
+    else it is a `SlideError`.
 
-    Parameters
-    ----------
-    slide
-        An open slide.
-    x0, y0
-        Top-left corner, in level-0 pixels; fractions are allowed.
-    w_px, h_px
-        Size of the result.
-    mpp
-        Resolution of the result, in µm/px.
-    allow_upsample
-        Enlarge (bicubic) when the slide is coarser than `mpp`.
-
-    Returns
-    -------
-    ndarray of shape (h_px, w_px, 3), uint8
-        White outside the slide.
-
-    Raises
-    ------
-    SlideError
-        If the slide is coarser than `mpp` and upsampling is not allowed, or if it is damaged there.
+    The corner `x0`, `y0` is in level-0 pixels, and fractions are allowed. The result has `mpp` µm/px, uint8
+    (h_px, w_px, 3), and is white outside the slide.
     """
     downsample = mpp / slide.info.mpp
     check_resolution(slide.info, mpp, allow_upsample=allow_upsample)

@@ -15,16 +15,9 @@ COLUMNS = ("patient_id", "centre", "mpp")
 
 @dataclass(frozen=True)
 class FromTable:
-    """The table's values for one slide; None means the value of the file.
+    """The table's values for one slide; None means the value of the file, which `mpp` (µm/px) replaces.
 
-    Attributes
-    ----------
-    patient_id
-        Patient.
-    centre
-        Hospital or laboratory.
-    mpp
-        Resolution of level 0, in µm/px. It replaces the file's.
+    `centre` is the hospital or laboratory.
     """
 
     patient_id: str | None = None
@@ -39,19 +32,8 @@ def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, FromT
     """Read a CSV file with a column of slides and at least one of patients, centres and ``mpp``.
 
     The columns may have any of the usual names (see `dirl.tables.read`). An empty cell leaves the value of
-    the file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    known
-        Ids of the slides. The table may write them with folders and suffixes.
-
-    Returns
-    -------
-    tuple
-        Values by slide_id, and notes on the columns that were used and the rows that were left out.
+    the file. The table may write the known slide_ids with folders and suffixes. Notes on the columns that
+    were used and the rows that were left out are returned, too.
 
     Raises
     ------

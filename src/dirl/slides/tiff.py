@@ -64,21 +64,10 @@ class TiffImage:
     orientation: int = 1
 
     def deep_pixels(self, *, guess: bool) -> NDArray[np.uint8]:
-        """Pixels of an image of 16 bits a channel, scaled to 8 by the number of used bits.
+        """Pixels of an image of 16 bits a channel, scaled to 8 by the number of used bits: uint8 (h, w, 3).
 
-        Parameters
-        ----------
-        guess
-            If the file does not give the number of bits, estimate it from the brightest pixel, and warn.
-
-        Returns
-        -------
-        ndarray of shape (h, w, 3), uint8
-
-        Raises
-        ------
-        SlideError
-            If it cannot be decoded or is black, or if the number of bits would have to be guessed.
+        If the file does not give the number of bits, `guess` estimates it from the brightest pixel, with a
+        warning. Otherwise it is a `SlideError`, as an image that cannot be decoded or is black.
         """
         with (
             parsing(self.path, remedy=AS_RGB, kind=SlideError, what="cannot be read"),
@@ -136,10 +125,7 @@ def is_tiff(path: Path) -> bool:
 def largest_image(path: Path) -> TiffImage:
     """Find the largest image of a TIFF file: the first page may be a small picture of the slide.
 
-    Raises
-    ------
-    SlideError
-        If the file cannot be read, or its channels are not red, green and blue.
+    A `SlideError` tells that the file cannot be read, or that its channels are not red, green and blue.
     """
     with (
         parsing(path, remedy=UNREADABLE, kind=SlideError, what="cannot be read"),

@@ -47,17 +47,10 @@ class Tile:
 def plan_tiles(
     slide: Slide, tissue: TissueMask, spec: TileSpec, *, allow_upsample: bool = False
 ) -> list[Tile]:
-    """Lay a grid over the slide from its top-left corner, and keep the tiles with enough tissue.
+    """Lay a grid over the slide from its top-left corner, and keep the tiles with enough tissue, row by row.
 
-    Returns
-    -------
-    list of Tile
-        Row by row; each is wholly on the slide.
-
-    Raises
-    ------
-    SlideError
-        If the slide is coarser than the tiles, smaller than one, or without tissue.
+    Each tile is wholly on the slide. A `SlideError` tells that the slide is coarser than the tiles, smaller
+    than one, or without tissue.
     """
     info = slide.info
     check_resolution(info, spec.mpp, allow_upsample=allow_upsample)
@@ -110,20 +103,9 @@ def dotless(name: str) -> str:
 def tissue_fractions(
     tissue: TissueMask, x_um: NDArray[np.float64], y_um: NDArray[np.float64], side_um: float
 ) -> NDArray[np.float64]:
-    """Share of tissue in every square box of a grid; partly covered pixels of the mask count in part.
+    """Share of tissue in every square box of a grid (rows, columns); partly covered pixels count in part.
 
-    Parameters
-    ----------
-    tissue
-        Mask of the slide.
-    x_um, y_um : ndarray of shape (columns,), ndarray of shape (rows,)
-        Left and top edges of the boxes, in µm from the slide's corner.
-    side_um
-        Side of a box.
-
-    Returns
-    -------
-    ndarray of shape (rows, columns)
+    `x_um` (columns,) and `y_um` (rows,) are left and top edges of the boxes, in µm from the slide's corner.
     """
     total = np.pad(tissue.mask.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
 

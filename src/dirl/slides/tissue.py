@@ -76,13 +76,7 @@ def find_tissue(slide: Slide) -> TissueMask:
 
 
 def warn_all_tissue(slides: Iterable[tuple[str, Colour, float]]) -> None:
-    """Warn of slides without bare glass that are nearly all tissue.
-
-    Parameters
-    ----------
-    slides
-        Name, colour of the glass and share of tissue of each slide; see `TissueMask`.
-    """
+    """Warn of slides without bare glass that are nearly all tissue: name, colour of the glass, and share."""
     names = [name for name, white, share in slides if white == WHITE and share > NEARLY_ALL]
     if names:
         which = names[0] if len(names) == 1 else f"{len(names)} slides, the first {names[0]}"
@@ -95,25 +89,14 @@ def warn_all_tissue(slides: Iterable[tuple[str, Colour, float]]) -> None:
 
 
 def tissue_pixels(rgb: NDArray[np.uint8], mpp: float, white: Colour | None = None) -> NDArray[np.bool_]:
-    """Separate tissue from glass, ink and black at full resolution, as in a tile.
+    """Separate tissue from glass, ink and black at full resolution, as in a tile (h, w, 3): bool (h, w).
 
     The decision is made at about 1 µm/px and smoothed over 3 µm. So the pale inside of a nucleus and the
     noise of the glass do not count. Specks below 20 µm² are removed and holes below 50 µm² are filled; lumina
     and vessels remain.
 
-    Parameters
-    ----------
-    rgb : ndarray of shape (h, w, 3), uint8
-        Pixels of a slide or tile.
-    mpp
-        Their resolution, in µm/px.
-    white
-        Colour of the bare glass, `TissueMask.white`. By default it is estimated from the brightest 2 % of the
-        pixels. In a tile without glass this can mistake pale mucus for glass.
-
-    Returns
-    -------
-    ndarray of shape (h, w), bool
+    `white` is the colour of the bare glass, `TissueMask.white`. By default it is estimated from the brightest
+    2 % of the pixels. In a tile without glass this can mistake pale mucus for glass.
     """
     factor = max(1, round(1.0 / mpp))
     small = _shrink(rgb, factor)
@@ -126,16 +109,9 @@ def tissue_pixels(rgb: NDArray[np.uint8], mpp: float, white: Colour | None = Non
 
 
 def low_power(slide: Slide, mpp: float) -> NDArray[np.uint8]:
-    """Read a whole slide at a coarse resolution, block by block.
+    """Read a whole slide at a coarse resolution, block by block, uint8 (h, w, 3).
 
-    Returns
-    -------
-    ndarray of shape (h, w, 3), uint8
-
-    Raises
-    ------
-    SlideError
-        If the slide is larger than any glass slide, or damaged.
+    A `SlideError` tells that the slide is larger than any glass slide, or damaged.
     """
     width, height = (int(np.ceil(side * slide.info.mpp / mpp)) for side in slide.info.size_px)
     if width * height > MOST_LOW_POWER_PX:

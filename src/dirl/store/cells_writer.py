@@ -87,12 +87,6 @@ def write_cells(
 
     Parameters
     ----------
-    store
-        The tile store's folder.
-    segmenter
-        Name of the cells in the store.
-    slide_id
-        Id of the slide in the store's index.
     items
         The tile_id, the labels (h, w) and the regions (h, w) of each tile of the slide. Labels are ids that
         are unique in the slide, 0 is background. Regions are 0 glass or nothing, 1 nuclei, 2 the rest of the

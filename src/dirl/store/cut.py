@@ -18,16 +18,9 @@ from dirl.store.index import SlideRecord
 
 @dataclass(frozen=True)
 class CutSlide:
-    """An open slide, its tissue, and its tiles.
+    """An open slide, its tissue, its tiles and their settings, and its record in a store.
 
-    Attributes
-    ----------
-    slide, tissue, tiles, spec
-        The slide, its tissue mask, its tiles and their settings.
-    record
-        The slide's record in a store.
-    allow_upsample
-        Whether its tiles may be finer than the slide.
+    `allow_upsample` tells whether its tiles may be finer than the slide.
     """
 
     slide: Slide
@@ -47,13 +40,7 @@ class CutSlide:
 
 
 def reopen_slide(record: SlideRecord) -> Slide:
-    """Open a slide of a store again, with the resolution that it was tiled with, at any size.
-
-    Raises
-    ------
-    SlideError
-        If it is missing or cannot be read.
-    """
+    """Open a slide of a store again, with the resolution that it was tiled with, at any size."""
     limit = max(MAX_PIXELS, prod(record.size_px))
     return open_slide(record.path, record.mpp, record.slide_id, max_pixels=limit)
 
@@ -61,10 +48,7 @@ def reopen_slide(record: SlideRecord) -> Slide:
 def cut_slide(item: SlideInput, config: TileConfig) -> CutSlide:
     """Open a slide, find its tissue, and plan its tiles.
 
-    Raises
-    ------
-    SlideError
-        If the slide cannot be read, has no resolution, is too coarse, or has no tissue.
+    A `SlideError` tells that it cannot be read, has no resolution, is too coarse, or has no tissue.
     """
     spec = TileSpec(config.size_px, config.mpp, config.stride_px or config.size_px, config.min_tissue)
     mpp = item.from_table.mpp or config.mpp_override

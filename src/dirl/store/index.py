@@ -82,13 +82,7 @@ def to_json(record: SlideRecord) -> dict[str, Any]:
 
 
 def to_record(values: dict[str, Any]) -> SlideRecord:
-    """Make a record from its JSON.
-
-    Raises
-    ------
-    ValueError, TypeError, KeyError
-        If it is not a valid record.
-    """
+    """Make a record from its JSON. A `ValueError`, `TypeError` or `KeyError` tells that it is not valid."""
     if not isinstance(values, dict):
         raise TypeError(f"{values!r} is not a record of a slide")
     lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
@@ -120,11 +114,8 @@ def read_parquet(
 ) -> pa.Table:
     """Read a table, some of its columns, or the columns of a schema. A missing column is null.
 
-    Raises
-    ------
-    StoreError
-        If it is missing or damaged, or lacks values that the schema requires, as tables of earlier versions
-        do.
+    A `StoreError` tells that it is missing or damaged, or lacks values that the schema requires, as tables of
+    earlier versions do.
     """
     if not path.exists():
         raise StoreError("missing, since its command did not finish", where=path, remedy=remedy)
@@ -139,13 +130,7 @@ def read_parquet(
 
 
 def merge(paths: Iterable[Path], out: Path, schema: pa.Schema) -> pa.Table:
-    """Concatenate the tables of slides in the order of their names into one file, and return it.
-
-    Raises
-    ------
-    StoreError
-        For the first damaged table.
-    """
+    """Concatenate the tables of slides in the order of their names into one file, and return it."""
     remedy = "remove it and run the same command again"
     tables = [read_parquet(path, remedy, schema=schema) for path in sorted(paths) if path != out]
     table = pa.concat_tables(tables) if tables else schema.empty_table()
@@ -154,13 +139,7 @@ def merge(paths: Iterable[Path], out: Path, schema: pa.Schema) -> pa.Table:
 
 
 def check_shards(root: Path, index: pa.Table) -> None:
-    """Check that every shard of an index exists and has its original length.
-
-    Raises
-    ------
-    StoreError
-        For the first shard that does not.
-    """
+    """Check that every shard of an index exists and has its original length; else it is a `StoreError`."""
     shards = index["shard"].combine_chunks().dictionary_encode()
     codes = shards.indices.to_numpy()
     offset, length = [name for name in index.column_names if name.endswith(("offset", "length"))][-2:]

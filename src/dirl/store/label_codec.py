@@ -17,15 +17,10 @@ _UNPACKED = (np.arange(256)[:, None] >> np.array([0, 2, 4, 6]) & 3).astype(np.ui
 
 
 def encode_labels(labels: NDArray[np.integer]) -> bytes:
-    """Encode instance labels.
+    """Encode instance labels (h, w): ids that fit in int32, 0 for background.
 
     A table of the tile's ids comes first. Each pixel holds an index into it, in 16 bits if they suffice. Both
     are deflated with level 1 of zlib; higher levels take several times longer for a few per cent.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (h, w)
-        Ids, 0 for background; each must fit in int32.
     """
     ids, local = np.unique(labels, return_inverse=True)
     if ids[0] < 0 or ids[-1] > np.iinfo(np.int32).max:
@@ -40,17 +35,7 @@ def encode_labels(labels: NDArray[np.integer]) -> bytes:
 
 
 def decode_labels(data: bytes) -> NDArray[np.int32]:
-    """Decode what `encode_labels` encoded.
-
-    Returns
-    -------
-    ndarray of shape (h, w), int32
-
-    Raises
-    ------
-    StoreError
-        If the bytes are damaged.
-    """
+    """Decode what `encode_labels` encoded, int32 (h, w). Damaged bytes are a `StoreError`."""
     numbers, ids = decode_numbers(data)
     labels: NDArray[np.int32] = ids.take(numbers)
     return labels
@@ -59,17 +44,8 @@ def decode_labels(data: bytes) -> NDArray[np.int32]:
 def decode_numbers(data: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Decode what `encode_labels` encoded, with the nuclei numbered within the tile.
 
-    Returns
-    -------
-    numbers : ndarray of shape (h, w), int32
-        The nuclei of the tile as 1..m without gaps; 0 is background.
-    ids : ndarray of shape (m + 1,), int32
-        Id in the slide of each number; 0 for 0.
-
-    Raises
-    ------
-    StoreError
-        If the bytes are damaged.
+    It returns the tile's nuclei as 1..m without gaps, int32 (h, w), 0 for background. With them comes the id
+    in the slide of each number, int32 (m + 1,), 0 for 0. Damaged bytes are a `StoreError`.
     """
     with parsing(None, remedy=AGAIN, what="damaged labels"):
         height, width, count = LABELS_HEADER.unpack_from(data)
@@ -82,13 +58,7 @@ def decode_numbers(data: bytes) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 
 
 def encode_regions(regions: NDArray[np.integer]) -> bytes:
-    """Encode region ids, four pixels per byte.
-
-    Parameters
-    ----------
-    regions : ndarray of shape (h, w)
-        Ids from 0 to 3.
-    """
+    """Encode region ids (h, w) from 0 to 3, four pixels per byte."""
     if regions.size and (regions.min() < 0 or regions.max() > MAX_REGION):
         raise ValueError(f"region ids must lie in 0..{MAX_REGION}")
     flat = np.zeros(-(-regions.size // 4) * 4, np.uint8)
@@ -98,17 +68,7 @@ def encode_regions(regions: NDArray[np.integer]) -> bytes:
 
 
 def decode_regions(data: bytes) -> NDArray[np.uint8]:
-    """Decode what `encode_regions` encoded.
-
-    Returns
-    -------
-    ndarray of shape (h, w), uint8
-
-    Raises
-    ------
-    StoreError
-        If the bytes are damaged.
-    """
+    """Decode what `encode_regions` encoded, uint8 (h, w). Damaged bytes are a `StoreError`."""
     with parsing(None, remedy=AGAIN, what="damaged regions"):
         height, width = REGIONS_HEADER.unpack_from(data)
         packed = np.frombuffer(data, np.uint8, -(-height * width // 4), REGIONS_HEADER.size)

@@ -29,14 +29,9 @@ CLUSTERS = 9
 
 @dataclass(frozen=True)
 class Selection:
-    """Selected tiles of a store.
+    """Selected tiles of a store: their numbers (n,), ascending, and the numbers of both by slide.
 
-    Attributes
-    ----------
-    numbers : ndarray of shape (n,)
-        Numbers in the store, ascending.
-    slides
-        Numbers of selected tiles and of all tiles, by slide.
+    `slides` holds the number of selected tiles and of all tiles.
     """
 
     numbers: Ints
@@ -66,31 +61,11 @@ def select_tiles(
     workers: int = 0,
     quiet: bool = False,
 ) -> Selection:
-    """Select a share of each slide's tiles: see `select`.
+    """Select a share of each slide's tiles, above 0 and at most 1, and at least one tile: see `select`.
 
-    Tiles are compared by colour histograms, so every tile is read once.
-
-    Parameters
-    ----------
-    store
-        The store.
-    share
-        Share of each slide's tiles, above 0 and at most 1. At least one tile is kept.
-    seed
-        Seed of the clusters. The selection depends on it and on the tiles, not on their order or `workers`.
-    among
-        Numbers of the tiles to select from; None is all.
-    workers
-        Number of processes; each selects from one slide at a time.
-    quiet
-        Show no progress.
-
-    Raises
-    ------
-    ConfigError
-        If the share is not valid.
-    StoreError
-        If a tile cannot be read.
+    Tiles are compared by colour histograms, so every tile is read once. They are selected from the numbers
+    `among`; None is all. The selection depends on the seed and the tiles, not on their order or `workers`.
+    Each worker selects from one slide at a time.
     """
     check_share(share)
     among = np.arange(len(store)) if among is None else among
@@ -114,41 +89,19 @@ def count_kept(tiles: int, share: float) -> int:
 
 
 def check_share(share: float) -> None:
-    """Check a share of tiles.
-
-    Raises
-    ------
-    ConfigError
-        If it is not above 0 and at most 1.
-    """
+    """Refuse a share of tiles that is not above 0 and at most 1."""
     if not 0 < share <= 1:
         remedy = "give a share above 0 and at most 1"
         raise ConfigError(f"cannot keep a share of {share:g}", where="select", remedy=remedy)
 
 
 def select(descriptors: Floats, places: Floats | None, share: float, seed: int) -> Ints:
-    """Select a share of one slide's tiles.
+    """Select ``round(share * t)`` of a slide's tiles, at least one, by k-means. Return rows (n,), ascending.
 
-    k-means divides the tiles into at most nine clusters by appearance. Each cluster gets a quota in
-    proportion to its size, and at least one, so that rare tiles are kept. k-means then divides its tiles into
-    as many groups by place, or by appearance if places are unknown. The tile nearest to the centre of each
-    group is kept.
-
-    Parameters
-    ----------
-    descriptors : ndarray of shape (t, k)
-        Appearance of each tile.
-    places : ndarray of shape (t, 2), or None
-        Place of each tile.
-    share
-        Above 0, at most 1. ``round(share * t)`` tiles are kept, and at least one.
-    seed
-        Seed of the clusters.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Rows, ascending.
+    k-means divides the tiles into at most nine clusters by appearance, `descriptors` (t, k). Each cluster
+    gets a quota in proportion to its size, and at least one, so that rare tiles are kept. k-means then
+    divides its tiles into as many groups by place (t, 2), or by appearance if places are None. The tile
+    nearest to the centre of each group is kept.
     """
     count = count_kept(len(descriptors), share)
     # One thread: another order of sums could give other clusters, and so other tiles.
@@ -165,14 +118,9 @@ def select(descriptors: Floats, places: Floats | None, share: float, seed: int) 
 
 
 def quotas(sizes: Ints, count: int) -> Ints:
-    """Divide `count` in proportion to sizes. Each gets at least one, and at most its size.
+    """Divide `count` in proportion to sizes (k,). Each gets at least one, and at most its size.
 
-    Parameters
-    ----------
-    sizes : ndarray of shape (k,)
-        All above 0.
-    count
-        Between k and the sum of the sizes.
+    All sizes are above 0, and `count` lies between k and their sum.
     """
     given, wanted = np.ones_like(sizes), count * sizes / sizes.sum()
     for _ in range(count - len(sizes)):

@@ -19,28 +19,17 @@ REMOVE = "remove it, and run the same `dirl {stage}` again: it makes missing fil
 
 
 class ShardWriter:
-    """Writer of a tar file that returns the place of each member's bytes.
+    """Writer of a tar file at `path` that returns the place of each member's bytes.
 
     The same members give the same file, byte for byte. It is a context manager; the file is a complete tar
     only after the block.
-
-    Parameters
-    ----------
-    path
-        File to write. An existing file is replaced.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
 
     def add(self, name: str, data: bytes) -> tuple[int, int, int]:
-        """Append a member.
-
-        Returns
-        -------
-        tuple of int
-            Byte offset, length and CRC-32 of its data.
-        """
+        """Append a member. Return the byte offset, the length and the CRC-32 of its data."""
         member = tarfile.TarInfo(name)
         member.size = len(data)
         self._file.write(member.tobuf(tarfile.PAX_FORMAT))
@@ -65,14 +54,8 @@ class ShardWriter:
 class ShardReader:
     """Reader of bytes in many files, with few of them open. The least recently used file is closed first.
 
-    Each thread and each pickled or forked copy opens its own files.
-
-    Parameters
-    ----------
-    root
-        Folder of the shards.
-    stage
-        The command that made them, for the advice of errors.
+    Each thread and each pickled or forked copy opens its own files. Errors advise `stage`, the command that
+    made the shards.
     """
 
     def __init__(self, root: Path, stage: str) -> None:
@@ -82,10 +65,8 @@ class ShardReader:
     def read(self, shard: str, offset: int, length: int, crc32: int) -> bytes:
         """Read `length` bytes of a shard, in one call to the system, and check them.
 
-        Raises
-        ------
-        StoreError
-            If the shard is missing or too short, or if the bytes differ from the written ones.
+        A `StoreError` tells that the shard is missing or too short, or that the bytes differ from the written
+        ones.
         """
         data = os.pread(self._open(shard), length, offset)
         if len(data) != length:
@@ -128,13 +109,7 @@ class _File:
 
 
 def check_size(path: Path, end: int) -> None:
-    """Check that a shard has its original length, given the end of its last member's data.
-
-    Raises
-    ------
-    StoreError
-        If it is missing or has another length.
-    """
+    """Check that a shard has its original length, given the end of its last member's data."""
     size = -(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE + len(END)
     refuse_special(path)
     try:

@@ -40,13 +40,7 @@ class _Entry:
 
 
 def write_slide(out: Path, config: TileConfig, item: SlideInput) -> None:
-    """Tile a slide into the store `out`: tar, picture, record and, last, its index.
-
-    Raises
-    ------
-    SlideError
-        If the slide cannot be read, has no resolution, is too coarse, or has no tissue.
-    """
+    """Tile a slide into the store `out`: tar, picture, record and, last, its index. Raises as `cut_slide`."""
     cut = cut_slide(item, config)
     try:
         table = _write_shard(
@@ -65,12 +59,8 @@ def write_slide(out: Path, config: TileConfig, item: SlideInput) -> None:
 def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
     """Add a class of ready-made tiles to the store `out`; see `write_slide`.
 
-    Baseline RGB JPEGs are kept byte for byte. All other files are encoded again.
-
-    Raises
-    ------
-    SlideError
-        If a file cannot be read, or the tiles are not all square and of the store's size.
+    Baseline RGB JPEGs are kept byte for byte. All other files are encoded again. A `SlideError` tells that a
+    file cannot be read, or that the tiles are not all square and of the store's size.
     """
     _check_sizes(item, config)
     stems = Counter(dotless(file.stem) for file in item.files)
@@ -123,13 +113,7 @@ def update_slide(out: Path, record: SlideRecord, row: FromTable) -> None:
 
 
 def image_side(file: Path, max_pixels: int | None) -> int:
-    """Side of a square image with at most `max_pixels`.
-
-    Raises
-    ------
-    SlideError
-        If it cannot be read or is not square.
-    """
+    """Side of a square image with at most `max_pixels`. Any other image is a `SlideError`."""
     width, height = open_image(file, max_pixels).size_px
     if width != height:
         raise SlideError(

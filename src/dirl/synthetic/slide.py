@@ -48,14 +48,7 @@ class SyntheticSlide:
 def draw(seed: int, size_px: tuple[int, int] = (2048, 2048), mpp: float = 0.5) -> SyntheticSlide:
     """Draw a slide: glands in a fibrous stroma, lymphocytes, fat, a vessel, a glass margin and a pen mark.
 
-    Parameters
-    ----------
-    seed
-        The same seed gives the same image.
-    size_px
-        Width and height.
-    mpp
-        Resolution in µm/px; 0.25 to 1 look realistic.
+    The same seed gives the same image, `size_px` wide and high. It looks realistic at 0.25 to 1 µm/px.
     """
     canvas = Canvas(np.random.default_rng(seed), (size_px[1], size_px[0]), mpp)
     tissue = _section(canvas)
@@ -78,14 +71,7 @@ def draw(seed: int, size_px: tuple[int, int] = (2048, 2048), mpp: float = 0.5) -
 def write(path: Path, seed: int, size_px: tuple[int, int] = (2048, 2048), mpp: float = 0.5) -> SyntheticSlide:
     """Write a slide as a tiled, pyramidal TIFF, and its labels as ``NAME.labels.png`` (16 bit) beside it.
 
-    OpenSlide reads the TIFF and its resolution.
-
-    Parameters
-    ----------
-    path
-        The TIFF.
-    seed, size_px, mpp
-        As in `draw`.
+    OpenSlide reads the TIFF and its resolution. Arguments are those of `draw`.
     """
     slide = draw(seed, size_px, mpp)
     with replacing(path) as temporary, tifffile.TiffWriter(temporary) as tiff:

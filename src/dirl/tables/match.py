@@ -18,18 +18,10 @@ ENDINGS = frozenset(
 
 @dataclass(frozen=True)
 class Matched:
-    """Rows by slide or tile.
+    """Rows by slide or tile, as its id, or as the name in `column` as written if it matches none.
 
-    Attributes
-    ----------
-    column
-        The column with the names.
-    rows
-        By the id of a slide or tile, or by the name as written if it matches none.
-    unknown
-        Names of rows that match no slide or tile.
-    repeated
-        Number of rows that repeat an earlier one; they are left out.
+    `unknown` are names of rows that match no slide or tile. `repeated` is the number of rows that repeat an
+    earlier one; they are left out.
     """
 
     column: str
@@ -47,28 +39,9 @@ class Matched:
 def match_slides(table: Table, known: Sequence[str], used: Sequence[str], where: object) -> Matched | None:
     """Match rows to slides, by any usual name of the column, with or without folders and suffixes.
 
-    If several columns have a usual name, the first that matches any slide is used.
-
-    Parameters
-    ----------
-    table
-        The user's table.
-    known
-        Ids of the slides.
-    used
-        Columns that the command reads. Rows of one slide must agree in them.
-    where
-        Place for errors.
-
-    Returns
-    -------
-    Matched or None
-        None if no column has a usual name.
-
-    Raises
-    ------
-    ConfigError
-        If a row has no name or matches two slides, or if rows of one slide do not agree.
+    If several columns have a usual name, the first that matches any slide is used. If none has one, the
+    result is None. Rows of one slide must agree in the columns `used`, which the command reads. Otherwise, or
+    if a row has no name or matches two slides, it is a `ConfigError`.
     """
     columns = table.find_all(SLIDE)
     if not columns:
@@ -146,29 +119,11 @@ def describe_column(what: str, column: str, values: Sequence[str]) -> str:
 def describe_table(
     table: Table, matched: Matched, found: Sequence[str], used: Mapping[str, str], label: Sequence[str] = ()
 ) -> list[str]:
-    """Describe in sentences what was read from a table.
+    """Describe in sentences what was read from a table: the columns `found`, and rows that were left out.
 
-    Parameters
-    ----------
-    table
-        The user's table.
-    matched
-        Its rows by slide or tile.
-    found
-        Descriptions of columns; see `describe_column`.
-    used
-        Columns that were read, by their content. Ids that differ only in case are listed.
-    label
-        Columns that every used row must have.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    ConfigError
-        If a patient or a centre may be a missing value, such as unknown.
+    `used` are columns that were read, by their content; ids in them that differ only in case are listed.
+    `label` are columns that every used row must have. A patient or a centre that may be a missing value, such
+    as unknown, is a `ConfigError`.
     """
     name = table.path.name
     notes = [f"{name}: {', '.join(found)}."] if found else []

@@ -51,18 +51,9 @@ SAMPLE = 50  # number of rows used to find the delimiter
 class Table:
     """A user's table.
 
-    Attributes
-    ----------
-    path
-        The file.
-    columns
-        Names, as written.
-    rows
-        Fields by column, without blanks around them. A missing value is empty.
-    written
-        The same, with missing values as they were written, such as ``NA``.
-    notes
-        Notes for the user on how it was read.
+    `columns` are names as written. `rows` are fields by column, without blanks around them, and empty if
+    missing. `written` has missing values as they were written, such as ``NA``. `notes` tell the user how it
+    was read.
     """
 
     path: Path
@@ -81,10 +72,7 @@ class Table:
     def find_filled(self, names: Sequence[str]) -> str | None:
         """Find the first of some names whose column has a value, else the first existing column.
 
-        Raises
-        ------
-        ConfigError
-            If the values are spread over two columns.
+        Values that are spread over two columns are a `ConfigError`.
         """
         columns = self.find_all(names)
         filled = [name for name in columns if any(row[name] for row in self.rows)]
@@ -116,22 +104,11 @@ class Table:
 
 
 def read_csv(path: Path, where: object = None) -> Table:
-    """Read a CSV file with a header.
+    """Read a CSV file with a header. Errors name `where`, by default the file.
 
     Fields are separated by commas, semicolons or tabs. The encoding is UTF-8 or UTF-16, with or without a
-    byte order mark. Other files are read as Windows-1252 (latin-1), with a note.
-
-    Parameters
-    ----------
-    path
-        The file.
-    where
-        Place for errors; None is the file.
-
-    Raises
-    ------
-    ConfigError
-        If it is not such a file, two columns have the same name, or a row has more fields than the header.
+    byte order mark. Other files are read as Windows-1252 (latin-1), with a note. Two columns of the same name
+    are a `ConfigError`, as is a row with more fields than the header.
     """
     where = path if where is None else where
     refuse_special(path, kind=ConfigError)
@@ -166,10 +143,7 @@ def read_csv(path: Path, where: object = None) -> Table:
 def without_missing(value: str, *, signs: bool = False) -> str:
     """Return a value, or an empty text if it means a missing value: a usual word, or only punctuation.
 
-    Parameters
-    ----------
-    signs
-        Whether ``-`` is a value, because the column also has ``+``.
+    With `signs`, ``-`` is a value, because the column also has ``+``.
     """
     blank = not any(sign.isalnum() for sign in value) and not (signs and set(value) <= {"+", "-"})
     return "" if blank or value in MISSING else value
@@ -178,10 +152,7 @@ def without_missing(value: str, *, signs: bool = False) -> str:
 def parse_number(text: str) -> float:
     """Read a number with a decimal point or a decimal comma.
 
-    Raises
-    ------
-    ValueError
-        If it is not a number, or the comma may separate thousands, as in 1,234.
+    A `ValueError` tells that it is no number, or that the comma may separate thousands, as in 1,234.
     """
     if re.fullmatch(r"[-+]?\d+,\d+", text) and not re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", text):
         text = text.replace(",", ".")
@@ -199,13 +170,7 @@ def alike(values: Iterable[str]) -> list[list[str]]:
 
 
 def check_alike(classes: Iterable[str], where: object) -> None:
-    """Refuse class names that differ only in case, blanks or number format.
-
-    Raises
-    ------
-    ConfigError
-        With the names.
-    """
+    """Refuse class names that differ only in case, blanks or number format."""
     if same := alike(classes):
         listed = "; ".join(" and ".join(map(repr, group)) for group in same[:SHOWN])
         raise ConfigError(
@@ -216,26 +181,14 @@ def check_alike(classes: Iterable[str], where: object) -> None:
 
 
 def check_classes(classes: Iterable[str], where: object) -> None:
-    """Refuse class names of a table that are alike or may mean a missing value.
-
-    Raises
-    ------
-    ConfigError
-        With the names.
-    """
+    """Refuse class names of a table that are alike or may mean a missing value."""
     names = set(classes)
     check_alike(names, where)
     check_known(names, "class", where)
 
 
 def check_known(values: Iterable[str], what: str, where: object) -> None:
-    """Refuse values that may mean a missing value, such as unknown.
-
-    Raises
-    ------
-    ConfigError
-        With the first such value.
-    """
+    """Refuse values that may mean a missing value, such as unknown."""
     words = {_folded(word) for word in (*MISSING, *DOUBTFUL)}
     if doubtful := sorted(name for name in values if name and _folded(name).strip("[]()") in words):
         raise ConfigError(

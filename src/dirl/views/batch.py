@@ -19,14 +19,9 @@ _DRAWS = _STAIN.stop
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """Augmented views of ``b`` tiles, all of one size.
+    """Augmented views of ``b`` tiles, all of one size: float ``(v, b, 3, h, w)`` in [0, 1], not normalised.
 
-    Attributes
-    ----------
-    images
-        Float ``(v, b, 3, h, w)`` in [0, 1], not normalised.
-    affines
-        View pixels to tile pixels, float64 array ``(v, b, 2, 3)``.
+    `affines` map view pixels to tile pixels, float64 ``(v, b, 2, 3)``.
     """
 
     images: Tensor
@@ -52,23 +47,10 @@ class _Plan:
 def make_views(
     images: Tensor, samples: NDArray[np.int64] | Tensor, config: ViewsConfig, *, seed: int
 ) -> tuple[ViewBatch, ...]:
-    """Make the views of a batch, a function of (seed, sample) alone except for the partner of a stain swap.
+    """Make the global views of a batch and, if the configuration has any, the local ones.
 
-    Parameters
-    ----------
-    images
-        Tiles, uint8 ``(b, 3, H, W)``.
-    samples
-        Counter of each sample, ``(b,)``: its position in the run.
-    config
-        Ranges of the augmentations.
-    seed
-        Key of the random numbers.
-
-    Returns
-    -------
-    tuple of ViewBatch
-        The global views and, if the configuration has any, the local ones.
+    Tiles are uint8 ``(b, 3, H, W)``. `samples`, ``(b,)``, are their positions in the run. Views are a
+    function of (seed, sample) alone, except for the partner of a stain swap.
     """
     counters, tile_px = np.asarray(samples, dtype=np.int64), (images.shape[2], images.shape[3])
     pixels = images.float().div_(255)

@@ -17,23 +17,10 @@ _TO_YIQ = np.array([_GRAY, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312)])
 
 
 def augment_colour(images: Tensor, draws: NDArray[np.float64], config: ViewsConfig, kind: int = 0) -> Tensor:
-    """Jitter colour, drop it, blur and solarise, each sample by its own numbers.
+    """Jitter colour, drop it, blur and solarise images ``(b, 3, h, w)`` in [0, 1], each by its own numbers.
 
-    Parameters
-    ----------
-    images
-        Float tensor ``(b, 3, h, w)`` in [0, 1].
-    draws
-        Uniform numbers of shape ``(b, DRAWS)``.
-    config
-        Strengths and probabilities.
-    kind
-        Index of the probability to use, if there is one for each kind of view.
-
-    Returns
-    -------
-    Tensor
-        Like `images`.
+    The uniform numbers have shape ``(b, DRAWS)``. `kind` chooses the probability if there is one for each
+    kind of view.
     """
     matrix, contrast = _colour_matrices(draws, config)
     mean = images.mean(dim=(2, 3))
@@ -61,16 +48,9 @@ def augment_colour(images: Tensor, draws: NDArray[np.float64], config: ViewsConf
 
 
 def gaussian_blur(images: Tensor, sigma_px: NDArray[np.float64], largest_px: float) -> Tensor:
-    """Blur each image by its own standard deviation.
+    """Blur each image ``(b, 3, h, w)`` by its own standard deviation ``(b,)``, in pixels.
 
-    Parameters
-    ----------
-    images
-        Float tensor ``(b, 3, h, w)``.
-    sigma_px
-        Standard deviations, ``(b,)``.
-    largest_px
-        The largest that may occur: it sets the kernel's size.
+    `largest_px` is the largest deviation that may occur: it sets the kernel's size.
     """
     count, channels, height, width = images.shape
     radius = min(math.ceil(3 * largest_px), height - 1, width - 1)

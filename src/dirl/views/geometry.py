@@ -23,28 +23,13 @@ def draw_affines(
     crop_area: tuple[float, float],
     size_px: int,
 ) -> NDArray[np.float64]:
-    """Turn uniform numbers into crops: place, area, aspect, flip, rotation and mpp.
+    """Turn uniform numbers ``(b, DRAWS)`` into crops: place, area, aspect, flip, rotation and mpp.
 
     Under rotation by any angle the area is drawn from the part of its range that fits into the tile at that
     angle. If no part fits, the crop is the largest one that does. So no view shows anything outside the tile.
 
-    Parameters
-    ----------
-    draws
-        Uniform numbers of shape ``(b, DRAWS)``.
-    tile_px
-        Height and width of the tile.
-    config
-        Ranges of the crop.
-    crop_area
-        Range of the crop's share of the tile.
-    size_px
-        Side of the view.
-
-    Returns
-    -------
-    ndarray of shape (b, 2, 3)
-        View pixels to tile pixels. The crop lies inside the tile.
+    `tile_px` is height and width of the tile, `crop_area` the range of the crop's share of it, and `size_px`
+    the side of the view. The affines ``(b, 2, 3)`` map view pixels to tile pixels.
     """
     height, width = tile_px
     any_angle = config.rotation == "any"
@@ -82,24 +67,10 @@ def draw_affines(
 
 
 def sample_images(images: Tensor, affines: NDArray[np.float64], size_px: int) -> Tensor:
-    """Resample each image along its affine, without aliasing.
+    """Resample images ``(b, 3, H, W)`` along affines ``(b, 2, 3)`` to views of `size_px`, without aliasing.
 
     A view that is smaller than its crop is sampled k times as densely and then averaged, since bilinear
     sampling alone would alias. k is its minification, rounded up.
-
-    Parameters
-    ----------
-    images
-        Float tensor ``(b, 3, H, W)``.
-    affines
-        View pixels to tile pixels, ``(b, 2, 3)``.
-    size_px
-        Side of the views.
-
-    Returns
-    -------
-    Tensor
-        Float tensor ``(b, 3, size_px, size_px)``.
     """
     height, width = images.shape[-2:]
     # One factor per sample, so that a view does not depend on its batch.
@@ -123,23 +94,10 @@ def sample_images(images: Tensor, affines: NDArray[np.float64], size_px: int) ->
 
 
 def sample_regions(regions: Tensor, affines: Tensor, size_px: int) -> tuple[Tensor, Tensor]:
-    """Take each region id from the tile pixel that contains the centre of the view's pixel.
+    """Take each region id of ``(b, H, W)`` from the tile pixel that contains the centre of the view's pixel.
 
-    Parameters
-    ----------
-    regions
-        Integer ids ``(b, H, W)``.
-    affines
-        View pixels to tile pixels, ``(b, 2, 3)``, on the same device.
-    size_px
-        Side of the views.
-
-    Returns
-    -------
-    ids : Tensor
-        ``(b, size_px, size_px)``, 0 outside the tile.
-    inside : Tensor
-        Bool ``(b, size_px, size_px)``: the pixel lies inside the tile.
+    The ids, ``(b, size_px, size_px)``, are 0 outside the tile. The second result, of the same shape, tells
+    whether the pixel lies inside. Affines ``(b, 2, 3)`` map view pixels to tile pixels, on the same device.
     """
     height, width = regions.shape[-2:]
     x, y = (torch.floor(places).long() for places in centres(affines, (size_px, size_px)))

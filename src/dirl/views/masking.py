@@ -39,37 +39,15 @@ class Masking:
 def block_masks(
     seed: int, counters: ArrayLike, grid: tuple[int, int], share: tuple[float, float], p: float
 ) -> Tensor:
-    """Mask rectangles of tokens, a function of (seed, counter) alone.
+    """Mask rectangles of tokens, bool ``(b, gh, gw)`` on the CPU, a function of (seed, counter) alone.
 
     The scheme of iBOT and DINOv2 (``dinov2/data/masking.py``). Rectangles are added as long as they do not
     mask too many tokens. They have at least 4 tokens, and an aspect between 0.3 and 1 / 0.3.
 
     Differs from DINOv2: each image is masked with probability `p` by itself, not a fixed number in a batch. A
     fixed number of rectangles is tried for all images at once. Single tokens fill up the rest, so that
-    exactly the drawn number of tokens is masked.
-
-    Parameters
-    ----------
-    seed
-        Key of the random numbers.
-    counters
-        A number for each image, ``(b,)``.
-    grid
-        Rows and columns of tokens.
-    share
-        Range of the masked share of a masked image; the number of tokens is uniform in it.
-    p
-        Probability that an image is masked.
-
-    Returns
-    -------
-    Tensor
-        Bool ``(b, gh, gw)``, True where a token is masked, on the CPU.
-
-    Raises
-    ------
-    ConfigError
-        If no whole number of tokens lies in the range.
+    exactly the drawn number of tokens is masked. That number is uniform in the range `share`; if no whole
+    number lies in it, it is a `ConfigError`.
     """
     rows, columns = grid
     least, most = int(np.ceil(share[0] * rows * columns)), int(np.floor(share[1] * rows * columns))

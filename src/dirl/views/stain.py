@@ -33,18 +33,10 @@ def optical_density(images: Tensor) -> Tensor:
 
 
 def measure_stains(images: Tensor) -> Tensor:
-    """Measure the amount of each stain in the tissue of tiles.
+    """Measure the amount of each stain in the tissue of tiles, float ``(b, 3, h, w)`` in [0, 1].
 
-    Parameters
-    ----------
-    images
-        Float tensor ``(b, 3, h, w)`` in [0, 1].
-
-    Returns
-    -------
-    Tensor
-        ``(2, b, 3)``: mean and standard deviation of hematoxylin, eosin and the residual, over the pixels of
-        tissue; NaN for a tile that is nearly all glass.
+    It returns ``(2, b, 3)``: mean and standard deviation of hematoxylin, eosin and the residual over the
+    pixels of tissue. They are NaN for a tile that is nearly all glass.
     """
     density = optical_density(images).flatten(2)
     tissue = (density[:, 1:2] > TISSUE_DENSITY).to(density)
@@ -59,31 +51,16 @@ def measure_stains(images: Tensor) -> Tensor:
 def restain(
     images: Tensor, draws: NDArray[np.float64], config: ViewsConfig, measured: Tensor | None
 ) -> Tensor:
-    """Swap and jitter the stains of views, each sample by its own numbers.
+    """Swap and jitter the stains of views ``(b, 3, h, w)`` in [0, 1], each by its own numbers ``(b, DRAWS)``.
 
     The optical density is split into hematoxylin, eosin and a residual (vectors of Ruifrok and Johnston, from
     scikit-image). The amount of each is multiplied and shifted, and the sum is turned back into colours.
 
     In a swap the amounts first get the mean and standard deviation of another tile's tissue. The other tile
     is drawn by this sample's own numbers among the tiles of the batch on this rank. No other quantity of a
-    view depends on the batch, the rank, the accumulated part, or the place of the sample in it. A
-    tile that is nearly all glass takes no part. Standard deviations are stretched at most twofold.
-
-    Parameters
-    ----------
-    images
-        Views, float ``(b, 3, h, w)`` in [0, 1].
-    draws
-        Uniform numbers of shape ``(b, DRAWS)``.
-    config
-        Strength of the jitter, probability of the swap.
-    measured
-        `measure_stains` of the views' tiles; None if nothing is swapped.
-
-    Returns
-    -------
-    Tensor
-        Like `images`.
+    view depends on the batch, the rank, the accumulated part, or the place of the sample in it. A tile that
+    is nearly all glass takes no part. Standard deviations are stretched at most twofold. `measured` are the
+    `measure_stains` of the views' tiles; None if nothing is swapped.
     """
     spread = images.new_tensor(2 * draws[:, :6] - 1) * config.stain_jitter
     factor, shift = 1 + spread[:, :3], SHIFT * spread[:, 3:]
