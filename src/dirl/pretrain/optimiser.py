@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightly.utils.scheduler import cosine_schedule
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 from torch.optim import AdamW
@@ -88,6 +87,9 @@ def weight_decay_at(step: int, steps: int, config: OptimiserConfig) -> float:
     """Weight decay at a step: half a cosine from the first to ``weight_decay_end``, reached at the last."""
     if config.weight_decay_end is None:
         return config.weight_decay
+    # Imported here, so that a fine-tuning, which uses the optimiser alone, does not import lightly.
+    from lightly.utils.scheduler import cosine_schedule
+
     return float(cosine_schedule(min(step, steps), steps, config.weight_decay, config.weight_decay_end))
 
 
