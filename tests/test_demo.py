@@ -13,8 +13,8 @@ from dirl import synthetic
 from dirl.config import load_recipe
 from dirl.core.errors import Interrupted, SlideError, StoreError
 from dirl.demo import demo, find_sample, print_demo
-from dirl.pretrain.data import held_out
 from dirl.store.dataset import TileStore
+from dirl.store.subsample import held_out
 
 SHORT = ["steps=4", "batch=8", "encoder.depth=2", "encoder.width=32", "encoder.heads=2", "holdout=0.4"]
 

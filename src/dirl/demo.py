@@ -22,12 +22,12 @@ from dirl.core.files import replacing
 from dirl.core.owner import own, owning
 from dirl.core.progress import bar, printer, say
 from dirl.core.results import Result
-from dirl.pretrain.data import held_out
 from dirl.pretrain.run import pretrain
 from dirl.report.html import format_number, format_signed
 from dirl.slides.reading import open_slide
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
+from dirl.store.subsample import held_out
 
 SAMPLE_URL = "https://openslide.cs.cmu.edu/download/openslide-testdata/Aperio/CMU-1-Small-Region.svs"
 SAMPLE_SHA256 = "ed92d5a9f2e86df67640d6f92ce3e231419ce127131697fbbce42ad5e002c8a7"

@@ -14,8 +14,8 @@ from dirl.core.claim import claim
 from dirl.core.files import write_text
 from dirl.core.intervals import Estimate
 from dirl.encoders.loading import LoadedEncoder, load_encoder
-from dirl.pretrain.data import held_out
 from dirl.store.dataset import TileStore
+from dirl.store.subsample import held_out
 
 
 class Oracle(nn.Module):

@@ -19,9 +19,9 @@ from dirl.encoders.loading import load_encoder, preprocess
 from dirl.features.embed import embed
 from dirl.features.feature_files import Features, read_features
 from dirl.features.sources import SlideTiles
-from dirl.features.subsample import subsample_tiles
 from dirl.store.colour import colour_histogram, colour_statistics
 from dirl.store.dataset import TileStore
+from dirl.store.subsample import subsample_tiles
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dirl.core.errors import ConfigError, StoreError
-from dirl.pretrain.data import CountedOrder, TileBatches, held_out
+from dirl.pretrain.data import CountedOrder, TileBatches
 from dirl.prior.dense_term import make_dense_term
 from dirl.store.dataset import TileStore
+from dirl.store.subsample import held_out
 
 
 @given(tiles=st.integers(8, 60), batch=st.sampled_from([2, 4, 8]), seed=st.integers(0, 1000))

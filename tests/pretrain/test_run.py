@@ -20,7 +20,6 @@ from dirl.core.signals import TO_ALL
 from dirl.encoders.vit import ViT
 from dirl.objectives.base import PairObjective
 from dirl.pretrain.callbacks import Checkpoint, Signals
-from dirl.pretrain.data import held_out
 from dirl.pretrain.devices import choose_devices, choose_workers
 from dirl.pretrain.loggers import MetricsCsv
 from dirl.pretrain.module import PretrainModule, spread_metrics
@@ -28,6 +27,7 @@ from dirl.pretrain.plan import seeded
 from dirl.pretrain.read_metrics import read_metrics
 from dirl.pretrain.run import load_run, pretrain
 from dirl.store.dataset import TileStore
+from dirl.store.subsample import held_out
 
 CONTROLS = ("shuffled", "moved", "grid", "one", "twice", "tissue-only")
 HEADS = {"hidden_width": 16, "output_width": 8}

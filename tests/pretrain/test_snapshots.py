@@ -5,9 +5,9 @@ import torch
 
 from dirl.config import EncoderConfig
 from dirl.encoders.vit import ViT
-from dirl.pretrain.data import held_out
 from dirl.pretrain.snapshots import NeighbourSnapshot, choose_snapshots
 from dirl.store.dataset import TileStore
+from dirl.store.subsample import held_out
 
 
 def test_without_labels_only_attention_is_measured(small_store, recipe):

@@ -14,13 +14,13 @@ from dirl.core.digests import digest
 from dirl.core.errors import SlideError
 from dirl.core.progress import say
 from dirl.features.feature_files import STRINGS
-from dirl.features.subsample import subsample_tiles
 from dirl.slides.discovery import SlideInput, TilesInput, add_slides_table, find_inputs, source_digest
 from dirl.slides.tiling import TileSpec
 from dirl.store.cut import cut_slide
 from dirl.store.dataset import TileStore
 from dirl.store.index import SlideRecord
 from dirl.store.select import select_tiles
+from dirl.store.subsample import subsample_tiles
 
 Rows = dict[str, NDArray[Any]]
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dirl.config import PretrainRecipe
 from dirl.core.errors import ConfigError, StoreError
-from dirl.core.randomness import hashes, permute
+from dirl.core.randomness import permute
 from dirl.core.signals import TO_ALL, begin_reader, starting
 from dirl.prior.source import RegionSource
 from dirl.store.dataset import TileStore
@@ -51,12 +51,6 @@ def schedule_of(recipe: PretrainRecipe) -> Schedule:
         log_every=recipe.log_every_steps,
         save_every=recipe.checkpoint_every_steps,
     )
-
-
-def held_out(tile_ids: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
-    """Tell which tiles (t,) are never trained on, a share of all: a function of (seed, tile id) alone."""
-    # Compared as integers: 2**64 itself does not fit a uint64.
-    return hashes(seed, tile_ids).astype(np.float64) < share * 2.0**64
 
 
 class TileBatches(Dataset[Batch]):

@@ -18,7 +18,7 @@ from dirl.encoders.pretrained import InitReport, initialise
 from dirl.encoders.vit import ViT
 from dirl.encoders.weights import weights_digest
 from dirl.objectives.base import AnyObjective, MaskedObjective, load_objective
-from dirl.pretrain.data import Loaders, Schedule, TileBatches, held_out, schedule_of
+from dirl.pretrain.data import Loaders, Schedule, TileBatches, schedule_of
 from dirl.pretrain.devices import Devices
 from dirl.pretrain.optimiser import freeze
 from dirl.prior.coverage import COARSE_UM
@@ -26,6 +26,7 @@ from dirl.prior.dense_term import DenseTerm, make_dense_term
 from dirl.prior.tokens import Disentangle
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.select import count_kept
+from dirl.store.subsample import held_out
 
 
 @dataclass(frozen=True)

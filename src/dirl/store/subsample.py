@@ -1,4 +1,6 @@
-"""A subsample of a store's tiles."""
+"""Choices among tiles by seed and tile id alone: those that are never trained on, and a subsample."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,6 +8,12 @@ from numpy.typing import NDArray
 from dirl.core.errors import ConfigError
 from dirl.core.randomness import hashes
 from dirl.store.dataset import TileStore
+
+
+def held_out(tile_ids: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
+    """Tell which tiles (t,) are never trained on, a share of all."""
+    # Compared as integers: 2**64 itself does not fit a uint64.
+    return hashes(seed, tile_ids).astype(np.float64) < share * 2.0**64
 
 
 def subsample_tiles(

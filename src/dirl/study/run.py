@@ -29,12 +29,12 @@ from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.evaluate.common.labels import labels_file, read_labels
 from dirl.evaluate.common.task import prepare_task
-from dirl.features.subsample import subsample_tiles
 from dirl.objectives.base import load_objective
 from dirl.pretrain.plan import check_recipe
 from dirl.prior.dense_term import make_dense_term
 from dirl.report.html import format_number
 from dirl.store.dataset import TileStore
+from dirl.store.subsample import subsample_tiles
 from dirl.study import run_arm
 from dirl.study.figures import draw_study
 from dirl.study.matrix import StudyConfig, StudyRun, expand, load_study

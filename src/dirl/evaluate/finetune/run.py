@@ -31,8 +31,8 @@ from dirl.evaluate.finetune.summary import (
 )
 from dirl.evaluate.finetune.train import Material, read_tiles, score_fold
 from dirl.evaluate.probe.cross_validate import better_form, by_linear, by_neighbours, knn_name
-from dirl.features.subsample import subsample_tiles
 from dirl.store.dataset import TileStore
+from dirl.store.subsample import subsample_tiles
 
 Floats = NDArray[np.float64]
 

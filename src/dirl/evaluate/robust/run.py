@@ -25,8 +25,8 @@ from dirl.evaluate.robust.figures import draw_curves
 from dirl.evaluate.robust.score import relative, score_conditions
 from dirl.evaluate.robust.summary import Accuracies, ConditionScores, RobustScores, RobustSummary
 from dirl.features.baselines import FEATURES, Baseline
-from dirl.features.subsample import subsample_tiles
 from dirl.store.dataset import TileStore
+from dirl.store.subsample import subsample_tiles
 
 MEASURES = ("knn", "knn_change", "linear", "linear_change", "drift", "drift_share")
 
