@@ -1,5 +1,7 @@
 """The synthetic slide: the same from the same seed, its truth fits its picture, OpenSlide reads it."""
 
+from pathlib import Path
+
 import numpy as np
 import openslide
 import pytest
@@ -49,3 +51,19 @@ def test_openslide_reads_pyramid_and_resolution(tmp_path):
     assert slide.info.size_px == (1100, 600)
     assert np.array_equal(read_box(slide, 0, 0, 1100, 600, 0.25), made.rgb)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.labels.png")), made.labels)
+
+
+def test_an_interrupted_slide_is_never_without_its_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.tif"
+    for place in ("PIL.Image.Image.save", "tifffile.TiffWriter.write"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, stop)
+            with pytest.raises(KeyboardInterrupt):
+                write(path, seed=1, size_px=(256, 256))
+        assert not path.exists()
+    assert path.with_suffix(".labels.png").exists()

@@ -111,6 +111,14 @@ def _outcome(receiver: Connection, process: SpawnProcess) -> Any:
 
 def _work(place: Slot, sender: Connection, task: bytes) -> None:
     begin_worker()
+    try:
+        sender.send(_attempt(place, task))
+    except (KeyboardInterrupt, BrokenPipeError):  # a late signal, or the parent has ended: print nothing
+        os._exit(1)
+
+
+def _attempt(place: Slot, task: bytes) -> Any:
+    """Return the result of a task, or its exception in a form that can be pickled."""
     # Before anything asks for a GPU: later changes have no effect.
     if place.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
@@ -122,12 +130,11 @@ def _work(place: Slot, sender: Connection, task: bytes) -> None:
         with stopping():
             function, item = pickle.loads(task)
             with threadpool_limits(place.threads):  # after the import of the function's libraries
-                outcome = function(item)
+                return function(item)
     except KeyboardInterrupt as stop:
-        outcome = Interrupted(number_of(stop))
+        return Interrupted(number_of(stop))
     except BaseException as error:  # SystemExit as well
-        outcome = _portable(as_dirl_error(error))
-    sender.send(outcome)
+        return _portable(as_dirl_error(error))
 
 
 def _portable(error: DirlError) -> DirlError:

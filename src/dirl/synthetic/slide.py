@@ -74,6 +74,9 @@ def write(path: Path, seed: int, size_px: tuple[int, int] = (2048, 2048), mpp: f
     OpenSlide reads the TIFF and its resolution. Arguments are those of `draw`.
     """
     slide = draw(seed, size_px, mpp)
+    # The slide comes last: if it exists, the labels are complete.
+    with replacing(path.with_suffix(".labels.png")) as temporary:
+        Image.fromarray(slide.labels.astype(np.uint16)).save(temporary, "PNG")
     with replacing(path) as temporary, tifffile.TiffWriter(temporary) as tiff:
         level, factor = slide.rgb, 1
         while factor == 1 or min(level.shape[:2]) >= 256:
@@ -89,8 +92,6 @@ def write(path: Path, seed: int, size_px: tuple[int, int] = (2048, 2048), mpp: f
                 metadata=None,
             )
             level, factor = np.asarray(Image.fromarray(level).reduce(2)), factor * 2
-    with replacing(path.with_suffix(".labels.png")) as temporary:
-        Image.fromarray(slide.labels.astype(np.uint16)).save(temporary, "PNG")
     return slide
 
 
