@@ -127,10 +127,10 @@ def _attempt(place: Slot, task: bytes) -> Any:
 
     torch.set_num_threads(place.threads)
     try:
-        with stopping():
-            function, item = pickle.loads(task)
-            with threadpool_limits(place.threads):  # after the import of the function's libraries
-                return function(item)
+        # This imports the function's libraries. There is nothing to remove yet, so a signal may end it.
+        function, item = pickle.loads(task)
+        with stopping(), threadpool_limits(place.threads):
+            return function(item)
     except KeyboardInterrupt as stop:
         return Interrupted(number_of(stop))
     except BaseException as error:  # SystemExit as well
