@@ -4,6 +4,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum, auto
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,13 +20,22 @@ from dirl.core.progress import bar, counted
 from dirl.store.cells_writer import CELLS_SCHEMA
 from dirl.store.index import INDEX, TILES_SCHEMA, check_shards, read_parquet
 
-DAMAGED, MISSING, UNKNOWN = "damaged", "missing", "unknown"
-UNFINISHED, INCOMPLETE, UNCHECKED = "unfinished", "incomplete", "unchecked"
 # Members of a tar file in one row of its index: suffix of the member's name, prefix of the index's columns.
 MEMBERS = {
     "tile": (TILES_SCHEMA, ((".jpg", ""),)),
     "cells": (CELLS_SCHEMA, ((".labels", "labels_"), (".regions", "regions_"))),
 }
+
+
+class State(StrEnum):
+    """What is wrong with a file or an output."""
+
+    DAMAGED = auto()
+    MISSING = auto()
+    UNFINISHED = auto()
+    INCOMPLETE = auto()  # slides failed
+    UNCHECKED = auto()  # an output without checksums
+    UNKNOWN = auto()  # a file that no command wrote: no damage
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,7 @@ class Finding:
     Attributes
     ----------
     what
-        ``damaged``, ``missing``, ``unfinished``, ``incomplete`` if slides failed, ``unchecked`` for an output
-        without checksums, or ``unknown`` for a file that no command wrote. An unknown file is not damage.
+        What is wrong.
     path
         The file, or the output.
     reason
@@ -45,7 +54,7 @@ class Finding:
         Command to run; for an unknown file, what it is.
     """
 
-    what: str
+    what: State
     path: Path
     reason: str
     remedy: str
@@ -79,7 +88,7 @@ class CheckResult:
     @property
     def whole(self) -> bool:
         """Whether there is nothing but whole files, and unknown ones."""
-        return all(finding.what == UNKNOWN for finding in self.findings)
+        return all(finding.what == State.UNKNOWN for finding in self.findings)
 
 
 def check(path: Path, *, quiet: bool = False) -> CheckResult:
@@ -107,7 +116,7 @@ def check(path: Path, *, quiet: bool = False) -> CheckResult:
             try:
                 card = read_card(folder)
             except StoreError as error:
-                findings.append(Finding(DAMAGED, folder / CARD, error.reason, error.remedy))
+                findings.append(Finding(State.DAMAGED, folder / CARD, error.reason, error.remedy))
                 continue
             found = list(_files(folder, card, _Repair(path, folder, card.stage)))
             findings += found
@@ -152,20 +161,20 @@ def _outputs(folder: Path) -> Iterator[Path]:
 def _files(folder: Path, card: Card, repair: _Repair) -> Iterator[Finding]:
     if card.finished is None:
         again = "run the same command again to finish it"
-        yield Finding(UNFINISHED, folder, "its files are not checked yet", again)
+        yield Finding(State.UNFINISHED, folder, "its files are not checked yet", again)
         return
     there = files_of(folder)
     if there and not card.files:
         reason = "an older version of dirl made it, without checksums"
-        yield Finding(UNCHECKED, folder, reason, repair())
+        yield Finding(State.UNCHECKED, folder, reason, repair())
         return
     for name, written in card.files.items():
         if name not in there:
-            yield Finding(MISSING, inside(folder, name), "", repair(name, missing=True))
+            yield Finding(State.MISSING, inside(folder, name), "", repair(name, missing=True))
         elif not is_whole(there[name], written):
-            yield Finding(DAMAGED, there[name], "", repair(name))
+            yield Finding(State.DAMAGED, there[name], "", repair(name))
     for name in sorted(set(there) - set(card.files)):
-        yield Finding(UNKNOWN, there[name], "", "no command of dirl wrote this file; dirl ignores it")
+        yield Finding(State.UNKNOWN, there[name], "", "no command of dirl wrote this file; dirl ignores it")
 
 
 def _failed(folder: Path, card: Card) -> Iterator[Finding]:
@@ -173,7 +182,10 @@ def _failed(folder: Path, card: Card) -> Iterator[Finding]:
     if card.finished is not None and failed:
         slides = counted(failed + card.counts.get("slides", 0), "slide")
         yield Finding(
-            INCOMPLETE, folder, f"{failed} of {slides} failed", f"run the same `dirl {card.stage}` again"
+            State.INCOMPLETE,
+            folder,
+            f"{failed} of {slides} failed",
+            f"run the same `dirl {card.stage}` again",
         )
 
 
@@ -183,24 +195,24 @@ def _members(folder: Path, stage: str) -> tuple[int, list[Finding]]:
     try:
         index = read_parquet(folder / INDEX, repair_advice(stage), schema=schema)
     except StoreError as error:
-        return 0, [Finding(DAMAGED, folder / INDEX, error.reason, error.remedy)]
+        return 0, [Finding(State.DAMAGED, folder / INDEX, error.reason, error.remedy)]
     findings = []
     remove = f"remove it, and {repair_advice(stage)}"
     for shard in index["shard"].unique().to_pylist():
         rows = index.filter(pa.compute.equal(index["shard"], shard))
         path = inside(folder, shard)
         if not path.exists():
-            findings.append(Finding(MISSING, path, "", repair_advice(stage)))
+            findings.append(Finding(State.MISSING, path, "", repair_advice(stage)))
             continue
         try:
             check_shards(folder, rows)
             bad = _bad_members(path, rows, kinds)
         except StoreError as error:
-            findings.append(Finding(DAMAGED, path, error.reason, remove))
+            findings.append(Finding(State.DAMAGED, path, error.reason, remove))
             continue
         if bad:
             reason = f"{len(bad)} of its members, first {bad[0]}"
-            findings.append(Finding(DAMAGED, path, reason, remove))
+            findings.append(Finding(State.DAMAGED, path, reason, remove))
     return len(index) * len(kinds), findings
 
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from dirl.core.errors import NO_ROOM, DirlError, SlideError, StoreError, first_line, from_system
 
 HEAD_BYTES = 1024
-UNNAMEABLE = ("Cc", "Cs", "Co", "Cn")  # Unicode's control characters, surrogates and unassigned ones
+CONTROL = ("Cc", "Cs", "Co", "Cn")  # Unicode's control characters, surrogates and unassigned ones
 LONGEST_NAME = 255  # bytes; the limit of file systems
 # Error numbers of the system when it refuses a file. Parsers do not raise them.
 _SYSTEMS_OWN = NO_ROOM | {
@@ -112,9 +112,9 @@ def inside(root: Path, name: str, *, remedy: str = "the file is damaged, or was 
     return root / name
 
 
-def is_nameable(text: str) -> bool:
-    """Whether a text has no control character, such as a line break, and no unassigned one."""
-    return not any(unicodedata.category(sign) in UNNAMEABLE for sign in text)
+def has_control_characters(text: str) -> bool:
+    """Whether a text has a control character, such as a line break, or an unassigned one."""
+    return any(unicodedata.category(sign) in CONTROL for sign in text)
 
 
 def check_name(path: Path) -> None:
@@ -124,7 +124,7 @@ def check_name(path: Path) -> None:
     except UnicodeEncodeError:
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
         raise SlideError("its name is not UTF-8", where=shown, remedy="rename it") from None
-    if not is_nameable(str(path)):
+    if has_control_characters(str(path)):
         reason = "its name or its folder's name contains a line break or another control character"
         raise SlideError(reason, where=repr(str(path)), remedy="rename it")
 

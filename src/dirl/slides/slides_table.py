@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from dirl.core.boundary import is_nameable
+from dirl.core.boundary import has_control_characters
 from dirl.core.errors import ConfigError
 from dirl.tables.match import describe_column, describe_table, match_slides
 from dirl.tables.read import CENTRE, PATIENT, Row, parse_number, read_csv
@@ -58,7 +58,7 @@ def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, FromT
         return row[used[what]] if what in used else ""
 
     for what, column in used.items():
-        if strange := [row[column] for row in matched.rows.values() if not is_nameable(row[column])]:
+        if strange := [row[column] for row in matched.rows.values() if has_control_characters(row[column])]:
             reason = f"{what} {strange[0]!r} contains a line break or another control character"
             raise ConfigError(reason, where=path, remedy="write it on one line")
 

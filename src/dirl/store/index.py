@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dirl.core.boundary import inside, is_nameable, parsing
+from dirl.core.boundary import has_control_characters, inside, parsing
 from dirl.core.errors import StoreError
 from dirl.core.files import replacing
 from dirl.store.shards import REMEDY, check_size
@@ -92,7 +92,7 @@ def to_record(values: dict[str, Any]) -> SlideRecord:
     numbers = [*record.level_downsamples, *record.white, record.tissue_fraction, record.mpp]
     sound = (
         record.kind in ("slide", "tiles")
-        and all(isinstance(each, str) and is_nameable(each) for each in named)
+        and all(isinstance(each, str) and not has_control_characters(each) for each in named)
         and all(type(each) is int and each >= 0 for each in whole)
         and all(isinstance(each, int | float) and math.isfinite(each) for each in numbers)
         and (len(record.size_px), len(record.white)) == (2, 3)
