@@ -1,7 +1,7 @@
 """`dirl cells`: the nuclei of every tile of a store, from a segmenter or from the user's files."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dirl.cells.from_segmenter import label_by_segmenter
 from dirl.cells.quality.checks import blob_sizes
 from dirl.cells.quality.picture import draw_nuclei
 from dirl.cells.quality.statistics import (
+    CellsSummary,
     ChosenFrame,
     TileSums,
     read_statistics,
@@ -123,9 +124,26 @@ def cells(
                 failures[name] = as_dirl_error(result, tiles.slides[name].path)
             advance(0 if tick else int((tiles.slide_ids == name).sum()), note=name)
     finished = [name for name in tiles.slides if name not in failures]
+    summary = _finish(tiles, segmenter_name, card, finished, len(failures))
+    doubts = {name: frame for name, frame in summary.frames.items() if frame.doubt}
+    remedy = "state frame=qupath or frame=level0"
+    _warn_of(
+        {name: f"{at.why}: {at.chosen} was chosen, but {at.doubt}; {remedy}" for name, at in doubts.items()}
+    )
+    _warn_of(summary.resolution_warnings)
+    _warn_of(summary.misplaced)
+    raise_failures(failures, len(finished))
+    return tiles.cells(segmenter_name)
+
+
+def _finish(
+    tiles: TileStore, segmenter_name: str, card: Card, finished: Sequence[str], failed: int
+) -> CellsSummary:
+    """Merge the slides' cells, and write their summary and the counts of the card."""
+    folder = cells_dir(tiles.path, segmenter_name)
     with locked(folder, MERGE_SECONDS):
         mark_unfinished(folder, read_card(folder))
-        index = merge_cells(store, segmenter_name)
+        index = merge_cells(tiles.path, segmenter_name)
         summary = write_summary(tiles, segmenter_name, finished)
         found = sum(pq.read_metadata(folder / f"{name}.nuclei.parquet").num_rows for name in finished)
         # Every output counts the nuclei that lie in tiles, at least in part.
@@ -135,30 +153,16 @@ def cells(
             "tiles": index.num_rows,
             "nuclei": in_tiles,
             "nuclei_outside_tiles": found - in_tiles,
-            "failed": len(failures),
+            "failed": failed,
         }
-        doubts = summary.resolution_warnings
-        misplaced = {name: one.misplaced for name, one in summary.slides.items() if one.misplaced}
-        frames = {name: one.frame for name, one in summary.slides.items() if one.frame is not None}
         remarks = {
             "notes": summary.all.notes,
-            "resolution_warnings": doubts,
-            "frames": {name: f"{frame.chosen}: {frame.why}" for name, frame in frames.items()},
-            "misplaced": misplaced,
+            "resolution_warnings": summary.resolution_warnings,
+            "frames": {name: f"{frame.chosen}: {frame.why}" for name, frame in summary.frames.items()},
+            "misplaced": summary.misplaced,
         }
         finish(folder, card, counts | {name: value for name, value in remarks.items() if value})
-    _warn_of(
-        {
-            name: f"{frame.why}: {frame.chosen} was chosen, but {frame.doubt}; state frame=qupath or "
-            "frame=level0"
-            for name, frame in frames.items()
-            if frame.doubt
-        }
-    )
-    _warn_of(doubts)
-    _warn_of(misplaced)
-    raise_failures(failures, len(finished))
-    return tiles.cells(segmenter_name)
+    return summary
 
 
 def _warn_of(slides: Mapping[str, str]) -> None:

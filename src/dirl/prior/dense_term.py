@@ -127,17 +127,17 @@ def make_dense_term(dense: DenseConfig, tiles: TileStore, cells: str, seed: int)
     """
     if not dense.weight:
         return None
-    other = dense.negatives == "regions"
+    across_regions = dense.negatives == "regions"
     if dense.control in CONTROLS_WITHOUT_REGIONS:
         source: RegionSource = Boxes(1, tiles.spec.size_px)
         extraction = CONTROLS_WITHOUT_REGIONS[dense.control]
-        return DenseTerm(dense.weight, source, Semantic(1, dense.min_area), extraction, other)
+        return DenseTerm(dense.weight, source, Semantic(1, dense.min_area), extraction, across_regions)
     if dense.regions == "grid":
         source = Boxes(dense.grid_side**2, tiles.spec.size_px)
     else:
         source = _of_cells(dense, tiles, tiles.cells(cells), seed)
     matching = MATCHINGS[dense.match](dense, source.count, seed)
-    merged = other or matching.interchangeable
+    merged = across_regions or matching.interchangeable
     return DenseTerm(dense.weight, source, matching, EXTRACTIONS[dense.extract], merged)
 
 

@@ -108,12 +108,12 @@ def nuclei_in(content: FeatureFile, mpp: float, file: Path) -> PolygonNuclei:
     if content.features and not len(drawn):
         raise ConfigError(_without_outlines(content, features), where=file, remedy=OUTLINES)
     owners = [features[owner[i]] for i in kept.tolist()]
-    others = np.array([feature.dirl_id is None for feature in owners], bool)
-    twice = _repeated(drawn) & others
+    foreign = np.array([feature.dirl_id is None for feature in owners], bool)
+    twice = _repeated(drawn) & foreign
     regions = np.zeros(len(drawn), bool)
     once = np.flatnonzero(~twice)
-    regions[once] = around_many(drawn[once]) & others[once]
-    large = are_regions(shapely.area(drawn) * mpp**2) & others & ~regions & ~twice
+    regions[once] = around_many(drawn[once]) & foreign[once]
+    large = are_regions(shapely.area(drawn) * mpp**2) & foreign & ~regions & ~twice
     notes["repeated outlines, left out"] += int(twice.sum())
     notes["outlines around many others, left out"] += int(regions.sum())
     notes[f"outlines {REGIONS}"] += int(large.sum())

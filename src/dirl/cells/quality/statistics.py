@@ -110,6 +110,16 @@ class CellsSummary(Record):
     resolution_warnings: dict[str, str]
     slides: dict[str, SlideStatistics]
 
+    @property
+    def frames(self) -> dict[str, ChosenFrame]:
+        """The frame of each slide whose frame had to be chosen."""
+        return {name: one.frame for name, one in self.slides.items() if one.frame is not None}
+
+    @property
+    def misplaced(self) -> dict[str, str]:
+        """Why the nuclei of a slide may lie in wrong places, by slide."""
+        return {name: one.misplaced for name, one in self.slides.items() if one.misplaced}
+
 
 class TileSums:
     """Sums over the tiles of a slide, which have `mpp` µm/px."""
