@@ -49,7 +49,8 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from dirl.maps.run import map_slide
     from dirl.objectives import losses
     from dirl.objectives.base import Objective, PairObjective, TeacherObjective, load_objective
-    from dirl.pretrain.run import load_run, pretrain
+    from dirl.pretrain.read_run import load_run
+    from dirl.pretrain.run import pretrain
     from dirl.store.build import tile
     from dirl.store.dataset import CellStore, TileStore
     from dirl.study.matrix import StudyConfig, load_study
@@ -146,7 +147,7 @@ _PLACES = {
     "load_encoder": "dirl.encoders.loading",
     "load_objective": "dirl.objectives.base",
     "load_recipe": "dirl.config",
-    "load_run": "dirl.pretrain.run",
+    "load_run": "dirl.pretrain.read_run",
     "load_study": "dirl.study.matrix",
     "map_slide": "dirl.maps.run",
     "mil": "dirl.evaluate.mil.run",

@@ -31,7 +31,7 @@ from dirl.features.external import read_external
 from dirl.features.feature_files import read_features
 from dirl.maps.scaling import read_weights as read_tile_weights
 from dirl.pretrain.last_checkpoint import read_checkpoint
-from dirl.pretrain.read_metrics import read_metrics
+from dirl.pretrain.read_run import read_metrics
 from dirl.slides.reading import open_slide
 from dirl.slides.slides_table import read_slides_table
 from dirl.slides.tissue import find_tissue

@@ -6,7 +6,7 @@ import torch
 from dirl.core.errors import ConfigError, EncoderError, TrainingError
 from dirl.pretrain.callbacks import Checkpoint
 from dirl.pretrain.module import PretrainModule
-from dirl.pretrain.read_metrics import read_metrics
+from dirl.pretrain.read_run import read_metrics
 from dirl.pretrain.run import pretrain
 from tests.pretrain.test_run import CONTROLS, OBJECTIVES, same, weights, with_
 

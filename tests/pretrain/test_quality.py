@@ -10,7 +10,7 @@ import torch
 from dirl.config import DenseConfig, ViewsConfig, make
 from dirl.core.card import finish, new_card
 from dirl.core.claim import claim
-from dirl.pretrain.read_metrics import read_metrics
+from dirl.pretrain.read_run import read_metrics
 from dirl.pretrain.run import pretrain
 from dirl.prior.dense_term import make_dense_term
 from dirl.prior.metrics import PriorMetrics

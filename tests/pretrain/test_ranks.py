@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dirl.config import to_yaml
-from dirl.pretrain.read_metrics import read_metrics
+from dirl.pretrain.read_run import read_metrics
 from dirl.pretrain.run import pretrain
 from tests.pretrain.test_run import OBJECTIVES, weights, with_
 

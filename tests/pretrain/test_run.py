@@ -24,8 +24,8 @@ from dirl.pretrain.devices import choose_devices, choose_workers
 from dirl.pretrain.loggers import MetricsCsv
 from dirl.pretrain.module import PretrainModule, spread_metrics
 from dirl.pretrain.plan import seeded
-from dirl.pretrain.read_metrics import read_metrics
-from dirl.pretrain.run import load_run, pretrain
+from dirl.pretrain.read_run import load_run, read_metrics
+from dirl.pretrain.run import pretrain
 from dirl.store.dataset import TileStore
 from dirl.store.subsample import held_out
 

@@ -16,7 +16,7 @@ from dirl.core.errors import ConfigError, Interrupted, PartlyFailedError, StoreE
 from dirl.core.journal import note_written
 from dirl.core.layout import NOT_CONTENT
 from dirl.core.results import Result, read_as
-from dirl.pretrain.run import Run
+from dirl.pretrain.read_run import Run
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.study import run_arm

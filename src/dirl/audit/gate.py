@@ -21,7 +21,7 @@ from dirl.core.checked import checked
 from dirl.core.intervals import Estimate, Units, estimate, means
 from dirl.core.layout import CARD
 from dirl.encoders.loading import LoadedEncoder, embed_images
-from dirl.pretrain.read_metrics import read_metrics
+from dirl.pretrain.read_run import read_metrics
 from dirl.store.dataset import TileStore
 from dirl.store.subsample import held_out
 from dirl.views.batch import make_views

@@ -18,7 +18,7 @@ from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.export import to_hf, to_onnx, to_timm
 from dirl.export.model_card import UNKNOWN, model_card
 from dirl.export.tokens import side_of, tokens
-from dirl.pretrain.run import load_run
+from dirl.pretrain.read_run import load_run
 
 FORMATS: Mapping[str, ModuleType] = {"timm": to_timm, "hf": to_hf, "onnx": to_onnx}
 TOLERANCE = 1e-5

@@ -22,7 +22,7 @@ from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
 from dirl.core.files import replacing
 from dirl.core.full_disk import writing
-from dirl.pretrain.read_metrics import read_metrics
+from dirl.pretrain.read_run import read_metrics
 
 
 class MetricsCsv(Logger):

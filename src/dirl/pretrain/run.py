@@ -1,6 +1,6 @@
 """`dirl pretrain`: from a recipe and a store to a run's directory."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from dirl.config import EncoderConfig, PretrainRecipe, to_yaml
 from dirl.core.card import finish, new_card, read_card
 from dirl.core.checked import checked
 from dirl.core.claim import claim_again
-from dirl.core.errors import Interrupted, StoreError
+from dirl.core.errors import Interrupted
 from dirl.core.files import read_json_with_digest, write_json, write_json_with_digest, write_text
 from dirl.core.journal import note_written
 from dirl.core.owner import owning
@@ -26,34 +26,11 @@ from dirl.pretrain.last_checkpoint import read_checkpoint
 from dirl.pretrain.loggers import check_tracker, make_tracker
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.plan import TrainingPlan, plan_training, warn_if_coarse, warn_of_start
-from dirl.pretrain.read_metrics import read_metrics
+from dirl.pretrain.read_run import Run, last_metrics
 from dirl.pretrain.snapshots import choose_snapshots
 from dirl.pretrain.trainer import saved_step, train
 from dirl.store.dataset import TileStore
 from dirl.store.select import Selection, select_tiles
-
-
-@dataclass(frozen=True)
-class Run:
-    """A pretraining run.
-
-    Attributes
-    ----------
-    path
-        Its directory: ``encoder/``, ``recipe.yaml``, ``metrics.csv``, ``last.ckpt``, ``card.json``. With
-        ``select`` the numbers of the tiles are in ``selection.json``.
-    steps
-        Steps trained.
-    finished
-        Whether these are all steps; else the same call continues the run.
-    metrics
-        The last value of every metric.
-    """
-
-    path: Path
-    steps: int
-    finished: bool
-    metrics: dict[str, float]
 
 
 @owning
@@ -125,7 +102,7 @@ def pretrain(
     card = new_card("pretrain", recipe.model_dump(mode="json"), plan.inputs)
     card = claim_together(out, card, overwrite, began)
     if card.finished and (out / "encoder").exists():
-        return _finished(out, recipe.steps)
+        return Run(out, recipe.steps, True, last_metrics(out))
     if card.finished:  # a damaged encoder was removed; the last state holds it too
         checked(out, "metrics.csv", card)  # it is written again
         card = claim_again(out, card)
@@ -139,12 +116,12 @@ def pretrain(
     except Interrupted:
         if not allow_unfinished:
             raise
-        return Run(out, saved_step(last), False, _last_metrics(out))
+        return Run(out, saved_step(last), False, last_metrics(out))
     if trainer.is_global_zero:
         _saved(recipe.encoder, recipe.views.size_px, last).save(out / "encoder")
         _note_logs(out)
         finish(out, card, counts | {"tiles": len(kept), "mpp": tiles.spec.mpp})
-    return _finished(out, recipe.steps)
+    return Run(out, recipe.steps, True, last_metrics(out))
 
 
 def _write_inputs(
@@ -204,31 +181,6 @@ def _note_logs(out: Path) -> None:
         for file in (out / "tensorboard").glob(pattern):
             if f"tensorboard/{file.name}" not in known:
                 note_written(file)
-
-
-def load_run(path: Path) -> Run:
-    """Open a finished run.
-
-    Raises
-    ------
-    StoreError
-        If it is not a run, or not finished.
-    """
-    card = read_card(path, "pretrain")
-    if not card.finished:
-        raise StoreError("this run is not finished", where=path, remedy="run the same `dirl pretrain` again")
-    return Run(path, int(card.counts["steps"]), True, _last_metrics(path))
-
-
-def _finished(out: Path, steps: int) -> Run:
-    return Run(out, steps, True, _last_metrics(out))
-
-
-def _last_metrics(out: Path) -> dict[str, float]:
-    merged: dict[str, float] = {}
-    for row in read_metrics(checked(out, "metrics.csv")):
-        merged |= row
-    return merged
 
 
 def _selected(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dirl.audit.findings import PRIMARY
-from dirl.pretrain.read_metrics import read_metrics
+from dirl.pretrain.read_run import read_metrics
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, encode, new_figure
 from dirl.study.summarise import TITLES
 from dirl.study.summary import RunRow, StudySummary
