@@ -4,6 +4,7 @@ import json
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,12 @@ from dirl.cli.main import app
 from dirl.core.card import note_change
 from dirl.core.errors import ConfigError, DirlError, EncoderError, StoreError
 from dirl.core.owner import content
-from dirl.encoders.loading import embed_images, load_encoder, preprocess
+from dirl.encoders.loading import LoadedEncoder, embed_images, load_encoder, preprocess
 from dirl.encoders.vit import new_plain_vit
-from dirl.export import to_hf, to_timm
-from dirl.export.model_card import arm
-from dirl.export.run import export
-from dirl.export.tokens import tokens
+from dirl.export import to_hf
+from dirl.export.formats import class_and_patch_tokens
+from dirl.export.model_card import describe_arm
+from dirl.export.run import FORMATS, export
 
 DINOV2 = {"name": "vit_small_patch14_dinov2"}
 REGISTERS = {"name": "vit_small_patch14_reg4_dinov2"}
@@ -86,7 +87,7 @@ def test_transformers_reads_it_whole(
         state = model.eval()(**processor(list(pixels), return_tensors="pt")).last_hidden_state
     encoder = load_encoder(str(run))
     close(state[:, 0], embed_images(encoder, pixels))
-    close(state[:, -16:], tokens(encoder.model, preprocess(encoder, pixels))[:, 1:])
+    close(state[:, -16:], class_and_patch_tokens(encoder.model, preprocess(encoder, pixels))[:, 1:])
 
 
 @pytest.mark.parametrize("architecture", ["vit", "dinov2_with_registers"])
@@ -102,7 +103,7 @@ def test_onnx_gives_the_same_tokens_for_any_batch(
     for count in (1, 5):
         images = torch.rand(count, 3, 32, 32)
         cls, patches = session.run(None, {"images": images.numpy()})
-        expected = tokens(encoder.model, preprocess(encoder, images))
+        expected = class_and_patch_tokens(encoder.model, preprocess(encoder, images))
         close(torch.from_numpy(cls), expected[:, 0])
         close(torch.from_numpy(patches), expected[:, 1:])
     holds_no_pickle(done.path)
@@ -160,15 +161,18 @@ def test_the_model_card(make_run: MakeRun, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_arms(dense: dict[str, object], said: str) -> None:
-    assert said in arm({"dense": dense})
+    assert said in describe_arm({"dense": dense})
 
 
 def test_done_again_and_otherwise(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(encoder: LoadedEncoder, folder: Path) -> None:
+        raise AssertionError("written again")
+
     run, out = make_run(), tmp_path / "out"
     first = export(run, out, to="timm")
     with pytest.raises(StoreError, match="to timm there, hf now"):
         export(run, out, to="hf")
-    monkeypatch.setattr(to_timm, "write", None)
+    monkeypatch.setitem(FORMATS, "timm", replace(FORMATS["timm"], write=refuse))
     assert export(run, out, to="timm") == first
     export(run, out, to="hf", overwrite=True)
     assert (out / "preprocessor_config.json").exists()
@@ -188,7 +192,8 @@ def test_what_is_refused_leaves_an_earlier_export_as_it_was(make_run: MakeRun, t
 def test_a_model_that_differs_is_not_put_in_place(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(to_timm, "read", lambda *_: {"timm": torch.zeros(3, 17, 48)})
+    wrong = replace(FORMATS["timm"], read_tokens=lambda *_: {"timm": torch.zeros(3, 17, 48)})
+    monkeypatch.setitem(FORMATS, "timm", wrong)
     with pytest.raises(DirlError, match=r"timm gives other tokens than the run \(by 1.0e\+00"):
         export(make_run(), tmp_path / "out", to="timm")
     assert not (tmp_path / "out").exists()

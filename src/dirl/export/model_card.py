@@ -8,12 +8,12 @@ import yaml
 
 from dirl.core.card import Card
 from dirl.encoders.loading import LoadedEncoder
-from dirl.export.tokens import side_of
+from dirl.export.formats import Format, side_of
 
 UNKNOWN = "unknown"
 
 
-def arm(recipe: Mapping[str, Any]) -> str:
+def describe_arm(recipe: Mapping[str, Any]) -> str:
     """Name the arm that a recipe trains: vanilla, or the dense term and its control."""
     dense = recipe.get("dense", {})
     if not dense.get("weight"):
@@ -29,9 +29,8 @@ def model_card(
     encoder: LoadedEncoder,
     run: Card,
     metrics: Mapping[str, float],
+    form: Format,
     *,
-    library: str,
-    use: str,
     licence: str,
     differences: Mapping[str, float],
 ) -> str:
@@ -39,16 +38,8 @@ def model_card(
 
     Parameters
     ----------
-    encoder
-        The exported encoder.
-    run
-        The card of the run that trained it.
-    metrics
-        The run's last value of each metric.
-    library
-        Name of the library that reads it, as on the hub.
-    use
-        Python that runs it.
+    run, metrics
+        The card of the run that trained the encoder, and its last value of each metric.
     licence
         Identifier as on the hub, or ``unknown``.
     differences
@@ -59,11 +50,11 @@ def model_card(
     front = {
         "license": licence if licence != UNKNOWN else "other",
         **({"license_name": UNKNOWN} if licence == UNKNOWN else {}),
-        "library_name": library,
+        "library_name": form.library,
         "pipeline_tag": "image-feature-extraction",
-        "tags": ["dirl", "histopathology", "vision-transformer", "self-supervised-learning", library],
+        "tags": ["dirl", "histopathology", "vision-transformer", "self-supervised-learning", form.library],
     }
-    stated = (
+    licence_text = (
         "The licence of these weights was not stated when they were exported. Ask their author before you "
         "use them; the licence of the training tiles may bind too."
         if licence == UNKNOWN
@@ -75,7 +66,7 @@ def model_card(
         "Resolution of the tiles": UNKNOWN if mpp is None else f"{mpp:g} µm/px",
         "Normalisation": f"mean {list(encoder.mean)}, std {list(encoder.std)}, of RGB in 0..1",
         "Objective": recipe.get("objective", {}).get("name", UNKNOWN),
-        "Arm": arm(recipe),
+        "Arm": describe_arm(recipe),
         "Steps × batch": f"{recipe.get('steps')} × {recipe.get('batch')}",
         "Seed": recipe.get("seed"),
         **{f"Digest of the {key}": f"`{value}`" for key, value in run.inputs.items()},
@@ -103,12 +94,12 @@ scanners and resolutions other than those it was trained on has to be measured f
 
 ## Licence
 
-{stated}
+{licence_text}
 
 ## How to use it
 
 ```python
-{use}
+{form.use}
 ```
 
 Features depend on the size of the image and on its resolution. The encoder was trained on views of {side} px,

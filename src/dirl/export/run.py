@@ -1,9 +1,7 @@
 """`dirl export`: a run's encoder in the layout of another program, checked before it is kept."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
@@ -16,11 +14,11 @@ from dirl.core.layout import CARD, NOT_CONTENT
 from dirl.core.owner import own, owning
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.export import to_hf, to_onnx, to_timm
+from dirl.export.formats import Format, class_and_patch_tokens, side_of
 from dirl.export.model_card import UNKNOWN, model_card
-from dirl.export.tokens import side_of, tokens
 from dirl.pretrain.read_run import load_run
 
-FORMATS: Mapping[str, ModuleType] = {"timm": to_timm, "hf": to_hf, "onnx": to_onnx}
+FORMATS = {"timm": to_timm.FORMAT, "hf": to_hf.FORMAT, "onnx": to_onnx.FORMAT}
 TOLERANCE = 1e-5
 
 
@@ -107,8 +105,7 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
         encoder,
         made_by,
         trained.metrics,
-        library=form.LIBRARY,
-        use=form.USE,
+        form,
         licence=licence,
         differences=differences,
     )
@@ -117,13 +114,13 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
     return Export(out, differences)
 
 
-def _check(encoder: LoadedEncoder, form: ModuleType, folder: Path) -> dict[str, float]:
+def _check(encoder: LoadedEncoder, form: Format, folder: Path) -> dict[str, float]:
     """Compare the exported model with the run's, on a number of images that no format was traced with."""
     side = side_of(encoder)
     images = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
-    expected = tokens(encoder.model, preprocess(encoder, images))
+    expected = class_and_patch_tokens(encoder.model, preprocess(encoder, images))
     differences = {}
-    for name, found in form.read(encoder, folder, images).items():
+    for name, found in form.read_tokens(encoder, folder, images).items():
         differences[name] = float((found - expected).abs().max() / expected.abs().max())
         if not differences[name] <= TOLERANCE:  # NaN too
             raise DirlError(

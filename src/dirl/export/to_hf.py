@@ -12,11 +12,10 @@ from dirl.core.files import read_json, write_json
 from dirl.encoders.adapt import adapt
 from dirl.encoders.huggingface import to_hf
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
-from dirl.export.tokens import side_of, tokens, twin, without_registers
+from dirl.export.formats import Format, class_and_patch_tokens, same_architecture, side_of, without_registers
 
 CLASSES = {"vit": "ViTModel", "dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
-LIBRARY = "transformers"
-USE = """from transformers import AutoImageProcessor, AutoModel
+_USE = """from transformers import AutoImageProcessor, AutoModel
 processor = AutoImageProcessor.from_pretrained("FOLDER")
 model = AutoModel.from_pretrained("FOLDER").eval()  # a pooler that it adds is not trained: do not use it
 embedding = model(**processor(images, return_tensors="pt")).last_hidden_state[:, 0]  # (b, d)"""
@@ -25,10 +24,7 @@ embedding = model(**processor(images, return_tensors="pt")).last_hidden_state[:,
 def write(encoder: LoadedEncoder, folder: Path) -> None:
     """Write ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
 
-    Raises
-    ------
-    EncoderError
-        If transformers has no class of this architecture.
+    An architecture without a class in transformers raises an `EncoderError`.
     """
     model: Any = encoder.model
     _check(encoder)
@@ -39,7 +35,9 @@ def write(encoder: LoadedEncoder, folder: Path) -> None:
     changes: dict[str, Any] = {"no_embed_class": True}
     if registers and not scaled:
         changes["init_values"] = 1.0
-    state = adapt(model.state_dict(), twin(encoder, **changes), encoder.spec, embedded=_embedded(model)).state
+    state = adapt(
+        model.state_dict(), same_architecture(encoder, **changes), encoder.spec, embedded=_embedded(model)
+    ).state
     state["pos_embed"] = nn.functional.pad(state["pos_embed"], (0, 0, 1, 0))
     if kind != "vit":
         state["mask_token"] = torch.zeros(1, model.embed_dim)
@@ -67,10 +65,10 @@ def write(encoder: LoadedEncoder, folder: Path) -> None:
     )
 
 
-def read(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
-    """Return the tokens of images in 0..1, by each program that can run the exported model here."""
+def read_tokens(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
+    """Run the exported model on images; see `Format.read_tokens`."""
     images = preprocess(encoder, images)
-    found = {"dirl": tokens(load_encoder(f"hf:{folder}").model, images)}
+    found = {"dirl": class_and_patch_tokens(load_encoder(f"hf:{folder}").model, images)}
     try:
         import transformers
     except ImportError:
@@ -89,6 +87,9 @@ def read(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tens
         every = model.eval()(images).last_hidden_state
     found["transformers"] = without_registers(every, config.get("num_register_tokens", 0))
     return found
+
+
+FORMAT = Format("transformers", _USE, write, read_tokens)
 
 
 def _config(encoder: LoadedEncoder, kind: str) -> dict[str, object]:

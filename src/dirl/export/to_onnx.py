@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from dirl.core.errors import ConfigError
 from dirl.core.files import write_json
 from dirl.encoders.loading import LoadedEncoder
-from dirl.export.tokens import side_of, twin
+from dirl.export.formats import Format, same_architecture, side_of
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-LIBRARY = "onnx"
-USE = """import onnxruntime
+_USE = """import onnxruntime
 session = onnxruntime.InferenceSession("FOLDER/model.onnx")
 cls, patches = session.run(None, {"images": images})  # float32 (b, 3, h, w) in 0..1, not yet normalised"""
 
@@ -34,20 +33,14 @@ class _Graph(nn.Module):
 
 
 def write(encoder: LoadedEncoder, folder: Path) -> None:
-    """Write ``model.onnx``, and ``config.json`` with the format of its images.
-
-    Raises
-    ------
-    ConfigError
-        If the extra ``onnx`` is not installed.
-    """
+    """Write ``model.onnx``, and ``config.json`` with the format of its images; it needs the extra ``onnx``."""
     absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if absent:
         reason = f"needs {', '.join(absent)}"
         raise ConfigError(reason, where="--to onnx", remedy="pip install 'dirl[onnx]'")
     side = side_of(encoder)
     # With a fixed size: otherwise the graph resamples position embeddings that already fit.
-    model = twin(encoder, dynamic_img_size=False)
+    model = same_architecture(encoder, dynamic_img_size=False)
     model.load_state_dict(encoder.model.state_dict())
     for block in model.blocks:
         block.attn.fused_attn = False
@@ -70,10 +63,13 @@ def write(encoder: LoadedEncoder, folder: Path) -> None:
     write_json(folder / "config.json", facts)
 
 
-def read(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
-    """Return the tokens of images in 0..1, by each program that can run the exported model here."""
+def read_tokens(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
+    """Run the exported model on images; see `Format.read_tokens`."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     cls, patches = (torch.from_numpy(part) for part in session.run(None, {"images": images.numpy()}))
     return {"onnxruntime": torch.cat([cls[:, None], patches], dim=1)}
+
+
+FORMAT = Format("onnx", _USE, write, read_tokens)

@@ -7,11 +7,10 @@ import timm
 from torch import Tensor
 
 from dirl.encoders.loading import LoadedEncoder, preprocess
-from dirl.export.tokens import tokens
+from dirl.export.formats import Format, class_and_patch_tokens
 
 FILES = ("config.json", "model.safetensors")
-LIBRARY = "timm"
-USE = """import timm
+_USE = """import timm
 model = timm.create_model("local-dir:FOLDER", pretrained=True)  # or "hf-hub:OWNER/NAME"
 embedding = model.eval()(images)  # (b, d), of images normalised by mean and std"""
 
@@ -22,7 +21,10 @@ def write(encoder: LoadedEncoder, folder: Path) -> None:
         shutil.copyfile(Path(encoder.spec) / "encoder" / name, folder / name)
 
 
-def read(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
-    """Return the tokens of images in 0..1, by each program that can run the exported model here."""
+def read_tokens(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
+    """Run the exported model on images; see `Format.read_tokens`."""
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    return {"timm": tokens(model, preprocess(encoder, images))}
+    return {"timm": class_and_patch_tokens(model, preprocess(encoder, images))}
+
+
+FORMAT = Format("timm", _USE, write, read_tokens)
