@@ -35,9 +35,9 @@ def write(encoder: LoadedEncoder, folder: Path) -> None:
     changes: dict[str, Any] = {"no_embed_class": True}
     if registers and not scaled:
         changes["init_values"] = 1.0
-    state = adapt(
-        model.state_dict(), same_architecture(encoder, **changes), encoder.spec, embedded=_embedded(model)
-    ).state
+    target = same_architecture(encoder, **changes)
+    embedded = 0 if model.no_embed_class else int(model.num_prefix_tokens)
+    state = adapt(model.state_dict(), target, encoder.spec, embedded=embedded).state
     state["pos_embed"] = nn.functional.pad(state["pos_embed"], (0, 0, 1, 0))
     if kind != "vit":
         state["mask_token"] = torch.zeros(1, model.embed_dim)
@@ -138,10 +138,6 @@ def _check(encoder: LoadedEncoder) -> None:
     for what, module in extra.items():
         if not isinstance(module, nn.Identity):
             raise _refuse(encoder, f"it has {what}")
-
-
-def _embedded(model: Any) -> int:
-    return 0 if model.no_embed_class else int(model.num_prefix_tokens)
 
 
 def _refuse(encoder: LoadedEncoder, reason: str) -> EncoderError:

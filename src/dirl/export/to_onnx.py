@@ -33,7 +33,7 @@ class _Graph(nn.Module):
 
 
 def write(encoder: LoadedEncoder, folder: Path) -> None:
-    """Write ``model.onnx``, and ``config.json`` with the format of its images; it needs the extra ``onnx``."""
+    """Write ``model.onnx``, and the format of its images in ``config.json``. It needs the extra ``onnx``."""
     absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if absent:
         reason = f"needs {', '.join(absent)}"
