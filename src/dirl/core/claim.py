@@ -24,7 +24,7 @@ def claim(
     card: Card,
     *,
     overwrite: bool = False,
-    spare: Path | None = None,
+    keep: Path | None = None,
     shared: bool = False,
 ) -> Card:
     """Take a directory for a stage: start it, or continue one with equal settings. Return the card on disk.
@@ -38,7 +38,7 @@ def claim(
     overwrite
         Remove a directory made with other settings. Only a directory that carries a card of the same stage
         is ever removed.
-    spare
+    keep
         A path in the directory that is kept.
     shared
         Own the directory only while the card is written: several processes fill it, item by item, each of
@@ -57,20 +57,20 @@ def claim(
         return earlier
     if in_stage() and not shared:
         own(directory)
-        return _take(directory, card, overwrite, spare)
+        return _start_or_continue(directory, card, overwrite, keep)
     with locked(directory, MERGE_SECONDS):
         remove_stale(directory, deep=False)
-        return _take(directory, card, overwrite, spare)
+        return _start_or_continue(directory, card, overwrite, keep)
 
 
-def _take(directory: Path, card: Card, overwrite: bool, spare: Path | None) -> Card:
-    """Start or take up a directory that nobody else writes to."""
+def _start_or_continue(directory: Path, card: Card, overwrite: bool, keep: Path | None) -> Card:
+    """Start or continue a directory that nobody else writes to."""
     earlier = check_claim(directory, card, overwrite=overwrite)
     if earlier is not None:
         return earlier
     if (directory / CARD).exists():
         refuse_if_items_locked(directory)
-        _empty(directory, read_card(directory), spare)
+        _clear(directory, read_card(directory), keep)
     write_card(directory, card)
     return card
 
@@ -91,13 +91,13 @@ def check_claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card
             )
         if earlier.digest == card.digest and not overwrite:
             return earlier
-        if not overwrite and not _is_empty(directory):
+        if not overwrite and not _holds_no_result(directory):
             raise StoreError(
                 f"made with other settings ({differing_settings(earlier, card)})",
                 where=directory,
                 remedy="name another directory, or pass --overwrite to replace it",
             )
-    elif directory.exists() and (not directory.is_dir() or _content(directory)):
+    elif directory.exists() and (not directory.is_dir() or _holds_files(directory)):
         raise StoreError(
             "exists and was not made by dirl", where=directory, remedy="name a new or an empty directory"
         )
@@ -110,22 +110,22 @@ def claim_again(directory: Path, card: Card) -> Card:
     return mark_unfinished(directory, card)
 
 
-def _empty(directory: Path, card: Card, spare: Path | None = None) -> None:
+def _clear(directory: Path, card: Card, keep: Path | None = None) -> None:
     """Remove everything except the card, and keep only the stage in it.
 
     So an interruption leaves a directory that dirl made, is no result, and may be overwritten.
     """
     write_card(directory, replace(card, config={}, inputs={}, finished=None))
     for path in directory.iterdir():
-        if path.name not in LOCK_FILES | {CARD} and path != spare:
+        if path.name not in LOCK_FILES | {CARD} and path != keep:
             remove(path)
 
 
-def _is_empty(directory: Path) -> bool:
+def _holds_no_result(directory: Path) -> bool:
     """Whether a stage wrote nothing to its directory but the card: it protects no result."""
     return all(path == directory / CARD for path in content(directory))
 
 
-def _content(directory: Path) -> bool:
+def _holds_files(directory: Path) -> bool:
     """Whether a directory holds more than a lock and parts of files, as a killed owner may leave them."""
     return any(path.name not in NOT_CONTENT and not PART.fullmatch(path.name) for path in directory.iterdir())

@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import active_children, parent_process
 from types import FrameType
 from typing import Any, NoReturn
@@ -43,6 +43,9 @@ _limited = False
 _taken = 0
 
 
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
 class Stop(KeyboardInterrupt):
     """A signal of this number came. Raised in the main thread, it passes any ``except Exception``."""
 
@@ -62,9 +65,9 @@ def not_ignored(numbers: Iterable[int] = STOPPING) -> list[int]:
 
 
 @contextmanager
-def handling(handler: Any, numbers: Iterable[int] = STOPPING) -> Iterator[None]:
+def handling(handler: Handler, numbers: Iterable[int] = STOPPING) -> Iterator[None]:
     """Handle signals in a block. Outside the main thread nothing changes."""
-    earlier: dict[int, Any] = {}
+    earlier: dict[int, Handler] = {}
     if threading.current_thread() is threading.main_thread():
         earlier = {number: signal.signal(number, handler) for number in not_ignored(numbers)}
     try:
@@ -96,7 +99,7 @@ def stopping() -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def raising_stop() -> Any:
+def raising_stop() -> AbstractContextManager[None]:
     """Let a signal raise `Stop` in this block, even if another program calls dirl's functions."""
     return handling(_raise, [number for number in STOPPING if signal.getsignal(number) is signal.SIG_DFL])
 

@@ -97,7 +97,7 @@ def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: 
             remove(out / CARD)
         raise
     # Only now, since the new export is complete and checked, is the old one replaced.
-    card = claim(out, card, overwrite=overwrite, spare=work)
+    card = claim(out, card, overwrite=overwrite, keep=work)
     for file in sorted(work.iterdir()):
         put_in_place(file, out / file.name)
     remove(work)
