@@ -87,13 +87,13 @@ def finetune(
         If training does not stay finite.
     """
     config = config or FinetuneConfig()
-    held = TileStore.open(store)
-    given = read_labels(held, labels)
-    drawn = subsample_tiles(held, config.tiles, config.seed)
+    tile_store = TileStore.open(store)
+    tile_labels = read_labels(tile_store, labels)
+    drawn = subsample_tiles(tile_store, config.tiles, config.seed)
     loaded = load_encoder(encoder, device=choose_device(device))
-    tiles, colours, task = prepare_task(held, given, drawn, config, quiet=quiet)
+    tiles, colours, task = prepare_task(tile_store, tile_labels, drawn, config, quiet=quiet)
     inputs = {
-        "store": held.digest,
+        "store": tile_store.digest,
         "encoder": loaded.digest,
         "labels": tiles.given.digest,
         "split": task.split.digest,
@@ -104,13 +104,13 @@ def finetune(
     def compute(work: Work) -> FinetuneSummary:
         # Random weights are their own control.
         twins = {FINETUNED: loaded} | ({} if loaded.random else {UNTRAINED: loaded.randomised(config.seed)})
-        frozen = _frozen(loaded, held, tiles, config, workers, quiet)
+        frozen = _frozen(loaded, tile_store, tiles, config, workers, quiet)
         scores: dict[str, Floats] = {}
         chosen: dict[str, list[Chosen]] = {}
         steps = len(twins) * len(task.split) * (len(config.learning_rates) + 1) * config.epochs
         with bar("Fine-tuning", steps, quiet=quiet) as advance:
             for name, twin in twins.items():
-                material = Material(twin, frozen.shape[1], held, tiles.numbers, task, config, workers)
+                material = Material(twin, frozen.shape[1], tile_store, tiles.numbers, task, config, workers)
                 scores[name], chosen[name] = _cross_validate(work.parts, name, material, advance)
         with bar("Frozen, and colour", 3 * len(task.split), quiet=quiet) as advance:
             scores[FROZEN], costs = by_linear(frozen, task, advance)
@@ -125,18 +125,18 @@ def finetune(
         }
         models = {name: class_columns(task.names, each) for name, each in scores.items()}
         write_predictions(work.out, items, models)
-        notes = caveats(task, given.unknown, leak) + _notes(loaded, chosen, config.epochs)
+        notes = caveats(task, tile_labels.unknown, leak) + _notes(loaded, chosen, config.epochs)
         return FinetuneSummary(
             encoder=encoder,
             encoder_digest=loaded.digest,
             labels=labels,
             **task_facts(task),
             unlabelled=len(drawn) - len(tiles.numbers),
-            unknown=given.unknown,
+            unknown=tile_labels.unknown,
             metrics=list(METRICS),
             results=_scores(task, scores, chosen, costs),
             leak=leak,
-            notes=[*given.notes, *notes],
+            notes=[*tile_labels.notes, *notes],
         )
 
     return carry_out(card, out, FinetuneSummary, compute, overwrite=overwrite)

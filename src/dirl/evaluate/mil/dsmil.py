@@ -33,5 +33,5 @@ class DSMIL(SlideModel):
         attention = (queries @ queries[critical].T / queries.shape[1] ** 0.5).softmax(dim=0)
         bags = attention.T @ self.value(tiles)
         streams = torch.stack([self.head(bags.flatten()), highest])
-        given = streams.mean(dim=0).argmax()
-        return Pooled(streams, attention[:, given], tiles.new_zeros(()))
+        predicted = streams.mean(dim=0).argmax()
+        return Pooled(streams, attention[:, predicted], tiles.new_zeros(()))

@@ -122,8 +122,8 @@ def cross_validate(
         *_, trained = islice(train_slides(task, name, train, best.learning_rate, config), best.epochs)
         for slide, pooled in zip(test.tolist(), predict_slides(task, trained, test), strict=True):
             mean = pooled.streams.mean(dim=0)
-            given = mean.softmax(dim=0) if task.labels.times is None else mean
-            scores[slide] = given.double().cpu().numpy()
+            answer = mean.softmax(dim=0) if task.labels.times is None else mean
+            scores[slide] = answer.double().cpu().numpy()
             attention[slide] = pooled.attention.cpu().numpy()
         chosen.append(best)
         advance()

@@ -77,43 +77,45 @@ def mil(
     config = config or MilConfig()
     names = _models(config)
     bags = read_bags(features, quiet=quiet)
-    given = read_slide_labels(labels, bags, config)
-    slide_ids = bags.slide_ids[given.bags]
-    folds = make_folds(given, slide_ids, config)
-    listed = [slide_ids, given.classes, given.times, folds.outer.groups]
+    labelled = read_slide_labels(labels, bags, config)
+    slide_ids = bags.slide_ids[labelled.bags]
+    folds = make_folds(labelled, slide_ids, config)
+    listed = [slide_ids, labelled.classes, labelled.times, folds.outer.groups]
     inputs = {
         "features": bags.digest,
-        "labels": digest([given.names, *(None if each is None else each.tolist() for each in listed)]),
+        "labels": digest([labelled.names, *(None if each is None else each.tolist() for each in listed)]),
         "split": folds.outer.digest,
     }
     settings = config.model_dump(mode="json") | {"labels": str(labels), "models": names}
-    held = folds.outer.folds >= 0
-    units = _units(given, held, config)
+    held_out = folds.outer.folds >= 0
+    units = _units(labelled, held_out, config)
 
     def compute(work: Work) -> MilSummary:
         results: dict[str, dict[str, SlideScores]] = {}
         predictions: dict[str, NDArray[np.float64]] = {}
         with bar("Slide models", len(bags.sets) * len(names) * len(folds.outer), quiet=quiet) as advance:
             for kind in bags.sets:
-                task = SlideTask.of(bags, given, kind, choose_device(device))
+                task = SlideTask.of(bags, labelled, kind, choose_device(device))
                 scores, chosen = {}, {}
                 for name in names:
                     scores[name], chosen[name] = _one(work, task, name, folds, config, advance)
-                scored = {name: _score(given, each, folds, held, units) for name, each in scores.items()}
+                scored = {
+                    name: _score(labelled, each, folds, held_out, units) for name, each in scores.items()
+                }
                 results[kind] = _records(scored, chosen)
                 predictions |= scores if kind == FEATURES else {}
         items = {
-            "slide_id": slide_ids[held].tolist(),
-            "group": given.sources.ids[held].tolist(),
+            "slide_id": slide_ids[held_out].tolist(),
+            "group": labelled.sources.ids[held_out].tolist(),
             "unit": units.of_tile,
-            "fold": folds.outer.folds[held],
+            "fold": folds.outer.folds[held_out],
         }
-        truth = np.array(given.names)[given.classes[held]]
-        if given.times is None:
+        truth = np.array(labelled.names)[labelled.classes[held_out]]
+        if labelled.times is None:
             items["label"] = truth.tolist()
-            models = {name: class_columns(given.names, each) for name, each in predictions.items()}
+            models = {name: class_columns(labelled.names, each) for name, each in predictions.items()}
         else:
-            items |= {"time": given.times[held], "event": (truth == EVENT).astype(np.int64)}
+            items |= {"time": labelled.times[held_out], "event": (truth == EVENT).astype(np.int64)}
             models = {name: {"log_risk": each[:, 0]} for name, each in predictions.items()}
         write_predictions(work.out, items, models)
         return MilSummary(
@@ -121,11 +123,11 @@ def mil(
             encoder=bags.encoder,
             labels=str(labels),
             task="survival" if config.survival else "classification",
-            classes=dict(zip(given.names, np.bincount(given.classes).tolist(), strict=True)),
-            slides=int(held.sum()),
-            tiles=int(bags.sizes[given.bags].sum()),
-            unlabelled=given.unlabelled,
-            left_out=dict(given.left_out),
+            classes=dict(zip(labelled.names, np.bincount(labelled.classes).tolist(), strict=True)),
+            slides=int(held_out.sum()),
+            tiles=int(bags.sizes[labelled.bags].sum()),
+            unlabelled=labelled.unlabelled,
+            left_out=dict(labelled.left_out),
             split=SlideSplit(
                 scheme=folds.outer.scheme,
                 folds=len(folds.outer),
@@ -135,9 +137,9 @@ def mil(
             ),
             interval=Resampling(level=0.95, resamples=config.bootstrap, over=units.kind, units=len(units)),
             metrics=list(SURVIVAL_METRICS if config.survival else METRICS),
-            chance=0.5 if config.survival else 1 / len(given.names),
+            chance=0.5 if config.survival else 1 / len(labelled.names),
             results=results,
-            notes=_notes(bags, given, units, config),
+            notes=_notes(bags, labelled, units, config),
         )
 
     return carry_out(new_card("mil", settings, inputs), out, MilSummary, compute, overwrite=overwrite)
@@ -166,9 +168,9 @@ def _models(config: MilConfig) -> list[str]:
     return [name for name in names if name not in CLASSES_ONLY]
 
 
-def _units(given: SlideLabels, held: NDArray[np.bool_], config: MilConfig) -> Units:
-    units = choose_units(given.sources.ids[held], int(held.sum()), config.bootstrap, config.seed)
-    return replace(units, kind="slides" if units.kind == "tiles" else given.sources.kind)
+def _units(labelled: SlideLabels, held_out: NDArray[np.bool_], config: MilConfig) -> Units:
+    units = choose_units(labelled.sources.ids[held_out], int(held_out.sum()), config.bootstrap, config.seed)
+    return replace(units, kind="slides" if units.kind == "tiles" else labelled.sources.kind)
 
 
 def _one(
@@ -201,33 +203,34 @@ def _attention(task: SlideTask, result: HeldOut) -> pa.Table:
 
 
 def _score(
-    given: SlideLabels,
+    labelled: SlideLabels,
     scores: NDArray[np.float64],
     folds: Folds,
-    held: NDArray[np.bool_],
+    held_out: NDArray[np.bool_],
     units: Units,
 ) -> Scored:
-    if given.times is None:
-        return score_classes(given.classes[held], scores, units)
-    happened = np.array(given.names)[given.classes[held]] == EVENT
-    return concordance(scores[:, 0], given.times[held], happened, folds.outer.folds[held], units)
+    if labelled.times is None:
+        return score_classes(labelled.classes[held_out], scores, units)
+    happened = np.array(labelled.names)[labelled.classes[held_out]] == EVENT
+    return concordance(scores[:, 0], labelled.times[held_out], happened, folds.outer.folds[held_out], units)
 
 
-def _notes(bags: Bags, given: SlideLabels, units: Units, config: MilConfig) -> list[str]:
-    notes = list(given.notes)
+def _notes(bags: Bags, labelled: SlideLabels, units: Units, config: MilConfig) -> list[str]:
+    notes = list(labelled.notes)
     if len(bags.sets) == 1:
         notes.append("No baselines: these features came without them; `dirl embed` computes them.")
-    if given.sources.kind == "slides":
+    if labelled.sources.kind == "slides":
         notes.append("Patients are unknown: slides of one patient may be on both sides.")
-    if units.kind == "slides" and given.sources.kind != "slides":
+    if units.kind == "slides" and labelled.sources.kind != "slides":
         notes.append(
-            f"The {given.sources.kind} are too few to resample: intervals are over slides, and so too narrow."
+            f"The {labelled.sources.kind} are too few to resample: "
+            "intervals are over slides, and so too narrow."
         )
     if config.survival and config.models is None:
         notes.append("clam is left out: what it adds to abmil needs classes.")
-    if (given.patients == "").any() and given.sources.kind == "patients":
+    if (labelled.patients == "").any() and labelled.sources.kind == "patients":
         notes.append(
-            f"Of {(given.patients == '').sum()} slides the patient is unknown: each counts as a patient."
+            f"Of {(labelled.patients == '').sum()} slides the patient is unknown: each counts as a patient."
         )
-    notes += [f"Left out: {len(slides)} slides {reason}." for reason, slides in given.left_out.items()]
+    notes += [f"Left out: {len(slides)} slides {reason}." for reason, slides in labelled.left_out.items()]
     return notes

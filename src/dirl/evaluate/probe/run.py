@@ -74,14 +74,16 @@ def probe(
     """
     config = config or ProbeConfig()
     by_dirl = (features / CARD).exists()
-    held = read_features(features) if by_dirl else read_external(features)
-    given = read_labels(held, labels)
-    task = make_task(held, given, held.ready_made, held.baselines.get(Baseline.COLOUR_HISTOGRAM), config)
-    inputs = {"features": held.card.digest, "labels": given.digest, "split": task.split.digest}
+    embedded = read_features(features) if by_dirl else read_external(features)
+    tile_labels = read_labels(embedded, labels)
+    task = make_task(
+        embedded, tile_labels, embedded.ready_made, embedded.baselines.get(Baseline.COLOUR_HISTOGRAM), config
+    )
+    inputs = {"features": embedded.card.digest, "labels": tile_labels.digest, "split": task.split.digest}
     card = new_card("probe", config.model_dump(mode="json") | {"labels": labels}, inputs)
 
     def compute(work: Work) -> ProbeSummary:
-        return _probe(work.out, held, features, given, labels, task, quiet)
+        return _probe(work.out, embedded, features, tile_labels, labels, task, quiet)
 
     return carry_out(card, out, ProbeSummary, compute, overwrite=overwrite)
 
@@ -97,30 +99,36 @@ class _Scores:
 
 
 def _probe(
-    out: Path, held: Features, features: Path, given: Labels, labels: str, task: TileTask, quiet: bool
+    out: Path,
+    embedded: Features,
+    features: Path,
+    tile_labels: Labels,
+    labels: str,
+    task: TileTask,
+    quiet: bool,
 ) -> ProbeSummary:
-    labelled = given.classes != ""
+    labelled = tile_labels.classes != ""
     measured = _Scores(
-        {name: values[labelled] for name, values in {FEATURES: held.values, **held.baselines}.items()}
+        {name: values[labelled] for name, values in {FEATURES: embedded.values, **embedded.baselines}.items()}
     )
-    steps = (3 * len(task.split) + 2) * len(measured.sets) - (0 if held.baselines else len(task.split))
+    steps = (3 * len(task.split) + 2) * len(measured.sets) - (0 if embedded.baselines else len(task.split))
     with bar("Probing", steps, quiet=quiet) as advance:
         for name in tuple(measured.sets):
             _measure(measured, name, task, advance)
         joint, leak, duplicates, gate = (
-            _beside_colour(held, labelled, measured, task, advance)
-            if held.baselines
+            _beside_colour(embedded, labelled, measured, task, advance)
+            if embedded.baselines
             else (None, None, None, UNJUDGED)
         )
-    _write_predictions(out, held.tile_ids[labelled], task, measured.predictions)
+    _write_predictions(out, embedded.tile_ids[labelled], task, measured.predictions)
     return ProbeSummary(
         features=str(features),
-        encoder=held.card.config["encoder"],
-        encoder_digest=held.card.inputs["encoder"],
+        encoder=embedded.card.config["encoder"],
+        encoder_digest=embedded.card.inputs["encoder"],
         labels=labels,
         **task_facts(task),
         unlabelled=int((~labelled).sum()),
-        unknown=given.unknown,
+        unknown=tile_labels.unknown,
         metrics=list(METRICS),
         neighbours=list(task.config.neighbours),
         results=measured.results,
@@ -128,7 +136,7 @@ def _probe(
         leak=leak,
         duplicates=duplicates,
         gate=gate,
-        notes=[*given.notes, *caveats(task, given.unknown, leak), *_notes(duplicates)],
+        notes=[*tile_labels.notes, *caveats(task, tile_labels.unknown, leak), *_notes(duplicates)],
     )
 
 
@@ -160,22 +168,22 @@ def _measure(measured: _Scores, name: str, task: TileTask, advance: Callable[...
 
 
 def _beside_colour(
-    held: Features,
+    embedded: Features,
     labelled: NDArray[np.bool_],
     measured: _Scores,
     task: TileTask,
     advance: Callable[..., None],
 ) -> tuple[JointScores, Leak, DuplicatePairs, Gate]:
     """Return what only baselines tell: whether the split leaks, and whether the features pass the gate."""
-    assert held.hashes is not None
+    assert embedded.hashes is not None
     k = task.config.neighbours[0]
     both = join_features(measured.sets[FEATURES], measured.sets[Baseline.COLOUR_HISTOGRAM])
     votes = by_neighbours(both, task, (k,), advance)[knn_name(k)]
     joint = score_classes(task.classes[task.held_out], votes, task.units)
     nearest = {name: each[knn_name(k)] for name, each in measured.scored.items()}
-    colours = held.baselines[Baseline.COLOUR_HISTOGRAM][labelled]
-    pairs = across_folds(held.hashes[labelled], colours, task.split.folds)
-    listed = held.tile_ids[labelled][pairs[:LISTED]].tolist()
+    colours = embedded.baselines[Baseline.COLOUR_HISTOGRAM][labelled]
+    pairs = across_folds(embedded.hashes[labelled], colours, task.split.folds)
+    listed = embedded.tile_ids[labelled][pairs[:LISTED]].tolist()
     return (
         JointScores(width=both.shape[1], classifiers={knn_name(k): joint.record()}),
         leakage(float(nearest[Baseline.COLOUR_HISTOGRAM].values[0])),

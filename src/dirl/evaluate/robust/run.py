@@ -80,13 +80,13 @@ def robust(
         If there is no such store, or `out` holds something else.
     """
     config = config or RobustConfig()
-    held = TileStore.open(store)
-    given = read_labels(held, labels, centres=True)
-    drawn = subsample_tiles(held, config.tiles, config.seed, np.flatnonzero(given.classes != ""))
+    tile_store = TileStore.open(store)
+    tile_labels = read_labels(tile_store, labels, centres=True)
+    drawn = subsample_tiles(tile_store, config.tiles, config.seed, np.flatnonzero(tile_labels.classes != ""))
     loaded = load_encoder(encoder, device=choose_device(device))
-    tiles, colours, task = prepare_task(held, given, drawn, config, quiet=quiet)
+    tiles, colours, task = prepare_task(tile_store, tile_labels, drawn, config, quiet=quiet)
     inputs = {
-        "store": held.digest,
+        "store": tile_store.digest,
         "encoder": loaded.digest,
         "labels": tiles.given.digest,
         "split": task.split.digest,
@@ -103,7 +103,7 @@ def robust(
             encoders[Baseline.UNTRAINED] = loaded.randomised(config.seed)
         embedded = embed_damaged(
             encoders,
-            held,
+            tile_store,
             tiles.numbers,
             asked,
             work.parts,
@@ -133,8 +133,8 @@ def robust(
             severities=list(config.severities),
             results=results,
             notes=[
-                *given.notes,
-                *caveats(task, given.unknown),
+                *tile_labels.notes,
+                *caveats(task, tile_labels.unknown),
                 *([] if all_centres else ["Some tiles have no centre, so centres are not compared."]),
             ],
         )
