@@ -1,18 +1,21 @@
 """Every item in a process of its own, in its place. Few imports: each process repeats them."""
 
 import atexit
+import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 from threadpoolctl import threadpool_info
 
-from dirl.core.errors import DirlError, PartlyFailedError, TrainingError
+from dirl.core.errors import DirlError, DirlWarning, PartlyFailedError, TrainingError
+from dirl.core.progress import say
 from dirl.study.scheduler import Slot, run_in_processes, slots
 
 
@@ -46,6 +49,19 @@ def test_what_is_not_ready_waits_and_lets_others_pass() -> None:
         assert not isinstance(times, Exception)
         done[item] = times
     assert {*done} == {0, 1, 2} and done[1][0] > done[2][1]
+
+
+def warn(item: int) -> None:
+    warnings.warn("the tokens are coarse", DirlWarning, stacklevel=1)
+    say(f"line of {item}")
+
+
+def test_warnings_and_lines_of_the_processes_are_shown_by_this_one(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "dirl"), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("default")
+        assert len(list(run_in_processes(warn, range(2), [Slot(None, 1)]))) == 2
+    assert [str(one.message) for one in warned] == ["the tokens are coarse"], "each text once"
+    assert [one.getMessage() for one in caplog.records] == ["line of 0", "line of 1"]
 
 
 class OddError(Exception):

@@ -54,7 +54,7 @@ def each(
         return
     pending: dict[Future[tuple[Result, list[Message]]], Item] = {}
     # spawn: forking a process that has threads (BLAS, OpenSlide) can deadlock.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _begin) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), begin_silent_worker) as pool:
         try:
             for item in items:
                 with starting():
@@ -103,10 +103,10 @@ def _completed(
         error = future.exception()
         if error is None:
             result, messages = future.result()
-            _show(messages)
+            show_messages(messages)
             yield item, result
         elif isinstance(error, Exception) and not isinstance(error, BrokenProcessPool | Interrupted):
-            _show(error.__dict__.pop("messages", []))
+            show_messages(error.__dict__.pop("messages", []))
             yield item, error
         else:
             raise error
@@ -121,8 +121,8 @@ def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Excepti
         return error
 
 
-def _begin() -> None:
-    """Begin a process of a pool. It keeps its messages: only the first process knows how to show them."""
+def begin_silent_worker() -> None:
+    """Begin a process that keeps its messages: only the first process knows how to show them."""
     begin_worker()
     warnings.showwarning = lambda message, category, filename, lineno, *_: _unsent.put(
         (str(message), category, filename, lineno)
@@ -132,7 +132,12 @@ def _begin() -> None:
     logger.handlers = [QueueHandler(_unsent)]
 
 
-def _show(messages: Iterable[Message]) -> None:
+def take_messages() -> list[Message]:
+    """Return the messages that this process has kept since the last call."""
+    return [_unsent.get() for _ in range(_unsent.qsize())]
+
+
+def show_messages(messages: Iterable[Message]) -> None:
     """Show messages of a worker, by the filters and handlers of this process."""
     for message in messages:
         if isinstance(message, tuple):
@@ -145,9 +150,9 @@ def _carry_out(function: Callable[[Item], Result], item: Item) -> tuple[Result, 
     """Apply a function in a process of a pool that a signal can end. Return its messages, too."""
     try:
         with stopping():
-            return function(item), [_unsent.get() for _ in range(_unsent.qsize())]
+            return function(item), take_messages()
     except Exception as error:
-        error.__dict__["messages"] = [_unsent.get() for _ in range(_unsent.qsize())]
+        error.__dict__["messages"] = take_messages()
         raise
     except KeyboardInterrupt:  # the pool would treat it as a result and continue
         os._exit(1)

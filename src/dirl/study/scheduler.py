@@ -10,7 +10,8 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
 from dirl.core.errors import DirlError, Interrupted, as_dirl_error
-from dirl.core.signals import begin_worker, number_of, patient, raising_stop, starting, stopping
+from dirl.core.parallel import begin_silent_worker, show_messages, take_messages
+from dirl.core.signals import number_of, patient, raising_stop, starting, stopping
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -95,7 +96,7 @@ def _start(function: Callable[[Item], Any], item: Item, place: Slot) -> tuple[Co
 def _outcome(receiver: Connection, process: SpawnProcess) -> Any:
     with receiver:
         try:
-            outcome = receiver.recv()
+            outcome, messages = receiver.recv()
         except Exception:  # nothing came, or it cannot be unpickled
             process.join()
             return DirlError(
@@ -104,15 +105,17 @@ def _outcome(receiver: Connection, process: SpawnProcess) -> Any:
                 remedy="run the same command again, with a smaller --parallel",
             )
     process.join()
+    show_messages(messages)
     if isinstance(outcome, Interrupted):
         raise outcome
     return outcome
 
 
 def _work(place: Slot, sender: Connection, task: bytes) -> None:
-    begin_worker()
+    begin_silent_worker()
     try:
-        sender.send(_attempt(place, task))
+        outcome = _attempt(place, task)
+        sender.send((outcome, take_messages()))
     except (KeyboardInterrupt, BrokenPipeError):  # a late signal, or the parent has ended: print nothing
         os._exit(1)
 
