@@ -11,4 +11,6 @@ import pytest
 )
 def test_an_evaluation_does_not_import_what_it_does_not_need(room: str, module: str) -> None:
     code = f"import sys, dirl.evaluate.{room}.run, dirl.evaluate.{room}.show"
-    subprocess.run([sys.executable, "-c", f"{code}; assert {module!r} not in sys.modules"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", f"{code}; assert {module!r} not in sys.modules"], check=True, timeout=120
+    )
