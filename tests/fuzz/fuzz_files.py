@@ -3,9 +3,7 @@
 import json
 import shutil
 import struct
-import sys
 import zipfile
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -32,8 +30,6 @@ from dirl.store.build import tile
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 from dirl.store.index import write_parquet
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # fuzz_run.py is run as a script
 from tests.audit_cases import encoder, findings, summary
 from tests.viewer_cases import map_values, write_map
 

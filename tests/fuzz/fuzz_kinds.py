@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fuzz_files as files
 import numpy as np
 import pyarrow as pa
 import torch
@@ -40,6 +39,7 @@ from dirl.study.matrix import expand, load_study
 from dirl.viewer.maps import SlideMap
 from dirl.viewer.measures import AuditMeasures
 from dirl.viewer.neighbours import read_neighbours
+from tests.fuzz import fuzz_files as files
 
 SIDE = files.SIDE
 
@@ -152,9 +152,7 @@ def _slides(folder: Path) -> list[Kind]:
         finally:
             slide.close()
 
-    return [
-        Kind(f"slide {file.name}", file, lambda f=file: read(f)) for file in files.slides(folder / "slides")
-    ]
+    return [Kind(f"slide {file.name}", file, partial(read, file)) for file in files.slides(folder / "slides")]
 
 
 def _store(folder: Path) -> list[Kind]:

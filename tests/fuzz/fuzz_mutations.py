@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 BLOCK = 512
 HUGE = [10**12, -(10**12), 10**400, 1e308, -1, 0, 2**31, 2**63, float("nan"), float("inf")]
@@ -152,9 +153,10 @@ def _run(data: bytes, rng: random.Random) -> tuple[int, int]:
     return start, min(rng.choice([1, 4, 16, 64, BLOCK, len(data) // 4 + 1]), len(data) - start)
 
 
-def _places(content: object) -> list[tuple[object, object]]:
-    found: list[tuple[object, object]] = []
-    waiting = [content]
+def _places(content: object) -> list[tuple[Any, Any]]:
+    """Lists and objects of JSON, however deep, each with one of its indices or keys."""
+    found: list[tuple[Any, Any]] = []
+    waiting: list[Any] = [content]
     while waiting:
         one = waiting.pop()
         keys = list(one) if isinstance(one, dict) else range(len(one)) if isinstance(one, list) else ()

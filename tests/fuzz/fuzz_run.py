@@ -1,7 +1,7 @@
 """Read damaged files, each in a time and a memory that are bounded, and say what came of it.
 
-``python fuzz_run.py COUNT SEED`` prints a table by kind. The readers run in a child of this process: the
-system ends one that hangs or crashes, and another child goes on with the next file.
+``python -m tests.fuzz.fuzz_run COUNT SEED`` prints a table by kind. The readers run in a child of this
+process: the system ends one that hangs or crashes, and another child goes on with the next file.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class Outcome:
 
 def run(count: int, seed: int, only: str = "") -> list[Outcome]:
     """Damage `count` files, all kinds in turn, and read them."""
-    from fuzz_kinds import make_kinds
+    from tests.fuzz.fuzz_kinds import make_kinds
 
     with tempfile.TemporaryDirectory() as folder:
         kinds = [kind for kind in make_kinds(Path(folder)) if only in kind.name]
@@ -85,7 +85,7 @@ def _child(kinds, expected, first: int, last: int, seed: int) -> list[Outcome]:
 
 def attempt(kind, expected, number: int, seed: int) -> Outcome:
     """Damage a file, read it, and put the whole one back."""
-    from fuzz_mutations import place
+    from tests.fuzz.fuzz_mutations import place
 
     rng = random.Random(f"{seed} {number} {kind.name}")
     damage = place(kind.path, kind.data, kind.text, rng)
@@ -132,7 +132,7 @@ def judge(kind, expected: bytes) -> tuple[str, str]:
 
 def digest_of(kind) -> bytes:
     """Digest of what a reader returns."""
-    from fuzz_kinds import canonical
+    from tests.fuzz.fuzz_kinds import canonical
 
     return canonical(kind.read())
 

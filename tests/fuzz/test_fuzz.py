@@ -11,11 +11,12 @@ SECONDS_EACH = 3  # on a busy machine; an idle one takes a hundredth of it
 
 def test_no_damaged_file_hangs_crashes_or_is_read_wrongly(request, tmp_path, capsys):
     count, seed = (request.config.getoption(name) for name in ("--fuzz", "--fuzz-seed"))
-    command = [sys.executable, str(Path(__file__).with_name("fuzz_run.py")), str(count), str(seed)]
+    command = [sys.executable, "-m", "tests.fuzz.fuzz_run", str(count), str(seed)]
     done = subprocess.run(
         [*command, "--json", str(tmp_path / "found.json")],
         capture_output=True,
         text=True,
+        cwd=Path(__file__).parents[2],
         timeout=120 + SECONDS_EACH * count,
         env=os.environ | {"OMP_NUM_THREADS": "1"},  # its children are forked
         check=False,
