@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -65,7 +66,9 @@ def darkness_encoder(**options: float) -> LoadedEncoder:
 
 
 def write_tiff(path: Path, rgb: np.ndarray, mpp: float | None) -> Path:
-    options = {} if mpp is None else {"resolution": (1e4 / mpp,) * 2, "resolutionunit": "CENTIMETER"}
+    options: dict[str, Any] = (
+        {} if mpp is None else {"resolution": (1e4 / mpp,) * 2, "resolutionunit": "CENTIMETER"}
+    )
     tifffile.imwrite(
         path, rgb, photometric="rgb", tile=(256, 256), compression="zlib", metadata=None, **options
     )

@@ -1,6 +1,7 @@
 """A Leica slide that states where its scan lies: what QuPath crops to."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -30,7 +31,7 @@ def write_scn(path: Path, rgb: NDArray[np.uint8], size_px: tuple[int, int], corn
         f'<?xml version="1.0"?><scn xmlns="{scn}" uuid="u"><collection name="c" uuid="u" sizeX="{width}" '
         f'sizeY="{height}"><barcode>x</barcode>{"".join(views)}</collection></scn>'
     )
-    how = {"photometric": "rgb", "tile": (256, 256), "compression": "zlib", "metadata": None}
+    how: dict[str, Any] = {"photometric": "rgb", "tile": (256, 256), "compression": "zlib", "metadata": None}
     how |= {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
     with tifffile.TiffWriter(path, bigtiff=True) as tiff:
         tiff.write(np.full((256, 256, 3), 240, np.uint8), description=about, **how)

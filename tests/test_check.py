@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dirl import check
 from dirl.cli.main import app
-from dirl.core.card import finish, mark_unfinished, new_card, note_change, read_card
+from dirl.core.card import Stage, finish, mark_unfinished, new_card, note_change, read_card
 from dirl.core.checked import checked, read_summary
 from dirl.core.claim import claim
 from dirl.core.errors import StoreError
@@ -23,7 +23,7 @@ def store(small_store, tmp_path_factory) -> Path:
     return shutil.copytree(small_store, tmp_path_factory.mktemp("check") / "store")
 
 
-def made(folder: Path, stage: str = "probe") -> Path:
+def made(folder: Path, stage: Stage = "probe") -> Path:
     card = claim(folder, new_card(stage, {}))
     write_json(folder / "summary.json", {"score": 0.5})
     with replacing(folder / "figures" / "a.png") as temporary:

@@ -3,11 +3,22 @@
 import numpy as np
 import pytest
 
-from dirl.core.intervals import Estimate, choose_units, estimate, means, ratios
+from dirl.core.intervals import Estimate, Floats, Units, choose_units, estimate, means, ratios
+from tests.known import known
 
 
-def units(count: int, resamples: int = 2000, seed: int = 0) -> object:
+def units(count: int, resamples: int = 2000, seed: int = 0) -> Units:
     return choose_units(np.array(["one"] * count), count, resamples, seed)
+
+
+def interval(values: Floats, drawn: Units) -> Estimate:
+    """The mean of one column, with its interval."""
+    mean, resampled = means(values, drawn)
+    return estimate(mean[0], resampled[:, 0])
+
+
+def width(found: Estimate) -> float:
+    return known(found.high) - known(found.low)
 
 
 def test_slides_are_the_units_from_five_on() -> None:
@@ -20,7 +31,7 @@ def test_slides_are_the_units_from_five_on() -> None:
 
 def test_agrees_with_the_normal_interval() -> None:
     values = np.random.default_rng(1).normal(3, 1, (400, 1))
-    found = estimate(*(part[..., 0] for part in means(values, units(400))))
+    found = interval(values, units(400))
     half = 1.96 * values.std() / 20
     assert found.value == pytest.approx(values.mean())
     assert found.low == pytest.approx(values.mean() - half, abs=0.02)
@@ -30,9 +41,9 @@ def test_agrees_with_the_normal_interval() -> None:
 def test_slides_widen_the_interval_when_tiles_of_a_slide_are_alike() -> None:
     slides = np.repeat([f"s{i}" for i in range(10)], 20)
     values = np.repeat(np.random.default_rng(0).normal(size=10), 20)[:, None]
-    by_slide = estimate(*(p[..., 0] for p in means(values, choose_units(slides, len(slides), 1000, 0))))
-    by_tile = estimate(*(p[..., 0] for p in means(values, units(200, 1000))))
-    assert by_slide.high - by_slide.low > 3 * (by_tile.high - by_tile.low)
+    by_slide = interval(values, choose_units(slides, len(slides), 1000, 0))
+    by_tile = interval(values, units(200, 1000))
+    assert width(by_slide) > 3 * width(by_tile)
 
 
 def test_missing_values_are_left_out() -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from dirl.core.card import new_card, read_card
+from dirl.core.card import Measuring, new_card, read_card
 from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.files import write_text
@@ -106,7 +106,9 @@ def test_a_table_needs_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("stage", SUMMARIES)
-def test_results_are_read_by_the_stage_in_their_card(tmp_path: Path, stage: str, monkeypatch: Any) -> None:
+def test_results_are_read_by_the_stage_in_their_card(
+    tmp_path: Path, stage: Measuring, monkeypatch: Any
+) -> None:
     module, name = SUMMARIES[stage].split(":")
     kind = getattr(import_module(module), name)
     assert issubclass(kind, Summary)

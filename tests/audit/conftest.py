@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,9 +53,9 @@ def make_store(folder: Path, *, side_px: int, tile_px: int, seed: int = 0) -> Pa
 def make_run(
     folder: Path, store: Path, *, seed: int, losses: tuple[float, ...], sharpness: float = 1.0
 ) -> Path:
-    arguments = {"img_size": 48, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+    arguments: dict[str, Any] = {"img_size": 48, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
     torch.manual_seed(seed)
-    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True, **arguments)
+    model: Any = timm.create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True, **arguments)
     with torch.no_grad():
         for block in model.blocks:
             block.attn.qkv.weight.mul_(10 * sharpness)

@@ -14,6 +14,7 @@ from dirl.core.intervals import Estimate
 from dirl.encoders.attention import AttentionRows
 from dirl.encoders.loading import load_encoder
 from dirl.store.dataset import TileStore
+from tests.known import known
 
 
 @given(count=st.integers(2, 60), seed=st.integers(0, 2**16))
@@ -64,11 +65,11 @@ def test_attention_that_points_at_the_mark_is_told_from_attention_that_does_not(
     result = c.confounder([load_encoder(str(runs[0]))], tiles, 200, 0)
     (one,), statements = result.summary.encoders, result.summary.statements
     assert all(result.marks.marked[place] for _, place in result.shown)
-    assert one.probe.value > 0.8
+    assert known(one.probe.value) > 0.8
     averaged = one.heads_averaged
     if points:
-        assert averaged.auroc.low > 0.8 and averaged.change.low > 0
-        assert averaged.pointing.value > one.pointing_by_chance
+        assert known(averaged.auroc.low) > 0.8 and known(averaged.change.low) > 0
+        assert known(averaged.pointing.value) > one.pointing_by_chance
         assert "its attention shows the mark" in statements[0]
     else:
         assert averaged.auroc.value == pytest.approx(0.5)

@@ -1,10 +1,12 @@
 """Measures of whole attention matrices against their formulas, written down again slowly."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dirl.audit.full import distances, full_attention, measure_matrix, uniform_full
 from dirl.encoders.attention import attention_rows
@@ -17,9 +19,9 @@ MODELS = {
 }
 
 
-def made(name: str) -> tuple[nn.Module, Tensor]:
+def made(name: str) -> tuple[Any, Tensor]:
     torch.manual_seed(0)
-    size = {"embed_dim": 48, "num_heads": 3, "depth": 3, "img_size": MODELS[name]}
+    size: dict[str, Any] = {"embed_dim": 48, "num_heads": 3, "depth": 3, "img_size": MODELS[name]}
     model = timm.create_model(name, num_classes=0, **size).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -27,7 +29,7 @@ def made(name: str) -> tuple[nn.Module, Tensor]:
     return model, torch.randn(5, 3, MODELS[name], MODELS[name])
 
 
-def matrices(model: nn.Module, images: Tensor) -> np.ndarray:
+def matrices(model: Any, images: Tensor) -> np.ndarray:
     """Shape (t, l, a, n, n), by timm's unfused path."""
     seen: list[Tensor] = []
     modules = [m for m in model.blocks.modules() if hasattr(m, "fused_attn")]

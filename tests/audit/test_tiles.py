@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dirl.audit.estimates import choose_examples
+from dirl.audit.estimates import TileMeasures, choose_examples
 from dirl.audit.table import COLUMNS
 from dirl.audit.tiles import batch_weights, draw_tiles, nucleus_weights
 from dirl.encoders.loading import load_encoder
@@ -56,7 +56,7 @@ def test_coverage_and_weights_of_both_kinds_of_encoder(store: Path, runs: tuple[
             assert len(weight) <= len(labels.unique()) - 1
 
 
-class Fixed:
+class Fixed(TileMeasures):
     """Stands for measured encoders whose primary measure is given."""
 
     def __init__(self, values: list[float]) -> None:

@@ -3,9 +3,9 @@
 import ast
 from pathlib import Path
 
-import dirl.cells
+import dirl
 
-CELLS = Path(dirl.cells.__file__).parent
+CELLS = Path(dirl.__file__).parent / "cells"
 ORDER = (
     ("base", "source", "token_shares"),
     ("geometry", "registry", "sink", "windows"),

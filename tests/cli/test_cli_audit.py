@@ -6,7 +6,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import dirl.audit.run
 from dirl.audit.summary import AuditSummary
 from dirl.cli.audit import audit
 from dirl.config import AuditConfig
@@ -21,7 +20,7 @@ def test_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     claim(Path("s"), new_card("tile", {}))
     Path("a/encoder").mkdir(parents=True)
     Path("a/encoder/config.json").touch()
-    called = {}
+    called: dict[str, object] = {}
 
     def fake(
         encoders: list[str], store: Path, out: Path, config: AuditConfig, **options: object
@@ -30,7 +29,7 @@ def test_passes_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         made = summary(findings(encoder("a", 0.5)), "No evidence: [bold] is not markup")
         return Result(out, made)
 
-    monkeypatch.setattr(dirl.audit.run, "audit", fake)
+    monkeypatch.setattr("dirl.audit.run.audit", fake)
     app = typer.Typer()
     app.command()(audit)
     arguments = [

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def run(command, *arguments):
 
 
 def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    called = {}
+    called: dict[str, object] = {}
 
     def fake(encoder, source, out, **options):
         called.update(encoder=encoder, source=source, out=out, **options)
@@ -63,7 +64,8 @@ def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_embed_writes_anndata_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, written = Made(), []
+    made = Made()
+    written: list[object] = []
     monkeypatch.setattr(dirl.features.embed, "embed", lambda *_, **__: made)
     monkeypatch.setattr(dirl.features.to_anndata, "require_anndata", lambda: None)
     monkeypatch.setattr(dirl.features.to_anndata, "write_anndata", written.append)
@@ -74,7 +76,7 @@ def test_embed_writes_anndata_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_probe_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    called = {}
+    called: dict[str, object] = {}
 
     def fake(features, labels, out, config, **options):
         called.update(features=features, labels=labels, out=out, config=config, **options)
@@ -89,7 +91,7 @@ def test_probe_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_embed_takes_slides_as_shells_list_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    called = {}
+    called: dict[str, Any] = {}
 
     def fake(encoder, source, out, **options):
         called.update(encoder=encoder, source=source, baselines=options["baselines"])

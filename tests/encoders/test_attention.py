@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import timm
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 
 from dirl.core.errors import EncoderError
 from dirl.encoders.attention import AttentionRows, attention_rows
+from tests.known import known
 
 # Name, and what makes it small; patch sizes, prefix tokens and pooling are each family's own.
 SWIGLU = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU, "mlp_ratio": 5.33334}
-FAMILIES = {
+FAMILIES: dict[str, dict[str, Any]] = {
     "vit_small_patch16_224": {"img_size": 64},
     "deit3_small_patch16_224": {"img_size": 64},
     "vit_small_patch14_reg4_dinov2": {"img_size": 70},
@@ -37,22 +39,22 @@ FAMILIES = {
     "vit_huge_patch14_224": {"img_size": 70, "init_values": 1e-5, "reg_tokens": 4} | SWIGLU,
     "vit_giant_patch14_reg4_dinov2": {"img_size": 70, "init_values": 1e-5, "mlp_ratio": 5.33334},
 }
-AVERAGED = {
+AVERAGED: dict[str, dict[str, Any]] = {
     "vit_relpos_base_patch16_224": {"img_size": 64},
     "vit_base_patch16_siglip_gap_224": {"img_size": 64},
     "vit_medium_patch16_rope_reg1_gap_256": {"img_size": 64},
 }
-POOLED = {
+POOLED: dict[str, dict[str, Any]] = {
     "vit_base_patch16_siglip_224": {"img_size": 64},
     "vit_so150m_patch16_reg4_map_256": {"img_size": 64},  # its pool leaves out the registers
     "vit_pe_core_gigantic_patch14_448": {"img_size": 70, "attn_pool_num_heads": 3},
 }
 
 
-def small(name: str, **arguments: object) -> nn.Module:
+def small(name: str, **arguments: Any) -> Any:
     torch.manual_seed(0)
-    size = {"embed_dim": 96, "num_heads": 3, "depth": 3}
-    model = timm.create_model(name.split()[0], num_classes=0, **size, **arguments)
+    size: dict[str, Any] = {"embed_dim": 96, "num_heads": 3, "depth": 3}
+    model: Any = timm.create_model(name.split()[0], num_classes=0, **size, **arguments)
     with torch.no_grad():  # LayerScale and relative biases start near zero: make every part matter
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -64,7 +66,7 @@ def images(model: nn.Module, side: int, count: int = 2) -> Tensor:
 
 
 @contextmanager
-def explicit_softmax(model: nn.Module) -> Iterator[list[Tensor]]:
+def explicit_softmax(model: Any) -> Iterator[list[Tensor]]:
     """Full attention matrices, by timm's unfused path: every block's softmax passes through `attn_drop`."""
     seen: list[Tensor] = []
     modules = [m for m in model.blocks.modules() if hasattr(m, "fused_attn")]
@@ -139,7 +141,7 @@ def test_norms_are_those_before_the_final_norm(name: str) -> None:
     with torch.no_grad():
         tokens = model.forward_features(batch)[:, model.num_prefix_tokens :]
     model.norm = final
-    torch.testing.assert_close(norms.flatten(1), tokens.norm(dim=-1))
+    torch.testing.assert_close(known(norms).flatten(1), tokens.norm(dim=-1))
 
 
 def test_grid_of_a_wide_image_and_any_size() -> None:
@@ -194,7 +196,8 @@ def test_half_precision_forward_still_gives_whole_rows() -> None:
 )
 def test_others_are_refused_with_the_reason(name: str, reason: str) -> None:
     torch.manual_seed(0)
-    model = timm.create_model(name, num_classes=0, **({"depth": 1} if "18x2" in name else {})).eval()
+    arguments: dict[str, Any] = {"depth": 1} if "18x2" in name else {}
+    model: Any = timm.create_model(name, num_classes=0, **arguments).eval()
     side = 224 if name != "samvit_base_patch16" else 1024
     batch = images(model, model.pretrained_cfg["input_size"][-1] if side == 224 else side, 1)
     with pytest.raises(EncoderError, match=f"(?i){reason}"):
@@ -211,7 +214,7 @@ def test_a_model_that_pools_by_the_maximum_is_refused() -> None:
 class Masked(nn.Module):
     """Wraps one call of attention so that its mask can be chosen."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1))
         self.options, self.inside = options, True

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 from dirl.core.errors import EncoderError, UserError
 from dirl.encoders.loading import embed_images, fit, load_encoder, preprocess
 
-ARGUMENTS = {"img_size": 64, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
+ARGUMENTS: dict[str, Any] = {"img_size": 64, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 TINY = "vit_tiny_patch16_224"
 
 
@@ -66,7 +67,7 @@ def test_making_a_model_leaves_the_random_state_alone() -> None:
 
 def test_timm_with_local_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = timm.create_model("vit_tiny_patch16_224")  # with its classifier, as files of the hub are
+    model: Any = timm.create_model("vit_tiny_patch16_224")  # with its classifier, as files of the hub are
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
     torch.save({"model": model.state_dict(), "epoch": 3}, tmp_path / "weights.pth")
     model.reset_classifier(0)
@@ -94,11 +95,12 @@ PATHOLOGY = {
 @pytest.mark.parametrize("name", PATHOLOGY)
 def test_timm_with_options(name: str, tmp_path: Path) -> None:
     encoder = load_encoder(f"timm:{name},weights=random,{PATHOLOGY[name]}")
+    first_block: Any = encoder.model.get_submodule("blocks.0")
     assert encoder.name == f"{name} (random)"
     assert encoder.input_px == (None if "dynamic" in PATHOLOGY[name] else 224)
-    assert encoder.model.blocks[0].ls1.gamma[0] == pytest.approx(1e-5)
+    assert first_block.ls1.gamma[0] == pytest.approx(1e-5)
     if "SwiGLU" in PATHOLOGY[name] or "dinov2" in name:
-        assert type(encoder.model.blocks[0].mlp).__name__ == "GluMlp"
+        assert type(first_block.mlp).__name__ == "GluMlp"
     save_file(encoder.model.state_dict(), tmp_path / "w.safetensors")
     again = load_encoder(f"timm:{name},{PATHOLOGY[name]},weights={tmp_path / 'w.safetensors'}")
     assert again.digest == encoder.digest and again.name == f"{name} (w)"

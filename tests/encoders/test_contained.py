@@ -264,7 +264,12 @@ def prepare(folder: Path, place: str, state: dict[str, Tensor]) -> str:
     if "." in place:
         return f"timm:{TINY},{OPTIONS},weights={folder / place}"
     if place == "hf":
-        config = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "image_size": 32}
+        config: dict[str, Any] = {
+            "hidden_size": 12,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 3,
+            "image_size": 32,
+        }
         config |= {"model_type": "vit", "patch_size": 8, "intermediate_size": 48}
         (folder / "preprocessor_config.json").write_text(
             json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3})

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -17,7 +18,7 @@ from dirl.encoders.pretrained import initialise
 from dirl.encoders.vit import ViT
 
 TINY = "vit_tiny_patch16_224"
-SMALL = {"embed_dim": 48, "depth": 2, "num_heads": 3, "patch_size": 8}
+SMALL: dict[str, Any] = {"embed_dim": 48, "depth": 2, "num_heads": 3, "patch_size": 8}
 
 
 def target(view_px: int = 32, name: str = TINY, **changes: object) -> ViT:
@@ -26,7 +27,7 @@ def target(view_px: int = 32, name: str = TINY, **changes: object) -> ViT:
     return ViT(config, view_px).eval()
 
 
-def source(seed: int = 5, **arguments: object) -> nn.Module:
+def source(seed: int = 5, **arguments: Any) -> Any:
     torch.manual_seed(seed)
     model = timm.create_model(TINY, num_classes=0, **(SMALL | {"img_size": 32} | arguments)).eval()
     for parameter in model.parameters():  # no zeros and ones by which a wrong place goes unseen
@@ -52,7 +53,7 @@ def features(encoder: ViT, images: torch.Tensor) -> torch.Tensor:
         return encoder.vit.forward_features(images)[:, [0, *range(-16, 0)]]  # class and patch tokens
 
 
-def same(encoder: ViT, model: nn.Module) -> None:
+def same(encoder: ViT, model: Any) -> None:
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = model.forward_features(images)[:, [0, *range(-16, 0)]]
@@ -71,7 +72,7 @@ def test_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_timm_with_a_file(tmp_path: Path, suffix: str) -> None:
     torch.manual_seed(3)
-    model = timm.create_model(TINY).eval()
+    model: Any = timm.create_model(TINY).eval()
     path = tmp_path / f"weights.{suffix}"
     if suffix == "pth":
         torch.save({"model": model.state_dict()}, path)
@@ -177,7 +178,7 @@ def test_layer_scale_is_folded_or_one(tmp_path: Path) -> None:
     same(encoder, scaled)
 
 
-KINDS = {
+KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "vit": ("ViT", {}, {"intermediate_size": 192}),
     "dinov2": ("Dinov2", {"init_values": 1.0}, {}),
     "dinov2_with_registers": ("Dinov2WithRegisters", {"init_values": 1.0}, {"num_register_tokens": 4}),
@@ -200,7 +201,9 @@ def test_hugging_face_models_with_transformers(tmp_path: Path, kind: str) -> Non
     with torch.no_grad():
         expected = model(images).last_hidden_state[:, [0, *range(-16, 0)]]
     scaled = kind != "vit"
-    dinov2 = {"name": "vit_small_patch14_reg4_dinov2"} if kind == "dinov2_with_registers" else {}
+    dinov2: dict[str, Any] = (
+        {"name": "vit_small_patch14_reg4_dinov2"} if kind == "dinov2_with_registers" else {}
+    )
     for encoder in (target(), target(**dinov2)):
         report = initialise(encoder, f"hf:{tmp_path}")
         assert not report.missing
@@ -238,7 +241,8 @@ def test_hugging_face_models_with_swiglu(tmp_path: Path, kind: str) -> None:
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = model(images).last_hidden_state
-        torch.testing.assert_close(loaded.model.forward_features(images), expected, atol=1e-5, rtol=1e-5)
+        loaded_model: Any = loaded.model
+        torch.testing.assert_close(loaded_model.forward_features(images), expected, atol=1e-5, rtol=1e-5)
     with pytest.raises(EncoderError, match="another architecture"):
         initialise(target(), f"hf:{tmp_path}")
 
@@ -290,7 +294,7 @@ def test_bare_dinov2_file_of_its_authors_names(tmp_path: Path) -> None:
         ({"mlp_ratio": 2}, "MLP of 96 .* MLP of 192"),
     ],
 )
-def test_another_architecture_is_named(tmp_path: Path, changes: dict[str, object], there: str) -> None:
+def test_another_architecture_is_named(tmp_path: Path, changes: dict[str, Any], there: str) -> None:
     spec = write_run(source(**changes), tmp_path / "run", **changes)
     with pytest.raises(EncoderError, match=there):
         initialise(target(), spec)

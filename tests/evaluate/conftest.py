@@ -33,7 +33,7 @@ def make_features(tmp_path: Path) -> Maker:
         count, out = len(values), tmp_path / name
         nothing = np.full(count, "", dtype=np.str_)
         noise = np.random.default_rng(99).normal(size=(count, 4)).astype(np.float32)
-        rows = {
+        rows: dict[str, NDArray[Any]] = {
             "features": values.astype(np.float32),
             "coords": np.zeros((count, 2), np.int64),
             "index": np.arange(count),

@@ -3,6 +3,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from dirl.evaluate.probe.fewshot import few_shot
+from tests.known import known
 
 
 def _made(count: int = 120, kinds: int = 3, apart: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -28,7 +29,7 @@ def test_it_is_the_nearest_mean_of_the_drawn_tiles() -> None:
 
 def test_more_labels_help_and_classes_that_are_far_apart_need_one() -> None:
     values, classes, folds = _made(count=400, apart=1.5)
-    means = [one.value for one in few_shot(values, classes, folds, 0).estimates().values()]
+    means = [known(one.value) for one in few_shot(values, classes, folds, 0).estimates().values()]
     assert len(means) == 6 and means[0] < means[2] < means[5]
     values, classes, folds = _made(apart=100)
     assert few_shot(values, classes, folds, 0).values.min() == 1

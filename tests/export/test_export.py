@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 import yaml
+from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
@@ -123,7 +124,7 @@ def test_registers_without_layer_scale_and_with_positions(make_run: MakeRun, tmp
     model = new_plain_vit(config["architecture"], config["model_args"])
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
-    to_hf.save_file(model.state_dict(), run / "encoder" / "model.safetensors")
+    save_file(model.state_dict(), run / "encoder" / "model.safetensors")
     note_change(run, "encoder/config.json", "encoder/model.safetensors")
     done = export(run, tmp_path / "out", to="hf")
     assert json.loads((done.path / "config.json").read_text())["num_register_tokens"] == 3

@@ -96,7 +96,12 @@ def test_baselines_of_the_same_tiles_and_architecture_are_copied(
     config = json.loads((narrower / "encoder" / "config.json").read_text())
     config["model_args"]["num_heads"] = 1  # the same weights, at random, by another forward pass
     (narrower / "encoder" / "config.json").write_text(json.dumps(config))
-    for run, more in ((narrower, {}), (encoder_run, {"tiles": 7}), (encoder_run, {"seed": 1})):
+    others: list[tuple[Path, dict[str, Any]]] = [
+        (narrower, {}),
+        (encoder_run, {"tiles": 7}),
+        (encoder_run, {"seed": 1}),
+    ]
+    for run, more in others:
         with pytest.raises(ConfigError, match="other tiles, or of an encoder of another architecture"):
             embed(str(run), tile_store, tmp_path / "no", baselines=made.path, quiet=True, **more)
     assert not (tmp_path / "no").exists()

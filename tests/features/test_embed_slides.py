@@ -114,7 +114,7 @@ def test_bad_slides_are_named_and_tried_again(slides: Path, encoder_run: Path, t
         read_features(tmp_path / "one")
 
 
-def failing_at(place: int, error: Exception) -> Callable[[CutSlide, int], Any]:
+def failing_at(place: int, error: BaseException) -> Callable[[CutSlide, int], Any]:
     image = CutSlide.image
 
     def fail(cut: CutSlide, i: int) -> Any:

@@ -1,6 +1,7 @@
 """Pooling of tokens: against sums written out, and in what `dirl embed` writes."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,7 +12,7 @@ from dirl.core.device import choose_precision
 from dirl.core.errors import ConfigError, EncoderError, StoreError
 from dirl.encoders.loading import load_encoder, preprocess
 from dirl.features.embed import embed
-from dirl.features.pooling import embed_pooled
+from dirl.features.pooling import Pool, embed_pooled
 from dirl.store.dataset import TileStore
 
 OPTIONS = "weights=random,img_size=32,patch_size=8,embed_dim=24,depth=2,num_heads=2,dynamic_img_size=true"
@@ -30,7 +31,7 @@ def test_by_hand(spec: str, images: torch.Tensor) -> None:
     regions = torch.zeros(3, 32, 32, dtype=torch.uint8)
     regions[0, :8, :4], regions[0, 8:16] = 1, 2  # half of one token; a whole row of tokens
     regions[1] = 2  # no nucleus
-    model = encoder.model
+    model: Any = encoder.model
     with torch.inference_mode():
         tokens = model.forward_features(preprocess(encoder, images))[:, -16:]
         norm = getattr(model, "fc_norm", torch.nn.Identity())
@@ -43,7 +44,7 @@ def test_by_hand(spec: str, images: torch.Tensor) -> None:
 
 def test_a_model_that_averages_is_pooled_as_it_does_itself(images: torch.Tensor) -> None:
     encoder = load_encoder(f"{VIT},global_pool=avg")
-    norm = encoder.model.fc_norm
+    norm: Any = encoder.model.fc_norm
     norm.weight.data.uniform_(0.5, 2)
     torch.testing.assert_close(
         embed_pooled(encoder, images, pool="mean"), embed_pooled(encoder, images, pool="model")
@@ -59,7 +60,7 @@ def test_models_without_a_token_for_each_patch_are_refused(tmp_path: Path, small
 
 @pytest.mark.parametrize("pool", ["mean", "regions"])
 def test_embedded_in_the_order_of_the_store_and_the_baseline_alike(
-    pool: str, small_store: Path, encoder_run: Path, tmp_path: Path
+    pool: Pool, small_store: Path, encoder_run: Path, tmp_path: Path
 ) -> None:
     made = embed(str(encoder_run), small_store, tmp_path / "o", pool=pool, batch=3, device="cpu", quiet=True)
     store, encoder = TileStore.open(small_store), load_encoder(str(encoder_run))
@@ -67,7 +68,9 @@ def test_embedded_in_the_order_of_the_store_and_the_baseline_alike(
     pixels = torch.from_numpy(np.stack([store.image(i) for i in tiles])).permute(0, 3, 1, 2)
     cells = store.cells("hematoxylin")
     regions = torch.from_numpy(np.stack([cells.regions(i) for i in tiles])) if pool == "regions" else None
-    np.testing.assert_allclose(made.values, embed_pooled(encoder, pixels, regions, pool=pool), atol=1e-5)
+    np.testing.assert_allclose(
+        made.values, embed_pooled(encoder, pixels, regions, pool=pool).numpy(), atol=1e-5
+    )
     baseline = embed_pooled(encoder.randomised(0), pixels, regions, pool=pool)
     np.testing.assert_allclose(made.baselines["untrained"], baseline, atol=1e-5)
     assert made.values.shape[1] == (48 if pool == "regions" else 24)
@@ -80,7 +83,7 @@ def test_embedded_in_the_order_of_the_store_and_the_baseline_alike(
 
 
 @pytest.mark.parametrize("pool", ["model", "mean", "regions"])
-def test_bf16_points_where_fp32_does(pool: str, small_store: Path, tmp_path: Path) -> None:
+def test_bf16_points_where_fp32_does(pool: Pool, small_store: Path, tmp_path: Path) -> None:
     spec = f"{VIT},embed_dim=96,depth=6,num_heads=3"
     fine, coarse = (
         embed(
@@ -111,9 +114,9 @@ def test_auto_is_bf16_where_a_gpu_has_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_nonsense(tile_store: Path, encoder_run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"pool max: no such pooling .*regions"):
-        embed(str(encoder_run), tile_store, tmp_path / "o", pool="max", quiet=True)
+        embed(str(encoder_run), tile_store, tmp_path / "o", pool="max", quiet=True)  # type: ignore[arg-type]  # not a pooling
     with pytest.raises(ConfigError, match=r"precision fp8: no such precision .*bf16"):
-        embed(str(encoder_run), tile_store, tmp_path / "o", precision="fp8", quiet=True)
+        embed(str(encoder_run), tile_store, tmp_path / "o", precision="fp8", quiet=True)  # type: ignore[arg-type]  # not a precision
     with pytest.raises(StoreError, match=r"no cells of hematoxylin.*dirl cells"):
         embed(str(encoder_run), tile_store, tmp_path / "o", pool="regions", quiet=True)
     assert not (tmp_path / "o").exists()

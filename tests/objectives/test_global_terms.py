@@ -209,7 +209,9 @@ def _value(name, mine, **settings):
     return loss.item(), scale.grad.item(), grads
 
 
-CASES = {name: (name, {}) for name in OBJECTIVES} | {"dino, batch norm": ("dino", {"batch_norm": True})}
+CASES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in OBJECTIVES} | {
+    "dino, batch norm": ("dino", {"batch_norm": True})
+}
 
 
 def _halves(rank):

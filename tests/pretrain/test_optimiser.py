@@ -38,8 +38,14 @@ def modules() -> dict[str, nn.Module]:
     return {"encoder": WithMask(), "objective": nn.Sequential(nn.Linear(24, 8), nn.BatchNorm1d(8))}
 
 
-def loss(modules: dict[str, nn.Module], images: torch.Tensor) -> torch.Tensor:
+def encoder_of(modules: dict[str, nn.Module]) -> WithMask:
     encoder = modules["encoder"]
+    assert isinstance(encoder, WithMask)
+    return encoder
+
+
+def loss(modules: dict[str, nn.Module], images: torch.Tensor) -> torch.Tensor:
+    encoder = encoder_of(modules)
     return modules["objective"](encoder(images).cls + encoder.own_token[:, 0]).square().mean()
 
 
@@ -96,7 +102,7 @@ def test_layer_decay_of_a_timm_model_beside_a_head() -> None:
 def test_frozen_blocks_have_no_gradient_and_do_not_move(
     modules: dict[str, nn.Module], layer_decay: float
 ) -> None:
-    encoder = modules["encoder"]
+    encoder = encoder_of(modules)
     freeze(encoder, 2)
     before = {name: p.detach().clone() for name, p in encoder.named_parameters()}
     optimiser, _ = make_optimiser(modules, OptimiserConfig(layer_decay=layer_decay), batch=256, steps=4)
@@ -112,10 +118,10 @@ def test_frozen_blocks_have_no_gradient_and_do_not_move(
 
 
 def test_freezing_nothing_and_too_much(modules: dict[str, nn.Module]) -> None:
-    freeze(modules["encoder"], 0)
+    freeze(encoder_of(modules), 0)
     assert all(p.requires_grad for p in modules["encoder"].parameters())
     with pytest.raises(ConfigError, match=r"frozen_blocks: the encoder has 3 blocks, not 4"):
-        freeze(modules["encoder"], 4)
+        freeze(encoder_of(modules), 4)
 
 
 @given(

@@ -15,6 +15,7 @@ from dirl.evaluate.robust.run import robust
 from dirl.evaluate.robust.score import mean_distance
 from dirl.evaluate.robust.show import print_robust
 from dirl.store.dataset import TileStore
+from tests.known import known
 
 ENCODER = "timm:vit_tiny_patch16_224,weights=random,embed_dim=24,depth=1,num_heads=2,img_size=64"
 CONFIG = RobustConfig(
@@ -55,8 +56,9 @@ def test_it_measures_every_condition(small_store, labels, tmp_path, capsys) -> N
         for base in ("clean-0", "rotation-0"):
             assert conditions[base].drift.value == pytest.approx(0, abs=1e-6)
             assert conditions[base].linear_change.value == 0
-        assert conditions["stain-3"].drift.value > conditions["stain-1"].drift.value > 0
-        assert conditions["stain-3"].drift_share.value > conditions["stain-3"].drift.value
+        mild, severe = conditions["stain-1"], conditions["stain-3"]
+        assert known(severe.drift.value) > known(mild.drift.value) > 0
+        assert known(severe.drift_share.value) > known(severe.drift.value)
     turned = result.summary.results["colour_histogram"].conditions["rotation-90"]
     assert turned.drift.value == pytest.approx(0, abs=1e-6)  # colours do not turn
     rows = list(csv.DictReader((out / "robustness.csv").read_text().splitlines()))

@@ -9,8 +9,9 @@ from scipy import ndimage
 
 from dirl.core.errors import SlideError
 from dirl.slides.base import SlideInfo
+from dirl.slides.glass import glass_colour
 from dirl.slides.reading import open_slide
-from dirl.slides.tissue import find_tissue, glass_colour, low_power, tissue_pixels
+from dirl.slides.tissue import find_tissue, low_power, tissue_pixels
 from dirl.synthetic import draw
 
 SIZE_PX = 1024

@@ -73,7 +73,7 @@ def test_every_look_is_there_and_the_rare_one_that_chance_misses() -> None:
 def test_tiles_of_one_look_are_spread_over_the_slide() -> None:
     corners = np.array([[0, 0], [9, 0], [0, 9], [9, 9]])
     places = (corners[:, None] * 10 + np.random.default_rng(0).integers(0, 4, (4, 25, 2))).reshape(-1, 2)
-    chosen = select(np.ones((100, 3)), places, 0.04, 0)
+    chosen = select(np.ones((100, 3)), places.astype(float), 0.04, 0)
     assert sorted((chosen // 25).tolist()) == [0, 1, 2, 3]
 
 
@@ -104,7 +104,7 @@ def test_ready_made_tiles_have_looks_and_no_places(tmp_path) -> None:
     for name, count in (("a", 24), ("b", 3)):
         (tmp_path / "tiles" / name).mkdir(parents=True)
         for i in range(count):
-            colour = (200, 30, 30) if i == 0 else (120 + generator.integers(0, 20), 60, 160)
+            colour = (200, 30, 30) if i == 0 else (120 + int(generator.integers(0, 20)), 60, 160)
             Image.new("RGB", (32, 32), colour).save(tmp_path / "tiles" / name / f"{i:02}.png")
     config = TileConfig(size_px=32, mpp_override=1.0)
     store = TileStore.open(tile([tmp_path / "tiles"], tmp_path / "store", config, quiet=True).path)

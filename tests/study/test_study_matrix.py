@@ -10,6 +10,7 @@ from dirl.core.errors import ConfigError
 from dirl.objectives.base import load_objective
 from dirl.pretrain.plan import check_recipe
 from dirl.study.matrix import StudyConfig, expand, load_study
+from tests.known import known
 
 STUDIES = Path(__file__).parents[2] / "studies"
 EVIDENCE = sorted({*STUDIES.glob("*.yaml")} - {STUDIES / "base.yaml"})
@@ -71,7 +72,9 @@ def test_all_arms_of_a_seed_begin_with_one_start(load) -> None:
     assert {run.kind for run in starts} == {"start"} and study.all_arms[0] == "start"
     assert {run.recipe.steps for run in starts} == {9} and not any(run.recipe.dense.weight for run in starts)
     assert [replace(run, start=None) for run in arms] == list(expand(load()))
-    assert all((run.start.objective, run.start.seed) == (run.objective, run.seed) for run in arms)
+    assert all(
+        (known(run.start).objective, known(run.start).seed) == (run.objective, run.seed) for run in arms
+    )
 
 
 def test_small_numbers_stay_numbers(load) -> None:

@@ -87,7 +87,9 @@ def ill(item: str) -> str:
 def test_whatever_ends_a_process_fails_its_item_alone() -> None:
     found = dict(run_in_processes(ill, ["odd", "partly", "exit", "gone", "well"], [Slot(None, 1)] * 2))
     assert all(isinstance(found[item], DirlError) for item in ("odd", "partly", "exit", "gone"))
-    assert str(found["odd"]) == "unexpected OddError: no way" and "in ill" in found["odd"].__notes__[0]
+    odd = found["odd"]
+    assert isinstance(odd, DirlError)
+    assert str(odd) == "unexpected OddError: no way" and "in ill" in odd.__notes__[0]
     assert "1 failed, 1 done" in str(found["partly"])
     assert "SystemExit" in str(found["exit"]) and "without a result" in str(found["gone"])
     assert found["well"] == "1"  # whatever its process does afterwards

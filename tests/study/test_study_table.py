@@ -3,7 +3,9 @@
 import csv
 import io
 import statistics
+from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
@@ -20,7 +22,7 @@ ENTROPY = {
     "pool": [0.90, 0.93, 0.88],
     "grid": [0.91, 0.92, 0.89],
 }
-FAILED = {"failed": "run: the loss is nan", "gate": None, "measures": {}}
+FAILED: dict[str, Any] = {"failed": "run: the loss is nan", "gate": None, "measures": {}}
 
 
 @pytest.fixture
@@ -205,7 +207,7 @@ def test_curves_of_arms_begin_where_their_start_ends(config: StudyConfig, rows, 
     summary = summarise_study(config, rows)
     names = ("simclr/vanilla/seed-0", "simclr/pool/seed-0", "simclr/pool/seed-1")
     figure = curves_figure(summary, dict.fromkeys(names, tmp_path / "metrics.csv"))
-    lines = {(line.get_label(), tuple(line.get_xdata())) for line in figure.axes[0].lines}
+    lines = {(line.get_label(), tuple(np.asarray(line.get_xdata()))) for line in figure.axes[0].lines}
     assert lines == {("vanilla", (10, 40)), ("pool", (50, 80)), ("pool", (10, 40))}
 
 

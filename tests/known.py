@@ -1,0 +1,11 @@
+"""Values that may be missing, and are there in a test."""
+
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def known(value: T | None) -> T:
+    """The value itself, for the type checker too."""
+    assert value is not None
+    return value
