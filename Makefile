@@ -14,7 +14,7 @@ test: .venv  ## the default tests; add ARGS="-m slow" for the long ones
 test-lowest: .venv-lowest  ## the default tests with the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest $(PARALLEL) -W default $(ARGS)
 
-lint: .venv  ## style, types, spelling and plain English
+lint: .venv  ## style, types (of the tests, too), spelling and plain English
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
