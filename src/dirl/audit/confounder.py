@@ -1,8 +1,8 @@
-"""Test whether attention points at a planted mark that gives a made-up class away.
+"""Test whether attention points at a mark that was planted in some tiles.
 
-Half of the tiles, drawn at random, get a disc of pen ink. The class is whether a tile has one. A linear probe
-shows whether the embedding carries the mark. If it does, attention should show the mark, too. The idea is
-Albuquerque et al.'s (2024); the mark, the probe and the three measures are of our own.
+Half of the tiles, drawn at random, get a disc of pen ink. The classes are tiles with and without a disc. A
+linear probe shows whether the embedding carries the mark. If it does, attention should show the mark, too.
+The idea is Albuquerque et al.'s (2024); the mark, the probe and the three measures are of our own.
 """
 
 from collections.abc import Callable, Sequence

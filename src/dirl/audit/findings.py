@@ -1,4 +1,4 @@
-"""The numbers that an audit finds, as types. Without torch, so that readers of a summary start at once."""
+"""Types of the numbers that an audit finds. torch is not imported, so that reading a summary is fast."""
 
 from collections.abc import Callable
 from typing import Generic, Literal, TypeVar

@@ -1,6 +1,6 @@
 """The label-free gate: an encoder must recognise tiles better than its untrained control and colours do.
 
-If it does not, nothing shows that it has learned, and its attention means nothing.
+If it does not, we do not know that it has learned. Then its attention means nothing.
 """
 
 import math

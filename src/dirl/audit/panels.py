@@ -1,6 +1,6 @@
 """Panels of attention maps. They are deterministic, readable without colour vision, and name every scale.
 
-Attention is always relative to uniform: 1 is the share of each token if all had the same.
+Attention is always relative to uniform: 1 is what each token would get if all got the same.
 Tokens are drawn as squares, never smoothed.
 """
 

@@ -1,4 +1,4 @@
-"""What an audit is read by: its page, the leaderboard as CSV, and what the terminal prints."""
+"""The outputs of an audit for readers: the HTML page, the leaderboard as CSV, the text of the terminal."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The tiles of an audit, read in batches, and their nuclei as weights over tokens."""
+"""Read the tiles of an audit in batches, and turn each nucleus into weights over its tokens."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

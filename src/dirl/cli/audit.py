@@ -16,7 +16,7 @@ def audit(
         typer.Argument(
             metavar="ENCODER",
             help="A run's directory, timm:NAME[,weights=FILE|random][,key=value…], timm:DIR or "
-            "hf:NAME_OR_DIR. The others are compared with the first.",
+            "hf:NAME_OR_DIR. All others are compared with the first.",
         ),
     ],
     store: Store,

@@ -30,7 +30,7 @@ def cells(
 ) -> None:
     """Find the nuclei on the slides of a store's tiles, or read your own.
 
-    A store can hold the cells of several segmenters. Run it again to make only what is missing.
+    A store can hold the cells of several segmenters. Run the same command again to make only what is missing.
 
     Example: dirl cells store --segmenter geojson:qupath/
     """

@@ -26,7 +26,8 @@ def cells_score(
         typer.Option(
             metavar="X",
             min=0.01,
-            help="Resolution to score at in µm/px. By default the truth's. Label images need it.",
+            help="Resolution to score at, in µm/px. By default that of TRUTH. If both are label images, "
+            "state it to score coverage, too.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Directory to write to.")] = None,

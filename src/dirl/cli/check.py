@@ -14,8 +14,8 @@ def check(
 ) -> None:
     """Compare an output with its checksums, and say how to repair it.
 
-    It prints one line for each part that is damaged, missing, unfinished, incomplete, unchecked or unknown.
-    The exit code is 1 if there is one, apart from unknown files.
+    The command prints one line for each part that is damaged, missing, unfinished, incomplete, unchecked or
+    unknown. The exit code is 1 if there is such a line. Unknown files alone are no problem.
 
     Example: dirl check runs/dirl
     """

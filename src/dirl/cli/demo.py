@@ -20,7 +20,7 @@ def demo(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tile a slide, find its nuclei, pretrain vanilla and DiRL, and compare their attention: minutes, CPU.
+    """Run all steps on one slide: tiles, nuclei, two encoders (without and with nuclei), and an audit.
 
     Example: dirl demo --slide slide.svs
     """

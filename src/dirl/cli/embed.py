@@ -43,8 +43,8 @@ def embed(
     pool: Annotated[
         Literal["model", "mean", "regions"],
         typer.Option(
-            help="The model's own pooling, the mean of the patch tokens, or two means: over nuclei and over "
-            "the rest of the tissue."
+            help="model: the model's own pooling. mean: the mean of the patch tokens. regions: the mean over "
+            "nuclei, then the mean over the rest of the tissue."
         ),
     ] = "model",
     cells: Cells = "hematoxylin",

@@ -17,7 +17,7 @@ def finetune(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train an encoder end to end on the folds of a probe, beside an untrained copy and itself frozen.
+    """Fine-tune an encoder on the folds of `dirl probe`, beside an untrained copy and the frozen encoder.
 
     Example: dirl finetune runs/dirl --store store --labels labels.csv --out finetuned
     """

@@ -54,17 +54,24 @@ Workers = Annotated[
     int, typer.Option(metavar="N", help="Slides at the same time, one in each process.", min=1)
 ]
 Threads = Annotated[int, typer.Option("--workers", metavar="N", help="Threads that read tiles.", min=1)]
+READERS = "Processes that read tiles. 0: the main process reads."
 Readers = Annotated[
     int | None,
     typer.Option(
         "--workers",
         metavar="N",
-        help="Processes that read tiles. By default 0 on a CPU: the main process reads.",
+        help=READERS,
         min=0,
     ),
 ]
+TrainingReaders = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", metavar="N", help=f"{READERS} By default up to 4 beside a GPU, and 0 on a CPU.", min=0
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help=SEED)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output of other settings.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that has other settings.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes.")]
 
 # Of options that a settings model defines and whose values are neither numbers nor one of a few words.

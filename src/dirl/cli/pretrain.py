@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from dirl.cli.checks import check_store
-from dirl.cli.options import SEED, Device, Out, Overwrite, Quiet, Readers, Store
+from dirl.cli.options import SEED, Device, Out, Overwrite, Quiet, Store, TrainingReaders
 from dirl.config import load_recipe
 
 
@@ -30,7 +30,7 @@ def pretrain(
         typer.Option(metavar="N", help="Number of GPUs of this machine, or of processes on a CPU.", min=1),
     ] = None,
     nodes: Annotated[int, typer.Option(metavar="N", help="Number of machines.", min=1)] = 1,
-    workers: Readers = None,
+    workers: TrainingReaders = None,
     logger: Annotated[
         Literal["wandb", "mlflow"] | None,
         typer.Option(help="Log the run there too. It needs the extra dirl[wandb] or dirl[mlflow]."),

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dirl.cli.checks import check_store
-from dirl.cli.options import Device, Out, Overwrite, Quiet, Readers, Store
+from dirl.cli.options import Device, Out, Overwrite, Quiet, Store, TrainingReaders
 
 
 def study(
@@ -15,7 +15,7 @@ def study(
     store: Store,
     out: Out,
     device: Device = "auto",
-    workers: Readers = None,
+    workers: TrainingReaders = None,
     parallel: Annotated[
         int | None,
         typer.Option(metavar="N", help="Number of runs at a time. By default one for each GPU.", min=1),

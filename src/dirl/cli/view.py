@@ -27,7 +27,9 @@ def view(
     mpp_override: MppOverride = None,
     host: Annotated[
         str,
-        typer.Option(metavar="ADDRESS", help="Address to listen on. With another one, others can connect."),
+        typer.Option(
+            metavar="ADDRESS", help="Address of the server. By default only this computer can connect."
+        ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="Port. 0 takes a free one.", min=0, max=65535)] = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,

@@ -29,14 +29,14 @@ Tokens = TypeVar("Tokens")
 class Objective(nn.Module, ABC):
     """One self-supervised objective: a projector, a predictor, and a loss. Each has a file of its own.
 
-    The global term matches class tokens, with lightly's loss. The dense term matches region tokens by the
+    The global loss matches class tokens, with lightly's loss. The dense loss matches region tokens by the
     same family of loss, with a projector and a predictor of its own. All objectives leave out absent regions,
     pair views and average over regions in the same way, so this is written here, once. An objective defines
     `region_losses` of two views and, if it needs to, `region_targets` and `region_penalty`.
 
     Derive an objective from `PairObjective`, `TeacherObjective` or `MaskedObjective`. A run makes it with
     three positional arguments, ``(width, config, regions)``: the width of the encoder's tokens, a `Config`,
-    and `regions` as below. It passes its heads to this constructor.
+    and `regions` as below. The subclass calls ``super().__init__`` with functions that make its heads.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Objective(nn.Module, ABC):
     output_width
         Width of the projections, p.
     regions
-        How many regions the dense term matches; 0 for a vanilla run.
+        How many regions the dense loss matches; 0 for a vanilla run.
 
     Attributes
     ----------
@@ -141,7 +141,8 @@ class Objective(nn.Module, ABC):
         Returns
         -------
         dict
-            The term ``dense``. Zero, with a graph to every parameter, if no two views share a region.
+            The term ``dense``. It is zero if no two views share a region. The zero still depends on every
+            parameter, so that every parameter gets a gradient.
         """
         values = torch.stack(
             [self.region_losses(projected[s], targets[t], both[i]) for i, (s, t) in enumerate(pairs)]

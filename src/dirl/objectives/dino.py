@@ -28,7 +28,7 @@ class DINOConfig(DistillationConfig):
 class DINO(DistillationObjective):
     """DINO (Caron et al., 2021, arXiv 2104.14294): self-distillation with centring and multi-crop.
 
-    The dense term has a centre for each region, over its present rows. With one centre over all regions, each
+    The dense loss has a centre for each region, over its present rows. With one centre over all regions, each
     region could collapse to a point of its own.
     """
 

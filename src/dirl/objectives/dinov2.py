@@ -42,7 +42,7 @@ class DINOv2(DistillationObjective, MaskedObjective):
     Class tokens are distilled as in DINO and masked patch tokens as in iBOT, each with a head of its own.
     Sinkhorn's iterations replace the centring. KoLeo spreads the student's class tokens. Its group is one
     global view of all tiles of the batch, on all ranks; the paper's code takes the tiles of one GPU. The
-    dense term distils region tokens like class tokens, with Sinkhorn for each region by itself.
+    dense loss distils region tokens like class tokens, with Sinkhorn for each region by itself.
     """
 
     Config = DINOv2Config

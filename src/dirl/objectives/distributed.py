@@ -1,4 +1,4 @@
-"""What heads and losses compute over all ranks, from rows of which some are absent."""
+"""Helpers of heads and losses that work over all ranks, and leave out absent rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

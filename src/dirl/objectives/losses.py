@@ -1,6 +1,6 @@
-"""Losses of region tokens, row by row: one row for each tile and region, some of them absent.
+"""Losses of region tokens, row by row. A row is one region of one tile; absent rows are masked.
 
-With one region that is present in every tile they are the losses of class tokens.
+If there is one region, present in every tile, the formulas equal those of the class tokens.
 """
 
 import torch

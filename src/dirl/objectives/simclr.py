@@ -25,8 +25,9 @@ class SimCLRConfig(Settings):
 class SimCLR(PairObjective):
     """SimCLR with the NT-Xent loss of Chen et al. (2020, arXiv 2002.05709, equation 1).
 
-    The dense term applies the same loss region by region. The positive is the same region of the same tile in
-    the other view. The negatives are that region of the other tiles.
+    The dense loss applies the same loss region by region. The positive is the same region of the same tile in
+    the other view. The negatives are that region of the other tiles. With ``negatives: regions`` all regions
+    are rows of one, and the other regions of all tiles are negatives, too.
     """
 
     Config = SimCLRConfig

@@ -27,7 +27,7 @@ class VICRegConfig(Settings):
 class VICReg(PairObjective):
     """VICReg (Bardes, Ponce and LeCun, 2021, arXiv 2105.04906, equations 1 to 6).
 
-    The dense term has the variance and the covariance of each region over the tiles that have it. So no
+    The dense loss has the variance and the covariance of each region over the tiles that have it. So no
     region can collapse to a single point.
 
     Differs from the paper: equation 6 sums the variance term over the two views, lightly takes their mean.

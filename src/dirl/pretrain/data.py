@@ -1,4 +1,7 @@
-"""How long a run is, the order of its tiles, and their reading. Workers only read and decode."""
+"""The number of steps of a run, the order of its tiles, and the code that reads them.
+
+Workers only read and decode.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a run will do: its student, checks and tiles. All is refused here that can be before it begins."""
+"""What a run will do: its student, checks and tiles. A recipe that cannot be trained is refused here."""
 
 import math
 import warnings

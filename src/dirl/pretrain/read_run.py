@@ -1,4 +1,4 @@
-"""Reading a run's directory, without Lightning and what trains."""
+"""Read the directory of a run. Neither Lightning nor code for training is imported."""
 
 import csv
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Coverage: the share of each patch token's pixels that a region has, counted exactly."""
+"""Coverage: the share of a patch token's pixels that lie in a region. It is counted, not estimated."""
 
 import torch
 from torch import Tensor

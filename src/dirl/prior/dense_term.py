@@ -1,6 +1,6 @@
-"""The dense term of a run: one object that answers every question about it.
+"""The dense term of a run, `DenseTerm`: its regions, their matching, and how their tokens are made.
 
-The loss is not here: see `dirl.objectives.base`.
+The dense loss is not here: it is `dirl.objectives.base.Objective.dense_loss`.
 """
 
 from collections.abc import Callable, Sequence
@@ -64,7 +64,8 @@ class DenseTerm:
     matching: Matching
     # How region tokens are made.
     extraction: Extraction
-    # Whether the regions of all tiles are rows of one region, so that each is a negative of all others.
+    # Whether the regions of all tiles are rows of one region (``negatives: regions``): each is a negative of
+    # all others.
     merged: bool = False
 
     @property

@@ -44,9 +44,9 @@ class Semantic:
 
 @dataclass(frozen=True)
 class Overlap(Semantic):
-    """``overlap``: as ``semantic``, but coverage is multiplied.
+    """``overlap``: as ``semantic``, but the coverage of a token is multiplied by a factor.
 
-    The factor is the share of the token that all other global views show.
+    The factor is the share of the token's area that all other global views show, too.
     """
 
     area_of_nuclei = False
@@ -93,8 +93,8 @@ class Instance:
 Matching = Semantic | Instance
 """How regions of two views correspond.
 
-``interchangeable`` regions have no class, so they share one head and one set of negatives.
-``area_of_nuclei`` is true if coverage can be logged as nuclear area.
+Regions are ``interchangeable`` if they have no names, such as single nuclei: they are rows of one region in
+the loss. ``area_of_nuclei`` tells whether coverage may be logged as the area of nuclei.
 """
 
 

@@ -30,11 +30,11 @@ class PriorMetrics:
         """Measure the global views, given coverage ``(v, b, r, gh, gw)`` and the mask of present regions.
 
         The mask ``(v, b, r)`` has the regions that the loss finds in each view. ``prior/present`` is the
-        share of regions present, ``prior/absent/REGION`` the share of views without the region, and
-        ``prior/absent/nuclei`` that with no nucleus region. If `has_area`, there are three more:
-        ``prior/area`` is the mean coverage by nuclei. ``prior/contrast`` is the `prior_contrast` of that
-        coverage. ``prior/nuclei_per_view`` is the area of nuclei in a view over the mean area of a nucleus in
-        the store. A nucleus half in view counts half.
+        share of pairs (view, region) in which the region is present. ``prior/absent/REGION`` is the share of
+        views without this region, and ``prior/absent/nuclei`` that of views without any region of nuclei. If
+        `has_area`, there are three more: ``prior/area`` is the mean coverage by nuclei. ``prior/contrast`` is
+        the `prior_contrast` of that coverage. ``prior/nuclei_per_view`` is the area of nuclei in a view over
+        the mean area of a nucleus in the store. A nucleus half in view counts half.
         """
         found = {"prior/present": present.float().mean()}
         absent = 1 - present.float().mean(dim=(0, 1))

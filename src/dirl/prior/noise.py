@@ -1,7 +1,8 @@
 """Damage to instance labels, to test how wrong nuclei may be; and the control ``moved``.
 
-Pure functions of labels (h, w), 0 where there is no nucleus. The caller makes a key of the seed and
-the tile's id, and random numbers come from it. So a tile is damaged in the same way in every epoch.
+The functions take a map of labels (h, w); 0 is no nucleus. The caller passes a key, which is made from the
+seed and the tile's id. The key determines all random numbers. So a tile is damaged in the same way in every
+epoch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,8 +66,9 @@ def shuffled(seed: int, names: Sequence[str], groups: Sequence[str], share: floa
     """Let a share of the tiles of each group, such as a slide, take the nuclei of another tile of the group.
 
     Return the index of the tile whose nuclei each tile takes, shape (tiles,). Each chosen tile gives its
-    nuclei once, and none keeps its own; but if only one tile of a group is chosen, it does. The share is
-    rounded to whole tiles of each group. At 1 this is `dirl.core.randomness.derangement`.
+    nuclei to another chosen tile, and takes those of another. Exception: if only one tile of a group is
+    chosen, it keeps its own. The share is rounded to whole tiles of each group. At 1 this is
+    `dirl.core.randomness.derangement`.
     """
     _, group, sizes = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True, return_counts=True)
     # Not the derangement's stream: neighbours in its cycle would be chosen together.

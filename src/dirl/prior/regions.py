@@ -1,6 +1,7 @@
 """Regions that nuclei make: the ids of every pixel, and one set for each setting of ``dense.regions``.
 
-In every set id 0 is glass, or no region. Nuclei outside the tissue mask count too.
+Id 0 means that a pixel belongs to no region: usually it is glass. A nucleus outside the tissue mask still
+belongs to the nuclei.
 """
 
 import math

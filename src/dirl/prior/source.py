@@ -1,4 +1,4 @@
-"""Where the region ids of a tile come from: boxes or nuclei, possibly changed by a control or by noise."""
+"""Sources of a tile's region ids: boxes, or nuclei, which a control or noise may change first."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ NEAR = 0.1
 def to_mpp(rgb: Image, mpp: float, wanted_mpp: float) -> Image:
     """Resample a window (h, w, 3) to another mpp: shrink by averaging, enlarge by cubic interpolation.
 
-    If the two differ by less than a tenth, the window is returned.
+    If the two differ by at most a tenth, the window is returned.
     """
     if abs(mpp / wanted_mpp - 1) <= NEAR:
         return rgb
