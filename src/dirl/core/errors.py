@@ -3,7 +3,7 @@
 ::
 
     DirlError                 exit code 1: a valid request that failed
-    ├── TrainingError         NaN, collapse
+    ├── TrainingError         loss not finite, collapse, too little memory, a failed start
     ├── MachineError          input/output error, too many open files
     │   └── NoRoomError       disk or quota full, file too large
     ├── InUseError            another process owns the directory
@@ -123,7 +123,7 @@ class DirlWarning(UserWarning):
 
 
 class TrainingError(DirlError):
-    """Training cannot go on: the loss is not finite, or the embeddings have collapsed."""
+    """Training cannot begin or go on: the loss is not finite, embeddings collapsed, memory is too small."""
 
 
 class MachineError(DirlError):

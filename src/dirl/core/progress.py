@@ -43,7 +43,7 @@ def show(text: str, path: object = "") -> None:
 
 @contextmanager
 def bar(description: str, total: int | None, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
-    """Show a bar while the block runs, and yield ``advance(steps=1, note="")``, which moves the bar on.
+    """Show a bar while the block runs, and yield ``advance(steps=1, note=None)``, which moves the bar on.
 
     `total` is the number of steps, or None if it is unknown.
     """

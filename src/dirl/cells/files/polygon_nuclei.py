@@ -37,7 +37,7 @@ class PolygonNuclei:
     offset_px
         Offset of QuPath's frame that the file states; see `dirl.slides.qupath_frame.marked_offset`.
     tool
-        Name of the tool whose coordinates always begin there; None if only the file's marks tell.
+        Name of the tool, if its coordinates always begin at that corner; None if only the file's marks tell.
     """
 
     shapes: NDArray[Any]
