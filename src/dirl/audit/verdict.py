@@ -205,7 +205,4 @@ def _plain(value: Estimate) -> str:
 
 
 def _with_interval(value: Estimate) -> str:
-    if value.value is None:
-        return "–"
-    text = f"{value.value:+.3f} (95 % interval {value.low:+.3f} to {value.high:+.3f})"
-    return text.replace("-", "−")
+    return value.text("+.3f", before="95 % interval ", between=" to ").replace("-", "−")

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ import dirl
 from dirl.core.boundary import parsing
 from dirl.core.digests import FileDigest, digest, files_of
 from dirl.core.errors import StoreError
-from dirl.core.files import read_json, write_json
+from dirl.core.files import read_json, time_now, write_json
 from dirl.core.journal import note_written, read_notes, remove_notes
 from dirl.core.layout import CARD
 
@@ -83,7 +82,7 @@ def new_card(stage: Stage, config: Mapping[str, Any], inputs: Mapping[str, str] 
         stage=stage,
         config=json.loads(json.dumps(config, default=str)),
         inputs=dict(inputs or {}),
-        started=_now(),
+        started=time_now(),
         git_commit=_git_commit(),
         python=sys.version.split()[0],
         versions=_versions(),
@@ -138,7 +137,7 @@ def finish(directory: Path, card: Card, counts: Mapping[str, Any]) -> Card:
     notes, known, exist = read_notes(directory), read_card(directory).files, files_of(directory)
     # The stage may have removed what it wrote since the last card, but nothing that was listed there.
     files = {name: known[name] for name in sorted(known) if name in exist or name not in notes}
-    done = replace(card, finished=_now(), counts=dict(counts), files=files)
+    done = replace(card, finished=time_now(), counts=dict(counts), files=files)
     write_card(directory, done)
     remove_notes(directory, notes)
     return done
@@ -179,10 +178,6 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, item in value.items():
         flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
     return flat
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _versions() -> dict[str, str]:

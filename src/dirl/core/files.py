@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ from dirl.core.errors import NO_ROOM, DirlError, NoRoomError, StoreError, from_s
 from dirl.core.full_disk import writing
 from dirl.core.journal import note_written
 from dirl.core.layout import PART_SUFFIX, part_of
+
+
+def time_now() -> str:
+    """Return the time in UTC to the second, as files name it (ISO 8601)."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def no_room(error: Exception) -> bool:

@@ -51,6 +51,20 @@ class Estimate:
     low: float | None
     high: float | None
 
+    def text(self, spec: str, ends: str | None = None, *, before: str = "", between: str = "–") -> str:
+        """Write the value and, in brackets, its interval; a dash if there is no value.
+
+        `spec` and `ends` are the formats of the value and of both ends, by default the same. `before` and
+        `between` are text before the interval and between its ends.
+        """
+        if self.value is None:
+            return "–"
+        value = f"{self.value:{spec}}"
+        if self.low is None or self.high is None:
+            return value
+        low, high = (f"{end:{ends or spec}}" for end in (self.low, self.high))
+        return f"{value} ({before}{low}{between}{high})"
+
 
 def choose_units(slide_ids: NDArray[np.str_] | None, count: int, resamples: int, seed: int) -> Units:
     """Resample slides if the `count` tiles come from at least five, else tiles."""

@@ -11,7 +11,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -20,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from dirl.core.boundary import inside
 from dirl.core.errors import InUseError, from_system
-from dirl.core.files import read_json, remove, remove_parts, write_json
+from dirl.core.files import read_json, remove, remove_parts, time_now, write_json
 from dirl.core.layout import CARD, ITEM_LOCKS, LOCK, NOT_CONTENT, OWNER, PART
 
 MERGE_SECONDS = 600  # longest wait for another process that writes an index
@@ -133,7 +132,7 @@ def _lock(lock: Path, owner: Path, where: object, wait_s: float) -> Iterator[Non
         raise from_system(error, lock) from error
     try:
         remove_parts(owner.parent, owner.stem)  # left by a dead owner
-        me = {"host": socket.gethostname(), "pid": os.getpid(), "started": _now()}
+        me = {"host": socket.gethostname(), "pid": os.getpid(), "started": time_now()}
         write_json(owner, me)
         yield
     finally:
@@ -173,7 +172,3 @@ def _describe(owner: Path) -> str:
         return f"process {found['pid']} on {found['host']}, since {found['started']}"
     except Exception:  # it is being written, or was removed
         return "another process"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import active_children, parent_process
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from dirl.core.errors import Interrupted
+
+T = TypeVar("T")
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that stop a command: from Ctrl-C, from a scheduler or a container, from a closed terminal."""
@@ -190,6 +192,14 @@ def begin_reader(worker: int) -> None:
     for number in TO_ALL:
         signal.signal(number, signal.SIG_IGN)
     begin_worker()
+
+
+def as_read(batch: T) -> T:
+    """Return what a dataset read: the torch loader's collate function if the dataset reads whole batches.
+
+    It has a name because spawned readers cannot unpickle a lambda.
+    """
+    return batch
 
 
 def end_with_parent(parent: int) -> None:

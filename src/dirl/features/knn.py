@@ -16,9 +16,9 @@ def neighbours(train: Floats, test: Floats, k: int) -> tuple[Floats, NDArray[np.
     Returns the cosines (t, k), descending, and the row numbers (t, k).
     """
     k = min(k, len(train))
-    keys, similarity, index = _unit(train).T, [], []
+    keys, similarity, index = unit_rows(train).T, [], []
     # In chunks, so that memory does not grow with the number of queries.
-    for queries in np.split(_unit(test), range(CHUNK, len(test), CHUNK)):
+    for queries in np.split(unit_rows(test), range(CHUNK, len(test), CHUNK)):
         cosine = queries @ keys
         nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
         values = np.take_along_axis(cosine, nearest, axis=1)
@@ -61,9 +61,14 @@ def standardise(values: Floats) -> Floats:
 
 def join_features(one: Floats, other: Floats) -> Floats:
     """Join features (t, d) and (t, e) so that the cosine is the mean of the two cosines."""
-    return np.concatenate([_unit(one), _unit(other)], axis=1)
+    return np.concatenate([unit_rows(one), unit_rows(other)], axis=1)
 
 
-def _unit(rows: Floats) -> Floats:
+def unit_rows(rows: Floats, shortest: float | None = None) -> Floats:
+    """Scale each row of (t, d) to length 1; a row of zeros stays one.
+
+    Rows that are shorter than `shortest` become shorter than 1. That keeps rounding errors of a row that
+    should be zero from being scaled up. By default `shortest` is the smallest normal number of the dtype.
+    """
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(length, np.finfo(rows.dtype).tiny))
+    return np.asarray(rows / np.maximum(length, np.finfo(rows.dtype).tiny if shortest is None else shortest))

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from dirl.config import PretrainRecipe
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.randomness import permute
-from dirl.core.signals import TO_ALL, begin_reader, starting
+from dirl.core.signals import TO_ALL, as_read, begin_reader, starting
 from dirl.prior.source import RegionSource
 from dirl.store.dataset import TileStore
 
@@ -166,7 +166,7 @@ def make_loader(
         dataset,
         batch_sampler=order,
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=as_read,
         pin_memory=pin,
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=workers > 0,
@@ -215,7 +215,3 @@ def _by_centre(indices: NDArray[np.int64], centres: NDArray[np.str_]) -> list[ND
             remedy="add a column centre to the slides' table: `dirl tile --slides-table CSV`",
         )
     return [indices[centres == centre] for centre in np.unique(centres)]
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

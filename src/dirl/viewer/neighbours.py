@@ -11,6 +11,7 @@ from dirl.core.errors import StoreError
 from dirl.core.layout import CARD
 from dirl.features.feature_files import ROWS_DIR
 from dirl.features.hdf5 import names_in, numbers, open_hdf5, strings
+from dirl.features.knn import unit_rows
 from dirl.store.dataset import TileStore
 
 NEIGHBOURS = 8
@@ -60,9 +61,7 @@ def read_neighbours(path: Path, store: TileStore) -> Neighbours:
         parts.append(features[matched >= 0])
     if len({part.shape[1] for part in parts}) != 1 or not sum(map(len, rows)):
         raise StoreError(f"no features of the tiles of {store.path}", where=path, remedy=REMEDY)
-    together = np.concatenate(parts)
-    lengths = np.linalg.norm(together, axis=1, keepdims=True)
-    return Neighbours(np.concatenate(rows), together / np.maximum(lengths, np.finfo(np.float32).tiny))
+    return Neighbours(np.concatenate(rows), unit_rows(np.concatenate(parts)))
 
 
 def _read(file: Path) -> tuple[NDArray[np.float32], list[Key]]:

@@ -106,8 +106,4 @@ def _tex(text: str) -> str:
 
 
 def _tex_score(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "--"
-    if estimate.low is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} ({estimate.low:.3f}--{estimate.high:.3f})"
+    return estimate.text(".3f").replace("–", "--")

@@ -49,6 +49,4 @@ def _each_once(values: Iterable[str]) -> str:
 
 
 def _difference(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "–"
-    return f"{estimate.value:+.3f} ({estimate.low:+.3f} to {estimate.high:+.3f})"
+    return estimate.text("+.3f", between=" to ")

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.core.intervals import Estimate
+from dirl.features.knn import unit_rows
 
 Floats = NDArray[np.floating]
 
@@ -73,5 +74,5 @@ def _centred(values: Floats, train: NDArray[np.int64], test: NDArray[np.bool_]) 
     parts = []
     for part in (values[train], values[test]):
         shifted = (part - middle).astype(np.float64)
-        parts.append(shifted / np.maximum(np.linalg.norm(shifted, axis=1, keepdims=True), 1e-12))
+        parts.append(unit_rows(shifted, 1e-12))
     return parts[0], parts[1]

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.core.intervals import Estimate, Units, estimate, means
+from dirl.features.knn import unit_rows
 
 Floats = NDArray[np.floating]
 
@@ -26,7 +27,7 @@ def retrieval(values: Floats, classes: NDArray[np.int64], folds: NDArray[np.int6
     asked = np.flatnonzero(folds >= 0)
     if len(asked) > MOST_QUERIES:
         asked = np.random.default_rng(seed).choice(asked, MOST_QUERIES, replace=False)
-    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.finfo(values.dtype).tiny)
+    unit = unit_rows(values)
     found = np.full((len(values), len(RANKS) + 1), np.nan)
     for fold in range(int(folds.max()) + 1):
         queries, keys = asked[folds[asked] == fold], np.flatnonzero(folds != fold)

@@ -16,6 +16,7 @@ from dirl.evaluate.common.scores import score_classes
 from dirl.evaluate.common.task import LabelledTiles, TileTask, make_task
 from dirl.evaluate.robust.score import fold_scores
 from dirl.evaluate.robust.summary import Accuracies, CentreNaming, CentreScores, LeftOutScores
+from dirl.features.knn import unit_rows
 
 R = TypeVar("R")
 Floats = NDArray[np.floating]
@@ -74,7 +75,7 @@ def robustness_index(
     kept = take_equally(classes, centres, config.seed)
     values = values[kept]
     classes, centres, sources = (each[kept] for each in (classes, centres, sources))
-    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    unit = unit_rows(values, 1e-12)
     cosine = np.where(sources[:, None] == sources, -np.inf, unit @ unit.T)
     k = min(config.neighbours[0], len(values) - 1)
     nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :k]

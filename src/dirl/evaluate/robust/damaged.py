@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dirl.core.errors import EncoderError
 from dirl.core.progress import bar
-from dirl.core.signals import TO_ALL, begin_reader, starting
+from dirl.core.signals import TO_ALL, as_read, begin_reader, starting
 from dirl.encoders.loading import LoadedEncoder, embed_images
 from dirl.evaluate.robust.conditions import Condition
 from dirl.features.baselines import Baseline
@@ -102,11 +102,7 @@ def _loader(
         _Damaged(store, condition, colours, seed),
         batch_sampler=parts,
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=as_read,
         multiprocessing_context="spawn" if workers else None,
         worker_init_fn=begin_reader,
     )
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
