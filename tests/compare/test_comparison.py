@@ -27,6 +27,7 @@ from tests.known import known
 COUNT = 120
 TRUTH = np.array(["a", "b", "c"])[np.arange(COUNT) % 3]
 GROUPS = np.arange(COUNT) // 6
+INTERVAL = {"level": 0.95, "resamples": 1000, "over": "patients", "units": 20}
 
 
 def guesses(right: float, seed: int) -> np.ndarray:
@@ -57,7 +58,7 @@ def probed(
     }
     order = np.random.default_rng(seed).permutation(COUNT)  # rows may stand in any order
     write_parquet(out / "predictions.parquet", pa.table(columns | more).take(order))
-    summary = {"split": {"digest": split, "scheme": "patients"}, "interval": {"over": over}}
+    summary = {"split": {"digest": split, "scheme": "patients"}, "interval": INTERVAL | {"over": over}}
     write_json(out / "summary.json", summary)
     finish(out, card, {})
     return out
@@ -93,7 +94,7 @@ def trained(folder: Path, name: str, survival: bool = False) -> Path:
         tables.append(pa.table(columns | columns_of_truth).take(order))
     pyarrow.csv.write_csv(pa.concat_tables(tables), out / "predictions.csv")
     note_written(out / "predictions.csv")
-    summary = {"split": {"digest": "m", "scheme": "patients"}, "interval": {"over": "patients"}}
+    summary = {"split": {"digest": "m", "scheme": "patients"}, "interval": INTERVAL}
     write_json(out / "summary.json", summary)
     finish(out, card, {})
     return out

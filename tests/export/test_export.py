@@ -202,7 +202,7 @@ def test_a_model_that_differs_is_not_put_in_place(
 
 def test_what_cannot_be_exported(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="no such format — there are: timm, hf, onnx"):
-        export(make_run(), tmp_path / "out", to="pickle")
+        export(make_run(), tmp_path / "out", to="pickle")  # type: ignore[arg-type]
     with pytest.raises(StoreError, match="not finished"):
         export(make_run("unfinished", finished=False), tmp_path / "out", to="timm")
     with pytest.raises(StoreError, match="no such directory"):

@@ -10,6 +10,7 @@ from scipy.ndimage import convolve
 from scipy.ndimage import rotate as scipy_rotate
 
 from dirl.config import RobustConfig
+from dirl.config.stages import Corruption
 from dirl.evaluate.robust.conditions import Condition, conditions, rotate
 from dirl.evaluate.robust.corruptions import CORRUPTIONS, corrupt
 
@@ -24,7 +25,7 @@ def tissue(side: int = 64, seed: int = 0) -> np.ndarray:
     return np.clip(image + generator.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
 
 
-def damaged(image: np.ndarray, kind: str, severity: int, key: int = 7) -> np.ndarray:
+def damaged(image: np.ndarray, kind: Corruption, severity: int, key: int = 7) -> np.ndarray:
     return corrupt(image, kind, severity, np.random.default_rng(key))
 
 
@@ -33,7 +34,7 @@ def test_a_recipe_names_every_corruption() -> None:
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-def test_each_severity_moves_further_from_the_clean_tile(kind: str) -> None:
+def test_each_severity_moves_further_from_the_clean_tile(kind: Corruption) -> None:
     image = tissue()
     changes = [
         np.mean([np.abs(damaged(image, kind, s, key).astype(float) - image).mean() for key in range(4)])
@@ -48,7 +49,9 @@ def test_each_severity_moves_further_from_the_clean_tile(kind: str) -> None:
     severity=st.sampled_from(RobustConfig().severities),
     seed=st.integers(0, 99),
 )
-def test_the_same_tile_is_damaged_in_the_same_way_and_in_place(kind: str, severity: int, seed: int) -> None:
+def test_the_same_tile_is_damaged_in_the_same_way_and_in_place(
+    kind: Corruption, severity: int, seed: int
+) -> None:
     image = tissue(32, seed)
     before = image.copy()
     condition = Condition(kind, severity)
@@ -66,7 +69,7 @@ def test_another_tile_or_seed_draws_otherwise() -> None:
 
 
 @pytest.mark.parametrize("kind", ["defocus", "motion", "pixelate"])
-def test_blurring_leaves_an_even_tile_as_it_is(kind: str) -> None:
+def test_blurring_leaves_an_even_tile_as_it_is(kind: Corruption) -> None:
     even = np.full((48, 48, 3), (200, 120, 170), np.uint8)
     for severity in RobustConfig().severities:
         np.testing.assert_array_equal(damaged(even, kind, severity), even)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ def cells_export(
     out: Path,
     *,
     segmenter: str = "hematoxylin",
-    to: str = "geojson",
+    to: Literal["geojson"] = "geojson",
     workers: int = 1,
     overwrite: bool = False,
     quiet: bool = False,

@@ -75,6 +75,7 @@ class AuditConfig(Settings):
     )
 
 
+MappedHeads = Literal["mean", "each"]
 WithinTile = Literal["tissue", "patches", "softmax", "rank"]
 
 
@@ -89,7 +90,7 @@ class MapConfig(Settings):
         0.5, description="Share of a tile's side that the next tile covers too."
     )
     block: int = Field(-1, description="Block of the encoder, from 0; -1 is the last.")
-    heads: Literal["mean", "each"] = Field(
+    heads: MappedHeads = Field(
         "mean", description="The mean of the heads; or that mean, and each head by itself."
     )
     within: WithinTile = Field(
@@ -144,7 +145,7 @@ class RobustConfig(ProbeConfig):
         return value
 
     @property
-    def corruptions(self) -> tuple[str, ...]:
+    def corruptions(self) -> tuple[Corruption, ...]:
         """The damage that has severities."""
         return tuple(kind for kind in self.damage if kind != "rotation")
 

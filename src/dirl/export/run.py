@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -18,7 +19,8 @@ from dirl.export.formats import Format, class_and_patch_tokens, side_of
 from dirl.export.model_card import UNKNOWN, model_card
 from dirl.pretrain.read_run import load_run
 
-FORMATS = {"timm": to_timm.FORMAT, "hf": to_hf.FORMAT, "onnx": to_onnx.FORMAT}
+FormatName = Literal["timm", "hf", "onnx"]
+FORMATS: dict[FormatName, Format] = {"timm": to_timm.FORMAT, "hf": to_hf.FORMAT, "onnx": to_onnx.FORMAT}
 TOLERANCE = 1e-5
 
 
@@ -40,7 +42,9 @@ class Export:
 
 
 @owning
-def export(run: Path, out: Path, *, to: str, licence: str = UNKNOWN, overwrite: bool = False) -> Export:
+def export(
+    run: Path, out: Path, *, to: FormatName, licence: str = UNKNOWN, overwrite: bool = False
+) -> Export:
     """Write a finished run's encoder for another program, with a model card.
 
     If the export is refused, no directory is left.

@@ -1,5 +1,6 @@
 """What a map is: the type of its ``summary.json``. Without torch, so that readers start at once."""
 
+from dirl.config.stages import MappedHeads, WithinTile
 from dirl.core.results import Record, Summary
 
 Size = tuple[int, int]
@@ -125,10 +126,8 @@ class Origin(Record):
     ----------
     block
         From 0.
-    heads
-        ``mean`` or ``each``.
-    within, between
-        How attention is scaled within a tile, and between tiles.
+    heads, within, between
+        As in `dirl.config.MapConfig`; of a file of weights, its name.
     unit
         What the numbers are, in words.
     """
@@ -136,8 +135,8 @@ class Origin(Record):
     slide: MappedSlide
     encoder: MappedEncoder
     block: int
-    heads: str
-    within: str
+    heads: MappedHeads
+    within: WithinTile
     between: str
     unit: str
     map: Raster

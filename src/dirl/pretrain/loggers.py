@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
@@ -23,6 +23,8 @@ from dirl.core.errors import ConfigError
 from dirl.core.files import replacing
 from dirl.core.full_disk import writing
 from dirl.pretrain.read_run import read_metrics
+
+TrackerName = Literal["wandb", "mlflow"]
 
 
 class MetricsCsv(Logger):
@@ -117,7 +119,7 @@ def quiet_writers() -> Iterator[None]:
         threading.excepthook = shown
 
 
-def check_tracker(name: str) -> None:
+def check_tracker(name: TrackerName) -> None:
     """Refuse an unknown tracker, and one whose extra is not installed."""
     if name not in TRACKERS:
         remedy = f"use {' or '.join(TRACKERS)}; metrics.csv and TensorBoard are always written"
@@ -126,7 +128,7 @@ def check_tracker(name: str) -> None:
         raise ConfigError(f"needs {name}", where=f"logger {name}", remedy=f"pip install 'dirl[{name}]'")
 
 
-def make_tracker(name: str, out: Path, started: str) -> Logger:
+def make_tracker(name: TrackerName, out: Path, started: str) -> Logger:
     """Make the tracker of the run in `out`, which began at `started` by its card.
 
     The tracker's own environment variables set its address and login; if it refuses them, that is a
@@ -153,11 +155,11 @@ def _mlflow(out: Path, started: str) -> MLFlowLogger:
     return MLFlowLogger(experiment_name=experiment, run_name=out.name, tracking_uri=place)
 
 
-REMEDIES = {
+REMEDIES: Mapping[TrackerName, str] = {
     "wandb": "log in with `wandb login`, or set WANDB_MODE=offline",
     "mlflow": "set MLFLOW_TRACKING_URI to a server or a database, such as sqlite:///mlflow.db",
 }
-TRACKERS: Mapping[str, Callable[[Path, str], WandbLogger | MLFlowLogger]] = {
+TRACKERS: Mapping[TrackerName, Callable[[Path, str], WandbLogger | MLFlowLogger]] = {
     "wandb": _wandb,
     "mlflow": _mlflow,
 }

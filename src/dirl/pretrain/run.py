@@ -23,7 +23,7 @@ from dirl.encoders.vit import ViT
 from dirl.pretrain.callbacks import Bar, Checkpoint, Guard, Log, PriorWatch
 from dirl.pretrain.devices import Devices, choose_devices, claim_together, get_rank
 from dirl.pretrain.last_checkpoint import read_checkpoint
-from dirl.pretrain.loggers import check_tracker, make_tracker
+from dirl.pretrain.loggers import TrackerName, check_tracker, make_tracker
 from dirl.pretrain.module import PretrainModule
 from dirl.pretrain.plan import TrainingPlan, plan_training, warn_if_coarse, warn_of_start
 from dirl.pretrain.read_run import Run, last_metrics
@@ -43,7 +43,7 @@ def pretrain(
     devices: int | None = None,
     nodes: int = 1,
     workers: int = 0,
-    logger: str | None = None,
+    logger: TrackerName | None = None,
     overwrite: bool = False,
     quiet: bool = False,
     allow_unfinished: bool = False,

@@ -21,7 +21,7 @@ from dirl.slides.tiling import TileSpec
 from dirl.store.cells_writer import CELLS_SCHEMA, cells_dir
 from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, SlideRecord, check_shards, read_parquet, to_record
 from dirl.store.label_codec import decode_labels, decode_numbers, decode_regions
-from dirl.store.shards import REMEDY, ShardReader
+from dirl.store.shards import REMEDY, ShardReader, Stage
 
 
 class TileStore:
@@ -219,7 +219,7 @@ class CellStore:
 class _Members:
     """Place and checksum of each tile's bytes."""
 
-    def __init__(self, root: Path, stage: str, index: pa.Table, prefix: str = "") -> None:
+    def __init__(self, root: Path, stage: Stage, index: pa.Table, prefix: str = "") -> None:
         shards = index["shard"].combine_chunks().dictionary_encode()
         self._names: list[str] = shards.dictionary.to_pylist()
         self._codes = shards.indices.to_numpy()

@@ -7,10 +7,13 @@ from collections import OrderedDict
 from pathlib import Path
 from threading import local
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from dirl.core.boundary import inside, refuse_special
 from dirl.core.errors import StoreError, from_system
+
+Stage = Literal["tile", "cells"]
+"""A command that makes shards."""
 
 MAX_OPEN = 64
 END = bytes(2 * tarfile.BLOCKSIZE)  # the end of every tar file
@@ -58,7 +61,7 @@ class ShardReader:
     made the shards.
     """
 
-    def __init__(self, root: Path, stage: str) -> None:
+    def __init__(self, root: Path, stage: Stage) -> None:
         self.root, self.stage = root, stage
         self._local = local()
 
@@ -87,7 +90,7 @@ class ShardReader:
             files.move_to_end(shard)
         return held.descriptor
 
-    def __reduce__(self) -> tuple[type["ShardReader"], tuple[Path, str]]:
+    def __reduce__(self) -> tuple[type["ShardReader"], tuple[Path, Stage]]:
         return ShardReader, (self.root, self.stage)
 
 

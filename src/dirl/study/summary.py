@@ -5,6 +5,7 @@ from typing import Literal
 
 from dirl.audit.findings import PRIMARY
 from dirl.core.results import Record, Summary
+from dirl.evaluate.probe.summary import GateForm
 from dirl.study.matrix import ArmKind
 
 Measures = dict[str, float | None]
@@ -24,7 +25,7 @@ class RowGate(Record):
 
     passed: bool
     label_free: bool
-    with_labels: str | None
+    with_labels: GateForm | Literal["failed"] | None
     reasons: list[str]
 
 

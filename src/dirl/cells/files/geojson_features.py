@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dirl.core.boundary import parsing
 from dirl.core.errors import ConfigError
@@ -18,8 +18,9 @@ from dirl.slides.qupath_frame import marked_offset
 EXPORT = "in QuPath: File, Export objects as GeoJSON"
 # Measurement that carries a nucleus's id through QuPath and back.
 ID = "dirl id"
-NUCLEI = ("cell", "detection")
-OTHERS = ("annotation", "tile", "tiledetection", "tmacore", "root")
+Kind = Literal["cell", "detection", "annotation", "tile", "tiledetection", "tmacore", "root"]
+NUCLEI: tuple[Kind, ...] = ("cell", "detection")
+OTHERS: tuple[Kind, ...] = ("annotation", "tile", "tiledetection", "tmacore", "root")
 OLD_ID = re.compile(r"Path\w+|TMACoreObject")
 # Properties that QuPath writes, and hardly any other tool.
 MARKS = ("objectType", "object_type", "isLocked", "measurements")
@@ -38,7 +39,7 @@ class Feature:
     """One object of a file."""
 
     # One of `NUCLEI` and `OTHERS`. As in QuPath, an object without a type is an annotation.
-    kind: str
+    kind: Kind
     class_name: str | None
     # Id that dirl gave to the nucleus; None for other objects.
     dirl_id: int | None
@@ -165,7 +166,7 @@ def _class_name(properties: Members) -> str | None:
     return found.encode(errors="replace").decode() or None
 
 
-def _kind(members: Members, properties: Members) -> str:
+def _kind(members: Members, properties: Members) -> Kind:
     old = members.get("id")
     for named in (
         properties.get("objectType"),
@@ -174,8 +175,9 @@ def _kind(members: Members, properties: Members) -> str:
         properties.get("type"),
     ):
         name = re.sub(r"[^a-z]|^path|object$", "", named.lower()) if isinstance(named, str) else None
-        if name in NUCLEI + OTHERS:
-            return name
+        for kind in NUCLEI + OTHERS:
+            if name == kind:
+                return kind
     return "annotation"
 
 

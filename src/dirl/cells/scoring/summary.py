@@ -1,5 +1,7 @@
 """What a scoring of nuclei found: the type of its ``summary.json``."""
 
+from typing import Literal
+
 from dirl.core.intervals import Estimate
 from dirl.core.results import Record, Summary
 
@@ -7,7 +9,7 @@ from dirl.core.results import Record, Summary
 class Bootstrap(Record):
     """How intervals were made: the units that were drawn, and how often."""
 
-    over: str
+    over: Literal["slides", "images"]
     units: int
     resamples: int
     level: float

@@ -1,7 +1,7 @@
 """Records that the summaries of several evaluations share."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +9,17 @@ from numpy.typing import NDArray
 from dirl.core.intervals import Estimate, UnitKind
 from dirl.core.results import Record, Summary
 
+SourceKind = Literal["groups", "patients", "slides"]
+"""What tiles or slides come from."""
+
+Scheme = Literal["groups", "patients", "slides", "stain", "folds"]
+"""What a split keeps together: sources, clusters of stain, or the user's own folds."""
+
 
 class SplitRecord(Record):
     """A split: see `dirl.evaluate.common.splits.Split`."""
 
-    scheme: str
+    scheme: Scheme
     folds: int
     groups: int
     digest: str

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
-from dirl.core.intervals import Estimate
+from dirl.core.intervals import Estimate, UnitKind
 from dirl.core.progress import printer
 
 
@@ -27,9 +27,9 @@ def print_scores(headline: str, table: Table | None, lines: Iterable[object]) ->
         console.print(line, soft_wrap=True)
 
 
-def scored_on(items: str, folds: int, scheme: str, over: str) -> str:
+def scored_on(items: str, folds: int, groups: str, over: UnitKind) -> str:
     """Return what was held out and how, such as ``60 tiles, 5 folds by slides, intervals over tiles``."""
-    return f"{items}, {folds} fold{'s' * (folds > 1)} by {scheme}, intervals over {over}"
+    return f"{items}, {folds} fold{'s' * (folds > 1)} by {groups}, intervals over {over}"
 
 
 def three_digits(estimate: Estimate | None) -> str:
@@ -39,6 +39,4 @@ def three_digits(estimate: Estimate | None) -> str:
 
 def with_interval(estimate: Estimate) -> str:
     """Return the value and, if there is one, its interval."""
-    if estimate.value is None or estimate.low is None:
-        return three_digits(estimate)
-    return f"{estimate.value:.3f} ({estimate.low:.2f}–{estimate.high:.2f})"
+    return estimate.text(".3f", ".2f")

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from dirl.config import ProbeConfig
 from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
-from dirl.core.intervals import UnitKind
+from dirl.evaluate.common.records import Scheme, SourceKind
 
 Ints = NDArray[np.int64]
 Strings = NDArray[np.str_]
@@ -38,7 +38,7 @@ class Split:
         Digest of the tiles' ids and folds, in any order.
     """
 
-    scheme: str
+    scheme: Scheme
     folds: Ints
     groups: Ints
     digest: str
@@ -51,7 +51,7 @@ class Split:
 class Sources:
     """Where tiles come from; `ids` has one for each tile."""
 
-    kind: UnitKind
+    kind: SourceKind
     ids: Strings
 
 
@@ -137,6 +137,7 @@ def make_split(
             where="groups patient",
             remedy="name them in the CSV's column group and take the groups given, or take the groups stain",
         )
+    scheme: Scheme
     used = given if wanted in ("auto", "given") else None
     if sources is None and colours is None and used is not None:
         # Only the folds of the tiles are known, and they need no more.

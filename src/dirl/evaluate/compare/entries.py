@@ -17,6 +17,8 @@ from dirl.core.checked import checked, read_summary
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.intervals import UnitKind
 from dirl.core.results import Record
+from dirl.evaluate.common.records import Resampling, Scheme
+from dirl.evaluate.compare.summary import ItemKind, SharedSplit
 from dirl.features.baselines import TITLES, Baseline
 from dirl.store.index import read_parquet
 
@@ -24,7 +26,7 @@ Strings = NDArray[np.str_]
 Floats = NDArray[np.float64]
 
 # What each command scores. Only results that score the same fit in one table.
-STAGES = {"probe": "tiles", "finetune": "tiles", "mil": "slides"}
+STAGES: dict[str, ItemKind] = {"probe": "tiles", "finetune": "tiles", "mil": "slides"}
 # The head of a fine-tuned encoder is linear, as is the probe of a frozen one.
 LINEAR = "linear"
 FINETUNED = {"finetuned": "fine-tuned", Baseline.UNTRAINED: "untrained, fine-tuned"}
@@ -33,15 +35,8 @@ FINETUNED = {"finetuned": "fine-tuned", Baseline.UNTRAINED: "untrained, fine-tun
 class _Scored(Record):
     """What the summaries of all three commands say of the split and the units."""
 
-    class Split(Record):
-        scheme: str
-        digest: str
-
-    class Interval(Record):
-        over: UnitKind
-
-    split: Split
-    interval: Interval
+    split: SharedSplit
+    interval: Resampling
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ class Comparable:
 
     stage: str
     split: str
-    scheme: str
+    scheme: Scheme
     ids: Strings
     truth: Strings
     survival: Survival | None
@@ -110,8 +105,8 @@ class Comparable:
     digests: dict[str, str]
 
     @property
-    def kind(self) -> str:
-        """``tiles`` or ``slides``."""
+    def kind(self) -> ItemKind:
+        """What the results score."""
         return STAGES[self.stage]
 
 

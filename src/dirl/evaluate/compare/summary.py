@@ -1,8 +1,12 @@
 """What a comparison found: the type of its ``summary.json``."""
 
+from typing import Literal
+
 from dirl.core.intervals import Estimate
 from dirl.core.results import Record, Summary
-from dirl.evaluate.common.records import Resampling
+from dirl.evaluate.common.records import Resampling, Scheme
+
+ItemKind = Literal["tiles", "slides"]
 
 
 class EntryName(Record):
@@ -72,7 +76,7 @@ class MeasureScores(Record):
 class SharedSplit(Record):
     """The split that all entries were scored on."""
 
-    scheme: str
+    scheme: Scheme
     digest: str
 
 
@@ -82,14 +86,14 @@ class CompareSummary(Summary):
     Attributes
     ----------
     of
-        ``tiles`` or ``slides``.
+        What was scored.
     metric
         The metric by which entries are compared.
     measures
         By classifier, or ``slide``.
     """
 
-    of: str
+    of: ItemKind
     entries: list[EntryName]
     items: int
     metric: str

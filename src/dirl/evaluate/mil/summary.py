@@ -1,17 +1,17 @@
 """What slide models found: the type of their ``summary.json``."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from dirl.core.intervals import Estimate
 from dirl.core.results import FlatRecord, Record, Summary
-from dirl.evaluate.common.records import Chosen, Resampling
+from dirl.evaluate.common.records import Chosen, Resampling, Scheme
 from dirl.features.baselines import FEATURES
 
 
 class SlideSplit(Record):
     """A nested split of slides: see `dirl.evaluate.mil.nested.Folds`."""
 
-    scheme: str
+    scheme: Scheme
     folds: int
     inner_folds: list[int]
     groups: int
@@ -52,7 +52,7 @@ class MilSummary(Summary):
     features: str
     encoder: str
     labels: str
-    task: str
+    task: Literal["classification", "survival"]
     classes: dict[str, int]
     slides: int
     tiles: int

@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
 from dirl.config import RobustConfig
+from dirl.config.stages import Damage
 from dirl.core.randomness import hashes
 from dirl.evaluate.robust.corruptions import corrupt
 
 Image = NDArray[np.uint8]
 
-CLEAN, ROTATION = "clean", "rotation"
+ConditionKind = Literal["clean", Damage]
+CLEAN: Final = "clean"
+ROTATION: Final = "rotation"
 ANGLES = tuple(range(0, 360, 30))
 GLASS = 255
 
@@ -25,12 +29,12 @@ class Condition:
     Attributes
     ----------
     kind
-        ``clean``, a corruption, or ``rotation``.
+        What damages it, or ``clean``.
     level
         Severity, or angle in degrees; 0 for the undamaged tile.
     """
 
-    kind: str
+    kind: ConditionKind
     level: int = 0
 
     def __str__(self) -> str:
@@ -51,7 +55,7 @@ class Condition:
         return corrupt(image, self.kind, self.level, generator)
 
 
-def damage_levels(kind: str, severities: Sequence[int]) -> Sequence[int]:
+def damage_levels(kind: Damage, severities: Sequence[int]) -> Sequence[int]:
     """Return the levels of a kind of damage: the severities, or all angles except 0°."""
     return ANGLES[1:] if kind == ROTATION else severities
 

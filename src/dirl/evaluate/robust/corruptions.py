@@ -19,6 +19,7 @@ from torch.nn.functional import conv2d, pad
 from torchvision.transforms.v2 import functional as colours
 
 from dirl.config import ViewsConfig
+from dirl.config.stages import Corruption
 from dirl.views.stain import DRAWS, restain
 
 Image = NDArray[np.uint8]
@@ -39,7 +40,7 @@ PENS = ((20, 90, 40), (25, 45, 130), (20, 20, 25), (170, 25, 40))
 PEN_OPACITY = 0.85
 
 
-def corrupt(image: Image, name: str, severity: int, generator: np.random.Generator) -> Image:
+def corrupt(image: Image, name: Corruption, severity: int, generator: np.random.Generator) -> Image:
     """Damage a tile, uint8 (h, w, 3), by one of `CORRUPTIONS` at a severity of 1 to 5.
 
     The generator chooses place and direction; it is in the same state for every severity of a tile.
@@ -134,7 +135,7 @@ def _bubble(image: Image, level: int, generator: np.random.Generator) -> Image:
     return _rounded((image * (1 - inside) + pale * inside) * (1 - rim))
 
 
-CORRUPTIONS: dict[str, Change] = {
+CORRUPTIONS: dict[Corruption, Change] = {
     "jpeg": _jpeg,
     "pixelate": _pixelate,
     "defocus": _defocus,

@@ -6,6 +6,7 @@ from dataclasses import astuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dirl.config.stages import Damage
 from dirl.core.intervals import Estimate, estimate, means
 from dirl.evaluate.common.scores import Scored, score_classes
 from dirl.evaluate.common.splits import validation_part
@@ -13,7 +14,7 @@ from dirl.evaluate.common.task import TileTask
 from dirl.evaluate.probe.linear import linear_scores
 from dirl.evaluate.robust.conditions import Condition
 from dirl.evaluate.robust.summary import Accuracies, ConditionScores
-from dirl.features.knn import knn_scores
+from dirl.features.knn import knn_scores, unit_rows
 
 Floats = NDArray[np.floating]
 
@@ -65,14 +66,14 @@ def mean_distance(values: Floats) -> float:
 
     Embeddings often lie in a narrow cone. The drift of such an encoder is small under any damage.
     """
-    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    unit = unit_rows(values, 1e-12)
     count = len(unit)
     # The sum over all pairs is the squared length of the sum, and a row's product with itself is 1.
     cosine = (float(np.square(unit.sum(axis=0, dtype=np.float64)).sum()) - count) / (count * (count - 1))
     return max(1 - cosine, 1e-12)
 
 
-def relative(results: Mapping[str, ConditionScores], kind: str, levels: Sequence[int]) -> Accuracies:
+def relative(results: Mapping[str, ConditionScores], kind: Damage, levels: Sequence[int]) -> Accuracies:
     """Score under damage over that before, averaged over levels; 1 is no loss, chance is not subtracted."""
     before = results[str(Condition(kind).base)]
     after = [results[str(Condition(kind, level))] for level in levels]

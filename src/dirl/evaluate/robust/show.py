@@ -2,6 +2,7 @@
 
 from rich.table import Table
 
+from dirl.config.stages import Corruption, Severity
 from dirl.core.intervals import Estimate
 from dirl.core.results import Result
 from dirl.evaluate.common.show import print_scores, score_table, scored_on, three_digits
@@ -44,7 +45,9 @@ def print_robust(result: Result[RobustSummary]) -> None:
     )
 
 
-def _corruptions(summary: RobustSummary, kinds: list[str], severities: list[int], middle: int) -> Table:
+def _corruptions(
+    summary: RobustSummary, kinds: list[Corruption], severities: list[Severity], middle: Severity
+) -> Table:
     features = summary.results[FEATURES]
     sets = [name for name in KEPT if name in summary.results]
     table = score_table(["clean", *map(str, severities), *(KEPT[name] for name in sets), "drift"])

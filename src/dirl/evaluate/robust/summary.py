@@ -1,5 +1,6 @@
 """What a measurement of robustness found: the type of its ``summary.json``."""
 
+from dirl.config.stages import Damage, Severity
 from dirl.core.intervals import Estimate
 from dirl.core.results import Record
 from dirl.evaluate.common.records import TaskSummary
@@ -78,8 +79,8 @@ class RobustSummary(TaskSummary):
     """What `dirl robust` writes to ``summary.json``; `results` by features and baselines."""
 
     neighbours: int
-    damage: list[str]
-    severities: list[int]
+    damage: list[Damage]
+    severities: list[Severity]
     results: dict[str, RobustScores]
     notes: list[str]
 
