@@ -35,12 +35,17 @@ Runs = NDArray[np.int64]
 
 
 class Exported(Record):
-    """What was written of a slide, or of all."""
+    """What was written of a slide, or of all.
+
+    Attributes
+    ----------
+    pixels_that_differ
+        Pixels with another label when the files are read back. They differ if overlapping tiles do not lie on
+        one grid, and have other labels there.
+    """
 
     files: int
     nuclei: int
-    # Pixels with another label when the files are read back. They differ if overlapping tiles do not lie on
-    # one grid, and have other labels there.
     pixels_that_differ: int
 
 

@@ -21,13 +21,20 @@ RESULT_FILES = (".json", ".zip")
 
 @dataclass(frozen=True)
 class SegmenterName:
-    """The parts of the option ``--segmenter``."""
+    """The parts of the option ``--segmenter``.
 
-    # A declared name, or ``package.module:attribute``.
+    Attributes
+    ----------
+    target
+        A declared name, or ``package.module:attribute``.
+    argument
+        The part after the colon of a declared name, as in ``labels:DIR``; None without a colon.
+    options
+        The ``key=value`` pairs.
+    """
+
     target: str
-    # The part after the colon of a declared name, as in ``labels:DIR``; None without a colon.
     argument: str | None
-    # The ``key=value`` pairs.
     options: Mapping[str, Any]
 
     @property

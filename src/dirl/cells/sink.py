@@ -51,16 +51,25 @@ def ignore(tiles: float) -> None:
 
 @dataclass
 class LabelSink:
-    """Receives what is learned about a slide while its tiles are labelled."""
+    """Receives what is learned about a slide while its tiles are labelled.
 
-    # Receives images and their labels for a picture.
+    Attributes
+    ----------
+    draw
+        Receives images and their labels for a picture.
+    advance
+        Receives the number of tiles finished since the last call, possibly a fraction.
+    notes
+        Counts of objects that were repaired or left out, by reason.
+    frame
+        The origin of a file's coordinates, if it had to be chosen.
+    misplaced
+        Why the nuclei may lie in wrong places; None without a reason.
+    """
+
     draw: Callable[[Sequence[Image], Sequence[NDArray[np.int32]]], None]
-    # Receives the number of tiles finished since the last call, possibly a fraction.
     advance: Callable[[float], None] = ignore
     nuclei: NucleiTable = field(default_factory=NucleiTable)
-    # Counts of objects that were repaired or left out, by reason.
     notes: Counter[str] = field(default_factory=Counter)
-    # The origin of a file's coordinates, if it had to be chosen.
     frame: Frame | None = None
-    # Why the nuclei may lie in wrong places; None without a reason.
     misplaced: str | None = None

@@ -18,14 +18,20 @@ class PixelGrid:
 
     The grid begins at the image's corner. So the centre of a pixel is the same number, to the last digit, in
     every square that holds the pixel.
+
+    Attributes
+    ----------
+    row, column
+        Position of the first pixel.
+    side
+        Number of pixels along each axis.
+    step
+        Side of a pixel, in pixels of the image.
     """
 
-    # Position of the first pixel.
     row: int
     column: int
-    # Number of pixels along each axis.
     side: int
-    # Side of a pixel, in pixels of the image.
     step: float = 1.0
 
 
@@ -42,14 +48,21 @@ def tile_grid(tiles: TileStore, row: int) -> PixelGrid:
 
 @dataclass(frozen=True)
 class Frame:
-    """The origin of a file's coordinates: the slide's corner, or the corner of QuPath's image."""
+    """The origin of a file's coordinates: the slide's corner, or the corner of QuPath's image.
+
+    Attributes
+    ----------
+    offset_px
+        Offset that was added to x and y, in level-0 pixels.
+    why
+        Reason for the choice.
+    doubt
+        Evidence against the choice; None without any.
+    """
 
     name: Literal["level0", "qupath"]
-    # Offset that was added to x and y, in level-0 pixels.
     offset_px: tuple[float, float]
-    # Reason for the choice.
     why: str
-    # Evidence against the choice; None without any.
     doubt: str | None = None
 
     def __str__(self) -> str:

@@ -26,17 +26,24 @@ class TileBoxes:
 
 @dataclass(frozen=True)
 class WindowNuclei:
-    """The nuclei whose centroid lies in the window at a row and column of windows."""
+    """The nuclei whose centroid lies in the window at a row and column of windows.
+
+    Attributes
+    ----------
+    ids
+        Unique in the slide.
+    x, y
+        Centroids, in pixels of the slide's labels.
+    classes
+        None if the segmenter has no classes.
+    """
 
     row: int
     column: int
-    # Unique in the slide.
     ids: NDArray[np.int32]
-    # Centroids, in pixels of the slide's labels.
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     area_px: NDArray[np.int64]
-    # None if the segmenter has no classes.
     classes: list[str | None]
 
 

@@ -107,6 +107,12 @@ class NoiseConfig(Settings):
     strength: Annotated[float, Field(ge=0)]
 
 
+Regions = Literal["cells", "classes", "tissue", "grid"]
+Extract = Literal["pool", "cls", "disentangle"]
+Match = Literal["semantic", "overlap", "instance"]
+Control = Literal["shuffled", "moved", "grid", "one", "twice", "tissue-only"]
+
+
 class DenseConfig(Settings):
     """The dense term, which uses the prior. ``weight`` is λ: 0 is the vanilla objective.
 
@@ -119,11 +125,11 @@ class DenseConfig(Settings):
     """
 
     weight: Annotated[float, Field(ge=0)] = 1.0
-    regions: Literal["cells", "classes", "tissue", "grid"] = "cells"
-    extract: Literal["pool", "cls", "disentangle"] = "cls"
-    match: Literal["semantic", "overlap", "instance"] = "semantic"
+    regions: Regions = "cells"
+    extract: Extract = "cls"
+    match: Match = "semantic"
     negatives: Literal["tiles", "regions"] = "tiles"
-    control: Literal["shuffled", "moved", "grid", "one", "twice", "tissue-only"] | None = None
+    control: Control | None = None
     noise: NoiseConfig | None = None
     ring_um: Positive = 4.0
     grid_side: Count = 2

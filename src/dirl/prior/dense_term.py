@@ -5,12 +5,14 @@ The dense loss is not here: it is `dirl.objectives.base.Objective.dense_loss`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dirl.config import DenseConfig
+from dirl.config.pretrain import Control, Extract, Match, Regions
 from dirl.encoders.base import EncoderOutput
 from dirl.prior import regions as region_sets
 from dirl.prior.matching import Instance, Matching, Overlap, Semantic
@@ -31,21 +33,21 @@ from dirl.prior.tokens import (
 from dirl.store.dataset import CellStore, TileStore
 from dirl.views.batch import ViewBatch
 
-REGIONS: dict[str, Callable[[DenseConfig, TileStore, CellStore], RegionSet]] = {
+REGIONS: dict[Regions | Literal["tissue-only"], Callable[[DenseConfig, TileStore, CellStore], RegionSet]] = {
     "cells": lambda dense, tiles, cells: region_sets.cells(),
     "classes": lambda dense, tiles, cells: region_sets.classes(cells, list(tiles.slides)),
     "tissue": lambda dense, tiles, cells: region_sets.tissue_rings(dense.ring_um / tiles.spec.mpp),
     "tissue-only": lambda dense, tiles, cells: region_sets.all_tissue(),  # a control
 }
-EXTRACTIONS: dict[str, Extraction] = {"pool": Pool(), "cls": ClsQuery(), "disentangle": Disentangled()}
-MATCHINGS: dict[str, Callable[[DenseConfig, int, int], Matching]] = {
+EXTRACTIONS: dict[Extract, Extraction] = {"pool": Pool(), "cls": ClsQuery(), "disentangle": Disentangled()}
+MATCHINGS: dict[Match, Callable[[DenseConfig, int, int], Matching]] = {
     "semantic": lambda dense, count, seed: Semantic(count, dense.min_area),
     "overlap": lambda dense, count, seed: Overlap(count, dense.min_area),
     "instance": lambda dense, count, seed: Instance(count, seed),
 }
 # `one`: mean of all patch tokens. `twice`: a second head on the class token.
-CONTROLS_WITHOUT_REGIONS: dict[str, Extraction] = {"one": Pool(), "twice": Twice()}
-CONTROLS_OF_CELLS: dict[str, Callable[[CellRegions], RegionSource]] = {
+CONTROLS_WITHOUT_REGIONS: dict[Control, Extraction] = {"one": Pool(), "twice": Twice()}
+CONTROLS_OF_CELLS: dict[Control, Callable[[CellRegions], RegionSource]] = {
     "shuffled": lambda own: replace(own, partner=shuffled_partners(own.tiles, own.seed)),
     "moved": lambda own: replace(own, change=move),
     "grid": lambda own: Boxes(own.count, own.tiles.spec.size_px),
@@ -54,18 +56,27 @@ CONTROLS_OF_CELLS: dict[str, Callable[[CellRegions], RegionSource]] = {
 
 @dataclass(frozen=True)
 class DenseTerm:
-    """The dense term, put together from a recipe's ``dense`` section by `make_dense_term`."""
+    """The dense term, put together from a recipe's ``dense`` section by `make_dense_term`.
 
-    # λ, above 0.
+    Attributes
+    ----------
+    weight
+        λ, above 0.
+    source
+        Which regions a tile has.
+    matching
+        Which regions of two views correspond.
+    extraction
+        How region tokens are made.
+    merged
+        Whether the regions of all tiles are rows of one region (``negatives: regions``): each is a negative
+        of all others.
+    """
+
     weight: float
-    # Which regions a tile has.
     source: RegionSource
-    # Which regions of two views correspond.
     matching: Matching
-    # How region tokens are made.
     extraction: Extraction
-    # Whether the regions of all tiles are rows of one region (``negatives: regions``): each is a negative of
-    # all others.
     merged: bool = False
 
     @property
@@ -147,8 +158,8 @@ def _of_cells(dense: DenseConfig, tiles: TileStore, cells: CellStore, seed: int)
     if dense.match == "instance":
         regions = region_sets.single_nuclei(dense.instances)
     else:
-        name = dense.control if dense.control == "tissue-only" else dense.regions
-        regions = REGIONS[name](dense, tiles, cells)
+        make = REGIONS[dense.control if dense.control == "tissue-only" else dense.regions]
+        regions = make(dense, tiles, cells)
     source = CellRegions(tiles, cells, regions, seed)
     if dense.control in CONTROLS_OF_CELLS:
         return CONTROLS_OF_CELLS[dense.control](source)

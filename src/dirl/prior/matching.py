@@ -22,11 +22,17 @@ LEAST_VISIBLE = 0.5
 
 @dataclass(frozen=True)
 class Semantic:
-    """``semantic``: a region with the region of the same name."""
+    """``semantic``: a region with the region of the same name.
 
-    # Number of regions r.
+    Attributes
+    ----------
+    count
+        Number of regions r.
+    min_area
+        Share of a view that a region must cover to be present in it.
+    """
+
     count: int
-    # Share of a view that a region must cover to be present in it.
     min_area: float
     interchangeable = False
     area_of_nuclei = True
@@ -67,11 +73,16 @@ class Instance:
 
     Candidates are nuclei at least half visible in all global views. Some are drawn anew for each sample. A
     local view takes part if it shows at least half of the nucleus too. ``min_area`` is not used here.
+
+    Attributes
+    ----------
+    count
+        The most nuclei of a tile that are followed, each in a slot of its own.
+    seed
+        Key of the choice.
     """
 
-    # The most nuclei of a tile that are followed, each in a slot of its own.
     count: int
-    # Key of the choice.
     seed: int
     min_area = 0.0
     interchangeable = True

@@ -13,15 +13,23 @@ from dirl.views.geometry import view_mpp
 
 @dataclass(frozen=True)
 class PriorMetrics:
-    """Measures the prior of a batch, at no extra cost: the loss has computed the coverage."""
+    """Measures the prior of a batch, at no extra cost: the loss has computed the coverage.
 
-    # The regions whose absence is logged one by one.
+    Attributes
+    ----------
+    names
+        The regions whose absence is logged one by one.
+    nuclei
+        The first `nuclei` regions are nuclei.
+    has_area
+        Whether coverage can be read as area.
+    nucleus_um2
+        Mean area of a nucleus in the store; None if it is not needed, or there are no nuclei.
+    """
+
     names: tuple[str, ...]
-    # The first `nuclei` regions are nuclei.
     nuclei: int = 0
-    # Whether coverage can be read as area.
     has_area: bool = False
-    # Mean area of a nucleus in the store; None if it is not needed, or there are no nuclei.
     nucleus_um2: float | None = None
 
     def __call__(

@@ -27,13 +27,20 @@ CACHED_SLIDES = 256
 
 @dataclass(frozen=True)
 class TileNuclei:
-    """The nuclei of one tile, and its slide."""
+    """The nuclei of one tile, and its slide.
 
-    # (h, w), 0 where there is no nucleus. If `RegionSet.single` is false, all nuclei may have the label 1.
+    Attributes
+    ----------
+    labels
+        (h, w), 0 where there is no nucleus. If `RegionSet.single` is false, all nuclei may have the label 1.
+    tissue
+        Where there is tissue, (h, w).
+    ids
+        For each label, from 0, the nucleus's id in its slide; empty if no single nuclei are needed.
+    """
+
     labels: NDArray[np.integer]
-    # Where there is tissue, (h, w).
     tissue: Mask
-    # For each label, from 0, the nucleus's id in its slide; empty if no single nuclei are needed.
     ids: NDArray[np.int32]
     slide_id: str
 

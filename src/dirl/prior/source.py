@@ -20,10 +20,15 @@ SLIDES_FOR_AREA = 32
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes of equal size, which need no cells; a single box is the whole tile."""
+    """Boxes of equal size, which need no cells; a single box is the whole tile.
+
+    Attributes
+    ----------
+    side_px
+        Side of a tile.
+    """
 
     count: int
-    # Side of a tile.
     side_px: int
     cells: ClassVar[None] = None
 
@@ -57,17 +62,25 @@ class Damage:
 
 @dataclass(frozen=True)
 class CellRegions:
-    """Regions that are made of the nuclei of a store."""
+    """Regions that are made of the nuclei of a store.
+
+    Attributes
+    ----------
+    regions
+        How regions are made of nuclei.
+    seed
+        Key of what is random in `change`.
+    change
+        What is done to the nuclei first: `dirl.prior.noise.move`, or `Damage`; None for nothing.
+    partner
+        For each tile the tile whose nuclei it is given, shape (tiles,); None if each has its own.
+    """
 
     tiles: TileStore
     cells: CellStore
-    # How regions are made of nuclei.
     regions: RegionSet
-    # Key of what is random in `change`.
     seed: int
-    # What is done to the nuclei first: `dirl.prior.noise.move`, or `Damage`; None for nothing.
     change: Change | None = None
-    # For each tile the tile whose nuclei it is given, shape (tiles,); None if each has its own.
     partner: NDArray[np.int64] | None = None
 
     @property

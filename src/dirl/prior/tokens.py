@@ -12,11 +12,17 @@ from dirl.encoders.base import EPSILON, EncoderOutput, at_kept, log_coverage
 
 @dataclass(frozen=True)
 class RegionTokens:
-    """One token for each region of ``b`` views."""
+    """One token for each region of ``b`` views.
 
-    # (b, r, d); without meaning if the region is absent.
+    Attributes
+    ----------
+    tokens
+        (b, r, d); without meaning if the region is absent.
+    present
+        Bool (b, r): the region covers enough of the view.
+    """
+
     tokens: Tensor
-    # Bool (b, r): the region covers enough of the view.
     present: Tensor
 
 

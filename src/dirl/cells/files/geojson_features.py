@@ -36,30 +36,45 @@ Members = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Feature:
-    """One object of a file."""
+    """One object of a file.
 
-    # One of `NUCLEI` and `OTHERS`. As in QuPath, an object without a type is an annotation.
+    Attributes
+    ----------
+    kind
+        One of `NUCLEI` and `OTHERS`. As in QuPath, an object without a type is an annotation.
+    dirl_id
+        Id that dirl gave to the nucleus; None for other objects.
+    by_qupath
+        Whether QuPath wrote it, or a tool that writes the same properties.
+    polygons
+        Rings of each polygon of its nucleus, or else of its geometry, as in the file. They may be invalid.
+    has_nucleus
+        Whether it is a cell with the outline of its nucleus.
+    """
+
     kind: Kind
     class_name: str | None
-    # Id that dirl gave to the nucleus; None for other objects.
     dirl_id: int | None
-    # Whether QuPath wrote it, or a tool that writes the same properties.
     by_qupath: bool
     geometry_type: str | None
-    # Rings of each polygon of its nucleus, or else of its geometry, as in the file. They may be invalid.
     polygons: Sequence[Any]
-    # Whether it is a cell with the outline of its nucleus.
     has_nucleus: bool
 
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """The objects of a file, those of a hierarchy one after another."""
+    """The objects of a file, those of a hierarchy one after another.
+
+    Attributes
+    ----------
+    offset_px
+        Offset of QuPath's frame that dirl wrote; see `dirl.slides.qupath_frame.marked_offset`.
+    broken
+        Number of entries that are not objects.
+    """
 
     features: Sequence[Feature]
-    # Offset of QuPath's frame that dirl wrote; see `dirl.slides.qupath_frame.marked_offset`.
     offset_px: tuple[float, float] | None
-    # Number of entries that are not objects.
     broken: int
 
     @property

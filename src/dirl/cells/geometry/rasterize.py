@@ -17,16 +17,24 @@ from dirl.cells.source import PixelGrid
 
 @dataclass(frozen=True)
 class Rasterizer:
-    """Polygons, prepared to be turned into labels."""
+    """Polygons, prepared to be turned into labels.
 
-    # Id of each polygon, (n,).
+    Attributes
+    ----------
+    ids
+        Id of each polygon, (n,).
+    tree
+        Finds the polygons near a box.
+    edges
+        Upper end x, y and lower end x, y of the edges of all polygons and holes, (m, 4). The edges of a
+        polygon are together.
+    first
+        Index in `edges` of the first edge of each polygon, (n + 1,).
+    """
+
     ids: NDArray[np.int32]
-    # Finds the polygons near a box.
     tree: Any
-    # Upper end x, y and lower end x, y of the edges of all polygons and holes, (m, 4). The edges of a polygon
-    # are together.
     edges: NDArray[np.float64]
-    # Index in `edges` of the first edge of each polygon, (n + 1,).
     first: NDArray[np.int64]
 
     def cut(self, grid: PixelGrid) -> NDArray[np.int32]:

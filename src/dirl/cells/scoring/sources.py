@@ -26,14 +26,21 @@ CACHED_SLIDES = 16
 
 @dataclass(frozen=True)
 class LabelImage:
-    """The nuclei of one image, as instance labels (h, w); 0 is background."""
+    """The nuclei of one image, as instance labels (h, w); 0 is background.
+
+    Attributes
+    ----------
+    mpp
+        µm/px; None if it is not stated.
+    seen
+        Mask of the pixels that have labels, (h, w). None is all.
+    class_ids
+        Ids of the nuclei of each class, in the image or elsewhere in its slide; empty without classes.
+    """
 
     labels: Labels
-    # µm/px; None if it is not stated.
     mpp: float | None = None
-    # Mask of the pixels that have labels, (h, w). None is all.
     seen: NDArray[np.bool_] | None = None
-    # Ids of the nuclei of each class, in the image or elsewhere in its slide; empty without classes.
     class_ids: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
 
 

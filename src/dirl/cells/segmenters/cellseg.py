@@ -34,13 +34,20 @@ INSIDE = (slice(2, -2), slice(2, -2))
 
 @dataclass(frozen=True)
 class Maps:
-    """Output of a network for one window."""
+    """Output of a network for one window.
 
-    # Class of each pixel (h, w), 0 for background.
+    Attributes
+    ----------
+    types
+        Class of each pixel (h, w), 0 for background.
+    separating
+        Maps that separate nuclei from each other (channels, h, w); their kind depends on the network.
+    foreground
+        Closeness to the centre of a nucleus (h, w), 0 to 1; None if the network has no such map.
+    """
+
     types: NDArray[np.uint8]
-    # Maps that separate nuclei from each other (channels, h, w); their kind depends on the network.
     separating: NDArray[np.float32]
-    # Closeness to the centre of a nucleus (h, w), 0 to 1; None if the network has no such map.
     foreground: NDArray[np.float32] | None
 
 

@@ -40,14 +40,21 @@ FEW_NUCLEI, USUAL_SOLIDITY = 3, 0.935
 
 @dataclass(frozen=True)
 class Stain:
-    """The stain of a slide."""
+    """The stain of a slide.
 
-    # Red over green optical density of pure eosin.
+    Attributes
+    ----------
+    eosin
+        Red over green optical density of pure eosin.
+    background
+        Mean hematoxylin of the tissue below and above its Otsu threshold, in units of optical density.
+    hue
+        Red over green optical density of the tissue above that threshold.
+    """
+
     eosin: float = 0.25
-    # Mean hematoxylin of the tissue below and above its Otsu threshold, in units of optical density.
     background: float = 0.1
     nuclei: float = 0.4
-    # Red over green optical density of the tissue above that threshold.
     hue: float = 0.75
 
 

@@ -25,22 +25,33 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Network:
-    """A network with its weights, as `find_nuclei` runs it."""
+    """A network with its weights, as `find_nuclei` runs it.
 
-    # µm/px at which it was trained.
+    Attributes
+    ----------
+    mpp
+        µm/px at which it was trained.
+    predict
+        Computes the maps of windows of one size, uint8 of shape (b, h, w, 3). Called in the main thread.
+    separate
+        Computes the instance labels (h, w) of a window from its maps, and the type of each pixel (h, w) or
+        None. Type 0 is background, k the k-th class. Called in threads, during the next batch.
+    class_names
+        Empty without classes.
+    digest
+        The segmenter's digest.
+    batch_size
+        Windows in a batch; None lets the device decide.
+    device
+        Type of the device of `predict`.
+    """
+
     mpp: float
-    # Computes the maps of windows of one size, uint8 of shape (b, h, w, 3). Called in the main thread.
     predict: Callable[[NDArray[np.uint8]], Sequence[Any]]
-    # Computes the instance labels (h, w) of a window from its maps, and the type of each pixel (h, w) or
-    # None. Type 0 is background, k the k-th class. Called in threads, during the next batch.
     separate: Callable[[Any], tuple[Labels, Types | None]]
-    # Empty without classes.
     class_names: tuple[str, ...]
-    # The segmenter's digest.
     digest: str
-    # Windows in a batch; None lets the device decide.
     batch_size: int | None = None
-    # Type of the device of `predict`.
     device: str = "cpu"
 
 

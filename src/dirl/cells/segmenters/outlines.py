@@ -14,16 +14,24 @@ FLAT = 0.05
 
 @dataclass(frozen=True)
 class Outlining:
-    """Settings of the refinement."""
+    """Settings of the refinement.
 
-    # Distance that an outline may move out, and width of the ring that a nucleus is compared with.
+    Attributes
+    ----------
+    reach_um
+        Distance that an outline may move out, and width of the ring that a nucleus is compared with.
+    half
+        Level of the border, from 0 for that of the ring to 1 for that of the nucleus.
+    roundness
+        Weight of the position in the nucleus's ellipse: 0 at the ellipse's border, and this share of the
+        contrast in its centre.
+    thread_um
+        Width of threads that are removed at the end.
+    """
+
     reach_um: float = 1.0
-    # Level of the border, from 0 for that of the ring to 1 for that of the nucleus.
     half: float = 0.55
-    # Weight of the position in the nucleus's ellipse: 0 at the ellipse's border, and this share of the
-    # contrast in its centre.
     roundness: float = 0.6
-    # Width of threads that are removed at the end.
     thread_um: float = 1.5
 
 

@@ -23,12 +23,18 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights, and the properties of its network."""
+    """A file of weights, and the properties of its network.
+
+    Attributes
+    ----------
+    classes
+        Names of the classes of nuclei, without the background; empty if they are not stated.
+    settings
+        Arguments of the network that differ from the library's defaults.
+    """
 
     path: Path
-    # Names of the classes of nuclei, without the background; empty if they are not stated.
     classes: tuple[str, ...] = ()
-    # Arguments of the network that differ from the library's defaults.
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
