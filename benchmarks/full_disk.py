@@ -110,7 +110,7 @@ def _stages(inputs: Path) -> dict[str, Stage]:
         dirl.pretrain(recipe, store, run, device="cpu", **quiet)
         dirl.embed(str(run), store, features, device="cpu", **quiet)
         _draw_bags(bags)
-        ids = dirl.TileStore(store).tile_ids.tolist()
+        ids = dirl.TileStore.open(store).tile_ids.tolist()
         lines = [f"{name},{'ab'[i % 2]},p{i % 9}" for i, name in enumerate(ids)]
         (inputs / "tiles.csv").write_text("\n".join(["tile_id,label,group", *lines]) + "\n")
         dirl.probe(features, str(inputs / "tiles.csv"), probed, PROBE, **quiet)

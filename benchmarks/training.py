@@ -68,7 +68,7 @@ class Ours:
     """A pretraining module with its optimiser and its loader; a call trains ``place.steps`` steps."""
 
     def __init__(self, recipe: PretrainRecipe, store: Path, place: Place) -> None:
-        tiles = TileStore(store)
+        tiles = TileStore.open(store)
         kind, settings = load_objective(recipe.objective)
         dense = make_dense_term(recipe.dense, tiles, recipe.cells, recipe.seed)
         view_px = recipe.views.size_px

@@ -71,7 +71,7 @@ def test_a_demo_stopped_in_its_first_run_does_not_go_on_with_the_second(
 
 
 def test_a_slide_with_fewer_tiles_than_a_batch_gives_all_of_them(small_store, monkeypatch):
-    tiles, recipe = TileStore(small_store), load_recipe("demo")
+    tiles, recipe = TileStore.open(small_store), load_recipe("demo")
     trained = int((~held_out(tiles.tile_ids.tolist(), recipe.holdout, 0)).sum())
     assert module.FEWEST < trained < recipe.batch and module._batch(small_store, 0) == trained
     monkeypatch.setattr(module, "FEWEST", trained + 1)

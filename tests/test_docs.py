@@ -110,7 +110,7 @@ def test_the_worked_segmenter_finds_nuclei(tmp_path):
 
 
 def test_the_worked_region_set_draws_nuclei(small_store, worked):
-    store = TileStore(small_store)
+    store = TileStore.open(small_store)
     nuclei = store.cells("hematoxylin")
     drawn = CellRegions(store, nuclei, worked.nuclei_only(), seed=0)
     assert all(np.array_equal(drawn.ids(i), nuclei.regions(i) == 1) for i in range(len(store)))

@@ -186,7 +186,7 @@ def store(path):
 
 
 def features(path, of):
-    tiles = TileStore(of)
+    tiles = TileStore.open(of)
     card = claim(path, new_card("embed", {"encoder": "timm:x", "baselines": True}, {"store": tiles.digest}))
     rng, count = np.random.default_rng(0), len(tiles)
     rows = {
@@ -303,7 +303,7 @@ def mil(out):
 def audit(out, of):
     from dirl.audit.table import SCHEMA
 
-    tiles = TileStore(of)
+    tiles = TileStore.open(of)
     card = claim(out, new_card("audit", {}, {"store": tiles.digest}))
     rows = [
         dict.fromkeys(SCHEMA.names, 0.25)

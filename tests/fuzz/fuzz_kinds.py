@@ -190,7 +190,7 @@ def _store(folder: Path) -> list[Kind]:
 def _features(folder: Path) -> list[Kind]:
     ours, theirs = files.features(folder / "features", folder / "store"), files.clam(folder / "clam")
     old = files.clam(folder / "old", words=True)
-    store = TileStore(folder / "store")
+    store = TileStore.open(folder / "store")
 
     def bags(path: Path) -> Any:
         found = read_bags(path, quiet=True)
@@ -249,7 +249,7 @@ def _results(folder: Path) -> list[Kind]:
     metrics = files.metrics(folder / "metrics.csv")
 
     def measures() -> Any:
-        found = AuditMeasures(audit, TileStore(store))
+        found = AuditMeasures(audit, TileStore.open(store))
         rows = np.arange(4)
         return found.encoders, found.of_tile(0), found.values(rows, 0, 1, 0, "entropy")
 

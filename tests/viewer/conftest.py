@@ -26,7 +26,7 @@ def audit(small_store, tmp_path_factory):
     """An audit of two encoders of two blocks and two heads; the last tile was left out."""
     from dirl.audit.table import SCHEMA
 
-    store = TileStore(small_store)
+    store = TileStore.open(small_store)
     folder = tmp_path_factory.mktemp("audit") / "audit"
     card = claim(folder, new_card("audit", {}, {"store": store.digest}))
     rows = [
@@ -55,7 +55,7 @@ def audit(small_store, tmp_path_factory):
 @pytest.fixture(scope="session")
 def features(small_store, tmp_path_factory):
     """Features that lie on a circle, tile after tile."""
-    store = TileStore(small_store)
+    store = TileStore.open(small_store)
     angle = np.arange(len(store)) * 0.05
     folder = tmp_path_factory.mktemp("features")
     rows = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)

@@ -156,7 +156,7 @@ def test_an_outline_holds_as_many_pixels_as_its_nucleus(seed):
 
 def test_nuclei_keep_their_classes(small_store, tmp_path):
     shutil.copytree(small_store, tmp_path / "store")
-    store = TileStore(tmp_path / "store")
+    store = TileStore.open(tmp_path / "store")
     plain = store.cells("hematoxylin")
     ids = plain.nuclei("slide")["id"].to_numpy()
     nothing = np.zeros(len(ids), np.float32)
@@ -199,7 +199,7 @@ def test_a_map_reads_boxes_of_every_level(maps):
 
 
 def test_measures_of_tiles(audit, small_store):
-    store = TileStore(small_store)
+    store = TileStore.open(small_store)
     held = AuditMeasures(audit, store)
     rows = np.arange(len(store))
     for block, head in ((0, 0), (1, 1), (1, -1)):
@@ -214,7 +214,7 @@ def test_measures_of_tiles(audit, small_store):
 
 
 def test_neighbours_by_id_and_by_place(features, small_store, tmp_path):
-    store = TileStore(small_store)
+    store = TileStore.open(small_store)
     held = read_neighbours(features, store)
     assert {k for k, _ in held.nearest(10)[:4]} == {8, 9, 11, 12}
     assert [cosine for _, cosine in held.nearest(10)] == sorted(
@@ -289,7 +289,7 @@ def test_an_audit_of_other_tiles_is_refused(audit, small_store, tmp_path):
     note_written(tmp_path / "audit")
     finish(tmp_path / "audit", card, {})
     with pytest.raises(StoreError, match="other tiles"):
-        AuditMeasures(tmp_path / "audit", TileStore(small_store))
+        AuditMeasures(tmp_path / "audit", TileStore.open(small_store))
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 2, 2)])
@@ -298,12 +298,12 @@ def test_features_that_are_none_are_refused(small_store, tmp_path, shape):
         tmp_path / "slide.h5", {"features": np.zeros(shape, np.float32), "coords": np.zeros((4, 2), int)}
     )
     with pytest.raises(StoreError, match="cannot be read"):
-        read_neighbours(tmp_path / "slide.h5", TileStore(small_store))
+        read_neighbours(tmp_path / "slide.h5", TileStore.open(small_store))
     (tmp_path / "text.h5").write_text("no features")
     with pytest.raises(StoreError, match="cannot be read"):
-        read_neighbours(tmp_path / "text.h5", TileStore(small_store))
+        read_neighbours(tmp_path / "text.h5", TileStore.open(small_store))
     with pytest.raises(StoreError, match="contains no features"):
-        read_neighbours(small_store, TileStore(small_store))
+        read_neighbours(small_store, TileStore.open(small_store))
 
 
 def test_a_real_slide_and_its_entries(data_dir):
@@ -316,7 +316,7 @@ def test_a_real_slide_and_its_entries(data_dir):
 
 
 def test_every_tile_has_an_entry(small_store):
-    store = TileStore(small_store)
+    store = TileStore.open(small_store)
     rows = np.concatenate([entry.rows for entry in entries_of_store(store)])
     assert np.array_equal(np.sort(rows), np.arange(len(store)))
 

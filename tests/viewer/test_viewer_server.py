@@ -239,7 +239,7 @@ def test_a_damaged_file_is_told_and_the_rest_is_served(small_store, tmp_path):
     slides = tmp_path / "store" / "slides.json"
     slides.write_text(slides.read_text().replace("slide.tif", "gone.tif"))
     note_change(tmp_path / "store", "slides.json")
-    store = TileStore(tmp_path / "store")
+    store = TileStore.open(tmp_path / "store")
     offset, length = (store.index[name][0].as_py() for name in ("offset", "length"))
     with (store.path / store.index["shard"][0].as_py()).open("rb+") as shard:
         shard.seek(offset)

@@ -128,7 +128,7 @@ def tile(
     warn_all_tissue((one.slide_id, one.white, one.tissue_fraction) for one in slides)
     # With --mpp-override, the slides that are tiled would be others.
     raise_failures({name: _with_table(error) for name, error in failures.items()}, len(found) - len(failures))
-    return TileStore(out)
+    return TileStore.open(out)
 
 
 def _with_table(error: DirlError) -> DirlError:

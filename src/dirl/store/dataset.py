@@ -268,7 +268,7 @@ def _no_cells(store: Path, name: str) -> StoreError:
 
 
 def _reopen_cells(store: Path, name: str) -> CellStore:
-    return TileStore(store).cells(name)
+    return TileStore.open(store).cells(name)
 
 
 def _strings(column: pa.ChunkedArray) -> NDArray[np.str_]:
