@@ -3,6 +3,7 @@
 import shutil
 import sys
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -16,6 +17,14 @@ from dirl.core.parallel import available_cores
 from dirl.core.plugins import extras, names, resolve
 
 
+class Availability(StrEnum):
+    """Whether something is there: it may be ``missing`` and needed, or ``absent`` and optional."""
+
+    OK = "ok"
+    MISSING = "missing"
+    ABSENT = "absent"
+
+
 @dataclass(frozen=True)
 class Component:
     """One thing that was looked at.
@@ -26,13 +35,13 @@ class Component:
         What.
     detail
         What was found, or how to get it.
-    fine
-        True: there. False: missing and needed. None: missing and optional.
+    availability
+        Whether it is there.
     """
 
     name: str
     detail: str
-    fine: bool | None
+    availability: Availability
 
 
 def examine() -> list[Component]:
@@ -43,11 +52,15 @@ def examine() -> list[Component]:
 def _system() -> list[Component]:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     return [
-        Component("dirl", dirl.__version__, True),
-        Component("python", sys.version.split()[0], True),
-        Component("processors", str(available_cores()), True),
-        Component("disk", f"{free:.0f} GiB free here", free > 1),
+        Component("dirl", dirl.__version__, Availability.OK),
+        Component("python", sys.version.split()[0], Availability.OK),
+        Component("processors", str(available_cores()), Availability.OK),
+        Component("disk", f"{free:.0f} GiB free here", _needed(free > 1)),
     ]
+
+
+def _needed(there: bool) -> Availability:
+    return Availability.OK if there else Availability.MISSING
 
 
 def _packages() -> list[Component]:
@@ -58,7 +71,7 @@ def _packages() -> list[Component]:
             continue
         detail, fits = _installed(requirement)
         remedy = "" if fits else f'{": " if detail else ""}pip install "{requirement}"'
-        found.append(Component(requirement.name, detail + remedy, fits))
+        found.append(Component(requirement.name, detail + remedy, _needed(fits)))
     return [*found, _openslide()]
 
 
@@ -79,7 +92,9 @@ def _extras() -> list[Component]:
         fits = all(fits for _, fits in states.values())
         detail = ", ".join(f"{package} {have}" for package, (have, _) in states.items() if have)
         remedy = "" if fits else f"{': ' if detail else ''}pip install 'dirl[{name}]'"
-        found.append(Component(f"extra {name}", detail + remedy, fits or None))
+        found.append(
+            Component(f"extra {name}", detail + remedy, Availability.OK if fits else Availability.ABSENT)
+        )
     return found
 
 
@@ -87,8 +102,8 @@ def _openslide() -> Component:
     try:
         import openslide
     except (ImportError, OSError) as error:
-        return Component("OpenSlide library", f"{error}: pip install openslide-bin", False)
-    return Component("OpenSlide library", openslide.__library_version__, True)
+        return Component("OpenSlide library", f"{error}: pip install openslide-bin", Availability.MISSING)
+    return Component("OpenSlide library", openslide.__library_version__, Availability.OK)
 
 
 def _devices() -> list[Component]:
@@ -99,12 +114,12 @@ def _devices() -> list[Component]:
             if built is None
             else f"torch for CUDA {built} finds no GPU or driver"
         )
-        return [Component("GPU", f"none: {why}; everything runs on the CPU, slowly", None)]
+        return [Component("GPU", f"none: {why}; everything runs on the CPU, slowly", Availability.ABSENT)]
     devices = []
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         detail = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
-        devices.append(Component(f"GPU {index}", detail, True))
+        devices.append(Component(f"GPU {index}", detail, Availability.OK))
     return devices
 
 
@@ -113,17 +128,20 @@ def _plugins() -> list[Component]:
     found = []
     for group in ("dirl.segmenters", "dirl.objectives"):
         absent: dict[str, list[str]] = {}
-        fine = []
+        importable = []
         for name in names(group):
             try:
                 resolve(group, name)
             except ConfigError as error:
                 absent.setdefault(f"{error.reason}: {error.remedy}", []).append(name)
             else:
-                fine.append(name)
+                importable.append(name)
         kind = group.removeprefix("dirl.")
-        found.append(Component(kind, ", ".join(fine), bool(fine)))
-        found += [Component(kind, f"{', '.join(those)}: {why}", None) for why, those in absent.items()]
+        found.append(Component(kind, ", ".join(importable), _needed(bool(importable))))
+        found += [
+            Component(kind, f"{', '.join(those)}: {why}", Availability.ABSENT)
+            for why, those in absent.items()
+        ]
     return found
 
 

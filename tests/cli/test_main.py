@@ -107,25 +107,25 @@ def test_what_fails_leaves_with_its_code(capsys, error, code, text):
 
 
 def test_doctor_finds_this_environment_sound(monkeypatch, capsys):
-    from dirl.doctor import examine
+    from dirl.doctor import Availability, examine
 
     findings = {finding.name: finding for finding in examine()}
-    assert findings["torch"].fine and findings["OpenSlide library"].fine
+    assert findings["torch"].availability == findings["OpenSlide library"].availability == Availability.OK
     assert "simclr" in findings["objectives"].detail
-    assert not any(finding.fine is False for finding in findings.values())
+    assert not any(finding.availability is Availability.MISSING for finding in findings.values())
 
 
 def test_doctor_prints_the_whole_name_of_an_extra(monkeypatch, run):
     from dirl import doctor
 
-    finding = doctor.Component("extra cells", "pip install 'dirl[cells]'", None)
+    finding = doctor.Component("extra cells", "pip install 'dirl[cells]'", doctor.Availability.ABSENT)
     monkeypatch.setattr(doctor, "examine", lambda: [finding])
     assert "pip install 'dirl[cells]'" in run("doctor")[1]
 
 
 def test_doctor_lists_the_extras_and_only_plugins_that_import(monkeypatch):
     from dirl.core.plugins import resolve
-    from dirl.doctor import examine
+    from dirl.doctor import Availability, examine
 
     load = EntryPoint.load
 
@@ -140,8 +140,8 @@ def test_doctor_lists_the_extras_and_only_plugins_that_import(monkeypatch):
     assert {"extra anndata", "extra geojson", "extra hf", "extra wandb"} <= listed
     assert "extra dev" not in listed
     (fine,), (absent,) = (
-        [finding.detail for finding in findings if finding.name == "segmenters" and finding.fine is mark]
-        for mark in (True, None)
+        [one.detail for one in findings if one.name == "segmenters" and one.availability is availability]
+        for availability in (Availability.OK, Availability.ABSENT)
     )
     assert "hematoxylin" in fine.split(", ") and "geojson" not in fine.split(", ")
     assert absent == "geojson: cannot import it (No module named 'shapely'): pip install 'dirl[geojson]'"

@@ -12,13 +12,14 @@ def doctor() -> None:
     from rich.text import Text
 
     from dirl.core.progress import printer
-    from dirl.doctor import examine
+    from dirl.doctor import Availability, examine
 
     table = Table(show_header=False, box=None, pad_edge=False)
     findings = examine()
-    marks = {True: ("ok", "green"), False: ("missing", "red"), None: ("absent", "yellow")}
+    colours = {Availability.OK: "green", Availability.MISSING: "red", Availability.ABSENT: "yellow"}
     for finding in findings:
-        table.add_row(Text(*marks[finding.fine]), finding.name, finding.detail)
+        mark = Text(finding.availability, colours[finding.availability])
+        table.add_row(mark, finding.name, finding.detail)
     printer().print(table)
-    if any(finding.fine is False for finding in findings):
+    if any(finding.availability is Availability.MISSING for finding in findings):
         raise typer.Exit(1)
