@@ -172,11 +172,12 @@ def _compute(
                     say(f"{finished}/{len(runs)} {one.run.name}: {text}")
     except (KeyboardInterrupt, Interrupted):
         if finished:  # the table of the finished runs; figures would take time
-            _tabulate(config, out, runs)
+            write_json(out / SUMMARY, _tabulate(config, out, runs).to_json())
         raise
     summary = _tabulate(config, out, runs)
     _illustrate(summary, out, runs)
-    if failures:
+    if failures:  # the card stays unfinished, so that the same command repeats the failed runs
+        write_json(out / SUMMARY, summary.to_json())
         raise PartlyFailedError(failures, len(runs) - len(failures))
     return summary
 
@@ -185,7 +186,6 @@ def _tabulate(config: StudyConfig, out: Path, runs: Sequence[StudyRun]) -> Study
     """Write the tables of the runs that have a row."""
     rows = [_read_row(path) for run in runs if (path := _row_path(out, run)).exists()]
     summary = summarise_study(config, rows)
-    write_json(out / SUMMARY, summary.to_json())
     write_text(out / "table.csv", arms_csv(summary))
     write_text(out / "table.md", study_markdown(summary))
     return summary
