@@ -10,11 +10,7 @@ from dirl.cli.options import Batch, Device, Encoder, Out, Overwrite, Quiet, Thre
 from dirl.config import MapConfig
 
 
-@takes(
-    MapConfig,
-    *("mpp", "size_px", "overlap", "block", "heads", "within", "between", "min_tissue"),
-    *("mpp_override", "allow_upsample"),
-)
+@takes(MapConfig)
 def map_slide(
     encoder: Encoder,
     slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, or the folder of a DICOM series.")],

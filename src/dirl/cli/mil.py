@@ -12,7 +12,14 @@ from dirl.config import MilConfig
 
 @takes(
     MilConfig,
-    *("groups", "survival", "folds", "inner_folds", "epochs", "tiles", "leave_out", "seed"),
+    "groups",
+    "survival",
+    "folds",
+    "inner_folds",
+    "epochs",
+    "tiles",
+    "leave_out",
+    "seed",
     model="models",
 )
 def mil(

@@ -97,11 +97,11 @@ def takes(model: type[Settings], /, *fields: str, **renamed: str) -> Callable[[C
     model
         Of ``config``.
     fields
-        Names of its fields. An option is called like its field, without the unit ``_px``.
+        Names of its fields, by default all. An option is called like its field, without the unit ``_px``.
     renamed
         Names of fields whose options have another name, by the option's name.
     """
-    options = {name.removesuffix("_px"): name for name in fields} | renamed
+    options = {name.removesuffix("_px"): name for name in fields or model.model_fields} | renamed
 
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command)
