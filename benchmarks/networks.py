@@ -35,12 +35,13 @@ from PIL import Image
 from safetensors.torch import save_model
 
 from dirl.cells.registry import load_segmenter
-from dirl.cells.scoring.metrics import TOKEN_UM, coverage_correlation, score_nuclei
+from dirl.cells.scoring.metrics import coverage_correlation, score_nuclei
 from dirl.cells.segmenters import cellseg
 from dirl.core.errors import ConfigError
 
 NATIVE_MPP, USUAL_MPP = 0.25, 0.5
 SIDE, CROP, BATCH = 256, 128, 4
+TOKEN_UM = 8.0
 RAYS = 32
 CLASSES = ["small", "large"]
 WIDTHS = {"out_channels": [64, 48, 32, 32]}

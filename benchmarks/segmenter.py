@@ -24,7 +24,7 @@ from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_objects
 from skimage.segmentation import watershed
 
-from dirl.cells.scoring.metrics import TOKEN_UM, coverage_correlation, score_nuclei
+from dirl.cells.scoring.metrics import coverage_correlation, score_nuclei
 from dirl.cells.segmenters.hematoxylin import Hematoxylin
 from dirl.cells.segmenters.outlines import Outlining
 from dirl.synthetic import draw
@@ -38,6 +38,7 @@ except ImportError:
     color_deconvolution = None
 
 MPP = 0.5
+TOKEN_UM = 8.0
 SIDE = 256
 DRAWN = 20
 SPREAD = 0.15

@@ -10,7 +10,6 @@ from dirl.cells.token_shares import token_shares
 from dirl.core.errors import ConfigError
 
 Labels = NDArray[np.int32]
-TOKEN_UM = 8.0
 
 
 @dataclass(frozen=True)
