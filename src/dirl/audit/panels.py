@@ -17,8 +17,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from skimage.segmentation import find_boundaries
 
+from dirl.report.outlines import enlarge_with_edges
 from dirl.report.style import STYLE, new_figure
 
 Floats = NDArray[np.floating]
@@ -125,9 +125,7 @@ def heads_figure(example: Example) -> Figure:
 
 def with_outlines(image: NDArray[np.uint8], labels: NDArray[np.integer]) -> NDArray[np.uint8]:
     """Enlarge a tile and draw a line along the border of every nucleus, touching ones too."""
-    large = image.repeat(OUTLINE_SCALE, 0).repeat(OUTLINE_SCALE, 1)
-    ids = labels.repeat(OUTLINE_SCALE, 0).repeat(OUTLINE_SCALE, 1)
-    edges = find_boundaries(ids, mode="thick")  # type: ignore[no-untyped-call]
+    large, _, edges = enlarge_with_edges(image, labels, OUTLINE_SCALE)
     large[edges] = OUTLINE
     return large
 

@@ -125,7 +125,7 @@ def _compute(
         min_area=config.min_area,
         full=config.full,
         primary=PRIMARY,
-        interval=Resampling(level=0.95, resamples=config.bootstrap, over=units.kind, units=len(units)),
+        interval=Resampling.of(units),
         encoders=[summarise_measures(one, units, tiles.sources) for one in collected],
         gates=passed,
         differences=[paired_difference(first, other, units) for other in others],

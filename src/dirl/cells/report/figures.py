@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
-from skimage.segmentation import find_boundaries
 
 from dirl.cells.quality.statistics import AREA_STEP_UM2, COVERAGE_STEPS
 from dirl.cells.report.outliers import slide_value
 from dirl.cells.report.summary import SegmenterStatistics
+from dirl.report.outlines import enlarge_with_edges
 from dirl.report.style import COLOURS, STYLE, new_figure
 
 GRID = "#e3e6ea"
@@ -30,9 +30,7 @@ def draw_outlines(
 
     `classes` gives the number of the colour of each id; other ids have 0.
     """
-    large = image.repeat(ENLARGE, 0).repeat(ENLARGE, 1)
-    ids = labels.repeat(ENLARGE, 0).repeat(ENLARGE, 1)
-    edges = find_boundaries(ids, mode="thick")  # type: ignore[no-untyped-call]
+    large, ids, edges = enlarge_with_edges(image, labels, ENLARGE)
     # A line covers both sides of a border. Outside it takes the colour of the adjacent nucleus.
     beside = maximum_filter(ids, 3)
     number, which = np.unique(beside[edges], return_inverse=True)

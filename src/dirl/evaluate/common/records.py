@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.core.intervals import Estimate, UnitKind
+from dirl.core.intervals import Estimate, UnitKind, Units
 from dirl.core.results import Record, Summary
 
 SourceKind = Literal["groups", "patients", "slides"]
@@ -32,6 +32,11 @@ class Resampling(Record):
     resamples: int
     over: UnitKind
     units: int
+
+    @classmethod
+    def of(cls, units: Units) -> "Resampling":
+        """Describe 95 % intervals over units."""
+        return cls(level=0.95, resamples=units.resamples, over=units.kind, units=len(units))
 
 
 class ClassScores(Record):

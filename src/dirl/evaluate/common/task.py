@@ -185,9 +185,7 @@ def task_facts(task: TileTask) -> TaskFacts:
             groups=len(np.unique(task.split.groups)),
             digest=task.split.digest,
         ),
-        "interval": Resampling(
-            level=0.95, resamples=task.config.bootstrap, over=task.units.kind, units=len(task.units)
-        ),
+        "interval": Resampling.of(task.units),
         "chance": 1 / len(task.names),
     }
 

@@ -104,20 +104,7 @@ def mil(
                 }
                 results[kind] = _records(scored, chosen)
                 predictions |= scores if kind == FEATURES else {}
-        items = {
-            "slide_id": slide_ids[held_out].tolist(),
-            "group": labelled.sources.ids[held_out].tolist(),
-            "unit": units.of_tile,
-            "fold": folds.outer.folds[held_out],
-        }
-        truth = np.array(labelled.names)[labelled.classes[held_out]]
-        if labelled.times is None:
-            items["label"] = truth.tolist()
-            models = {name: class_columns(labelled.names, each) for name, each in predictions.items()}
-        else:
-            items |= {"time": labelled.times[held_out], "event": (truth == EVENT).astype(np.int64)}
-            models = {name: {"log_risk": each[:, 0]} for name, each in predictions.items()}
-        write_predictions(work.out, items, models)
+        _write_predictions(work.out, bags, labelled, folds.outer.folds, units, predictions)
         return MilSummary(
             features=str(features),
             encoder=bags.encoder,
@@ -135,7 +122,7 @@ def mil(
                 groups=len(np.unique(folds.outer.groups)),
                 digest=folds.outer.digest,
             ),
-            interval=Resampling(level=0.95, resamples=config.bootstrap, over=units.kind, units=len(units)),
+            interval=Resampling.of(units),
             metrics=list(SURVIVAL_METRICS if config.survival else METRICS),
             chance=0.5 if config.survival else 1 / len(labelled.names),
             results=results,
@@ -143,6 +130,32 @@ def mil(
         )
 
     return carry_out(new_card("mil", settings, inputs), out, MilSummary, compute, overwrite=overwrite)
+
+
+def _write_predictions(
+    out: Path,
+    bags: Bags,
+    labelled: SlideLabels,
+    folds: NDArray[np.int64],
+    units: Units,
+    predictions: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """Write what each model predicts, (slides, classes) or (slides, 1), for the slides that are held out."""
+    held_out = folds >= 0
+    items = {
+        "slide_id": bags.slide_ids[labelled.bags][held_out].tolist(),
+        "group": labelled.sources.ids[held_out].tolist(),
+        "unit": units.of_tile,
+        "fold": folds[held_out],
+    }
+    truth = np.array(labelled.names)[labelled.classes[held_out]]
+    if labelled.times is None:
+        items["label"] = truth.tolist()
+        models = {name: class_columns(labelled.names, each) for name, each in predictions.items()}
+    else:
+        items |= {"time": labelled.times[held_out], "event": (truth == EVENT).astype(np.int64)}
+        models = {name: {"log_risk": each[:, 0]} for name, each in predictions.items()}
+    write_predictions(out, items, models)
 
 
 def _records(scored: Mapping[str, Scored], chosen: Mapping[str, list[Chosen]]) -> dict[str, SlideScores]:
