@@ -27,12 +27,12 @@ def test_an_epoch_meets_every_tile_at_most_once_and_leaves_out_less_than_a_batch
 @given(start=st.integers(0, 9), seed=st.integers(0, 1000))
 def test_starting_later_continues_the_same_order(start, seed):
     whole = list(CountedOrder(np.arange(21), 4, 10, seed))
-    assert list(CountedOrder(np.arange(21), 4, 10, seed, start)) == whole[start:]
+    assert list(CountedOrder(np.arange(21), 4, 10, seed, start=start)) == whole[start:]
 
 
 def test_ranks_share_each_batch():
     whole = list(CountedOrder(np.arange(21), 4, 10, 3))
-    halves = [list(CountedOrder(np.arange(21), 4, 10, 3, 0, rank, 2)) for rank in (0, 1)]
+    halves = [list(CountedOrder(np.arange(21), 4, 10, 3, rank=rank, ranks=2)) for rank in (0, 1)]
     assert [a + b for a, b in zip(*halves, strict=True)] == whole
 
 
@@ -45,7 +45,7 @@ def test_a_batch_that_cannot_be_filled_is_refused():
     with pytest.raises(ConfigError, match="7 tiles to train on, but a batch of 8"):
         CountedOrder(np.arange(7), 8, 1, 0)
     with pytest.raises(ConfigError, match="cannot be shared by 3 devices"):
-        CountedOrder(np.arange(70), 8, 1, 0, 0, 0, 3)
+        CountedOrder(np.arange(70), 8, 1, 0, ranks=3)
 
 
 def test_held_out_depends_on_the_tile_alone_and_has_the_share():
@@ -99,8 +99,8 @@ def test_a_balanced_order_starts_anywhere_and_is_shared_by_ranks(drawn, start, s
     indices = np.arange(len(centres) * 2)
     centres = np.tile(centres, 2)
     whole = list(CountedOrder(indices, 2, 7, seed, centres=centres))
-    assert list(CountedOrder(indices, 2, 7, seed, start, centres=centres)) == whole[start:]
-    halves = [list(CountedOrder(indices, 2, 7, seed, 0, rank, 2, centres)) for rank in (0, 1)]
+    assert list(CountedOrder(indices, 2, 7, seed, start=start, centres=centres)) == whole[start:]
+    halves = [list(CountedOrder(indices, 2, 7, seed, rank=rank, ranks=2, centres=centres)) for rank in (0, 1)]
     assert [a + b for a, b in zip(*halves, strict=True)] == whole
 
 

@@ -96,6 +96,7 @@ class CountedOrder:
         batch: int,
         steps: int,
         seed: int,
+        *,
         start: int = 0,
         rank: int = 0,
         ranks: int = 1,
@@ -198,10 +199,10 @@ class Loaders:
             schedule.batch // schedule.parts,
             schedule.steps * schedule.parts,
             schedule.seed,
-            start * schedule.parts,
-            rank,
-            ranks,
-            None if self.centres is None else self.centres[self.indices],
+            start=start * schedule.parts,
+            rank=rank,
+            ranks=ranks,
+            centres=None if self.centres is None else self.centres[self.indices],
         )
         return make_loader(self.batches, order, self.workers, self.pin)
 

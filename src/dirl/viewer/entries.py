@@ -107,7 +107,7 @@ def _page(store: TileStore, rows: NDArray[np.int64]) -> OpenEntry:
     columns = max(1, math.ceil(math.sqrt(1.5 * len(rows))))
     x, y = np.arange(len(rows)) % columns * step, np.arange(len(rows)) // columns * step
     size = (min(columns, len(rows)) * step - (step - side), int(y[-1]) + side) if len(rows) else (side, side)
-    mosaic = Mosaic(store, rows, x, y, float(side), size, store.spec.mpp, GROUND)
+    mosaic = Mosaic(store, rows, x, y, side_px=float(side), size_px=size, mpp=store.spec.mpp, ground=GROUND)
     return OpenEntry(mosaic, x, y, float(side), None, "ready-made tiles, in the order of the store")
 
 
@@ -123,5 +123,6 @@ def _on_slide(store: TileStore, record: SlideRecord, rows: NDArray[np.int64]) ->
     except SlideError as error:
         why = error.reason
     red, green, blue = (round(value) for value in record.white)
-    mosaic = Mosaic(store, rows, x, y, side, record.size_px, record.mpp, (red, green, blue))
+    ground = (red, green, blue)
+    mosaic = Mosaic(store, rows, x, y, side_px=side, size_px=record.size_px, mpp=record.mpp, ground=ground)
     return OpenEntry(mosaic, x, y, side, None, f"drawn from the store's tiles: {record.path.name}: {why}")
