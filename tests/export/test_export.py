@@ -88,7 +88,7 @@ def test_transformers_reads_it_whole(
         state = model.eval()(**processor(list(pixels), return_tensors="pt")).last_hidden_state
     encoder = load_encoder(str(run))
     close(state[:, 0], embed_images(encoder, pixels))
-    close(state[:, -16:], class_and_patch_tokens(encoder.model, preprocess(encoder, pixels))[:, 1:])
+    close(state[:, -16:], class_and_patch_tokens(encoder.timm, preprocess(encoder, pixels))[:, 1:])
 
 
 @pytest.mark.parametrize("architecture", ["vit", "dinov2_with_registers"])
@@ -104,7 +104,7 @@ def test_onnx_gives_the_same_tokens_for_any_batch(
     for count in (1, 5):
         images = torch.rand(count, 3, 32, 32)
         cls, patches = session.run(None, {"images": images.numpy()})
-        expected = class_and_patch_tokens(encoder.model, preprocess(encoder, images))
+        expected = class_and_patch_tokens(encoder.timm, preprocess(encoder, images))
         close(torch.from_numpy(cls), expected[:, 0])
         close(torch.from_numpy(patches), expected[:, 1:])
     holds_no_pickle(done.path)

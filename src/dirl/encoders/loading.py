@@ -1,10 +1,10 @@
 """Loading an encoder by its spec, and running it on tiles."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,24 @@ from dirl.encoders.forms import parse_form
 from dirl.encoders.huggingface import NAMES, from_hf, layer_scales, read_hf
 from dirl.encoders.timm_models import create, fetch, read_folder, weights_in
 from dirl.encoders.weights import check_finite, read_weights, weights_digest
+
+
+class TimmViT(Protocol):
+    """What is used of timm's plain vision transformers. Other models of timm may lack some of it."""
+
+    embed_dim: int
+    num_prefix_tokens: int
+    no_embed_class: bool
+    blocks: Sequence[Any]
+    patch_embed: Any
+    norm: nn.LayerNorm
+    norm_pre: nn.Module
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return the tokens after the last norm, (b, n, d), of normalised images (b, 3, h, w)."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the weights by name."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,11 @@ class LoadedEncoder:
     architecture: str
     arguments: Mapping[str, Any]
     random: bool = False
+
+    @property
+    def timm(self) -> TimmViT:
+        """The model, as one of timm's plain vision transformers."""
+        return cast("TimmViT", self.model)
 
     @property
     def device(self) -> torch.device:

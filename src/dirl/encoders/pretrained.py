@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -55,7 +54,7 @@ def initialise(encoder: ViT, spec: str) -> InitReport:
         taken.print_source(spec)
         return _load(encoder, taken.fitted)
     source = load_encoder(spec)
-    model: Any = source.model
+    model = source.timm
     if not hasattr(model, "no_embed_class") or not hasattr(model, "blocks"):
         reason = f"{type(model).__name__} is not a plain vision transformer"
         raise EncoderError(reason, where=spec, remedy="give one, such as timm:vit_small_patch16_224")

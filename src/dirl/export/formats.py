@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor
 
-from dirl.encoders.loading import LoadedEncoder
+from dirl.encoders.loading import LoadedEncoder, TimmViT
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,16 @@ class Format:
 
 def side_of(encoder: LoadedEncoder) -> int:
     """Side of the images, in pixels, that the position embeddings fit."""
-    model: Any = encoder.model
-    return int(model.patch_embed.img_size[0])
+    return int(encoder.timm.patch_embed.img_size[0])
 
 
 @torch.inference_mode()
-def class_and_patch_tokens(model: Any, images: Tensor) -> Tensor:
+def class_and_patch_tokens(model: TimmViT, images: Tensor) -> Tensor:
     """Class token, then patch tokens in row-major order, (b, 1 + n, d), of a timm ViT, without registers.
 
     `images` are normalised, (b, 3, h, w).
     """
-    found: Tensor = model.forward_features(images)
-    return without_registers(found, model.num_prefix_tokens - 1)
+    return without_registers(model.forward_features(images), model.num_prefix_tokens - 1)
 
 
 def without_registers(found: Tensor, registers: int) -> Tensor:

@@ -122,7 +122,7 @@ def _check(encoder: LoadedEncoder, form: Format, folder: Path) -> dict[str, floa
     """Compare the exported model with the run's, on a number of images that no format was traced with."""
     side = side_of(encoder)
     images = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
-    expected = class_and_patch_tokens(encoder.model, preprocess(encoder, images))
+    expected = class_and_patch_tokens(encoder.timm, preprocess(encoder, images))
     differences = {}
     for name, found in form.read_tokens(encoder, folder, images).items():
         differences[name] = float((found - expected).abs().max() / expected.abs().max())

@@ -26,7 +26,7 @@ def write(encoder: LoadedEncoder, folder: Path) -> None:
 
     An architecture without a class in transformers raises an `EncoderError`.
     """
-    model: Any = encoder.model
+    model = encoder.timm
     _check(encoder)
     registers = model.num_prefix_tokens - 1
     scaled = not isinstance(model.blocks[0].ls1, nn.Identity)
@@ -68,7 +68,7 @@ def write(encoder: LoadedEncoder, folder: Path) -> None:
 def read_tokens(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
     """Run the exported model on images; see `Format.read_tokens`."""
     images = preprocess(encoder, images)
-    found = {"dirl": class_and_patch_tokens(load_encoder(f"hf:{folder}").model, images)}
+    found = {"dirl": class_and_patch_tokens(load_encoder(f"hf:{folder}").timm, images)}
     try:
         import transformers
     except ImportError:
@@ -93,7 +93,7 @@ FORMAT = Format("transformers", _USE, write, read_tokens)
 
 
 def _config(encoder: LoadedEncoder, kind: str) -> dict[str, object]:
-    model: Any = encoder.model
+    model = encoder.timm
     block, width = model.blocks[0], model.embed_dim
     config: dict[str, object] = {
         "architectures": [CLASSES[kind]],
@@ -123,7 +123,7 @@ def _config(encoder: LoadedEncoder, kind: str) -> dict[str, object]:
 
 def _check(encoder: LoadedEncoder) -> None:
     """Refuse parts that the three classes compute differently, or have no weights for."""
-    model: Any = encoder.model
+    model = encoder.timm
     block = model.blocks[0]
     activation = block.mlp.act
     if not isinstance(activation, nn.GELU) or activation.approximate != "none":

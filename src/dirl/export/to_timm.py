@@ -2,11 +2,12 @@
 
 import shutil
 from pathlib import Path
+from typing import cast
 
 import timm
 from torch import Tensor
 
-from dirl.encoders.loading import LoadedEncoder, preprocess
+from dirl.encoders.loading import LoadedEncoder, TimmViT, preprocess
 from dirl.export.formats import Format, class_and_patch_tokens
 
 FILES = ("config.json", "model.safetensors")
@@ -23,7 +24,7 @@ def write(encoder: LoadedEncoder, folder: Path) -> None:
 
 def read_tokens(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[str, Tensor]:
     """Run the exported model on images; see `Format.read_tokens`."""
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    model = cast("TimmViT", timm.create_model(f"local-dir:{folder}", pretrained=True).eval())
     return {"timm": class_and_patch_tokens(model, preprocess(encoder, images))}
 
 

@@ -1,6 +1,6 @@
 """Pooling of a tile's tokens into its feature."""
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -70,9 +70,9 @@ def patch_tokens(encoder: LoadedEncoder, images: Tensor) -> Tensor:
 
     A model that does not have one token per patch is an `EncoderError`.
     """
-    model: Any = encoder.model
+    model = encoder.model
     ready = preprocess(encoder, images)
-    found = model.forward_features(ready)
+    found = encoder.timm.forward_features(ready)
     rows, columns = token_grid(model, *ready.shape[-2:])
     prefix = getattr(model, "num_prefix_tokens", 0)
     if not isinstance(found, Tensor) or found.ndim != 3 or found.shape[1] != prefix + rows * columns:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -268,6 +268,13 @@ class MaskedObjective(TeacherObjective):
 
 
 AnyObjective = PairObjective | TeacherObjective
+
+
+class ObjectiveFactory(Protocol):
+    """How a run makes an objective; a subclass of `Objective` is one."""
+
+    def __call__(self, width: int, config: Settings, regions: int, /) -> AnyObjective:
+        """Make an objective for tokens of a width, its `Config`, and a number of regions."""
 
 
 def load_objective(config: ObjectiveConfig) -> tuple[type[AnyObjective], Settings]:

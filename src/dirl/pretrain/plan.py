@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
@@ -17,7 +17,7 @@ from dirl.core.errors import ConfigError, DirlWarning
 from dirl.encoders.pretrained import InitReport, initialise
 from dirl.encoders.vit import ViT
 from dirl.encoders.weights import weights_digest
-from dirl.objectives.base import AnyObjective, MaskedObjective, load_objective
+from dirl.objectives.base import AnyObjective, MaskedObjective, ObjectiveFactory, load_objective
 from dirl.pretrain.data import Loaders, Schedule, TileBatches, schedule_of
 from dirl.pretrain.devices import Devices
 from dirl.pretrain.optimiser import freeze
@@ -117,8 +117,7 @@ def make_student(
     """
     with seeded(seed):
         encoder = ViT(encoder_config, view_px, masked=issubclass(kind, MaskedObjective))
-        # `Objective` states these arguments; the __init__ of its own takes heads.
-        make_objective = cast("Callable[[int, Settings, int], AnyObjective]", kind)
+        make_objective = cast("ObjectiveFactory", kind)  # __init__ of the base takes heads instead
         objective = make_objective(encoder.width, settings, dense.loss_regions if dense else 0)
         heads = encoder.vit.blocks[0].attn.num_heads
         disentangle = dense.make_block(encoder.width, heads) if dense else None
