@@ -103,3 +103,16 @@ def test_too_few_tiles_are_refused(store: Path, runs: tuple[Path, Path]) -> None
     tiles = draw_tiles(TileStore.open(store), TileStore.open(store).cells("truth"), 8, 0)
     with pytest.raises(ConfigError, match="too few"):
         c.confounder([load_encoder(str(runs[0]))], tiles, 10, 0)
+
+
+def test_all_intervals_are_over_slides_where_they_are_known(
+    store: Path, runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = TileStore.open(store)
+    tiles = draw_tiles(opened, opened.cells("truth"), 24, 0)
+    encoder, used, probe = load_encoder(str(runs[0])), [], c._probe
+    monkeypatch.setattr(c, "_probe", lambda *given: used.append(given[-1]) or probe(*given))
+    for sources, kind, count in ((None, "tiles", 24), (np.repeat(list("abcdef"), 4), "slides", 6)):
+        tiles.__dict__["sources"] = sources  # as if they came from six slides
+        assert c.confounder([encoder], tiles, 20, 0).summary.interval.over == kind
+        assert (used[-1].kind, len(used[-1])) == (kind, count)

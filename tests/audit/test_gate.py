@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from dirl.audit.gate import GateTiles, channel_statistics, gate_tiles, gates, retrieved
+from dirl.audit.findings import IntervalUnits
+from dirl.audit.gate import GateTiles, _gate, channel_statistics, gate_tiles, gates, retrieved
 from dirl.core.card import finish, new_card
 from dirl.core.claim import claim
 from dirl.core.files import write_text
@@ -94,6 +95,24 @@ def test_a_control_that_several_share_is_embedded_once(store: Path, runs: tuple[
     shared = replace(encoder, model=Oracle(24), name="shared")
     gates([(replace(encoder, name="a"), shared), (replace(encoder, name="b"), shared)], tiles, 50)
     assert isinstance(shared.model, Oracle) and shared.model.calls == 2 * tiles.repeats  # two views each
+
+
+def test_tiles_of_few_slides_count_as_few(
+    store: Path, runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles, (encoder, *_) = views(store, runs)
+    gained = np.repeat([1.0, 1.0, 1.0, -0.4, -0.4, -0.4], 4)  # by slide, with nothing between its tiles
+    nothing = np.zeros(24)
+    by_tiles = _gate(encoder, gained, nothing, nothing, tiles, 1000)
+    assert by_tiles.interval == IntervalUnits(over="tiles", units=24) and by_tiles.over_untrained.low > 0
+    slides = np.repeat(list("abcdef"), 4)
+    monkeypatch.setattr("dirl.audit.gate.source_slides", lambda store, indices: slides)
+    by_slides = _gate(encoder, gained, nothing, nothing, tiles, 1000)
+    assert by_slides.interval == IntervalUnits(over="slides", units=6) and not by_slides.passed
+    drawn = np.random.default_rng(9).choice(gained[::4], (20_000, 6)).mean(1)
+    for over in (by_slides.over_untrained, by_slides.over_colour):
+        assert over.value == pytest.approx(gained.mean())
+        assert [over.low, over.high] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.1)
 
 
 def _finished_run(folder: Path, metrics: str) -> None:

@@ -15,7 +15,8 @@ from scipy.stats import rankdata
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from dirl.audit.summary import MarkAttention, MarkSummary, MarkTest, MarkUnits
+from dirl.audit.findings import IntervalUnits
+from dirl.audit.summary import MarkAttention, MarkSummary, MarkTest
 from dirl.audit.tiles import AuditTiles
 from dirl.core.errors import ConfigError
 from dirl.core.intervals import Estimate, Units, choose_units, estimate, means, ratios
@@ -104,17 +105,18 @@ def confounder(
     ``pointing`` is the share of tiles whose most attended token touches the mark. ``enrichment`` of the mark
     is in log2; ``before`` is the same without the mark, and ``change`` the difference.
 
-    Intervals are over the marked tiles' slides, or over the tiles. `advance` is called with the number of
-    tiles that were processed.
+    Intervals are over slides if the marked tiles come from at least five, else over tiles. `advance` is
+    called with the number of tiles that were processed.
     """
     check_enough(tiles)
     marks = plan_marks(len(tiles), tiles.store.spec.size_px, seed)
     kept = np.flatnonzero(marks.marked)
     sources = None if tiles.sources is None else tiles.sources[kept]
     units = choose_units(sources, len(kept), resamples, seed)
+    of_all = choose_units(tiles.sources if units.kind == "slides" else None, len(tiles), resamples, seed)
     found, ranked = [], []
     for encoder in encoders:
-        numbers, auroc = _test(encoder, tiles, marks, units, seed, advance)
+        numbers, auroc = _test(encoder, tiles, marks, units, of_all, advance)
         found.append(numbers)
         ranked.append(auroc)
     order = np.argsort(ranked[0], kind="stable")
@@ -125,7 +127,7 @@ def confounder(
         ink=INK,
         diameter_um=MARK_SHARE * tiles.store.spec.size_px * tiles.store.spec.mpp,
         area=float(marks.masks.float().mean()),
-        interval=MarkUnits(over=units.kind, units=len(units)),
+        interval=IntervalUnits(over=units.kind, units=len(units)),
         encoders=found,
         statements=[statement(one) for one in found],
     )
@@ -157,10 +159,13 @@ def _test(
     tiles: AuditTiles,
     marks: Marks,
     units: Units,
-    seed: int,
+    of_all: Units,
     advance: Callable[[int], None],
 ) -> tuple[MarkTest, Floats]:
-    """Test one encoder; also return the AUROC of its heads' average for each marked tile."""
+    """Test one encoder; also return the AUROC of its heads' average for each marked tile.
+
+    `units` are those of the marked tiles, `of_all` those of all tiles.
+    """
     embeddings, parts = [], []
     done = 0
     for batch in tiles:
@@ -176,7 +181,7 @@ def _test(
     rows = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     test = MarkTest(
         name=encoder.name,
-        probe=_probe(np.concatenate(embeddings), marks.marked, units.resamples, seed),
+        probe=_probe(np.concatenate(embeddings), marks.marked, of_all),
         per_head=_summarise(rows, slice(None, -1), units),
         heads_averaged=_summarise(rows, slice(-1, None), units),
         auroc_of_heads=rows["auroc"][:, :-1].mean(0).tolist(),
@@ -238,13 +243,15 @@ def _summarise(rows: dict[str, Floats], heads: slice, units: Units) -> MarkAtten
     )
 
 
-def _probe(embeddings: Floats, marked: NDArray[np.bool_], resamples: int, seed: int) -> Estimate:
-    """Balanced accuracy of the linear probe for the mark, cross-validated over tiles."""
+def _probe(embeddings: Floats, marked: NDArray[np.bool_], units: Units) -> Estimate:
+    """Balanced accuracy of the linear probe for the mark, cross-validated over tiles.
+
+    Tiles of one slide may be in several folds: marks are drawn at random, so a slide tells nothing of them.
+    """
     classes = marked.astype(np.int64)
     scores = np.zeros((len(classes), 2))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=units.seed)
     for train, test in folds.split(embeddings, classes):
-        validation = validation_part(classes[train], train, seed)
+        validation = validation_part(classes[train], train, units.seed)
         scores[test], _ = linear_scores(embeddings[train], classes[train], embeddings[test], validation, 2)
-    units = Units("tiles", np.arange(len(classes)), resamples, seed)
     return score_classes(classes, scores, units).record().balanced_accuracy

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Generic, Literal, TypeVar
 
-from dirl.core.intervals import Estimate
+from dirl.core.intervals import Estimate, UnitKind
 from dirl.core.results import Record
 from dirl.encoders.forms import Query
 from dirl.evaluate.common.records import Resampling
@@ -156,6 +156,13 @@ class Retrieval(Record):
     chance: float | None = None
 
 
+class IntervalUnits(Record):
+    """The units that were drawn for intervals, and their number."""
+
+    over: UnitKind
+    units: int
+
+
 class LabelFreeGate(Record):
     """Whether an encoder has learned anything; see `dirl.audit.gate`.
 
@@ -166,8 +173,10 @@ class LabelFreeGate(Record):
     accuracy
         Of the encoder, its untrained control, colour statistics, and by chance.
     over_untrained, over_colour
-        Difference in accuracy, with its 95 % interval over tiles. The interval must lie above 0. An encoder
-        with random weights is its own untrained control.
+        Difference in accuracy, with its 95 % interval, which must lie above 0. An encoder with random weights
+        is its own untrained control.
+    interval
+        The units of these intervals; None with too few tiles.
     loss
         Mean of the first and of the last tenth of the run's loss; None if the encoder is no run, or none was
         logged.
@@ -180,6 +189,7 @@ class LabelFreeGate(Record):
     accuracy: Retrieval
     over_untrained: Estimate
     over_colour: Estimate
+    interval: IntervalUnits | None = None
     loss: tuple[float, float] | None
     reasons: tuple[str, ...]
 

@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.audit.findings import NO_ESTIMATE, LabelFreeGate, Retrieval
+from dirl.audit.findings import NO_ESTIMATE, IntervalUnits, LabelFreeGate, Retrieval
+from dirl.audit.tiles import source_slides
 from dirl.config import PretrainRecipe, ViewsConfig, make
 from dirl.core.card import read_card
 from dirl.core.checked import checked
-from dirl.core.intervals import Estimate, Units, estimate, means
+from dirl.core.intervals import Estimate, Units, choose_units, estimate, means
 from dirl.core.layout import CARD
 from dirl.encoders.loading import LoadedEncoder, embed_images
 from dirl.pretrain.read_run import read_metrics
@@ -79,7 +80,8 @@ def gates(
 
     Two views of each tile are made. Each view looks for the tile's other view among those of all tiles, by
     the cosine of standardised embeddings. An encoder passes if it finds it more often than its untrained
-    control and than the mean and standard deviation of the colours. The loss of a run must also have fallen.
+    control and than the mean and standard deviation of the colours: the interval of the difference lies above
+    0. It is over slides if there are at least five, else over tiles. The loss of a run must also have fallen.
     `advance` is called after each of ``tiles.repeats`` rounds.
     """
     count = len(tiles.indices)
@@ -117,7 +119,7 @@ def _gate(
     resamples: int,
 ) -> LabelFreeGate:
     count, loss = len(tiles.indices), _loss(encoder.run)
-    units = Units("tiles", np.arange(count), resamples, tiles.seed)
+    units = choose_units(source_slides(tiles.store, tiles.indices), count, resamples, tiles.seed)
     over_untrained, over_colour = (_difference(hits, theirs, units) for theirs in (untrained, colour))
     hit = float(hits.mean())
     reasons = [] if not encoder.random else ["its weights are random, so it is its own untrained control"]
@@ -145,6 +147,7 @@ def _gate(
         ),
         over_untrained=over_untrained,
         over_colour=over_colour,
+        interval=IntervalUnits(over=units.kind, units=len(units)),
         loss=loss,
         reasons=tuple(reasons),
     )

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from dirl.audit.findings import NO_ESTIMATE, Findings
-from dirl.core.intervals import Estimate, UnitKind
+from dirl.audit.findings import NO_ESTIMATE, Findings, IntervalUnits
+from dirl.core.intervals import Estimate
 from dirl.core.results import Record, Summary
 
 Standing = Literal[
@@ -84,13 +84,6 @@ class MarkTest(Record):
     pointing_by_chance: float
 
 
-class MarkUnits(Record):
-    """The units that were drawn for intervals, and their number."""
-
-    over: UnitKind
-    units: int
-
-
 class MarkSummary(Record):
     """The test with planted marks.
 
@@ -109,7 +102,7 @@ class MarkSummary(Record):
     ink: tuple[int, int, int]
     diameter_um: float
     area: float
-    interval: MarkUnits
+    interval: IntervalUnits
     encoders: list[MarkTest]
     statements: list[str]
 

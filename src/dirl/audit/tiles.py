@@ -48,9 +48,8 @@ class AuditTiles:
 
     @cached_property
     def sources(self) -> NDArray[np.str_] | None:
-        """Slide of each chosen tile; None if some tiles are ready-made, since their folders are classes."""
-        kinds = {self.store.slides[name].kind for name in np.unique(self.slide_ids).tolist()}
-        return None if "tiles" in kinds else self.slide_ids
+        """Slide of each chosen tile, or None; see `source_slides`."""
+        return source_slides(self.store, self.indices)
 
     @cached_property
     def tile_ids(self) -> NDArray[np.str_]:
@@ -81,6 +80,13 @@ class AuditTiles:
     def __iter__(self) -> Iterator[TileBatch]:
         for start in range(0, len(self), BATCH):
             yield self.read(self.indices[start : start + BATCH])
+
+
+def source_slides(store: TileStore, indices: NDArray[np.int64]) -> NDArray[np.str_] | None:
+    """Slide of each of a store's tiles; None if some are ready-made, since their folders are classes."""
+    slide_ids = store.slide_ids[indices]
+    kinds = {store.slides[name].kind for name in np.unique(slide_ids).tolist()}
+    return None if "tiles" in kinds else slide_ids
 
 
 def draw_tiles(store: TileStore, cells: CellStore, count: int, seed: int) -> AuditTiles:
