@@ -75,6 +75,12 @@ def taken(store, file, name, frame=None):
     return cells(store, CellsConfig(segmenter=spec, name=name), quiet=True)
 
 
+def choose(asked, at, **told):
+    """The frame of nine centres at the same x and y, on a slide of which QuPath shows a part."""
+    centres, bounds = np.full((9, 2), at), (100, 200, 400, 300)
+    return choose_frame(asked, centres=centres, size_px=(1000, 1000), bounds=bounds, **told)
+
+
 def same(one, two):
     return all(np.array_equal(one.labels(i), two.labels(i)) for i in range(len(one)))
 
@@ -168,7 +174,7 @@ def test_there_are_three_frames(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("asked", "marked", "by_qupath", "at", "expected"),
+    ("asked", "marked", "in_qupath", "at", "expected"),
     [
         ("auto", None, True, 50, ("qupath", (100, 200))),
         ("auto", None, False, 50, ("level0", (0, 0))),
@@ -179,11 +185,33 @@ def test_there_are_three_frames(tmp_path):
         ("level0", (7.0, 8.0), True, 50, ("level0", (0, 0))),
     ],
 )
-def test_how_a_frame_is_chosen(asked, marked, by_qupath, at, expected):
-    frame = choose_frame(asked, marked, by_qupath, np.full((9, 2), at), (1000, 1000), (100, 200, 400, 300))
+def test_how_a_frame_is_chosen(asked, marked, in_qupath, at, expected):
+    frame = choose(asked, at, marked=marked, in_qupath=in_qupath)
     assert (frame.name, frame.offset_px) == expected
     assert (frame.doubt is not None) == (asked == "auto" and (marked is not None or at == 450))
     assert str(Frame("qupath", (3.0, 4.5), "")) == "frame qupath (offset 3, 4.5)"
+
+
+@pytest.mark.parametrize(
+    ("asked", "in_qupath", "at", "name", "why", "doubt"),
+    [
+        ("auto", True, 50, "qupath", "the coordinates of CellViT begin there, as QuPath's do", None),
+        ("auto", False, 450, "level0", "the coordinates of CellViT begin there", None),
+        (
+            "auto",
+            True,
+            450,
+            "level0",
+            "100% of its centres lie outside",
+            "of CellViT usually begin as QuPath",
+        ),
+        ("qupath", True, 450, "qupath", "stated", None),
+    ],
+)
+def test_the_reason_of_a_tools_frame_is_that_of_the_frame_taken(asked, in_qupath, at, name, why, doubt):
+    frame = choose(asked, at, in_qupath=in_qupath, tool="CellViT")
+    assert frame.name == name and frame.why.startswith(why)
+    assert (frame.doubt is None) if doubt is None else (doubt in frame.doubt)
 
 
 @given(st.tuples(*[st.integers(0, 2**30)] * 2))

@@ -85,7 +85,7 @@ def read_cellvit(
             "nuclei without a contour, drawn as the ellipse of their box": count * boxes_only,
             "nuclei without a valid contour, left out": len(cells) - count,
         },
-        from_bounds=True,
+        in_qupath=True,
         tool="CellViT",
     )
 

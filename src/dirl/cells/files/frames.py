@@ -22,6 +22,7 @@ AskedFrame = Literal["auto", "qupath", "level0"]
 FRAMES: tuple[AskedFrame, ...] = get_args(AskedFrame)
 # Largest share of objects outside of QuPath's image: QuPath draws a few at its border, and no others.
 FEW = 0.05
+QUPATHS_MARKS = "the file has QuPath's marks"
 # Number of nuclei whose tissue is checked, and the share by which the other frame must be better.
 SAMPLE, CLEARLY = 200, 0.2
 
@@ -40,18 +41,20 @@ def bounds_of(record: SlideRecord) -> Box | None:
 
 def choose_frame(
     asked: AskedFrame,
-    marked: tuple[float, float] | None,
-    by_qupath: bool,
+    *,
     centres: NDArray[np.float64],
     size_px: tuple[int, int],
     bounds: Box,
+    marked: tuple[float, float] | None = None,
+    in_qupath: bool = False,
+    tool: str | None = None,
 ) -> Frame:
     """Choose the frame of outlines, whose centres x, y (n, 2) are as in the file.
 
     With ``auto`` the offset `marked` decides, which the file states; see
-    `dirl.slides.qupath_frame.marked_offset`. Without one, QuPath's marks in the file choose QuPath's frame; a
-    file without marks is in level 0. If centres lie outside of QuPath's image, but on the slide, the frame is
-    level 0 in spite of the marks, with a doubt.
+    `dirl.slides.qupath_frame.marked_offset`. Without one, `in_qupath` decides: whether QuPath's marks in the
+    file, or the `tool` that wrote it, tell QuPath's frame. If centres lie outside of QuPath's image, but on
+    the slide, the frame is level 0 all the same, with a doubt.
     """
     corner, zero = (float(bounds[0]), float(bounds[1])), (0.0, 0.0)
     if asked == "qupath":
@@ -61,13 +64,16 @@ def choose_frame(
     if marked is not None:
         doubt = None if marked == corner else f"the slide's own offset is {corner[0]:g}, {corner[1]:g}"
         return Frame("qupath", marked, "the file states it", doubt)
-    if not by_qupath:
-        return Frame("level0", zero, "the file has no marks of QuPath")
+    if not in_qupath:
+        of_level0 = f"the coordinates of {tool} begin there" if tool else "the file has no marks of QuPath"
+        return Frame("level0", zero, of_level0)
     outside, off_slide = (_share_outside(centres, size) for size in (bounds[2:], size_px))
     if outside > FEW >= off_slide:
         why = f"{outside:.0%} of its centres lie outside of the {bounds[2]}×{bounds[3]} px that QuPath shows"
-        return Frame("level0", zero, why, "the file has QuPath's marks")
-    return Frame("qupath", corner, "the file has QuPath's marks")
+        doubt = f"the coordinates of {tool} usually begin as QuPath's do" if tool else QUPATHS_MARKS
+        return Frame("level0", zero, why, doubt)
+    of_qupath = f"the coordinates of {tool} begin there, as QuPath's do" if tool else QUPATHS_MARKS
+    return Frame("qupath", corner, of_qupath)
 
 
 def place_map(

@@ -124,8 +124,8 @@ def nuclei_in(content: FeatureFile, mpp: float, file: Path) -> PolygonNuclei:
         unique_ids([feature.dirl_id for feature in nuclei]),
         [feature.class_name for feature in nuclei],
         notes,
-        content.by_qupath,
-        content.offset_px,
+        in_qupath=content.by_qupath,
+        offset_px=content.offset_px,
     )
 
 

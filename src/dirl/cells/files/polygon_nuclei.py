@@ -32,19 +32,20 @@ class PolygonNuclei:
         Name of each one's class, or None.
     notes
         Counts of what was scaled, repaired or left out, by reason.
-    from_bounds
-        Whether coordinates begin at the corner of QuPath's image, and not at the slide's.
+    in_qupath
+        Whether the file's marks, or its tool, tell that the coordinates begin at the corner of QuPath's image
+        of the slide, and not at the slide's corner.
     offset_px
         Offset of QuPath's frame that the file states; see `dirl.slides.qupath_frame.marked_offset`.
     tool
-        Name of the tool, if its coordinates always begin at that corner; None if only the file's marks tell.
+        Name of the tool that tells `in_qupath`; None if the file's marks tell.
     """
 
     shapes: NDArray[Any]
     ids: NDArray[np.int32]
     classes: Sequence[str | None]
     notes: Mapping[str, int]
-    from_bounds: bool = False
+    in_qupath: bool = False
     offset_px: tuple[float, float] | None = None
     tool: str | None = None
 
@@ -53,10 +54,15 @@ class PolygonNuclei:
     ) -> FileNuclei:
         """Place the nuclei on a slide that QuPath crops to `bounds`, in the frame that the user asks for."""
         shown = bounds or (0, 0, *size_px)
-        frame = choose_frame(asked, self.offset_px, self.from_bounds, _centres(self.shapes), size_px, shown)
-        if self.tool and asked == "auto":
-            also = ", as QuPath's do" * self.from_bounds
-            frame = replace(frame, why=f"the coordinates of {self.tool} begin there{also}")
+        frame = choose_frame(
+            asked,
+            centres=_centres(self.shapes),
+            size_px=size_px,
+            bounds=shown,
+            marked=self.offset_px,
+            in_qupath=self.in_qupath,
+            tool=self.tool,
+        )
         return replace(self, shapes=_moved(self.shapes, frame.offset_px)).on_image(file, size_px, mpp, frame)
 
     def on_image(

@@ -67,8 +67,8 @@ class CellViTJSON(FolderSource):
     place
         Folder, or the file of the only slide of a store: ``cells.json``, or ``cell_detection.json``.
     frame
-        Origin of the coordinates on a slide that QuPath crops: ``auto``, ``qupath`` or ``level0``;
-        see `dirl.cells.files.frames.choose_frame`.
+        Origin of the coordinates on a slide that QuPath crops: ``qupath``, ``level0``, or ``auto``: QuPath's
+        frame, unless centres lie outside of it; see `dirl.cells.files.frames.choose_frame`.
     mpp
         µm/px of the coordinates. By default they are scaled to level 0 by what a file states.
     """
