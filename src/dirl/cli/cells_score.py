@@ -42,7 +42,7 @@ def cells_score(
     Example: dirl cells-score store annotated/ --mpp 0.5
     """
     check_paths([predicted, truth])
-    from dirl.cells.scoring.run import cells_score as compare
+    from dirl.cells.scoring.run import score_images
     from dirl.cells.scoring.show import print_scores
 
-    print_scores(compare(predicted, truth, mpp, out=out, overwrite=overwrite, quiet=quiet), out)
+    print_scores(score_images(predicted, truth, mpp, out=out, overwrite=overwrite, quiet=quiet), out)

@@ -13,13 +13,14 @@ from rich.console import Console
 
 from dirl import synthetic
 from dirl.cells.scoring.metrics import Scores, score_nuclei
-from dirl.cells.scoring.run import cells_score, summarise_scores
+from dirl.cells.scoring.run import cells_score, score_images, summarise_scores
 from dirl.cells.scoring.show import print_scores
 from dirl.cells.scoring.summary import ScoreSummary
 from dirl.core.card import finish, new_card, read_card
 from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.intervals import Estimate
+from dirl.core.results import read_result
 from dirl.store.cells_writer import cells_dir, merge_cells, write_cells
 from dirl.store.dataset import TileStore
 
@@ -76,46 +77,46 @@ def test_files_are_matched_by_name(tmp_path):
     Image.fromarray(blobs(1)).save(theirs / "a.labels.png")
     Image.fromarray(np.zeros((80, 80, 3), np.uint8)).save(theirs / "a.png")
     Image.fromarray(blobs(3)).save(theirs / "deep" / "b.labels.tif")
-    table = cells_score(ours, theirs, mpp=0.5)
+    table = score_images(ours, theirs, mpp=0.5)
     assert table.images == ("a", "deep/b") and table.predictions == ("ours",) and table.mpp == 0.5
     assert table.measures == (*MEASURES, *(f"coverage_r_{side}um" for side in (4, 8, 16)))
     assert tuple(table.values[0, 0, :5]) == (1, 1, 1, 1, 1)
     assert tuple(table.values[0, 1, :5]) == tuple(vars(score_nuclei(blobs(2), blobs(3))).values())
-    single = cells_score(ours / "deep" / "b.npz", theirs / "deep" / "b.labels.tif")
+    single = score_images(ours / "deep" / "b.npz", theirs / "deep" / "b.labels.tif")
     assert np.array_equal(single.values[0, 0], table.values[0, 1, :5]) and single.measures == MEASURES
     assert summarise_scores(single).mean["b"]["pq"].low is None and summarise_scores(single).mpp is None
 
     (theirs / "deep" / "b.labels.tif").unlink()
     with pytest.raises(ConfigError, match="theirs: no labels for deep/b"):
-        cells_score(ours, theirs)
+        score_images(ours, theirs)
     (ours / "a.png").unlink()
     with pytest.raises(ConfigError, match="ours: no image in common: expected a; found deep/b"):
-        cells_score(ours, theirs)
+        score_images(ours, theirs)
 
 
 def test_label_files_may_have_another_resolution(tmp_path):
     for side, labels in (("ours", blobs(1)), ("theirs", blobs(1).repeat(2, 0).repeat(2, 1))):
         (tmp_path / side).mkdir()
         Image.fromarray(labels).save(tmp_path / side / "a.png")
-    assert cells_score(tmp_path / "ours", tmp_path / "theirs").values[0, 0, 3] == 1
-    assert cells_score(tmp_path / "theirs", tmp_path / "ours", mpp=0.5).values[0, 0, 3] == 1
+    assert score_images(tmp_path / "ours", tmp_path / "theirs").values[0, 0, 3] == 1
+    assert score_images(tmp_path / "theirs", tmp_path / "ours", mpp=0.5).values[0, 0, 3] == 1
     Image.fromarray(blobs(1)[:70]).save(tmp_path / "ours" / "a.png")
     with pytest.raises(ConfigError, match=r"ours, a: predicted labels are 80×70 px.*not the same field"):
-        cells_score(tmp_path / "ours", tmp_path / "theirs")
+        score_images(tmp_path / "ours", tmp_path / "theirs")
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_slides_are_put_together_where_files_have_their_names(store, tmp_path, times):
     truth = slide_truth().repeat(times, 0).repeat(times, 1).astype(np.uint16)
     Image.fromarray(truth).save(tmp_path / "slide.labels.png")
-    table = cells_score(store / "cells" / "hematoxylin", tmp_path)
+    table = score_images(store / "cells" / "hematoxylin", tmp_path)
     tiles = TileStore.open(store)
     assert table.images == ("slide",) and table.mpp == pytest.approx(0.5 / times)
     assert table.covered[0] == pytest.approx(len(tiles) * 64**2 / 512**2)
     assert tuple(table.values[0, 0, :5]) == (1, 1, 1, 1, 1) and (table.values[0, 0, 5:] > 0.999).all()
-    other_way = cells_score(tmp_path, store / "cells" / "hematoxylin")
+    other_way = score_images(tmp_path, store / "cells" / "hematoxylin")
     assert other_way.images == ("slide",) and other_way.values[0, 0, 3] == 1
-    assert cells_score(store / "cells" / "half", tmp_path, mpp=1.0).mpp == 1.0
+    assert score_images(store / "cells" / "half", tmp_path, mpp=1.0).mpp == 1.0
 
 
 def test_tiles_are_matched_where_files_have_their_names(store, tmp_path):
@@ -123,15 +124,15 @@ def test_tiles_are_matched_where_files_have_their_names(store, tmp_path):
     cells = tiles.cells("half")
     for i, name in enumerate(tiles.tile_ids[:3].tolist()):
         Image.fromarray(cells.labels(i).astype(np.uint16)).save(tmp_path / f"{name}.png")
-    table = cells_score(store / "cells" / "half", tmp_path)
+    table = score_images(store / "cells" / "half", tmp_path)
     assert table.images == tuple(tiles.tile_ids[:3]) and table.slides == ("slide",) * 3
     assert (table.values[0, :, 3] == 1).all()
-    against = cells_score(tmp_path, store / "cells" / "hematoxylin")
+    against = score_images(tmp_path, store / "cells" / "hematoxylin")
     assert against.slides == ("slide",) * 3 and (against.values[0, :, 0] < 1).any()
 
 
 def test_a_store_is_scored_segmenter_by_segmenter(store, tmp_path):
-    table = cells_score(store, store / "cells" / "hematoxylin", out=tmp_path / "out")
+    table = score_images(store, store / "cells" / "hematoxylin", out=tmp_path / "out")
     tiles = TileStore.open(store)
     truth, half = tiles.cells("hematoxylin"), tiles.cells("half")
     assert table.predictions == ("half", "moved") and table.images == tuple(tiles.tile_ids)
@@ -158,19 +159,26 @@ def test_a_store_is_scored_segmenter_by_segmenter(store, tmp_path):
     card = read_card(tmp_path / "out", "cells-score")
     assert card.finished and set(card.inputs) == {"truth", "predicted half", "predicted moved"}
     with pytest.raises(StoreError, match="made with other settings"):
-        cells_score(store / "cells" / "half", store / "cells" / "hematoxylin", out=tmp_path / "out")
+        score_images(store / "cells" / "half", store / "cells" / "hematoxylin", out=tmp_path / "out")
+
+
+def test_the_function_returns_what_it_wrote(store, tmp_path):
+    truth = store / "cells" / "hematoxylin"
+    result = cells_score(store, truth, out=tmp_path / "out", quiet=True)
+    assert result == read_result(tmp_path / "out")
+    assert result.summary == summarise_scores(score_images(store, truth))
 
 
 def test_a_path_may_be_relative(store, monkeypatch):
     monkeypatch.chdir(store / "cells" / "half")
-    assert cells_score(Path(), Path("../hematoxylin")).predictions == ("half",)
-    assert cells_score(Path(".."), Path("../hematoxylin")).predictions == ("half", "moved")
+    assert score_images(Path(), Path("../hematoxylin")).predictions == ("half",)
+    assert score_images(Path(".."), Path("../hematoxylin")).predictions == ("half", "moved")
 
 
 def test_differences_are_paired(store):
     same = TileStore.open(store)
     add_cells(same, "again", lambda labels: labels * (labels % 2))
-    table = cells_score(store, store / "cells" / "hematoxylin")
+    table = score_images(store, store / "cells" / "hematoxylin")
     found = summarise_scores(table)
     shutil.rmtree(store / "cells" / "again")
     assert table.predictions == ("again", "half", "moved") and found.best != "half"
@@ -182,9 +190,9 @@ def test_classes_are_scored_where_both_name_them(store):
     tiles = TileStore.open(store)
     add_cells(tiles, "typed", lambda labels: labels, lambda i: "ab"[i % 2] if i % 5 else "rare")
     try:
-        table = cells_score(store / "cells" / "moved", store / "cells" / "typed")
-        perfect = cells_score(store / "cells" / "typed", store / "cells" / "typed")
-        several = cells_score(store, store / "cells" / "typed")
+        table = score_images(store / "cells" / "moved", store / "cells" / "typed")
+        perfect = score_images(store / "cells" / "typed", store / "cells" / "typed")
+        several = score_images(store, store / "cells" / "typed")
     finally:
         shutil.rmtree(store / "cells" / "typed")
     assert table.classes == ("a", "b", "rare")
@@ -196,12 +204,12 @@ def test_classes_are_scored_where_both_name_them(store):
     # The others name no classes: theirs is not nought, but unknown.
     mean = summarise_scores(several).mean
     assert mean["half"]["mpq"].value is None and mean["moved"]["mpq"].value > 0
-    assert cells_score(store / "cells" / "moved", store / "cells" / "half").classes == ()
+    assert score_images(store / "cells" / "moved", store / "cells" / "half").classes == ()
 
 
 def test_the_table_fits_a_terminal(store):
     console = Console(width=80, record=True, file=io.StringIO())
-    print_scores(cells_score(store, store / "cells" / "hematoxylin"), None, console)
+    print_scores(score_images(store, store / "cells" / "hematoxylin"), None, console)
     text = console.export_text()
     assert "…" not in text and "minus " in text
     assert all(name in text for name in ("half", "moved", "Dice", "PQ", "r 16 µm"))
@@ -209,19 +217,19 @@ def test_the_table_fits_a_terminal(store):
 
 def test_bad_requests_are_named(store, tmp_path):
     with pytest.raises(ConfigError, match=r"several names.*cells/half"):
-        cells_score(store, store)
+        score_images(store, store)
     with pytest.raises(StoreError, match=r"no cells of nobody; there are cells of half, hematoxylin, moved"):
-        cells_score(store / "cells" / "nobody", store / "cells" / "half")
+        score_images(store / "cells" / "nobody", store / "cells" / "half")
     with pytest.raises(ConfigError, match="no such file or folder"):
-        cells_score(tmp_path / "absent", tmp_path)
+        score_images(tmp_path / "absent", tmp_path)
     with pytest.raises(ConfigError, match=r"holds no label files.*STORE/cells/NAME"):
-        cells_score(tmp_path, tmp_path)
+        score_images(tmp_path, tmp_path)
     Image.fromarray(blobs(1)).save(tmp_path / "other.png")
     with pytest.raises(ConfigError, match=r"no image in common: expected other; found slide_"):
-        cells_score(store, tmp_path)
+        score_images(store, tmp_path)
     np.savez(tmp_path / "other.npz", blobs(1))
     with pytest.raises(ConfigError, match="two label files for other"):
-        cells_score(tmp_path, tmp_path)
+        score_images(tmp_path, tmp_path)
 
 
 def test_images_of_several_resolutions_want_one_stated(store, tmp_path):
@@ -230,5 +238,5 @@ def test_images_of_several_resolutions_want_one_stated(store, tmp_path):
         labels = tiles.cells("half").labels(i).repeat(times, 0).repeat(times, 1)
         Image.fromarray(labels.astype(np.uint16)).save(tmp_path / f"{tiles.tile_ids[i]}.png")
     with pytest.raises(ConfigError, match=r"has 0.25 µm/px, but .* has 0.5 — state one for all with --mpp"):
-        cells_score(store / "cells" / "half", tmp_path)
-    assert (cells_score(store / "cells" / "half", tmp_path, mpp=0.5).values[0, :, 3] == 1).all()
+        score_images(store / "cells" / "half", tmp_path)
+    assert (score_images(store / "cells" / "half", tmp_path, mpp=0.5).values[0, :, 3] == 1).all()

@@ -19,6 +19,7 @@ from dirl.core.errors import ConfigError
 from dirl.core.files import replacing
 from dirl.core.intervals import Estimate, Units, choose_units, estimate, means
 from dirl.core.progress import bar
+from dirl.core.results import Result, read_as
 from dirl.core.stage import Work, carry_out
 from dirl.slides.base import SAME_MPP
 
@@ -68,10 +69,10 @@ def cells_score(
     truth: Path,
     mpp: float | None = None,
     *,
-    out: Path | None = None,
+    out: Path,
     overwrite: bool = False,
-    quiet: bool = True,
-) -> ScoreTable:
+    quiet: bool = False,
+) -> Result[ScoreSummary]:
     """Compare nuclei with annotated nuclei (`dirl cells-score`), with one image in memory at a time.
 
     Images are matched by name. The name of a label file is its path in the folder without suffixes. Cells of
@@ -103,6 +104,20 @@ def cells_score(
     StoreError
         If a store has no such cells, or `out` has other content.
     """
+    score_images(predicted, truth, mpp, out=out, overwrite=overwrite, quiet=quiet)
+    return read_as(out, ScoreSummary)
+
+
+def score_images(
+    predicted: Path,
+    truth: Path,
+    mpp: float | None = None,
+    *,
+    out: Path | None = None,
+    overwrite: bool = False,
+    quiet: bool = True,
+) -> ScoreTable:
+    """Return the scores of every image; see `cells_score`. Without `out`, nothing is written."""
     predictions, (target, *more) = open_sources(predicted), open_sources(truth)
     if more:
         remedy = f"name one, as in {target.place}"
