@@ -24,8 +24,8 @@ EXCEPTIONS = {
         "`dirl cells` and `dirl study` open slides with the resolution that the store holds"
     ),
     ("dirl.store.dataset._no_cells", "--cells"): (
-        "`dirl pretrain` and `dirl study` get the name from a recipe, whose key the message says as well; "
-        "the others name no cells, or cells that they have just made"
+        "`dirl pretrain` and `dirl study` have keys instead, which the message says as well; the others name "
+        "no cells, or cells that they have just made"
     ),
     (
         "dirl.core.checked.repair_advice",

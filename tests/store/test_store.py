@@ -358,7 +358,8 @@ def test_missing_cells_say_how_to_make_them(store):
     with pytest.raises(StoreError, match=r"no cells of other; there are cells of mine") as caught:
         store.cells("other")
     assert caught.value.remedy == (  # other is no segmenter
-        f"pass --cells mine (in a recipe: `cells: mine`), or run `dirl cells {store.path}`"
+        "pass --cells mine (in a recipe: `cells: mine`; in a study: `set: {cells: mine}`), "
+        f"or run `dirl cells {store.path}`"
     )
     with pytest.raises(StoreError, match=r"--cells mine.* or run `dirl cells .* --segmenter hematoxylin`"):
         store.cells("hematoxylin")

@@ -1,6 +1,7 @@
 """The stage: resumes run by run, goes on past a failure, and gives rows that the stages' own files hold."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import NoReturn
 
@@ -62,6 +63,7 @@ def stages(monkeypatch):
         def __init__(self) -> None:
             self.done: list[str] = []
             self.broken: dict[str, BaseException] = {}
+            self.cells: list[str] = []
 
         def pretrain(self, recipe, store, out, **options) -> Run:
             assert options["devices"] == 1
@@ -76,6 +78,7 @@ def stages(monkeypatch):
             return Run(out, recipe.steps, True, {"loss": 1.0, "embedding/std": 0.9})
 
         def audit(self, encoders, store, out, config, **options) -> Result[AuditSummary]:
+            self.cells.append(config.cells)
             return Result(out, audited())
 
     fake = Stages()
@@ -97,6 +100,20 @@ def test_every_run_once_and_never_again(tiny, small_store: Path, tmp_path: Path,
     assert json.loads((out / "results" / f"{NAMES[1]}.json").read_text())["arm"] == "pool"
     again = study(tiny, small_store, out, device="cpu", quiet=True)
     assert stages.done == NAMES and again.summary == done.summary == read_as(out, StudySummary).summary
+
+
+def test_the_cells_of_the_recipe_are_audited(tiny, small_store: Path, tmp_path: Path, stages) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(small_store, store)
+    (store / "cells" / "hematoxylin").rename(store / "cells" / "mine")
+    with pytest.raises(StoreError, match=r"no cells of hematoxylin.*in a study: `set: \{cells: mine\}`"):
+        study(tiny, store, tmp_path / "study", device="cpu", quiet=True)
+    changed = tiny.model_copy(update={"set": CHANGES | {"cells": "mine"}})
+    study(changed, store, tmp_path / "study", device="cpu", quiet=True)
+    assert stages.cells == ["mine"] * len(NAMES)
+    other = changed.model_copy(update={"audit": AuditConfig(cells="other")})
+    with pytest.raises(StoreError, match="no cells of other"):
+        study(other, store, tmp_path / "other", device="cpu", quiet=True)
 
 
 def test_a_failure_is_recorded_the_others_go_on_and_it_is_tried_again(

@@ -69,7 +69,7 @@ def study(
     spec
         A study's YAML file, the name of a shipped one, or its settings.
     store
-        A tile store with cells.
+        A tile store with cells. Those of the recipe are audited, unless the study's ``audit`` names others.
     out
         Directory of the study.
     device
@@ -100,6 +100,9 @@ def study(
         full = {key: str(path.resolve()) for key, path in named.items() if path}
         config = config.model_copy(update={"probe": config.probe.model_copy(update=full)})
     runs = expand(config)
+    if "cells" not in config.audit.model_fields_set:  # the audit looks at the cells that the runs learn from
+        audit = config.audit.model_copy(update={"cells": _cells(config)})
+        config = config.model_copy(update={"audit": audit})
     tiles = TileStore.open(store)
     cells = tiles.cells(config.audit.cells)
     _check(runs, config.seeds[0], tiles)
@@ -207,6 +210,11 @@ def _run_job(job: Job) -> RunRow:
             f"{start.name}, which it begins with, failed", where=job.run.name, remedy="run the study again"
         )
     return run_arm.run_job(job)
+
+
+def _cells(config: StudyConfig) -> str:
+    """Name of the cells of the recipe, as ``set`` changes it for all runs."""
+    return str(config.set.get("cells", load_recipe(config.recipe).cells))
 
 
 def _first_alike(run: StudyRun, runs: Sequence[StudyRun]) -> StudyRun:
