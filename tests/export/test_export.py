@@ -16,6 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from dirl.cli.main import app
+from dirl.config import DenseConfig
 from dirl.core.card import note_change
 from dirl.core.errors import ConfigError, DirlError, EncoderError, StoreError
 from dirl.core.owner import content
@@ -138,7 +139,8 @@ def test_the_model_card(make_run: MakeRun, tmp_path: Path) -> None:
     facts = yaml.safe_load(front)
     assert facts["license"] == "cc-by-4.0" and facts["library_name"] == "timm" and "dirl" in facts["tags"]
     for said in (
-        "0123456789abcdef", "c0ffee", "simclr", "control shuffled", "| loss | 2.25 |", "| gate | 0.5 |",
+        "0123456789abcdef", "c0ffee", "simclr", "| Arm | control (", "control shuffled",
+        "| loss | 2.25 |", "| gate | 0.5 |",
         "Not for diagnosis", "size_px: 32", "cc-by-4.0, as stated",
         "views of 32 px", "| 0.5 µm/px |",
     ):  # fmt: skip
@@ -153,16 +155,19 @@ def test_the_model_card(make_run: MakeRun, tmp_path: Path) -> None:
     ("dense", "said"),
     [
         ({"weight": 0}, "vanilla"),
-        ({"weight": 1.0, "extract": "cls", "regions": "cells", "match": "overlap"}, "overlap, weight 1)"),
+        ({"match": "overlap"}, "dirl (extract cls, regions cells, match overlap, weight 1)"),
         (
-            {"weight": 0.5, "extract": "pool", "regions": "grid", "match": "semantic", "control": "one",
-             "noise": {"kind": "drop", "strength": 0.2}},
-            "weight 0.5, control one, prior damaged by drop 0.2)",
+            {"weight": 0.5, "extract": "pool", "regions": "grid", "match": "semantic", "control": "one"},
+            "control (extract pool, regions grid, match semantic, weight 0.5, control one)",
         ),
+        ({"regions": "grid"}, "control (extract cls, regions grid, match semantic, weight 1)"),
+        ({"control": "shuffled"}, "control (extract cls, regions cells, match semantic, weight 1, control "),
+        ({"noise": {"kind": "drop", "strength": 0.2}}, "noise (extract cls, regions cells, "),
+        ({"noise": {"kind": "drop", "strength": 0.2}}, "weight 1, prior damaged by drop 0.2)"),
     ],
 )  # fmt: skip
 def test_arms(dense: dict[str, object], said: str) -> None:
-    assert said in describe_arm({"dense": dense})
+    assert said in describe_arm(DenseConfig.model_validate(dense))
 
 
 def test_done_again_and_otherwise(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

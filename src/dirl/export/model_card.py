@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from dirl.config import DenseConfig, make
 from dirl.core.card import Card
 from dirl.encoders.loading import LoadedEncoder
 from dirl.export.formats import Format, side_of
@@ -13,16 +14,15 @@ from dirl.export.formats import Format, side_of
 UNKNOWN = "unknown"
 
 
-def describe_arm(recipe: Mapping[str, Any]) -> str:
-    """Name the arm that a recipe trains: vanilla, or the dense term and its control."""
-    dense = recipe.get("dense", {})
-    if not dense.get("weight"):
+def describe_arm(dense: DenseConfig) -> str:
+    """Name the arm that a recipe trains: vanilla, dirl, a control, or noise; and its dense term."""
+    if dense.role == "vanilla":
         return "vanilla (no dense term)"
-    text = f"dirl (extract {dense['extract']}, regions {dense['regions']}, match {dense['match']}"
-    control = f", control {dense['control']}" if dense.get("control") else ""
-    noise = dense.get("noise")
-    damage = f", prior damaged by {noise['kind']} {noise['strength']:g}" if noise else ""
-    return f"{text}, weight {dense['weight']:g}{control}{damage})"
+    text = f"{dense.role} (extract {dense.extract}, regions {dense.regions}, match {dense.match}"
+    control = f", control {dense.control}" if dense.control else ""
+    noise = dense.noise
+    damage = f", prior damaged by {noise.kind} {noise.strength:g}" if noise else ""
+    return f"{text}, weight {dense.weight:g}{control}{damage})"
 
 
 def model_card(
@@ -45,7 +45,7 @@ def model_card(
     differences
         Largest relative difference of its tokens from the run's, by program.
     """
-    recipe = run.config
+    recipe: Mapping[str, Any] = run.config
     name = Path(encoder.spec).resolve().name
     front = {
         "license": licence if licence != UNKNOWN else "other",
@@ -66,7 +66,7 @@ def model_card(
         "Resolution of the tiles": UNKNOWN if mpp is None else f"{mpp:g} µm/px",
         "Normalisation": f"mean {list(encoder.mean)}, std {list(encoder.std)}, of RGB in 0..1",
         "Objective": recipe.get("objective", {}).get("name", UNKNOWN),
-        "Arm": describe_arm(recipe),
+        "Arm": describe_arm(make(DenseConfig, recipe.get("dense", {"weight": 0}), where="the run's recipe")),
         "Steps × batch": f"{recipe.get('steps')} × {recipe.get('batch')}",
         "Seed": recipe.get("seed"),
         **{f"Digest of the {key}": f"`{value}`" for key, value in run.inputs.items()},
