@@ -1,10 +1,11 @@
-"""Downloads from the Hugging Face hub, with a message and advice for a machine without a connection."""
+"""Downloads of weights, with a message and advice for a machine without a connection."""
 
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dirl.core.errors import UserError, first_line
 from dirl.core.full_disk import refusal
@@ -13,14 +14,17 @@ from dirl.core.progress import say
 
 @contextmanager
 def fetching(
-    name: str, file: str, repository: str | None, instead: str, *, where: str, kind: type[UserError]
+    name: str, file: str, source: str, instead: str, *, where: str, kind: type[UserError]
 ) -> Iterator[None]:
     """Print a download, and turn any failure of it into an error of class `kind` with advice.
 
-    Without a connection, `file` of the hub's `repository` can be copied by hand, and the argument `instead`
-    be passed.
+    `source` is a repository of the Hugging Face hub, or the URL of `file`. Without a connection, the file can
+    be copied by hand, and the argument `instead` be passed.
     """
-    say(f"{name}: fetching {file} from the Hugging Face hub, unless cached")
+    by_url = "://" in source
+    host = urlsplit(source).hostname if by_url else "the Hugging Face hub"
+    place = source if by_url else f"{file} of huggingface.co/{source}"
+    say(f"{name}: fetching {file} from {host}, unless cached")
     # The client prints every retry. One error at the end is enough.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
@@ -32,6 +36,5 @@ def fetching(
         raise kind(
             f"cannot fetch {file} ({first_line(error)})",
             where=where,
-            remedy=f"download {file} of huggingface.co/{repository} on a machine with a connection, "
-            f"and pass {instead}",
+            remedy=f"download {place} on a machine with a connection, and pass {instead}",
         ) from error

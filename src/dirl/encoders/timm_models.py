@@ -121,9 +121,10 @@ def fetch(name: str, options: Mapping[str, Any]) -> Any:
         reason = f"timm has no pretrained weights{f' {tag!r}' if tag else ''} of it"
         remedy = f"there are: {', '.join(tags) or 'none'}; or pass timm:{name},weights=FILE|random"
         raise EncoderError(reason, where=f"timm:{name}", remedy=remedy)
-    where, source = f"timm:{name}", getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None)
-    instead = f"{where},weights=model.safetensors"
-    with fetching(name, "model.safetensors", source, instead, where=where, kind=EncoderError):
+    where, weights = f"timm:{name}", timm.get_pretrained_cfg(name)
+    source = weights.hf_hub_id or weights.url  # some weights lie on no hub
+    file = "model.safetensors" if weights.hf_hub_id else source.rpartition("/")[2]
+    with fetching(name, file, source, f"{where},weights={file}", where=where, kind=EncoderError):
         return timm.create_model(name, pretrained=True, **{**options, "num_classes": 0})
 
 
