@@ -74,7 +74,7 @@ Seed = Annotated[int, typer.Option(metavar="N", help=SEED)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that has other settings.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes.")]
 
-# Of options that a settings model defines and whose values are neither numbers nor one of a few words.
+# Of options that a settings model defines and whose values are any text. Typer shows the values of a Literal.
 METAVARS = {
     "segmenter": "SEGMENTER",
     "name": "NAME",
@@ -132,7 +132,7 @@ def _parameter(option: str, field: FieldInfo) -> Parameter:
     """Make the parameter that typer turns into the option of a field."""
     kind, bounds, several = _resolve(field.annotation, _bounds(field.metadata))
     default = None if field.default is None or kind is bool or several else field.default
-    metavar = METAVARS.get(option) or {int: "N", float: "X"}.get(kind)
+    metavar = METAVARS.get(option) if kind is str else {int: "N", float: "X"}.get(kind)
     if several and kind not in (int, float, str):  # typer takes no list of a Literal
         kind, metavar = str, f"[{'|'.join(get_args(kind))}]"
     information = typer.Option(
