@@ -1,5 +1,6 @@
 """Features straight from slides: those of the tiles that `dirl tile` would cut; bad slides are named."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,9 +163,13 @@ def test_failed_slides_tried_again_and_interrupted_are_no_result_until_done(
     np.testing.assert_array_equal(again.values, made.values)
 
 
-def test_what_a_table_states_reaches_the_features(slides: Path, encoder_run: Path, tmp_path: Path) -> None:
+def test_what_a_table_states_reaches_the_features(
+    slides: Path, encoder_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="dirl")
     (tmp_path / "slides.csv").write_text("slide_id,patient_id,mpp\nb,p7,0.6\n")
-    source = SlideFiles([slides], CONFIG, slides_table=tmp_path / "slides.csv")
+    source = SlideFiles([slides], CONFIG, slides_table=tmp_path / "slides.csv", quiet=True)
+    assert not [each for each in caplog.records if each.name == "dirl"]
     found = embed(str(encoder_run), source, tmp_path / "out", baselines=False, **SMALL)
     assert set(zip(found.slide_ids.tolist(), found.patient_ids.tolist(), strict=True)) == {
         ("a.x", ""),

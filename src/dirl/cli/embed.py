@@ -23,7 +23,9 @@ from dirl.cli.options import (
 from dirl.config import TileConfig
 
 
-@takes(TileConfig, "mpp", "size_px", "stride_px", "min_tissue", "mpp_override", "allow_upsample")
+@takes(
+    TileConfig, "mpp", "size_px", "stride_px", "min_tissue", "mpp_override", "allow_upsample", "max_pixels"
+)
 def embed(
     encoder: Encoder,
     out: Out,
@@ -76,7 +78,7 @@ def embed(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Embed the tiles of a store, or of slides: one HDF5 file per slide, and baselines.
+    """Embed tiles of a store, or of slides: an HDF5 file per slide, and baselines.
 
     The options from --mpp to --slides-table are for --slides only.
 

@@ -23,7 +23,7 @@ Resamples = Annotated[int, Field(ge=1, description="Number of resamples for the 
 class TileConfig(Settings):
     """How slides are cut into tiles (`dirl tile`)."""
 
-    mpp: Positive = Field(0.5, description="Resolution of the tiles in µm/px.")
+    mpp: Positive = Field(0.5, description="Resolution of tiles in µm/px.")
     size_px: Count = Field(224, description="Side of a tile in px.")
     stride_px: Count | None = Field(None, description="Step between tiles in pixels. By default the side.")
     min_tissue: Share = Field(0.5, description="Share of a tile that must be tissue.")
@@ -38,8 +38,7 @@ class TileConfig(Settings):
     max_pixels: Count | None = Field(
         None,
         exclude=True,  # no result depends on it, so cards leave it out
-        description="Maximum number of pixels of a plain image. Each pixel needs 7 bytes of memory. "
-        "By default 1,000 million.",
+        description="Maximum number of pixels of a plain image, at 7 bytes each. By default 1,000 million.",
     )
 
 

@@ -175,7 +175,7 @@ class SlideFiles:
         self.config = config or TileConfig()
         found = find_inputs(paths, partial(say, quiet=quiet))
         if slides_table is not None:
-            found = add_slides_table(found, slides_table)
+            found = add_slides_table(found, slides_table, quiet=quiet)
         self._slides: dict[str, SlideInput] = {}
         for item in sorted(found, key=lambda item: item.slide_id):
             if isinstance(item, TilesInput):

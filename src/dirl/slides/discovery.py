@@ -100,7 +100,7 @@ def find_inputs(
 
 
 def add_slides_table(
-    found: Sequence[SlideInput | TilesInput], path: Path, *, quiet: bool = False
+    found: Sequence[SlideInput | TilesInput], path: Path, *, quiet: bool
 ) -> list[SlideInput | TilesInput]:
     """Add the values of a table to the inputs, and log what was read; see `read_slides_table`.
 

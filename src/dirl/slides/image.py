@@ -155,7 +155,8 @@ def _check_size(path: Path, size_px: tuple[int, int], max_pixels: int) -> None:
             f"too large to load whole: {width}×{height} px are {width * height / 1e6:,.1f} million, "
             f"the limit is {max_pixels / 1e6:,.1f} million",
             where=path,
-            remedy=f"{PYRAMID}, or raise the limit with `dirl tile --max-pixels`",
+            remedy=f"{PYRAMID}, or raise the limit with `dirl tile --max-pixels` or "
+            "`dirl embed --max-pixels`",
         )
 
 
