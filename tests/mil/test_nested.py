@@ -131,7 +131,7 @@ def test_given_folds_and_what_they_part(task, quick):
     given = SlideLabels(**(vars(task.labels) | {"folds": folds}))
     ids = task.bags.slide_ids[given.bags]
     # Classes alternate as these folds do: one side has but one class, which is said first.
-    with pytest.raises(ConfigError, match="class benign is left with 0"):
+    with pytest.raises(ConfigError, match="class benign is left with 0 slides"):
         make_folds(given, ids, quick)
     parted = np.array([f"{i // 12}" for i in range(24)])
     with pytest.raises(ConfigError, match=r"the folds split \d+ of 12 patients, first patient p0"):
@@ -145,7 +145,9 @@ def test_groups_that_part_a_patient_are_refused(task, quick):
 
 
 def test_too_few_groups(task, quick):
-    with pytest.raises(ConfigError, match=r"class benign comes from 6 groups .*too few for 7 folds"):
+    with pytest.raises(
+        ConfigError, match=r"class benign comes from 6 groups \(patients or slides\), too few for 7 folds"
+    ):
         folds_of(task, quick.model_copy(update={"folds": 7}))
     # Of the tumours two patients are left: one in each of two folds, so none to choose on.
     keep = np.flatnonzero((task.labels.classes == 0) | (np.arange(24) % 12 < 4))

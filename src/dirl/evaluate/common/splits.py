@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 from dirl.config import ProbeConfig
 from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
+from dirl.core.progress import counted
 from dirl.evaluate.common.records import Scheme, SourceKind
 
 Ints = NDArray[np.int64]
 Strings = NDArray[np.str_]
+Item = Literal["tile", "slide"]
 
 CLUSTERS = 10
 TRAIN = "train"
@@ -99,8 +102,9 @@ def make_split(
     sources: Sources | None,
     given: Strings | None,
     colours: NDArray[np.floating] | None,
+    item: Item = "tile",
 ) -> Split:
-    """Deal tiles to folds.
+    """Deal tiles, or slides, to folds.
 
     Parameters
     ----------
@@ -117,6 +121,8 @@ def make_split(
         others are one held-out fold.
     colours : ndarray of shape (t, k), or None
         Used to cluster stain.
+    item
+        What is dealt, for messages.
 
     Raises
     ------
@@ -157,8 +163,8 @@ def make_split(
         if sources is not None:
             check_whole(folds, sources)
     else:
-        folds = deal(classes, groups, names, config.folds, config.seed)
-    _check_training_parts(classes, folds, names)
+        folds = deal(classes, groups, names, config.folds, config.seed, item)
+    _check_training_parts(classes, folds, names, item)
     listed = sorted(zip(tile_ids.tolist(), folds.tolist(), strict=True))
     return Split(scheme, folds, groups, digest(listed))
 
@@ -179,7 +185,9 @@ def stain_clusters(colours: NDArray[np.floating], classes: Ints, seed: int) -> I
     return groups
 
 
-def deal(classes: Ints, groups: Ints, names: tuple[str, ...], folds: int, seed: int) -> Ints:
+def deal(
+    classes: Ints, groups: Ints, names: tuple[str, ...], folds: int, seed: int, item: Item = "tile"
+) -> Ints:
     """Deal groups to folds (t,) so that each fold has about the same share of every class.
 
     Raises
@@ -190,9 +198,9 @@ def deal(classes: Ints, groups: Ints, names: tuple[str, ...], folds: int, seed: 
     for c, name in enumerate(names):
         count = len(np.unique(groups[classes == c]))
         if count < folds:
+            kinds = "patients, slides or clusters of stain" if item == "tile" else "patients or slides"
             raise ConfigError(
-                f"the class {name} comes from {count} group{'s' * (count != 1)} (patients, slides or "
-                f"clusters of stain), too few for {folds} folds",
+                f"the class {name} comes from {counted(count, 'group')} ({kinds}), too few for {folds} folds",
                 where="folds",
                 remedy="ask for fewer folds, label more, or leave the class out",
             )
@@ -264,13 +272,14 @@ def check_whole(
         )
 
 
-def _check_training_parts(classes: Ints, folds: Ints, names: tuple[str, ...]) -> None:
+def _check_training_parts(classes: Ints, folds: Ints, names: tuple[str, ...], item: Item) -> None:
     for fold in range(int(folds.max()) + 1):
         left = np.bincount(classes[folds != fold], minlength=len(names))
         if (left < 2).any():
             least = int(left.argmin())
             raise ConfigError(
-                f"without fold {fold + 1}, the class {names[least]} is left with {left[least]} tiles",
+                f"without fold {fold + 1}, the class {names[least]} is left with "
+                f"{counted(int(left[least]), item)}",
                 where="folds",
                 remedy="spread the class over the folds, label more of it, or leave it out",
             )

@@ -69,6 +69,7 @@ def make_folds(labels: SlideLabels, slide_ids: NDArray[np.str_], config: MilConf
         sources=labels.sources,
         given=labels.folds,
         colours=np.zeros((len(slide_ids), 1)),
+        item="slide",
     )
     known = labels.patients != ""
     check_whole(
@@ -98,6 +99,7 @@ def make_folds(labels: SlideLabels, slide_ids: NDArray[np.str_], config: MilConf
             labels.names,
             min(config.inner_folds, least),
             config.seed,
+            "slide",
         )
         inner.append(dealt)
     return Folds(outer, tuple(inner))
