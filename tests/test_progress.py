@@ -2,9 +2,10 @@
 
 import logging
 
+import pytest
 from rich.table import Table
 
-from dirl.core.progress import bar, printer, say, show
+from dirl.core.progress import bar, counted, printer, say, show
 
 
 def test_messages_are_logged_under_the_name_of_the_package(caplog, capsys, monkeypatch):
@@ -29,3 +30,11 @@ def test_lines_tables_and_bars_keep_brackets_and_colons(capsys):
     out, err = capsys.readouterr()
     assert out.splitlines()[0] == f"/data/[a]: {text}" and out.count(text) == 2
     assert text in err and "[green]" in err
+
+
+@pytest.mark.parametrize(
+    ("number", "plural", "words"),
+    [(0, "", "0 tiles"), (1, "", "1 tile"), (2, "classes", "2 classes"), (1, "classes", "1 class")],
+)
+def test_one_is_singular(number, plural, words):
+    assert counted(number, "class" if plural else "tile", plural) == words
