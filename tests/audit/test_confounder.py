@@ -10,7 +10,7 @@ from dirl.audit import confounder as c
 from dirl.audit.summary import MarkAttention, MarkTest
 from dirl.audit.tiles import draw_tiles
 from dirl.core.errors import ConfigError
-from dirl.core.intervals import Estimate
+from dirl.core.intervals import Estimate, Units
 from dirl.encoders.attention import AttentionRows
 from dirl.encoders.loading import load_encoder
 from dirl.store.dataset import TileStore
@@ -111,7 +111,12 @@ def test_all_intervals_are_over_slides_where_they_are_known(
     opened = TileStore.open(store)
     tiles = draw_tiles(opened, opened.cells("truth"), 24, 0)
     encoder, used, probe = load_encoder(str(runs[0])), [], c._probe
-    monkeypatch.setattr(c, "_probe", lambda *given: used.append(given[-1]) or probe(*given))
+
+    def watched(embeddings: np.ndarray, marked: np.ndarray, units: Units) -> Estimate:
+        used.append(units)
+        return probe(embeddings, marked, units)
+
+    monkeypatch.setattr(c, "_probe", watched)
     for sources, kind, count in ((None, "tiles", 24), (np.repeat(list("abcdef"), 4), "slides", 6)):
         tiles.__dict__["sources"] = sources  # as if they came from six slides
         assert c.confounder([encoder], tiles, 20, 0).summary.interval.over == kind

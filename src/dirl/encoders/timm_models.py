@@ -121,8 +121,9 @@ def fetch(name: str, options: Mapping[str, Any]) -> Any:
         reason = f"timm has no pretrained weights{f' {tag!r}' if tag else ''} of it"
         remedy = f"there are: {', '.join(tags) or 'none'}; or pass timm:{name},weights=FILE|random"
         raise EncoderError(reason, where=f"timm:{name}", remedy=remedy)
-    where, weights = f"timm:{name}", timm.get_pretrained_cfg(name)
-    source = weights.hf_hub_id or weights.url  # some weights lie on no hub
+    where = f"timm:{name}"
+    weights: Any = timm.get_pretrained_cfg(name)
+    source: str = weights.hf_hub_id or weights.url  # some weights lie on no hub
     file = "model.safetensors" if weights.hf_hub_id else source.rpartition("/")[2]
     with fetching(name, file, source, f"{where},weights={file}", where=where, kind=EncoderError):
         return timm.create_model(name, pretrained=True, **{**options, "num_classes": 0})
