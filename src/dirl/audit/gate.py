@@ -80,9 +80,9 @@ def gates(
 
     Two views of each tile are made. Each view looks for the tile's other view among those of all tiles, by
     the cosine of standardised embeddings. An encoder passes if it finds it more often than its untrained
-    control and than the mean and standard deviation of the colours: the interval of the difference lies above
-    0. It is over slides if there are at least five, else over tiles. The loss of a run must also have fallen.
-    `advance` is called after each of ``tiles.repeats`` rounds.
+    control and than the mean and standard deviation of the colours. The interval of each difference must lie
+    above 0. It is over slides if there are at least five, else over tiles. The loss of a run must also have
+    fallen. `advance` is called after each of ``tiles.repeats`` rounds.
     """
     count = len(tiles.indices)
     if count < FEWEST_TILES:

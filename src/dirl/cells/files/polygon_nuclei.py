@@ -33,8 +33,8 @@ class PolygonNuclei:
     notes
         Counts of what was scaled, repaired or left out, by reason.
     in_qupath
-        Whether the file's marks, or its tool, tell that the coordinates begin at the corner of QuPath's image
-        of the slide, and not at the slide's corner.
+        Whether the coordinates begin at the corner of QuPath's image, and not at the slide's corner. The
+        file's marks tell this, or its tool.
     offset_px
         Offset of QuPath's frame that the file states; see `dirl.slides.qupath_frame.marked_offset`.
     tool
