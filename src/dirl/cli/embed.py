@@ -52,7 +52,7 @@ def embed(
     cells: Cells = "hematoxylin",
     select: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Share of each slide's tiles to keep, spread over the slide."),
+        typer.Option(metavar="X", help="Share of each slide's tiles to keep, spread out."),
     ] = None,
     tiles: Annotated[
         int | None,
