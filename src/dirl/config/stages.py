@@ -38,7 +38,7 @@ class TileConfig(Settings):
     max_pixels: Count | None = Field(
         None,
         exclude=True,  # no result depends on it, so cards leave it out
-        description="Maximum number of pixels of a plain image, at 7 bytes each. By default 1,000 million.",
+        description="Maximum pixels of a plain image, at 7 bytes each. By default 1,000 million.",
     )
 
 
