@@ -101,9 +101,10 @@ def pytest_addoption(parser):
 def data_dir() -> Path:
     """Folder of the real slides and tiles; the test is skipped where there is none."""
     named = os.environ.get("DIRL_DATA")
-    if not named or not Path(named).is_dir():
-        pytest.skip("no real data: set DIRL_DATA to its folder")
-    return Path(named)
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no real data: set DIRL_DATA to its folder, or put it at ../shared/data")
+    return folder
 
 
 @pytest.fixture(scope="session")

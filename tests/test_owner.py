@@ -1,7 +1,9 @@
 """One owner a directory: others are refused with whose it is, and a dead owner leaves it free."""
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 
 from dirl.core.card import finish, new_card, read_card
 from dirl.core.claim import claim
-from dirl.core.errors import InUseError, StoreError
+from dirl.core.errors import InUseError, NoRoomError, StoreError
 from dirl.core.layout import ITEM_LOCKS, LOCK, part_of
 from dirl.core.owner import item_locked, locked, own, owning, refuse_if_items_locked
 
@@ -172,3 +174,14 @@ def test_an_item_takes_away_what_a_dead_owner_of_it_left(tmp_path: Path) -> None
     dead.touch()
     with item_locked(tmp_path, "a"):
         assert not dead.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_without_a_file_names_the_directory(tmp_path: Path, number: int) -> None:
+    @owning
+    def write() -> None:
+        own(tmp_path)
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(NoRoomError, match=re.escape(str(tmp_path))):
+        write()

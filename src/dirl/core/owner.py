@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeVar
 from filelock import FileLock, Timeout
 
 from dirl.core.boundary import inside
-from dirl.core.errors import InUseError, from_system
+from dirl.core.errors import NO_ROOM, InUseError, from_system
 from dirl.core.files import read_json, remove, remove_parts, time_now, write_json
 from dirl.core.layout import CARD, ITEM_LOCKS, LOCK, NOT_CONTENT, OWNER, PART
 
@@ -30,14 +30,23 @@ _held: ContextVar[tuple[ExitStack, set[Path]] | None] = ContextVar("held", defau
 
 
 def owning(stage: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a stage: when its call ends, every directory that it took with `own` is released."""
+    """Decorate a stage: when its call ends, every directory that it took with `own` is released.
+
+    A library may report a full disk without a file. The error then names the directory.
+    """
 
     @wraps(stage)
     def run(*args: P.args, **options: P.kwargs) -> R:
+        directories: set[Path] = set()
         with ExitStack() as stack:
-            before = _held.set((stack, set()))
+            before = _held.set((stack, directories))
             stack.callback(_held.reset, before)
-            return stage(*args, **options)
+            try:
+                return stage(*args, **options)
+            except OSError as error:
+                if error.errno not in NO_ROOM or error.filename is not None or not directories:
+                    raise
+                raise from_system(error, min(directories)) from error
 
     return run
 
