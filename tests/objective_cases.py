@@ -1,6 +1,7 @@
 """What the tests of objectives share: small settings and random views."""
 
 import copy
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,7 @@ SMALL = {
 
 def build(name, regions=REGIONS, seed=0, **settings):
     """Make a small objective, in the training mode."""
+    kind: Any  # an objective; each is made of a width, its settings and a number of regions
     kind, config = load_objective(ObjectiveConfig(name=name, **SMALL[name], **settings))
     torch.manual_seed(seed)
     return kind(WIDTH, config, regions)

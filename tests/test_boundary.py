@@ -72,7 +72,7 @@ def test_what_the_system_refuses_is_named_as_what_it_is(number, kind, code, word
 def test_an_interruption_survives_the_way_between_processes():
     for number, code in ((2, 130), (15, 143), (1, 130)):
         back = pickle.loads(pickle.dumps(Interrupted(number)))
-        assert isinstance(back, DirlError) and back.number == number and back.exit_code == code
+        assert isinstance(back, Interrupted) and back.number == number and back.exit_code == code
 
 
 @pytest.mark.parametrize(

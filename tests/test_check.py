@@ -125,7 +125,9 @@ def test_a_damaged_card_is_named(tmp_path):
 
 
 def test_parts_of_a_study_and_of_a_demo_are_mended_by_it(tmp_path):
-    for stage, advice in (("study", "`dirl study` again with --overwrite"), ("demo", "remove ")):
+    mended: list[tuple[Stage, str]]
+    mended = [("study", "`dirl study` again with --overwrite"), ("demo", "remove ")]
+    for stage, advice in mended:
         root = made(tmp_path / stage, stage)
         part = made(root / "runs" / "a", "pretrain")
         (part / "summary.json").write_text("{}")

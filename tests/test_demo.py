@@ -4,11 +4,12 @@ import hashlib
 import io
 import urllib.error
 import urllib.request
+from importlib import import_module
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from dirl import demo as module
 from dirl import synthetic
 from dirl.config import load_recipe
 from dirl.core.errors import Interrupted, SlideError, StoreError
@@ -16,6 +17,7 @@ from dirl.demo import demo, find_sample, print_demo
 from dirl.store.dataset import TileStore
 from dirl.store.subsample import held_out
 
+module: Any = import_module("dirl.demo")  # `dirl.demo` is a function to a type checker
 SHORT = ["steps=4", "batch=8", "encoder.depth=2", "encoder.width=32", "encoder.heads=2", "holdout=0.4"]
 
 
@@ -91,12 +93,16 @@ class Response(io.BytesIO):
 
 
 def test_a_download_is_checked_and_cached(monkeypatch, tmp_path):
-    content, asked = b"a slide", []
+    content = b"a slide"
+    asked = []
+
+    def download(url, timeout):
+        asked.append(url)
+        return Response(content)
+
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(module, "SAMPLE_SHA256", hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(
-        urllib.request, "urlopen", lambda url, timeout: asked.append(url) or Response(content)
-    )
+    monkeypatch.setattr(urllib.request, "urlopen", download)
     for _ in range(2):
         path, origin = find_sample(tmp_path / "demo", quiet=True)
         assert path.read_bytes() == content and "CC0" in origin

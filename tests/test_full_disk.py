@@ -19,7 +19,6 @@ import torch
 from safetensors.torch import save_file
 
 from dirl.cells.quality.picture import draw_nuclei
-from dirl.core import full_disk
 from dirl.core.errors import MachineError, NoRoomError, StoreError
 from dirl.core.files import no_room, replacing, write_json
 from dirl.features.feature_files import write_rows
@@ -68,7 +67,7 @@ def test_an_error_that_was_raised_from_a_refusal_is_one(tmp_path):
 
 
 def test_any_failure_on_a_full_disk_is_one_of_room(tmp_path, monkeypatch):
-    monkeypatch.setattr(full_disk.os, "statvfs", lambda path: SimpleNamespace(f_bavail=0, f_frsize=4096))
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=0, f_frsize=4096))
     with pytest.raises(NoRoomError, match="no space left"), replacing(tmp_path / "a"):
         raise KeyError("what a library makes of it")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dirl.core.intervals import Estimate, Floats, Units, choose_units, estimate, means, ratios
-from tests.known import known
+from tests.known import width
 
 
 def units(count: int, resamples: int = 2000, seed: int = 0) -> Units:
@@ -15,10 +15,6 @@ def interval(values: Floats, drawn: Units) -> Estimate:
     """The mean of one column, with its interval."""
     mean, resampled = means(values, drawn)
     return estimate(mean[0], resampled[:, 0])
-
-
-def width(found: Estimate) -> float:
-    return known(found.high) - known(found.low)
 
 
 def test_slides_are_the_units_from_five_on() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -100,7 +101,7 @@ def test_slides(store, name):
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if name.strip(".")], ids=ascii)
 def test_cells(store, name):
-    nothing = {key: [] for key in ("id", "x", "y", "area_um2", "touches_border")}
+    nothing: dict[str, list[Any]] = {key: [] for key in ("id", "x", "y", "area_um2", "touches_border")}
     held = TileStore.open(store).cells("hematoxylin")
     for use in (
         lambda: write_cells(store, "own", name, [], nothing),

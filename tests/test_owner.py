@@ -31,7 +31,7 @@ with {what}:
 @pytest.fixture
 def holder(tmp_path):
     """Start another process that owns a directory, or an item of it."""
-    started = []
+    started: list[subprocess.Popen[bytes]] = []
 
     def start(directory, what="locked(Path(sys.argv[1]))"):
         ready = tmp_path / f"ready{len(started)}"

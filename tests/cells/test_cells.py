@@ -22,7 +22,7 @@ from dirl.core.errors import ConfigError, PartlyFailedError, SlideError, StoreEr
 from dirl.slides.reading import open_slide, read_box
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.build import tile
-from dirl.store.cells_writer import cells_finished
+from dirl.store.cells_writer import cells_finished, write_cells
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write
 
@@ -225,12 +225,11 @@ def test_a_slide_that_is_gone_is_named_and_the_others_are_done(slides, tmp_path)
 def test_a_file_that_cannot_be_read_stops_its_slide_and_a_full_disk_all(store, monkeypatch, number):
     for name in ("one", "two"):
         (store.path / "cells" / "hematoxylin" / f"{name}.parquet").unlink()
-    written = run.write_cells
 
     def failing(root, cells, slide_id, *given):
         if slide_id == "one":
             raise OSError(number, "no", "file")
-        return written(root, cells, slide_id, *given)
+        return write_cells(root, cells, slide_id, *given)
 
     monkeypatch.setattr(run, "write_cells", failing)
     with pytest.raises(OSError if number == errno.ENOSPC else PartlyFailedError):
@@ -257,7 +256,7 @@ def test_ready_made_tiles_are_segmented_one_by_one(slides, tmp_path):
     tile([tmp_path / "tiles"], tmp_path / "store", TileConfig(mpp_override=0.5), quiet=True)
     found = cells(tmp_path / "store", CONFIG, quiet=True)
     store = TileStore.open(tmp_path / "store")
-    seen = set()
+    seen: set[tuple[str, int]] = set()
     for i, tile_id in enumerate(store.tile_ids.tolist()):
         labels, nuclei = found.labels(i), found.nuclei(str(store.slide_ids[i]))
         mine = nuclei.filter(pc.equal(nuclei["tile_id"], tile_id))

@@ -18,9 +18,11 @@ from dirl.config import CellsConfig, TileConfig
 from dirl.core.errors import ConfigError, PartlyFailedError, StoreError
 from dirl.core.files import read_json
 from dirl.prior.dense_term import make_dense_term
+from dirl.prior.source import CellRegions
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.synthetic import write
+from tests.known import known
 
 SIZE = 96
 CLASSES = ("epithelium", "stroma")
@@ -103,7 +105,7 @@ def test_maps_of_tiles_and_ids_that_several_have(store, truth, tmp_path):
             parts[name] += 1
         save(tmp_path / "maps" / f"{name}.png", parts[name])
     found = own(store, tmp_path / "maps", name="by-tile")
-    seen = {"one": set(), "two": set()}
+    seen: dict[str, set[int]] = {"one": set(), "two": set()}
     for i, name in enumerate(tiles.tile_ids.tolist()):
         labels = found.labels(i)
         assert np.array_equal(np.unique(labels, return_inverse=True)[1].reshape(labels.shape), parts[name])
@@ -148,7 +150,9 @@ def test_classes_are_regions_of_the_prior_and_the_ring_is_in_micrometres(store, 
     both = {}
     for regions in ("classes", "tissue"):
         dense = recipe.dense.model_copy(update={"weight": 1.0, "regions": regions, "ring_um": 3.0})
-        both[regions] = make_dense_term(dense, tiles, "labels", 0).source
+        source = known(make_dense_term(dense, tiles, "labels", 0)).source
+        assert isinstance(source, CellRegions)
+        both[regions] = source
     assert both["classes"].regions.names == (*CLASSES, "rest")
     for i in range(0, len(tiles), 3):
         labels, tissue = found.labels(i), found.regions(i) > 0

@@ -10,6 +10,7 @@ import re
 import tomllib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from dirl.cli import main as program
 
@@ -84,7 +85,7 @@ def resolve(module, name):
 @cache
 def tops(module):
     """Statements at the top level of a module, by the names that they bind."""
-    found = {}
+    found: dict[str, list[ast.stmt]] = {}
     for node in modules()[module].body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.setdefault(node.name, []).append(node)
@@ -98,7 +99,8 @@ def tops(module):
 @cache
 def mentions(module, name):
     """What a function, class or constant names: (module, name) of each."""
-    known, found = imported(module), set()
+    known = imported(module)
+    found: set[tuple[Any, ...]] = set()
     for statement in tops(module).get(name, []):
         for node in ast.walk(statement):
             if isinstance(node, ast.Name):
@@ -133,10 +135,10 @@ def texts(statement):
     skipped = set()
     for node in ast.walk(statement):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
-            skipped.add(id(node.body[0].value))
+            skipped |= {id(first.value) for first in node.body[:1] if isinstance(first, ast.Expr)}
         if isinstance(node, ast.JoinedStr):
             skipped |= {id(part) for part in ast.walk(node) if part is not node}
-            yield "".join(p.value if isinstance(p, ast.Constant) else "…" for p in node.values)
+            yield "".join(str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
             yield node.value
 

@@ -12,6 +12,7 @@ import pytest
 from dirl.cli import main as program
 from dirl.core.errors import ConfigError, DirlWarning, Interrupted, TrainingError
 from dirl.core.signals import Stop
+from dirl.doctor import Availability, Component
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_what_fails_leaves_with_its_code(capsys, error, code, text):
 
 
 def test_doctor_finds_this_environment_sound(monkeypatch, capsys):
-    from dirl.doctor import Availability, examine
+    from dirl.doctor import examine
 
     findings = {finding.name: finding for finding in examine()}
     assert findings["torch"].availability == findings["OpenSlide library"].availability == Availability.OK
@@ -127,16 +128,14 @@ def test_doctor_finds_this_environment_sound(monkeypatch, capsys):
 
 
 def test_doctor_prints_the_whole_name_of_an_extra(monkeypatch, run):
-    from dirl import doctor
-
-    finding = doctor.Component("extra cells", "pip install 'dirl[cells]'", doctor.Availability.ABSENT)
-    monkeypatch.setattr(doctor, "examine", lambda: [finding])
+    finding = Component("extra cells", "pip install 'dirl[cells]'", Availability.ABSENT)
+    monkeypatch.setattr("dirl.doctor.examine", lambda: [finding])
     assert "pip install 'dirl[cells]'" in run("doctor")[1]
 
 
 def test_doctor_lists_the_extras_and_only_plugins_that_import(monkeypatch):
     from dirl.core.plugins import resolve
-    from dirl.doctor import Availability, examine
+    from dirl.doctor import examine
 
     load = EntryPoint.load
 

@@ -53,7 +53,8 @@ def test_a_class_without_examples_and_a_constant_feature():
 
 
 def test_small_parts_are_fitted_by_one_thread(monkeypatch):
-    seen, fit = [], LogisticRegression.fit
+    seen: list[int] = []
+    fit = LogisticRegression.fit
 
     def watched(self, *given):
         seen.extend(one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from dirl.config import ProbeConfig
 from dirl.core.errors import ConfigError
 from dirl.evaluate.common.splits import deal, find_sources, make_split, stain_clusters, validation_part
+from tests.known import known
 
 NAMES = ("a", "b", "c")
 
@@ -67,11 +68,11 @@ def test_what_is_kept_together():
     slides, nobody = np.array(["s1", "s2", "s3"]), np.array(["", "", ""])
     no, yes = np.zeros(3, bool), np.ones(3, bool)
     assert find_sources(None, nobody, slides, yes) is None
-    assert find_sources(None, nobody, slides, no).kind == "slides"
-    patients = find_sources(None, np.array(["p", "p", ""]), slides, no)
+    assert known(find_sources(None, nobody, slides, no)).kind == "slides"
+    patients = known(find_sources(None, np.array(["p", "p", ""]), slides, no))
     assert patients.kind == "patients" and len(np.unique(patients.ids)) == 2
-    assert find_sources(None, np.array(["p", "p", "q"]), slides, yes).kind == "patients"
-    assert find_sources(slides, nobody, slides, yes).kind == "groups"
+    assert known(find_sources(None, np.array(["p", "p", "q"]), slides, yes)).kind == "patients"
+    assert known(find_sources(slides, nobody, slides, yes)).kind == "groups"
     with pytest.raises(ConfigError, match=r"1 of 3 labelled tiles are ready-made .* column group"):
         find_sources(None, np.array(["p", "", "q"]), slides, yes)
     with pytest.raises(ConfigError, match="1 labelled tiles have no group"):

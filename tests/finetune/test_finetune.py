@@ -21,7 +21,7 @@ from dirl.core.errors import ConfigError, StoreError, TrainingError
 from dirl.evaluate.compare.run import compare
 from dirl.evaluate.finetune.run import finetune
 from dirl.evaluate.finetune.show import print_finetune
-from dirl.evaluate.finetune.train import turn_and_stain
+from dirl.evaluate.finetune.train import score_fold, turn_and_stain
 from dirl.evaluate.probe.run import probe
 from dirl.features.embed import embed
 from dirl.store.dataset import TileStore
@@ -97,13 +97,13 @@ def test_folds_are_those_of_a_probe_and_both_stand_in_one_table(run, encoder, sh
 def test_interrupted_work_goes_on_and_ends_alike(run, encoder, write_labels, quick, monkeypatch, tmp_path):
     labels, short = write_labels(group=GROUPS), quick.model_copy(update={"epochs": 2})
     whole = run(encoder, labels, "whole", short)
-    calls, original = [], dirl.evaluate.finetune.run.score_fold
+    calls: list[int] = []
 
     def failing(material, fold, advance):
         calls.append(fold)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return original(material, fold, advance)
+        return score_fold(material, fold, advance)
 
     monkeypatch.setattr(dirl.evaluate.finetune.run, "score_fold", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -198,7 +198,7 @@ def test_the_command_passes_its_options_on(monkeypatch, tmp_path):
     Path("e/encoder").mkdir(parents=True)
     for name in ("e/encoder/config.json", "l.csv"):
         Path(name).touch()
-    called = {}
+    called: dict[str, object] = {}
 
     def fake(*arguments, **options):
         called.update(arguments=[str(each) for each in arguments[:4]], config=arguments[4], **options)

@@ -4,6 +4,8 @@ import json
 import shutil
 import struct
 import zipfile
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 import tifffile
 import timm
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -102,7 +105,7 @@ def own_cells(folder):
     folder.mkdir()
     rows, columns = np.mgrid[:SIDE, :SIDE]
     labels = np.zeros((SIDE, SIDE), np.uint16)
-    features = []
+    features: list[dict[str, Any]] = []
     for number, (x, y) in enumerate([(20, 30), (60, 40), (100, 120), (150, 60), (30, 150)], start=1):
         labels[(columns - x) ** 2 + (rows - y) ** 2 < 64] = number
         ring = [[x - 8, y], [x, y - 8], [x + 8, y], [x, y + 8], [x - 8, y]]
@@ -176,7 +179,7 @@ def store(path):
     card = claim(folder, new_card("cells", {}))
     pixels = np.bincount(slide.labels.ravel())
     ids = np.flatnonzero(pixels[1:]) + 1
-    nuclei = {"id": ids, "x": ids * 1.0, "y": ids * 2.0, "area_um2": pixels[ids] * 0.25}
+    nuclei: dict[str, Any] = {"id": ids, "x": ids * 1.0, "y": ids * 2.0, "area_um2": pixels[ids] * 0.25}
     nuclei |= {"class": ["ab"[i % 2] for i in ids], "touches_border": ids < 3}
     write_cells(path, SEGMENTER, "slide", sums.counting(items()), nuclei)
     write_statistics(path, SEGMENTER, "slide", sums.statistics(nuclei))
@@ -201,7 +204,9 @@ def features(path, of):
         "label": np.full(count, "", np.str_),
     }
     write_rows(path / "h5_files" / "slide.h5", rows, {"patch_size": 64})
-    beside = {name: rng.normal(size=(count, 4)).astype(np.float32) for name in Baseline}
+    beside: dict[str, NDArray[Any]] = {
+        name: rng.normal(size=(count, 4)).astype(np.float32) for name in Baseline
+    }
     write_rows(path / "baselines" / "slide.h5", beside)
     finish(path, card, {"tiles": count})
     return path
@@ -222,7 +227,7 @@ def clam(folder, words=False):
 
 
 def encoders(folder):
-    arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
+    arguments: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
     torch.manual_seed(5)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True, **arguments)
     run, hf, alone = folder / "run", folder / "hf", folder / "alone"
@@ -232,7 +237,11 @@ def encoders(folder):
     alone.mkdir()
     save_file(model.state_dict(), run / "encoder" / "model.safetensors")
     look = {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, 32, 32]}
-    config = {"architecture": "vit_tiny_patch16_224", "model_args": arguments, "pretrained_cfg": look}
+    config: dict[str, Any] = {
+        "architecture": "vit_tiny_patch16_224",
+        "model_args": arguments,
+        "pretrained_cfg": look,
+    }
     (run / "encoder" / "config.json").write_text(json.dumps(config | {"num_features": 24}))
     note_written(run / "encoder")
     finish(run, card, {})
@@ -260,7 +269,7 @@ def encoders(folder):
 
 
 def probes(folder):
-    found = []
+    found: list[Path] = []
     for name in ("one", "two"):
         out = folder / name
         card = claim(out, new_card("probe", {"name": name}, {}))

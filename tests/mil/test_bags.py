@@ -1,7 +1,10 @@
 """Bags from our own features and from those of other tools, and files that are none."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import dirl.evaluate.mil.bags
 from dirl.core.card import finish, new_card, note_change
@@ -17,9 +20,9 @@ def embedded(root, done=True):
     card = claim(root, new_card("embed", {"encoder": "mine"}, {"store": "s"}))
     for slide, count in (("a", 3), ("b", 2)):
         values = np.arange(4.0 * count).reshape(count, 4).astype(np.float32)
-        baselines = dict.fromkeys(Baseline, values[:, :2])
+        baselines: dict[str, NDArray[Any]] = dict.fromkeys(Baseline, values[:, :2])
         write_rows(root / "baselines" / f"{slide}.h5", baselines)
-        rows = {
+        rows: dict[str, NDArray[Any]] = {
             "features": values,
             "coords": np.arange(2 * count).reshape(count, 2),
             "index": np.arange(count),

@@ -19,6 +19,7 @@ from dirl.config import MilConfig
 from dirl.core.card import finish, new_card
 from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, StoreError
+from dirl.evaluate.mil.nested import cross_validate
 from dirl.evaluate.mil.run import mil
 from dirl.evaluate.mil.show import print_mil
 from dirl.features.feature_files import write_rows
@@ -129,13 +130,13 @@ def test_interrupted_work_goes_on_and_the_same_comes_again(cohort, run, quick, m
     features, labels = cohort()
     short = quick.model_copy(update={"epochs": 2})
     whole = run(features, labels, "whole", short)
-    calls, original = [], dirl.evaluate.mil.run.cross_validate
+    calls: list[str] = []
 
     def failing(task, name, *rest):
         calls.append(name)
         if calls == ["mean", "abmil"]:
             raise KeyboardInterrupt
-        return original(task, name, *rest)
+        return cross_validate(task, name, *rest)
 
     monkeypatch.setattr(dirl.evaluate.mil.run, "cross_validate", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -161,9 +162,9 @@ def test_baselines_stand_beside_features(cohort, run, quick, tmp_path, capsys):
         write_rows(tmp_path / "f" / "baselines" / file.name, baselines | {"colour_histogram": values})
     finish(tmp_path / "f", card, {})
     result = run(tmp_path / "f", labels, config=quick.model_copy(update={"models": ("abmil",), "epochs": 3}))
-    ours, *baselines = (one["abmil"] for one in result.summary.results.values())
-    assert result.summary.encoder == "mine" and len(baselines) == 3
-    assert baselines[0].metrics["macro_auroc"].value < 0.8 and baselines[2] == ours
+    ours, *others = (one["abmil"] for one in result.summary.results.values())
+    assert result.summary.encoder == "mine" and len(others) == 3
+    assert others[0].metrics["macro_auroc"].value < 0.8 and others[2] == ours
     assert not any("baselines" in note for note in result.summary.notes)
     print_mil(result)
     assert "(untrained" in capsys.readouterr().out
@@ -183,7 +184,7 @@ def test_the_command_passes_its_options_on(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("f").mkdir()
     Path("l.csv").touch()
-    called = {}
+    called: dict[str, object] = {}
 
     def fake(features, labels, out, config, **options):
         called.update(features=features, labels=labels, out=out, config=config, **options)

@@ -1,5 +1,7 @@
 """Nothing leaks: groups, the choice within folds, scaling, weights."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -76,14 +78,20 @@ def test_neither_the_choice_nor_the_model_sees_the_outer_fold(task, quick, monke
     held = folds.outer.folds == 1
     read = []
     original = SlideTask.tiles
-    monkeypatch.setattr(
-        SlideTask, "tiles", lambda self, slide, *rest: read.append(slide) or original(self, slide, *rest)
-    )
+
+    def read_tiles(self, slide, *rest):
+        read.append(slide)
+        return original(self, slide, *rest)
+
+    monkeypatch.setattr(SlideTask, "tiles", read_tiles)
     fitted = []
     scaling = type(task.moments).scaling
-    monkeypatch.setattr(
-        type(task.moments), "scaling", lambda self, slides: fitted.extend(slides) or scaling(self, slides)
-    )
+
+    def fit_scaling(self, slides):
+        fitted.extend(slides)
+        return scaling(self, slides)
+
+    monkeypatch.setattr(type(task.moments), "scaling", fit_scaling)
     choose_inside(task, "abmil", folds.inner[1], quick.model_copy(update={"epochs": 1}))
     next(train_slides(task, "abmil", np.flatnonzero(~held), 0.1, quick.model_copy(update={"tiles": 9})))
     assert set(read) == set(fitted) == set(np.flatnonzero(~held).tolist())
@@ -119,7 +127,8 @@ def test_training_repeats_itself_and_leaves_the_global_seed_alone(task):
         trained = next(
             train_slides(task, "abmil", np.arange(10), 0.1, MilConfig(width=8, tiles=tiles, seed=3))
         )
-        return trained.model.head.weight.detach().clone(), torch.rand(1)
+        model: Any = trained.model
+        return model.head.weight.detach().clone(), torch.rand(1)
 
     (one, after), (two, again) = weights(4), weights(4)
     assert torch.equal(one, two) and torch.equal(after, again)

@@ -4,6 +4,7 @@ import socket
 
 import pytest
 import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from tests.objective_cases import on_rank
 
@@ -18,7 +19,7 @@ def on_two_ranks():
             port = probe.getsockname()[1]
         manager = mp.Manager()
         results = manager.dict()
-        mp.spawn(on_rank, args=(port, function, results), nprocs=2)
+        spawn(on_rank, args=(port, function, results), nprocs=2)
         return [results[rank] for rank in range(2)]
 
     return run

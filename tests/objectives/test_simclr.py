@@ -11,7 +11,7 @@ def by_hand(first, second, present, temperature):
     """NT-Xent of one region, pair by pair."""
     rows = torch.nn.functional.normalize(torch.cat([first[present], second[present]]), dim=1)
     m = int(present.sum())
-    total = 0.0
+    total: torch.Tensor | float = 0.0
     for i in range(2 * m):
         similar = torch.exp(rows @ rows[i] / temperature)
         total = total - torch.log(similar[(i + m) % (2 * m)] / (similar.sum() - similar[i]))

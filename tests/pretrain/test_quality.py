@@ -2,6 +2,7 @@
 
 import shutil
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def tiles(small_store, tmp_path_factory):
     store = TileStore.open(path)
     for name, labels in (("empty", np.zeros((64, 64), int)), ("full", np.ones((64, 64), int))):
         count = int(labels.max())
-        nuclei = {column: [0.0] * count for column in ("x", "y")}
+        nuclei: dict[str, list[Any]] = {column: [0.0] * count for column in ("x", "y")}
         nuclei |= {"id": [1] * count, "area_um2": [1024.0] * count, "touches_border": [True] * count}
         nuclei["class"] = ["tumour"] * count
         items = ((tile_id, labels, labels) for tile_id in store.tile_ids.tolist())
@@ -104,7 +105,8 @@ def test_full_labels_fill_the_view(tiles):
 
 def test_nuclei_of_several_regions_are_absent_together():
     present = torch.tensor([[[True, False, True], [False, True, False], [False, False, True]]])
-    found = PriorMetrics(("a", "b", "rest"), 2)(None, None, present, 0.5)
+    unused: Any = None  # neither the views nor what covers their tokens is looked at
+    found = PriorMetrics(("a", "b", "rest"), 2)(unused, unused, present, 0.5)
     assert {k: round(float(v), 3) for k, v in found.items()} == {
         "prior/present": 0.444,
         "prior/absent/a": 0.667,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dirl.config import EncoderConfig
 from dirl.encoders.vit import ViT
@@ -23,7 +24,7 @@ def test_without_labels_only_attention_is_measured(small_store, recipe):
 def test_neighbours_tell_two_colours_apart():
     rng = np.random.default_rng(0)
 
-    def tiles(count):
+    def tiles(count: int) -> tuple[torch.Tensor, NDArray[np.int64]]:
         labels = np.arange(count) % 2
         images = rng.integers(0, 60, (count, 3, 16, 16)).astype(np.uint8)
         images[labels == 1] += 150

@@ -4,6 +4,7 @@ import pickle
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def tiles(small_store, tmp_path_factory):
     drawn = store.cells("hematoxylin")
     every = [drawn.labels(i) for i in range(len(store))]
     ids = sorted(set(np.concatenate([np.unique(labels) for labels in every]).tolist()) - {0})
-    nuclei = {name: [0.0] * len(ids) for name in ("x", "y", "area_um2")}
+    nuclei: dict[str, list[Any]] = {name: [0.0] * len(ids) for name in ("x", "y", "area_um2")}
     nuclei |= {"id": ids, "touches_border": [False] * len(ids), "class": [CLASSES[i % 3] for i in ids]}
     items = ((name, every[i], drawn.regions(i)) for i, name in enumerate(store.tile_ids.tolist()))
     folder = cells_dir(path, "typed")

@@ -1,5 +1,7 @@
 """Overlap of views: the share of a token's footprint that the others show, against pixel by pixel."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -48,7 +50,7 @@ def test_overlap_is_what_the_other_views_show(seed, rotation, count):
 def test_the_same_crop_overlaps_wholly_and_distant_ones_not_at_all():
     near = np.array([[[1.0, 0, 3], [0, 1, 5]]])
     far = near + np.array([[0, 0, 100], [0, 0, 0]])
-    sizes = {"size_px": 16, "other_px": 16, "patch_px": 8, "device": torch.device("cpu")}
+    sizes: dict[str, Any] = {"size_px": 16, "other_px": 16, "patch_px": 8, "device": torch.device("cpu")}
     assert (share_in_others(near, near[None], **sizes) == 1).all()
     assert (share_in_others(near, far[None], **sizes) == 0).all()
     half = near + np.array([[0, 0, 4], [0, 0, 0]])

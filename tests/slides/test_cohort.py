@@ -108,7 +108,7 @@ def test_a_slide_that_is_reached_twice_is_taken_once_and_that_is_said(tmp_path, 
     (tmp_path / "in" / "link.svs").symlink_to(path)
     (tmp_path / "in" / "hard.svs").hardlink_to(path)
     monkeypatch.chdir(tmp_path)
-    said = []
+    said: list[str] = []
     found = find_inputs(
         [tmp_path / "in", path, Path("in/../in/a.svs"), tmp_path / "in" / "link.svs"], said.append
     )
@@ -157,6 +157,6 @@ def test_the_files_of_a_dicom_series_are_one_slide(data_dir):
     assert find_inputs([folder]) == [SlideInput("dicom-cmu-1-small-region", folder)]
     names = [item.slide_id for item in find_inputs([data_dir / "slides"])]
     assert len(names) == 4
-    said = []
+    said: list[str] = []
     assert len(find_inputs([next(folder.glob("*.dcm")), folder], said.append)) == 1
     assert len(said) == 1

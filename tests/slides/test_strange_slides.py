@@ -1,6 +1,7 @@
 """Slides with strange names, orientations, colours and units: read as stored, or refused in words."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_what_viewers_turn_is_read_as_stored_and_that_is_said(tmp_path, rgb, ori
         exif[274] = orientation
         Image.fromarray(rgb).save(path, exif=exif)
     else:
-        options = {"tile": (64, 64)} if kind == "tiles" else {}
+        options: dict[str, Any] = {"tile": (64, 64)} if kind == "tiles" else {}
         tags = [(274, "H", 1, orientation, True)]
         tifffile.imwrite(path, rgb, photometric="rgb", extratags=tags, metadata=None, **options)
     with pytest.warns(UserWarning, match=rf"orientation {orientation}\); it is read as it is stored"):

@@ -1,11 +1,15 @@
 """No changed byte of a tile, of its labels or of its regions is read as if it were right."""
 
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from dirl.core.card import note_change
 from dirl.core.errors import StoreError
@@ -27,15 +31,16 @@ def members(folder):
     store = TileStore.open(folder)
     cells = store.cells("hematoxylin")
     rows = cells_dir(folder, "hematoxylin") / INDEX
+    found: list[tuple[Path, Any, str, Callable[[int], NDArray[Any]]]]
     found = [(store.path, store.index, "", store.image)]
     indexed = pq.read_table(rows)
     order = {name: i for i, name in enumerate(store.index["tile_id"].to_pylist())}
     for prefix, read in (("labels_", cells.labels), ("regions_", cells.regions)):
         found.append((rows.parent, indexed, prefix, read))
-    for root, index, prefix, read in found:
+    for root, index, prefix, read_tile in found:
         for row in index.to_pylist():
             place = row[f"{prefix}offset"], row[f"{prefix}length"]
-            yield root / row["shard"], *place, read, order[row["tile_id"]]
+            yield root / row["shard"], *place, read_tile, order[row["tile_id"]]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -16,6 +16,7 @@ from dirl.evaluate.mil.labels import read_slide_labels
 from dirl.slides.slides_table import FromTable, read_slides_table
 from dirl.tables.match import forms, match_slides
 from dirl.tables.read import CENTRE, MISSING, PATIENT, SLIDE, alike, read_csv
+from tests.known import known
 
 SLIDES = ["TCGA-CR-7395-01Z.4f", "a, b", "c;d", "é.x"]
 PATIENTS = ["p 1", "p 1", "p;2", "ü"]
@@ -33,10 +34,10 @@ class Tiles:
 
 def bags(slides, tmp_path, patients=None):
     count = len(slides)
-    known = np.array(patients or [""] * count)
+    who = np.array(patients or [""] * count)
     files = tuple(tmp_path / f"{slide}.h5" for slide in slides)
     return Bags(
-        tmp_path, "", "", ("features",), np.array(slides), known, np.ones(count), np.ones(count) > 0, files
+        tmp_path, "", "", ("features",), np.array(slides), who, np.ones(count, int), np.ones(count) > 0, files
     )
 
 
@@ -67,7 +68,7 @@ def test_every_usual_form_of_a_table_says_the_same(
 
     tiles = read_labels(Tiles(), str(path))
     assert tiles.classes.tolist() == np.repeat(LABELS, 2).tolist()
-    assert tiles.patients.tolist() == np.repeat(PATIENTS, 2).tolist()
+    assert known(tiles.patients).tolist() == np.repeat(PATIENTS, 2).tolist()
     slides = read_slide_labels(path, bags(SLIDES, tmp_path), MilConfig())
     assert slides.bags.tolist() == [0, 2, 3] and slides.names == ("no, none", "tumour")
     assert slides.sources.ids.tolist() == ["patient p 1", "patient p;2", "patient ü"]
@@ -84,17 +85,18 @@ def test_every_usual_form_of_a_table_says_the_same(
 def test_the_first_column_that_names_a_slide_is_taken(tmp_path):
     (tmp_path / "l.csv").write_text("slide,filename,label\n1,a.svs,x\n2,b.svs,y\n")
     table = read_csv(tmp_path / "l.csv")
-    matched = match_slides(table, ["a", "b"], [], "here")
+    matched = known(match_slides(table, ["a", "b"], [], "here"))
     assert matched.column == "filename" and list(matched.rows) == ["a", "b"] and not matched.unknown
-    assert match_slides(table, ["z"], [], "here").unknown == ("1", "2")
+    assert known(match_slides(table, ["z"], [], "here")).unknown == ("1", "2")
 
 
 def test_endings_are_left_only_where_no_slide_has_them(tmp_path):
     assert forms("x/y/a.svs.h5") == ["a.svs.h5", "a.svs", "a"] and forms(".svs") == [".svs"]
     (tmp_path / "l.csv").write_text("slide,label\na.svs,x\na,y\n")
     table = read_csv(tmp_path / "l.csv")
-    assert list(match_slides(table, ["a", "a.svs"], [], "").rows) == ["a.svs", "a"]
-    assert list(match_slides(table, ["a.svs", "b"], [], "").rows) == ["a.svs"]  # both name it, and agree
+    assert list(known(match_slides(table, ["a", "a.svs"], [], "")).rows) == ["a.svs", "a"]
+    both = known(match_slides(table, ["a.svs", "b"], [], ""))
+    assert list(both.rows) == ["a.svs"]  # both rows name it, and agree
     with pytest.raises(ConfigError, match=r"a may be a\.svs or a\.tif"):
         match_slides(table, ["a.svs", "a.tif"], [], "")
 
@@ -144,7 +146,7 @@ def test_a_missing_patient_is_that_of_the_features_or_of_the_barcode(tmp_path):
 def test_centres_are_read_where_they_are_used(tmp_path):
     path = tmp_path / "l.csv"
     path.write_text(f"tile_id,label,{CENTRE[1]}\n" + "".join(f'"{t}",x,Leeds\n' for t in Tiles.tile_ids))
-    assert set(read_labels(Tiles(), str(path), centres=True).centres) == {"Leeds"}
+    assert set(known(read_labels(Tiles(), str(path), centres=True).centres)) == {"Leeds"}
     assert "unused columns: center" in read_labels(Tiles(), str(path)).notes[-1]
 
 

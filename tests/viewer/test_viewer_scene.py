@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from dirl.viewer.neighbours import read_neighbours
 from dirl.viewer.overlays import TOLERANCE_PX, outline_nuclei
 from dirl.viewer.pictures import MOST_PX, TILE_PX, SlidePicture, deep_zoom_tile, read_reduced, top_level
 from dirl.viewer.scene import Scene
+from tests.known import known
 from tests.viewer_cases import TOKEN_PX, map_values, measured, write_map
 
 
@@ -220,7 +222,8 @@ def test_neighbours_by_id_and_by_place(features, small_store, tmp_path):
     assert [cosine for _, cosine in held.nearest(10)] == sorted(
         (c for _, c in held.nearest(10)), reverse=True
     )
-    assert held.nearest(0)[0] == (1, pytest.approx(np.cos(0.05), abs=1e-5))
+    nearest, cosine = held.nearest(0)[0]
+    assert nearest == 1 and cosine == pytest.approx(np.cos(0.05), abs=1e-5)
     # As CLAM and TRIDENT write them: no ids, the slide is the file's name.
     coords = np.stack([store.index[name].to_numpy() for name in ("x", "y")], axis=1)[:5]
     write_rows(tmp_path / "slide.h5", {"features": np.eye(5, dtype=np.float32), "coords": coords})
@@ -324,10 +327,10 @@ def test_every_tile_has_an_entry(small_store):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_interrupted(small_store, number):
     command = [sys.executable, "-m", "dirl.cli.main", "view", str(small_store), "--no-browser"]
-    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **how) as running:
         try:
-            lines = [running.stdout.readline() for _ in range(3)]
+            lines = [known(running.stdout).readline() for _ in range(3)]
             running.send_signal(number)
             _, errors = running.communicate(timeout=30)
         finally:

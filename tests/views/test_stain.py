@@ -102,7 +102,8 @@ def test_a_tile_of_glass_neither_takes_nor_gives():
 def test_a_batch_of_one_has_nobody_to_swap_with():
     images = (stained(b=1) * 255).to(torch.uint8)
     still, swapped = (
-        make_views(images, [0], ViewsConfig(p_stain_swap=p, **WHOLE), seed=0)[0].images for p in (0.0, 1.0)
+        make_views(images, np.array([0]), ViewsConfig(p_stain_swap=p, **WHOLE), seed=0)[0].images
+        for p in (0.0, 1.0)
     )
     torch.testing.assert_close(swapped, still, atol=1e-5, rtol=0)
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,6 +240,6 @@ def test_bounds_are_taken_as_qupath_takes_them():
     assert bounds("100", "20", "30", "40") is None
     assert bounds("-1", "20", "30", "40") is None
     assert bounds("10", "20", "0", "40") is None
-    info = SlideInfo("a", __file__, None, (100, 80), 0.5, (1.0,))
+    info = SlideInfo("a", Path(__file__), None, (100, 80), 0.5, (1.0,))
     assert info.bounds == (0, 0, 100, 80)
     assert replace(info, scanned_box=(1, 2, 3, 4)).bounds == (1, 2, 3, 4)

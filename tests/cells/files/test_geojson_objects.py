@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,7 +186,15 @@ def test_an_object_without_a_sound_outline_is_left_out_and_counted(tmp_path, geo
 
 
 def test_null_and_foreign_properties_are_fine(tmp_path):
-    odd = [None, 3, "a", [], {"classification": 5}, {"classification": {"names": 3}}, {"measurements": 7}]
+    odd: list[Any] = [
+        None,
+        3,
+        "a",
+        [],
+        {"classification": 5},
+        {"classification": {"names": 3}},
+        {"measurements": 7},
+    ]
     odd += [{"measurements": {"dirl id": NAN}}, {"measurements": [None, {"value": 1}]}, {"childObjects": 4}]
     objects = [{**one, "properties": more} for one, more in zip(grid(len(odd)), odd, strict=True)]
     found = read(tmp_path, [None, 5, *objects])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dirl import synthetic
 from dirl.cells.files.area_check import are_regions, check_areas
-from dirl.cells.files.frames import place_map
+from dirl.cells.files.frames import AskedFrame, place_map
 from dirl.cells.files.label_maps import LabelMaps
 from dirl.cells.run import cells
 from dirl.config import CellsConfig, TileConfig
@@ -64,7 +64,7 @@ def test_a_map_of_what_qupath_shows_lies_where_qupath_shows_it(scanned, tmp_path
 )
 def test_the_proportions_of_a_map_decide_its_frame_or_it_is_refused(size, shares, step, cropped):
     shown = tuple(int(n * share) for n, share in zip(size, shares, strict=True))
-    bounds = (7, 5, *shown)
+    bounds = (7, 5, shown[0], shown[1])
     of = shown if cropped else size
     map_px = tuple(n // step for n in of)
     try:
@@ -75,7 +75,8 @@ def test_the_proportions_of_a_map_decide_its_frame_or_it_is_refused(size, shares
         return
     assert (scale, frame.name) == (step, "qupath" if cropped else "level0")
     assert frame.offset_px == ((7, 5) if cropped else (0, 0))
-    for name, expected in (("level0", not cropped), ("qupath", cropped)):
+    frames: list[tuple[AskedFrame, bool]] = [("level0", not cropped), ("qupath", cropped)]
+    for name, expected in frames:
         if expected:
             assert place_map(map_px, size, bounds, None, name, HERE_FILE)[0] == step
 
@@ -86,12 +87,13 @@ def test_a_map_that_fits_both_is_refused_unless_something_decides():
         ConfigError, match="may cover the slide of 1000×800 px, or the 500×400 px that QuPath"
     ):
         place_map((500, 400), (1000, 800), bounds, None, "auto", HERE_FILE)
-    for scale, frame, expected in (
+    cases: list[tuple[float | None, AskedFrame, str]] = [
         (1.0, "auto", "qupath"),
         (2.0, "auto", "level0"),
         (None, "qupath", "qupath"),
         (None, "level0", "level0"),
-    ):
+    ]
+    for scale, frame, expected in cases:
         assert place_map((500, 400), (1000, 800), bounds, scale, frame, HERE_FILE)[1].name == expected
     # Only one of them is a whole number of the slide's pixels.
     assert place_map((700, 560), (1000, 800), (9, 9, 700, 560), None, "auto", HERE_FILE)[1].name == "qupath"
@@ -99,7 +101,7 @@ def test_a_map_that_fits_both_is_refused_unless_something_decides():
 
 def test_there_are_three_frames_of_maps(tmp_path):
     with pytest.raises(ConfigError, match="choose auto, qupath or level0"):
-        LabelMaps(str(tmp_path), frame="openslide")
+        LabelMaps(str(tmp_path), frame="openslide")  # type: ignore[arg-type]  # no frame is named so
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

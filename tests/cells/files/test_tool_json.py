@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,8 @@ def trace(mask):
     """Contour of a mask (h, w) of one part: x, y of its outermost pixels, as OpenCV's findContours has it."""
     mask = np.pad(mask, 1)
     at, way = tuple(np.argwhere(mask)[0].tolist()), 0
-    points, first = [], None
+    points: list[tuple[int, ...]] = []
+    first: tuple[tuple[int, ...], int] | None = None
     while True:
         around = [(way + 6 + k) % 8 for k in range(8)]
         way = next(w for w in around if mask[at[0] + STEPS[w][0], at[1] + STEPS[w][1]])
@@ -264,7 +266,7 @@ def test_classes_by_number_by_name_and_without(tmp_path):
     assert found.classes == [None, "type 2", "type 7", None]
     assert found.area_px.tolist() == [100] * 4 and found.x.tolist() == [10, 30, 50, 70]
     assert sorted(found.ids.tolist()) == [1, 2, 3, 4]
-    content = {"wsi_metadata": {}, "cells": nuclei}
+    content: dict[str, Any] = {"wsi_metadata": {}, "cells": nuclei}
     found = GeoJSON(str(tmp_path)).read(saved(tmp_path, content), (99, 99), 0.5)
     assert found.classes == ["type 0", "Inflammatory", "type 7", None]
     assert any("without a magnification" in note for note in found.notes)

@@ -63,13 +63,14 @@ def test_coordinates_of_another_resolution_are_warned_of(drawn, tmp_path):
     for scale in (1.0, 0.6):
         file = tmp_path / f"{scale}.geojson"
         file.write_text(json.dumps(outlines(labels, scale)))
-        config = CellsConfig(segmenter=f"geojson:{file}", name=f"at{scale}")
+        name = f"at{scale}"
+        config = CellsConfig(segmenter=f"geojson:{file}", name=name)
         if scale == 1:
             cells(store, config, quiet=True)
             continue
         with pytest.warns(UserWarning, match="coordinates may be of another resolution"):
             cells(store, config, quiet=True)
-        cells_report(store, tmp_path / "report", segmenters=[config.name], tiles=1, quiet=True)
+        cells_report(store, tmp_path / "report", segmenters=[name], tiles=1, quiet=True)
         assert "hardly darker" in (tmp_path / "report" / "report.html").read_text()
 
 

@@ -10,6 +10,7 @@ from dirl.cells.registry import load_segmenter
 from dirl.cells.scoring.metrics import score_nuclei
 from dirl.cells.segmenters import cellpose
 from dirl.core.errors import ConfigError
+from tests.segmenter_cases import load_for_images
 
 pytestmark = [
     pytest.mark.skipif(find_spec("cellpose") is None, reason="needs cellpose: the extra dirl[cellpose]"),
@@ -55,7 +56,7 @@ def window(step=1):
 @pytest.mark.parametrize("mpp", [0.25, 0.5])
 def test_nuclei_lie_where_its_flows_end_in_any_orientation(oracle, mpp):
     knows, spec = oracle
-    segmenter = load_segmenter(spec, device="cpu", batch_size=4)
+    segmenter = load_for_images(spec, device="cpu", batch_size=4)
     rgb = window(round(0.5 / mpp))
     turned = [rgb, rgb[:, ::-1].copy(), rgb[::-1].copy(), np.swapaxes(rgb, 0, 1).copy()]
     for image, mask in zip(turned, segmenter.fit([rgb], mpp)(turned), strict=True):
@@ -70,14 +71,14 @@ def test_nuclei_lie_where_its_flows_end_in_any_orientation(oracle, mpp):
 
 def test_glass_has_no_nuclei(oracle):
     glass = np.full((64, 64, 3), 240, np.uint8)
-    (mask,) = load_segmenter(oracle[1], device="cpu").fit([], 0.5)([glass])
+    (mask,) = load_for_images(oracle[1], device="cpu").fit([], 0.5)([glass])
     assert len(mask) == 0
 
 
 def test_a_file_that_is_not_its_weights_is_refused(tmp_path):
     (tmp_path / "page.pt").write_text("<html>")
     with pytest.raises(ConfigError, match="is not the weights of Cellpose 4"):
-        load_segmenter(f"cellpose,weights={tmp_path}/page.pt", device="cpu").fit([], 0.5)
+        load_for_images(f"cellpose,weights={tmp_path}/page.pt", device="cpu").fit([], 0.5)
 
 
 def test_without_the_hub_it_says_which_file_to_get(monkeypatch, tmp_path, caplog):

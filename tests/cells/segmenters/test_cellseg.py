@@ -3,6 +3,7 @@
 import json
 import shutil
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from dirl.cells.scoring.metrics import score_nuclei
 from dirl.cells.segmenters import cellseg
 from dirl.config import CellsConfig
 from dirl.core.errors import ConfigError
+from tests.known import known
+from tests.segmenter_cases import load_for_images
 
 pytestmark = [
     pytest.mark.skipif(
@@ -21,7 +24,7 @@ pytestmark = [
     ),
     pytest.mark.filterwarnings("ignore"),  # of its libraries
 ]
-KINDS = {
+KINDS: dict[str, Any] = {
     "cellvit": cellseg.CellViT,
     "hovernet": cellseg.HoVerNet,
     "instanseg": cellseg.InstanSeg,
@@ -110,15 +113,16 @@ def windows(*shapes):
 def test_a_file_of_weights_is_all_that_it_takes(files, name):
     """Windows of any size, at another mpp, one by one or together."""
     spec = f"{name},weights={files / name}.safetensors,mpp=0.25"
-    segmenter = load_segmenter(spec, device="cpu", batch_size=2)
+    segmenter = load_for_images(spec, device="cpu", batch_size=2)
+    assert isinstance(segmenter, cellseg.CellsegNetwork)
     assert segmenter.mpp == 0.25 and segmenter.batch_size == 2
     given = windows((40, 33), (40, 33), (20, 64))
     found = segmenter.fit(given, 0.5)(given)
-    alone = [load_segmenter(spec, device="cpu", batch_size=1).fit(given, 0.5)([w])[0] for w in given]
+    alone = [load_for_images(spec, device="cpu", batch_size=1).fit(given, 0.5)([w])[0] for w in given]
     for window, mask, other in zip(given, found, alone, strict=True):
         assert mask.labels.shape == window.shape[:2]
         assert mask.class_names == tuple(CLASSES)
-        assert len(mask) == len(mask.classes) == len(np.unique(mask.labels[mask.labels > 0]))
+        assert len(mask) == len(known(mask.classes)) == len(np.unique(mask.labels[mask.labels > 0]))
         assert (mask.mpp, mask.digest) == (0.5, segmenter.digest)
         assert (mask.labels != other.labels).mean() < 0.01  # a batch sums in another order
 
@@ -177,7 +181,7 @@ def test_plain_torch_weights_and_unnamed_classes(files, tmp_path):
     shutil.copy(files / "plain.pt", tmp_path)
     (tmp_path / "plain.json").write_text(json.dumps({"network": TINY["stardist"][1]}))
     given = windows((32, 32))
-    (mask,) = load_segmenter(f"stardist,weights={tmp_path}/plain.pt", device="cpu").fit(given, 0.5)(given)
+    (mask,) = load_for_images(f"stardist,weights={tmp_path}/plain.pt", device="cpu").fit(given, 0.5)(given)
     assert mask.class_names == ("class 1", "class 2")
 
 
@@ -198,7 +202,7 @@ def test_a_wrong_description_is_refused(files, tmp_path, beside, reason):
         beside = json.dumps(known | json.loads(beside))
     (tmp_path / "stardist.json").write_text(beside)
     with pytest.raises(ConfigError, match=reason):
-        load_segmenter(f"stardist,weights={tmp_path}/stardist.safetensors", device="cpu").fit([], 0.5)
+        load_for_images(f"stardist,weights={tmp_path}/stardist.safetensors", device="cpu").fit([], 0.5)
 
 
 def test_files_that_are_not_its_weights_are_refused(files, tmp_path):
@@ -212,7 +216,7 @@ def test_files_that_are_not_its_weights_are_refused(files, tmp_path):
         f"hovernet,weights={files}/stardist.safetensors",
     ):
         with pytest.raises(ConfigError, match="is not the weights of a"):
-            load_segmenter(spec, device="cpu").fit([], 0.5)
+            load_for_images(spec, device="cpu").fit([], 0.5)
 
 
 def test_without_the_hub_it_says_which_file_to_get(monkeypatch, caplog):
@@ -226,7 +230,7 @@ def test_without_the_hub_it_says_which_file_to_get(monkeypatch, caplog):
     with pytest.raises(
         ConfigError, match=r"download hovernet_hgsc\S*safetensors of huggingface.co/csmp-hub/\S+"
     ):
-        load_segmenter("hovernet").fit([], 0.5)
+        load_for_images("hovernet").fit([], 0.5)
     assert "fetching hovernet_hgsc" in caplog.text
     with pytest.raises(ConfigError, match=r"needs weights — instanseg,weights=FILE"):
         _ = load_segmenter("instanseg").digest

@@ -9,6 +9,7 @@ from dirl import synthetic
 from dirl.cells.registry import load_segmenter
 from dirl.cells.scoring.metrics import score_nuclei
 from dirl.core.errors import ConfigError
+from tests.segmenter_cases import load_for_images
 
 pytestmark = [
     pytest.mark.skipif(find_spec("histomicstk") is None, reason="needs HistomicsTK: docs/howto/cells.md"),
@@ -18,7 +19,7 @@ pytestmark = [
 
 def test_it_finds_drawn_nuclei_where_they_are():
     slide = synthetic.draw(1, (512, 512))
-    segmenter = load_segmenter("histomicstk", device="cpu", batch_size=4)
+    segmenter = load_for_images("histomicstk", device="cpu", batch_size=4)
     (mask,) = segmenter.fit([slide.rgb], 0.5)([slide.rgb])
     assert mask.labels.shape == (512, 512) and mask.classes is None and mask.digest == segmenter.digest
     right = score_nuclei(mask.labels, slide.labels).dice
@@ -29,7 +30,7 @@ def test_it_finds_drawn_nuclei_where_they_are():
 
 def test_glass_has_no_nuclei():
     glass = np.full((64, 64, 3), 240, np.uint8)
-    assert len(load_segmenter("histomicstk").fit([], 0.5)([glass])[0]) == 0
+    assert len(load_for_images("histomicstk").fit([], 0.5)([glass])[0]) == 0
 
 
 def test_its_settings_are_options_and_change_its_digest():
