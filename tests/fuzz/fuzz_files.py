@@ -37,6 +37,7 @@ from tests.audit_cases import encoder, findings, summary
 from tests.viewer_cases import map_values, write_map
 
 SIDE = 192
+RESAMPLED = {"level": 0.95, "resamples": 1000, "over": "patients", "units": 4}
 SEGMENTER = "hematoxylin"
 
 RECIPE = """steps: 6
@@ -288,7 +289,7 @@ def probes(folder):
         }
         write_parquet(out / "predictions.parquet", pa.table(columns))
         split = {"digest": "s" * 16, "scheme": "patients"}
-        write_json(out / "summary.json", {"split": split, "interval": {"over": "patients"}})
+        write_json(out / "summary.json", {"split": split, "interval": RESAMPLED})
         finish(out, card, {})
         found.append(out)
     return found
@@ -304,7 +305,7 @@ def mil(out):
     (out / "predictions.csv").write_text("\n".join(lines) + "\n")
     note_written(out / "predictions.csv")
     split = {"digest": "m" * 16, "scheme": "patients"}
-    write_json(out / "summary.json", {"split": split, "interval": {"over": "patients"}})
+    write_json(out / "summary.json", {"split": split, "interval": RESAMPLED})
     finish(out, card, {})
     return out
 
