@@ -49,9 +49,9 @@ def test_every_command_explains_itself_and_names_its_page(run, monkeypatch, comm
 @pytest.mark.parametrize(
     ("command", "values"),
     [
-        *[(name, "<auto|patient|stain|given>") for name in ("probe", "robust", "finetune")],
+        *[(name, "auto|patient|stain|given") for name in ("probe", "robust", "finetune")],
         ("mil", "--groups COLUMN"),
-        ("map", "<tissue|patches|softmax|rank>"),
+        ("map", "tissue|patches|softmax|rank"),
     ],
 )
 def test_help_shows_the_values_of_a_choice(run, monkeypatch, command, values):

@@ -155,6 +155,9 @@ def begin_worker() -> None:
     global _worker
     _worker = True
     _limit_time()
+    # A signal that comes while `stopping` ends must find a handler: with the default, Python loses it.
+    for number in not_ignored():
+        signal.signal(number, _leave)
     parent = parent_process()
     end_with_parent(os.getppid() if parent is None or parent.pid is None else parent.pid)
 
