@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dirl.core.errors import SlideError
+from dirl import synthetic
+from dirl.core.errors import DirlWarning, SlideError
 from dirl.slides.base import SlideInfo, fill_box
 from dirl.slides.reading import open_slide, read_box
 
@@ -174,3 +175,10 @@ def test_a_dicom_folder_shows_what_the_svs_shows(data_dir):
     # JPEG twice over; a wrong colour space would differ by 70 and more.
     assert np.abs(a - b).mean() < 10
     assert a.mean((0, 1)) == pytest.approx(b.mean((0, 1)), abs=2)
+
+
+def test_another_resolution_than_the_file_gives_is_taken_with_a_warning(tmp_path: Path) -> None:
+    synthetic.write(tmp_path / "a.tif", seed=1, size_px=(256, 256), mpp=0.5)
+    with pytest.warns(DirlWarning, match=r"a file gives 0\.5 µm/px, but 0\.25 µm/px is used"):
+        assert open_slide(tmp_path / "a.tif", mpp_override=0.25).info.mpp == 0.25
+    assert open_slide(tmp_path / "a.tif", mpp_override=0.499).info.mpp == 0.499  # within 2 %, no warning

@@ -102,6 +102,10 @@ def cells(
     """
     tiles = TileStore.open(store)
     forget_listings()
+    if device not in ("auto", "cpu"):  # a segmenter without a network would not look at it
+        from dirl.core.device import choose_device
+
+        choose_device(device)
     how = {"device": device, "batch_size": batch}
     segmenter = load_segmenter(config.segmenter, **how)
     segmenter_name = cells_name(config)

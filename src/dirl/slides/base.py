@@ -1,6 +1,7 @@
 """A slide: its description, the protocol that readers follow, and checks of its resolution."""
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.core.errors import SlideError
+from dirl.core.errors import DirlWarning, SlideError
 
 MPP_IN_TABLE = "state it in a table with the columns slide_id and mpp: `dirl tile --slides-table CSV`"
 MPP_REMEDY = (
@@ -115,6 +116,19 @@ def check_resolution(info: SlideInfo, mpp: float, *, allow_upsample: bool = Fals
             where=info.path,
             remedy=f"request {info.mpp:g} µm/px or coarser, or enlarge it: `dirl tile --allow-upsample`",
         )
+
+
+def overridden_mpp(mpp: float, resolution: tuple[float, float] | None) -> float:
+    """Return `mpp`, which a user gave, and warn if the file's own resolution is plausible and differs."""
+    own = None if resolution is None else sum(resolution) / 2
+    if own is not None and FINEST_MPP <= own <= COARSEST_MPP and abs(own / mpp - 1) > SAME_MPP:
+        warnings.warn(
+            f"a file gives {own:.4g} µm/px, but {mpp:.4g} µm/px is used, as you stated; to state it for some "
+            "files only, use `dirl tile --slides-table CSV`",
+            DirlWarning,
+            stacklevel=2,
+        )
+    return mpp
 
 
 def checked_mpp(path: Path, resolution: tuple[float, float] | None) -> float:

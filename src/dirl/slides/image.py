@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dirl.core.boundary import parsing
 from dirl.core.errors import MachineError, SlideError
-from dirl.slides.base import MPP_REMEDY, SlideInfo, checked_mpp, fill_box, tcga_origin
+from dirl.slides.base import MPP_REMEDY, SlideInfo, checked_mpp, fill_box, overridden_mpp, tcga_origin
 from dirl.slides.tiff import AS_RGB, UNREADABLE, TiffImage, is_tiff, largest_image, warn_of_turn
 
 MAX_PIXELS = 1_000_000_000  # about 7 GB while it is decoded
@@ -171,7 +171,8 @@ class ImageSlide:
         self, path: Path, slide_id: str, mpp_override: float | None = None, max_pixels: int | None = None
     ) -> None:
         self._image = open_image(path, max_pixels)
-        mpp = mpp_override or _mpp(self._image)
+        own = None if self._image.tiff is None else self._image.tiff.ome_resolution
+        mpp = overridden_mpp(mpp_override, own) if mpp_override else _mpp(self._image)
         patient_id, centre = tcga_origin(path.name)
         self.info = SlideInfo(slide_id, path, patient_id, self._image.size_px, mpp, (1.0,), centre)
 

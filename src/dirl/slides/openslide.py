@@ -11,7 +11,7 @@ from PIL import Image
 
 from dirl.core.boundary import parsing
 from dirl.core.errors import SlideError
-from dirl.slides.base import Box, SlideInfo, checked_mpp, fill_box, tcga_origin
+from dirl.slides.base import Box, SlideInfo, checked_mpp, fill_box, overridden_mpp, tcga_origin
 from dirl.slides.dicom import is_mislabelled
 from dirl.slides.image import on_white
 from dirl.slides.tiff import UNREADABLE, largest_image, ome_resolution
@@ -34,12 +34,13 @@ class OpenSlideSlide:
         _check_tiles(path, properties)
         self._ycc = properties.get("openslide.vendor") == "dicom" and is_mislabelled(file)
         patient_id, centre = tcga_origin(file.name)
+        resolution = _resolution(properties, self._slide.dimensions)
         self.info = SlideInfo(
             slide_id=slide_id,
             path=path,
             patient_id=patient_id or properties.get("dicom.PatientID") or None,
             size_px=self._slide.dimensions,
-            mpp=mpp_override or checked_mpp(path, _resolution(properties, self._slide.dimensions)),
+            mpp=overridden_mpp(mpp_override, resolution) if mpp_override else checked_mpp(path, resolution),
             level_downsamples=self._slide.level_downsamples,
             centre=centre,
             scanned_box=scanned_box(properties, self._slide.dimensions),

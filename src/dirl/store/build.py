@@ -1,6 +1,7 @@
 """Making a tile store from slides and folders of ready-made tiles."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from dirl.config import TileConfig
 from dirl.core.card import finish, mark_unfinished, new_card, read_card
 from dirl.core.claim import claim
 from dirl.core.digests import FileDigest, are_whole
-from dirl.core.errors import DirlError, SlideError, StoreError, as_dirl_error, raise_failures
+from dirl.core.errors import DirlError, DirlWarning, SlideError, StoreError, as_dirl_error, raise_failures
 from dirl.core.files import no_room, read_json, remove, remove_parts, write_json
 from dirl.core.layout import CARD
 from dirl.core.owner import MERGE_SECONDS, item_locked, locked, owning
@@ -98,6 +99,8 @@ def tile(
     OSError
         If the disk is full or read-only. Finished slides are kept.
     """
+    if overwrite:
+        _warn_of_loss(out)
     there = [] if overwrite else _records(out)
     found = _as_there(find_inputs(inputs, partial(say, quiet=quiet)), there)
     if slides_table is not None:
@@ -233,6 +236,15 @@ def _as_there(
     return with_unique_names([replace(one, slide_id=name) for one, name in zip(found, called, strict=True)])
 
 
+def _warn_of_loss(out: Path) -> None:
+    """Say which cells and how many slides of a store are about to be removed."""
+    cells = sorted(one.name for one in (out / "cells").glob("*") if one.is_dir())
+    if cells:
+        names = ", ".join(cells)
+        removed = f"--overwrite removes all slides of {out} and their cells ({names}); find the cells again"
+        warnings.warn(removed, DirlWarning, stacklevel=3)
+
+
 def _sort_out(
     out: Path,
     found: Sequence[SlideInput | TilesInput],
@@ -249,7 +261,7 @@ def _sort_out(
             failures[item.slide_id] = StoreError(
                 f"its tiles would have the same names as those of slide {same.slide_id} in {out}",
                 where=item.path,
-                remedy="rename one of the two, or replace the store with --overwrite",
+                remedy="rename one of the two, or tile into another store",
             )
             continue
         record = _made(out, item.slide_id, files)
@@ -259,14 +271,14 @@ def _sort_out(
             failures[item.slide_id] = StoreError(
                 f"{out} has a slide {item.slide_id} from another file or version of it, {record.path}",
                 where=item.path,
-                remedy="rename one of the two, or replace the store with --overwrite",
+                remedy="rename one of the two, or tile into another store",
             )
         elif item.from_table.mpp not in (None, record.mpp):
             failures[item.slide_id] = StoreError(
                 f"slide {item.slide_id} was tiled in {out} with {record.mpp:g} µm/px, "
                 f"but the table gives {item.from_table.mpp:g} now",
                 where=item.path,
-                remedy="correct the table, or replace the store with --overwrite",
+                remedy="correct the table, or tile into another store",
             )
         else:
             update_slide(out, record, item.from_table)

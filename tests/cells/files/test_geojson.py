@@ -141,6 +141,7 @@ def hard(shape):
     [(0.5, 96, None, 0.5), (0.5, 100, 60, 0.499), (1.0, 64, 40, 0.25), (1.0, 64, None, 0.499)],
 )
 @pytest.mark.filterwarnings("ignore:.*hardly darker")  # such labels lie anywhere
+@pytest.mark.filterwarnings("ignore:a file gives")
 def test_import_after_export_gives_the_same_labels(slide, tmp_path, mpp, size, stride, stated):
     save = hard((320, 384))
     Image.fromarray(save.astype(np.uint16)).save(tmp_path / "slide.png")
