@@ -160,7 +160,8 @@ def test_errors_of_real_slides(data_dir):
 
 
 def test_a_stated_resolution_wins(data_dir):
-    slide = open_slide(data_dir / "slides" / "CMU-1-Small-Region.svs", 0.6)
+    with pytest.warns(DirlWarning, match=r"a file gives 0\.499 µm/px, but 0\.6 µm/px is used"):
+        slide = open_slide(data_dir / "slides" / "CMU-1-Small-Region.svs", 0.6)
     assert slide.info.mpp == 0.6
     tcga = open_slide(data_dir / "slides" / "TCGA-CR-7395-01A-01-TS1.svs", 0.25)
     assert (tcga.info.mpp, tcga.info.patient_id) == (0.25, "TCGA-CR-7395")

@@ -1,4 +1,4 @@
-"""What a user is told before slides and cells of a store are removed, and devices that do not exist."""
+"""A store that is overwritten names the cells that are lost; a device that does not exist is refused."""
 
 from pathlib import Path
 

@@ -171,8 +171,7 @@ class ImageSlide:
         self, path: Path, slide_id: str, mpp_override: float | None = None, max_pixels: int | None = None
     ) -> None:
         self._image = open_image(path, max_pixels)
-        own = None if self._image.tiff is None else self._image.tiff.ome_resolution
-        mpp = overridden_mpp(mpp_override, own) if mpp_override else _mpp(self._image)
+        mpp = overridden_mpp(mpp_override, _resolution(self._image)) if mpp_override else _mpp(self._image)
         patient_id, centre = tcga_origin(path.name)
         self.info = SlideInfo(slide_id, path, patient_id, self._image.size_px, mpp, (1.0,), centre)
 
@@ -191,9 +190,14 @@ class ImageSlide:
         return self._image.pixels()
 
 
+def _resolution(image: PlainImage) -> tuple[float, float] | None:
+    """Width and height of a pixel in µm by an OME description or by a tiled TIFF; None if neither."""
+    if image.tiff is None:
+        return None
+    return image.tiff.ome_resolution or (image.tiff.resolution if image.tiff.tiled else None)
+
+
 def _mpp(image: PlainImage) -> float:
-    if image.tiff is not None and image.tiff.ome_resolution is not None:
-        return checked_mpp(image.path, image.tiff.ome_resolution)
-    if image.tiff is None or not image.tiff.tiled:
+    if image.tiff is None or not (image.tiff.ome_resolution or image.tiff.tiled):
         raise SlideError("a plain image gives no resolution (mpp)", where=image.path, remedy=MPP_REMEDY)
-    return checked_mpp(image.path, image.tiff.resolution)
+    return checked_mpp(image.path, _resolution(image))

@@ -28,6 +28,7 @@ from dirl.slides.discovery import (
 )
 from dirl.slides.tiling import dotless
 from dirl.slides.tissue import warn_all_tissue
+from dirl.store.cells_writer import cells_names
 from dirl.store.dataset import TileStore
 from dirl.store.index import (
     INDEX,
@@ -99,13 +100,13 @@ def tile(
     OSError
         If the disk is full or read-only. Finished slides are kept.
     """
-    if overwrite:
-        _warn_of_loss(out)
     there = [] if overwrite else _records(out)
     found = _as_there(find_inputs(inputs, partial(say, quiet=quiet)), there)
     if slides_table is not None:
         found = add_slides_table(found, slides_table, quiet=quiet)
     config = _resolve(config, found)
+    if overwrite:
+        _warn_of_loss(out)
     card = claim(out, new_card("tile", config.model_dump()), overwrite=overwrite, shared=True)
     todo, failures = _sort_out(out, found, there, card.files)
     make = partial(_make, out, card.digest, config, _of_slides(config, found, there))
@@ -237,10 +238,8 @@ def _as_there(
 
 
 def _warn_of_loss(out: Path) -> None:
-    """Say which cells and how many slides of a store are about to be removed."""
-    cells = sorted(one.name for one in (out / "cells").glob("*") if one.is_dir())
-    if cells:
-        names = ", ".join(cells)
+    """Name the cells of a store that is about to be removed."""
+    if names := ", ".join(cells_names(out)):
         removed = f"--overwrite removes all slides of {out} and their cells ({names}); find the cells again"
         warnings.warn(removed, DirlWarning, stacklevel=3)
 

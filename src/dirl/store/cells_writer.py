@@ -58,6 +58,11 @@ def cells_dir(store: Path, segmenter: str) -> Path:
     return store / "cells" / segmenter
 
 
+def cells_names(store: Path) -> list[str]:
+    """Names of the cells in a store, sorted. Cells whose index was never written are not among them."""
+    return sorted(path.parent.name for path in (store / "cells").glob(f"*/{INDEX}"))
+
+
 def cells_finished(
     store: Path, segmenter: str, slide_id: str, files: Mapping[str, FileDigest] | None = None
 ) -> bool:

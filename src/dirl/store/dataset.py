@@ -18,7 +18,7 @@ from dirl.core.digests import digest
 from dirl.core.errors import StoreError
 from dirl.core.plugins import names
 from dirl.slides.tiling import TileSpec
-from dirl.store.cells_writer import CELLS_SCHEMA, cells_dir
+from dirl.store.cells_writer import CELLS_SCHEMA, cells_dir, cells_names
 from dirl.store.index import INDEX, SLIDES, TILES_SCHEMA, SlideRecord, check_shards, read_parquet, to_record
 from dirl.store.label_codec import decode_labels, decode_numbers, decode_regions
 from dirl.store.shards import REMEDY, ShardReader, Stage
@@ -259,7 +259,7 @@ def _no_cells(store: Path, name: str) -> StoreError:
     """Make the error for missing cells. Only the name of a segmenter is advised as one."""
     known = name in names("dirl.segmenters")
     make = f"run `dirl cells {store} --segmenter {name}`" if known else f"run `dirl cells {store}`"
-    found = sorted(path.parent.name for path in (store / "cells").glob(f"*/{INDEX}"))
+    found = cells_names(store)
     if not found:
         return StoreError(f"no cells of {name}", where=store, remedy=make)
     reason = f"no cells of {name}; there are cells of {', '.join(found)}"

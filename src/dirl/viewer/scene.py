@@ -16,8 +16,8 @@ from dirl.core.errors import ConfigError, DirlWarning, StoreError
 from dirl.core.layout import CARD
 from dirl.core.parallel import available_cores
 from dirl.slides.dicom import first_dicom
+from dirl.store.cells_writer import cells_names
 from dirl.store.dataset import CellStore, TileStore
-from dirl.store.index import INDEX
 from dirl.viewer.entries import ListEntry, OpenEntry, entries_of_store, entry_of_slide
 from dirl.viewer.maps import SlideMap
 from dirl.viewer.measures import AuditMeasures
@@ -203,9 +203,9 @@ class Scene:
 def _all_cells(store: TileStore) -> dict[str, CellStore]:
     """Cells by segmenter. Cells that lack tiles are left out, with a warning."""
     cells = {}
-    for path in sorted((store.path / "cells").glob(f"*/{INDEX}")):
+    for name in cells_names(store.path):
         try:
-            cells[path.parent.name] = store.cells(path.parent.name)
+            cells[name] = store.cells(name)
         except StoreError as error:
             warnings.warn(f"not shown: {error}", category=DirlWarning, stacklevel=2)
     return cells

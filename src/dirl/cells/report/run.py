@@ -24,6 +24,7 @@ from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.report.html import page
 from dirl.report.style import encode
+from dirl.store.cells_writer import cells_names
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import INDEX
 
@@ -152,7 +153,7 @@ def _sources(tiles: TileStore, named: Sequence[str]) -> tuple[dict[str, CellStor
     if named:
         return {name: tiles.cells(name) for name in dict.fromkeys(named)}, []
     found, left_out = {}, []
-    for name in sorted(path.parent.name for path in (tiles.path / "cells").glob(f"*/{INDEX}")):
+    for name in cells_names(tiles.path):
         try:
             found[name] = tiles.cells(name)
         except StoreError as error:

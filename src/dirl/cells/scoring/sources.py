@@ -17,6 +17,7 @@ from dirl.core.digests import digest
 from dirl.core.errors import ConfigError, StoreError
 from dirl.core.layout import CARD
 from dirl.slides.tiling import dotless
+from dirl.store.cells_writer import cells_names
 from dirl.store.dataset import CellStore, TileStore
 from dirl.store.index import INDEX
 
@@ -168,7 +169,7 @@ def open_sources(place: Path) -> list[Source]:
     if here.name == "cells" and _is_store(here.parent):
         here = here.parent
     if _is_store(here):
-        found = sorted(file.parent.name for file in (here / "cells").glob(f"*/{INDEX}"))
+        found = cells_names(here)
         if not found:
             raise StoreError("holds no cells", where=place, remedy=f"run `dirl cells {place}`")
         store = TileStore.open(here)
