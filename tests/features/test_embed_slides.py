@@ -163,6 +163,7 @@ def test_failed_slides_tried_again_and_interrupted_are_no_result_until_done(
     np.testing.assert_array_equal(again.values, made.values)
 
 
+@pytest.mark.filterwarnings("ignore:a file gives 0.5 µm/px, but 0.6 µm/px is used")
 def test_what_a_table_states_reaches_the_features(
     slides: Path, encoder_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

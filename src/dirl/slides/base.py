@@ -123,8 +123,7 @@ def overridden_mpp(mpp: float, resolution: tuple[float, float] | None) -> float:
     own = None if resolution is None else sum(resolution) / 2
     if own is not None and FINEST_MPP <= own <= COARSEST_MPP and abs(own / mpp - 1) > SAME_MPP:
         warnings.warn(
-            f"a file gives {own:.4g} µm/px, but {mpp:.4g} µm/px is used, as you stated; to state it for some "
-            "files only, use `dirl tile --slides-table CSV`",
+            f"a file gives {own:.4g} µm/px, but {mpp:.4g} µm/px is used, as you stated",
             DirlWarning,
             stacklevel=2,
         )
