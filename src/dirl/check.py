@@ -21,6 +21,7 @@ from dirl.store.cells_writer import CELLS_SCHEMA
 from dirl.store.index import INDEX, TILES_SCHEMA, check_shards, read_parquet
 
 # Members of a tar file in one row of its index: suffix of the member's name, prefix of the index's columns.
+SHOWN = 3  # slides that failed, in one line
 MEMBERS = {
     "tile": (TILES_SCHEMA, ((".jpg", ""),)),
     "cells": (CELLS_SCHEMA, ((".labels", "labels_"), (".regions", "regions_"))),
@@ -181,11 +182,13 @@ def _failed(folder: Path, card: Card) -> Iterator[Finding]:
     failed = card.counts.get("failed", 0)
     if card.finished is not None and failed:
         slides = counted(failed + card.counts.get("slides", 0), "slide")
+        reasons = [f"{name}: {why}" for name, why in card.counts.get("failures", {}).items()]
+        which = ": " + "; ".join([*reasons[:SHOWN], *(["…"] if len(reasons) > SHOWN else [])])
         yield Finding(
             State.INCOMPLETE,
             folder,
-            f"{failed} of {slides} failed",
-            f"run the same `dirl {card.stage}` again",
+            f"{failed} of {slides} failed{which if reasons else ''}",
+            f"mend these slides or leave them out, and run `dirl {card.stage}` again",
         )
 
 

@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -124,16 +125,20 @@ def _devices() -> list[Component]:
 
 
 def _plugins() -> list[Component]:
-    """Import every segmenter and objective: that a name is declared does not show that it works."""
+    """Import every segmenter and objective, and find the package that a network needs."""
     found = []
     for group in ("dirl.segmenters", "dirl.objectives"):
         absent: dict[str, list[str]] = {}
         importable = []
         for name in names(group):
             try:
-                resolve(group, name)
+                made = resolve(group, name)
             except ConfigError as error:
                 absent.setdefault(f"{error.reason}: {error.remedy}", []).append(name)
+                continue
+            package = getattr(made, "package", None)  # of a network, which is imported only when it is used
+            if package is not None and find_spec(package) is None:
+                absent.setdefault(f"needs the package {package}: {made.install}", []).append(name)
             else:
                 importable.append(name)
         kind = group.removeprefix("dirl.")

@@ -134,8 +134,9 @@ def test_other_settings_are_refused_and_replaced_when_told(store, slides):
     other = TileConfig(size_px=160)
     with pytest.raises(StoreError, match=r"other settings.*size_px 128 there, 160 now.*--overwrite"):
         tile([slides / "one.tiff"], store.path, other, quiet=True)
-    again = tile([slides / "one.tiff"], store.path, other, overwrite=True, quiet=True)
-    assert (again.spec.size_px, set(again.slides)) == (160, {"one"})
+    both = [slides / "one.tiff", slides / "two.tiff"]
+    again = tile(both, store.path, other, overwrite=True, quiet=True)
+    assert (again.spec.size_px, set(again.slides)) == (160, {"one", "two"})
 
 
 def test_another_slide_of_the_same_name_is_refused(store, slides, tmp_path):

@@ -163,6 +163,9 @@ class IntervalUnits(Record):
     units: int
 
 
+GateState = Literal["passed", "failed", "not measured"]
+
+
 class LabelFreeGate(Record):
     """Whether an encoder has learned anything; see `dirl.audit.gate`.
 
@@ -192,6 +195,11 @@ class LabelFreeGate(Record):
     interval: IntervalUnits | None = None
     loss: tuple[float, float] | None
     reasons: tuple[str, ...]
+
+    @property
+    def state(self) -> GateState:
+        """Whether it passed; "not measured" with too few held-out tiles."""
+        return "passed" if self.passed else "not measured" if self.interval is None else "failed"
 
 
 class Difference(Record):

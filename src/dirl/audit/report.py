@@ -71,6 +71,8 @@ def print_audit(result: Result[AuditSummary], console: Console | None = None) ->
         )
     console.print(table)
     console.print(summary.verdict.headline, markup=False, highlight=False)
+    for name, gate in summary.failed.items():
+        console.print(f"{name}: {'; '.join(gate.reasons)}.", markup=False, highlight=False)
     for text in summary.confounder.statements if summary.confounder else ():
         console.print(f"Planted mark: {text}", markup=False, highlight=False)
     console.print(f"Report: {result.path / 'report.html'}", markup=False, highlight=False, soft_wrap=True)

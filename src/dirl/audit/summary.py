@@ -2,13 +2,14 @@
 
 from typing import Literal
 
-from dirl.audit.findings import NO_ESTIMATE, Findings, IntervalUnits
+from dirl.audit.findings import NO_ESTIMATE, Findings, GateState, IntervalUnits
 from dirl.core.intervals import Estimate
 from dirl.core.results import Record, Summary
 
 Standing = Literal[
     "control",
     "gate failed",
+    "gate not measured",
     "reference",
     "other query",
     "reference failed",
@@ -24,7 +25,7 @@ class LeaderboardLine(Record):
 
     rank: int | None
     encoder: str
-    gate: Literal["passed", "failed"] | None
+    gate: GateState | None
     verdict: Standing
 
 

@@ -1,8 +1,6 @@
 """The verdict and the leaderboard of an audit: about these encoders on these tiles, never about a method."""
 
-from typing import Literal
-
-from dirl.audit.findings import PRIMARY, Audited, Difference, Findings
+from dirl.audit.findings import PRIMARY, Audited, Difference, Findings, GateState
 from dirl.audit.summary import LeaderboardLine, Standing, Verdict
 from dirl.core.intervals import Estimate
 from dirl.prior.coverage import COARSE_UM
@@ -21,6 +19,9 @@ def word_verdict(found: Findings) -> Verdict:
         sentences = [_difference(pair, found) for pair in comparable]
         headline = " ".join([*sentences, *([f"No evidence of the others: {fail}."] if failed else [])])
         evidence = any(excludes_zero(pair.primary) for pair in comparable)
+    elif failed and all(gate.state == "not measured" for gate in failed.values()):
+        reason = next(iter(failed.values())).reasons[0]
+        headline, evidence = f"No evidence: the gate is not measured ({reason}).", False
     elif failed:
         why = "Attention means nothing if nothing shows that the encoder has learned."
         headline, evidence = f"No evidence: {fail}. {why}", False
@@ -61,16 +62,16 @@ def leaderboard(found: Findings) -> list[LeaderboardLine]:
     ]
 
 
-def _gate(one: Audited, found: Findings) -> Literal["passed", "failed"] | None:
+def _gate(one: Audited, found: Findings) -> GateState | None:
     gate = found.gates.get(one.name)
-    return None if gate is None else "passed" if gate.passed else "failed"
+    return None if gate is None else gate.state
 
 
 def _standing(one: Audited, first: Audited, pair: Difference | None, found: Findings) -> Standing:
     if one.kind != "encoder":
         return "control"
     if one.name in found.failed:
-        return "gate failed"
+        return "gate not measured" if found.gates[one.name].state == "not measured" else "gate failed"
     if pair is None:
         return "reference"
     if one.query != first.query:

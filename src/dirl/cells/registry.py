@@ -82,12 +82,15 @@ def load_segmenter(spec: str, **how: Any) -> Segmenter | CellSource:
         if unknown := sorted(name.options.keys() - taken.keys()):
             remedy = f"there are: {', '.join(sorted(taken.keys() - how.keys())) or 'none'}"
             raise ConfigError(f"takes no option {', '.join(unknown)}", where=where, remedy=remedy)
+        if name.argument is None and any(one.default is one.empty for one in taken.values()):
+            remedy = f"name it after a colon: {name.target}:DIR_OR_FILE"
+            raise ConfigError("needs a folder or a file", where=where, remedy=remedy)
         arguments = [] if name.argument is None else [name.argument]
         fitting = {key: value for key, value in how.items() if key in taken}
         try:
             segmenter = made(*arguments, **{**fitting, **name.options})
         except TypeError as error:
-            remedy = f"{name.target}:DIR_OR_FILE" if name.argument is None else "see `dirl cells --help`"
+            remedy = "see `dirl cells --help`"
             raise ConfigError(f"cannot be made ({error})", where=where, remedy=remedy) from error
     elif name.options or name.argument is not None:
         raise ConfigError("is an object, which takes no options", where=where, remedy="leave them out")

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from dirl.cells.base import Segmenter
+from dirl.cells.files.frames import STATED
 from dirl.cells.files.matching import fingerprint, forget_listings
 from dirl.cells.from_files import label_from_files
 from dirl.cells.from_segmenter import label_by_segmenter
@@ -30,13 +31,22 @@ from dirl.cells.source import CellSource
 from dirl.config import CellsConfig
 from dirl.core.card import Card, finish, mark_unfinished, new_card, read_card
 from dirl.core.claim import claim
-from dirl.core.errors import ConfigError, DirlError, DirlWarning, StoreError, as_dirl_error, raise_failures
+from dirl.core.errors import (
+    ConfigError,
+    DirlError,
+    DirlWarning,
+    StoreError,
+    as_dirl_error,
+    failed_counts,
+    raise_failures,
+)
 from dirl.core.files import no_room, remove_parts
 from dirl.core.owner import MERGE_SECONDS, item_locked, locked, owning
 from dirl.core.parallel import each
 from dirl.core.progress import bar
 from dirl.store.cells_writer import cells_dir, cells_finished, merge_cells, write_cells
 from dirl.store.dataset import CellStore, TileStore
+from dirl.store.index import INDEX
 
 SHOWN_SLIDES = 3
 # Tiles of a slide in which the size of blobs is measured.
@@ -128,12 +138,10 @@ def cells(
                 failures[name] = as_dirl_error(result, tiles.slides[name].path)
             advance(0 if tick else int((tiles.slide_ids == name).sum()), note=name)
     finished = [name for name in tiles.slides if name not in failures]
-    summary = _finish(tiles, segmenter_name, card, finished, len(failures))
-    doubts = {name: frame for name, frame in summary.frames.items() if frame.doubt}
-    remedy = "state frame=qupath or frame=level0"
-    _warn_of(
-        {name: f"{at.why}: {at.chosen} was chosen, but {at.doubt}; {remedy}" for name, at in doubts.items()}
-    )
+    if not finished and not (folder / INDEX).exists():
+        raise_failures(failures, 0)  # nothing was made, and nothing is left
+    summary = _finish(tiles, segmenter_name, card, finished, failures)
+    _warn_of({name: _frame_doubt(frame) for name, frame in summary.frames.items() if frame.doubt})
     _warn_of(summary.resolution_warnings)
     _warn_of(summary.misplaced)
     raise_failures(failures, len(finished))
@@ -141,7 +149,11 @@ def cells(
 
 
 def _finish(
-    tiles: TileStore, segmenter_name: str, card: Card, finished: Sequence[str], failed: int
+    tiles: TileStore,
+    segmenter_name: str,
+    card: Card,
+    finished: Sequence[str],
+    failures: Mapping[str, DirlError],
 ) -> CellsSummary:
     """Merge the slides' cells, and write their summary and the counts of the card."""
     folder = cells_dir(tiles.path, segmenter_name)
@@ -157,7 +169,7 @@ def _finish(
             "tiles": index.num_rows,
             "nuclei": in_tiles,
             "nuclei_outside_tiles": found - in_tiles,
-            "failed": failed,
+            **failed_counts(failures),
         }
         remarks = {
             "notes": summary.all.notes,
@@ -167,6 +179,12 @@ def _finish(
         }
         finish(folder, card, counts | {name: value for name, value in remarks.items() if value})
     return summary
+
+
+def _frame_doubt(frame: ChosenFrame) -> str:
+    stated = frame.why == STATED
+    remedy = "check the frame that you stated" if stated else "state frame=qupath or frame=level0"
+    return f"{frame.why}: {frame.chosen} was chosen, but {frame.doubt}; {remedy}"
 
 
 def _warn_of(slides: Mapping[str, str]) -> None:

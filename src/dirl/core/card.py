@@ -1,6 +1,7 @@
 """The card of an output directory, ``card.json``: what made it, from what, and which files it holds."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ Measuring = Literal[
     "cells-report", "cells-score", "probe", "finetune", "mil", "robust", "compare", "audit", "map"
 ]
 Stage = Making | Measuring
+_DIGEST = re.compile(r"[0-9a-f]{16,64}")
 CARD_DIGEST = "digest_of_card"  # key of the card's digest of its own content
 PACKAGES = (
     "numpy",
@@ -166,9 +168,19 @@ def differing_settings(earlier: Card, later: Card) -> str:
     """Name the settings in which two cards differ, each with its two values."""
     a, b = _flat(asdict(earlier)), _flat(asdict(later))
     keys = [k for k in sorted({*a, *b}) if k.split(".")[0] in {"stage", "config", "inputs"}]
-    return ", ".join(
-        f"{k.removeprefix('config.')} {a.get(k)} there, {b.get(k)} now" for k in keys if a.get(k) != b.get(k)
-    )
+    return ", ".join(_difference(k, a.get(k), b.get(k)) for k in keys if a.get(k) != b.get(k))
+
+
+def _difference(key: str, there: object, now: object) -> str:
+    """Word a setting that differs. A digest tells a reader nothing but that the content is another."""
+    name = key.removeprefix("config.")
+    if key.startswith("inputs."):
+        name = key.removeprefix("inputs.")
+        return f"{name} is {'new' if there is None else 'not used now' if now is None else 'another'}"
+    if any(isinstance(value, str) and _DIGEST.fullmatch(value) for value in (there, now)):
+        return f"{name} is another"
+    a, b = ("none" if value is None else value for value in (there, now))
+    return f"{name} {a} there, {b} now"
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dirl.core.owner import (
     own,
     refuse_if_items_locked,
     remove_stale,
+    will_make,
 )
 
 
@@ -55,6 +56,8 @@ def claim(
     earlier = check_claim(directory, card, overwrite=overwrite)
     if earlier is not None and earlier.finished:
         return earlier
+    if not (directory / CARD).exists():
+        will_make(directory)
     if in_stage() and not shared:
         own(directory)
         return _start_or_continue(directory, card, overwrite, keep)
@@ -95,13 +98,17 @@ def check_claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card
             raise StoreError(
                 f"made with other settings ({differing_settings(earlier, card)})",
                 where=directory,
-                remedy="name another directory, or pass --overwrite to replace it",
+                remedy=f"{_elsewhere(card)}, or pass --overwrite to replace it",
             )
     elif directory.exists() and (not directory.is_dir() or _holds_files(directory)):
         raise StoreError(
             "exists and was not made by dirl", where=directory, remedy="name a new or an empty directory"
         )
     return None
+
+
+def _elsewhere(card: Card) -> str:
+    return "give these cells another name with --name" if card.stage == "cells" else "name another directory"
 
 
 def claim_again(directory: Path, card: Card) -> Card:

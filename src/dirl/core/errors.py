@@ -200,6 +200,12 @@ class PartlyFailedError(DirlError):
             self.exit_code = 1
 
 
+def failed_counts(failures: Mapping[str, DirlError]) -> dict[str, object]:
+    """Entries of a card's counts: how many items failed, and why."""
+    reasons = {name: error.reason for name, error in failures.items()}
+    return {"failed": len(failures)} | ({"failures": reasons} if reasons else {})
+
+
 def raise_failures(failures: Mapping[str, DirlError], done: int) -> None:
     """Raise the failure of a single item itself, and several failures, or some of several, together."""
     if len(failures) == 1 and not done:

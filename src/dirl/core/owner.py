@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -18,7 +19,7 @@ from typing import ParamSpec, TypeVar
 from filelock import FileLock, Timeout
 
 from dirl.core.boundary import inside
-from dirl.core.errors import NO_ROOM, InUseError, from_system
+from dirl.core.errors import NO_ROOM, Interrupted, InUseError, from_system
 from dirl.core.files import read_json, remove, remove_parts, time_now, write_json
 from dirl.core.layout import CARD, ITEM_LOCKS, LOCK, NOT_CONTENT, OWNER, PART
 
@@ -26,29 +27,67 @@ MERGE_SECONDS = 600  # longest wait for another process that writes an index
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_held: ContextVar[tuple[ExitStack, set[Path]] | None] = ContextVar("held", default=None)
+_held: ContextVar["_Held | None"] = ContextVar("held", default=None)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What a running stage owns: its locks, the locked directories, and the folders that it made."""
+
+    stack: ExitStack
+    directories: set[Path] = field(default_factory=set)
+    made: list[Path] = field(default_factory=list)
 
 
 def owning(stage: Callable[P, R]) -> Callable[P, R]:
     """Decorate a stage: when its call ends, every directory that it took with `own` is released.
 
-    A library may report a full disk without a file. The error then names the directory.
+    A library may report a full disk without a file. The error then names the directory. A stage that fails
+    before its first result leaves no directory that it made; see `will_make`.
     """
 
     @wraps(stage)
     def run(*args: P.args, **options: P.kwargs) -> R:
-        directories: set[Path] = set()
-        with ExitStack() as stack:
-            before = _held.set((stack, directories))
-            stack.callback(_held.reset, before)
-            try:
-                return stage(*args, **options)
-            except OSError as error:
-                if error.errno not in NO_ROOM or error.filename is not None or not directories:
-                    raise
-                raise from_system(error, min(directories)) from error
+        made: list[Path] = []
+        try:
+            with ExitStack() as stack:
+                held = _Held(stack, made=made)
+                before = _held.set(held)
+                stack.callback(_held.reset, before)
+                try:
+                    return stage(*args, **options)
+                except OSError as error:
+                    if error.errno not in NO_ROOM or error.filename is not None or not held.directories:
+                        raise
+                    raise from_system(error, min(held.directories)) from error
+        except Interrupted:
+            raise
+        except Exception:
+            for folder in made:
+                _remove_empty(folder)
+            raise
 
     return run
+
+
+def will_make(directory: Path) -> None:
+    """Note which folders on the way to a new output the running stage is about to make."""
+    held = _held.get()
+    if held is not None:
+        held.made.extend(folder for folder in (directory, *directory.parents) if not folder.exists())
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder that holds no result. Another process may have begun to work in it."""
+    with suppress(OSError, InUseError):
+        if any(path.name != CARD for path in content(folder)):
+            return
+        with locked(folder):
+            refuse_if_items_locked(folder)
+            for path in folder.iterdir():
+                if path.name not in {LOCK, OWNER}:
+                    remove(path)
+        folder.rmdir()
 
 
 def in_stage() -> bool:
@@ -64,11 +103,10 @@ def own(directory: Path) -> None:
     """
     held = _held.get()
     assert held is not None, "only a function decorated with `owning` can own a directory"
-    stack, directories = held
     place = directory.resolve()
-    if place not in directories:
-        stack.enter_context(locked(directory))
-        directories.add(place)
+    if place not in held.directories:
+        held.stack.enter_context(locked(directory))
+        held.directories.add(place)
         remove_stale(directory)
 
 

@@ -1,5 +1,6 @@
 """Objects by name, built-in or of a plugin, and the command that installs what they need."""
 
+import difflib
 from importlib import import_module
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, metadata, requires
 from typing import Any
@@ -28,7 +29,11 @@ def resolve(group: str, spec: str) -> Any:
         try:
             return getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise ConfigError(f"cannot import it ({error})", where=f"{kind} {spec!r}") from error
+            close = difflib.get_close_matches(module, names(group), n=1)
+            remedy = f"did you mean {close[0]}:{attribute}?" if close else _there_are(group)
+            raise ConfigError(
+                f"cannot import it ({error})", where=f"{kind} {spec!r}", remedy=remedy
+            ) from error
     for point in entry_points(group=group):
         if point.name == spec:
             try:
@@ -37,11 +42,11 @@ def resolve(group: str, spec: str) -> Any:
                 raise ConfigError(
                     f"cannot import it ({error})", where=f"{kind} {spec!r}", remedy=_remedy(point, error)
                 ) from error
-    raise ConfigError(
-        f"no such {kind}",
-        where=repr(spec),
-        remedy=f"there are: {', '.join(names(group)) or 'none'}; or package.module:attribute",
-    )
+    raise ConfigError(f"no such {kind}", where=repr(spec), remedy=_there_are(group))
+
+
+def _there_are(group: str) -> str:
+    return f"there are: {', '.join(names(group)) or 'none'}; or package.module:attribute"
 
 
 def _remedy(point: EntryPoint, error: ImportError) -> str:

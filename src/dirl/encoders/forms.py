@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
+from dirl.core.card import read_card
 from dirl.core.errors import EncoderError
+from dirl.core.layout import CARD
 
 Form = Literal["timm", "hf", "run"]
 Query = Literal["cls", "pooling", "mean patch"]
@@ -26,6 +28,8 @@ def parse_form(spec: str) -> tuple[Form, str]:
     if Path(spec).is_dir():
         reason = "contains no encoder (no encoder/config.json)"
         remedy = "give a directory that `dirl pretrain` finished"
+        if (Path(spec) / CARD).is_file() and read_card(Path(spec)).stage == "pretrain":
+            reason, remedy = "this run is not finished", "run the same `dirl pretrain` again"
         if (Path(spec) / "config.json").is_file():  # of timm or transformers
             remedy = f"for a downloaded model write timm:{spec} or hf:{spec}"
         raise EncoderError(reason, where=spec, remedy=remedy)

@@ -1,8 +1,10 @@
 """timm models by name and options, by a folder's config, or from the hub."""
 
 import difflib
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import timm
 import torch
 from timm import layers
+from torch import nn
 
 from dirl.core.boundary import parsing
 from dirl.core.errors import EncoderError, first_line
@@ -87,6 +90,7 @@ def create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
 def new_model(name: str, arguments: Mapping[str, Any]) -> Any:
     """Make a timm model without a classifier, initialised by torch's current generator."""
     _check_name(name)
+    _check_options(name, arguments)
     try:
         return timm.create_model(name, pretrained=False, **{**arguments, "num_classes": 0})
     except Exception as error:  # timm raises anything for arguments that it does not expect
@@ -115,6 +119,7 @@ def _check_size(architecture: str, arguments: Mapping[str, Any]) -> None:
 def fetch(name: str, options: Mapping[str, Any]) -> Any:
     """Make a timm model with the weights of its hub."""
     _check_name(name)
+    _check_options(name, options)
     architecture, _, tag = name.partition(".")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
     if not tags or (tag and tag not in tags):
@@ -131,7 +136,25 @@ def fetch(name: str, options: Mapping[str, Any]) -> Any:
 
 def _check_name(name: str) -> None:
     if not timm.is_model(name):
-        names = timm.list_models()
-        close = difflib.get_close_matches(name, names, n=4, cutoff=0.5)
-        remedy = f"did you mean {', '.join(close or names[:4])}?"
+        plain = timm.list_models(module="vision_transformer")  # the audit cannot read most others
+        close = [known for known in plain if known.startswith(name)]
+        close += difflib.get_close_matches(name, plain, n=4, cutoff=0.5)
+        remedy = f"did you mean {', '.join(list(dict.fromkeys(close))[:4] or plain[:4])}?"
         raise EncoderError("timm has no such model", where=f"timm:{name}", remedy=remedy)
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that neither ``timm.create_model`` nor the model's module knows."""
+    module = sys.modules[timm.model_entrypoint(name).__module__]
+    classes = [one for one in vars(module).values() if isinstance(one, type) and issubclass(one, nn.Module)]
+    makers: list[Callable[..., Any]] = [timm.create_model, *classes]
+    known = {parameter for made in makers for parameter in inspect.signature(made).parameters}
+    for option in options:
+        if option not in known:
+            close = difflib.get_close_matches(option, ["weights", *sorted(known)], n=2)
+            meant = f"did you mean {' or '.join(close)}? " if close else ""
+            raise EncoderError(
+                f"takes no option {option}",
+                where=f"timm:{name}",
+                remedy=f"{meant}The options are weights, and arguments of timm.create_model such as img_size",
+            )

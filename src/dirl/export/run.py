@@ -8,7 +8,7 @@ import torch
 
 from dirl.core.card import finish, new_card, read_card
 from dirl.core.claim import check_claim, claim
-from dirl.core.errors import ConfigError, DirlError
+from dirl.core.errors import ConfigError, DirlError, StoreError
 from dirl.core.files import put_in_place, remove, write_text
 from dirl.core.full_disk import writing
 from dirl.core.layout import CARD, NOT_CONTENT
@@ -75,6 +75,12 @@ def export(
     """
     if to not in FORMATS:
         raise ConfigError("no such format", where=f"--to {to}", remedy=f"there are: {', '.join(FORMATS)}")
+    if not run.is_dir():
+        raise StoreError(
+            "no such directory",
+            where=run,
+            remedy="name a run of `dirl pretrain`: only its encoder can be exported",
+        )
     trained, made_by = load_run(run), read_card(run, "pretrain")
     encoder = load_encoder(str(run))
     settings = {"run": run.resolve().name, "to": to, "licence": licence}

@@ -10,7 +10,7 @@ from dirl.core.boundary import inside
 from dirl.core.card import Card, finish, new_card
 from dirl.core.claim import claim, claim_again
 from dirl.core.device import AskedPrecision, ForwardPrecision, choose_device, choose_precision
-from dirl.core.errors import ConfigError, DirlError, raise_failures
+from dirl.core.errors import ConfigError, DirlError, failed_counts, raise_failures
 from dirl.core.owner import owning
 from dirl.core.progress import bar
 from dirl.encoders.loading import LoadedEncoder, load_encoder
@@ -154,7 +154,7 @@ def embed(
         warn_all_tissue((one.slide_id, one.white, one.tissue_fraction) for one in cut)
     done = [count_rows(file) for file in files.values() if file.exists()]
     if done:
-        counts = {"tiles": sum(done), "slides": len(done), "failed": len(failures)}
+        counts = {"tiles": sum(done), "slides": len(done)} | failed_counts(failures)
         finish(out, card, {**counts, **held.counts})
     raise_failures(failures, len(done))
     return read_features(out)

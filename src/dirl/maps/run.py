@@ -1,5 +1,6 @@
 """`dirl map`: the attention of an encoder over a whole slide."""
 
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from dirl.config import MapConfig
 from dirl.core.card import new_card
 from dirl.core.device import choose_device
 from dirl.core.digests import digest
+from dirl.core.errors import DirlWarning
 from dirl.core.files import replacing, write_json
 from dirl.core.progress import bar
 from dirl.core.results import Result
@@ -100,6 +102,10 @@ def map_slide(
         If `out` holds something else.
     """
     loaded = load_encoder(encoder, device=choose_device(device)) if isinstance(encoder, str) else encoder
+    if loaded.random:
+        warnings.warn(
+            "the weights are random: the map shows nothing that was learned", DirlWarning, stacklevel=2
+        )
     config = config or MapConfig()
     opened = open_slide(slide, config.mpp_override)
     try:

@@ -1,7 +1,6 @@
 """Making a tile store from slides and folders of ready-made tiles."""
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,10 +8,10 @@ from pathlib import Path
 
 from dirl.config import TileConfig
 from dirl.core.card import finish, mark_unfinished, new_card, read_card
-from dirl.core.claim import claim
+from dirl.core.claim import check_claim, claim
 from dirl.core.digests import FileDigest, are_whole
-from dirl.core.errors import DirlError, DirlWarning, SlideError, StoreError, as_dirl_error, raise_failures
-from dirl.core.files import no_room, read_json, remove, remove_parts, write_json
+from dirl.core.errors import DirlError, SlideError, StoreError, as_dirl_error, failed_counts, raise_failures
+from dirl.core.files import no_room, read_json, remove_parts, write_json
 from dirl.core.layout import CARD
 from dirl.core.owner import MERGE_SECONDS, item_locked, locked, owning
 from dirl.core.parallel import each
@@ -28,7 +27,6 @@ from dirl.slides.discovery import (
 )
 from dirl.slides.tiling import dotless
 from dirl.slides.tissue import warn_all_tissue
-from dirl.store.cells_writer import cells_names
 from dirl.store.dataset import TileStore
 from dirl.store.index import (
     INDEX,
@@ -40,6 +38,7 @@ from dirl.store.index import (
     read_parquet,
     to_record,
 )
+from dirl.store.replace import check_replaceable
 from dirl.store.tiles_writer import image_side, update_slide, write_ready, write_slide
 
 
@@ -79,7 +78,8 @@ def tile(
     workers
         Number of processes; each tiles one slide at a time.
     overwrite
-        Replace an existing store.
+        Tile the given slides again. Their cells are removed where the tiles change. Other slides are kept.
+        With other settings than the store's, all of its slides must be given.
     quiet
         Show no progress bar.
 
@@ -94,22 +94,25 @@ def tile(
     ConfigError
         If the slides table cannot be used, or has none of these slides.
     StoreError
-        If `out` was made with other settings, or is not a store.
+        If `out` was made with other settings, or is not a store. With `overwrite`, if a slide would be lost.
     PartlyFailedError
         If some of several slides cannot be tiled. The others are finished.
     OSError
         If the disk is full or read-only. Finished slides are kept.
     """
-    there = [] if overwrite else _records(out)
+    there = _records(out)
     found = _as_there(find_inputs(inputs, partial(say, quiet=quiet)), there)
     if slides_table is not None:
         found = add_slides_table(found, slides_table, quiet=quiet)
     config = _resolve(config, found)
+    slides_config = _of_slides(config, found, there)
+    card, anew = new_card("tile", config.model_dump()), False
+    check_claim(out, card, overwrite=overwrite)
     if overwrite:
-        _warn_of_loss(out)
-    card = claim(out, new_card("tile", config.model_dump()), overwrite=overwrite, shared=True)
-    todo, failures = _sort_out(out, found, there, card.files)
-    make = partial(_make, out, card.digest, config, _of_slides(config, found, there))
+        anew = check_replaceable(out, card, slides_config, found, there, quiet=quiet)
+    card = claim(out, card, overwrite=anew, shared=True)
+    todo, failures = _sort_out(out, found, [] if anew else there, card.files, overwrite)
+    make = partial(_make, out, card.digest, config, slides_config, overwrite)
     with bar("Tiling", len(found), quiet=quiet) as advance:
         advance(len(found) - len(todo))
         for item, result in each(make, todo, workers):
@@ -126,7 +129,8 @@ def tile(
         index = merge(files, out / INDEX, TILES_SCHEMA)
         records = [read_json(path.with_suffix(".json")) for path in files]
         write_json(out / SLIDES, records)
-        finish(out, card, {"slides": len(records), "tiles": index.num_rows, "failed": len(failures)})
+        counts = {"slides": len(records), "tiles": index.num_rows}
+        finish(out, card, counts | failed_counts(failures))
     made = {item.slide_id for item in todo}
     slides = [one for one in map(to_record, records) if one.kind == "slide" and one.slide_id in made]
     warn_all_tissue((one.slide_id, one.white, one.tissue_fraction) for one in slides)
@@ -143,21 +147,26 @@ def _with_table(error: DirlError) -> DirlError:
 
 
 def _make(
-    out: Path, card_digest: str, ready: TileConfig, slides: TileConfig, item: SlideInput | TilesInput
+    out: Path,
+    card_digest: str,
+    ready: TileConfig,
+    slides: TileConfig,
+    overwrite: bool,
+    item: SlideInput | TilesInput,
 ) -> None:
     with item_locked(out, item.slide_id):
         card = read_card(out, "tile")
         if card.digest != card_digest:
             raise StoreError("another process replaced the store", where=out, remedy="give another directory")
-        if _made(out, item.slide_id, card.files) is not None:
+        earlier = _made(out, item.slide_id, card.files)
+        if earlier is not None and not overwrite:
             return  # another process made it in between
-        remove(out / "tiles" / f"{item.slide_id}.parquet")
         for folder in ("tiles", "pictures"):
             remove_parts(out / folder, item.slide_id)
         if isinstance(item, TilesInput):
-            write_ready(out, ready, item)
+            write_ready(out, ready, item, earlier)
         else:
-            write_slide(out, slides, item)
+            write_slide(out, slides, item, earlier)
 
 
 def _made(out: Path, slide_id: str, files: Mapping[str, FileDigest]) -> SlideRecord | None:
@@ -237,20 +246,14 @@ def _as_there(
     return with_unique_names([replace(one, slide_id=name) for one, name in zip(found, called, strict=True)])
 
 
-def _warn_of_loss(out: Path) -> None:
-    """Name the cells of a store that is about to be removed."""
-    if names := ", ".join(cells_names(out)):
-        removed = f"--overwrite removes all slides of {out} and their cells ({names}); find the cells again"
-        warnings.warn(removed, DirlWarning, stacklevel=3)
-
-
 def _sort_out(
     out: Path,
     found: Sequence[SlideInput | TilesInput],
     there: Sequence[SlideRecord],
     files: Mapping[str, FileDigest],
+    overwrite: bool,
 ) -> tuple[list[SlideInput | TilesInput], dict[str, DirlError]]:
-    """Return the inputs still to tile, and errors for names that another slide of the store has."""
+    """Return the inputs to tile, and errors for names that another slide of the store has."""
     todo: list[SlideInput | TilesInput] = []
     failures: dict[str, DirlError] = {}
     keys = {dotless(one.slide_id): one for one in there}
@@ -263,21 +266,21 @@ def _sort_out(
                 remedy="rename one of the two, or tile into another store",
             )
             continue
-        record = _made(out, item.slide_id, files)
+        record = None if overwrite else _made(out, item.slide_id, files)
         if record is None:
             todo.append(item)
         elif record.source != source_digest(item):
             failures[item.slide_id] = StoreError(
                 f"{out} has a slide {item.slide_id} from another file or version of it, {record.path}",
                 where=item.path,
-                remedy="rename one of the two, or tile into another store",
+                remedy="rename one of the two, or replace that slide with --overwrite",
             )
         elif item.from_table.mpp not in (None, record.mpp):
             failures[item.slide_id] = StoreError(
                 f"slide {item.slide_id} was tiled in {out} with {record.mpp:g} µm/px, "
                 f"but the table gives {item.from_table.mpp:g} now",
                 where=item.path,
-                remedy="correct the table, or tile into another store",
+                remedy="correct the table, or replace this slide with --overwrite",
             )
         else:
             update_slide(out, record, item.from_table)

@@ -63,19 +63,23 @@ def cells_names(store: Path) -> list[str]:
     return sorted(path.parent.name for path in (store / "cells").glob(f"*/{INDEX}"))
 
 
+def slide_files(slide_id: str) -> tuple[str, ...]:
+    """Names of all files of a slide's cells, in the folder of these cells; the index is first."""
+    ends = (".parquet", ".nuclei.parquet", ".statistics.json", ".tar")
+    return (*(f"{slide_id}{end}" for end in ends), f"pictures/{slide_id}.png")
+
+
 def cells_finished(
     store: Path, segmenter: str, slide_id: str, files: Mapping[str, FileDigest] | None = None
 ) -> bool:
     """Whether a slide's cells are written and, if `files` is given, match the digests in their card."""
     folder = cells_dir(store, segmenter)
     if files is not None:
-        made = [f"{slide_id}{end}" for end in (".parquet", ".nuclei.parquet")]
-        extra = [f"{slide_id}.statistics.json", f"pictures/{slide_id}.png"]
-        if not are_whole(folder, [*made, *(name for name in extra if name in files)], files):
+        index, nuclei, *others = (name for name in slide_files(slide_id) if not name.endswith(".tar"))
+        if not are_whole(folder, [index, nuclei, *(name for name in others if name in files)], files):
             return False
     try:
-        index = read_parquet(folder / f"{slide_id}.parquet", "", schema=CELLS_SCHEMA)
-        check_shards(folder, index)
+        check_shards(folder, read_parquet(folder / f"{slide_id}.parquet", "", schema=CELLS_SCHEMA))
     except StoreError:
         return False
     return (folder / f"{slide_id}.nuclei.parquet").exists()

@@ -263,8 +263,8 @@ def _no_cells(store: Path, name: str) -> StoreError:
     if not found:
         return StoreError(f"no cells of {name}", where=store, remedy=make)
     reason = f"no cells of {name}; there are cells of {', '.join(found)}"
-    key = f"in a recipe: `cells: {found[0]}`; in a study: `set: {{cells: {found[0]}}}`"
-    remedy = f"pass --cells {found[0]} ({key}), or {make}"
+    keys = f"`--set cells={found[0]}` for `dirl pretrain`, `set: {{cells: {found[0]}}}` in a study"
+    remedy = f"name {found[0]} (--cells {found[0]}; {keys}), or {make}"
     return StoreError(reason, where=store, remedy=remedy)
 
 

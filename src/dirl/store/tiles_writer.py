@@ -25,6 +25,7 @@ from dirl.slides.tissue import MASK_MPP, tissue_pixels
 from dirl.store.cut import cut_slide
 from dirl.store.index import TILES_SCHEMA, SlideRecord, to_json, write_parquet
 from dirl.store.picture import SHEET_COLUMNS, SHEET_ROWS, draw_sheet, draw_slide
+from dirl.store.replace import remove_earlier
 from dirl.store.shards import ShardWriter
 
 # Full chroma, since colour separates hematoxylin from eosin. At quality 90, halving the chroma raises the
@@ -39,10 +40,14 @@ class _Entry:
     jpeg: bytes
 
 
-def write_slide(out: Path, config: TileConfig, item: SlideInput) -> None:
-    """Tile a slide into the store `out`: tar, picture, record and, last, its index. Raises as `cut_slide`."""
+def write_slide(out: Path, config: TileConfig, item: SlideInput, earlier: SlideRecord | None = None) -> None:
+    """Tile a slide into the store `out`: tar, picture, record and, last, its index. Raises as `cut_slide`.
+
+    `earlier` is the record of its tiles that are replaced. They are kept if the slide cannot be tiled.
+    """
     cut = cut_slide(item, config)
     try:
+        remove_earlier(out, earlier, cut.record)
         table = _write_shard(
             out,
             cut.record,
@@ -56,7 +61,7 @@ def write_slide(out: Path, config: TileConfig, item: SlideInput) -> None:
     _commit(out, cut.record, table)
 
 
-def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
+def write_ready(out: Path, config: TileConfig, item: TilesInput, earlier: SlideRecord | None = None) -> None:
     """Add a class of ready-made tiles to the store `out`; see `write_slide`.
 
     Baseline RGB JPEGs are kept byte for byte. All other files are encoded again. A `SlideError` tells that a
@@ -91,6 +96,7 @@ def write_ready(out: Path, config: TileConfig, item: TilesInput) -> None:
         source=source_digest(item),
         centre=item.from_table.centre,
     )
+    remove_earlier(out, earlier, record)
     table = _write_shard(out, record, item.path.name, entries())
     draw_sheet(out / "pictures" / f"{item.slide_id}.jpg", sheet)
     _commit(out, replace(record, tissue_fraction=float(np.mean(fractions))), table)

@@ -22,6 +22,7 @@ AskedFrame = Literal["auto", "qupath", "level0"]
 FRAMES: tuple[AskedFrame, ...] = get_args(AskedFrame)
 # Largest share of objects outside of QuPath's image: QuPath draws a few at its border, and no others.
 FEW = 0.05
+STATED = "stated"
 QUPATHS_MARKS = "the file has QuPath's marks"
 # Number of nuclei whose tissue is checked, and the share by which the other frame must be better.
 SAMPLE, CLEARLY = 200, 0.2
@@ -58,9 +59,9 @@ def choose_frame(
     """
     corner, zero = (float(bounds[0]), float(bounds[1])), (0.0, 0.0)
     if asked == "qupath":
-        return Frame("qupath", corner, "stated")
+        return Frame("qupath", corner, STATED)
     if asked == "level0":
-        return Frame("level0", zero, "stated")
+        return Frame("level0", zero, STATED)
     if marked is not None:
         doubt = None if marked == corner else f"the slide's own offset is {corner[0]:g}, {corner[1]:g}"
         return Frame("qupath", marked, "the file states it", doubt)
@@ -103,7 +104,7 @@ def place_map(
         (shown, Frame("qupath", corner, of_qupath)),
     )
     fitting = [
-        (found, frame if asked == "auto" else replace(frame, why="stated"))
+        (found, frame if asked == "auto" else replace(frame, why=STATED))
         for size, frame in frames
         if asked in ("auto", frame.name) and (found := _scale(map_px, size, scale)) is not None
     ]

@@ -1,10 +1,12 @@
 """The figures of a report on cells: outlines on tiles, and charts of the statistics."""
 
+import colorsys
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
@@ -17,7 +19,7 @@ from dirl.report.style import COLOURS, STYLE, new_figure
 
 GRID = "#e3e6ea"
 ENLARGE = 2
-# Visible on hematoxylin and on eosin. The first is for nuclei without a class.
+# Visible on hematoxylin and on eosin. The first is for nuclei without a class. More classes get made colours.
 OUTLINES = ("#ffe600", "#00e5ff", "#39ff14", "#ff7b00", "#ffffff", "#ff4dd2")
 DASHES = ("-", "--", ":", "-.")
 MOST_LABELS = 40
@@ -34,15 +36,23 @@ def draw_outlines(
     # A line covers both sides of a border. Outside it takes the colour of the adjacent nucleus.
     beside = maximum_filter(ids, 3)
     number, which = np.unique(beside[edges], return_inverse=True)
-    colours = np.array([_rgb(OUTLINES[classes.get(i, 0) % len(OUTLINES)]) for i in number.tolist()], np.uint8)
+    colours = np.array([_rgb(_outline(classes.get(i, 0))) for i in number.tolist()], np.uint8)
     large[edges] = colours.reshape(-1, 3)[which]
     return large
 
 
 def class_colours(classes: Sequence[str]) -> dict[str, str]:
-    """Return the colour of each class, and of nuclei without one; with many classes colours repeat."""
+    """Return the colour of each class, and of nuclei without one. No two classes share a colour."""
     names = ["no class", *classes]
-    return {name: OUTLINES[i % len(OUTLINES)] for i, name in enumerate(names)}
+    return {name: _outline(i) for i, name in enumerate(names)}
+
+
+def _outline(number: int) -> str:
+    if number < len(OUTLINES):
+        return OUTLINES[number]
+    # The golden ratio spreads hues evenly, however many there are.
+    hue = (number * 0.618034) % 1
+    return to_hex(colorsys.hsv_to_rgb(hue, 0.45 if number % 2 else 1.0, 1.0))
 
 
 def slides_figure(summaries: Mapping[str, SegmenterStatistics], outliers: set[str]) -> Figure:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +47,12 @@ class Cellpose:
     device: str = "auto"
     batch_size: int | None = None
 
+    package: ClassVar[str] = "cellpose"
+    install: ClassVar[str] = "pip install 'dirl[cellpose]'"
+
     def __post_init__(self) -> None:
         """Check the package and the mpp, without loading the network."""
-        require("cellpose", "cellpose", "pip install 'dirl[cellpose]'")
+        require(self.package, "cellpose", self.install)
         check_mpp("cellpose", self.mpp)
 
     @property

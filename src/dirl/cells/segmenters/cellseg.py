@@ -76,6 +76,8 @@ class CellsegNetwork(ABC):
     device: str = "auto"
     batch_size: int | None = None
 
+    package: ClassVar[str] = "cellseg_models_pytorch"
+    install: ClassVar[str] = "pip install 'dirl[cells]'"
     name: ClassVar[str]
     model: ClassVar[str]
     version: ClassVar[int] = 1
@@ -83,7 +85,7 @@ class CellsegNetwork(ABC):
 
     def __post_init__(self) -> None:
         """Check the package and the mpp, without loading the network."""
-        require("cellseg_models_pytorch", self.name, "pip install 'dirl[cells]'")
+        require(self.package, self.name, self.install)
         check_mpp(self.name, self.mpp)
 
     @property

@@ -27,11 +27,26 @@ from dirl.cells.segmenters.outlines import Outlining, outline
 from dirl.cells.segmenters.resample import to_mpp, to_shape
 from dirl.cells.segmenters.shapes import ellipses, neighbourhood_mean, solidity
 from dirl.core.digests import digest
+from dirl.core.errors import ConfigError
 
 OPTICAL_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 # Optical density of the intensity 40 of 255.
 BLACK = OPTICAL_DENSITY[40]
 NOTHING = np.empty((2, 0), np.float32)
+# Limits of settings that are no width or area.
+LIMITS = {
+    "mpp": (0.05, 20.0),
+    "threshold": (0.0, 1.5),
+    "threshold_follows": (0.0, 1.0),
+    "faintest": (0.0, 1.5),
+    "darkest": (0.5, 10.0),
+    "darkness": (0.0, 5.0),
+    "contrast": (0.0, 1.0),
+    "hue": (0.0, 1.0),
+    "ink": (1.0, 10.0),
+    "solid": (0.0, 1.0),
+    "solid_per_mpp": (0.0, 1.0),
+}
 # With fewer pixels of tissue the stain is not measured.
 FEW_PX = 200
 # Number and solidity of usual nuclei that are added to every neighbourhood.
@@ -141,6 +156,23 @@ class Hematoxylin:
     solid: float = 0.915
     solid_per_mpp: float = 0.07
     outlining: Outlining = field(default_factory=Outlining)
+
+    def __post_init__(self) -> None:
+        """Refuse settings with which nothing sensible is found."""
+        for name, value in vars(self).items():
+            if name == "outlining":
+                continue
+            low, high = LIMITS.get(name, (0.0, 1000.0))  # widths in µm and areas in µm²
+            if (
+                not isinstance(value, int | float)
+                or not low <= value <= high
+                or (name == "mpp" and not value)
+            ):
+                raise ConfigError(
+                    f"{name}={value} is not between {low:g} and {high:g}",
+                    where="segmenter hematoxylin",
+                    remedy="see the table in docs/howto/cells.md",
+                )
 
     @property
     def digest(self) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +53,12 @@ class HistomicsTK:
     apart_um: float = 2.5
     least_um2: float = 5
 
+    package: ClassVar[str] = "histomicstk"
+    install: ClassVar[str] = INSTALL
+
     def __post_init__(self) -> None:
         """Check that the toolkit is installed."""
-        require("histomicstk", "histomicstk", INSTALL)
+        require(self.package, "histomicstk", self.install)
         check_mpp("histomicstk", self.mpp)
 
     @property

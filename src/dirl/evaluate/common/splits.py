@@ -259,14 +259,15 @@ def check_whole(
     sources: Sources,
     where: str = "labels",
     remedy: str = "correct the folds: all tiles of one source belong in the same fold",
+    dividing: str = "folds",
 ) -> None:
-    """Refuse folds that split a source."""
+    """Refuse folds, or what else `dividing` names, that split a source."""
     names, groups = np.unique(sources.ids, return_inverse=True)
     pairs = np.unique(np.stack([groups, folds]), axis=1)
     parted = names[np.bincount(pairs[0]) > 1]
     if len(parted):
         raise ConfigError(
-            f"the folds split {len(parted)} of {len(names)} {sources.kind}, first {parted[0]}",
+            f"the {dividing} split {len(parted)} of {len(names)} {sources.kind}, first {parted[0]}",
             where=where,
             remedy=remedy,
         )

@@ -208,9 +208,11 @@ def caveats(task: TileTask, unknown: int, leak: Leak | None = None) -> list[str]
             "sides, so scores compare encoders and say little about new slides."
         )
     if leak and leak.flagged:
+        known = task.split.scheme in ("patients", "slides")
+        remedy = f"Check the {task.split.scheme}" if known else "Name patients, slides or groups"
         notes.append(
-            f"This split leaks: colour alone scores {leak.histogram_knn:.2f}, above {LEAK}. Its scores "
-            "prove nothing. Name patients, slides or groups."
+            f"This split probably leaks: colour alone scores {leak.histogram_knn:.2f}, above {LEAK}. Then "
+            f"scores prove nothing. {remedy}. Otherwise the classes differ in colour itself."
         )
     if task.units.kind == "tiles":
         why = "are unknown" if task.sources is None else "are too few to resample"

@@ -209,7 +209,7 @@ def _leakage(colours: NDArray[np.float32], task: TileTask, advance: Callable[...
 def _notes(encoder: LoadedEncoder, chosen: Mapping[str, list[Chosen]], most: int) -> list[str]:
     notes = []
     epochs = [each.epochs for twin in chosen.values() for each in twin]
-    if last := epochs.count(most):
+    if most > 1 and (last := epochs.count(most)):
         notes.append(
             f"In {last} of {len(epochs)} trainings the last epoch was the best: more --epochs may score "
             "higher."

@@ -13,6 +13,7 @@ from dirl.core.intervals import Estimate, choose_units, estimate, ratios
 from dirl.core.randomness import hashes
 from dirl.evaluate.common.labels import Labels
 from dirl.evaluate.common.scores import score_classes
+from dirl.evaluate.common.splits import Sources, check_whole
 from dirl.evaluate.common.task import LabelledTiles, TileTask, make_task
 from dirl.evaluate.robust.score import fold_scores
 from dirl.evaluate.robust.summary import Accuracies, CentreNaming, CentreScores, LeftOutScores
@@ -43,16 +44,16 @@ def across_centres(
         try:
             return measure()
         except ConfigError as error:
-            notes.append(f"No {name}: {error.reason}.")
+            notes.append(f"{name} is not measured: {error.reason}.")
             return None
 
     classes = tiles.given.classes
     index = measured(
-        "robustness index",
+        "The robustness index",
         lambda: robustness_index(values, classes, tiles.centres, tiles.sources, config),
     )
-    left = measured("left out", lambda: left_out(values, tiles, colours, by_place, advance))
-    naming = measured("named", lambda: name_centres(values, tiles, colours, by_place, advance))
+    left = measured("A centre left out", lambda: left_out(values, tiles, colours, by_place, advance))
+    naming = measured("Naming the centre", lambda: name_centres(values, tiles, colours, by_place, advance))
     return CentreScores(
         centres=np.unique(tiles.centres).tolist(),
         notes=notes,
@@ -123,6 +124,8 @@ def left_out(
         If there is one centre, if a patient is seen at two, or a class at one alone.
     """
     # Leaving a centre out leaves no other tile of its patients only if no patient is seen at two centres.
+    centres = np.unique(tiles.centres, return_inverse=True)[1]
+    check_whole(centres, Sources("groups", tiles.sources), dividing="centres")
     by_centre = Labels(tiles.given.classes, folds=tiles.centres, groups=tiles.sources)
     task = make_task(tiles, by_centre, tiles.ready_made, colours, config)
     (scores,) = fold_scores(values, [values], task, advance)

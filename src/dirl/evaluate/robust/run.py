@@ -7,6 +7,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dirl.config import RobustConfig
 from dirl.core.card import new_card
@@ -135,7 +136,7 @@ def robust(
             notes=[
                 *tile_labels.notes,
                 *caveats(task, tile_labels.unknown),
-                *([] if all_centres else ["Some tiles have no centre, so centres are not compared."]),
+                *([] if all_centres else [_without_centres(tiles.centres)]),
             ],
         )
         _write_csv(work.out / "robustness.csv", results, asked)
@@ -170,3 +171,9 @@ def _write_csv(path: Path, results: Mapping[str, RobustScores], asked: Sequence[
                 estimate = astuple(getattr(each.at(condition), measure))
                 writer.writerow([name, condition.kind, condition.level, measure, *estimate])
     write_text(path, table.getvalue())
+
+
+def _without_centres(centres: NDArray[np.str_]) -> str:
+    missing = int((centres == "").sum())
+    which = "No tile has a centre" if missing == len(centres) else f"{missing} tiles have no centre"
+    return f"{which}, so centres are not compared."
