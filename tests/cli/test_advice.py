@@ -28,6 +28,13 @@ EXCEPTIONS = {
         "`dirl pretrain` and `dirl study` have keys instead, which the message says as well; the others name "
         "no cells, or cells that they have just made"
     ),
+    ("dirl.slides.base.check_resolution", "--allow-upsample"): (
+        "`dirl cells`, `study` and `view` ask for no finer resolution than a store or a slide has; the "
+        "slide of `dirl demo` is fine enough"
+    ),
+    ("dirl.slides.tiling.plan_tiles", "--min-tissue"): (
+        "`dirl study` tiles nothing, and the slide of `dirl demo` has tissue"
+    ),
     (
         "dirl.core.checked.repair_advice",
         "--overwrite",

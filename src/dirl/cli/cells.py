@@ -56,10 +56,10 @@ def cells(
         if len(frames) > SHOWN:
             more = f"and {len(frames) - SHOWN} more slides that QuPath crops; all are in"
             say(f"{more} {found.path / 'card.json'}")
-        counts = found.card.counts
-        outside = counts["nuclei_outside_tiles"]
-        more = f" ({outside} more lie outside of every tile)" if outside else ""
-        show(
-            f"{counts['nuclei']} nuclei in {counted(len(found), 'tile')}{more}; "
-            f"look at their outlines: {found.path / 'pictures'}"
-        )
+    counts = found.card.counts
+    outside = counts["nuclei_outside_tiles"]
+    more = f" ({outside} more lie outside of every tile)" if outside else ""
+    show(
+        f"{counts['nuclei']} nuclei in {counted(len(found), 'tile')}{more}; "
+        f"look at their outlines: {found.path / 'pictures'}"
+    )

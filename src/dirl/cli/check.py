@@ -27,8 +27,7 @@ def check(
         typer.echo(str(finding))
     if not result.whole:
         raise typer.Exit(1)
-    if not quiet:
-        typer.echo(
-            f"{directory}: whole: {counted(result.outputs, 'output')}, {counted(result.files, 'file')}, "
-            f"{result.members} tiles and maps of nuclei"
-        )
+    typer.echo(
+        f"{directory}: whole: {counted(result.outputs, 'output')}, {counted(result.files, 'file')}, "
+        f"{result.members} tiles and maps of nuclei"
+    )

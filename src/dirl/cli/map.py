@@ -42,13 +42,12 @@ def map_slide(
         overwrite=overwrite,
         quiet=quiet,
     )
-    if not quiet:
-        grid, tissue = made.summary.map, made.summary.tissue
-        width, height = grid.size_px
-        show(
-            f": {width}×{height} tokens of {grid.mpp:.3g} µm from "
-            f"{counted(made.summary.tiles.count, 'tile')}, {counted(len(made.summary.channels), 'channel')}",
-            made.path,
-        )
-        if left_out := tissue.tokens - tissue.mapped:
-            show(f"{left_out} of {tissue.tokens} tissue tokens lie in no tile (--min-tissue)")
+    grid, tissue = made.summary.map, made.summary.tissue
+    width, height = grid.size_px
+    show(
+        f": {width}×{height} tokens of {grid.mpp:.3g} µm from "
+        f"{counted(made.summary.tiles.count, 'tile')}, {counted(len(made.summary.channels), 'channel')}",
+        made.path,
+    )
+    if left_out := tissue.tokens - tissue.mapped:
+        show(f"{left_out} of {tissue.tokens} tissue tokens lie in no tile (--min-tissue)")

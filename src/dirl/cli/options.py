@@ -72,7 +72,7 @@ TrainingReaders = Annotated[
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help=SEED)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that has other settings.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes; results stay.")]
 
 # Of options that a settings model defines and whose values are any text. Typer shows the values of a Literal.
 METAVARS = {
@@ -118,7 +118,9 @@ def takes(model: type[Settings], /, *fields: str, **renamed: str) -> Callable[[C
         def run(**given: Any) -> None:
             values = {name: given.pop(option) for option, name in options.items()}
             values = {name: value for name, value in values.items() if value not in (None, [])}
-            config = make(model, values, where=f"dirl {command.__name__.replace('_', '-')}")
+            named = {name: f"--{option.replace('_', '-')}" for option, name in options.items()}
+            where = f"dirl {command.__name__.replace('_', '-')}"
+            config = make(model, values, where=where, options=named)
             command(config=config, **given)
 
         run.__dict__["__signature__"] = signature.replace(parameters=parameters)

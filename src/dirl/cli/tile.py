@@ -42,12 +42,11 @@ def tile(
     store = build(
         inputs, out, config, slides_table=slides_table, workers=workers, overwrite=overwrite, quiet=quiet
     )
-    if not quiet:
-        spec = store.spec
-        kinds = {record.kind for record in store.slides.values()}
-        unit = {"slide": "slide", "tiles": "class"}.get(kinds.pop(), "") if len(kinds) == 1 else "input"
-        named = counted(len(store.slides), unit, "classes" if unit == "class" else "")
-        show(
-            f"{counted(len(store), 'tile')} of {spec.size_px} px at {spec.mpp:g} µm/px from {named} "
-            f"in {out}; the slides with their tiles drawn in: {out / 'pictures'}"
-        )
+    spec = store.spec
+    kinds = {record.kind for record in store.slides.values()}
+    unit = {"slide": "slide", "tiles": "class"}.get(kinds.pop(), "") if len(kinds) == 1 else "input"
+    named = counted(len(store.slides), unit, "classes" if unit == "class" else "")
+    show(
+        f"{counted(len(store), 'tile')} of {spec.size_px} px at {spec.mpp:g} µm/px from {named} "
+        f"in {out}; the slides with their tiles drawn in: {out / 'pictures'}"
+    )

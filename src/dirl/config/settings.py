@@ -29,8 +29,16 @@ shorter.maxstring = shorter.maxother = 100
 Model = TypeVar("Model", bound=Settings)
 
 
-def make(model: type[Model], values: Mapping[str, Any], *, where: object = None) -> Model:
+def make(
+    model: type[Model],
+    values: Mapping[str, Any],
+    *,
+    where: object = None,
+    options: Mapping[str, str] | None = None,
+) -> Model:
     """Validate `values`, and say what is wrong with which key in one line.
+
+    `options` gives the option of the command line that a user typed for a key.
 
     Raises
     ------
@@ -43,6 +51,8 @@ def make(model: type[Model], values: Mapping[str, Any], *, where: object = None)
         problems = []
         for item in error.errors():
             key = ".".join(str(part) for part in item["loc"])
+            if options and item["loc"]:
+                key = options.get(str(item["loc"][0]), key)
             message = item["msg"].removeprefix("Value error, ")
             if item["type"] == "extra_forbidden":
                 known = ", ".join(sorted(_fields_at(model, item["loc"][:-1])))

@@ -113,7 +113,7 @@ def read_card(directory: Path, stage: Stage | None = None) -> Card:
         raise StoreError(
             f"made by `dirl {card.stage}`, not by `dirl {stage}`",
             where=directory,
-            remedy=f"name a {stage} directory",
+            remedy=f"name an output of `dirl {stage}`",
         )
     return card
 

@@ -108,7 +108,9 @@ def check_claim(directory: Path, card: Card, *, overwrite: bool = False) -> Card
 
 
 def _elsewhere(card: Card) -> str:
-    return "give these cells another name with --name" if card.stage == "cells" else "name another directory"
+    if card.stage == "cells":
+        return "give these cells another name: `dirl cells --name NAME`"
+    return "name another directory"
 
 
 def claim_again(directory: Path, card: Card) -> Card:

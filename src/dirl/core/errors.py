@@ -22,6 +22,7 @@ import errno
 import os
 import traceback
 from collections.abc import Mapping
+from textwrap import shorten
 
 
 class DirlError(Exception):
@@ -115,7 +116,7 @@ def from_system(error: OSError, where: object = None) -> DirlError:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, short enough for one line."""
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]
+    return shorten(text.splitlines()[0], 160, placeholder=" …")
 
 
 class DirlWarning(UserWarning):

@@ -88,7 +88,7 @@ def _from_parquet(path: Path, slide_id: str, where: str) -> list[NDArray[np.floa
     with parsing(where, remedy=REMEDY, kind=ConfigError, what="not a table of numbers"):
         table = pq.read_table(path)
         if missing := [name for name in COLUMNS if name not in table.column_names]:
-            raise ConfigError(f"lacks the column {', '.join(missing)}", where=where, remedy=REMEDY)
+            raise ConfigError(f"lacks {_columns(missing)}", where=where, remedy=REMEDY)
         if "slide_id" in table.column_names:
             table = table.filter(pc.equal(table["slide_id"].cast(pa.string()), slide_id))
         return [table[name].cast(pa.float64()).to_numpy() for name in COLUMNS]
@@ -98,7 +98,7 @@ def _from_csv(path: Path, slide_id: str, where: str) -> list[NDArray[np.float64]
     table = read_csv(path, where)
     names = {name: table.find((name,)) for name in COLUMNS}
     if missing := [name for name, column in names.items() if column is None]:
-        raise ConfigError(f"lacks the column {', '.join(missing)}", where=where, remedy=REMEDY)
+        raise ConfigError(f"lacks {_columns(missing)}", where=where, remedy=REMEDY)
     rows: Sequence[Row] = table.rows
     slides = table.find_all(SLIDE)
     for column in slides:
@@ -146,3 +146,7 @@ def weights_of(
     if not weights.any():
         raise ConfigError("every tile of the map has weight 0", where=where, remedy=REMEDY)
     return np.asarray(weights / weights.mean())
+
+
+def _columns(names: Sequence[str]) -> str:
+    return f"the column{'s' if len(names) > 1 else ''} {', '.join(names)}"

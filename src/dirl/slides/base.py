@@ -114,7 +114,7 @@ def check_resolution(info: SlideInfo, mpp: float, *, allow_upsample: bool = Fals
         raise SlideError(
             f"has {info.mpp:g} µm/px, but {mpp:g} was requested",
             where=info.path,
-            remedy=f"request {info.mpp:g} µm/px or coarser, or enlarge it: `dirl tile --allow-upsample`",
+            remedy=f"request {info.mpp:g} µm/px or coarser, or enlarge it with --allow-upsample",
         )
 
 

@@ -77,7 +77,7 @@ def plan_tiles(
         raise SlideError(
             f"no tissue found: the best of {rows * columns} tiles has {fractions.max():.0%} tissue",
             where=info.path,
-            remedy=f"lower `dirl tile --min-tissue` (now {spec.min_tissue:g}), or leave the slide out",
+            remedy=f"lower --min-tissue (now {spec.min_tissue:g}), or leave the slide out",
         )
     return tiles
 

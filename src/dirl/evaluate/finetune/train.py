@@ -196,4 +196,5 @@ def score_fold(material: Material, fold: int, advance: Callable[..., None]) -> t
 
 
 def _not_finite(material: Material, reason: str) -> TrainingError:
-    return TrainingError(reason, where=material.encoder.name, remedy="set lower learning_rates")
+    remedy = "from Python, set lower `learning_rates` in `dirl.FinetuneConfig`"
+    return TrainingError(reason, where=material.encoder.name, remedy=remedy)

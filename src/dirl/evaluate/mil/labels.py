@@ -168,7 +168,7 @@ def _lacks(table: Table, missing: Sequence[str], config: MilConfig) -> ConfigErr
     elif missing == ["label"] and table.find(("time",)) and table.find(("event",)):
         remedy = "for survival pass --survival"
     there = ", ".join(table.columns) or "none"
-    reason = f"lacks the column {', '.join(missing)} (there are: {there})"
+    reason = f"lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} (there are: {there})"
     return ConfigError(reason, where=table.path, remedy=remedy)
 
 
