@@ -95,9 +95,12 @@ def test_an_unfinished_store_is_one_line(store, tmp_path):
 
 def test_slides_that_failed_are_named(tmp_path):
     folder = made(tmp_path / "cells", "cells-export")
-    finish(folder, read_card(folder), {"slides": 12, "failed": 1})
+    finish(folder, read_card(folder), {"slides": 12, "failed": 1, "failures": {"a": "no tissue found"}})
     outcome = CliRunner().invoke(app, ["check", str(folder)])
-    line = f"incomplete: {folder} (1 of 13 slides failed) — run the same `dirl cells-export` again"
+    line = (
+        f"incomplete: {folder} (1 of 13 slides failed: a: no tissue found) — mend these slides or leave them "
+        "out, and run `dirl cells-export` again"
+    )
     assert (outcome.exit_code, outcome.output.splitlines()[-1]) == (1, line)
     finish(folder, read_card(folder), {"slides": 13, "failed": 0})
     outcome = CliRunner().invoke(app, ["check", str(folder)])

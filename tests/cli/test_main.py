@@ -5,6 +5,7 @@ import re
 import sys
 import warnings
 from importlib.metadata import EntryPoint
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -149,12 +150,15 @@ def test_doctor_lists_the_extras_and_only_plugins_that_import(monkeypatch):
     listed = {finding.name for finding in findings}
     assert {"extra anndata", "extra geojson", "extra hf", "extra wandb"} <= listed
     assert "extra dev" not in listed
-    (fine,), (absent,) = (
+    (fine,), absent = (
         [one.detail for one in findings if one.name == "segmenters" and one.availability is availability]
         for availability in (Availability.OK, Availability.ABSENT)
     )
     assert "hematoxylin" in fine.split(", ") and "geojson" not in fine.split(", ")
-    assert absent == "geojson: cannot import it (No module named 'shapely'): pip install 'dirl[geojson]'"
+    assert "geojson: cannot import it (No module named 'shapely'): pip install 'dirl[geojson]'" in absent
+    if find_spec("cellpose") is None:  # known, but not usable
+        assert "cellpose" not in fine
+        assert "cellpose: needs the package cellpose: pip install 'dirl[cellpose]'" in absent
     with pytest.raises(ConfigError, match=r"No module named 'shapely'.*pip install 'dirl\[geojson\]'"):
         resolve("dirl.segmenters", "geojson")
 

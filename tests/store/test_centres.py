@@ -96,7 +96,7 @@ def test_a_statement_that_was_interrupted_is_made_good(store, slides, table, mon
 @pytest.mark.filterwarnings("ignore:a file gives")  # the table states another resolution
 def test_another_resolution_than_a_slide_was_tiled_at_is_refused(store, slides, table):
     path = table("plain,,,0.3")
-    with pytest.raises(StoreError, match=r"with 0\.5 µm/px, but the table gives 0\.3 now.*another store"):
+    with pytest.raises(StoreError, match=r"with 0\.5 µm/px, but the table gives 0\.3 now.*--overwrite"):
         tile([slides / "plain.tiff"], store.path, CONFIG, slides_table=path, quiet=True)
 
 

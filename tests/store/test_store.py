@@ -360,7 +360,7 @@ def test_missing_cells_say_how_to_make_them(store):
     with pytest.raises(StoreError, match=r"no cells of other; there are cells of mine") as caught:
         store.cells("other")
     assert caught.value.remedy == (  # other is no segmenter
-        "pass --cells mine (in a recipe: `cells: mine`; in a study: `set: {cells: mine}`), "
+        "name mine (--cells mine; `--set cells=mine` for `dirl pretrain`, `set: {cells: mine}` in a study), "
         f"or run `dirl cells {store.path}`"
     )
     with pytest.raises(StoreError, match=r"--cells mine.* or run `dirl cells .* --segmenter hematoxylin`"):
@@ -404,7 +404,7 @@ def test_a_store_without_tiles_takes_other_settings(tmp_path):
     stated = CONFIG.model_copy(update={"mpp_override": 0.5})
     store = tile([tmp_path / "bare.png"], tmp_path / "s", stated, quiet=True)
     assert store.slides["bare"].mpp == 0.5
-    with pytest.raises(StoreError, match=r"mpp_override 0.5 there, None now"):
+    with pytest.raises(StoreError, match=r"mpp_override 0.5 there, none now"):
         tile([tmp_path / "bare.png"], tmp_path / "s", CONFIG, quiet=True)
 
 

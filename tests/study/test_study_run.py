@@ -106,7 +106,7 @@ def test_the_cells_of_the_recipe_are_audited(tiny, small_store: Path, tmp_path: 
     store = tmp_path / "store"
     shutil.copytree(small_store, store)
     (store / "cells" / "hematoxylin").rename(store / "cells" / "mine")
-    with pytest.raises(StoreError, match=r"no cells of hematoxylin.*in a study: `set: \{cells: mine\}`"):
+    with pytest.raises(StoreError, match=r"no cells of hematoxylin.*`set: \{cells: mine\}` in a study"):
         study(tiny, store, tmp_path / "study", device="cpu", quiet=True)
     changed = tiny.model_copy(update={"set": CHANGES | {"cells": "mine"}})
     study(changed, store, tmp_path / "study", device="cpu", quiet=True)
@@ -244,7 +244,7 @@ def test_other_labels_in_the_same_file_are_another_study(
         mine = labelled(tiny, small_store, spelled, "ab")
         study(mine, small_store, tmp_path / "study", device="cpu", quiet=True)
     assert stages.done == NAMES
-    with pytest.raises(StoreError, match=r"inputs\.labels"):
+    with pytest.raises(StoreError, match="labels is another"):
         other = labelled(tiny, small_store, tmp_path / "labels.csv", "aab")
         study(other, small_store, tmp_path / "study", device="cpu", quiet=True)
 

@@ -199,7 +199,7 @@ class LabelFreeGate(Record):
     @property
     def state(self) -> GateState:
         """Whether it passed; "not measured" with too few held-out tiles."""
-        return "passed" if self.passed else "not measured" if self.interval is None else "failed"
+        return "passed" if self.passed else "not measured" if self.accuracy.encoder is None else "failed"
 
 
 class Difference(Record):

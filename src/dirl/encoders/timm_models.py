@@ -81,6 +81,8 @@ def create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
             )
         arguments["mlp_layer"] = getattr(layers, mlp)
     _check_size(architecture, arguments)
+    _check_name(architecture)
+    _check_options(architecture, arguments)
     with torch.random.fork_rng(devices=[]):
         # Only the CPU's generator: models are made on the CPU, and no other generator is changed.
         torch.default_generator.manual_seed(seed)
@@ -90,7 +92,6 @@ def create(architecture: str, arguments: Mapping[str, Any], seed: int) -> Any:
 def new_model(name: str, arguments: Mapping[str, Any]) -> Any:
     """Make a timm model without a classifier, initialised by torch's current generator."""
     _check_name(name)
-    _check_options(name, arguments)
     try:
         return timm.create_model(name, pretrained=False, **{**arguments, "num_classes": 0})
     except Exception as error:  # timm raises anything for arguments that it does not expect
