@@ -81,6 +81,7 @@ class Ours:
             schedule_of(recipe),
             tiles.spec.mpp,
             _no_loader,
+            recipe.entropy,
         ).to(place.device)
         self.module.on_fit_start()
         self.optimiser = self.module.configure_optimizers()["optimizer"]

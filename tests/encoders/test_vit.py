@@ -71,7 +71,7 @@ def test_a_region_row_is_the_class_query_over_the_patches_with_log_coverage(name
     prefix, n = 2, 5
     tokens, coverage = torch.randn(2, prefix + n, 48), torch.rand(2, 2, n)
     coverage[:, :, 0] = 0
-    rows = block_with_regions(block, tokens, coverage, prefix)[:, prefix + n :]
+    rows = block_with_regions(block, tokens, coverage, prefix)[0][:, prefix + n :]
 
     # Independently: one token sequence per region, in which softmax(log a + log c) = a c / sum(a c).
     for r in range(2):
@@ -174,7 +174,7 @@ def test_only_the_kept_tokens_are_trained_on():
         torch.testing.assert_close(out.cls[i], expected[0, 0])
         torch.testing.assert_close(out.patches[i], expected[0, 1:])
         shares = coverage.flatten(2)[i : i + 1, :, kept]
-        rows = vit.norm(block_with_regions(vit.blocks[0], mine, shares, 1))
+        rows = vit.norm(block_with_regions(vit.blocks[0], mine, shares, 1)[0])
         torch.testing.assert_close(out.regions[i], rows[0, 9:])
     assert dropping.eval()(images).kept is None and dropping(images).patches.shape == (3, 16, 48)
 

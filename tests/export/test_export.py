@@ -16,7 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from dirl.cli.main import app
-from dirl.config import DenseConfig
+from dirl.config import PretrainRecipe
 from dirl.core.card import note_change
 from dirl.core.errors import ConfigError, DirlError, EncoderError, StoreError
 from dirl.core.owner import content
@@ -167,7 +167,7 @@ def test_the_model_card(make_run: MakeRun, tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_arms(dense: dict[str, object], said: str) -> None:
-    assert said in describe_arm(DenseConfig.model_validate(dense))
+    assert said in describe_arm(PretrainRecipe.model_validate({"dense": dense}))
 
 
 def test_done_again_and_otherwise(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,10 +107,25 @@ class NoiseConfig(Settings):
     strength: Annotated[float, Field(ge=0)]
 
 
-Regions = Literal["cells", "classes", "tissue", "grid"]
+class EntropyConfig(Settings):
+    """A control without regions: a penalty on sparse attention of the class token (docs/method.md, Controls).
+
+    The penalty is ``weight`` times one minus the normalised entropy of the last block's [CLS] row over the
+    patch tokens. With ``of: joint`` it is the entropy of the heads' mean, with ``of: heads`` the mean of the
+    heads' entropies.
+    """
+
+    weight: Annotated[float, Field(ge=0)] = 0.0
+    of: Literal["heads", "joint"] = "joint"
+
+
+Regions = Literal["cells", "classes", "tissue", "grid", "colour"]
 Extract = Literal["pool", "cls", "disentangle"]
 Match = Literal["semantic", "overlap", "instance"]
 Control = Literal["shuffled", "moved", "grid", "one", "twice", "tissue-only"]
+
+
+WITHOUT_CELLS = ("grid", "colour")
 
 
 class DenseConfig(Settings):
@@ -119,7 +134,9 @@ class DenseConfig(Settings):
     ``min_area`` is the share of a view that a region must cover to be present in it. ``negatives: tiles``
     uses the same region of other tiles; ``regions`` uses all other regions too, and needs a contrastive
     objective. ``ring_um`` is the width of the ring around nuclei, for ``regions: tissue``. ``grid_side`` is
-    the number of boxes along each side of a tile, for ``regions: grid``. ``match: instance`` follows at most
+    the number of boxes along each side of a tile, for ``regions: grid``. ``regions: colour`` cuts the tissue
+    of each tile into terciles of red optical density, and uses no cells. ``heads: half`` makes region rows of
+    the first half of the heads only, for ``extract: cls``. ``match: instance`` follows at most
     ``instances`` nuclei of a tile. The controls ``one`` and ``twice`` have no regions. They ignore
     ``regions``, ``extract`` and ``match: overlap``, and refuse ``match: instance``.
     """
@@ -133,6 +150,7 @@ class DenseConfig(Settings):
     noise: NoiseConfig | None = None
     ring_um: Positive = 4.0
     grid_side: Count = 2
+    heads: Literal["all", "half"] = "all"
     instances: Count = 8
     min_area: Share = 0.01
 
@@ -149,10 +167,15 @@ class DenseConfig(Settings):
             f"match: instance follows single nuclei, which control: {control} does not have": (
                 match == "instance" and control not in (None, "shuffled", "moved")
             ),
-            f"regions: grid has no cells for control: {control} to change": (
-                regions == "grid" and control not in (None, "one", "twice")
+            f"regions: {regions} has no cells for control: {control} to change": (
+                regions in WITHOUT_CELLS and control not in (None, "one", "twice")
             ),
-            "regions: grid has no cells for noise to damage": regions == "grid" and noise is not None,
+            f"regions: {regions} has no cells for noise to damage": (
+                regions in WITHOUT_CELLS and noise is not None
+            ),
+            f"heads: half makes rows of heads, which extract: {self.extract} does not": (
+                self.heads == "half" and self.extract != "cls"
+            ),
             f"noise damages a tile's true cells, which control: {control} does not have": (
                 noise is not None and control is not None
             ),
@@ -174,7 +197,7 @@ class DenseConfig(Settings):
             return "vanilla"
         if self.noise is not None:
             return "noise"
-        return "control" if self.control is not None or self.regions == "grid" else "dirl"
+        return "control" if self.control is not None or self.regions in WITHOUT_CELLS else "dirl"
 
 
 class OptimiserConfig(Settings):
@@ -218,4 +241,13 @@ class PretrainRecipe(Settings):
     encoder: EncoderConfig = EncoderConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     dense: DenseConfig = DenseConfig()
+    entropy: EntropyConfig = EntropyConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+
+    @property
+    def role(self) -> Literal["vanilla", "noise", "control", "dirl"]:
+        """What a run of it is: vanilla, DiRL with damaged cells, a control, or DiRL.
+
+        A penalty on sparse attention makes any run a control.
+        """
+        return "control" if self.entropy.weight else self.dense.role

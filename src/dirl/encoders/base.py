@@ -27,6 +27,9 @@ class EncoderOutput:
         One region token for each region, ``(b, r, d)``, if they were requested.
     masked
         Patch tokens that were replaced by a mask token, bool ``(b, n)``, if any.
+    attention
+        Attention of the class token in the last block over the patch tokens alone, ``(b, h, n)``, if it was
+        requested. The rows of the ``h`` heads sum to 1.
     kept
         Places in the token grid of the patch tokens that were not dropped, integers ``(b, n)``, ascending.
         None if all were kept. `patches` holds only these tokens.
@@ -37,6 +40,7 @@ class EncoderOutput:
     registers: Tensor
     grid: tuple[int, int]
     regions: Tensor | None = None
+    attention: Tensor | None = None
     masked: Tensor | None = None
     kept: Tensor | None = None
 

@@ -42,6 +42,7 @@ class ViT(nn.Module):
                 remedy=f"use {view_px // self.patch_px * self.patch_px or self.patch_px}",
             )
         self.checkpoint_blocks, self.drop_tokens = config.checkpoint_blocks, config.drop_tokens
+        self.region_heads: int | None = None
         self.mask_token = nn.Parameter(torch.zeros(self.width)) if masked else None
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
@@ -82,13 +83,18 @@ class ViT(nn.Module):
             )
 
     def forward(
-        self, images: Tensor, coverage: Tensor | None = None, masked: Tensor | None = None
+        self,
+        images: Tensor,
+        coverage: Tensor | None = None,
+        masked: Tensor | None = None,
+        attention: bool = False,
     ) -> EncoderOutput:
         """Encode images, float ``(b, 3, h, w)`` in [0, 1], and regions if coverage is given.
 
         The coverage is the share of each patch token that each region covers, ``(b, r, gh, gw)``. The output
         then has region tokens ``(b, r, d)``. The token of an empty region is finite but has no meaning: mask
-        it. The patch tokens `masked`, bool ``(b, gh, gw)``, are replaced by the mask token.
+        it. The patch tokens `masked`, bool ``(b, gh, gw)``, are replaced by the mask token. With `attention`
+        the output has that of the class token.
         """
         vit = self.vit
         tokens = vit.patch_embed((images - self.mean) / self.std)
@@ -104,19 +110,23 @@ class ViT(nn.Module):
             places = kept[:, :, None].expand(-1, -1, tokens.shape[2])
             tokens = torch.cat([tokens[:, :prefix], tokens[:, prefix:].gather(1, places)], dim=1)
         tokens = vit.norm_pre(tokens)
-        last = len(vit.blocks) - (coverage is not None)
+        with_rows = coverage is not None or attention
+        last = len(vit.blocks) - with_rows
         recompute = self.checkpoint_blocks and torch.is_grad_enabled()
         tokens = (
             checkpoint_seq(vit.blocks[:last], tokens, use_reentrant=False)
             if recompute
             else vit.blocks[:last](tokens)
         )
-        if coverage is not None:
-            shares = at_kept(coverage.flatten(2), kept)
-            tokens = (
-                checkpoint(block_with_regions, vit.blocks[-1], tokens, shares, prefix, use_reentrant=False)
+        rows: Tensor | None = None
+        if with_rows:
+            regions = tokens.new_empty(len(tokens), 0, *grid) if coverage is None else coverage
+            shares = at_kept(regions.flatten(2), kept)
+            given = (vit.blocks[-1], tokens, shares, prefix, self.region_heads)
+            tokens, rows = (
+                checkpoint(block_with_regions, *given, use_reentrant=False)
                 if recompute
-                else block_with_regions(vit.blocks[-1], tokens, shares, prefix)
+                else block_with_regions(*given)
             )
         tokens = vit.norm(tokens)
         end = prefix + (grid[0] * grid[1] if kept is None else kept.shape[1])
@@ -126,6 +136,7 @@ class ViT(nn.Module):
             registers=tokens[:, 1:prefix],
             grid=grid,
             regions=None if coverage is None else tokens[:, end:],
+            attention=rows if attention else None,
             masked=None if masked is None else masked.flatten(1),
             kept=kept,
         )
@@ -171,7 +182,9 @@ def new_plain_vit(name: str, arguments: dict[str, Any]) -> nn.Module:
     return vit
 
 
-def block_with_regions(block: Any, tokens: Tensor, coverage: Tensor, prefix: int) -> Tensor:
+def block_with_regions(
+    block: Any, tokens: Tensor, coverage: Tensor, prefix: int, heads: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Run timm's plain pre-norm block on its tokens and on an additional class-query row per region.
 
     The row of region r uses the block's [CLS] query and its keys and values of the patch tokens, with
@@ -179,8 +192,14 @@ def block_with_regions(block: Any, tokens: Tensor, coverage: Tensor, prefix: int
     computed once, and the ordinary tokens equal those of the plain block.
 
     The tokens are ``(b, prefix + n, d)``, [CLS] first; `prefix` counts the class and register tokens. The
-    coverage is ``(b, r, n)``; tokens without coverage get no attention. The result is ``(b, prefix + n + r,
-    d)``.
+    coverage is ``(b, r, n)``, with r = 0 for no regions; tokens without coverage get no attention. With
+    `heads`, only this number of first heads attend to the region, and the others as the class token does.
+
+    Returns
+    -------
+    tuple
+        The tokens ``(b, prefix + n + r, d)``, and the class token's attention over the patch tokens alone,
+        ``(b, h, n)``.
     """
     attn = block.attn
     normed = block.norm1(tokens)
@@ -196,6 +215,8 @@ def block_with_regions(block: Any, tokens: Tensor, coverage: Tensor, prefix: int
 
     logits = (q[:, :, :1] * attn.scale) @ k[:, :, prefix:].transpose(-2, -1)
     rows = (logits.float() + log_coverage(coverage)[:, None]).softmax(dim=-1).to(v.dtype) @ v[:, :, prefix:]
+    if heads is not None:
+        rows = torch.cat([rows[:, :heads], mixed[:, heads:, :1].expand_as(rows[:, heads:])], dim=1)
 
     mixed = torch.cat([mixed, rows], dim=2).transpose(1, 2).flatten(2)
     mixed = attn.norm(mixed)
@@ -206,4 +227,4 @@ def block_with_regions(block: Any, tokens: Tensor, coverage: Tensor, prefix: int
         mixed = mixed * torch.cat([gate, gate[:, :1].expand(-1, regions, -1)], dim=1)
     carried = carried + block.drop_path1(block.ls1(attn.proj_drop(attn.proj(mixed))))
     out: Tensor = carried + block.drop_path2(block.ls2(block.mlp(block.norm2(carried))))
-    return out
+    return out, logits[:, :, 0].float().softmax(dim=-1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from dirl.config import DenseConfig, make
+from dirl.config import PretrainRecipe, make
 from dirl.core.card import Card
 from dirl.encoders.loading import LoadedEncoder
 from dirl.export.formats import Format, side_of
@@ -14,15 +14,18 @@ from dirl.export.formats import Format, side_of
 UNKNOWN = "unknown"
 
 
-def describe_arm(dense: DenseConfig) -> str:
+def describe_arm(recipe: PretrainRecipe) -> str:
     """Name the arm that a recipe trains: vanilla, dirl, a control, or noise; and its dense term."""
-    if dense.role == "vanilla":
-        return "vanilla (no dense term)"
-    text = f"{dense.role} (extract {dense.extract}, regions {dense.regions}, match {dense.match}"
+    dense, entropy = recipe.dense, recipe.entropy
+    penalty = f"penalty {entropy.weight:g} on sparse attention of {entropy.of}" if entropy.weight else ""
+    if not dense.weight:
+        return f"control ({penalty}, no dense term)" if penalty else "vanilla (no dense term)"
+    text = f"{recipe.role} (extract {dense.extract}, regions {dense.regions}, match {dense.match}"
     control = f", control {dense.control}" if dense.control else ""
     noise = dense.noise
     damage = f", prior damaged by {noise.kind} {noise.strength:g}" if noise else ""
-    return f"{text}, weight {dense.weight:g}{control}{damage})"
+    heads = ", rows of half of the heads" if dense.heads == "half" else ""
+    return f"{text}, weight {dense.weight:g}{control}{damage}{heads}{f', {penalty}' if penalty else ''})"
 
 
 def model_card(
@@ -66,7 +69,7 @@ def model_card(
         "Resolution of the tiles": UNKNOWN if mpp is None else f"{mpp:g} µm/px",
         "Normalisation": f"mean {list(encoder.mean)}, std {list(encoder.std)}, of RGB in 0..1",
         "Objective": recipe.get("objective", {}).get("name", UNKNOWN),
-        "Arm": describe_arm(make(DenseConfig, recipe.get("dense", {"weight": 0}), where="the run's recipe")),
+        "Arm": describe_arm(make(PretrainRecipe, recipe, where="the run's recipe")),
         "Steps × batch": f"{recipe.get('steps')} × {recipe.get('batch')}",
         "Seed": recipe.get("seed"),
         **{f"Digest of the {key}": f"`{value}`" for key, value in run.inputs.items()},

@@ -14,7 +14,7 @@ from lightly.utils.scheduler import cosine_schedule
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dirl.config import OptimiserConfig, ViewsConfig
+from dirl.config import EntropyConfig, OptimiserConfig, ViewsConfig
 from dirl.encoders.base import EncoderOutput
 from dirl.objectives.base import MaskedObjective, Teacher, TeacherObjective, Terms, Tokens
 from dirl.objectives.distributed import full_precision
@@ -22,6 +22,7 @@ from dirl.pretrain.data import Batch, CountedLoader, Schedule
 from dirl.pretrain.optimiser import make_optimiser, set_weight_decay, weight_decay_at
 from dirl.pretrain.plan import Student
 from dirl.prior.dense_term import DenseTerm
+from dirl.prior.sparsity import sparsity_penalty
 from dirl.prior.tokens import RegionTokens
 from dirl.views.batch import ViewBatch, make_views
 from dirl.views.geometry import view_mpp
@@ -45,9 +46,10 @@ class PretrainModule(pl.LightningModule):
         schedule: Schedule,
         tile_mpp: float,
         loader: Callable[[int, int, int], CountedLoader],
+        entropy: EntropyConfig,
     ) -> None:
         super().__init__()
-        self.student, self.dense, self.views = student, dense, views
+        self.student, self.dense, self.views, self.entropy = student, dense, views, entropy
         self.optimiser, self.schedule, self.tile_mpp, self.loader = optimiser, schedule, tile_mpp, loader
         self.encoder, self.objective = student.encoder, student.objective
         self.disentangle = student.disentangle
@@ -93,7 +95,7 @@ class PretrainModule(pl.LightningModule):
         masks = [self._masks(groups[0], samples), *[None] * (len(groups) - 1)]
         student: list[EncoderOutput] = []
         for views, row, masked in zip(groups, rows, masks, strict=True):
-            student += encode_views(self.encoder, views.images, row, masked)
+            student += encode_views(self.encoder, views.images, row, masked, bool(self.entropy.weight))
         taught: list[EncoderOutput] = []
         if self.teacher is not None:
             # Evaluation mode: the teacher has no dropout. It changes nothing else in a ViT.
@@ -111,6 +113,11 @@ class PretrainModule(pl.LightningModule):
             logged |= {f"loss/{name}": term.detach() for name, term in terms.items()}
             present = torch.stack([view.present for view in regions[: self.views.count]])
             logged |= self.measure_prior(groups[0], coverage[0], present, self.tile_mpp)
+        if self.entropy.weight:
+            attended = [view.attention for view in student if view.attention is not None]
+            sparsity = torch.stack([sparsity_penalty(row, self.entropy.of) for row in attended])
+            loss = loss + self.entropy.weight * sparsity.mean()
+            logged["loss/entropy"] = sparsity.mean().detach()
         token_um = view_mpp(groups[0].affines, self.tile_mpp).mean() * self.encoder.patch_px
         metrics: Metrics = {"loss": loss.detach(), **logged, "token_um": token_um}
         if (self.global_step + 1) % self.schedule.log_every == 0:
@@ -195,11 +202,15 @@ class PretrainModule(pl.LightningModule):
 
 
 def encode_views(
-    encoder: nn.Module, images: Tensor, coverage: Tensor | None, masked: Tensor | None = None
+    encoder: nn.Module,
+    images: Tensor,
+    coverage: Tensor | None,
+    masked: Tensor | None = None,
+    attention: bool = False,
 ) -> list[EncoderOutput]:
     """Encode all views ``(v, b, 3, h, w)`` in one pass and return one output per view."""
     joined = (None if given is None else given.flatten(0, 1) for given in (images, coverage, masked))
-    output: EncoderOutput = encoder(*joined)
+    output: EncoderOutput = encoder(*joined, attention=attention)
     return output.chunk(len(images))
 
 

@@ -121,6 +121,8 @@ def make_student(
         objective = make_objective(encoder.width, settings, dense.loss_regions if dense else 0)
         heads = encoder.vit.blocks[0].attn.num_heads
         disentangle = dense.make_block(encoder.width, heads) if dense else None
+        if dense and dense.half_heads:
+            encoder.region_heads = heads // 2
     report = None if encoder_config.init is None else initialise(encoder, encoder_config.init)
     freeze(encoder, encoder_config.frozen_blocks)
     if not kind.trains_patch_embedding:

@@ -163,7 +163,9 @@ def _train(
         Bar(f"Pretraining {out.name}", quiet),
     ]
     return train(
-        PretrainModule(student, plan.dense, recipe.views, recipe.optimiser, schedule, mpp, loaders),
+        PretrainModule(
+            student, plan.dense, recipe.views, recipe.optimiser, schedule, mpp, loaders, recipe.entropy
+        ),
         out,
         where,
         precision=recipe.precision,

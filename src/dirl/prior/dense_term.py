@@ -19,7 +19,15 @@ from dirl.prior.matching import Instance, Matching, Overlap, Semantic
 from dirl.prior.metrics import PriorMetrics
 from dirl.prior.noise import move
 from dirl.prior.regions import RegionSet
-from dirl.prior.source import Boxes, CellRegions, Damage, RegionSource, mean_area_um2, shuffled_partners
+from dirl.prior.source import (
+    Boxes,
+    CellRegions,
+    Colour,
+    Damage,
+    RegionSource,
+    mean_area_um2,
+    shuffled_partners,
+)
 from dirl.prior.tokens import (
     ClsQuery,
     Disentangle,
@@ -71,6 +79,8 @@ class DenseTerm:
     merged
         Whether the regions of all tiles are rows of one region (``negatives: regions``): each is a negative
         of all others.
+    half_heads
+        Whether only the first half of the heads makes the rows of regions.
     """
 
     weight: float
@@ -78,6 +88,7 @@ class DenseTerm:
     matching: Matching
     extraction: Extraction
     merged: bool = False
+    half_heads: bool = False
 
     @property
     def loss_regions(self) -> int:
@@ -121,6 +132,8 @@ class DenseTerm:
         source = self.source
         if isinstance(source, Boxes):
             return PriorMetrics(())
+        if isinstance(source, Colour):
+            return PriorMetrics(source.names, 0)
         regions = source.regions
         if not (regions.nuclei and self.matching.area_of_nuclei):
             return PriorMetrics(regions.names, regions.nuclei)
@@ -146,11 +159,14 @@ def make_dense_term(dense: DenseConfig, tiles: TileStore, cells: str, seed: int)
         return DenseTerm(dense.weight, source, Semantic(1, dense.min_area), extraction, across_regions)
     if dense.regions == "grid":
         source = Boxes(dense.grid_side**2, tiles.spec.size_px)
+    elif dense.regions == "colour":
+        source = Colour(tiles)
     else:
         source = _of_cells(dense, tiles, tiles.cells(cells), seed)
     matching = MATCHINGS[dense.match](dense, source.count, seed)
     merged = across_regions or matching.interchangeable
-    return DenseTerm(dense.weight, source, matching, EXTRACTIONS[dense.extract], merged)
+    extraction = EXTRACTIONS[dense.extract]
+    return DenseTerm(dense.weight, source, matching, extraction, merged, dense.heads == "half")
 
 
 def _of_cells(dense: DenseConfig, tiles: TileStore, cells: CellStore, seed: int) -> RegionSource:

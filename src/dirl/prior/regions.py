@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from dirl.config import MAX_REGIONS
 from dirl.core.errors import StoreError
@@ -174,6 +175,19 @@ def ring_ids(labels: NDArray[np.integer], tissue: NDArray[np.bool_], ring_px: fl
     nuclei = labels > 0
     around = np.where(within(nuclei, ring_px), np.uint8(2), np.uint8(3))
     return np.where(nuclei, np.uint8(1), around * tissue)
+
+
+def colour_ids(rgb: NDArray[np.uint8], tissue: Mask, mpp: float) -> NDArray[np.uint8]:
+    """Region of every pixel (h, w) in the set ``colour``: 0 glass, then terciles of red density, dark first.
+
+    The red channel of `rgb` (h, w, 3) is smoothed over 1 µm, so that a region is no noise. Terciles are of
+    the smoothed red itself: the logarithm of the density does not change their order.
+    """
+    red = ndimage.uniform_filter(rgb[..., 0].astype(np.float32), max(1, round(1 / mpp)), mode="nearest")
+    if not tissue.any():
+        return np.zeros(tissue.shape, np.uint8)
+    limits = np.quantile(red[tissue], (1 / 3, 2 / 3))
+    return np.where(tissue, np.searchsorted(limits, red) + 1, 0).astype(np.uint8)
 
 
 def grid_ids(height_px: int, width_px: int, rows: int, columns: int) -> NDArray[np.uint8]:

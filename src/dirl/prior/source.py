@@ -11,7 +11,8 @@ from dirl.config import NoiseConfig
 from dirl.core.randomness import hashes
 from dirl.prior import noise
 from dirl.prior.noise import Labels
-from dirl.prior.regions import Ids, Mask, RegionSet, TileNuclei, grid_ids, grid_shape
+from dirl.prior.regions import Ids, Mask, RegionSet, TileNuclei, colour_ids, grid_ids, grid_shape
+from dirl.slides.tissue import tissue_pixels
 from dirl.store.dataset import CellStore, TileStore
 
 # A cohort has hundreds of millions of nuclei: their mean area is taken from a few slides.
@@ -35,6 +36,25 @@ class Boxes:
     def ids(self, i: int) -> Ids:
         """Return the boxes, the same for every tile."""
         return grid_ids(self.side_px, self.side_px, *grid_shape(self.count))
+
+
+@dataclass(frozen=True)
+class Colour:
+    """Terciles of red optical density in a tile's tissue: dark, middle and light regions without cells.
+
+    Hematoxylin absorbs red, so nuclei are dark. What nuclei do and these do not is due to the cells.
+    """
+
+    tiles: TileStore
+    count: ClassVar[int] = 3
+    names: ClassVar[tuple[str, ...]] = ("dark", "middle", "light")
+    cells: ClassVar[None] = None
+
+    def ids(self, i: int) -> Ids:
+        """Cut a tile's tissue into terciles; the ids are 1 (dark) to 3 (light), and 0 on glass."""
+        rgb, mpp = self.tiles.image(i), self.tiles.spec.mpp
+        white = self.tiles.slides[self.tiles.index["slide_id"][i].as_py()].white
+        return colour_ids(rgb, tissue_pixels(rgb, mpp, white), mpp)
 
 
 Change = Callable[[Labels, Mask, int], Labels]
@@ -105,7 +125,7 @@ class CellRegions:
         return self.regions.draw(TileNuclei(labels, tissue, nucleus_ids, slide_id))
 
 
-RegionSource = Boxes | CellRegions
+RegionSource = Boxes | Colour | CellRegions
 """Gives the region ids of a tile. It can be sent to worker processes."""
 
 

@@ -144,7 +144,7 @@ class StudyRun:
         """Vanilla, DiRL, DiRL with damaged cells, a control without them, or the start."""
         if self.arm == START:
             return "start"
-        return self.recipe.dense.role
+        return self.recipe.role
 
 
 def load_study(spec: str | Path) -> StudyConfig:
