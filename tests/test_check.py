@@ -128,14 +128,20 @@ def test_a_damaged_card_is_named(tmp_path):
 
 
 def test_parts_of_a_study_and_of_a_demo_are_mended_by_it(tmp_path):
-    mended: list[tuple[Stage, str]]
-    mended = [("study", "`dirl study` again with --overwrite"), ("demo", "remove ")]
-    for stage, advice in mended:
-        root = made(tmp_path / stage, stage)
-        part = made(root / "runs" / "a", "pretrain")
-        (part / "summary.json").write_text("{}")
-        (finding,) = check(root, quiet=True).findings
-        assert finding.path == part / "summary.json" and advice in finding.remedy
+    root, part = made(tmp_path / "study", "study"), tmp_path / "study" / "probes" / "byol" / "a" / "seed-0"
+    row = root / "results" / "byol" / "a" / "seed-0.json"
+    mended = [
+        (root, part, f"remove {part} and {row}, and run the same `dirl study` again"),
+        (made(tmp_path / "demo", "demo"), tmp_path / "demo" / "a", f"remove {tmp_path / 'demo' / 'a'}"),
+    ]
+    for whole, folder, advice in mended:
+        made(folder, "probe")
+        (folder / "summary.json").write_text("{}")
+        (finding,) = check(whole, quiet=True).findings
+        assert finding.path == folder / "summary.json" and finding.remedy.startswith(advice)
+    (root / "figures" / "a.png").write_bytes(b"")
+    remedies = {one.path.name: one.remedy for one in check(root, quiet=True).findings}
+    assert remedies["a.png"] == "remove figures/a.png, and run the same `dirl study` again"
 
 
 def test_a_reader_refuses_what_was_changed(tmp_path):

@@ -144,8 +144,10 @@ class _Repair:
         whole = read_card(self.root).stage
         if self.folder == self.root or whole not in ("demo", "study"):
             return repair_advice(self.stage, name, missing=missing)
-        if whole == "study":
-            return repair_advice(whole)
+        if whole == "study":  # without its row, the study does this run's missing steps again
+            _, *run = self.folder.relative_to(self.root).parts
+            row = self.root.joinpath("results", *run).with_suffix(".json")
+            return f"remove {self.folder} and {row}, and run the same `dirl study` again"
         again = "run the same `dirl demo` again"
         return again if self.stage in MEMBERS else f"remove {self.folder}, and {again}"
 

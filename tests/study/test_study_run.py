@@ -102,6 +102,19 @@ def test_every_run_once_and_never_again(tiny, small_store: Path, tmp_path: Path,
     assert stages.done == NAMES and again.summary == done.summary == read_as(out, StudySummary).summary
 
 
+def test_a_finished_study_makes_again_what_was_removed(
+    tiny, small_store: Path, tmp_path: Path, stages
+) -> None:
+    out = tmp_path / "study"
+    done = study(tiny, small_store, out, device="cpu", quiet=True)
+    stages.done = []
+    for name in (f"results/{NAMES[1]}.json", "table.md"):
+        (out / name).unlink()
+    again = study(tiny, small_store, out, device="cpu", quiet=True).summary
+    assert stages.done == [NAMES[1]] and (out / "table.md").exists()
+    assert again.contrasts == done.summary.contrasts
+
+
 def test_the_cells_of_the_recipe_are_audited(tiny, small_store: Path, tmp_path: Path, stages) -> None:
     store = tmp_path / "store"
     shutil.copytree(small_store, store)

@@ -19,7 +19,8 @@ def repair_advice(stage: str, name: str = "", *, missing: bool = False) -> str:
     again = f"run the same `dirl {stage}` again"
     if stage in REPAIRING:
         return again
-    part = {"embed": name, "pretrain": "encoder" if name.startswith("encoder/") else ""}.get(stage, "")
+    encoder = "encoder" if name.startswith("encoder/") else ""
+    part = {"embed": name, "study": name, "pretrain": encoder}.get(stage, "")
     if not part:
         return f"{again} with --overwrite"
     return again if missing and part == name else f"remove {part}, and {again}"

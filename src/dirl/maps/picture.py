@@ -38,7 +38,7 @@ def draw_map(
     values, px, high = levels[number][0], token_px * 2**number, summary.channels[0].range[1]
     title = [
         f"{summary.slide.slide_id}, {summary.encoder.name}",
-        f"{plan.facts.query} query, block {summary.block} of 0 to {plan.facts.blocks - 1}, mean of heads; "
+        f"{plan.facts.query} query, {_block(summary.block, plan.facts.blocks)}, mean of heads; "
         f"within tiles: {summary.within}; between tiles: {summary.between}",
     ]
     thumb, size_px = thumbnail(slide), slide.info.size_px
@@ -76,3 +76,8 @@ def draw_map(
         bar.outline.set_visible(False)
         figure.suptitle("\n".join(title), fontsize=9, x=0.01, ha="left")
     return encode(figure, "png", DPI)
+
+
+def _block(number: int, blocks: int) -> str:
+    """Name a block: the last one, or its number from 0 beside that of the last."""
+    return f"last block ({number})" if number == blocks - 1 else f"block {number} (the last is {blocks - 1})"

@@ -1,15 +1,15 @@
 """`dirl study`: a matrix of runs, one after another or side by side, and one table."""
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from dirl.config import load_recipe
-from dirl.core.boundary import parsing
-from dirl.core.card import new_card
+from dirl.core.boundary import inside, parsing
+from dirl.core.card import new_card, read_card
 from dirl.core.checked import SUMMARY, checked
 from dirl.core.digests import digest
 from dirl.core.errors import (
@@ -133,7 +133,8 @@ def study(
         for run in runs
     ]
     compute = partial(_compute, config=config, jobs=jobs, places=places, quiet=quiet)
-    return carry_out(new_card("study", settings, inputs), out, StudySummary, compute, overwrite=overwrite)
+    card, again = new_card("study", settings, inputs), _lacks_files(out)
+    return carry_out(card, out, StudySummary, compute, overwrite=overwrite, again=again)
 
 
 def _compute(
@@ -210,6 +211,13 @@ def _run_job(job: Job) -> RunRow:
             f"{start.name}, which it begins with, failed", where=job.run.name, remedy="run the study again"
         )
     return run_arm.run_job(job)
+
+
+def _lacks_files(out: Path) -> bool:
+    """Whether files of a finished study were removed. Then the same command makes them again."""
+    with suppress(StoreError):  # `claim` says what is wrong with the card
+        return (out / CARD).exists() and not all(inside(out, name).exists() for name in read_card(out).files)
+    return False
 
 
 def _cells(config: StudyConfig) -> str:

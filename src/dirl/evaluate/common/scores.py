@@ -17,6 +17,12 @@ SURVIVAL_METRICS = ("concordance",)
 CHUNK = 2**18
 
 
+def measure_title(name: str) -> str:
+    """Title of a measure in tables and figures: ``20-NN`` for ``knn20``; other names stay."""
+    k = name.removeprefix("knn")
+    return name if k == name else f"{k}-NN"
+
+
 @dataclass(frozen=True)
 class Scored:
     """Scores of one classifier, or of one model's risks.

@@ -3,6 +3,7 @@
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from dirl.evaluate.common.scores import measure_title
 from dirl.evaluate.compare.summary import CompareSummary
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, new_figure
 
@@ -40,10 +41,12 @@ def ranking(summary: CompareSummary, how: str) -> Figure:
                 clip_on=False,
                 solid_capstyle="butt",
             )
+        if found.cliques:
+            axis.set_title("bar at the right edge: no two of these differ", fontsize=8, loc="right")
         axis.axvline(summary.chance, color=CONTROL, linestyle="--", linewidth=1)
         axis.set_yticks(range(len(order)), order)
         axis.set_ylim(len(order) - 0.4, -0.6)
-        axis.set_xlabel(f"{summary.metric.replace('_', ' ')}, {how} (dashed: chance)")
+        axis.set_xlabel(f"{summary.metric.replace('_', ' ')}, {measure_title(how)} (dashed: chance)")
         axis.grid(axis="x", color=GRID, linewidth=0.7)
         axis.set_axisbelow(True)
     return figure

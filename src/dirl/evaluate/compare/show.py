@@ -1,6 +1,7 @@
 """A comparison on the terminal."""
 
 from dirl.core.results import Result
+from dirl.evaluate.common.scores import measure_title
 from dirl.evaluate.common.show import print_scores, score_table
 from dirl.evaluate.compare.statistics import differ
 from dirl.evaluate.compare.summary import CompareSummary
@@ -11,7 +12,7 @@ def print_comparison(result: Result[CompareSummary]) -> None:
     """Print the scores of all entries, best first; a star marks one that differs from the first result."""
     summary = result.summary
     first = summary.entries[0].name
-    table = score_table(summary.measures)
+    table = score_table(map(measure_title, summary.measures))
     for row in rows_of(summary):
         cells = [
             f"{row.measures[how].score.value:.3f}{'*' if differ(found.pair(row.name, first)) else ' '}"

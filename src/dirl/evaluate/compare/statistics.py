@@ -17,9 +17,16 @@ LEVEL = 0.05
 
 
 def measures_of(compared: Comparable) -> list[str]:
-    """Return the measures that all entries have, in the first one's order."""
+    """Return the measures that all entries have: the first result's first one, then fewer neighbours."""
     first, *others = compared.entries
-    return [how for how in first.predicted if all(how in entry.predicted for entry in others)]
+    shared = [how for how in first.predicted if all(how in entry.predicted for entry in others)]
+    return shared[:1] + sorted(shared[1:], key=_neighbours, reverse=True)
+
+
+def _neighbours(how: str) -> int:
+    """The number of neighbours; 0 of another measure, so that it is last."""
+    k = how.removeprefix("knn")
+    return int(k) if k.isdecimal() else 0
 
 
 def compare_all(compared: Comparable, how: str, resamples: int, seed: int) -> MeasureScores:

@@ -8,6 +8,7 @@ from importlib.resources import files
 
 from dirl.core.card import Card
 from dirl.core.intervals import Estimate
+from dirl.evaluate.common.scores import measure_title
 from dirl.evaluate.compare.summary import CompareSummary
 from dirl.report.html import page
 
@@ -68,7 +69,7 @@ def as_latex(summary: CompareSummary) -> str:
         f"% {summary.metric.replace('_', ' ')} with 95 % intervals; split {summary.split.digest}",
         r"\begin{tabular}{l" + "c" * len(measures) + "}",
         r"\toprule",
-        " & ".join(["", *map(_tex, measures)]) + r" \\",
+        " & ".join(["", *map(_tex, map(measure_title, measures))]) + r" \\",
         r"\midrule",
     ]
     rows = rows_of(summary)
@@ -88,9 +89,8 @@ def as_latex(summary: CompareSummary) -> str:
 
 def as_html(summary: CompareSummary, card: Card, images: Mapping[str, tuple[str, bytes]]) -> str:
     """One page that holds everything."""
-    return page(
-        files("dirl.evaluate.compare") / "report.html", card, images, summary=summary, rows=rows_of(summary)
-    )
+    template = files("dirl.evaluate.compare") / "report.html"
+    return page(template, card, images, summary=summary, rows=rows_of(summary), title=measure_title)
 
 
 def _written(rows: Sequence[Sequence[object]]) -> str:

@@ -18,7 +18,7 @@ def print_finetune(result: Result[FinetuneSummary]) -> None:
     """Print the scores of the fine-tuned encoder and of its baselines, the differences and the notes."""
     summary, split, tuned = result.summary, result.summary.split, result.summary.results.finetuned
     scores = summary.results.by_name
-    table = score_table(["balanced accuracy", "F1", "AUROC", "rates", "epochs"])
+    table = score_table(["balanced accuracy", "F1", "AUROC", "learning rates", "epochs"])
     for name, title in TITLES.items():
         if name in scores:
             one = scores[name]

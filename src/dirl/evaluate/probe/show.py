@@ -10,7 +10,8 @@ def print_probe(result: Result[ProbeSummary]) -> None:
     """Print the scores of the features and of every baseline, the gate, the notes, and the summary's path."""
     summary, split = result.summary, result.summary.split
     first, *others = summary.neighbours
-    table = score_table([*(f"{k}-NN" for k in summary.neighbours), "linear", "AUROC", "4-shot", "mAP"])
+    others.sort(reverse=True)
+    table = score_table([*(f"{k}-NN" for k in (first, *others)), "linear", "AUROC", "4-shot", "mAP"])
     for name, one in summary.results.items():
         table.add_row(
             TITLES[name],

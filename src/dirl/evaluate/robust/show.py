@@ -10,7 +10,7 @@ from dirl.evaluate.robust.conditions import CLEAN, ROTATION, Condition
 from dirl.evaluate.robust.summary import CentreScores, RobustSummary
 from dirl.features.baselines import FEATURES, Baseline
 
-KEPT = {FEATURES: "kept", Baseline.UNTRAINED: "untr.", Baseline.COLOUR_HISTOGRAM: "hist."}
+KEPT = {FEATURES: "kept", Baseline.UNTRAINED: "kept, untrained", Baseline.COLOUR_HISTOGRAM: "kept, colour"}
 
 
 def print_robust(result: Result[RobustSummary]) -> None:
@@ -24,7 +24,7 @@ def print_robust(result: Result[RobustSummary]) -> None:
         severities = sorted(summary.severities)
         middle = severities[len(severities) // 2]
         table = _corruptions(summary, kinds, severities, middle)
-        beside = ", beside the untrained encoder's and the colour histogram's"
+        beside = ", also of the untrained encoder and of the colour histogram"
         lines.append(
             "kept: score under damage over clean, mean over severities"
             f"{beside if len(summary.results) > 1 else ''}; "

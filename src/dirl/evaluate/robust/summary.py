@@ -86,9 +86,10 @@ class RobustSummary(TaskSummary):
 
     @property
     def counts(self) -> dict[str, object]:
-        """Tiles and conditions."""
+        """Tiles that were held out, all labelled tiles, and conditions."""
         conditions = next(iter(self.results.values())).conditions
-        return {"tiles": sum(self.classes.values()), "conditions": len(conditions)}
+        labelled = sum(self.classes.values())
+        return {"tiles": self.tiles, "labelled_tiles": labelled, "conditions": len(conditions)}
 
     def rows(self) -> list[dict[str, object]]:
         """One row for each set of features, condition and measure."""

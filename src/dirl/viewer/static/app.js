@@ -95,7 +95,7 @@ async function open() {
     return;
   }
   app.leader = 0;
-  if (state.place) app.panes[0].go(state.place); else app.panes[0].viewer.viewport.goHome(true);
+  if (state.place) app.panes[0].go(state.place); else app.panes[0].fit(true);
   await apply();
   await moves.choose(state.tile);
   document.body.dataset.ready = "yes";
@@ -223,7 +223,7 @@ const moves = {
     const bounds = viewport.getBounds();
     viewport.panBy(new window.OpenSeadragon.Point((x * bounds.width) / 5, (y * bounds.height) / 5));
   },
-  fit() { lead().viewer.viewport.goHome(); },
+  fit() { lead().fit(); },
   native() { const pane = lead(); pane.go({ ...pane.look(), mpp: app.entry.mpp }, false); },
   async open(number) {
     if (number < 0 || number >= app.scene.entries.length) return;

@@ -3,6 +3,7 @@
 import { ends, make, short, toast } from "./dom.js";
 
 const TILE_PX = 256;
+const CHIPS_PX = 46; // height of the chips at the bottom
 const { OpenSeadragon } = window;
 const topLevel = ([width, height]) => Math.ceil(Math.log2(Math.max(width, height)));
 
@@ -175,6 +176,14 @@ export class Pane {
     viewport.panTo(new OpenSeadragon.Point(x / width, y / width), immediately);
   }
 
+  // Fit the picture above the chips at the bottom.
+  fit(immediately = false) {
+    const { viewport } = this.viewer;
+    const [width, height] = this.entry.size_px;
+    const share = 1 - CHIPS_PX / this.element.clientHeight;
+    viewport.fitBounds(new OpenSeadragon.Rect(0, 0, 1, height / width / share), immediately);
+  }
+
   follow(other) {
     this.viewer.viewport.zoomTo(other.viewer.viewport.getZoom(true), null, true);
     this.viewer.viewport.panTo(other.viewer.viewport.getCenter(true), true);
@@ -193,6 +202,7 @@ export class Pane {
     context.clearRect(0, 0, width, height);
     this.say(this.hint, this.draw(this, context));
     this.measure();
+    this.hideOverview();
   }
 
   say(chip, text) {
@@ -209,6 +219,13 @@ export class Pane {
     this.ruler.lastChild.style.width = `${length / mpp}px`;
     this.element.dataset.mpp = mpp;
     this.tell();
+  }
+
+  // The overview hides a corner of the picture, and tells nothing while all of the picture is in sight.
+  hideOverview() {
+    const [{ left, top, right, bottom }, [width, height]] = [this.inSight(), this.entry.size_px];
+    const whole = left <= 0 && top <= 0 && right >= width && bottom >= height;
+    if (this.viewer.navigator) this.viewer.navigator.element.style.visibility = whole ? "hidden" : "visible";
   }
 
   point(event) {
