@@ -32,7 +32,8 @@ from harness import compare, write
 from torchvision import transforms
 
 from dirl.config import TileConfig
-from dirl.core.device import BF16, FP32, ForwardPrecision, choose_device, choose_precision
+from dirl.core.device import choose_device
+from dirl.core.precision import BF16, FP32, ForwardPrecision, choose_precision
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.features.embed import THREADS
 from dirl.features.pooling import embed_pooled

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from dirl.config import (
         AuditConfig,
         CellsConfig,
+        EmbedConfig,
         FinetuneConfig,
         MapConfig,
         MilConfig,
@@ -65,6 +66,7 @@ __all__ = [
     "CellsConfig",
     "DirlError",
     "DirlWarning",
+    "EmbedConfig",
     "Features",
     "FinetuneConfig",
     "LoadedEncoder",
@@ -122,6 +124,7 @@ _PLACES = {
     "AuditConfig": "dirl.config",
     "CellStore": "dirl.store.dataset",
     "CellsConfig": "dirl.config",
+    "EmbedConfig": "dirl.config",
     "Features": "dirl.features.feature_files",
     "FinetuneConfig": "dirl.config",
     "LoadedEncoder": "dirl.encoders.loading",

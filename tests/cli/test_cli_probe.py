@@ -15,7 +15,7 @@ import dirl.features.embed
 import dirl.features.to_anndata
 from dirl.cli.embed import embed
 from dirl.cli.probe import probe
-from dirl.config import ProbeConfig, TileConfig
+from dirl.config import EmbedConfig, ProbeConfig, TileConfig
 from dirl.core.card import new_card
 from dirl.core.claim import claim
 from dirl.core.errors import UserError
@@ -47,8 +47,8 @@ def run(command, *arguments):
 def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     called: dict[str, object] = {}
 
-    def fake(encoder, source, out, **options):
-        called.update(encoder=encoder, source=source, out=out, **options)
+    def fake(encoder, source, out, config, **options):
+        called.update(encoder=encoder, source=source, out=out, config=config, **options)
         return Made()
 
     monkeypatch.setattr(dirl.features.embed, "embed", fake)
@@ -56,9 +56,11 @@ def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     output = run(embed, *arguments, "--device", "cpu", "--workers", "1", "--overwrite", "--quiet",
         "--pool", "regions", "--cells", "hovernet", "--precision", "bf16", "--select", "0.5")  # fmt: skip
     assert called == {
-        "encoder": "timm:b", "source": Path("s"), "out": Path("f"), "tiles": 9, "batch": 2, "seed": 3,
-        "pool": "regions", "cells": "hovernet", "precision": "bf16", "device": "cpu", "workers": 1,
-        "baselines": True, "overwrite": True, "quiet": True, "select": 0.5,
+        "encoder": "timm:b", "source": Path("s"), "out": Path("f"), "batch": 2,
+        "config": EmbedConfig(
+            tiles=9, seed=3, pool="regions", cells="hovernet", precision="bf16", select=0.5
+        ),
+        "device": "cpu", "workers": 1, "baselines": True, "overwrite": True, "quiet": True,
     }  # fmt: skip
     assert output == "f: 7 tiles, 3 features each\n"
 
@@ -93,7 +95,7 @@ def test_probe_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_embed_takes_slides_as_shells_list_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     called: dict[str, Any] = {}
 
-    def fake(encoder, source, out, **options):
+    def fake(encoder, source, out, config, **options):
         called.update(encoder=encoder, source=source, baselines=options["baselines"])
         return Made()
 

@@ -13,6 +13,7 @@ import torch
 
 import dirl.features.embed
 import dirl.features.stream
+from dirl.config import EmbedConfig
 from dirl.core.card import note_change
 from dirl.core.errors import ConfigError, EncoderError, StoreError
 from dirl.encoders.loading import load_encoder, preprocess
@@ -85,7 +86,7 @@ def test_a_second_run_does_nothing_and_another_is_refused(
     again = embed(str(encoder_run), tile_store, made.path, quiet=True)
     np.testing.assert_array_equal(again.values, made.values)
     with pytest.raises(StoreError, match=r"made with other settings .*seed"):
-        embed(str(encoder_run), tile_store, made.path, seed=1, quiet=True)
+        embed(str(encoder_run), tile_store, made.path, EmbedConfig(seed=1), quiet=True)
 
 
 def test_baselines_of_the_same_tiles_and_architecture_are_copied(
@@ -103,7 +104,7 @@ def test_baselines_of_the_same_tiles_and_architecture_are_copied(
     ]
     for run, more in others:
         with pytest.raises(ConfigError, match="other tiles, or of an encoder of another architecture"):
-            embed(str(run), tile_store, tmp_path / "no", baselines=made.path, quiet=True, **more)
+            embed(str(run), tile_store, tmp_path / "no", EmbedConfig(**more), baselines=made.path, quiet=True)
     assert not (tmp_path / "no").exists()
     monkeypatch.setattr(dirl.features.stream, "colour_histogram", lambda image: pytest.fail("computed"))
     again = embed(
@@ -161,7 +162,9 @@ def test_a_choice_takes_of_each_slide_in_proportion(tile_store: Path) -> None:
 def test_a_choice_is_embedded_in_order(
     made: Features, tile_store: Path, encoder_run: Path, tmp_path: Path
 ) -> None:
-    part = embed(str(encoder_run), tile_store, tmp_path / "part", tiles=6, device="cpu", quiet=True)
+    part = embed(
+        str(encoder_run), tile_store, tmp_path / "part", EmbedConfig(tiles=6), device="cpu", quiet=True
+    )
     chosen = subsample_tiles(TileStore.open(tile_store), 6, 0)
     np.testing.assert_array_equal(part.tile_ids, made.tile_ids[chosen])
     np.testing.assert_allclose(part.values, made.values[chosen], atol=1e-5)

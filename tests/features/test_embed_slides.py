@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from dirl import synthetic
-from dirl.config import TileConfig
+from dirl.config import EmbedConfig, TileConfig
 from dirl.core.errors import ConfigError, DirlError, PartlyFailedError, SlideError, StoreError
 from dirl.encoders.loading import load_encoder, preprocess
 from dirl.evaluate.mil.bags import read_bags
@@ -192,7 +192,7 @@ def test_what_needs_a_store_is_refused(
     slides: Path, encoder_run: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        embed(str(encoder_run), SlideFiles([slides]), tmp_path / "out", **options, **SMALL)
+        embed(str(encoder_run), SlideFiles([slides]), tmp_path / "out", EmbedConfig(**options), **SMALL)
     assert not (tmp_path / "out").exists()
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from dirl.core.device import choose_precision
+from dirl.config import EmbedConfig, Pool, make
 from dirl.core.errors import ConfigError, EncoderError, StoreError
+from dirl.core.precision import choose_precision
 from dirl.encoders.loading import load_encoder, preprocess
 from dirl.features.embed import embed
-from dirl.features.pooling import Pool, embed_pooled
+from dirl.features.pooling import embed_pooled
 from dirl.store.dataset import TileStore
 
 OPTIONS = "weights=random,img_size=32,patch_size=8,embed_dim=24,depth=2,num_heads=2,dynamic_img_size=true"
@@ -54,7 +55,7 @@ def test_a_model_that_averages_is_pooled_as_it_does_itself(images: torch.Tensor)
 def test_models_without_a_token_for_each_patch_are_refused(tmp_path: Path, small_store: Path) -> None:
     spec = "timm:swin_tiny_patch4_window7_224,weights=random,embed_dim=24"
     with pytest.raises(EncoderError, match=r"SwinTransformer has not one token for each .*--pool model"):
-        embed(spec, small_store, tmp_path / "o", pool="mean", device="cpu", quiet=True)
+        embed(spec, small_store, tmp_path / "o", EmbedConfig(pool="mean"), device="cpu", quiet=True)
     assert not (tmp_path / "o").exists()
 
 
@@ -62,7 +63,15 @@ def test_models_without_a_token_for_each_patch_are_refused(tmp_path: Path, small
 def test_embedded_in_the_order_of_the_store_and_the_baseline_alike(
     pool: Pool, small_store: Path, encoder_run: Path, tmp_path: Path
 ) -> None:
-    made = embed(str(encoder_run), small_store, tmp_path / "o", pool=pool, batch=3, device="cpu", quiet=True)
+    made = embed(
+        str(encoder_run),
+        small_store,
+        tmp_path / "o",
+        EmbedConfig(pool=pool),
+        batch=3,
+        device="cpu",
+        quiet=True,
+    )
     store, encoder = TileStore.open(small_store), load_encoder(str(encoder_run))
     tiles = range(len(store))
     pixels = torch.from_numpy(np.stack([store.image(i) for i in tiles])).permute(0, 3, 1, 2)
@@ -87,7 +96,12 @@ def test_bf16_points_where_fp32_does(pool: Pool, small_store: Path, tmp_path: Pa
     spec = f"{VIT},embed_dim=96,depth=6,num_heads=3"
     fine, coarse = (
         embed(
-            spec, small_store, tmp_path / precision, pool=pool, precision=precision, device="cpu", quiet=True
+            spec,
+            small_store,
+            tmp_path / precision,
+            EmbedConfig(pool=pool, precision=precision),
+            device="cpu",
+            quiet=True,
         )
         for precision in ("fp32", "bf16")
     )
@@ -113,10 +127,10 @@ def test_auto_is_bf16_where_a_gpu_has_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_nonsense(tile_store: Path, encoder_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"pool max: no such pooling .*regions"):
-        embed(str(encoder_run), tile_store, tmp_path / "o", pool="max", quiet=True)  # type: ignore[arg-type]  # not a pooling
-    with pytest.raises(ConfigError, match=r"precision fp8: no such precision .*bf16"):
-        embed(str(encoder_run), tile_store, tmp_path / "o", precision="fp8", quiet=True)  # type: ignore[arg-type]  # not a precision
+    with pytest.raises(ConfigError, match=r"pool: .*'regions' \(got 'max'\)"):
+        make(EmbedConfig, {"pool": "max"})
+    with pytest.raises(ConfigError, match=r"precision: .*'bf16' .*got 'fp8'"):
+        make(EmbedConfig, {"precision": "fp8"})
     with pytest.raises(StoreError, match=r"no cells of hematoxylin.*dirl cells"):
-        embed(str(encoder_run), tile_store, tmp_path / "o", pool="regions", quiet=True)
+        embed(str(encoder_run), tile_store, tmp_path / "o", EmbedConfig(pool="regions"), quiet=True)
     assert not (tmp_path / "o").exists()

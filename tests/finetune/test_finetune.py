@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import dirl.evaluate.finetune.run
 import dirl.evaluate.finetune.show
 from dirl.cli.finetune import finetune as command
-from dirl.config import FinetuneConfig, ProbeConfig, ViewsConfig
+from dirl.config import EmbedConfig, FinetuneConfig, ProbeConfig, ViewsConfig
 from dirl.core.card import new_card
 from dirl.core.claim import claim
 from dirl.core.errors import ConfigError, StoreError, TrainingError
@@ -77,7 +77,9 @@ def test_a_shape_that_colour_does_not_tell_is_learnt(run, encoder, write_labels,
 def test_folds_are_those_of_a_probe_and_both_stand_in_one_table(run, encoder, shapes, quick, tmp_path, tiles):
     config = quick.model_copy(update={"epochs": 1, "groups": "auto", "tiles": tiles, "seed": 3})
     tuned = run(encoder, "label", "simple", config)
-    features = embed(encoder, shapes, tmp_path / "f", tiles=tiles, seed=3, device="cpu", quiet=True)
+    features = embed(
+        encoder, shapes, tmp_path / "f", EmbedConfig(tiles=tiles, seed=3), device="cpu", quiet=True
+    )
     settings = ProbeConfig(folds=2, neighbours=(5,), bootstrap=50, seed=3)
     probed = probe(features.path, "label", tmp_path / "probed" / "simple", settings, quiet=True)
     assert tuned.summary.split == probed.summary.split and probed.summary.split.scheme == "stain"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dirl.config import TileConfig, make
+from dirl.config import EmbedConfig, TileConfig, make
 from dirl.core.card import read_card
 from dirl.core.errors import ConfigError
 from dirl.features.embed import embed
@@ -118,10 +118,10 @@ def test_ready_made_tiles_have_looks_and_no_places(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])
-def test_no_share(small_store, tmp_path, share) -> None:
-    with pytest.raises(ConfigError, match=r"select: cannot keep a share of"):
-        embed(ENCODER, small_store, tmp_path / "f", select=share, device="cpu", quiet=True)
-    assert not (tmp_path / "f").exists()
+def test_no_share(recipe, share) -> None:
+    for model, others in ((EmbedConfig, {}), (type(recipe), recipe.model_dump())):
+        with pytest.raises(ConfigError, match=r"select: Input should be (greater|less) than"):
+            make(model, others | {"select": share})
 
 
 def test_a_run_selects_once(small_store, recipe, tmp_path, monkeypatch) -> None:
@@ -150,12 +150,21 @@ def test_a_batch_that_a_selection_cannot_fill_is_refused_early(small_store, reci
 
 def test_features_and_a_run_of_a_selection_say_so(small_store, recipe, tmp_path) -> None:
     store = TileStore.open(small_store)
-    features = embed(ENCODER, small_store, tmp_path / "f", select=0.25, seed=4, device="cpu", quiet=True)
+    features = embed(
+        ENCODER, small_store, tmp_path / "f", EmbedConfig(select=0.25, seed=4), device="cpu", quiet=True
+    )
     chosen = select_tiles(store, 0.25, 4, quiet=True)
     assert features.tile_ids.tolist() == store.tile_ids[chosen.numbers].tolist()
     assert features.card.counts["selected"]["slides"] == {"slide": [len(features), len(store)]}
     assert features.card.config["select"] == 0.25
-    few = embed(ENCODER, small_store, tmp_path / "g", select=0.25, tiles=5, seed=4, device="cpu", quiet=True)
+    few = embed(
+        ENCODER,
+        small_store,
+        tmp_path / "g",
+        EmbedConfig(select=0.25, tiles=5, seed=4),
+        device="cpu",
+        quiet=True,
+    )
     assert len(few) == 5 and set(few.tile_ids.tolist()) <= set(features.tile_ids.tolist())
 
     chosen_recipe = make(type(recipe), recipe.model_dump() | {"select": 0.5, "steps": 2})

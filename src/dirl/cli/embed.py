@@ -8,21 +8,20 @@ import typer
 from dirl.cli.checks import check_encoders, check_paths, check_store
 from dirl.cli.options import (
     Batch,
-    Cells,
     Device,
     Encoder,
     NoBaselines,
     Out,
     Overwrite,
     Quiet,
-    Seed,
     SlidesTable,
     Threads,
     takes,
 )
-from dirl.config import TileConfig
+from dirl.config import EmbedConfig, TileConfig
 
 
+@takes(EmbedConfig)
 @takes(
     TileConfig, "mpp", "size_px", "stride_px", "min_tissue", "mpp_override", "allow_upsample", "max_pixels"
 )
@@ -40,37 +39,13 @@ def embed(
         typer.Option(metavar="PATH...", help="Slides or folders. Their tiles are not stored."),
     ] = None,
     *,
-    config: TileConfig,
+    cut: TileConfig,
     slides_table: SlidesTable = None,
-    pool: Annotated[
-        Literal["model", "mean", "regions"],
-        typer.Option(
-            help="model: the model's own pooling. mean: the mean of the patch tokens. regions: the mean over "
-            "nuclei, then the mean over the rest of the tissue."
-        ),
-    ] = "model",
-    cells: Cells = "hematoxylin",
-    select: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Share of each slide's tiles to keep, spread out."),
-    ] = None,
-    tiles: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Maximum number of a store's tiles, spread over its slides.",
-            min=1,
-        ),
-    ] = None,
+    config: EmbedConfig,
     no_baselines: NoBaselines = False,
     batch: Batch = 64,
     device: Device = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"],
-        typer.Option(help="auto is bf16 if the GPU supports it."),
-    ] = "auto",
     workers: Threads = 4,
-    seed: Seed = 0,
     to: Annotated[
         Literal["anndata"] | None,
         typer.Option(help="Write features.h5ad too. It needs the extra dirl[anndata]."),
@@ -90,9 +65,9 @@ def embed(
     if (store is None) == (slides is None):
         what = "neither of them" if store is None else "both"
         raise ConfigError(f"{what} given", where="--store, --slides", remedy="name one")
-    if store is not None and (config.model_fields_set or slides_table or more):
-        cut = [name for name in TileConfig.model_fields if name in config.model_fields_set]
-        given = ", ".join([*cut, *(["slides_table"] if slides_table else []), *map(str, more or [])])
+    if store is not None and (cut.model_fields_set or slides_table or more):
+        fields = [name for name in TileConfig.model_fields if name in cut.model_fields_set]
+        given = ", ".join([*fields, *(["slides_table"] if slides_table else []), *map(str, more or [])])
         reason = f"a store has its own tiles and table of slides ({given})"
         raise ConfigError(reason, where="--store", remedy="leave that out, or name --slides")
     check_encoders(encoder)
@@ -106,19 +81,14 @@ def embed(
     from dirl.features.to_anndata import require_anndata, write_anndata
     from dirl.store.select import describe_selection
 
-    source = store or SlideFiles(paths, config, slides_table=slides_table, quiet=quiet)
+    source = store or SlideFiles(paths, cut, slides_table=slides_table, quiet=quiet)
     if to is not None:  # missed before hours of embedding, not after
         require_anndata()
     made = run(
         encoder,
         source,
         out,
-        pool=pool,
-        cells=cells,
-        precision=precision,
-        select=select,
-        tiles=tiles,
-        seed=seed,
+        config,
         baselines=not no_baselines,
         device=device,
         batch=batch,

@@ -87,15 +87,15 @@ Command = Callable[..., None]
 
 
 def takes(model: type[Settings], /, *fields: str, **renamed: str) -> Callable[[Command], Command]:
-    """Replace a command's parameter ``config`` by one option for each of these fields of a model.
+    """Replace the command's parameter of a model by one option for each of these fields of the model.
 
     Type, bounds, default and help are those of the field. Only options that are given reach the model, so
-    that ``config.model_fields_set`` tells which these are.
+    that its ``model_fields_set`` tells which these are.
 
     Parameters
     ----------
     model
-        Of ``config``.
+        Type of the parameter that is replaced.
     fields
         Names of its fields, by default all. An option is called like its field, without the unit ``_px``.
     renamed
@@ -105,9 +105,10 @@ def takes(model: type[Settings], /, *fields: str, **renamed: str) -> Callable[[C
 
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command)
+        replaced = next(name for name, each in signature.parameters.items() if each.annotation is model)
         parameters: list[Parameter] = []
         for parameter in signature.parameters.values():
-            if parameter.name == "config":
+            if parameter.name == replaced:
                 parameters += [
                     _parameter(option, model.model_fields[name]) for option, name in options.items()
                 ]
@@ -120,8 +121,7 @@ def takes(model: type[Settings], /, *fields: str, **renamed: str) -> Callable[[C
             values = {name: value for name, value in values.items() if value not in (None, [])}
             named = {name: f"--{option.replace('_', '-')}" for option, name in options.items()}
             where = f"dirl {command.__name__.replace('_', '-')}"
-            config = make(model, values, where=where, options=named)
-            command(config=config, **given)
+            command(**{replaced: make(model, values, where=where, options=named)}, **given)
 
         run.__dict__["__signature__"] = signature.replace(parameters=parameters)
         run.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, field_validator
 
 from dirl.config.settings import Cells, Count, Folds, Positive, Seed, Settings, Share
+from dirl.core.precision import AskedPrecision
 
 Corruption = Literal["jpeg", "pixelate", "defocus", "motion", "brightness",
                      "saturation", "hue", "stain", "pen", "bubble"]  # fmt: skip
@@ -57,6 +58,35 @@ class CellsConfig(Settings):
     )
     window_px: Count = Field(1024, description="Side of a window in pixels.")
     halo_px: Count = Field(64, description="Width of the halo around a window in pixels.")
+
+
+Pool = Literal["model", "mean", "regions"]
+
+
+class EmbedConfig(Settings):
+    """Which tiles are embedded, and how (`dirl embed`).
+
+    `select` and `tiles` choose from a store; slides are always embedded completely.
+    """
+
+    pool: Pool = Field(
+        "model",
+        description="model: the model's own pooling. mean: the mean of the patch tokens. regions: the mean "
+        "over nuclei, then the mean over the rest of the tissue.",
+    )
+    cells: Cells = "hematoxylin"
+    select: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Share of each slide's tiles to keep, spread out."
+    )
+    tiles: Count | None = Field(
+        None, description="Maximum number of a store's tiles, spread over its slides."
+    )
+    precision: AskedPrecision = Field(
+        "auto",
+        description="Precision of the forward passes: auto is bf16 if the GPU supports it. Features are "
+        "float32.",
+    )
+    seed: Seed = 0
 
 
 class AuditConfig(Settings):

@@ -2,16 +2,19 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
+from dirl.config import EmbedConfig, Pool
 from dirl.core.boundary import inside
 from dirl.core.card import Card, finish, new_card
 from dirl.core.claim import claim, claim_again
-from dirl.core.device import AskedPrecision, ForwardPrecision, choose_device, choose_precision
+from dirl.core.device import choose_device
 from dirl.core.errors import ConfigError, DirlError, failed_counts, raise_failures
 from dirl.core.owner import owning
+from dirl.core.precision import ForwardPrecision, choose_precision
 from dirl.core.progress import bar
 from dirl.encoders.loading import LoadedEncoder, load_encoder
 from dirl.features.baselines import FEATURES, Baseline
@@ -24,7 +27,7 @@ from dirl.features.feature_files import (
     read_rows,
     write_rows,
 )
-from dirl.features.pooling import MODEL, REGIONS, Pool, embed_pooled, patch_tokens
+from dirl.features.pooling import MODEL, REGIONS, embed_pooled, patch_tokens
 from dirl.features.sources import SlideFiles, SlideTiles, StoreTiles, TileSource
 from dirl.features.stream import embed_slides
 from dirl.slides.tissue import warn_all_tissue
@@ -38,13 +41,8 @@ def embed(
     encoder: str,
     source: Path | SlideFiles,
     out: Path,
+    config: EmbedConfig | None = None,
     *,
-    pool: Pool = MODEL,
-    cells: str = "hematoxylin",
-    precision: AskedPrecision = "auto",
-    select: float | None = None,
-    tiles: int | None = None,
-    seed: int = 0,
     baselines: bool | Path = True,
     device: str = "auto",
     batch: int = 64,
@@ -64,18 +62,9 @@ def embed(
         A tile store, or slides.
     out
         Directory of the features; slides in it are not embedded again.
-    pool
-        How tokens become a feature: see `embed_pooled`.
-    cells
-        Name of the cells that give the regions, if these are pooled.
-    precision
-        Precision of the forward passes: see `choose_precision`. Features are always float32.
-    select
-        Share of each slide's tiles to select from a store by `select_tiles`; None is all.
-    tiles
-        Most tiles of a store, spread over its slides in proportion; None is all.
-    seed
-        Seed of both choices of tiles, and of the untrained encoder.
+    config
+        Which tiles of a store, how tokens become a feature, and the precision. The seed is that of the choice
+        of tiles and of the untrained encoder.
     baselines
         Compute the baselines. The untrained encoder's forward pass takes as long as the encoder's own. Pass a
         finished feature directory of the same tiles and architecture to copy its baselines instead.
@@ -93,8 +82,7 @@ def embed(
     Raises
     ------
     ConfigError
-        If there is no such pooling, precision or share, or slides cannot be embedded so. If `baselines` are
-        of other tiles or of another architecture.
+        If slides cannot be embedded so, or `baselines` are of other tiles or of another architecture.
     EncoderError
         If the encoder cannot be loaded, does not accept these tiles, or has no patch tokens to pool. Also if
         its features are not finite.
@@ -105,20 +93,19 @@ def embed(
     PartlyFailedError
         If some of several slides fail. The others are finished.
     """
-    if pool not in get_args(Pool):
-        remedy = f"there are: {', '.join(get_args(Pool))}"
-        raise ConfigError("no such pooling", where=f"pool {pool}", remedy=remedy)
-    held = _open(source, cells if pool == REGIONS else None, select, tiles, seed, quiet)
+    config = config or EmbedConfig()
+    held = _open(source, config, quiet)
     where = choose_device(device)
-    precision = choose_precision(precision, where)
+    precision = choose_precision(config.precision, where)
     loaded = load_encoder(encoder, device=where)
     encoders: dict[str, LoadedEncoder] = {FEATURES: loaded}
     if baselines is True:
-        encoders[Baseline.UNTRAINED] = loaded.randomised(seed)
-    if pool != MODEL:  # a model without patch tokens is refused before anything is written
+        encoders[Baseline.UNTRAINED] = loaded.randomised(config.seed)
+    if config.pool != MODEL:  # a model without patch tokens is refused before anything is written
         patch_tokens(loaded, torch.zeros(1, 3, held.size_px, held.size_px, dtype=torch.uint8))
-    forward = partial(embed_pooled, pool=pool, precision=precision)
-    settings = {"encoder": encoder, "pool": pool, "precision": precision, "seed": seed, **held.settings}
+    forward = partial(embed_pooled, pool=config.pool, precision=precision)
+    settings = {"encoder": encoder, "pool": config.pool, "precision": precision, "seed": config.seed}
+    settings |= held.settings
     if not baselines:
         settings["baselines"] = False
     card = new_card("embed", settings, {"encoder": loaded.digest, **held.inputs})
@@ -140,16 +127,9 @@ def embed(
         for slide_tiles, rows in embed_slides(
             held, missing, encoders, forward, failures, batch=batch, threads=workers, advance=advance
         ):
-            slide = slide_tiles.record.slide_id
             cut.append(slide_tiles.record)
-            if isinstance(baselines, Path):
-                copied = read_rows(baselines / BASELINES_DIR / f"{slide}.h5", tuple(Baseline))
-                write_rows(out / BASELINES_DIR / f"{slide}.h5", copied)
-            elif baselines:
-                write_rows(out / BASELINES_DIR / f"{slide}.h5", {name: rows.pop(name) for name in Baseline})
-            # The features come last: a slide with features is complete.
-            attributes = _attributes(slide_tiles, loaded, pool, precision)
-            write_rows(files[slide], rows | slide_tiles.rows, attributes)
+            attributes = _attributes(slide_tiles, loaded, config.pool, precision)
+            _write(files[slide_tiles.record.slide_id], rows | slide_tiles.rows, attributes, baselines)
     if isinstance(source, SlideFiles):
         warn_all_tissue((one.slide_id, one.white, one.tissue_fraction) for one in cut)
     done = [count_rows(file) for file in files.values() if file.exists()]
@@ -163,6 +143,19 @@ def embed(
 def _whole(file: Path, baselines: bool) -> bool:
     """Whether a slide has its features and baselines."""
     return file.exists() and (not baselines or (file.parents[1] / BASELINES_DIR / file.name).exists())
+
+
+def _write(
+    file: Path, rows: dict[str, NDArray[Any]], attributes: dict[str, Any], baselines: bool | Path
+) -> None:
+    """Write a slide's baselines, then its features: a slide with features is complete."""
+    if isinstance(baselines, Path):
+        copied = read_rows(baselines / BASELINES_DIR / file.name, tuple(Baseline))
+        write_rows(file.parents[1] / BASELINES_DIR / file.name, copied)
+    elif baselines:
+        own = {str(name): rows.pop(name) for name in Baseline}
+        write_rows(file.parents[1] / BASELINES_DIR / file.name, own)
+    write_rows(file, rows, attributes)
 
 
 def _check_baselines(path: Path, card: Card, encoder: LoadedEncoder) -> None:
@@ -182,23 +175,19 @@ def _untrained(encoder: LoadedEncoder) -> tuple[Any, ...]:
     return encoder.architecture, dict(encoder.arguments), encoder.mean, encoder.std
 
 
-def _open(
-    source: Path | SlideFiles,
-    cells: str | None,
-    select: float | None,
-    tiles: int | None,
-    seed: int,
-    quiet: bool,
-) -> TileSource:
+def _open(source: Path | SlideFiles, config: EmbedConfig, quiet: bool) -> TileSource:
     if not isinstance(source, SlideFiles):
-        return StoreTiles(source, cells=cells, select=select, tiles=tiles, seed=seed, quiet=quiet)
-    if cells is not None:
+        cells = config.cells if config.pool == REGIONS else None
+        return StoreTiles(
+            source, cells=cells, select=config.select, tiles=config.tiles, seed=config.seed, quiet=quiet
+        )
+    if config.pool == REGIONS:
         raise ConfigError(
             "slides have no cells, but regions need them",
             where=f"pool {REGIONS}",
             remedy="make a store with `dirl tile`, then `dirl cells`, and give it with `dirl embed --store`",
         )
-    for option, value in (("select", select), ("tiles", tiles)):
+    for option, value in (("select", config.select), ("tiles", config.tiles)):
         if value is not None:
             raise ConfigError(
                 "slides are always embedded completely",

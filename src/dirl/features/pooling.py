@@ -1,18 +1,18 @@
 """Pooling of a tile's tokens into its feature."""
 
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from dirl.core.device import BF16, FP32, ForwardPrecision
+from dirl.config import Pool
 from dirl.core.errors import EncoderError
+from dirl.core.precision import BF16, FP32, ForwardPrecision
 from dirl.encoders.attention import token_grid
 from dirl.encoders.loading import LoadedEncoder, embed_images, fit, preprocess
 from dirl.prior.coverage import coverage
 from dirl.prior.tokens import pool as pool_tokens
 
-Pool = Literal["model", "mean", "regions"]
 MODEL: Final = "model"
 MEAN: Final = "mean"
 REGIONS: Final = "regions"

@@ -15,7 +15,6 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from dirl.core.errors import ConfigError
 from dirl.core.parallel import each
 from dirl.core.progress import bar
 from dirl.store.colour import colour_histogram
@@ -67,7 +66,6 @@ def select_tiles(
     `among`; None is all. The selection depends on the seed and the tiles, not on their order or `workers`.
     Each worker selects from one slide at a time.
     """
-    check_share(share)
     among = np.arange(len(store)) if among is None else among
     among = among[np.argsort(store.tile_ids[among], kind="stable")]
     slides = store.slide_ids[among]
@@ -86,13 +84,6 @@ def select_tiles(
 def count_kept(tiles: int, share: float) -> int:
     """Number of a slide's tiles that are kept."""
     return max(1, round(share * tiles))
-
-
-def check_share(share: float) -> None:
-    """Refuse a share of tiles that is not above 0 and at most 1."""
-    if not 0 < share <= 1:
-        remedy = "give a share above 0 and at most 1"
-        raise ConfigError(f"cannot keep a share of {share:g}", where="select", remedy=remedy)
 
 
 def select(descriptors: Floats, places: Floats | None, share: float, seed: int) -> Ints:

@@ -9,7 +9,7 @@ from time import monotonic
 
 from dirl.audit.run import audit
 from dirl.audit.summary import AuditSummary
-from dirl.config import AuditConfig, PretrainRecipe, RobustConfig
+from dirl.config import AuditConfig, EmbedConfig, Pool, PretrainRecipe, RobustConfig
 from dirl.core.card import note_change, read_card
 from dirl.core.layout import CARD
 from dirl.core.progress import say
@@ -20,7 +20,7 @@ from dirl.evaluate.robust.run import robust
 from dirl.evaluate.robust.summary import RobustSummary
 from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.embed import embed
-from dirl.features.pooling import MEAN, MODEL, Pool
+from dirl.features.pooling import MEAN, MODEL
 from dirl.pretrain.last_checkpoint import remove_checkpoint
 from dirl.pretrain.run import pretrain
 from dirl.study.matrix import StudyProbe, StudyRun
@@ -202,9 +202,7 @@ def _probe(job: Job, asked: StudyProbe, pool: Pool = MODEL) -> ProbeSummary:
         str(job.folder("runs")),
         _scored_store(job, asked),
         features,
-        pool=pool,
-        tiles=asked.tiles,
-        seed=asked.seed,
+        EmbedConfig(pool=pool, tiles=asked.tiles, seed=asked.seed),
         baselines=alike if reused else True,
         device=job.device,
         quiet=job.quiet,
