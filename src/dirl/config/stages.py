@@ -66,7 +66,8 @@ Pool = Literal["model", "mean", "regions"]
 class EmbedConfig(Settings):
     """Which tiles are embedded, and how (`dirl embed`).
 
-    `select` and `tiles` choose from a store; slides are always embedded completely.
+    `select` and `tiles` choose from a store; slides are always embedded completely. Features are float32 in
+    any `precision`.
     """
 
     pool: Pool = Field(
@@ -83,8 +84,7 @@ class EmbedConfig(Settings):
     )
     precision: AskedPrecision = Field(
         "auto",
-        description="Precision of the forward passes: auto is bf16 if the GPU supports it. Features are "
-        "float32.",
+        description="Of the forward passes; auto is bf16 if the GPU supports it.",
     )
     seed: Seed = 0
 
