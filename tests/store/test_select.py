@@ -83,8 +83,8 @@ def test_a_store_is_selected_from_slide_by_slide_in_any_order(small_store, monke
     assert whole.slides == {"slide": (len(whole.numbers), len(store))}
     assert len(whole.numbers) == round(0.3 * len(store)) and (np.diff(whole.numbers) > 0).all()
     expected = set(store.tile_ids[whole.numbers].tolist())
-    assert whole.counts()["share"] == pytest.approx(0.3, abs=0.02)
-    assert describe_selection(whole.counts()).startswith(
+    assert whole.counts["share"] == pytest.approx(0.3, abs=0.02)
+    assert describe_selection(whole.counts).startswith(
         f"{len(whole.numbers)} of {len(store)} tiles of 1 slide selected ("
     )
     mixed = np.random.default_rng(0).permutation(len(store))
@@ -111,7 +111,7 @@ def test_ready_made_tiles_have_looks_and_no_places(tmp_path) -> None:
     found = select_tiles(store, 0.25, 0, quiet=True)
     assert found.slides == {"a": (6, 24), "b": (1, 3)}
     assert (
-        describe_selection(found.counts())
+        describe_selection(found.counts)
         == "7 of 27 tiles of 2 slides selected (25.9%), of each 25.0% to 33.3%"
     )
     assert "a/00" in store.tile_ids[found.numbers].tolist()

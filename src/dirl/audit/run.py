@@ -37,7 +37,7 @@ def audit(
     encoders: Sequence[str],
     store: Path,
     out: Path,
-    config: AuditConfig,
+    config: AuditConfig | None = None,
     *,
     device: str = "auto",
     overwrite: bool = False,
@@ -75,6 +75,7 @@ def audit(
     StoreError
         If the store lacks tiles or cells, or `out` holds something else.
     """
+    config = config or AuditConfig()
     opened = TileStore.open(store)
     tiles = draw_tiles(opened, opened.cells(config.cells), config.tiles, config.seed)
     loaded = name_encoders([load_encoder(spec, device=choose_device(device)) for spec in encoders])

@@ -56,7 +56,7 @@ SIZED_TILES = 24
 @owning
 def cells(
     store: Path,
-    config: CellsConfig,
+    config: CellsConfig | None = None,
     *,
     workers: int = 1,
     device: str = "auto",
@@ -110,6 +110,7 @@ def cells(
     OSError
         If the disk is full or cannot be written to; finished slides are kept.
     """
+    config = config or CellsConfig()
     tiles = TileStore.open(store)
     forget_listings()
     if device not in ("auto", "cpu"):  # a segmenter without a network would not look at it

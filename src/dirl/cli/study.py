@@ -9,7 +9,7 @@ from dirl.cli.options import Device, Out, Overwrite, Quiet, Store, TrainingReade
 
 
 def study(
-    study: Annotated[
+    spec: Annotated[
         str, typer.Argument(metavar="STUDY", help="A study's YAML file, or the name of one that ships.")
     ],
     store: Store,
@@ -31,7 +31,7 @@ def study(
     """
     from dirl.study.matrix import load_study
 
-    load_study(study)
+    config = load_study(spec)
     check_store(store)
     from dirl.core.errors import PartlyFailedError
     from dirl.core.results import read_as
@@ -42,7 +42,7 @@ def study(
 
     try:
         result = run(
-            study,
+            config,
             store,
             out,
             device=device,

@@ -107,7 +107,7 @@ class StoreTiles:
         among = None
         if select is not None:
             selection = select_tiles(self.store, select, seed, quiet=quiet)
-            among, self.counts = selection.numbers, {"selected": selection.counts()}
+            among, self.counts = selection.numbers, {"selected": selection.counts}
         chosen = subsample_tiles(self.store, tiles, seed, among)
         slides = self.store.slide_ids[chosen]
         self._chosen = {slide: chosen[slides == slide] for slide in np.unique(slides).tolist()}

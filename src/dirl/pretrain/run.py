@@ -133,7 +133,7 @@ def _write_inputs(
     write_text(out / "recipe.yaml", to_yaml(recipe))
     if recipe.select is not None:
         selection = _selected(out, plan.tiles, recipe.select, recipe.seed, kept, workers, quiet)
-        kept, counts["selected"] = selection.numbers, selection.counts()
+        kept, counts["selected"] = selection.numbers, selection.counts
     if plan.student.init is not None:
         write_json(out / "init.json", asdict(plan.student.init))
         warn_of_start(recipe.encoder, plan.student.init)

@@ -46,7 +46,7 @@ from dirl.store.tiles_writer import image_side, update_slide, write_ready, write
 def tile(
     inputs: Sequence[Path],
     out: Path,
-    config: TileConfig,
+    config: TileConfig | None = None,
     *,
     slides_table: Path | None = None,
     workers: int = 1,
@@ -104,7 +104,7 @@ def tile(
     found = _as_there(find_inputs(inputs, partial(say, quiet=quiet)), there)
     if slides_table is not None:
         found = add_slides_table(found, slides_table, quiet=quiet)
-    config = _resolve(config, found)
+    config = _resolve(config or TileConfig(), found)
     slides_config = _of_slides(config, found, there)
     card, anew = new_card("tile", config.model_dump()), False
     check_claim(out, card, overwrite=overwrite)

@@ -36,6 +36,7 @@ class Selection:
     numbers: Ints
     slides: Mapping[str, tuple[int, int]]
 
+    @property
     def counts(self) -> dict[str, Any]:
         """Counts for a card: selected tiles, all tiles, their share, and both numbers of each slide."""
         of = sum(there for _, there in self.slides.values())
