@@ -19,7 +19,7 @@ def of(value: float | None, half: float = 0.01) -> dict[str, float | None]:
 
 
 def both(value: Any) -> dict[str, Any]:
-    return {"per_head": value, "heads_averaged": value}
+    return {"per_head": value, "joint": value}
 
 
 def encoder(name: str, entropy: float | None, **changes: Any) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def gate(passed: bool = True, *reasons: str) -> dict[str, Any]:
 def findings(
     *encoders: dict[str, Any],
     change: float = 0.1,
-    averaged: float = 0.1,
+    per_head: float = 0.1,
     nuclei: float = 0.0,
     over: str = "slides",
 ) -> dict[str, Any]:
@@ -74,8 +74,8 @@ def findings(
     pair = {
         "reference": encoders[0]["name"],
         "encoder": encoders[-1]["name"],
-        "per_head": {"entropy": of(change)},
-        "heads_averaged": {"entropy": of(averaged)},
+        "joint": {"entropy": of(change)},
+        "per_head": {"entropy": of(per_head)},
         "enrichment": both({"nuclei": of(nuclei), "glass": of(0)}),
     }
     return {

@@ -171,14 +171,14 @@ def print_demo(done: Demo, console: Console | None = None) -> None:
     for one in subjects:
         table.add_column(one.name, justify="right")
     rows = {
-        "attention entropy, per head": "entropy",
+        "joint map: normalised entropy": "entropy",
         "tokens in effect, share": "effective_share",
         "Gini (0 = even)": "gini",
         "nuclei attended, share": "components50",
     }
     for label, key in rows.items():
-        table.add_row(label, *(format_number(one.last_block.per_head[key], key) for one in subjects))
-    nuclei = (format_signed(one.enrichment.per_head["nuclei"]) for one in subjects)
+        table.add_row(label, *(format_number(one.last_block.joint[key], key) for one in subjects))
+    nuclei = (format_signed(one.enrichment.joint["nuclei"]) for one in subjects)
     table.add_row("attention on nuclei, log2", *nuclei)
     gates = ("passed" if summary.gates[one.name].passed else "failed" for one in subjects)
     table.add_row("gate", *gates)

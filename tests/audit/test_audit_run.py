@@ -55,6 +55,8 @@ def test_the_table_and_the_summary_agree(result: Result[AuditSummary]) -> None:
         mean = np.nanmean(heads["entropy"].to_numpy())
         assert one.last_block.per_head["entropy"].value == pytest.approx(mean, abs=1e-5)
         assert one.by_block.per_head["entropy"][-1] == pytest.approx(mean, abs=1e-5)
+        joint = np.nanmean(last.filter(pc.equal(last["head"], -1))["entropy"].to_numpy())
+        assert one.primary.value == one.last_block.joint["entropy"].value == pytest.approx(joint, abs=1e-5)
         assert one.entropy_by_head[-1] == one.entropy_of_heads
         assert len(one.entropy_by_head) == one.blocks
         assert one.by_slide is not None and one.by_slide["synthetic"].tiles == 24
@@ -81,7 +83,7 @@ def test_the_leaderboard_is_a_table_for_others(result: Result[AuditSummary]) -> 
     assert table["gate"].to_pylist() == ["failed", "failed", "", ""] and table["rank"].null_count == 4
     for row in table.to_pylist():
         one = next(one for one in result.summary.encoders if one.name == row["encoder"])
-        for name, value in one.last_block.per_head.items():
+        for name, value in one.last_block.joint.items():
             found = [row[f"{name}{end}"] for end in ("", "_low", "_high")]
             assert found == [
                 None if v is None else pytest.approx(v, rel=1e-5)
@@ -89,7 +91,7 @@ def test_the_leaderboard_is_a_table_for_others(result: Result[AuditSummary]) -> 
             ]
     (pair,) = result.summary.differences
     assert table["difference"].to_pylist() == [
-        None, pytest.approx(pair.per_head["entropy"].value, rel=1e-5), None, None
+        None, pytest.approx(pair.joint["entropy"].value, rel=1e-5), None, None
     ]  # fmt: skip
     assert "Leaderboard" in (result.path / "report.html").read_text()
 
@@ -111,8 +113,8 @@ def test_controls(result: Result[AuditSummary]) -> None:
 def test_differences_are_paired_and_signed(result: Result[AuditSummary]) -> None:
     (pair,) = result.summary.differences
     assert (pair.reference, pair.encoder) == ("vanilla", "dirl")
-    by_name = {one.name: known(one.last_block.per_head["entropy"].value) for one in result.summary.encoders}
-    change = pair.per_head["entropy"]
+    by_name = {one.name: known(one.last_block.joint["entropy"].value) for one in result.summary.encoders}
+    change = pair.joint["entropy"]
     assert change.value == pytest.approx(by_name["dirl"] - by_name["vanilla"], abs=1e-6)
     assert 0 < known(change.low) <= known(change.value) <= known(change.high)  # half as sharp: more even
 

@@ -66,7 +66,7 @@ def test_attention_that_points_at_the_mark_is_told_from_attention_that_does_not(
     (one,), statements = result.summary.encoders, result.summary.statements
     assert all(result.marks.marked[place] for _, place in result.shown)
     assert known(one.probe.value) > 0.8
-    averaged = one.heads_averaged
+    averaged = one.joint
     if points:
         assert known(averaged.auroc.low) > 0.8 and known(averaged.change.low) > 0
         assert known(averaged.pointing.value) > one.pointing_by_chance
@@ -83,7 +83,7 @@ def marked(probe: Estimate, attention: Estimate) -> MarkTest:
         name="one",
         probe=probe,
         per_head=of_mark,
-        heads_averaged=of_mark,
+        joint=of_mark,
         auroc_of_heads=[],
         pointing_by_chance=0.1,
     )

@@ -103,12 +103,12 @@ def test_tiles_of_few_slides_count_as_few(
     tiles, (encoder, *_) = views(store, runs)
     gained = np.repeat([1.0, 1.0, 1.0, -0.4, -0.4, -0.4], 4)  # by slide, with nothing between its tiles
     nothing = np.zeros(24)
-    by_tiles = _gate(encoder, gained, nothing, nothing, tiles, 1000)
+    by_tiles = _gate(encoder, gained, nothing, nothing, tiles, 1000, 1.0)
     assert by_tiles.interval == IntervalUnits(over="tiles", units=24)
     assert (by_tiles.over_untrained.low or 0) > 0
     slides = np.repeat(list("abcdef"), 4)
     monkeypatch.setattr("dirl.audit.gate.source_slides", lambda store, indices: slides)
-    by_slides = _gate(encoder, gained, nothing, nothing, tiles, 1000)
+    by_slides = _gate(encoder, gained, nothing, nothing, tiles, 1000, 1.0)
     assert by_slides.interval == IntervalUnits(over="slides", units=6) and not by_slides.passed
     drawn = np.random.default_rng(9).choice(gained[::4], (20_000, 6)).mean(1)
     for over in (by_slides.over_untrained, by_slides.over_colour):

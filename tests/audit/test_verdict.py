@@ -32,7 +32,7 @@ def test_a_difference() -> None:
     verdict = judge(findings(A, B))
     assert verdict.evidence
     assert (
-        "On these 256 tiles the attention of dirl is spread more evenly than that of vanilla"
+        "On these 256 tiles the joint map of dirl is spread more evenly than that of vanilla"
         in verdict.headline
     )
     assert "0.700 → 0.800, difference +0.100 (95 % interval +0.090 to +0.110)" in verdict.headline
@@ -69,7 +69,7 @@ def three() -> dict[str, Any]:
 
 def test_one_that_fails_the_gate_does_not_silence_the_others() -> None:
     verdict = judge(three())
-    assert verdict.evidence and "attention of dirl is spread more evenly" in verdict.headline
+    assert verdict.evidence and "joint map of dirl is spread more evenly" in verdict.headline
     assert "No evidence of the others: random does not pass the gate." in verdict.headline
     assert not any("random attends nearly" in note or "to random" in note for note in verdict.notes)
     assert "of random" not in verdict.headline and "0.980" not in verdict.headline
@@ -100,13 +100,13 @@ def test_the_leaderboard_ranks_what_may_be_compared() -> None:
 
 
 def test_what_is_pointed_out() -> None:
-    coarse = encoder("coarse", 0.98, patch_mass=of(0.2)) | {"token_um": 16.0, "prior_contrast": 0.1}
-    notes = " ".join(judge(findings(A, coarse, averaged=0.0, nuclei=-0.3, over="tiles")).notes)
+    coarse = encoder("coarse", 0.995, patch_mass=of(0.2)) | {"token_um": 16.0, "prior_contrast": 0.1}
+    notes = " ".join(judge(findings(A, coarse, change=0.0, nuclei=-0.3, over="tiles")).notes)
     for said in (
-        "nearly uniformly (entropy 0.980 > 0.97)",
+        "nearly uniformly (entropy 0.995 > 0.99)",
         "Only 20% of coarse's",
         "tokens of 16.0 µm are wider than a nucleus (prior contrast 0.10)",
-        "heads averaged first",
+        "the joint map does not show it",
         "moved away from nuclei",
         "not balanced attention",
         "come from 7 slides",

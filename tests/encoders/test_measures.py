@@ -1,7 +1,6 @@
 """Every measure against hand-computed values, an independent numpy reference, and its invariants."""
 
 import math
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -165,12 +164,32 @@ def test_head_diversity() -> None:
     generator = np.random.default_rng(0)
     p = generator.dirichlet(np.full(9, 0.3), size=(2, 5))
 
-    def divergence(a: Array, b: Array) -> float:
-        mean = (a + b) / 2
-        return float((a * np.log(a / mean)).sum() / 2 + (b * np.log(b / mean)).sum() / 2)
-
-    expected = [np.mean([divergence(a, b) for a, b in combinations(heads, 2)]) for heads in p]
+    expected = [(heads * np.log(heads / heads.mean(0))).sum(1).mean() for heads in p]
     np.testing.assert_allclose(m.head_diversity(torch.from_numpy(p)), expected, rtol=1e-9)
-    assert m.head_diversity(torch.eye(4)).item() == pytest.approx(math.log(2))
+    assert m.head_diversity(torch.eye(4)).item() == pytest.approx(math.log(4))
     assert m.head_diversity(torch.full((3, 4), 0.25)).item() == 0
     assert m.head_diversity(torch.full((1, 4), 0.25)).isnan()
+
+
+def test_entropy_within_the_chosen_tokens() -> None:
+    p = np.random.default_rng(0).dirichlet(np.full(6, 0.5), size=(3, 2))
+    chosen = np.array([[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1], [0, 0, 1, 0, 0, 0]], bool)
+    found = m.entropy_within(torch.from_numpy(p), torch.from_numpy(chosen)).numpy()
+    for tile in range(2):
+        for head in range(2):
+            q = p[tile, head, chosen[tile]] / p[tile, head, chosen[tile]].sum()
+            expected = -(q * np.log(q)).sum() / np.log(len(q))
+            assert found[tile, head] == pytest.approx(expected, rel=1e-6)
+    assert np.isnan(found[2]).all()
+
+
+def test_effective_rank_counts_directions() -> None:
+    corners = torch.cat([torch.eye(4), -torch.eye(4)])
+    assert m.effective_rank(corners) == pytest.approx(4)
+    assert m.effective_rank(torch.cat([corners[:1], corners[4:5]])) == pytest.approx(1)
+    x = np.random.default_rng(0).normal(size=(30, 5))
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    values = np.linalg.eigvalsh(np.cov(unit.T))
+    share = values / values.sum()
+    expected = np.exp(-(share * np.log(share)).sum())
+    assert m.effective_rank(torch.from_numpy(x)) == pytest.approx(expected)

@@ -82,7 +82,7 @@ def test_weights_by_csv_and_parquet_and_of_one_slide(tmp_path):
     ("text", "message"),
     [
         (None, "no such file.*name uniform, patch-mass or a file"),
-        ("", "lacks the column x, y, weight"),
+        ("", "lacks the columns x, y, weight"),
         ("x,y\n0,0\n", "lacks the column weight"),
         ("x,y,weight\n0,0,much\n", "not a table of numbers"),
         ("x,y,weight\n0,0,-1\n", "must be finite, not negative"),

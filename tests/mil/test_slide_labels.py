@@ -72,7 +72,7 @@ def test_bad_labels(read, text, groups, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("slide_id,label\na,x", r"lacks the column time, event .* survival needs"),
+        ("slide_id,label\na,x", r"lacks the columns time, event .* survival needs"),
         ("slide_id,time,event\na,1,maybe", "slide a has the time '1' and the event 'maybe'"),
         ("slide_id,time,event\na,-1,1", "slide a has the time '-1'"),
         ("slide_id,time,event\na,inf,1", "slide a has the time 'inf'"),

@@ -112,7 +112,7 @@ def test_a_run_holds_what_it_should(finished, small_store):
     last = rows[-1]
     assert {"loss", "loss/global", "loss/dense", "prior/contrast", "embedding/std", "lr"} <= set(last)
     assert last["loss"] == pytest.approx(last["loss/global"] + last["loss/dense"], rel=1e-4)
-    assert [row["step"] for row in rows if "attention/entropy" in row] == [2, 4, 6]
+    assert [row["step"] for row in rows if "attention/entropy_joint" in row] == [2, 4, 6]
     assert list((finished.path / "tensorboard").glob("events*"))
     tiles = TileStore.open(small_store)
     assert card["counts"]["held_out"] == held_out(list(tiles.tile_ids), 0.1, 0).sum()

@@ -18,7 +18,7 @@ def test_without_labels_only_attention_is_measured(small_store, recipe):
     encoder = ViT(recipe.encoder, 32).eval()
     with torch.no_grad():
         seen = {key for snapshot in snapshots for key in snapshot(encoder)}
-    assert seen == {"attention/entropy", "attention/entropy_of_mean"}
+    assert seen == {"attention/entropy_joint", "attention/entropy_per_head"}
 
 
 def test_neighbours_tell_two_colours_apart():

@@ -64,6 +64,6 @@ def test_the_same_bytes_every_time() -> None:
 
 
 def test_blocks_are_numbered_from_0_as_everywhere() -> None:
-    curves = {view: {key: [0.1, 0.2, 0.3] for key in MEASURES} for view in ("per_head", "heads_averaged")}
+    curves = {view: {key: [0.1, 0.2, 0.3] for key in MEASURES} for view in ("per_head", "joint")}
     figure = depth_figure([Audited.model_validate(encoder("one", 0.5) | {"by_block": curves})])
     assert all(np.asarray(axis.lines[0].get_xdata()).tolist() == [0, 1, 2] for axis in figure.axes)

@@ -32,7 +32,7 @@ def row():
             "kind": KINDS.get(arm, "control"),
             "failed": None,
             "gate": {"passed": True, "label_free": True, "with_labels": None, "reasons": []},
-            "measures": {"entropy": entropy, "gini": 1 - entropy, "entropy_untrained": 0.99},
+            "measures": {"entropy_joint": entropy, "gini": 1 - entropy, "entropy_untrained": 0.99},
             "notes": [],
         }
         return RunRow.model_validate(values | more)

@@ -335,7 +335,9 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
     for run in found.runs:
         audited = json.loads((out / "audits" / run.run / "summary.json").read_text())
         scored = json.loads((out / "probes" / run.run / "summary.json").read_text())
-        assert run.measures["entropy"] == audited["encoders"][0]["last_block"]["per_head"]["entropy"]["value"]
+        assert (
+            run.measures["entropy_joint"] == audited["encoders"][0]["last_block"]["joint"]["entropy"]["value"]
+        )
         untrained = scored["results"]["untrained"]["linear"]["balanced_accuracy"]["value"]
         assert run.measures["linear_untrained"] == untrained
         few = scored["results"]["features"]["few_shot"]["4"]["value"]

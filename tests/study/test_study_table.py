@@ -46,7 +46,7 @@ def test_arms_are_means_over_seeds(config: StudyConfig, rows) -> None:
         ("simclr", "vanilla", 3, 0), ("simclr", "pool", 3, 0), ("simclr", "grid", 3, 0),
         ("byol", "vanilla", 3, 0), ("byol", "pool", 2, 1), ("byol", "grid", 3, 0),
     ]  # fmt: skip
-    pool = summary.arms[1].measures["entropy"]
+    pool = summary.arms[1].measures["entropy_joint"]
     assert pool.mean == pytest.approx(statistics.mean(ENTROPY["pool"]))
     assert pool.sd == pytest.approx(statistics.stdev(ENTROPY["pool"])) and pool.n == 3
     assert summary.arms[1].measures["knn"] == MeanSd(mean=None, sd=None, n=0)
@@ -57,15 +57,15 @@ def test_planned_contrasts_are_corrected_together_and_the_others_are_exploratory
     summary = summarise_study(config, rows)
     planned = [one for one in summary.contrasts if one.planned]
     assert len(planned) == 4 and len(summary.contrasts) == 6
-    p = [one.measures["entropy"].p for one in planned]
+    p = [one.measures["entropy_joint"].p for one in planned]
     assert p[0] == pytest.approx(ttest_rel(ENTROPY["pool"], ENTROPY["vanilla"]).pvalue)
     assert p[2:] == [None, None]  # BYOL lost a seed
     assert [one.p_holm for one in planned] == holm(p)
     assert {one.standing for one in planned} == {"descriptive"}
     other = named(summary, "simclr", "grid", "vanilla")
     assert other.standing == "exploratory" and "p_holm" not in other.to_json()
-    assert other.measures["entropy"].p is None and planned[0].measures["gini"].p is None
-    assert named(summary, "byol", "pool", "vanilla").measures["entropy"].seeds == 2
+    assert other.measures["entropy_joint"].p is None and planned[0].measures["gini"].p is None
+    assert named(summary, "byol", "pool", "vanilla").measures["entropy_joint"].seeds == 2
 
 
 def test_ten_seeds_make_a_claim(config: StudyConfig, row) -> None:
@@ -100,18 +100,18 @@ def test_what_is_more_even_than_vanilla_but_not_than_a_control_is_said_plainly(
 def test_a_score_that_falls_and_attention_that_is_nearly_uniform_are_told(config, row, turned: bool) -> None:
     pair = ("vanilla", "pool") if turned else ("pool", "vanilla")
     ten = config.model_copy(update={"seeds": tuple(range(10)), "contrasts": (pair, ("pool", "grid"))})
-    level, score = {"vanilla": 0.8, "pool": 0.98, "grid": 0.9}, {"vanilla": 0.7, "pool": 0.6, "grid": 0.6}
+    level, score = {"vanilla": 0.8, "pool": 0.995, "grid": 0.9}, {"vanilla": 0.7, "pool": 0.6, "grid": 0.6}
     rows = []
     for seed in range(10):
         for arm, value in level.items():
-            made = row("simclr", arm, seed, value + seed / 5000 * (arm == "pool"))
+            made = row("simclr", arm, seed, value + seed / 50000 * (arm == "pool"))
             scores = {"knn": score[arm], "linear": score[arm] / 2}
             rows.append(made.model_copy(update={"measures": made.measures | scores}))
     said = sentences(summarise_study(ten, rows))
     assert "simclr: pool attends more evenly than vanilla and grid (claim); " \
         "kNN −0.100 (a fall), linear −0.050 (a fall)." in said  # fmt: skip
     assert any("pool against grid" in text and "(claim), kNN 0.000, linear 0.000;" in text for text in said)
-    assert [text for text in said if "nearly uniformly (mean entropy 0.981 > 0.97)" in text] == said[-1:]
+    assert [text for text in said if "nearly uniformly (mean entropy 0.995 > 0.99)" in text] == said[-1:]
 
 
 BAD = RowGate(passed=False, label_free=True, with_labels="failed", reasons=["kNN"])
@@ -122,9 +122,9 @@ def test_where_a_run_fails_the_gate_the_other_seeds_stand_beside_all(config: Stu
     summary = summarise_study(config, rows)
     assert summary.arms[1].gate_passed == 2 and summary.arms[1].label_free_gate_passed == 3
     one = named(summary, "simclr", "pool", "vanilla")
-    assert one.ungated == 1 and one.measures["entropy"].seeds == 3
-    assert one.passing["entropy"].seeds == 2
-    assert one.passing["entropy"].difference == pytest.approx((0.11 + 0.09) / 2)
+    assert one.ungated == 1 and one.measures["entropy_joint"].seeds == 3
+    assert one.passing["entropy_joint"].seeds == 2
+    assert one.passing["entropy_joint"].difference == pytest.approx((0.11 + 0.09) / 2)
     assert named(summary, "byol", "pool", "grid").passing is None
     said = sentences(summary)
     assert any("1 run fails the gate: +0.100 over the other 2; too few seeds for a test." in s for s in said)
@@ -153,8 +153,8 @@ def test_a_difference_is_shown_only_if_it_is_over_all_seeds_and_over_those_that_
     summary = summarise_study(ten, rows)
     one = named(summary, "simclr", "pool", "vanilla")
     # BYOL's contrast was planned, too, and has no run: it counts in the size of the family.
-    assert one.p_holm_passing == pytest.approx(2 * one.passing["entropy"].p)
-    assert one.passing["entropy"].seeds == 7 and one.passing["entropy"].low > 0.09
+    assert one.p_holm_passing == pytest.approx(2 * one.passing["entropy_joint"].p)
+    assert one.passing["entropy_joint"].seeds == 7 and one.passing["entropy_joint"].low > 0.09
     (said,) = [text for text in sentences(summary) if text.startswith("simclr: pool against")]
     assert ("attention is spread more evenly" in said) == (fails > 0)
     assert ("no difference shown" in said) == (fails < 0)
@@ -163,7 +163,7 @@ def test_a_difference_is_shown_only_if_it_is_over_all_seeds_and_over_those_that_
 def test_the_csv_holds_every_measure(config: StudyConfig, rows) -> None:
     read = list(csv.DictReader(io.StringIO(arms_csv(summarise_study(config, rows)))))
     assert len(read) == 6 and read[4]["failed"] == "1"
-    assert float(read[1]["entropy_mean"]) == pytest.approx(0.9033, abs=1e-4)
+    assert float(read[1]["entropy_joint_mean"]) == pytest.approx(0.9033, abs=1e-4)
     assert all(f"{name}_{what}" in read[0] for name in TITLES for what in ("mean", "sd"))
     assert read[0]["knn_mean"] == ""
 

@@ -18,12 +18,12 @@ REGION_NAMES = {"nuclei": "nuclei", "rest": "rest of the tissue", "glass": "glas
 def depth_figure(encoders: Sequence[Audited]) -> Figure:
     """Draw the spread of attention by depth, of encoders and their controls."""
     panels = (
-        ("per_head", "entropy", "normalised entropy, per head"),
-        ("heads_averaged", "entropy", "normalised entropy, heads averaged first"),
-        ("per_head", "gini", "Gini, per head"),
-        ("per_head", "components50", "nuclei with ≥ ½ of uniform"),
-        ("heads_averaged", "head_diversity", "head diversity (nats)"),
-        ("per_head", "patch_mass", "patch mass"),
+        ("joint", "entropy", "joint map: normalised entropy"),
+        ("joint", "components50", "joint map: nuclei with ≥ ½ of uniform"),
+        ("joint", "head_diversity", "head diversity (nats)"),
+        ("per_head", "entropy", "per head: normalised entropy"),
+        ("joint", "gini", "joint map: Gini"),
+        ("joint", "patch_mass", "patch mass"),
     )
     with mpl.rc_context(STYLE):
         figure = new_figure((10.2, 5.4))
@@ -48,15 +48,13 @@ def depth_figure(encoders: Sequence[Audited]) -> Figure:
 
 
 def enrichment_figure(encoders: Sequence[Audited]) -> Figure:
-    """Draw the attention of the last block by region, per head and with heads averaged first."""
+    """Draw the attention of the last block by region, of the joint map and per head."""
     shown = [(one, style) for one, style in _styled(encoders) if one.kind != "uniform"]
     with mpl.rc_context(STYLE):
         figure = new_figure((10.2, 3.4))
         axes = figure.subplots(1, 2, sharey=True)
         width = 0.8 / len(shown)
-        for axis, (view, title) in zip(
-            axes, (("per_head", "per head"), ("heads_averaged", "heads averaged first")), strict=True
-        ):
+        for axis, (view, title) in zip(axes, (("joint", "joint map"), ("per_head", "per head")), strict=True):
             for place, (one, style) in enumerate(shown):
                 for x, region in enumerate(REGION_NAMES):
                     _bar_with_interval(

@@ -136,7 +136,7 @@ def confounder(
 
 def statement(found: MarkTest) -> str:
     """Word the outcome for one encoder."""
-    name, probe, averaged = found.name, found.probe, found.heads_averaged
+    name, probe, averaged = found.name, found.probe, found.joint
     seen = f"the probe tells marked tiles with a balanced accuracy of {probe.value:.2f}"
     if not (probe.low or 0) > 0.5:
         return (
@@ -183,7 +183,7 @@ def _test(
         name=encoder.name,
         probe=_probe(np.concatenate(embeddings), marks.marked, of_all),
         per_head=_summarise(rows, slice(None, -1), units),
-        heads_averaged=_summarise(rows, slice(-1, None), units),
+        joint=_summarise(rows, slice(-1, None), units),
         auroc_of_heads=rows["auroc"][:, :-1].mean(0).tolist(),
         pointing_by_chance=float(rows["touched"].mean()),
     )

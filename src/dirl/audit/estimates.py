@@ -4,23 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dirl.audit.findings import PRIMARY, Audited, Difference, Estimates, SlideMeans, SubjectFacts, head_views
+from dirl.audit.spread import match_temperature
 from dirl.audit.table import ATTENTION, COLUMNS, MEASURES
 from dirl.audit.tiles import REGIONS
-from dirl.core.intervals import Units, estimate, means, ratios
+from dirl.core.intervals import Estimate, Units, estimate, means, ratios
 
 Floats = NDArray[np.floating]
+MATCHED = 64
 
 
 @dataclass
 class TileMeasures:
     """Measures of one encoder or control, collected batch by batch.
 
-    For every tile only the last block is kept, per head and with heads averaged. For the other blocks only
-    sums over tiles are kept. A tile counts in the enrichment of a region that covers at least the share
-    `min_area` of it.
+    For every tile only the measures of the last block are kept, per head and of the joint map. For the other
+    blocks only sums over tiles are kept. A tile counts in the enrichment of a region that covers at least the
+    share `min_area` of it. The attention of the first `MATCHED` tiles is kept to match temperatures.
     """
 
     facts: SubjectFacts
@@ -31,6 +35,14 @@ class TileMeasures:
     counts: Floats | float = 0.0
     heads: Floats | float = 0.0
     moments: Floats | float = 0.0
+    attention: list[Tensor] = field(default_factory=list)
+    training: list[Floats] = field(default_factory=list)
+
+    def keep(self, patches: Tensor) -> None:
+        """Keep the last block's attention on patch tokens ``(t, l, a, gh, gw)`` of the first tiles."""
+        room = MATCHED - sum(map(len, self.attention))
+        if room > 0:
+            self.attention.append(patches[:room, -1].flatten(2).cpu())
 
     def add(self, values: Floats, area: Floats, nuclei: Floats) -> None:
         """Add a batch: values (t, l, a + 1, columns) of `table.measure`, and the area (t, 3) of each region.
@@ -80,6 +92,7 @@ def summarise_measures(measured: TileMeasures, units: Units, slides: NDArray[np.
         prior_contrast=measured.prior_contrast(),
         last_block=head_views(lambda i: _means(last[:, i], units)),
         enrichment=head_views(lambda i: _by_region(*_log_ratio(last[:, i], areas, counted, units))),
+        entropy_training=_training(measured, units),
         entropy_of_heads=_numbers(heads[-1]),
         entropy_by_head=[_numbers(block) for block in heads],
         by_slide=None if slides is None else _by_slide(last, slides),
@@ -93,6 +106,7 @@ def summarise_measures(measured: TileMeasures, units: Units, slides: NDArray[np.
 def paired_difference(first: TileMeasures, other: TileMeasures, units: Units) -> Difference:
     """Paired differences, `other` minus `first`, on the same tiles and the same resamples."""
     a, b = first.last_block(), other.last_block()
+    aim = float(b[: sum(map(len, other.attention)), 1, COLUMNS.index(PRIMARY)].mean())
 
     def change(view: int) -> Estimates:
         here = _log_ratio(a[:, view], first.areas(), first.areas() >= first.min_area, units)
@@ -103,9 +117,17 @@ def paired_difference(first: TileMeasures, other: TileMeasures, units: Units) ->
         reference=first.facts.name,
         encoder=other.facts.name,
         per_head=_means((b - a)[:, 0], units),
-        heads_averaged=_means((b - a)[:, 1], units),
+        joint=_means((b - a)[:, 1], units),
         enrichment=head_views(change),
+        temperature=match_temperature(torch.cat(first.attention), aim),
     )
+
+
+def _training(measured: TileMeasures, units: Units) -> Estimate | None:
+    if not measured.training:
+        return None
+    value, resampled = means(np.concatenate(measured.training)[:, None], units)
+    return estimate(value[0], resampled[:, 0])
 
 
 def choose_examples(measured: Sequence[TileMeasures], count: int) -> list[tuple[str, int]]:
@@ -116,7 +138,7 @@ def choose_examples(measured: Sequence[TileMeasures], count: int) -> list[tuple[
     equally many of each. Each tile is returned as its rule and its place among the audited tiles.
     """
     column = COLUMNS.index(PRIMARY)
-    values = [one.last_block()[:, 0, column] for one in measured[:2]]
+    values = [one.last_block()[:, 1, column] for one in measured[:2]]
     score = values[1] - values[0] if len(values) == 2 else values[0]
     order = np.argsort(score, kind="stable")
     middle = np.argsort(np.abs(score - np.median(score)), kind="stable")
@@ -136,7 +158,7 @@ def _by_slide(last: Floats, slides: NDArray[np.str_]) -> dict[str, SlideMeans]:
     for slide in np.unique(slides).tolist():
         here = slides == slide
         per_head, averaged = _numbers(primary[here].mean(0))
-        found[slide] = SlideMeans(tiles=int(here.sum()), per_head=per_head, heads_averaged=averaged)
+        found[slide] = SlideMeans(tiles=int(here.sum()), per_head=per_head, joint=averaged)
     return found
 
 

@@ -17,10 +17,11 @@ Curves = dict[str, list[float | None]]
 NO_ESTIMATE = Estimate(None, None, None)
 
 PRIMARY = "entropy"
-"""The measure that encoders are compared by."""
+"""The measure that encoders are compared by, of the joint map: the heads' average, as a person sees it."""
 
 TITLES = {
     "entropy": "normalised entropy",
+    "entropy_tissue": "normalised entropy on tissue",
     "effective_share": "effective tokens, share",
     "effective_tokens": "effective tokens",
     "participation": "participation",
@@ -47,23 +48,25 @@ TITLES = {
 
 
 class HeadViews(Record, Generic[T]):
-    """The same quantity of each head by itself, and of the heads' average.
+    """The same quantity of the joint map, and of each head by itself.
+
+    Entropy per head is that of the joint map, minus the Jensen–Shannon divergence of the heads.
 
     Attributes
     ----------
+    joint
+        Measured of the joint map: the average of the heads' attention.
     per_head
         Measured of each head, then averaged over heads.
-    heads_averaged
-        Measured of the average of the heads' attention.
     """
 
+    joint: T
     per_head: T
-    heads_averaged: T
 
 
 def head_views(make: Callable[[int], T]) -> HeadViews[T]:
-    """Make the entry of each view: 0 is per head, 1 is heads averaged."""
-    return HeadViews[T](per_head=make(0), heads_averaged=make(1))
+    """Make the entry of each view: 0 is per head, 1 is the joint map."""
+    return HeadViews[T](joint=make(1), per_head=make(0))
 
 
 class SubjectFacts(Record):
@@ -105,8 +108,8 @@ class SlideMeans(Record):
     """The primary measure on the tiles of one slide, in the last block."""
 
     tiles: int
+    joint: float | None
     per_head: float | None
-    heads_averaged: float | None
 
 
 class Audited(SubjectFacts):
@@ -120,8 +123,11 @@ class Audited(SubjectFacts):
         By measure.
     enrichment
         By region: log2 of the share of attention over the share of area, in the last block.
+    entropy_training
+        Normalised entropy of the joint map on the middle of each tile, which is as large as the views of the
+        run's training. None for an encoder that is no run, and if the views are larger than the tiles.
     entropy_of_heads
-        The primary measure of each head in the last block.
+        The normalised entropy of each head in the last block.
     entropy_by_head
         The same of every block.
     by_slide
@@ -135,6 +141,7 @@ class Audited(SubjectFacts):
     prior_contrast: float | None
     last_block: HeadViews[Estimates]
     enrichment: HeadViews[Estimates]
+    entropy_training: Estimate | None = None
     entropy_of_heads: list[float | None]
     entropy_by_head: list[list[float | None]]
     by_slide: dict[str, SlideMeans] | None
@@ -143,8 +150,8 @@ class Audited(SubjectFacts):
 
     @property
     def primary(self) -> Estimate:
-        """The primary measure in the last block, per head."""
-        return self.last_block.per_head[PRIMARY]
+        """The primary measure of the joint map in the last block."""
+        return self.last_block.joint[PRIMARY]
 
 
 class Retrieval(Record):
@@ -180,6 +187,9 @@ class LabelFreeGate(Record):
         is its own untrained control.
     interval
         The units of these intervals; None with too few tiles.
+    rank
+        Effective rank of the embeddings of a view of each tile: the exponential of the entropy of their
+        covariance's spectrum. It is at most the number of tiles. None with too few tiles.
     loss
         Mean of the first and of the last tenth of the run's loss; None if the encoder is no run, or none was
         logged.
@@ -193,6 +203,7 @@ class LabelFreeGate(Record):
     over_untrained: Estimate
     over_colour: Estimate
     interval: IntervalUnits | None = None
+    rank: float | None = None
     loss: tuple[float, float] | None
     reasons: tuple[str, ...]
 
@@ -203,18 +214,26 @@ class LabelFreeGate(Record):
 
 
 class Difference(Record):
-    """Paired differences in the last block, `encoder` minus `reference`, by measure and by region."""
+    """Paired differences in the last block, `encoder` minus `reference`, by measure and by region.
+
+    Attributes
+    ----------
+    temperature
+        Temperature of the reference's last softmax at which its joint map has the entropy of the encoder's.
+        It needs no training. None if no temperature from 0.1 to 10 does it.
+    """
 
     reference: str
     encoder: str
+    joint: Estimates
     per_head: Estimates
-    heads_averaged: Estimates
     enrichment: HeadViews[Estimates]
+    temperature: float | None = None
 
     @property
     def primary(self) -> Estimate:
-        """The difference in the primary measure, per head."""
-        return self.per_head[PRIMARY]
+        """The difference in the primary measure of the joint map."""
+        return self.joint[PRIMARY]
 
 
 class Findings(Record):

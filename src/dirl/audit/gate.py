@@ -16,13 +16,13 @@ from torch import Tensor
 
 from dirl.audit.findings import NO_ESTIMATE, IntervalUnits, LabelFreeGate, Retrieval
 from dirl.audit.tiles import source_slides
-from dirl.config import PretrainRecipe, ViewsConfig, make
+from dirl.config import ViewsConfig
 from dirl.core.card import read_card
 from dirl.core.checked import checked
 from dirl.core.intervals import Estimate, Units, choose_units, estimate, means
-from dirl.core.layout import CARD
 from dirl.encoders.loading import LoadedEncoder, embed_images
-from dirl.pretrain.read_run import read_metrics
+from dirl.encoders.measures import effective_rank
+from dirl.pretrain.read_run import read_metrics, read_recipe
 from dirl.store.dataset import TileStore
 from dirl.store.subsample import held_out
 from dirl.views.batch import make_views
@@ -58,8 +58,7 @@ def gate_tiles(store: TileStore, runs: Sequence[Path], tiles: int, seed: int) ->
     free = np.ones(len(store), dtype=bool)
     views: ViewsConfig | None = None
     for run in runs:
-        card = read_card(run, "pretrain")
-        recipe = make(PretrainRecipe, card.config, where=run / CARD)
+        card, recipe = read_card(run, "pretrain"), read_recipe(run)
         views = views or recipe.views
         if card.inputs.get("tiling") == store.card.digest:
             free &= held_out(store.tile_ids.tolist(), recipe.holdout, recipe.seed)
@@ -102,10 +101,10 @@ def gates(
     # Each encoder once, since many share a control. Not by digest: equal weights may see other pixels.
     once = {id(encoder): encoder for pair in pairs for encoder in pair}
     embedders = [partial(embed_images, encoder) for encoder in once.values()]
-    colour, *found = _hits([channel_statistics, *embedders], tiles, advance)
-    hits = dict(zip(once, found, strict=True))
+    (colour, *found), (_, *ranks) = _hits([channel_statistics, *embedders], tiles, advance)
+    hits, rank = dict(zip(once, found, strict=True)), dict(zip(once, ranks, strict=True))
     return {
-        one.name: _gate(one, hits[id(one)], hits[id(control)], colour, tiles, resamples)
+        one.name: _gate(one, hits[id(one)], hits[id(control)], colour, tiles, resamples, rank[id(one)])
         for one, control in pairs
     }
 
@@ -117,6 +116,7 @@ def _gate(
     colour: Floats,
     tiles: GateTiles,
     resamples: int,
+    rank: float,
 ) -> LabelFreeGate:
     count, loss = len(tiles.indices), _loss(encoder.run)
     units = choose_units(source_slides(tiles.store, tiles.indices), count, resamples, tiles.seed)
@@ -148,6 +148,7 @@ def _gate(
         over_untrained=over_untrained,
         over_colour=over_colour,
         interval=IntervalUnits(over=units.kind, units=len(units)),
+        rank=rank,
         loss=loss,
         reasons=tuple(reasons),
     )
@@ -172,10 +173,12 @@ def channel_statistics(images: Tensor) -> Tensor:
     return torch.cat([mean, std], dim=1)
 
 
-def _hits(embedders: Sequence[Embedder], tiles: GateTiles, advance: Callable[[], None]) -> list[Floats]:
-    """For each embedder, the share of repeats in which each tile was retrieved, shape (t,)."""
+def _hits(
+    embedders: Sequence[Embedder], tiles: GateTiles, advance: Callable[[], None]
+) -> tuple[list[Floats], list[float]]:
+    """For each embedder, the share of repeats in which each tile was retrieved, (t,), and its rank."""
     count = len(tiles.indices)
-    total = [np.zeros(count) for _ in embedders]
+    total, ranks = [np.zeros(count) for _ in embedders], [0.0 for _ in embedders]
     for repeat in range(tiles.repeats):
         parts: list[list[Tensor]] = [[] for _ in embedders]
         for start in range(0, count, BATCH):
@@ -189,10 +192,12 @@ def _hits(embedders: Sequence[Embedder], tiles: GateTiles, advance: Callable[[],
             )[0].images
             for part, function in zip(parts, embedders, strict=True):
                 part.append(torch.stack([function(view).cpu() for view in views]))
-        for hits, part in zip(total, parts, strict=True):
-            hits += retrieved(*torch.cat(part, dim=1)).numpy()
+        for i, part in enumerate(parts):
+            first, second = torch.cat(part, dim=1)
+            total[i] += retrieved(first, second).numpy()
+            ranks[i] = ranks[i] or effective_rank(first)
         advance()
-    return [hits / tiles.repeats for hits in total]
+    return [hits / tiles.repeats for hits in total], ranks
 
 
 def _difference(hits: Floats, theirs: Floats, units: Units) -> Estimate:

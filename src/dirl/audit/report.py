@@ -16,13 +16,13 @@ from dirl.core.results import Result
 from dirl.report.html import format_number, format_signed, page
 
 # Columns of the leaderboard; the table of all measures has the others.
-HEADLINE = ("entropy", "effective_share", "gini", "top10_mass", "components50", "patch_mass")
-PRINTED = ("entropy", "effective_share", "gini", "components50")
+HEADLINE = ("entropy", "effective_share", "components50", "entropy_tissue", "gini", "patch_mass")
+PRINTED = ("entropy", "effective_share", "components50")
 
 
 def render_page(summary: AuditSummary, card: Card, images: Mapping[str, tuple[str, bytes]]) -> str:
     """Write the report of an audit as HTML, with figures by name as `dirl.report.html.page` takes them."""
-    measured = [one.last_block.heads_averaged for one in summary.encoders]
+    measured = [one.last_block.joint for one in summary.encoders]
     return page(
         files("dirl.audit") / "report.html",
         card,
@@ -56,16 +56,18 @@ def print_audit(result: Result[AuditSummary], console: Console | None = None) ->
     """Print the leaderboard with the last block's measures, the verdict, and the report's path."""
     console, summary = console or printer(), result.summary
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("last block, per head", overflow="fold")
-    for title in ("entropy", "tokens used", "Gini", "nuclei seen", "nuclei log2"):
+    table.add_column("last block, joint map", overflow="fold")
+    for title in ("entropy", "tokens used", "nuclei seen", "nuclei log2", "heads differ", "per head"):
         table.add_column(title, justify="right")
     table.add_column("verdict")
     for line in summary.leaderboard:
         one = summary.by_name[line.encoder]
         table.add_row(
             one.name,
-            *(format_number(one.last_block.per_head[name], name) for name in PRINTED),
-            format_signed(one.enrichment.per_head["nuclei"]),
+            *(format_number(one.last_block.joint[name], name) for name in PRINTED),
+            format_signed(one.enrichment.joint["nuclei"]),
+            format_number(one.last_block.joint["head_diversity"]),
+            format_number(one.last_block.per_head["entropy"]),
             line.verdict,
             style="" if one.kind == "encoder" else "dim",
         )

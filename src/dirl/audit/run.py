@@ -13,6 +13,7 @@ from dirl.audit.figures import draw_figures, draw_marks
 from dirl.audit.findings import PRIMARY, Findings
 from dirl.audit.gate import GateTiles, gate_tiles, gates
 from dirl.audit.report import leaderboard_csv, render_page
+from dirl.audit.spread import entropy_of_middles
 from dirl.audit.subjects import Subject, make_subjects, name_encoders, with_untrained
 from dirl.audit.summary import AuditSummary
 from dirl.audit.table import SCHEMA, measure, to_arrow
@@ -175,6 +176,7 @@ def _measure(
 ) -> TileMeasures:
     """Measure one encoder or control on all tiles, and write the measures of each tile."""
     collected, done = TileMeasures(subject.facts, min_area), 0
+    training_px = subject.training_px(tiles.store.spec.size_px)
     for batch in tiles:
         here = slice(done, done + len(batch.indices))
         done = here.stop
@@ -187,6 +189,9 @@ def _measure(
             subject.full(batch.images) if full else None,
             subject.facts.token_um,
         )
+        collected.keep(rows.patches)
+        if training_px is not None:
+            collected.training.append(entropy_of_middles(subject.encoder, batch.images, training_px))
         numbers = values.cpu().numpy()
         area = covered.mean(-1).numpy()
         collected.add(numbers, area, covered[:, 0].numpy())

@@ -12,6 +12,7 @@ from dirl.audit.full import FullAttention, full_attention, uniform_full
 from dirl.core.errors import ConfigError
 from dirl.encoders.attention import CLS, MEAN_PATCH, POOLING, AttentionRows, anatomy, attention_rows
 from dirl.encoders.loading import LoadedEncoder, preprocess
+from dirl.pretrain.read_run import read_recipe
 from dirl.store.dataset import TileStore
 
 CONTROLS: tuple[SubjectKind, ...] = ("untrained", "uniform")
@@ -23,6 +24,13 @@ class Subject:
 
     encoder: LoadedEncoder
     facts: SubjectFacts
+
+    def training_px(self, tile_px: int) -> int | None:
+        """Side of the views that a run was trained with; None if it is no run, or if tiles are smaller."""
+        if self.facts.kind != "encoder" or self.encoder.run is None:
+            return None
+        side = read_recipe(self.encoder.run).views.size_px
+        return side if self.encoder.input_px is None and side <= tile_px else None
 
     def rows(self, images: Tensor) -> AttentionRows:
         """Attention rows on images (t, 3, h, w), uint8."""

@@ -80,7 +80,7 @@ class MarkTest(Record):
     name: str
     probe: Estimate
     per_head: MarkAttention
-    heads_averaged: MarkAttention
+    joint: MarkAttention
     auroc_of_heads: list[float]
     pointing_by_chance: float
 
@@ -137,7 +137,9 @@ class AuditSummary(Findings, Summary):
         return {"tiles": self.tiles, "encoders": len(self.gates)}
 
     def rows(self) -> list[dict[str, object]]:
-        """The leaderboard: every measure of the last block, per head, with its interval.
+        """The leaderboard: every measure of the joint map in the last block, with its interval.
+
+        ``entropy_per_head`` is the mean of the heads' entropies.
 
         ``difference`` is that of the primary measure to the first encoder, ``log2_nuclei`` and the like are
         enrichments.
@@ -147,14 +149,17 @@ class AuditSummary(Findings, Summary):
     def _row(self, line: LeaderboardLine) -> dict[str, object]:
         one, gate = self.by_name[line.encoder], self.gates.get(line.encoder)
         changes = {pair.encoder: pair.primary for pair in self.differences}
-        estimates = one.last_block.per_head | {
-            **{f"log2_{region}": value for region, value in one.enrichment.per_head.items()},
+        estimates = one.last_block.joint | {
+            "entropy_per_head": one.last_block.per_head["entropy"],
+            "entropy_training": one.entropy_training or NO_ESTIMATE,
+            **{f"log2_{region}": value for region, value in one.enrichment.joint.items()},
             "difference": changes.get(line.encoder, NO_ESTIMATE),
             "retrieval_over_untrained": gate.over_untrained if gate else NO_ESTIMATE,
             "retrieval_over_colour": gate.over_colour if gate else NO_ESTIMATE,
         }
         row: dict[str, object] = line.to_json()
         row |= {"kind": one.kind, "retrieval": gate.accuracy.encoder if gate else None}
+        row |= {"embedding_rank": gate.rank if gate else None}
         for name, value in estimates.items():
             row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
         return row | {name: getattr(one, name) for name in FACTS}

@@ -21,6 +21,7 @@ ATTENTION = tuple(f"attention_{region}" for region in REGIONS)
 AREA = tuple(f"area_{region}" for region in REGIONS)
 COLUMNS = (*MEASURES, *ATTENTION)
 AVERAGED = -1
+TISSUE_SHARE = 0.5  # of a token on tissue
 
 SCHEMA = pa.schema(
     [
@@ -57,6 +58,7 @@ def measure(
     diversity[:, :, -1] = m.head_diversity(p[:, :, :-1])
     relative = [m.relative_attention(tile, w.to(p)) for tile, w in zip(p, weights, strict=True)]
     values = m.spread_measures(p) | {
+        "entropy_tissue": m.entropy_within(p, coverage[:, :2].sum(1).to(p) >= TISSUE_SHARE),
         **{
             name: torch.stack([m.component_coverage(one, least) for one in relative])
             for name, least in COMPONENTS.items()

@@ -5,7 +5,7 @@ from dirl.audit.summary import LeaderboardLine, Standing, Verdict
 from dirl.core.intervals import Estimate
 from dirl.prior.coverage import COARSE_UM
 
-NEARLY_UNIFORM = 0.97
+NEARLY_UNIFORM = 0.99  # of the joint map: nine tenths of its tokens in effect
 
 
 def word_verdict(found: Findings) -> Verdict:
@@ -37,7 +37,7 @@ def word_verdict(found: Findings) -> Verdict:
 
 
 def leaderboard(found: Findings) -> list[LeaderboardLine]:
-    """Rank the encoders by the primary measure in the last block, per head.
+    """Rank the encoders by the primary measure of the joint map in the last block.
 
     An encoder has a rank only if it passes the gate and is audited by the same query as the first. Otherwise
     its evenness means nothing: an untrained encoder is nearly uniform, and a mean of rows is more even than
@@ -95,12 +95,12 @@ def _difference(pair: Difference, found: Findings) -> str:
     numbers = f"{old} → {new}, difference {_with_interval(pair.primary)}"
     if not excludes_zero(pair.primary):
         return (
-            f"No evidence that on these {found.tiles} tiles the attention of {b} is spread otherwise than "
+            f"No evidence that on these {found.tiles} tiles the joint map of {b} is spread otherwise than "
             f"that of {a}: normalised entropy {numbers}."
         )
     word = "more" if (pair.primary.value or 0) > 0 else "less"
     return (
-        f"On these {found.tiles} tiles the attention of {b} is spread {word} evenly than that of {a}: "
+        f"On these {found.tiles} tiles the joint map of {b} is spread {word} evenly than that of {a}: "
         f"normalised entropy {numbers}."
     )
 
@@ -108,9 +108,9 @@ def _difference(pair: Difference, found: Findings) -> str:
 def _one(encoder: Audited, found: Findings) -> str:
     control = next((one for one in found.encoders if one.name == encoder.control), None)
     text = (
-        f"On these {found.tiles} tiles the attention of {encoder.name} has a normalised entropy of "
+        f"On these {found.tiles} tiles the joint map of {encoder.name} has a normalised entropy of "
         f"{_plain(encoder.primary)}, as if spread evenly over "
-        f"{encoder.last_block.per_head['effective_share'].value:.0%} of the tokens"
+        f"{encoder.last_block.joint['effective_share'].value:.0%} of the tokens"
     )
     if control is not None:
         text += f"; untrained, the same architecture has {_plain(control.primary)}"
@@ -119,7 +119,7 @@ def _one(encoder: Audited, found: Findings) -> str:
 
 def _of_encoder(encoder: Audited) -> list[str]:
     name, entropy = encoder.name, encoder.primary.value or 0
-    mass = encoder.last_block.per_head["patch_mass"].value or 0
+    mass = encoder.last_block.joint["patch_mass"].value or 0
     notes = []
     if entropy > NEARLY_UNIFORM:
         notes.append(
@@ -143,7 +143,7 @@ def _of_encoder(encoder: Audited) -> list[str]:
 
 def _of_pair(pair: Difference, first: Audited, second: Audited) -> list[str]:
     a, b = pair.reference, pair.encoder
-    per_head, averaged = pair.primary, pair.heads_averaged[PRIMARY]
+    per_head, joint = pair.per_head[PRIMARY], pair.primary
     notes = []
     if first.query != second.query:
         notes.append(
@@ -151,14 +151,19 @@ def _of_pair(pair: Difference, first: Audited, second: Audited) -> list[str]:
             "is that of different things and should not be compared."
         )
     if excludes_zero(per_head) and not (
-        excludes_zero(averaged) and (per_head.value or 0) * (averaged.value or 0) > 0
+        excludes_zero(joint) and (per_head.value or 0) * (joint.value or 0) > 0
     ):
         notes.append(
-            f"With the heads averaged first, {b} minus {a} is {_with_interval(averaged)}: the difference "
-            "lies in the single heads and not in where they look together."
+            f"Per head, {b} minus {a} is {_with_interval(per_head)}, and the joint map does not show it: the "
+            "heads became more or less alike. They do not look elsewhere together."
+        )
+    if excludes_zero(joint) and pair.temperature is not None:
+        notes.append(
+            f"Without any training, a temperature of {pair.temperature:.2f} in the last softmax of {a} gives "
+            f"its joint map the entropy of {b}'s."
         )
     for region in ("nuclei", "glass"):
-        change = pair.enrichment.per_head[region]
+        change = pair.enrichment.joint[region]
         if excludes_zero(change):
             away = (change.value or 0) < 0
             warning = ": spread attention is not balanced attention" if away and region == "nuclei" else ""

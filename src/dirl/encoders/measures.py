@@ -46,6 +46,30 @@ def normalised_entropy(p: Tensor) -> Tensor:
     return entropy(p) / math.log(p.shape[-1])
 
 
+def entropy_within(p: Tensor, chosen: Tensor) -> Tensor:
+    """Normalised entropy of attention ``(b, ..., n)`` within the chosen tokens, bool ``(b, n)``.
+
+    The attention on these tokens is renormalised. The result ``(b, ...)`` is NaN for fewer than two tokens.
+    """
+    chosen = chosen.view(len(chosen), *[1] * (p.ndim - 2), -1)
+    within = p * chosen
+    count = chosen.sum(-1).float()
+    _, within = renormalise(within)
+    return torch.where(count > 1, entropy(within) / count.clamp(min=2).log(), torch.nan)
+
+
+def effective_rank(embeddings: Tensor) -> float:
+    """Exponential of the entropy of the spectrum of embeddings ``(t, d)``, centred and of unit length.
+
+    At most t - 1 and d. Roy and Vetterli, *The effective rank*, EUSIPCO 2007, equation 3 with eigenvalues of
+    the covariance in place of singular values.
+    """
+    unit = torch.nn.functional.normalize(embeddings.double(), dim=1)
+    centred = unit - unit.mean(dim=0)
+    spectrum = torch.linalg.svdvals(centred).square()
+    return float(entropy(spectrum / spectrum.sum().clamp(min=1e-12)).exp())
+
+
 def participation(p: Tensor) -> Tensor:
     """Inverse of the sum of squares: 1 for one token, n for uniform."""
     return 1 / p.square().sum(-1)
@@ -182,7 +206,10 @@ def component_coverage(relative: Tensor, threshold: float) -> Tensor:
 
 
 def head_diversity(p: Tensor) -> Tensor:
-    """Mean Jensen–Shannon divergence over all pairs of heads: 0 identical, at most log 2; NaN for one head.
+    """Jensen–Shannon divergence of all heads, in nats: 0 identical, at most log a; NaN for one head.
+
+    It is the entropy of the heads' mean, minus the mean of the heads' entropies.
+    Source: J. Lin, *Divergence measures based on the Shannon entropy*, 1991, equation 5.1 with equal weights.
 
     Parameters
     ----------
@@ -192,12 +219,5 @@ def head_diversity(p: Tensor) -> Tensor:
     -------
     Tensor of shape (...)
     """
-    heads = p.shape[-2]
-    single = entropy(p)
-    total = torch.zeros_like(single[..., 0])
-    # Each head against the later ones, so that memory holds only one copy of p.
-    for i in range(heads - 1):
-        mixed = entropy((p[..., i : i + 1, :] + p[..., i + 1 :, :]) / 2)
-        total = total + (mixed - (single[..., i : i + 1] + single[..., i + 1 :]) / 2).sum(-1)
-    pairs = heads * (heads - 1) / 2
-    return (total / pairs).clamp(min=0) if pairs else torch.full_like(total, torch.nan)
+    divergence = (entropy(p.mean(-2)) - entropy(p).mean(-1)).clamp(min=0)
+    return divergence if p.shape[-2] > 1 else torch.full_like(divergence, torch.nan)

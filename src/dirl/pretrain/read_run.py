@@ -4,10 +4,12 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from dirl.config import PretrainRecipe, make
 from dirl.core.boundary import parsing
 from dirl.core.card import read_card
 from dirl.core.checked import checked
 from dirl.core.errors import StoreError
+from dirl.core.layout import CARD
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ def load_run(path: Path) -> Run:
     if not card.finished:
         raise StoreError("this run is not finished", where=path, remedy="run the same `dirl pretrain` again")
     return Run(path, int(card.counts["steps"]), True, last_metrics(path))
+
+
+def read_recipe(run: Path) -> PretrainRecipe:
+    """Read the recipe of a run, with all settings of its objective."""
+    return make(PretrainRecipe, read_card(run, "pretrain").config, where=run / CARD)
 
 
 def last_metrics(run: Path) -> dict[str, float]:

@@ -30,7 +30,7 @@ class AttentionSnapshot:
     images: Tensor
 
     def __call__(self, encoder: ViT) -> dict[str, float]:
-        """Return the entropy per head, and that of the head-averaged attention."""
+        """Return the entropy of the joint map, and per head."""
         entropies = []
         for images in torch.split(self.images, BATCH):
             pixels = (images.to(encoder.mean.device).float() / 255 - encoder.mean) / encoder.std
@@ -38,8 +38,8 @@ class AttentionSnapshot:
             _, heads = renormalise(last)
             _, together = renormalise(last.mean(dim=1))
             entropies.append((normalised_entropy(heads).mean(dim=1), normalised_entropy(together)))
-        per_head, averaged = (torch.cat(list(part)).mean().item() for part in zip(*entropies, strict=True))
-        return {"attention/entropy": per_head, "attention/entropy_of_mean": averaged}
+        per_head, joint = (torch.cat(list(part)).mean().item() for part in zip(*entropies, strict=True))
+        return {"attention/entropy_joint": joint, "attention/entropy_per_head": per_head}
 
 
 @dataclass(frozen=True)

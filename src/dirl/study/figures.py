@@ -10,17 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dirl.audit.findings import PRIMARY
 from dirl.pretrain.read_run import read_metrics
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, encode, new_figure
 from dirl.study.summarise import TITLES
-from dirl.study.summary import RunRow, StudySummary
+from dirl.study.summary import PRIMARY, RunRow, StudySummary
 
 SHOWN = (PRIMARY, "gini", "components50", "enrichment_nuclei", "enrichment_glass", "knn", "linear")
 CURVES = {
     "loss": "loss",
-    "attention/entropy": "entropy, per head",
-    "attention/entropy_of_mean": "entropy, heads averaged",
+    "attention/entropy_joint": "entropy, joint map",
+    "attention/entropy_per_head": "entropy per head",
     "embedding/rank": "embedding rank",
 }
 DASHES = ("-", "--", ":", "-.")

@@ -41,7 +41,7 @@ from dirl.study.matrix import StudyConfig, StudyRun, expand, load_study
 from dirl.study.run_arm import Job
 from dirl.study.scheduler import Slot, run_in_processes, slots
 from dirl.study.summarise import summarise_study
-from dirl.study.summary import RunRow, StudySummary
+from dirl.study.summary import PRIMARY, RunRow, StudySummary
 from dirl.study.table import arms_csv, study_markdown
 
 
@@ -172,7 +172,7 @@ def _compute(
                     row = outcome
                 write_json(_row_path(out, one.run), row.to_json())
                 if not quiet:
-                    text = "failed" if row.failed else f"entropy {format_number(row.measures['entropy'])}"
+                    text = "failed" if row.failed else f"entropy {format_number(row.measures[PRIMARY])}"
                     say(f"{finished}/{len(runs)} {one.run.name}: {text}")
     except (KeyboardInterrupt, Interrupted):
         if finished:  # the table of the finished runs; figures would take time

@@ -24,7 +24,7 @@ from dirl.features.pooling import MEAN, MODEL
 from dirl.pretrain.last_checkpoint import remove_checkpoint
 from dirl.pretrain.run import pretrain
 from dirl.study.matrix import StudyProbe, StudyRun
-from dirl.study.summary import Measures, RowGate, RunRow
+from dirl.study.summary import PRIMARY, Measures, RowGate, RunRow
 
 SHOTS = "4"
 """Number of labelled tiles of each class, in the few-shot score of a row."""
@@ -130,12 +130,16 @@ def _measures(audited: AuditSummary, metrics: Mapping[str, float]) -> Measures:
     subject, untrained = kinds["encoder"], kinds["untrained"]
     gate = audited.gates[subject.name]
     first_loss, last_loss = gate.loss or (None, None)
-    names = ("entropy", "gini", "effective_tokens", "components50", "top10_mass", "patch_mass")
+    names = ("entropy_tissue", "head_diversity", "gini", "effective_tokens", "components50", "top10_mass")
+    joint = subject.last_block.joint
     return {
-        **{name: subject.last_block.per_head[name].value for name in names},
-        "entropy_of_mean": subject.last_block.heads_averaged["entropy"].value,
-        "entropy_untrained": untrained.last_block.per_head["entropy"].value,
-        **{f"enrichment_{name}": value.value for name, value in subject.enrichment.per_head.items()},
+        PRIMARY: subject.primary.value,
+        **{name: joint[name].value for name in (*names, "patch_mass")},
+        "entropy_training": subject.entropy_training.value if subject.entropy_training else None,
+        "entropy_per_head": subject.last_block.per_head["entropy"].value,
+        "entropy_untrained": untrained.primary.value,
+        "rank_held_out": gate.rank,
+        **{f"enrichment_{name}": value.value for name, value in subject.enrichment.joint.items()},
         "retrieval": gate.accuracy.encoder,
         "prior_contrast": subject.prior_contrast,
         "loss_first": first_loss,

@@ -7,21 +7,23 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
-from dirl.audit.findings import PRIMARY
 from dirl.config import RobustConfig
 from dirl.core.intervals import holm
 from dirl.study.matrix import StudyConfig
-from dirl.study.summary import Arm, ArmContrast, MeanSd, Paired, RunRow, StudySummary
+from dirl.study.summary import PRIMARY, Arm, ArmContrast, MeanSd, Paired, RunRow, StudySummary
 
 LEVEL = 0.95
 LEAST_SEEDS = 3
 SEEDS_OF_A_CLAIM = 10  # with fewer seeds a difference is only described
 ALIKE = 1e-12  # spread of differences, relative to the values, that is rounding error
-# Titles of the measures; the first is the primary one. Attention is that of the last block, per head, unless
-# the title says otherwise.
+# Titles of the measures; the first is the primary one. Attention is that of the last block: of the joint map,
+# the heads' average, unless the title says otherwise.
 TITLES = {
     PRIMARY: "entropy",
-    "entropy_of_mean": "entropy, heads averaged",
+    "entropy_tissue": "entropy on tissue",
+    "entropy_training": "entropy at the training's size",
+    "head_diversity": "divergence of heads",
+    "entropy_per_head": "entropy per head",
     "entropy_untrained": "entropy, untrained",
     "gini": "Gini",
     "effective_tokens": "effective tokens",
@@ -34,6 +36,7 @@ TITLES = {
     "prior_contrast": "prior contrast",
     "embedding_std": "embedding std",
     "embedding_rank": "embedding rank",
+    "rank_held_out": "embedding rank, held out",
     "loss_first": "first loss",
     "loss_last": "last loss",
     "retrieval": "view retrieval",
@@ -53,8 +56,9 @@ TITLES = {
     "seconds": "seconds",
 }
 # Measures whose differences between arms are taken.
-COMPARED = (PRIMARY, "entropy_of_mean", "gini", "effective_tokens", "enrichment_nuclei", "enrichment_rest",
-            "enrichment_glass", "components50", "knn", "linear", "few_shot",
+COMPARED = (PRIMARY, "entropy_tissue", "entropy_training", "head_diversity", "entropy_per_head", "gini",
+            "effective_tokens", "components50", "enrichment_nuclei", "enrichment_rest", "enrichment_glass",
+            "rank_held_out", "knn", "linear", "few_shot",
             "knn_tokens", "linear_tokens", "few_shot_tokens",
             *(f"drift_{kind}" for kind in RobustConfig().damage))  # fmt: skip
 

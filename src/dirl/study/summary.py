@@ -3,10 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dirl.audit.findings import PRIMARY
 from dirl.core.results import Record, Summary
 from dirl.evaluate.probe.summary import GateForm
 from dirl.study.matrix import ArmKind
+
+PRIMARY = "entropy_joint"
+"""The measure of planned contrasts: normalised entropy of the joint map (docs/method.md)."""
 
 Measures = dict[str, float | None]
 Standing = Literal["exploratory", "descriptive", "claim"]

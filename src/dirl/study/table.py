@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from dirl.audit.findings import PRIMARY
 from dirl.core.progress import printer
 from dirl.core.results import Result
 from dirl.report.html import format_number, format_signed
 from dirl.study.summarise import COMPARED, TITLES
-from dirl.study.summary import ArmContrast, MeanSd, Paired, StudySummary
+from dirl.study.summary import PRIMARY, ArmContrast, MeanSd, Paired, StudySummary
 from dirl.study.verdict import sentences
 
 COUNTS = ("objective", "arm", "kind", "runs", "failed", "label_free_gate_passed", "gate_passed")
@@ -41,9 +40,10 @@ def study_markdown(summary: StudySummary) -> str:
     lines = [
         "# Study",
         "",
-        f"{len(summary.runs)} runs, seeds {seeds}. Mean ± standard deviation over seeds; of the last "
-        "block, per head, unless the column says otherwise. The gate counts the runs that learned something. "
-        "Uniform attention scores perfectly on every measure of spread and means nothing.",
+        f"{len(summary.runs)} runs, seeds {seeds}. Mean ± standard deviation over seeds. Attention is the "
+        "last block's joint map, the average of its heads, unless the column says otherwise. The gate counts "
+        "the runs that learned something. Uniform attention scores perfectly on every measure of spread, and "
+        "means nothing.",
         "",
         *_lines(
             ["objective", "arm", "runs", "gate", *(TITLES[name] for name in shown)],

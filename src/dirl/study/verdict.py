@@ -1,10 +1,9 @@
 """Sentences on the planned contrasts of a study. A loss or no difference is worded as plainly as a gain."""
 
-from dirl.audit.findings import PRIMARY
 from dirl.audit.verdict import NEARLY_UNIFORM
 from dirl.report.html import format_signed
 from dirl.study.summarise import TITLES
-from dirl.study.summary import Arm, ArmContrast, Paired, StudySummary
+from dirl.study.summary import PRIMARY, Arm, ArmContrast, Paired, StudySummary
 
 SIGNIFICANT = 0.05
 SCORES = ("knn", "linear")
