@@ -25,6 +25,7 @@ from dirl.config.stages import (
     Pool,
     ProbeConfig,
     RobustConfig,
+    TaskConfig,
     TileConfig,
 )
 
@@ -52,6 +53,7 @@ __all__ = [
     "RobustConfig",
     "Settings",
     "Share",
+    "TaskConfig",
     "TileConfig",
     "ViewsConfig",
     "load_recipe",

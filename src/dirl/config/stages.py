@@ -139,8 +139,8 @@ class MapConfig(Settings):
     allow_upsample: bool = Field(False, description="Enlarge a slide that is coarser than the tiles.")
 
 
-class ProbeConfig(Settings):
-    """How features are scored (`dirl probe`): nearest neighbours and a linear probe, on grouped folds."""
+class TaskConfig(Settings):
+    """What every evaluation of labelled tiles sets: grouped folds, nearest neighbours, and resamples."""
 
     folds: Folds = 5
     groups: Literal["auto", "patient", "stain", "given"] = Field(
@@ -153,8 +153,12 @@ class ProbeConfig(Settings):
     seed: Seed = 0
 
 
-class RobustConfig(ProbeConfig):
-    """How damage to tiles is measured (`dirl robust`): a probe's settings, what damage, on how many tiles."""
+class ProbeConfig(TaskConfig):
+    """How features are scored (`dirl probe`): nearest neighbours and a linear probe, on grouped folds."""
+
+
+class RobustConfig(TaskConfig):
+    """How damage to tiles is measured (`dirl robust`): what damage, on how many tiles."""
 
     neighbours: Neighbours = (20,)
     tiles: Count = Field(500, description="Number of labelled tiles to draw.")
@@ -179,8 +183,8 @@ class RobustConfig(ProbeConfig):
         return tuple(kind for kind in self.damage if kind != "rotation")
 
 
-class FinetuneConfig(ProbeConfig):
-    """How an encoder is fine-tuned (`dirl finetune`): a probe's folds, and how it learns in each.
+class FinetuneConfig(TaskConfig):
+    """How an encoder is fine-tuned (`dirl finetune`) in each fold. Neighbours only tell whether colour leaks.
 
     The learning rate and the number of epochs are chosen on the share ``validation`` of each training part.
     """

@@ -17,6 +17,7 @@ from dirl.config import (
     ProbeConfig,
     RobustConfig,
     Settings,
+    TaskConfig,
     load_recipe,
     make,
     read_settings,
@@ -31,7 +32,7 @@ START = "start"
 """The arm with whose encoder the others begin."""
 
 
-class StudyProbe(ProbeConfig):
+class StudyProbe(TaskConfig):
     """How the runs are scored.
 
     ``labels`` are those of `dirl probe`. ``tiles`` is the number of scored tiles, None for all. ``store``

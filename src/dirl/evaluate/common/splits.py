@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold
 
-from dirl.config import ProbeConfig
+from dirl.config import TaskConfig
 from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
 from dirl.core.progress import counted
@@ -97,7 +97,7 @@ def make_split(
     tile_ids: Strings,
     classes: Ints,
     names: tuple[str, ...],
-    config: ProbeConfig,
+    config: TaskConfig,
     *,
     sources: Sources | None,
     given: Strings | None,

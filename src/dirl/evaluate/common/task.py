@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.config import ProbeConfig
+from dirl.config import TaskConfig
 from dirl.core.errors import ConfigError
 from dirl.core.intervals import Units, choose_units
 from dirl.core.progress import bar
@@ -51,6 +51,11 @@ class LabelledTiles:
         """Patient, else slide, of each tile, ``(t,)``."""
         return np.where(self.patient_ids != "", self.patient_ids, self.slide_ids)
 
+    @property
+    def have_centres(self) -> bool:
+        """Whether the centre of every tile is known."""
+        return bool((self.centres != "").all())
+
 
 @dataclass(frozen=True)
 class TileTask:
@@ -77,7 +82,7 @@ class TileTask:
     split: Split
     units: Units
     sources: Sources | None
-    config: ProbeConfig
+    config: TaskConfig
 
     @property
     def held_out(self) -> NDArray[np.bool_]:
@@ -86,7 +91,7 @@ class TileTask:
 
 
 def prepare_task(
-    store: TileStore, given: Labels, numbers: NDArray[np.int64], config: ProbeConfig, *, quiet: bool = False
+    store: TileStore, given: Labels, numbers: NDArray[np.int64], config: TaskConfig, *, quiet: bool = False
 ) -> tuple[LabelledTiles, NDArray[np.float32], TileTask]:
     """Take the labelled ones among some tiles, read their colours, and deal them to folds.
 
@@ -129,7 +134,7 @@ def make_task(
     given: Labels,
     ready_made: NDArray[np.bool_],
     colours: NDArray[np.floating] | None,
-    config: ProbeConfig,
+    config: TaskConfig,
 ) -> TileTask:
     """Take the labelled ones among all tiles, and deal them to folds.
 

@@ -85,16 +85,7 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
     """
     table = read_csv(path, path if path.exists() else f"--labels {path}")
     wanted = ("time", "event") if config.survival else ("label",)
-    columns_of = {
-        "patients": table.find_filled(PATIENT),
-        "folds": table.find(("fold",)),
-        "groups": table.find(("group",)),
-    }
-    if config.groups not in ("auto", "patient"):
-        columns_of["groups"] = _asked(table, config.groups)
-    elif config.groups == "patient":
-        del columns_of["groups"]
-    used = {what: column for what, column in columns_of.items() if column is not None}
+    used = _optional_columns(table, config.groups)
     columns = {name: table.find((name,)) for name in wanted}
     read = [name for name in columns.values() if name is not None]
     matched = match_slides(table, bags.slide_ids.tolist(), [*used.values(), *read], path)
@@ -119,11 +110,7 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
         kinds = column(read[0])
         check_classes(kinds.tolist(), path)
     names, classes = np.unique(kinds, return_inverse=True)
-    if times is None and len(names) < 2:
-        only = f"all {len(found)} labelled slides are of the class {names[0]}" if len(names) else "no labels"
-        raise ConfigError(only, where=path, remedy="name labels of at least two classes")
-    if times is not None and EVENT not in names:
-        raise ConfigError("no event happened", where=path, remedy="survival needs slides with the event")
+    _check_enough(names.tolist(), len(found), path, survival=config.survival)
     patients = bags.patient_ids[used_bags]
     if "patients" in used:
         own = column(used["patients"])
@@ -148,6 +135,28 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
         left_out=left_out,
         notes=tuple(describe_table(table, matched, taken, used, read)),
     )
+
+
+def _optional_columns(table: Table, groups: str) -> dict[str, str]:
+    """Columns of patients, folds and groups, as far as the table has them and they are asked for."""
+    columns = {
+        "patients": table.find_filled(PATIENT),
+        "folds": table.find(("fold",)),
+        "groups": table.find(("group",)),
+    }
+    if groups not in ("auto", "patient"):
+        columns["groups"] = _asked(table, groups)
+    elif groups == "patient":
+        del columns["groups"]
+    return {what: column for what, column in columns.items() if column is not None}
+
+
+def _check_enough(names: Sequence[str], slides: int, path: Path, *, survival: bool) -> None:
+    if not survival and len(names) < 2:
+        only = f"all {slides} labelled slides are of the class {names[0]}" if names else "no labels"
+        raise ConfigError(only, where=path, remedy="name labels of at least two classes")
+    if survival and EVENT not in names:
+        raise ConfigError("no event happened", where=path, remedy="survival needs slides with the event")
 
 
 def _asked(table: Table, name: str) -> str:

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from dirl.config import MilConfig, ProbeConfig
+from dirl.config import MilConfig, TaskConfig
 from dirl.core.errors import ConfigError
 from dirl.evaluate.common.records import Chosen
 from dirl.evaluate.common.splits import Sources, Split, check_whole, deal, make_split
@@ -32,6 +32,11 @@ class Folds:
 
     outer: Split
     inner: tuple[Ints, ...]
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """Whether some outer fold holds a slide out, bool ``(s,)``."""
+        return self.outer.folds >= 0
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,10 @@ def make_folds(labels: SlideLabels, slide_ids: NDArray[np.str_], config: MilConf
         slide_ids,
         labels.classes,
         labels.names,
-        ProbeConfig(folds=config.folds, seed=config.seed),
+        TaskConfig(folds=config.folds, seed=config.seed),
         sources=labels.sources,
         given=labels.folds,
-        colours=np.zeros((len(slide_ids), 1)),
+        colours=None,
         item="slide",
     )
     known = labels.patients != ""

@@ -30,6 +30,9 @@ from dirl.evaluate.mil.train import SlideTask
 from dirl.features.baselines import FEATURES
 from dirl.store.index import write_parquet
 
+# Scores of the held-out slides by one model, and what was chosen in each fold.
+Made = tuple[NDArray[np.float64], list[Chosen]]
+
 ATTENTION_DIR = "attention"
 MEAN = "mean"  # mean pooling, with which the others are compared
 
@@ -87,8 +90,7 @@ def mil(
         "split": folds.outer.digest,
     }
     settings = config.model_dump(mode="json") | {"labels": str(labels), "models": names}
-    held_out = folds.outer.folds >= 0
-    units = _units(labelled, held_out, config)
+    units = _units(labelled, folds.held_out, config)
 
     def compute(work: Work) -> MilSummary:
         results: dict[str, dict[str, SlideScores]] = {}
@@ -96,13 +98,9 @@ def mil(
         with bar("Slide models", len(bags.sets) * len(names) * len(folds.outer), quiet=quiet) as advance:
             for kind in bags.sets:
                 task = SlideTask.of(bags, labelled, kind, choose_device(device))
-                scores, chosen = {}, {}
-                for name in names:
-                    scores[name], chosen[name] = _one(work, task, name, folds, config, advance)
-                scored = {
-                    name: _score(labelled, each, folds, held_out, units) for name, each in scores.items()
-                }
-                results[kind] = _records(scored, chosen)
+                made = {name: _one(work, task, name, folds, config, advance) for name in names}
+                scores = {name: each for name, (each, _) in made.items()}
+                results[kind] = _records(labelled, folds, units, made)
                 predictions |= scores if kind == FEATURES else {}
         _write_predictions(work.out, bags, labelled, folds.outer.folds, units, predictions)
         return MilSummary(
@@ -111,17 +109,11 @@ def mil(
             labels=str(labels),
             task="survival" if config.survival else "classification",
             classes=dict(zip(labelled.names, np.bincount(labelled.classes).tolist(), strict=True)),
-            slides=int(held_out.sum()),
+            slides=int(folds.held_out.sum()),
             tiles=int(bags.sizes[labelled.bags].sum()),
             unlabelled=labelled.unlabelled,
             left_out=dict(labelled.left_out),
-            split=SlideSplit(
-                scheme=folds.outer.scheme,
-                folds=len(folds.outer),
-                inner_folds=[int(inner.max()) + 1 for inner in folds.inner],
-                groups=len(np.unique(folds.outer.groups)),
-                digest=folds.outer.digest,
-            ),
+            split=_split(folds),
             interval=Resampling.of(units),
             metrics=list(SURVIVAL_METRICS if config.survival else METRICS),
             chance=0.5 if config.survival else 1 / len(labelled.names),
@@ -158,12 +150,25 @@ def _write_predictions(
     write_predictions(out, items, models)
 
 
-def _records(scored: Mapping[str, Scored], chosen: Mapping[str, list[Chosen]]) -> dict[str, SlideScores]:
+def _split(folds: Folds) -> SlideSplit:
+    return SlideSplit(
+        scheme=folds.outer.scheme,
+        folds=len(folds.outer),
+        inner_folds=[int(inner.max()) + 1 for inner in folds.inner],
+        groups=len(np.unique(folds.outer.groups)),
+        digest=folds.outer.digest,
+    )
+
+
+def _records(
+    labelled: SlideLabels, folds: Folds, units: Units, made: Mapping[str, Made]
+) -> dict[str, SlideScores]:
     """Scores by model, each with its difference to mean pooling."""
+    scored = {name: _score(labelled, scores, folds, units) for name, (scores, _) in made.items()}
     records = {}
     for name, each in scored.items():
         over = {"over_mean": each.minus(scored[MEAN])} if MEAN in scored and name != MEAN else {}
-        records[name] = SlideScores(metrics=each.estimates(), chosen=chosen[name], **over)
+        records[name] = SlideScores(metrics=each.estimates(), chosen=made[name][1], **over)
     return records
 
 
@@ -188,7 +193,7 @@ def _units(labelled: SlideLabels, held_out: NDArray[np.bool_], config: MilConfig
 
 def _one(
     work: Work, task: SlideTask, name: str, folds: Folds, config: MilConfig, advance: Callable[..., None]
-) -> tuple[NDArray[np.float64], list[Chosen]]:
+) -> Made:
     """Scores of the held-out slides and what was chosen, computed or read from an interrupted run's parts."""
     part = work.parts / f"{task.features}-{name}.json"
     done = read_json_with_digest(part)
@@ -198,7 +203,7 @@ def _one(
     result = cross_validate(task, name, folds, config, advance)
     if task.features == FEATURES:
         write_parquet(work.out / ATTENTION_DIR / f"{name}.parquet", _attention(task, result))
-    scores, chosen = result.scores[folds.outer.folds >= 0], list(result.chosen)
+    scores, chosen = result.scores[folds.held_out], list(result.chosen)
     write_json_with_digest(part, {"scores": scores.tolist(), "chosen": [each.to_json() for each in chosen]})
     return scores, chosen
 
@@ -215,13 +220,8 @@ def _attention(task: SlideTask, result: HeldOut) -> pa.Table:
     return pa.concat_tables([part.select(shared) for part in parts])
 
 
-def _score(
-    labelled: SlideLabels,
-    scores: NDArray[np.float64],
-    folds: Folds,
-    held_out: NDArray[np.bool_],
-    units: Units,
-) -> Scored:
+def _score(labelled: SlideLabels, scores: NDArray[np.float64], folds: Folds, units: Units) -> Scored:
+    held_out = folds.held_out
     if labelled.times is None:
         return score_classes(labelled.classes[held_out], scores, units)
     happened = np.array(labelled.names)[labelled.classes[held_out]] == EVENT

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
@@ -18,12 +18,12 @@ from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.encoders.loading import LoadedEncoder, load_encoder
 from dirl.evaluate.common.labels import read_labels
-from dirl.evaluate.common.task import caveats, prepare_task, task_facts
+from dirl.evaluate.common.task import LabelledTiles, TileTask, caveats, prepare_task, task_facts
 from dirl.evaluate.robust.centres import across_centres
 from dirl.evaluate.robust.conditions import CLEAN, Condition, conditions, damage_levels
 from dirl.evaluate.robust.damaged import embed_damaged
 from dirl.evaluate.robust.figures import draw_curves
-from dirl.evaluate.robust.score import relative, score_conditions
+from dirl.evaluate.robust.score import Floats, relative, score_conditions
 from dirl.evaluate.robust.summary import Accuracies, ConditionScores, RobustScores, RobustSummary
 from dirl.features.baselines import FEATURES, Baseline
 from dirl.store.dataset import TileStore
@@ -114,16 +114,12 @@ def robust(
             workers=workers,
             quiet=quiet,
         )
-        results: dict[str, RobustScores] = {}
-        all_centres = bool((tiles.centres != "").all())
+        names = (*encoders, *([Baseline.COLOUR_HISTOGRAM] if baselines else []))
         with bar("Scoring", None, quiet=quiet) as advance:
-            for name in (*encoders, *([Baseline.COLOUR_HISTOGRAM] if baselines else [])):
-                sets = {condition: embedded[condition][name] for condition in asked}
-                scored = score_conditions(sets, task, advance)
-                results[name] = RobustScores(conditions=scored, relative=_relative(scored, config))
-                if all_centres:
-                    centres = across_centres(sets[Condition(CLEAN)], tiles, colours, config, advance)
-                    results[name] = results[name].model_copy(update={"centres": centres})
+            results = {
+                name: _score({c: embedded[c][name] for c in asked}, tiles, colours, task, config, advance)
+                for name in names
+            }
         summary = RobustSummary(
             encoder=encoder,
             encoder_digest=loaded.digest,
@@ -136,7 +132,7 @@ def robust(
             notes=[
                 *tile_labels.notes,
                 *caveats(task, tile_labels.unknown),
-                *([] if all_centres else [_without_centres(tiles.centres)]),
+                *([] if tiles.have_centres else [_without_centres(tiles.centres)]),
             ],
         )
         _write_csv(work.out / "robustness.csv", results, asked)
@@ -146,6 +142,23 @@ def robust(
         return summary
 
     return carry_out(card, out, RobustSummary, compute, overwrite=overwrite)
+
+
+def _score(
+    sets: Mapping[Condition, Floats],
+    tiles: LabelledTiles,
+    colours: Floats,
+    task: TileTask,
+    config: RobustConfig,
+    advance: Callable[..., None],
+) -> RobustScores:
+    """Score one set of features under every condition, and between centres if all are known."""
+    scored = score_conditions(sets, task, advance)
+    scores = RobustScores(conditions=scored, relative=_relative(scored, config))
+    if not tiles.have_centres:
+        return scores
+    centres = across_centres(sets[Condition(CLEAN)], tiles, colours, config, advance)
+    return scores.model_copy(update={"centres": centres})
 
 
 def _relative(scored: Mapping[str, ConditionScores], config: RobustConfig) -> dict[str, Accuracies]:
