@@ -63,22 +63,8 @@ def model_card(
         if licence == UNKNOWN
         else f"{licence}, as stated at the export. The licence of the training tiles may bind too."
     )
-    mpp, side = run.counts.get("mpp"), side_of(encoder)
-    facts = {
-        "Architecture": f"{encoder.architecture}, patch {encoder.patch_px} px, views {side} px",
-        "Resolution of the tiles": UNKNOWN if mpp is None else f"{mpp:g} µm/px",
-        "Normalisation": f"mean {list(encoder.mean)}, std {list(encoder.std)}, of RGB in 0..1",
-        "Objective": recipe.get("objective", {}).get("name", UNKNOWN),
-        "Arm": describe_arm(make(PretrainRecipe, recipe, where="the run's recipe")),
-        "Steps × batch": f"{recipe.get('steps')} × {recipe.get('batch')}",
-        "Seed": recipe.get("seed"),
-        **{f"Digest of the {key}": f"`{value}`" for key, value in run.inputs.items()},
-        "Digest of the run": f"`{run.digest}`",
-        "Digest of the weights": f"`{encoder.digest}`",
-        "dirl": f"{run.dirl_version}, commit {run.git_commit or UNKNOWN}",
-        "Trained": run.finished or UNKNOWN,
-    }
-    table = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    side = side_of(encoder)
+    table = "\n".join(f"| {key} | {value} |" for key, value in _facts(encoder, run).items())
     measures = "\n".join(f"| {key} | {value:.4g} |" for key, value in sorted(metrics.items()))
     checked = ", ".join(f"{value:.1e} by {key}" for key, value in differences.items())
     return f"""---
@@ -133,3 +119,22 @@ Largest difference of its tokens from those of the run, relative to the largest 
 {yaml.safe_dump(dict(recipe), sort_keys=False).strip()}
 ```
 """
+
+
+def _facts(encoder: LoadedEncoder, run: Card) -> dict[str, object]:
+    """What the encoder was made from, by the words of the card's table."""
+    recipe, mpp = run.config, run.counts.get("mpp")
+    return {
+        "Architecture": f"{encoder.architecture}, patch {encoder.patch_px} px, views {side_of(encoder)} px",
+        "Resolution of the tiles": UNKNOWN if mpp is None else f"{mpp:g} µm/px",
+        "Normalisation": f"mean {list(encoder.mean)}, std {list(encoder.std)}, of RGB in 0..1",
+        "Objective": recipe.get("objective", {}).get("name", UNKNOWN),
+        "Arm": describe_arm(make(PretrainRecipe, recipe, where="the run's recipe")),
+        "Steps × batch": f"{recipe.get('steps')} × {recipe.get('batch')}",
+        "Seed": recipe.get("seed"),
+        **{f"Digest of the {key}": f"`{value}`" for key, value in run.inputs.items()},
+        "Digest of the run": f"`{run.digest}`",
+        "Digest of the weights": f"`{encoder.digest}`",
+        "dirl": f"{run.dirl_version}, commit {run.git_commit or UNKNOWN}",
+        "Trained": run.finished or UNKNOWN,
+    }

@@ -115,16 +115,7 @@ def finetune(
         with bar("Frozen, and colour", 3 * len(task.split), quiet=quiet) as advance:
             scores[FROZEN], costs = by_linear(frozen, task, advance)
             leak = _leakage(colours, task, advance)
-        kept = task.held_out
-        items = {
-            "tile_id": tiles.tile_ids[kept].tolist(),
-            "fold": task.split.folds[kept],
-            "group": task.split.groups[kept],
-            "unit": task.units.of_tile,
-            "label": np.array(task.names)[task.classes[kept]].tolist(),
-        }
-        models = {name: class_columns(task.names, each) for name, each in scores.items()}
-        write_predictions(work.out, items, models)
+        _write_predictions(work.out, tiles, task, scores)
         notes = caveats(task, tile_labels.unknown, leak) + _notes(loaded, chosen, config.epochs)
         return FinetuneSummary(
             encoder=encoder,
@@ -140,6 +131,19 @@ def finetune(
         )
 
     return carry_out(card, out, FinetuneSummary, compute, overwrite=overwrite)
+
+
+def _write_predictions(out: Path, tiles: LabelledTiles, task: TileTask, scores: Mapping[str, Floats]) -> None:
+    """Write what each model predicts for the tiles that are held out."""
+    kept = task.held_out
+    items = {
+        "tile_id": tiles.tile_ids[kept].tolist(),
+        "fold": task.split.folds[kept],
+        "group": task.split.groups[kept],
+        "unit": task.units.of_tile,
+        "label": np.array(task.names)[task.classes[kept]].tolist(),
+    }
+    write_predictions(out, items, {name: class_columns(task.names, each) for name, each in scores.items()})
 
 
 def _scores(
