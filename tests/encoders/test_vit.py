@@ -8,6 +8,7 @@ from dirl.config import EncoderConfig
 from dirl.core.errors import EncoderError
 from dirl.encoders.base import EncoderOutput
 from dirl.encoders.vit import ViT, block_with_regions
+from dirl.pretrain.optimiser import freeze
 from dirl.pretrain.trainer import ATTENTION
 
 SMALL = EncoderConfig(name="vit_tiny_patch16_224", patch_px=8, width=48, depth=2, heads=3)
@@ -192,3 +193,30 @@ def test_the_output_of_views_in_one_pass_is_taken_apart():
     for name in ("cls", "patches", "registers", "masked"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(output, name))
     assert parts[0].regions is None and parts[0].kept is None
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_frozen_blocks_store_nothing_and_leave_the_gradients_of_the_others(checkpointed):
+    config = SMALL.model_copy(update={"depth": 4, "checkpoint_blocks": checkpointed})
+
+    def trained(frozen):
+        torch.manual_seed(0)
+        encoder = ViT(config, view_px=32)
+        freeze(encoder, frozen)
+        outputs = []
+        for block in encoder.vit.blocks[:frozen]:
+            block.register_forward_hook(lambda module, given, out: outputs.append(out.requires_grad))
+        out = encoder(torch.rand(2, 3, 32, 32), torch.rand(2, 2, 4, 4))
+        (out.cls.square().mean() + out.regions.square().mean()).backward()
+        return encoder, out, outputs
+
+    whole, expected, _ = trained(0)
+    part, found, graphs = trained(3)
+    assert graphs == [False] * 3
+    torch.testing.assert_close(found.cls, expected.cls, rtol=0, atol=0)
+    torch.testing.assert_close(found.regions, expected.regions, rtol=0, atol=0)
+    for name, weight in part.vit.named_parameters():
+        if name.startswith(("blocks.3.", "norm.")):
+            torch.testing.assert_close(weight.grad, whole.vit.get_parameter(name).grad, rtol=0, atol=0)
+        else:
+            assert weight.grad is None
