@@ -27,6 +27,7 @@ SETS = {
     "colour": DenseConfig(regions="colour"),
     "cells, control grid": DenseConfig(control="grid"),
     "tissue, control grid": DenseConfig(regions="tissue", control="grid"),
+    "tissue, control matched-grid": DenseConfig(regions="tissue", control="matched-grid"),
     "grid, grid_side 2": DenseConfig(regions="grid"),
     "tissue, control grid, overlap": DenseConfig(regions="tissue", control="grid", match="overlap"),
     "grid, grid_side 2, overlap": DenseConfig(regions="grid", match="overlap"),

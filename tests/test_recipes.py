@@ -28,7 +28,7 @@ def made(name, *overrides):
     kind, settings = load_objective(recipe.objective)
     check_recipe(recipe, kind, ranks=1)
     extraction, view_px = EXTRACTIONS[recipe.dense.extract], recipe.views.size_px
-    dense = DenseTerm(recipe.dense.weight, Boxes(2, view_px), Semantic(2, 0.01), extraction)
+    dense = DenseTerm(recipe.dense.weight, Boxes((2,), view_px), Semantic(2, 0.01), extraction)
     with torch.device("meta"):
         student = make_student(recipe.encoder, kind, settings, dense, view_px=view_px, seed=recipe.seed)
     return recipe, student

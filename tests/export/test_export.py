@@ -160,6 +160,10 @@ def test_the_model_card(make_run: MakeRun, tmp_path: Path) -> None:
             {"weight": 0.5, "extract": "pool", "regions": "grid", "match": "semantic", "control": "one"},
             "control (extract pool, regions grid, match semantic, weight 0.5, control one)",
         ),
+        (
+            {"regions": "tissue", "control": "matched-grid"},
+            "control (extract cls, regions tissue, match semantic, weight 1, control matched-grid)",
+        ),
         ({"regions": "grid"}, "control (extract cls, regions grid, match semantic, weight 1)"),
         ({"control": "shuffled"}, "control (extract cls, regions cells, match semantic, weight 1, control "),
         ({"noise": {"kind": "drop", "strength": 0.2}}, "noise (extract cls, regions cells, "),

@@ -82,6 +82,7 @@ def test_nuclei_and_absent_regions_are_those_of_the_labels(tiles):
         ({"match": "instance", "instances": 3}, PriorMetrics((), 3)),
         ({"control": "tissue-only"}, PriorMetrics(("tissue",))),
         ({"control": "grid"}, PriorMetrics(())),
+        ({"regions": "tissue", "control": "matched-grid"}, PriorMetrics(())),
         ({"control": "one"}, PriorMetrics(())),
         ({"regions": "grid"}, PriorMetrics(())),
     ],

@@ -216,6 +216,7 @@ def test_vanilla_and_dirl_start_alike_and_see_the_same_views(small_store, recipe
         {"regions": "grid"},
         {"extract": "pool", "noise": {"kind": "drop", "strength": 0.5}},
         *({"control": control} for control in CONTROLS),
+        {"regions": "tissue", "control": "matched-grid"},
     ],
 )
 def test_every_arm_trains(small_store, recipe, tmp_path, dense):

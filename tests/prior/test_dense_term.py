@@ -117,6 +117,13 @@ def test_the_control_grid_has_as_many_regions(tiles, regions, count):
     assert np.array_equal(np.unique(made.ids(0)), np.arange(1, count + 1))
 
 
+def test_the_matched_grid_is_two_boxes_above_one(tiles):
+    made = prior(tiles, regions="tissue", control="matched-grid")
+    ids, half = made.ids(0), tiles.spec.size_px // 2
+    assert made.count == 3 and ids.shape == (2 * half, 2 * half)
+    assert (ids[:half, :half] == 1).all() and (ids[:half, half:] == 2).all() and (ids[half:] == 3).all()
+
+
 def test_tissue_only_is_all_but_glass(tiles):
     made = prior(tiles, control="tissue-only")
     assert made.regions.names == ("tissue",)
@@ -198,6 +205,8 @@ NOISE = {"kind": "drop", "strength": 0.5}
         ({"regions": "grid", "noise": NOISE}, "no cells for noise"),
         ({"control": "moved", "noise": NOISE}, "control: moved does not have"),
         ({"control": "one", "noise": NOISE}, "control: one does not have"),
+        ({"control": "matched-grid"}, "goes with regions: tissue, not cells; use control: grid"),
+        ({"regions": "classes", "control": "matched-grid"}, "regions: tissue, not classes"),
         ({"regions": "grid", "grid_side": 16}, "more than 255 regions"),
         ({"noise": {"kind": "shuffle", "strength": 2}}, "a share of 2 to shuffle"),
     ],

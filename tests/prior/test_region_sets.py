@@ -52,13 +52,22 @@ def test_classes_divide_the_nuclei_and_leave_the_rest_alone(drawn, classes):
 
 @given(st.integers(1, 15), st.integers(1, 15))
 def test_a_grid_covers_the_tile_in_equal_boxes(rows, columns):
-    ids = grid_ids(5 * rows, 7 * columns, rows, columns)
+    ids = grid_ids(5 * rows, 7 * columns, (columns,) * rows)
     assert (np.bincount(ids.ravel(), minlength=rows * columns + 1)[1:] == 35).all()
     assert np.array_equal(ids[::5, ::7].ravel(), np.arange(1, rows * columns + 1))
 
 
-@pytest.mark.parametrize(
-    ("count", "shape"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (4, (2, 2)), (6, (2, 3))]
-)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5))
+def test_rows_of_a_grid_may_have_different_columns(columns):
+    ids = grid_ids(2 * len(columns), 60, tuple(columns))
+    expected = 0
+    for row, count in enumerate(columns):
+        for box in np.split(ids[2 * row : 2 * row + 2], count, axis=1):
+            expected += 1
+            assert (box == expected).all()
+    assert ids.max() == sum(columns)
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (1,)), (2, (2,)), (3, (3,)), (4, (2, 2)), (6, (3, 3))])
 def test_a_grid_has_as_many_boxes_as_it_should(count, shape):
     assert grid_shape(count) == shape

@@ -122,7 +122,7 @@ class EntropyConfig(Settings):
 Regions = Literal["cells", "classes", "tissue", "grid", "colour"]
 Extract = Literal["pool", "cls", "disentangle"]
 Match = Literal["semantic", "overlap", "instance"]
-Control = Literal["shuffled", "moved", "grid", "one", "twice", "tissue-only"]
+Control = Literal["shuffled", "moved", "grid", "matched-grid", "one", "twice", "tissue-only"]
 
 
 WITHOUT_CELLS = ("grid", "colour")
@@ -137,8 +137,9 @@ class DenseConfig(Settings):
     the number of boxes along each side of a tile, for ``regions: grid``. ``regions: colour`` cuts the tissue
     of each tile into terciles of red optical density, and uses no cells. ``heads: half`` makes region rows of
     the first half of the heads only, for ``extract: cls``. ``match: instance`` follows at most
-    ``instances`` nuclei of a tile. The controls ``one`` and ``twice`` have no regions. They ignore
-    ``regions``, ``extract`` and ``match: overlap``, and refuse ``match: instance``.
+    ``instances`` nuclei of a tile. The control ``matched-grid`` has three boxes, for ``regions: tissue``:
+    about as many are present in both views as regions of ``tissue``. The controls ``one`` and ``twice`` have
+    no regions. They ignore ``regions``, ``extract`` and ``match: overlap``, and refuse ``match: instance``.
     """
 
     weight: Annotated[float, Field(ge=0)] = 1.0
@@ -175,6 +176,9 @@ class DenseConfig(Settings):
             ),
             f"heads: half makes rows of heads, which extract: {self.extract} does not": (
                 self.heads == "half" and self.extract != "cls"
+            ),
+            f"control: matched-grid goes with regions: tissue, not {regions}; use control: grid": (
+                control == "matched-grid" and regions != "tissue"
             ),
             f"noise damages a tile's true cells, which control: {control} does not have": (
                 noise is not None and control is not None

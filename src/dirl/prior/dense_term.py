@@ -58,7 +58,8 @@ CONTROLS_WITHOUT_REGIONS: dict[Control, Extraction] = {"one": Pool(), "twice": T
 CONTROLS_OF_CELLS: dict[Control, Callable[[CellRegions], RegionSource]] = {
     "shuffled": lambda own: replace(own, partner=shuffled_partners(own.tiles, own.seed)),
     "moved": lambda own: replace(own, change=move),
-    "grid": lambda own: Boxes(own.count, own.tiles.spec.size_px),
+    "grid": lambda own: Boxes(region_sets.grid_shape(own.count), own.tiles.spec.size_px),
+    "matched-grid": lambda own: Boxes((2, 1), own.tiles.spec.size_px),
 }
 
 
@@ -154,11 +155,11 @@ def make_dense_term(dense: DenseConfig, tiles: TileStore, cells: str, seed: int)
         return None
     across_regions = dense.negatives == "regions"
     if dense.control in CONTROLS_WITHOUT_REGIONS:
-        source: RegionSource = Boxes(1, tiles.spec.size_px)
+        source: RegionSource = Boxes((1,), tiles.spec.size_px)
         extraction = CONTROLS_WITHOUT_REGIONS[dense.control]
         return DenseTerm(dense.weight, source, Semantic(1, dense.min_area), extraction, across_regions)
     if dense.regions == "grid":
-        source = Boxes(dense.grid_side**2, tiles.spec.size_px)
+        source = Boxes((dense.grid_side,) * dense.grid_side, tiles.spec.size_px)
     elif dense.regions == "colour":
         source = Colour(tiles)
     else:

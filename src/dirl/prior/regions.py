@@ -190,17 +190,22 @@ def colour_ids(rgb: NDArray[np.uint8], tissue: Mask, mpp: float) -> NDArray[np.u
     return np.where(tissue, np.searchsorted(limits, red) + 1, 0).astype(np.uint8)
 
 
-def grid_ids(height_px: int, width_px: int, rows: int, columns: int) -> NDArray[np.uint8]:
-    """Region of every pixel, (height_px, width_px), in the set ``grid``: equal boxes, from 1, row by row."""
-    row = np.arange(height_px) * rows // height_px
-    column = np.arange(width_px) * columns // width_px
-    return (row[:, None] * columns + column + 1).astype(np.uint8)
+def grid_ids(height_px: int, width_px: int, columns: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Region of every pixel, (height_px, width_px): boxes, from 1, row by row.
+
+    Rows have equal heights, and `columns` says into how many equal boxes each is cut.
+    """
+    per_row = np.array(columns)
+    row = np.arange(height_px)[:, None] * len(columns) // height_px
+    column = np.arange(width_px) * per_row[row] // width_px
+    ids: NDArray[np.uint8] = ((np.cumsum(per_row) - per_row)[row] + column + 1).astype(np.uint8)
+    return ids
 
 
-def grid_shape(count: int) -> tuple[int, int]:
-    """Rows and columns of `count` boxes, as near to a square as possible: 4 is 2 × 2, 3 is 1 × 3."""
+def grid_shape(count: int) -> tuple[int, ...]:
+    """Columns of each row of `count` boxes, as near to a square as possible: 4 is (2, 2), 3 is (3,)."""
     rows = next(n for n in range(math.isqrt(count), 0, -1) if count % n == 0)
-    return rows, count // rows
+    return (count // rows,) * rows
 
 
 def within(mask: NDArray[np.bool_], radius_px: float) -> NDArray[np.bool_]:

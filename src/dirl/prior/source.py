@@ -11,7 +11,7 @@ from dirl.config import NoiseConfig
 from dirl.core.randomness import hashes
 from dirl.prior import noise
 from dirl.prior.noise import Labels
-from dirl.prior.regions import Ids, Mask, RegionSet, TileNuclei, colour_ids, grid_ids, grid_shape
+from dirl.prior.regions import Ids, Mask, RegionSet, TileNuclei, colour_ids, grid_ids
 from dirl.slides.tissue import tissue_pixels
 from dirl.store.dataset import CellStore, TileStore
 
@@ -21,21 +21,28 @@ SLIDES_FOR_AREA = 32
 
 @dataclass(frozen=True)
 class Boxes:
-    """Boxes of equal size, which need no cells; a single box is the whole tile.
+    """Boxes, which need no cells; a single box is the whole tile.
 
     Attributes
     ----------
+    columns
+        Into how many boxes each row of the tile is cut.
     side_px
         Side of a tile.
     """
 
-    count: int
+    columns: tuple[int, ...]
     side_px: int
     cells: ClassVar[None] = None
 
+    @property
+    def count(self) -> int:
+        """How many boxes there are."""
+        return sum(self.columns)
+
     def ids(self, i: int) -> Ids:
         """Return the boxes, the same for every tile."""
-        return grid_ids(self.side_px, self.side_px, *grid_shape(self.count))
+        return grid_ids(self.side_px, self.side_px, self.columns)
 
 
 @dataclass(frozen=True)
