@@ -173,3 +173,18 @@ def test_those_of_the_evidence_are_sound(path: Path) -> None:
     for run in expand(load_study(path)):
         kind, _ = load_objective(run.recipe.objective)
         check_recipe(run.recipe, kind, ranks=1)
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ("primary: [linear]", "primary: name entropy_joint, and each measure once"),
+        ("primary: [entropy_joint, knnn]", "primary: no measure knnn .there are: entropy_joint"),
+        ("margins: {gini: 0.1}", "margins: gini is no measure that can be lost .these are: .*knn"),
+        ("margins: {knn: 0}", "margins.*greater than 0"),
+        ("gate: starts", "gate: starts needs a start, which is not set"),
+    ],
+)
+def test_statistics_that_make_no_sense_are_refused(load, added: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(TEXT + added)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -84,6 +85,7 @@ def stages(monkeypatch):
     fake = Stages()
     monkeypatch.setattr(run_arm, "pretrain", fake.pretrain)
     monkeypatch.setattr(run_arm, "audit", fake.audit)
+    monkeypatch.setattr(run_arm, "attention_units", lambda folder: {})
     return fake
 
 
@@ -338,6 +340,10 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
         assert (
             run.measures["entropy_joint"] == audited["encoders"][0]["last_block"]["joint"]["entropy"]["value"]
         )
+        units = json.loads((out / "results" / f"{run.run}.json").read_text())["units"]
+        for name in ("entropy_joint", "knn", "linear"):  # the sums by unit give the measures again
+            above, below = np.array(list(units[name].values())).sum(axis=0)
+            assert np.mean(above / below) == pytest.approx(run.measures[name], rel=1e-5)
         untrained = scored["results"]["untrained"]["linear"]["balanced_accuracy"]["value"]
         assert run.measures["linear_untrained"] == untrained
         few = scored["results"]["features"]["few_shot"]["4"]["value"]

@@ -1,12 +1,14 @@
 """Paired differences against SciPy's own test, and Holm's correction against its definition by hand."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_1samp, ttest_rel
 
 from dirl.core.intervals import holm
-from dirl.study.summarise import paired
+from dirl.study.statistics import hierarchical, p_of_loss, paired
+from dirl.study.summary import UnitSums
 
 VALUES = st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=3, max_size=12)
 
@@ -69,3 +71,62 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(p: list[float]) -> No
         assert value is not None and p[place] <= value <= 1
         if abs(value - 0.05) > 1e-12:
             assert (value < 0.05) == (place in rejected)
+
+
+def test_holm_of_a_published_example() -> None:
+    # R's p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm")
+    assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
+
+
+@given(VALUES, st.floats(0.01, 3))
+def test_the_test_of_no_loss_is_scipys_one_sided_test(
+    values: list[tuple[float, float]], margin: float
+) -> None:
+    a, b = ([round(pair[side], 3) for pair in values] for side in (0, 1))
+    found = paired(dict(enumerate(a)), dict(enumerate(b)))
+    p = p_of_loss(found, margin)
+    if p is None or found.low is None:
+        assert found.low is None
+        return
+    assert p == pytest.approx(ttest_1samp(np.subtract(a, b), -margin, alternative="greater").pvalue, abs=1e-9)
+    if abs(found.low + margin) > 1e-9:
+        assert (p < 0.025) == (found.low > -margin)
+
+
+def runs_of(values: np.ndarray) -> list[UnitSums]:
+    """Runs (s, u) of one value a unit."""
+    return [{f"u{i}": [[value], [1.0]] for i, value in enumerate(run)} for run in values.tolist()]
+
+
+def test_the_hierarchical_bootstrap_has_the_variance_of_the_design() -> None:
+    # Differences are mean + seed + unit + rest. With S seeds and U units that all seeds share, the variance
+    # of their mean is s²/S + u²/U + r²/(SU); the bootstrap adds 2 r²/(SU) at most (Owen 2007).
+    generator = np.random.default_rng(0)
+    s, u, r, seeds, units = 0.3, 0.8, 0.2, 40, 50
+    both = generator.normal(0, s, (seeds, 1)) + generator.normal(0, u, units)
+    both = both - both.mean() + 0.5 + generator.normal(0, r, (seeds, units))
+    base = generator.normal(0, 5, (seeds, units))
+    found = hierarchical(runs_of(base + both), runs_of(base))
+    assert found is not None and found.low is not None and found.high is not None
+    assert found.value == pytest.approx(both.mean())
+    # Sums of squares of a two-way layout give the realised components.
+    of_seeds, of_units = both.mean(1).var(), both.mean(0).var()
+    expected = np.sqrt(of_seeds / seeds + of_units / units)
+    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(expected, rel=0.1)
+    # Units drawn anew for each seed would make it much too narrow.
+    assert expected > 2 * np.sqrt((of_seeds + of_units / units) / seeds)
+
+
+def test_the_hierarchical_bootstrap_of_balanced_accuracy_is_that_of_its_definition() -> None:
+    right = {"u": [[3.0, 0.0], [4.0, 0.0]], "v": [[1.0, 2.0], [1.0, 5.0]]}
+    wrong = {"u": [[0.0, 0.0], [4.0, 0.0]], "v": [[0.0, 0.0], [1.0, 5.0]]}
+    found = hierarchical([right] * 3, [wrong] * 3)
+    assert found is not None and found.value == pytest.approx((4 / 5 + 2 / 5) / 2)
+    # u alone has class 0 alone: 3/4. v alone: (1 + 2/5) / 2.
+    assert (found.low, found.high) == pytest.approx((0.6, 0.75))
+
+
+def test_the_hierarchical_bootstrap_needs_seeds_and_the_same_units() -> None:
+    runs = runs_of(np.ones((3, 4)))
+    assert hierarchical(runs[:2], runs[:2]) is None and hierarchical([], []) is None
+    assert hierarchical(runs, [*runs[:2], {"other": [[1.0], [1.0]]}]) is None

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_1samp, ttest_rel
 
 from dirl.core.intervals import holm
 from dirl.study.figures import curves_figure, draw_study
 from dirl.study.matrix import StudyConfig
-from dirl.study.summarise import TITLES, summarise_study
-from dirl.study.summary import MeanSd, RowGate
+from dirl.study.measures import TITLES
+from dirl.study.summarise import summarise_study
+from dirl.study.summary import MeanSd, RowGate, RunRow
 from dirl.study.table import arms_csv, study_markdown
-from dirl.study.verdict import sentences
+from dirl.study.verdict import sentences, shown_direction
+from tests.known import known
 
 ENTROPY = {
     "vanilla": [0.80, 0.82, 0.79],
@@ -60,10 +62,10 @@ def test_planned_contrasts_are_corrected_together_and_the_others_are_exploratory
     p = [one.measures["entropy_joint"].p for one in planned]
     assert p[0] == pytest.approx(ttest_rel(ENTROPY["pool"], ENTROPY["vanilla"]).pvalue)
     assert p[2:] == [None, None]  # BYOL lost a seed
-    assert [one.p_holm for one in planned] == holm(p)
+    assert [one.primary.p_holm for one in planned] == holm(p)
     assert {one.standing for one in planned} == {"descriptive"}
     other = named(summary, "simclr", "grid", "vanilla")
-    assert other.standing == "exploratory" and "p_holm" not in other.to_json()
+    assert other.standing == "exploratory" and other.primary.p_holm is None and not other.no_loss
     assert other.measures["entropy_joint"].p is None and planned[0].measures["gini"].p is None
     assert named(summary, "byol", "pool", "vanilla").measures["entropy_joint"].seeds == 2
 
@@ -130,7 +132,7 @@ def test_where_a_run_fails_the_gate_the_other_seeds_stand_beside_all(config: Stu
     assert any("1 run fails the gate: +0.100 over the other 2; too few seeds for a test." in s for s in said)
     assert not any(text.startswith("simclr: pool attends") for text in said)
     table = study_markdown(summary)
-    assert "| 0.017 | 2: +0.100 |" in table.replace(f"{one.p_holm:.3f}", "0.017")
+    assert "| 0.017 | 2: +0.100 |" in table.replace(f"{one.primary.p_holm:.3f}", "0.017")
     for place in (0, 1, 2, 3, 4, 5):
         rows[place] = rows[place].model_copy(update={"gate": BAD})
     assert any(
@@ -153,7 +155,7 @@ def test_a_difference_is_shown_only_if_it_is_over_all_seeds_and_over_those_that_
     summary = summarise_study(ten, rows)
     one = named(summary, "simclr", "pool", "vanilla")
     # BYOL's contrast was planned, too, and has no run: it counts in the size of the family.
-    assert one.p_holm_passing == pytest.approx(2 * one.passing["entropy_joint"].p)
+    assert one.passing["entropy_joint"].p_holm == pytest.approx(2 * one.passing["entropy_joint"].p)
     assert one.passing["entropy_joint"].seeds == 7 and one.passing["entropy_joint"].low > 0.09
     (said,) = [text for text in sentences(summary) if text.startswith("simclr: pool against")]
     assert ("attention is spread more evenly" in said) == (fails > 0)
@@ -220,3 +222,66 @@ def test_a_study_of_which_nothing_worked_has_its_table_too(config: StudyConfig, 
     ]
     summary = summarise_study(config, rows)
     assert "no seed has both" in study_markdown(summary) and draw_study(summary, {})
+
+
+def ten_seeds(config: StudyConfig, row, more: dict[str, Any]) -> tuple[StudyConfig, list[RunRow]]:
+    """A study of which the arm gains entropy, loses nothing of kNN, and gains half a point of linear."""
+    stated = {"objectives": {"simclr": {}}, "seeds": tuple(range(10)), "contrasts": (("pool", "vanilla"),)}
+    rows = []
+    for seed in range(10):
+        for arm, gain in (("vanilla", 0), ("pool", 1)):
+            noise = 0.002 * ((seed * (gain + 2)) % 5 - 2)
+            scores = {
+                "entropy_joint": 0.8 + 0.1 * gain + noise,
+                "knn": 0.6 + noise,
+                "linear": 0.7 + 0.005 * gain + noise,
+            }
+            units = {
+                "entropy_joint": {f"s{i}": [[scores["entropy_joint"] + i / 100], [1.0]] for i in range(9)}
+            }
+            rows.append(row("simclr", arm, seed, 0, measures=scores, units=units))
+    return config.model_copy(update=stated | more), rows
+
+
+def test_primary_measures_are_one_family_and_losses_are_another(config: StudyConfig, row) -> None:
+    more = {"primary": ("entropy_joint", "linear"), "margins": {"knn": 0.01, "linear": 0.0001}}
+    study, rows = ten_seeds(config, row, more)
+    summary = summarise_study(study, rows)
+    (one,) = summary.planned
+    tested = [one.measures[name] for name in study.primary]
+    assert [found.p_holm for found in tested] == holm([found.p for found in tested])
+    assert one.measures["knn"].p is None and one.measures["knn"].p_holm is None
+    a, b = ([known(r.measures["knn"]) for r in rows if r.arm == arm] for arm in ("pool", "vanilla"))
+    p = ttest_1samp(np.subtract(a, b), -0.01, alternative="greater").pvalue
+    assert one.no_loss["knn"].p == pytest.approx(p)
+    losses = list(one.no_loss.values())
+    assert [found.p_holm for found in losses] == holm([found.p for found in losses])
+    over = one.over_units["entropy_joint"]
+    assert over.value == pytest.approx(one.primary.difference) and known(over.low) > 0.09
+    said = "\n".join(sentences(summary))
+    assert "linear +0.005 over 10 seeds; higher (Holm's p" in said
+    assert "kNN does not fall by 0.01 or more (Holm's p" in said
+    table = study_markdown(summary)
+    assert "entropy, linear. The p in this table is that of entropy" in table
+    assert "| 0.01 |" in table and "over seeds and units" in table
+    assert all(not run.units for run in summary.runs)
+
+
+def test_an_interval_over_units_that_holds_0_shows_nothing(config: StudyConfig, row) -> None:
+    study, rows = ten_seeds(config, row, {})
+    assert shown_direction(summarise_study(study, rows).planned[0]) == 1
+    for place, one in enumerate(rows):  # all of the gain comes from one slide
+        units = {f"s{i}": [[0.8 + 0.9 * (one.arm == "pool" and i == 0)], [1.0]] for i in range(9)}
+        rows[place] = one.model_copy(update={"units": {"entropy_joint": units}})
+    found = summarise_study(study, rows).planned[0]
+    assert known(found.primary.p_holm) < 0.05 and shown_direction(found) == 0
+
+
+def test_the_gate_of_starts_leaves_out_seeds_whose_start_fails(config: StudyConfig, row) -> None:
+    study, rows = ten_seeds(config, row, {"gate": "starts", "start": {}})
+    rows = [one.model_copy(update={"gate": BAD}) for one in rows]  # arms' own gates do not matter
+    rows += [
+        row("simclr", "start", s, 0.7, kind="start", **({"gate": BAD} if s == 3 else {})) for s in range(10)
+    ]
+    (one,) = summarise_study(study, rows).planned
+    assert one.ungated == 1 and known(one.passing)["entropy_joint"].seeds == 9

@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from dirl.pretrain.read_run import read_metrics
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, encode, new_figure
-from dirl.study.summarise import TITLES
-from dirl.study.summary import PRIMARY, RunRow, StudySummary
+from dirl.study.measures import PRIMARY, TITLES
+from dirl.study.summary import RunRow, StudySummary
 
 SHOWN = (PRIMARY, "gini", "components50", "enrichment_nuclei", "enrichment_glass", "knn", "linear")
 CURVES = {
@@ -25,6 +25,7 @@ CURVES = {
 DASHES = ("-", "--", ":", "-.")
 GRID = "#e3e6ea"
 PANEL_IN = 1.75
+LEAST_REACH = 0.01  # of an axis of differences, so that one of 0.00001 does not look large
 
 
 def draw_study(summary: StudySummary, metrics: Mapping[str, Path]) -> dict[str, bytes]:
@@ -117,33 +118,38 @@ def curves_figure(summary: StudySummary, metrics: Mapping[str, Path]) -> Figure:
 
 
 def contrasts_figure(summary: StudySummary) -> Figure:
-    """Draw the planned differences in the primary measure: seeds, mean and 95 % interval."""
-    planned = summary.planned
-    values = {(run.objective, run.arm, run.seed): run.measures.get(PRIMARY) for run in summary.runs}
+    """Draw the planned differences in the primary measures, one panel each: seeds, mean and 95 % interval."""
+    planned, names = summary.planned, summary.primary
     with mpl.rc_context(STYLE):
-        figure = new_figure((6.8, 0.9 + 0.3 * len(planned)))
-        axis = figure.subplots()
-        for y, one in enumerate(planned):
-            measured = one.primary
-            for seed in summary.seeds:
-                a, b = (values.get((one.objective, arm, seed)) for arm in (one.arm, one.against))
-                if a is not None and b is not None:
-                    axis.plot(
-                        a - b, y, "o", color="white", markeredgecolor=COLOURS[0], markersize=4, zorder=2
-                    )
-            if measured.low is not None and measured.high is not None:
-                axis.hlines(y, measured.low, measured.high, color=INK, linewidth=1.4)
-            if measured.difference is not None:
-                axis.plot(measured.difference, y, "D", color=INK, markersize=5, zorder=3)
-        axis.axvline(0, color=CONTROL, linewidth=1)
-        axis.set_yticks(
+        figure = new_figure((3.4 + 3.4 * len(names), 0.9 + 0.3 * len(planned)))
+        axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+        for axis, name in zip(axes, names, strict=True):
+            _differences(axis, summary, name)
+        axes[0].set_yticks(
             range(len(planned)), [f"{one.objective}: {one.arm} − {one.against}" for one in planned]
         )
-        axis.set_ylim(len(planned) - 0.4, -0.6)  # the first on top, and no marker is cut off
-        axis.set_xlabel(f"difference in {TITLES[PRIMARY]}")
-        axis.grid(axis="x", color=GRID, linewidth=0.7)
-        axis.set_axisbelow(True)
+        axes[0].set_ylim(len(planned) - 0.4, -0.6)  # the first on top, and no marker is cut off
     return figure
+
+
+def _differences(axis: Axes, summary: StudySummary, name: str) -> None:
+    values = {(run.objective, run.arm, run.seed): run.measures.get(name) for run in summary.runs}
+    for y, one in enumerate(summary.planned):
+        measured = one.measures[name]
+        for seed in summary.seeds:
+            a, b = (values.get((one.objective, arm, seed)) for arm in (one.arm, one.against))
+            if a is not None and b is not None:
+                axis.plot(a - b, y, "o", color="white", markeredgecolor=COLOURS[0], markersize=4, zorder=2)
+        if measured.low is not None and measured.high is not None:
+            axis.hlines(y, measured.low, measured.high, color=INK, linewidth=1.4)
+        if measured.difference is not None:
+            axis.plot(measured.difference, y, "D", color=INK, markersize=5, zorder=3)
+    axis.axvline(0, color=CONTROL, linewidth=1)
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(low, -LEAST_REACH), max(high, LEAST_REACH))
+    axis.set_xlabel(f"difference in {TITLES[name]}")
+    axis.grid(axis="x", color=GRID, linewidth=0.7)
+    axis.set_axisbelow(True)
 
 
 def _dots(axis: Axes, arms: list[str], runs: list[RunRow], name: str) -> None:

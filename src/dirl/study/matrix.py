@@ -23,6 +23,7 @@ from dirl.config import (
     read_settings,
 )
 from dirl.core.errors import ConfigError
+from dirl.study.measures import COMPARED, KEPT, PRIMARY
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 ArmKind = Literal["vanilla", "dirl", "control", "noise", "start"]
@@ -60,9 +61,12 @@ class StudyConfig(Settings):
     ``start`` is an arm that is trained first, once for each objective and seed. All other arms begin with its
     encoder.
 
-    ``contrasts`` are pairs (arm, against arm) within every objective; ``start`` counts as an arm. Without
-    ``probe`` no downstream score is measured. ``robust`` measures the effect of damage on the features of
-    some scored tiles.
+    ``contrasts`` are pairs (arm, against arm) within every objective; ``start`` counts as an arm. Each tests
+    the measures in ``primary``. ``margins`` names measures that must not fall, each with the fall that would
+    matter. ``gate`` says whose gate leaves out a seed: that of both runs, or that of their start alone.
+
+    Without ``probe`` no downstream score is measured. ``robust`` measures the effect of damage on the
+    features of some scored tiles.
     """
 
     recipe: str
@@ -72,6 +76,9 @@ class StudyConfig(Settings):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     start: Mapping[str, Any] | None = None
     contrasts: tuple[tuple[str, str], ...] = ()
+    primary: tuple[str, ...] = (PRIMARY,)
+    margins: Mapping[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    gate: Literal["runs", "starts"] = "runs"
     audit: AuditConfig = AuditConfig()
     probe: StudyProbe | None = None
     robust: RobustConfig | None = None
@@ -110,6 +117,7 @@ class StudyConfig(Settings):
             if pair[0] == pair[1] or frozenset(pair) in seen:
                 raise ValueError(f"contrasts: {' against '.join(pair)} is given twice, or is against itself")
             seen.add(frozenset(pair))
+        self._check_statistics()
         for changes in (self.set, self.start or {}, *self.objectives.values(), *self.arms.values()):
             if "seed" in changes:
                 raise ValueError("the seed of a run is set by seeds, not by its recipe")
@@ -118,6 +126,18 @@ class StudyConfig(Settings):
         if self.robust is not None and self.probe is None:
             raise ValueError("robust: it takes its tiles and labels from probe, which is not set")
         return self
+
+    def _check_statistics(self) -> None:
+        if unknown := next((name for name in self.primary if name not in COMPARED), None):
+            raise ValueError(f"primary: no measure {unknown} (there are: {', '.join(COMPARED)})")
+        if PRIMARY not in self.primary or len({*self.primary}) < len(self.primary):
+            raise ValueError(f"primary: name {PRIMARY}, and each measure once")
+        if unknown := next((name for name in self.margins if name not in KEPT), None):
+            raise ValueError(
+                f"margins: {unknown} is no measure that can be lost (these are: {', '.join(KEPT)})"
+            )
+        if self.gate == "starts" and self.start is None:
+            raise ValueError("gate: starts needs a start, which is not set")
 
     @property
     def all_arms(self) -> tuple[str, ...]:

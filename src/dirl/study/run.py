@@ -38,11 +38,14 @@ from dirl.store.subsample import subsample_tiles
 from dirl.study import run_arm
 from dirl.study.figures import draw_study
 from dirl.study.matrix import StudyConfig, StudyRun, expand, load_study
+from dirl.study.measures import PRIMARY
 from dirl.study.run_arm import Job
 from dirl.study.scheduler import Slot, run_in_processes, slots
 from dirl.study.summarise import summarise_study
-from dirl.study.summary import PRIMARY, RunRow, StudySummary
+from dirl.study.summary import RunRow, StudySummary
 from dirl.study.table import arms_csv, study_markdown
+
+STATISTICS = ("primary", "margins", "gate")
 
 
 def study(
@@ -109,7 +112,9 @@ def study(
     if overwrite or not (out / CARD).exists():
         _check_scored(config, tiles, quiet)  # only before the first run: it reads all scored tiles
     # The content of the recipe counts, not its path.
-    settings = config.model_dump(mode="json", exclude={"recipe"})
+    settings = config.model_dump(mode="json", exclude={"recipe", *STATISTICS})
+    # Only what is stated: studies that were made before these keys existed stay the same.
+    settings |= config.model_dump(mode="json", include={*STATISTICS}, exclude_defaults=True)
     settings["base"] = load_recipe(config.recipe).model_dump(mode="json")
     inputs = {"store": tiles.digest, "tiling": tiles.card.digest, "cells": cells.card.digest}
     if labels:

@@ -24,7 +24,9 @@ from dirl.features.pooling import MEAN, MODEL
 from dirl.pretrain.last_checkpoint import remove_checkpoint
 from dirl.pretrain.run import pretrain
 from dirl.study.matrix import StudyProbe, StudyRun
-from dirl.study.summary import PRIMARY, Measures, RowGate, RunRow
+from dirl.study.measures import PRIMARY
+from dirl.study.run_units import attention_units, probe_units
+from dirl.study.summary import Measures, RowGate, RunRow
 
 SHOTS = "4"
 """Number of labelled tiles of each class, in the few-shot score of a row."""
@@ -108,6 +110,8 @@ def run_job(job: Job) -> RunRow:
         gate=_gate(audited, scored),
         measures=measures,
         notes=[] if scored is None else list(scored.notes),
+        units=attention_units(job.folder("audits"))
+        | ({} if scored is None else probe_units(job.folder("probes"))),
     )
 
 

@@ -1,16 +1,18 @@
 """What a study found: the types of its rows and of its ``summary.json``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from dirl.core.intervals import Estimate
 from dirl.core.results import Record, Summary
 from dirl.evaluate.probe.summary import GateForm
 from dirl.study.matrix import ArmKind
-
-PRIMARY = "entropy_joint"
-"""The measure of planned contrasts: normalised entropy of the joint map (docs/method.md)."""
+from dirl.study.measures import PRIMARY
 
 Measures = dict[str, float | None]
+UnitSums = dict[str, list[list[float]]]
+"""By unit (slide, patient, group or tile): sums of its numerators, and of its denominators, by class."""
 Standing = Literal["exploratory", "descriptive", "claim"]
 
 
@@ -43,9 +45,12 @@ class RunRow(Record):
     gate
         None if it failed.
     measures
-        By name, see `dirl.study.summarise.TITLES`.
+        By name, see `dirl.study.measures.TITLES`.
     notes
         Notes of the probe.
+    units
+        What `measures` are made of, by unit, for the hierarchical bootstrap: of the joint entropy, kNN and
+        the linear probe. Empty in ``summary.json``; ``results/`` has it.
     traceback
         Where an unexpected error came from.
     """
@@ -59,6 +64,7 @@ class RunRow(Record):
     gate: RowGate | None
     measures: Measures
     notes: list[str]
+    units: Mapping[str, UnitSums] = {}
     traceback: tuple[str, ...] = ()
 
     @property
@@ -112,6 +118,8 @@ class Paired:
     low, high, p
         95 % interval and two-sided p of the paired t-test. None with fewer than three seeds, or if all
         differences are the same.
+    p_holm
+        Corrected over all planned contrasts and primary measures of the study; None if not planned.
     """
 
     seeds: int
@@ -120,6 +128,7 @@ class Paired:
     low: float | None
     high: float | None
     p: float | None
+    p_holm: float | None = None
 
     @property
     def turned(self) -> "Paired":
@@ -128,6 +137,23 @@ class Paired:
             None if end is None else -end for end in (self.difference, self.high, self.low)
         )
         return replace(self, difference=difference, low=low, high=high)
+
+
+class NoLoss(Record):
+    """Whether a measure of a planned contrast stays within its margin.
+
+    Attributes
+    ----------
+    margin
+        The fall that would matter, as the study states.
+    p, p_holm
+        One-sided p of a fall by the margin or more: the larger one of all seeds and of those that pass the
+        gate. Then corrected over all planned contrasts and margins. None with too few seeds.
+    """
+
+    margin: float
+    p: float | None
+    p_holm: float | None = None
 
 
 class ArmContrast(Record):
@@ -142,11 +168,14 @@ class ArmContrast(Record):
     ungated
         Number of runs that fail the gate.
     measures
-        Over all seeds. Only the primary measure of a planned contrast has a p.
+        Over all seeds. Only the primary measures of a planned contrast have a p.
     passing
         Over the seeds of which both runs pass the gate; None if all do.
-    p_holm, p_holm_passing
-        Corrected over all planned contrasts of the study; absent if not planned.
+    no_loss
+        By measure with a margin; empty if not planned.
+    over_units
+        By measure, the difference with an interval over seeds and over tiles or slides, if planned. See
+        `dirl.study.statistics.hierarchical`.
     """
 
     objective: str
@@ -157,12 +186,17 @@ class ArmContrast(Record):
     ungated: int
     measures: dict[str, Paired]
     passing: dict[str, Paired] | None
-    p_holm: float | None = None
-    p_holm_passing: float | None = None
+    no_loss: Mapping[str, NoLoss] = {}
+    over_units: Mapping[str, Estimate] = {}
+
+    @property
+    def both(self) -> list[dict[str, Paired]]:
+        """The differences over all seeds and, if some fail the gate, over those that pass."""
+        return [self.measures, *([self.passing] if self.passing else [])]
 
     @property
     def primary(self) -> Paired:
-        """The difference in the primary measure."""
+        """The difference in the joint map's entropy."""
         return self.measures[PRIMARY]
 
 
@@ -171,6 +205,8 @@ class StudySummary(Summary):
 
     Attributes
     ----------
+    primary
+        Measures that planned contrasts test.
     failed
         Why runs failed, by run.
     contrasts
@@ -179,7 +215,7 @@ class StudySummary(Summary):
         Notes of all probes.
     """
 
-    primary: str
+    primary: list[str]
     objectives: list[str]
     seeds: list[int]
     failed: dict[str, str]

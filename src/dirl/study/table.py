@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from dirl.core.intervals import Estimate
 from dirl.core.progress import printer
 from dirl.core.results import Result
 from dirl.report.html import format_number, format_signed
-from dirl.study.summarise import COMPARED, TITLES
-from dirl.study.summary import PRIMARY, ArmContrast, MeanSd, Paired, StudySummary
+from dirl.study.measures import COMPARED, PRIMARY, TITLES
+from dirl.study.summary import ArmContrast, MeanSd, Paired, StudySummary
 from dirl.study.verdict import sentences
 
 COUNTS = ("objective", "arm", "kind", "runs", "failed", "label_free_gate_passed", "gate_passed")
@@ -60,13 +61,15 @@ def study_markdown(summary: StudySummary) -> str:
             "## Planned contrasts",
             "",
             "Named before the study ran. Paired over seeds; 95 % t-intervals; Holm's correction over all of "
-            f"them, for the primary measure, {TITLES[PRIMARY]}. The other measures are exploratory, and "
-            "have no p. If a run fails the gate, the difference over the other seeds is given, too: a "
-            "difference is shown only if both are significant.",
+            f"them, for the primary measures: {', '.join(TITLES[name] for name in summary.primary)}. "
+            f"The p in this table is that of {TITLES[PRIMARY]}. The other measures are exploratory, and have "
+            "no p. If a run fails the gate, the difference over the other seeds is given, too: a difference "
+            "is shown only if both are significant.",
             "",
             *_lines(_contrast_head(compared), (_contrast_cells(one, compared) for one in planned)),
             "",
             *(f"- {sentence}" for sentence in sentences(summary)),
+            *_tests(summary),
         ]
     if others := [one for one in summary.contrasts if not one.planned]:
         lines += ["", "## Exploratory differences", "", "Not planned: no test, and so no p.", ""]
@@ -112,16 +115,64 @@ def _mean_sd_text(value: MeanSd) -> str:
 
 def _contrast_cells(contrast: ArmContrast, compared: Sequence[str]) -> list[str]:
     """Cells of a contrast's line. Measures of a planned one have their intervals."""
-    p = contrast.p_holm
+    p = contrast.primary.p_holm
     return [
         contrast.objective,
         f"{contrast.arm} − {contrast.against}",
         str(contrast.primary.seeds),
         contrast.standing,
-        "–" if p is None else f"{p:.3f}",
+        _p(p),
         _passing(contrast),
         *(_difference(contrast.measures[name], interval=contrast.planned) for name in compared),
     ]
+
+
+def _tests(summary: StudySummary) -> list[str]:
+    """All tests of the planned contrasts: primary measures, intervals over units, and tests of no loss."""
+    planned = summary.planned
+    names = dict.fromkeys(
+        [*summary.primary, *(name for one in planned for name in (*one.over_units, *one.no_loss))]
+    )
+    if len(names) == 1 and not any(one.over_units for one in planned):
+        return []
+    cells = [
+        [
+            one.objective,
+            f"{one.arm} − {one.against}",
+            TITLES[name],
+            _difference(one.measures[name], interval=True),
+            _p(one.measures[name].p_holm),
+            "–" if name not in one.over_units else _estimate(one.over_units[name]),
+            "–" if name not in one.no_loss else f"{one.no_loss[name].margin:g}",
+            _p(one.no_loss[name].p_holm if name in one.no_loss else None),
+        ]
+        for one in planned
+        for name in names
+    ]
+    head = [
+        "objective",
+        "contrast",
+        "measure",
+        "over seeds",
+        "Holm's p",
+        "over seeds and units",
+        "margin",
+        "Holm's p of a loss",
+    ]
+    text = (
+        "*Over seeds and units*: resamples draw seeds, and the tiles or slides that all runs share. "
+        "A *margin* is the fall that would matter. Its p is one-sided, and excludes such a fall below .025."
+    )
+    return ["", text, "", *_lines(head, cells)]
+
+
+def _p(p: float | None) -> str:
+    return "–" if p is None else f"{p:.3f}"
+
+
+def _estimate(found: Estimate) -> str:
+    difference, low, high = map(format_signed, (found.value, found.low, found.high))
+    return f"{difference} ({low} to {high})"
 
 
 def _passing(contrast: ArmContrast) -> str:
