@@ -74,7 +74,7 @@ def findings(
     pair = {
         "reference": encoders[0]["name"],
         "encoder": encoders[-1]["name"],
-        "joint": {"entropy": of(change)},
+        "joint": {"entropy": of(change), "head_diversity": of(-0.1)},
         "per_head": {"entropy": of(per_head)},
         "enrichment": both({"nuclei": of(nuclei), "glass": of(0)}),
     }

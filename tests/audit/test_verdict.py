@@ -106,7 +106,7 @@ def test_what_is_pointed_out() -> None:
         "nearly uniformly (entropy 0.995 > 0.99)",
         "Only 20% of coarse's",
         "tokens of 16.0 µm are wider than a nucleus (prior contrast 0.10)",
-        "the joint map does not show it",
+        "The joint map does not show it: the heads of coarse are more alike",
         "moved away from nuclei",
         "not balanced attention",
         "come from 7 slides",

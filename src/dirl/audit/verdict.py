@@ -153,9 +153,10 @@ def _of_pair(pair: Difference, first: Audited, second: Audited) -> list[str]:
     if excludes_zero(per_head) and not (
         excludes_zero(joint) and (per_head.value or 0) * (joint.value or 0) > 0
     ):
+        apart = (pair.joint["head_diversity"].value or 0) > 0
         notes.append(
-            f"Per head, {b} minus {a} is {_with_interval(per_head)}, and the joint map does not show it: the "
-            "heads became more or less alike. They do not look elsewhere together."
+            f"Per head, {b} minus {a} is {_with_interval(per_head)}. The joint map does not show it: the "
+            f"heads of {b} are {'less' if apart else 'more'} alike."
         )
     if excludes_zero(joint) and pair.temperature is not None:
         notes.append(
