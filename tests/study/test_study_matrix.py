@@ -182,6 +182,8 @@ def test_those_of_the_evidence_are_sound(path: Path) -> None:
         ("primary: [entropy_joint, knnn]", "primary: no measure knnn .there are: entropy_joint"),
         ("margins: {gini: 0.1}", "margins: gini is no measure that can be lost .these are: .*knn"),
         ("margins: {knn: 0}", "margins.*greater than 0"),
+        ("margins: {knn: 0.0%}", "margins.*knn"),
+        ("margins: {knn: half}", "margins.*knn"),
         ("gate: starts", "gate: starts needs a start, which is not set"),
     ],
 )

@@ -244,7 +244,7 @@ def ten_seeds(config: StudyConfig, row, more: dict[str, Any]) -> tuple[StudyConf
 
 
 def test_primary_measures_are_one_family_and_losses_are_another(config: StudyConfig, row) -> None:
-    more = {"primary": ("entropy_joint", "linear"), "margins": {"knn": 0.01, "linear": 0.0001}}
+    more = {"primary": ("entropy_joint", "linear"), "margins": {"knn": 0.01, "linear": "2.5 %"}}
     study, rows = ten_seeds(config, row, more)
     summary = summarise_study(study, rows)
     (one,) = summary.planned
@@ -254,6 +254,7 @@ def test_primary_measures_are_one_family_and_losses_are_another(config: StudyCon
     a, b = ([known(r.measures["knn"]) for r in rows if r.arm == arm] for arm in ("pool", "vanilla"))
     p = ttest_1samp(np.subtract(a, b), -0.01, alternative="greater").pvalue
     assert one.no_loss["knn"].p == pytest.approx(p)
+    assert one.no_loss["linear"].margin == pytest.approx(0.7 * 0.025)  # of vanilla's mean
     losses = list(one.no_loss.values())
     assert [found.p_holm for found in losses] == holm([found.p for found in losses])
     over = one.over_units["entropy_joint"]

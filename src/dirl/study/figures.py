@@ -147,6 +147,7 @@ def _differences(axis: Axes, summary: StudySummary, name: str) -> None:
     axis.axvline(0, color=CONTROL, linewidth=1)
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, -LEAST_REACH), max(high, LEAST_REACH))
+    axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.set_xlabel(f"difference in {TITLES[name]}")
     axis.grid(axis="x", color=GRID, linewidth=0.7)
     axis.set_axisbelow(True)

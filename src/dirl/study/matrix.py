@@ -28,6 +28,12 @@ from dirl.study.measures import COMPARED, KEPT, PRIMARY
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 ArmKind = Literal["vanilla", "dirl", "control", "noise", "start"]
 
+Margin = (
+    Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    | Annotated[str, Field(pattern=r"^(0?\.[0-9]*[1-9]|[1-9][0-9]?(\.[0-9]+)?) ?%$")]
+)
+"""A fall that would matter: absolute, or as ``5%`` of the mean of the arm that is compared with."""
+
 MOST_RUNS = 10_000
 START = "start"
 """The arm with whose encoder the others begin."""
@@ -77,7 +83,7 @@ class StudyConfig(Settings):
     start: Mapping[str, Any] | None = None
     contrasts: tuple[tuple[str, str], ...] = ()
     primary: tuple[str, ...] = (PRIMARY,)
-    margins: Mapping[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    margins: Mapping[str, Margin] = {}
     gate: Literal["runs", "starts"] = "runs"
     audit: AuditConfig = AuditConfig()
     probe: StudyProbe | None = None

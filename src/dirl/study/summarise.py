@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from dirl.core.intervals import Estimate, holm
-from dirl.study.matrix import START, StudyConfig
+from dirl.study.matrix import START, Margin, StudyConfig
 from dirl.study.measures import COMPARED, PRIMARY, TITLES
 from dirl.study.statistics import hierarchical, p_of_loss, paired
 from dirl.study.summary import Arm, ArmContrast, MeanSd, NoLoss, Paired, RunRow, StudySummary
@@ -105,16 +105,23 @@ def _planned(study: StudyConfig, rows: Sequence[RunRow], contrast: ArmContrast) 
             over_units[name] = found
     return contrast.model_copy(
         update={
-            "no_loss": {name: _no_loss(contrast, name, margin) for name, margin in study.margins.items()},
+            "no_loss": {name: _no_loss(contrast, name, stated, b) for name, stated in study.margins.items()},
             "over_units": over_units,
         }
     )
 
 
-def _no_loss(contrast: ArmContrast, name: str, margin: float) -> NoLoss:
-    ps = [p_of_loss(measures[name], margin) for measures in contrast.both]
+def _no_loss(contrast: ArmContrast, name: str, stated: Margin, against: Mapping[int, RunRow]) -> NoLoss:
+    margin: float | None
+    if isinstance(stated, str):
+        mean = _mean_sd([row.measures.get(name) for row in against.values()]).mean
+        margin = None if mean is None else float(stated.rstrip(" %")) / 100 * mean
+    else:
+        margin = stated
+    ps = [] if margin is None else [p_of_loss(measures[name], margin) for measures in contrast.both]
     known = [p for p in ps if p is not None]
-    return NoLoss(margin=margin, p=max(known) if len(known) == len(ps) else None)
+    p = max(known) if known and len(known) == len(ps) else None
+    return NoLoss(stated=str(stated).strip(), margin=margin, p=p)
 
 
 def _corrected(planned: Sequence[ArmContrast], study: StudyConfig) -> list[ArmContrast]:

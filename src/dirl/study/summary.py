@@ -144,14 +144,17 @@ class NoLoss(Record):
 
     Attributes
     ----------
+    stated
+        The fall that would matter, as the study states it: such as 0.01, or ``5%`` of the other arm's mean.
     margin
-        The fall that would matter, as the study states.
+        The same as a number; None if the other arm has no value.
     p, p_holm
         One-sided p of a fall by the margin or more: the larger one of all seeds and of those that pass the
         gate. Then corrected over all planned contrasts and margins. None with too few seeds.
     """
 
-    margin: float
+    stated: str
+    margin: float | None
     p: float | None
     p_holm: float | None = None
 

@@ -143,7 +143,7 @@ def _tests(summary: StudySummary) -> list[str]:
             _difference(one.measures[name], interval=True),
             _p(one.measures[name].p_holm),
             "–" if name not in one.over_units else _estimate(one.over_units[name]),
-            "–" if name not in one.no_loss else f"{one.no_loss[name].margin:g}",
+            "–" if name not in one.no_loss else one.no_loss[name].stated,
             _p(one.no_loss[name].p_holm if name in one.no_loss else None),
         ]
         for one in planned

@@ -86,7 +86,7 @@ def _losses(contrast: ArmContrast) -> list[str]:
     """Word for each margin whether a loss of this size is excluded."""
     texts = []
     for measure, found in contrast.no_loss.items():
-        margin = f"{found.margin:g} or more"
+        margin = f"{found.stated} or more"
         if found.p_holm is None:
             text = f"too few seeds to say whether {TITLES[measure]} falls by {margin}"
         elif _excluded(contrast, measure):
@@ -100,7 +100,7 @@ def _losses(contrast: ArmContrast) -> list[str]:
 def _excluded(contrast: ArmContrast, measure: str) -> bool:
     """Whether both the one-sided test and the interval over units exclude a fall by the margin."""
     found, over = contrast.no_loss[measure], contrast.over_units.get(measure)
-    above = over is None or over.low is None or over.low > -found.margin
+    above = over is None or over.low is None or found.margin is None or over.low > -found.margin
     return found.p_holm is not None and found.p_holm < SIGNIFICANT / 2 and above
 
 
