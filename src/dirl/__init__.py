@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
         ProbeConfig,
         RobustConfig,
         TileConfig,
+        TokensConfig,
         load_recipe,
     )
     from dirl.core.results import read_result
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from dirl.evaluate.mil.run import mil
     from dirl.evaluate.probe.run import probe
     from dirl.evaluate.robust.run import robust
+    from dirl.evaluate.tokens.run import tokens
     from dirl.export.run import export
     from dirl.features.embed import embed
     from dirl.features.external import read_external
@@ -83,6 +85,7 @@ __all__ = [
     "TeacherObjective",
     "TileConfig",
     "TileStore",
+    "TokensConfig",
     "__version__",
     "audit",
     "cells",
@@ -113,6 +116,7 @@ __all__ = [
     "robust",
     "study",
     "tile",
+    "tokens",
     "view",
     "write_anndata",
 ]
@@ -140,6 +144,7 @@ _PLACES = {
     "StudyConfig": "dirl.study.matrix",
     "TeacherObjective": "dirl.objectives.base",
     "TileConfig": "dirl.config",
+    "TokensConfig": "dirl.config",
     "TileStore": "dirl.store.dataset",
     "cells_export": "dirl.cells.export",
     "cells_report": "dirl.cells.report.run",
@@ -160,6 +165,7 @@ _PLACES = {
     "read_result": "dirl.core.results",
     "robust": "dirl.evaluate.robust.run",
     "tile": "dirl.store.build",
+    "tokens": "dirl.evaluate.tokens.run",
     "view": "dirl.viewer.run",
     "write_anndata": "dirl.features.to_anndata",
 }

@@ -27,6 +27,7 @@ from dirl.config.stages import (
     RobustConfig,
     TaskConfig,
     TileConfig,
+    TokensConfig,
 )
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "Share",
     "TaskConfig",
     "TileConfig",
+    "TokensConfig",
     "ViewsConfig",
     "load_recipe",
     "make",

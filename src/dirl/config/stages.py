@@ -104,6 +104,19 @@ class AuditConfig(Settings):
     )
 
 
+class TokensConfig(Settings):
+    """How patch tokens are scored (`dirl tokens`)."""
+
+    tiles: Count = Field(300, description="Number of tiles to draw from the store.")
+    cells: Cells = "hematoxylin"
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Share of a token that nuclei must cover to make it one of nuclei."
+    )
+    folds: Folds = 5
+    seed: Seed = 0
+    bootstrap: Count = Field(1000, description="Number of resamples for the intervals.")
+
+
 MappedHeads = Literal["mean", "each"]
 WithinTile = Literal["tissue", "patches", "softmax", "rank"]
 

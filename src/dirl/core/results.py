@@ -23,6 +23,7 @@ SUMMARIES: dict[Stage, str] = {
     "finetune": "dirl.evaluate.finetune.summary:FinetuneSummary",
     "mil": "dirl.evaluate.mil.summary:MilSummary",
     "robust": "dirl.evaluate.robust.summary:RobustSummary",
+    "tokens": "dirl.evaluate.tokens.summary:TokensSummary",
     "compare": "dirl.evaluate.compare.summary:CompareSummary",
     "audit": "dirl.audit.summary:AuditSummary",
     "map": "dirl.maps.summary:MapSummary",
