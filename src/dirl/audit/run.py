@@ -28,7 +28,7 @@ from dirl.core.progress import bar
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
 from dirl.encoders.attention import attention_rows
-from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
+from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess, warn_resolution
 from dirl.evaluate.common.records import Resampling
 from dirl.features.pooling import region_shares
 from dirl.store.dataset import TileStore
@@ -80,6 +80,8 @@ def audit(
     opened = TileStore.open(store)
     tiles = draw_tiles(opened, opened.cells(config.cells), config.tiles, config.seed)
     loaded = name_encoders([load_encoder(spec, device=choose_device(device)) for spec in encoders])
+    for one in loaded:
+        warn_resolution(one, opened.spec.size_px, opened.spec.mpp)
     for one in loaded:  # refused before the directory is claimed
         attention_rows(one.model, preprocess(one, tiles.read(tiles.indices[:1]).images))
     runs = [one.run for one in loaded if one.run is not None]

@@ -15,8 +15,8 @@ def audit(
         list[str],
         typer.Argument(
             metavar="ENCODER",
-            help="A run's directory, timm:NAME[,weights=FILE|random][,key=value…], timm:DIR or "
-            "hf:NAME_OR_DIR. All others are compared with the first.",
+            help="A name of `dirl encoders`, a run's directory, timm:NAME, timm:DIR or hf:NAME_OR_DIR. "
+            "Names take ,weights=FILE|random and ,key=value. All others are compared with the first.",
         ),
     ],
     store: Store,

@@ -21,6 +21,7 @@ from dirl.core.signals import leave_at_once, number_of, stay_silent, stopping
 COMMANDS = {
     "demo": ("Run the whole story on one slide, in minutes on a CPU.", "README.md"),
     "doctor": ("Show what is installed and what is missing.", "README.md"),
+    "encoders": ("List the encoders that have a name.", "docs/howto/your-encoder.md"),
     "tile": ("Cut slides into a store of tiles.", "docs/howto/tile.md"),
     "cells": ("Find the nuclei of a store, or read your own.", "docs/howto/cells.md"),
     "cells-report": ("Show nuclei and their statistics on one page.", "docs/howto/cells-own.md"),

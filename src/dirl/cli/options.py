@@ -20,7 +20,8 @@ Encoder = Annotated[
     str,
     typer.Argument(
         metavar="ENCODER",
-        help="A run's directory, timm:NAME[,weights=FILE|random][,key=value…], timm:DIR or hf:NAME_OR_DIR.",
+        help="A name of `dirl encoders`, a run's directory, timm:NAME, timm:DIR or hf:NAME_OR_DIR. "
+        "Names take ,weights=FILE|random and ,key=value.",
     ),
 ]
 StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="Tile store that `dirl tile` made.")]

@@ -61,8 +61,9 @@ class ViewsConfig(Settings):
 class EncoderConfig(Settings):
     """A timm vision transformer. None leaves the architecture's own value.
 
-    ``init`` is the source of the starting weights: a file, ``timm:NAME[,weights=FILE]``, ``timm:DIR``,
-    ``hf:NAME_OR_DIR`` or the directory of a run; None is random. ``drop_tokens`` is the share of a view's
+    ``init`` is the source of the starting weights; None is random. It is a file, a name of ``dirl encoders``,
+    ``timm:NAME[,weights=FILE]``, ``timm:DIR``, ``hf:NAME_OR_DIR`` or the directory of a run.
+    ``drop_tokens`` is the share of a view's
     patch tokens that training leaves out to save time. It draws them anew each time. The exported encoder
     uses all tokens. ``frozen_blocks`` freezes the patch embedding and this number of first blocks.
     ``checkpoint_blocks`` recomputes activations in the backward pass: slower, with less memory.

@@ -33,8 +33,21 @@ def fetching(
         cache = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
         if (full := refusal(error, cache)) is not None:
             raise full from error
+        if not by_url and _status(error) in (401, 403):
+            page = f"https://huggingface.co/{source}"
+            raise kind(
+                f"the hub gives {file} of {source} only to accounts with access",
+                where=where,
+                remedy=f"request access at {page}, and run `hf auth login`; or pass {instead}",
+            ) from error
         raise kind(
             f"cannot fetch {file} ({first_line(error)})",
             where=where,
             remedy=f"download {place} on a machine with a connection, and pass {instead}",
         ) from error
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status of an answer of the hub, if the error has one."""
+    status: int | None = getattr(getattr(error, "response", None), "status_code", None)
+    return status

@@ -1,6 +1,7 @@
 """Loading an encoder by its spec, and running it on tiles."""
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,15 +13,20 @@ from torch.nn.functional import interpolate
 
 from dirl.core.boundary import parsing
 from dirl.core.checked import checked
-from dirl.core.errors import EncoderError
+from dirl.core.errors import DirlWarning, EncoderError
 from dirl.core.layout import CARD
 from dirl.core.spec import parse_options
 from dirl.encoders.adapt import Fitted, adapt
 from dirl.encoders.checkpoint_layouts import take_encoder
 from dirl.encoders.forms import parse_form
+from dirl.encoders.hub_files import from_hub
 from dirl.encoders.huggingface import NAMES, from_hf, layer_scales, read_hf
+from dirl.encoders.known import WEIGHTS, Interpolation, Pooled, find_known
 from dirl.encoders.timm_models import create, fetch, read_folder, weights_in
 from dirl.encoders.weights import check_finite, read_weights, weights_digest
+
+ON_HUB = "hf-hub:"
+FAR = 1.5
 
 
 class TimmViT(Protocol):
@@ -67,6 +73,12 @@ class LoadedEncoder:
         Arguments of `timm.create_model`.
     random
         Whether its weights are random on request. It is then its own control.
+    trained_mpp
+        Resolutions of its training in µm/px; empty if unknown.
+    interpolation
+        The filter that resizes images to `input_px`.
+    pooled
+        Its embedding: the model's own output, or the class token joined with the mean of the patch tokens.
     """
 
     name: str
@@ -81,6 +93,9 @@ class LoadedEncoder:
     architecture: str
     arguments: Mapping[str, Any]
     random: bool = False
+    trained_mpp: tuple[float, ...] = ()
+    interpolation: Interpolation = "bilinear"
+    pooled: Pooled = "class"
 
     @property
     def timm(self) -> TimmViT:
@@ -91,6 +106,14 @@ class LoadedEncoder:
     def device(self) -> torch.device:
         """Device of its weights."""
         return next(self.model.parameters()).device
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Embed normalised images (b, 3, h, w) as (b, d), with the pooling of its publication."""
+        if self.pooled == "class":
+            found: Tensor = self.model(images)
+            return found
+        tokens = self.timm.forward_features(images)
+        return torch.cat([tokens[:, 0], tokens[:, self.timm.num_prefix_tokens :].mean(1)], dim=-1)
 
     def randomised(self, seed: int) -> "LoadedEncoder":
         """Return the same architecture with new random weights: the control for the effect of training."""
@@ -116,16 +139,19 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
     spec
         One of these:
 
+        - a name of ``dirl encoders``, such as ``uni``, with the weights of its hub;
+        - ``NAME,weights=FILE_OR_DIR``, with local weights, or ``NAME,weights=random``, untrained;
         - a run's directory;
         - ``timm:NAME``, with the weights of its hub;
         - ``timm:NAME,weights=FILE``, with local weights (safetensors, or a plain torch checkpoint);
         - ``timm:NAME,weights=random``, untrained;
         - ``timm:DIR``, a folder with timm's config.json and weights, like models on the hub;
+        - ``timm:hf-hub:OWNER/NAME``, a model of the hub with timm's config.json;
         - ``hf:NAME_OR_DIR``, a ViT or DINOv2 of the Hugging Face hub or a folder of the same layout, also
           with ``,weights=random``.
 
-        After ``timm:``, any further ``,key=value`` is an argument of ``timm.create_model``, for example
-        ``dynamic_img_size=true`` or ``mlp_layer=SwiGLUPacked``.
+        After a name, or after ``timm:``, any further ``,key=value`` is an argument of
+        ``timm.create_model``, for example ``dynamic_img_size=true`` or ``mlp_layer=SwiGLUPacked``.
     device
         Device of the model.
 
@@ -138,7 +164,9 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
         do not fit or are not finite.
     """
     form, rest = parse_form(spec)
-    if form == "timm":
+    if form == "known":
+        encoder = _load_known(spec, rest)
+    elif form == "timm":
         encoder = _load_timm(spec, rest)
     elif form == "hf":
         encoder = _load_hf(spec, rest)
@@ -151,7 +179,7 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
 def fit(encoder: LoadedEncoder, pixels: Tensor) -> Tensor:
     """Bring images or label maps to a size that the encoder accepts.
 
-    For fixed-size encoders images are resized by an anti-aliased bilinear filter, and integer labels by
+    For fixed-size encoders images are resized by the encoder's anti-aliased filter, and integer labels by
     nearest neighbour. For other encoders the centre is cropped to whole patches.
 
     Parameters
@@ -171,13 +199,31 @@ def fit(encoder: LoadedEncoder, pixels: Tensor) -> Tensor:
     if (height, width) == size:
         return pixels
     if pixels.is_floating_point():
-        return interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
+        mode = encoder.interpolation
+        resized = interpolate(pixels, size, mode=mode, antialias=True, align_corners=False)
+        return resized.clamp(0, 1) if mode == "bicubic" else resized  # bicubic overshoots
     # By index: `interpolate` converts to float, in which large nucleus ids lose digits.
     rows, columns = (
         ((torch.arange(new, device=pixels.device) + 0.5) * (old / new)).long()
         for new, old in zip(size, (height, width), strict=True)
     )
     return pixels[..., rows[:, None], columns]
+
+
+def warn_resolution(encoder: LoadedEncoder, tile_px: int, mpp: float) -> None:
+    """Warn if an encoder sees tiles at a resolution far from those of its training.
+
+    Far is more than a factor of 1.5. A resize to the encoder's input changes the resolution that it sees.
+    """
+    seen = mpp * (1 if encoder.input_px is None else tile_px / encoder.input_px)
+    if encoder.trained_mpp and all(max(seen / one, one / seen) > FAR for one in encoder.trained_mpp):
+        trained = ", ".join(f"{one:g}" for one in encoder.trained_mpp)
+        warnings.warn(
+            f"{encoder.name} was trained at {trained} µm/px, but sees these tiles at {seen:.3g} µm/px — "
+            "make tiles at that resolution, or read its results with care",
+            DirlWarning,
+            stacklevel=2,
+        )
 
 
 def preprocess(encoder: LoadedEncoder, images: Tensor) -> Tensor:
@@ -207,8 +253,7 @@ def embed_images(encoder: LoadedEncoder, images: Tensor) -> Tensor:
     -------
     Tensor of shape (b, d)
     """
-    embeddings: Tensor = encoder.model(preprocess(encoder, images))
-    return embeddings.float()
+    return encoder.embed(preprocess(encoder, images)).float()
 
 
 def _load_run(spec: str, run: Path) -> LoadedEncoder:
@@ -226,10 +271,17 @@ def _load_timm(spec: str, rest: str) -> LoadedEncoder:
     name, options = parse_options(rest)
     asked = weights = str(options.pop("weights", ""))  # a file, or `random`
     architecture, arguments, normalisation, short = name, options, None, name
+    repository = name.removeprefix(ON_HUB) if name.startswith(ON_HUB) else ""
+    if repository:
+        where, files = f"timm:{name}", ("config.json",)
+        name = str(from_hub(repository, files, where=where, instead="timm:FOLDER").parent)
+        if not weights:
+            weights = str(from_hub(repository, WEIGHTS, where=where, instead="timm:FOLDER"))
     if Path(name).is_dir():
         found = read_folder(Path(name))
         architecture, arguments = found.architecture, {**found.arguments, **options}
-        normalisation, short = found.normalisation, Path(name).resolve().name
+        normalisation = found.normalisation
+        short = repository.rpartition("/")[2] if repository else Path(name).resolve().name
         weights = weights or str(weights_in(Path(name)))
     model = create(architecture, arguments, seed=0) if weights else fetch(architecture, arguments)
     if weights not in ("", "random"):
@@ -239,6 +291,30 @@ def _load_timm(spec: str, rest: str) -> LoadedEncoder:
     normalisation = normalisation or model.pretrained_cfg
     loaded = _loaded(short, spec, model, architecture, arguments, normalisation, None)
     return replace(loaded, random=weights == "random")
+
+
+def _load_known(spec: str, rest: str) -> LoadedEncoder:
+    name, options = parse_options(rest)
+    known = find_known(name)
+    weights = str(options.pop("weights", ""))  # a file, a folder, or `random`
+    arguments = {**known.arguments, **options}
+    model = create(known.architecture, arguments, seed=0)
+    if weights != "random":
+        if not weights:
+            path = from_hub(known.hub, known.files, where=name, instead=f"{name},weights=FILE")
+        else:
+            path = weights_in(Path(weights)) if Path(weights).is_dir() else Path(weights)
+        load_weights(model, path)
+    normalisation = {"mean": known.mean, "std": known.std, "input_size": (3, known.side, known.side)}
+    short = f"{name} ({'random' if weights == 'random' else Path(weights).stem})" if weights else name
+    loaded = _loaded(short, spec, model, known.architecture, arguments, normalisation, None)
+    return replace(
+        loaded,
+        random=weights == "random",
+        trained_mpp=known.mpp,
+        interpolation=known.interpolation,
+        pooled=known.pooled,
+    )
 
 
 def _load_hf(spec: str, rest: str) -> LoadedEncoder:

@@ -36,7 +36,8 @@ class InitReport:
 def initialise(encoder: ViT, spec: str) -> InitReport:
     """Load starting weights into an encoder of the same architecture, with any grid and registers.
 
-    The source is a run's directory, ``timm:NAME``, ``timm:NAME,weights=FILE``, ``hf:NAME_OR_DIR``, or a file.
+    The source is a name of ``dirl encoders``, a run's directory, ``timm:NAME``, ``timm:NAME,weights=FILE``,
+    ``hf:NAME_OR_DIR``, or a file.
     A file is safetensors or a torch checkpoint with timm's, DINOv2's or transformers' names, in any wrapper:
     see `dirl.encoders.checkpoint_layouts.take_encoder`.
     """

@@ -16,7 +16,7 @@ from dirl.core.errors import ConfigError, DirlError, failed_counts, raise_failur
 from dirl.core.owner import owning
 from dirl.core.precision import ForwardPrecision, choose_precision
 from dirl.core.progress import bar
-from dirl.encoders.loading import LoadedEncoder, load_encoder
+from dirl.encoders.loading import LoadedEncoder, load_encoder, warn_resolution
 from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.feature_files import (
     BASELINES_DIR,
@@ -98,6 +98,7 @@ def embed(
     where = choose_device(device)
     precision = choose_precision(config.precision, where)
     loaded = load_encoder(encoder, device=where)
+    warn_resolution(loaded, held.size_px, held.mpp)
     encoders: dict[str, LoadedEncoder] = {FEATURES: loaded}
     if baselines is True:
         encoders[Baseline.UNTRAINED] = loaded.randomised(config.seed)

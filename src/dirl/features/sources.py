@@ -63,6 +63,8 @@ class TileSource(Protocol):
         The slides, in order.
     size_px
         Side of a tile.
+    mpp
+        Resolution of the tiles, µm/px.
     count
         Number of tiles; None if it is unknown before they are read.
     settings
@@ -75,6 +77,7 @@ class TileSource(Protocol):
 
     slide_ids: tuple[str, ...]
     size_px: int
+    mpp: float
     count: int | None
     settings: dict[str, Any]
     counts: dict[str, Any]
@@ -113,7 +116,7 @@ class StoreTiles:
         self._chosen = {slide: chosen[slides == slide] for slide in np.unique(slides).tolist()}
         self.slide_ids = tuple(self._chosen)
         self.count: int | None = len(chosen)
-        self.size_px = self.store.spec.size_px
+        self.size_px, self.mpp = self.store.spec.size_px, self.store.spec.mpp
         self.settings: dict[str, Any] = {"tiles": tiles} | ({} if select is None else {"select": select})
         self.inputs = {"store": self.store.digest}
         if self._cells is not None:
@@ -184,7 +187,7 @@ class SlideFiles:
             self._slides[item.slide_id] = item
         self.slide_ids = tuple(self._slides)
         self.count: int | None = None
-        self.size_px = self.config.size_px
+        self.size_px, self.mpp = self.config.size_px, self.config.mpp
         cut = self.config.model_dump(exclude={"jpeg_quality"})
         self.settings = cut | {"stride_px": self.config.stride_px or self.size_px}
         made_from = [

@@ -17,7 +17,7 @@ from dirl.core.files import replacing, write_json
 from dirl.core.progress import bar
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
-from dirl.encoders.loading import LoadedEncoder, load_encoder
+from dirl.encoders.loading import LoadedEncoder, load_encoder, warn_resolution
 from dirl.maps.attend import attend
 from dirl.maps.blend import blend, halve
 from dirl.maps.picture import draw_map
@@ -110,6 +110,7 @@ def map_slide(
     opened = open_slide(slide, config.mpp_override)
     try:
         plan = plan_map(loaded, opened, config)
+        warn_resolution(loaded, plan.reader.grid.tile_px, config.mpp)
         inputs = {"slide": source_digest(SlideInput(opened.info.slide_id, slide)), "encoder": loaded.digest}
         settings = config.model_dump(mode="json")
         settings |= {"encoder": loaded.spec, "size_px": plan.reader.grid.tile_px}

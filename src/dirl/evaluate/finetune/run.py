@@ -14,7 +14,7 @@ from dirl.core.files import read_json_with_digest, write_json_with_digest
 from dirl.core.progress import bar
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
-from dirl.encoders.loading import LoadedEncoder, embed_images, load_encoder
+from dirl.encoders.loading import LoadedEncoder, embed_images, load_encoder, warn_resolution
 from dirl.evaluate.common.labels import read_labels
 from dirl.evaluate.common.predictions import class_columns, write_predictions
 from dirl.evaluate.common.records import Chosen, Leak
@@ -91,6 +91,7 @@ def finetune(
     tile_labels = read_labels(tile_store, labels)
     drawn = subsample_tiles(tile_store, config.tiles, config.seed)
     loaded = load_encoder(encoder, device=choose_device(device))
+    warn_resolution(loaded, tile_store.spec.size_px, tile_store.spec.mpp)
     tiles, colours, task = prepare_task(tile_store, tile_labels, drawn, config, quiet=quiet)
     inputs = {
         "store": tile_store.digest,

@@ -72,7 +72,7 @@ class EncoderWithHead:
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (b, classes) of images (b, 3, h, w), uint8 or float in 0..1."""
-        logits: Tensor = self.head(self.encoder.model(preprocess(self.encoder, images)))
+        logits: Tensor = self.head(self.encoder.embed(preprocess(self.encoder, images)))
         return logits
 
 

@@ -16,7 +16,7 @@ from dirl.core.files import replacing, write_text
 from dirl.core.progress import bar
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
-from dirl.encoders.loading import LoadedEncoder, load_encoder
+from dirl.encoders.loading import LoadedEncoder, load_encoder, warn_resolution
 from dirl.evaluate.common.labels import read_labels
 from dirl.evaluate.common.task import LabelledTiles, TileTask, caveats, prepare_task, task_facts
 from dirl.evaluate.robust.centres import across_centres
@@ -85,6 +85,7 @@ def robust(
     tile_labels = read_labels(tile_store, labels, centres=True)
     drawn = subsample_tiles(tile_store, config.tiles, config.seed, np.flatnonzero(tile_labels.classes != ""))
     loaded = load_encoder(encoder, device=choose_device(device))
+    warn_resolution(loaded, tile_store.spec.size_px, tile_store.spec.mpp)
     tiles, colours, task = prepare_task(tile_store, tile_labels, drawn, config, quiet=quiet)
     inputs = {
         "store": tile_store.digest,
