@@ -21,8 +21,8 @@ from dirl.encoders.known import known_encoders
 from dirl.encoders.loading import LoadedEncoder, load_encoder, warn_resolution
 from dirl.encoders.timm_models import create
 
-# Millions of weights (publications round them: UNI 303, UNI2-h 681, Virchow 631, Prov-GigaPath 1,130), side of
-# the token grid, tokens ahead of the patches, width of the embedding.
+# Millions of weights (publications round them: UNI 303, UNI2-h 681, Virchow 631, Prov-GigaPath 1,130), side
+# of the token grid, tokens ahead of the patches, width of the embedding.
 PUBLISHED = {
     "uni": (303.35, 14, 1, 1024),
     "uni2-h": (681.39, 16, 9, 1536),

@@ -20,8 +20,8 @@ Encoder = Annotated[
     str,
     typer.Argument(
         metavar="ENCODER",
-        help="A name of `dirl encoders`, a run's directory, timm:NAME, timm:DIR or hf:NAME_OR_DIR. "
-        "Names take ,weights=FILE|random and ,key=value.",
+        help="A name of `dirl encoders`, a run, timm:NAME_OR_DIR or hf:NAME_OR_DIR, "
+        "and [,weights=FILE|random].",
     ),
 ]
 StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="Tile store that `dirl tile` made.")]

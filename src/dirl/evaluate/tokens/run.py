@@ -17,7 +17,7 @@ from dirl.core.progress import bar
 from dirl.core.randomness import hashes
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
-from dirl.encoders.loading import LoadedEncoder, load_encoder
+from dirl.encoders.loading import LoadedEncoder, load_encoder, warn_resolution
 from dirl.evaluate.common.records import Resampling
 from dirl.evaluate.common.scores import Scored, score_classes
 from dirl.evaluate.tokens.heads import NucleiScored, cross_validate, score_nuclei
@@ -77,6 +77,7 @@ def tokens(
     opened = TileStore.open(store)
     cells = opened.cells(config.cells)
     loaded = load_encoder(encoder, device=choose_device(device))
+    warn_resolution(loaded, opened.spec.size_px, opened.spec.mpp)
     numbers = subsample_tiles(opened, config.tiles, config.seed)
     groups, kind = _groups(opened, numbers)
     folds = _deal(groups, config.folds, config.seed)
