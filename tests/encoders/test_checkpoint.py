@@ -179,7 +179,7 @@ def test_fit_crops_to_whole_patches_about_the_centre(run: Path) -> None:
         ("timm:resnet18,weights=random", "not a vision transformer"),
         ("timm:vit_tiny_patch16_224.nobody_in1k", "no pretrained weights 'nobody_in1k'"),
         ("hf:nowhere", "no such folder"),
-        ("nowhere", "there are: a run's directory.*timm:DIR, hf:NAME_OR_DIR"),
+        ("nowhere", "there are: a name of .dirl encoders., a run's directory.*timm:DIR, hf:NAME_OR_DIR"),
     ],
 )
 def test_what_cannot_be_loaded(spec: str, message: str) -> None:

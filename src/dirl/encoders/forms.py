@@ -45,4 +45,4 @@ def parse_form(spec: str) -> tuple[Form, str]:
     where = spec if colon else f"{spec!r}"
     close = get_close_matches(name.lower(), known_encoders(), n=3)
     meant = f"did you mean {', '.join(close)}? " if close else ""
-    raise EncoderError("no such encoder", where=where, remedy=f"{meant}There are: {SUPPORTED}")
+    raise EncoderError("no such encoder", where=where, remedy=f"{meant}there are: {SUPPORTED}")
