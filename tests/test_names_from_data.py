@@ -132,4 +132,4 @@ def test_exported_outlines(tiles_with_cells, tmp_path, name):
     renamed(tiles_with_cells / "index.parquet", "tile_id", name)
     renamed(tiles_with_cells / "cells" / "own" / "index.parquet", "tile_id", name)
     with pytest.raises(DirlError):
-        cells_export(tiles_with_cells, tmp_path / "in" / "out", segmenter="own", quiet=True)
+        cells_export(tiles_with_cells, tmp_path / "in" / "out", cells="own", quiet=True)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from dirl.core.errors import EncoderError, UserError
-from dirl.encoders.loading import embed_images, fit, load_encoder, preprocess
+from dirl.encoders.loading import embed_images, load_encoder, preprocess, resize
 
 ARGUMENTS: dict[str, Any] = {"img_size": 64, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}
 TINY = "vit_tiny_patch16_224"
@@ -147,19 +147,19 @@ def test_fit_resizes_images_and_labels_alike() -> None:
     labels = torch.zeros(1, 112, 112, dtype=torch.int32)
     labels[:, 56:, 28:] = 16_777_217  # needs more digits than float32 has
     image = (labels != 0).float().expand(3, -1, -1)[None]
-    resized = fit(encoder, labels)
+    resized = resize(encoder, labels)
     assert resized.shape == (1, 224, 224)
     assert set(resized.unique().tolist()) == {0, 16_777_217}
-    inside = fit(encoder, image)[0, 0] > 0.5
+    inside = resize(encoder, image)[0, 0] > 0.5
     assert torch.equal(inside, resized[0] != 0)
 
 
 def test_fit_crops_to_whole_patches_about_the_centre(run: Path) -> None:
     encoder = load_encoder(str(run))
     labels = torch.arange(30 * 26).view(1, 30, 26)
-    assert torch.equal(fit(encoder, labels), labels[:, 3:27, 1:25])
+    assert torch.equal(resize(encoder, labels), labels[:, 3:27, 1:25])
     with pytest.raises(EncoderError, match="smaller than a patch"):
-        fit(encoder, labels[:, :6])
+        resize(encoder, labels[:, :6])
 
 
 @pytest.mark.parametrize(

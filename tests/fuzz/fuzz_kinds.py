@@ -28,7 +28,7 @@ from dirl.evaluate.mil.bags import read_bags
 from dirl.evaluate.mil.labels import read_slide_labels
 from dirl.features.external import read_external
 from dirl.features.feature_files import read_features
-from dirl.maps.scaling import read_weights as read_tile_weights
+from dirl.maps.scaling import read_tile_weights
 from dirl.pretrain.last_checkpoint import read_checkpoint
 from dirl.pretrain.read_run import read_metrics
 from dirl.slides.reading import open_slide

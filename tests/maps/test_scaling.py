@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dirl.core.errors import ConfigError
 from dirl.maps.grid import MapGrid, MapTiles
-from dirl.maps.scaling import UNITS, read_weights, weights_of, within_tile
+from dirl.maps.scaling import UNITS, read_tile_weights, weights_of, within_tile
 
 GRID = MapGrid((12, 12), 10.0, 5.0, 40, 4, 2)
 
@@ -72,10 +72,10 @@ def test_a_tile_that_the_file_misses_is_named_with_what_leaves_it_out():
 def test_weights_by_csv_and_parquet_and_of_one_slide(tmp_path):
     (tmp_path / "w.csv").write_text("slide_id,x,y,weight\n7,0,0,1\n8,0,0,9\n7,40,0,3\n")
     expected = [[0, 0, 1], [40, 0, 3]]
-    assert read_weights(tmp_path / "w.csv", "7").tolist() == expected
+    assert read_tile_weights(tmp_path / "w.csv", "7").tolist() == expected
     table = pa.table({"weight": [1.0, 3.0], "x": [0, 40], "y": [0, 0]})
     pq.write_table(table, tmp_path / "w.parquet")
-    assert read_weights(tmp_path / "w.parquet", "any").tolist() == expected
+    assert read_tile_weights(tmp_path / "w.parquet", "any").tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_bad_weights(tmp_path, text, message):
     if text is not None:
         (tmp_path / "w.csv").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        read_weights(tmp_path / "w.csv", "mine")
+        read_tile_weights(tmp_path / "w.csv", "mine")
     (tmp_path / "w.parquet").write_bytes(b"no parquet")
     with pytest.raises(ConfigError, match="not a table"):
-        read_weights(tmp_path / "w.parquet", "mine")
+        read_tile_weights(tmp_path / "w.parquet", "mine")

@@ -24,7 +24,7 @@ from dirl.evaluate.mil.run import mil
 from dirl.evaluate.mil.show import print_mil
 from dirl.features.feature_files import write_rows
 from dirl.maps.grid import MapGrid, MapTiles
-from dirl.maps.scaling import read_weights, weights_of
+from dirl.maps.scaling import read_tile_weights, weights_of
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_planted_tiles_are_found_by_slides_and_by_attention(cohort, run, capsys)
 
 def test_a_map_takes_the_attention_as_weights(cohort, run):
     result = run(*cohort())
-    weights = read_weights(result.path / "attention" / "abmil.parquet", "s01")
+    weights = read_tile_weights(result.path / "attention" / "abmil.parquet", "s01")
     assert len(weights) >= 6 and (weights[:, 1] == 448).all()
     # Tiles of 14 tokens of 16 px, one of which lies between the first two of the bag.
     grid = MapGrid(

@@ -23,7 +23,7 @@ from dirl.core.intervals import Estimate, Units, choose_units, estimate, means, 
 from dirl.core.randomness import permute, uniforms
 from dirl.encoders import measures as m
 from dirl.encoders.attention import attention_rows
-from dirl.encoders.loading import LoadedEncoder, embed_images, fit, preprocess
+from dirl.encoders.loading import LoadedEncoder, embed_images, preprocess, resize
 from dirl.evaluate.common.scores import score_classes
 from dirl.evaluate.common.splits import validation_part
 from dirl.evaluate.probe.linear import linear_scores
@@ -192,7 +192,7 @@ def _test(
 
 def _pointing(encoder: LoadedEncoder, inked: Tensor, clean: Tensor, masks: Tensor) -> dict[str, Floats]:
     """Attention on the mark, and its rank, of each tile, head, and the heads' average (b, a + 1)."""
-    covered = coverage(fit(encoder, masks), 1, encoder.patch_px)[:, 0].flatten(1).double().cpu()
+    covered = coverage(resize(encoder, masks), 1, encoder.patch_px)[:, 0].flatten(1).double().cpu()
     p, before = (_last(encoder, images) for images in (inked, clean))
     most = covered.amax(1, keepdim=True)
     on, off = (covered >= most / 2).numpy(), (covered == 0).numpy()

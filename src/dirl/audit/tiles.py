@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.encoders.loading import LoadedEncoder, fit
+from dirl.encoders.loading import LoadedEncoder, resize
 from dirl.store.dataset import CellStore, TileStore
 
 REGIONS = ("nuclei", "rest", "glass")
@@ -118,7 +118,7 @@ def nucleus_weights(labels: Tensor, patch_px: int, least_px: Tensor) -> Tensor:
 
 def batch_weights(encoder: LoadedEncoder, tiles: AuditTiles, batch: TileBatch) -> list[Tensor]:
     """`nucleus_weights` of every tile of a batch. Nuclei that lie mostly outside the tile are left out."""
-    labels = fit(encoder, batch.labels)
+    labels = resize(encoder, batch.labels)
     tile_px = batch.labels.shape[-1]
     px_um = tiles.store.spec.mpp * (1 if encoder.input_px is None else tile_px / encoder.input_px)
     slides = tiles.store.index["slide_id"].take(batch.indices).to_pylist()

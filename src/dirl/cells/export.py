@@ -78,7 +78,7 @@ def cells_export(
     store: Path,
     out: Path,
     *,
-    segmenter: str = "hematoxylin",
+    cells: str = "hematoxylin",
     to: Literal["geojson"] = "geojson",
     workers: int = 1,
     overwrite: bool = False,
@@ -100,7 +100,7 @@ def cells_export(
         Tile store.
     out
         Directory to write to.
-    segmenter
+    cells
         Name of the cells in the store.
     to
         ``geojson``.
@@ -124,9 +124,9 @@ def cells_export(
         raise ConfigError(f"cannot write {to!r}", where="dirl cells-export --to", remedy="write geojson")
     _require_shapely()
     tiles = TileStore.open(store)
-    cells = tiles.cells(segmenter)
-    settings = {"to": to, "cells": segmenter, "frame": "qupath"}
-    inputs = {"store": tiles.digest, "cells": digest(cells.path / INDEX)}
+    found = tiles.cells(cells)
+    settings = {"to": to, "cells": cells, "frame": "qupath"}
+    inputs = {"store": tiles.digest, "cells": digest(found.path / INDEX)}
     failures: dict[str, DirlError] = {}
 
     def compute(work: Work) -> ExportSummary:
@@ -134,7 +134,7 @@ def cells_export(
         corners = {name: _corner(tiles, name) for name in todo}
         with bar("Writing outlines", len(tiles.slides), quiet=quiet) as advance:
             advance(len(tiles.slides) - len(todo))
-            for name, result in each(partial(_write, cells, tiles, out, corners), todo, workers):
+            for name, result in each(partial(_write, found, tiles, out, corners), todo, workers):
                 if isinstance(result, Exception):
                     if no_room(result):
                         raise result

@@ -119,14 +119,14 @@ def cells(
         choose_device(device)
     how = {"device": device, "batch_size": batch}
     segmenter = load_segmenter(config.segmenter, **how)
-    segmenter_name = cells_name(config)
+    name_of_cells = cells_name(config)
     settings = config.model_dump(exclude={"name"}) | {"segmenter_digest": segmenter.digest}
     if not isinstance(segmenter, CellSource):
         settings["mpp"] = segmenter.mpp
-    folder = cells_dir(store, segmenter_name)
+    folder = cells_dir(store, name_of_cells)
     made = new_card("cells", settings, {"store": tiles.card.digest})
     card = claim(folder, made, overwrite=overwrite, shared=True)
-    todo = [name for name in tiles.slides if not _finished(tiles, segmenter, segmenter_name, card, name)]
+    todo = [name for name in tiles.slides if not _finished(tiles, segmenter, name_of_cells, card, name)]
     failures: dict[str, DirlError] = {}
     with bar("Finding nuclei", len(tiles), quiet=quiet) as advance:
         advance(int((~np.isin(tiles.slide_ids, todo)).sum()))
@@ -141,27 +141,27 @@ def cells(
     finished = [name for name in tiles.slides if name not in failures]
     if not finished and not (folder / INDEX).exists():
         raise_failures(failures, 0)  # nothing was made, and nothing is left
-    summary = _finish(tiles, segmenter_name, card, finished, failures)
+    summary = _finish(tiles, name_of_cells, card, finished, failures)
     _warn_of({name: _frame_doubt(frame) for name, frame in summary.frames.items() if frame.doubt})
     _warn_of(summary.resolution_warnings)
     _warn_of(summary.misplaced)
     raise_failures(failures, len(finished))
-    return tiles.cells(segmenter_name)
+    return tiles.cells(name_of_cells)
 
 
 def _finish(
     tiles: TileStore,
-    segmenter_name: str,
+    name_of_cells: str,
     card: Card,
     finished: Sequence[str],
     failures: Mapping[str, DirlError],
 ) -> CellsSummary:
     """Merge the slides' cells, and write their summary and the counts of the card."""
-    folder = cells_dir(tiles.path, segmenter_name)
+    folder = cells_dir(tiles.path, name_of_cells)
     with locked(folder, MERGE_SECONDS):
         mark_unfinished(folder, read_card(folder))
-        index = merge_cells(tiles.path, segmenter_name)
-        summary = write_summary(tiles, segmenter_name, finished)
+        index = merge_cells(tiles.path, name_of_cells)
+        summary = write_summary(tiles, name_of_cells, finished)
         found = sum(pq.read_metadata(folder / f"{name}.nuclei.parquet").num_rows for name in finished)
         # Every output counts the nuclei that lie in tiles, at least in part.
         in_tiles = summary.all.nuclei
@@ -256,13 +256,13 @@ def _segment(
 
 
 def _finished(
-    tiles: TileStore, segmenter: Segmenter | CellSource, segmenter_name: str, card: Card, slide_id: str
+    tiles: TileStore, segmenter: Segmenter | CellSource, name_of_cells: str, card: Card, slide_id: str
 ) -> bool:
     """Whether a slide's cells are written and, if they come from files, whether the files are unchanged."""
-    if not cells_finished(tiles.path, segmenter_name, slide_id, card.files):
+    if not cells_finished(tiles.path, name_of_cells, slide_id, card.files):
         return False
     try:  # the numbers are written after the cells, so a stopped run may lack them
-        numbers = read_statistics(statistics_file(tiles.path, segmenter_name, slide_id))
+        numbers = read_statistics(statistics_file(tiles.path, name_of_cells, slide_id))
         if not isinstance(segmenter, CellSource):
             return True
         return numbers.source == fingerprint(segmenter.files(tiles, slide_id))

@@ -27,7 +27,7 @@ def cells_export(
     from dirl.cells.export import cells_export as export
     from dirl.core.progress import counted, show
 
-    result = export(store, out, segmenter=cells, to=to, workers=workers, overwrite=overwrite, quiet=quiet)
+    result = export(store, out, cells=cells, to=to, workers=workers, overwrite=overwrite, quiet=quiet)
     if quiet:
         return
     written = result.summary.all

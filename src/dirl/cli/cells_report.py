@@ -24,7 +24,7 @@ def cells_report(
 ) -> None:
     """Write one HTML file: outlines on random tiles, statistics, and slides that are outliers.
 
-    It compares the cells of several segmenters.
+    It compares several sets of cells.
 
     Example: dirl cells-report store --out report
     """
@@ -35,7 +35,7 @@ def cells_report(
     from dirl.core.progress import printer, show
 
     summary = report(
-        store, out, segmenters=cells or (), tiles=tiles, seed=seed, overwrite=overwrite, quiet=quiet
+        store, out, cells=cells or (), tiles=tiles, seed=seed, overwrite=overwrite, quiet=quiet
     ).summary
     if quiet:
         return

@@ -1,6 +1,5 @@
 """Loading an encoder by its spec, and running it on tiles."""
 
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,19 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from dirl.core.boundary import parsing
 from dirl.core.checked import checked
 from dirl.core.errors import DirlWarning, EncoderError
 from dirl.core.layout import CARD
 from dirl.core.spec import parse_options
-from dirl.encoders.adapt import Fitted, adapt
+from dirl.encoders.adapt import adapt
 from dirl.encoders.checkpoint_layouts import take_encoder
 from dirl.encoders.forms import parse_form
 from dirl.encoders.hub_files import from_hub
-from dirl.encoders.huggingface import NAMES, from_hf, layer_scales, read_hf
+from dirl.encoders.huggingface import NAMES, from_hf, read_hf
 from dirl.encoders.known import WEIGHTS, Interpolation, Pooled, find_known
 from dirl.encoders.timm_models import create, fetch, read_folder, weights_in
-from dirl.encoders.weights import check_finite, read_weights, weights_digest
+from dirl.encoders.timm_weights import load_weights
+from dirl.encoders.weights import check_finite, weights_digest
 
 ON_HUB = "hf-hub:"
 FAR = 1.5
@@ -176,7 +175,7 @@ def load_encoder(spec: str, *, device: str | torch.device = "cpu") -> LoadedEnco
     return encoder
 
 
-def fit(encoder: LoadedEncoder, pixels: Tensor) -> Tensor:
+def resize(encoder: LoadedEncoder, pixels: Tensor) -> Tensor:
     """Bring images or label maps to a size that the encoder accepts.
 
     For fixed-size encoders images are resized by the encoder's anti-aliased filter, and integer labels by
@@ -227,7 +226,7 @@ def warn_resolution(encoder: LoadedEncoder, tile_px: int, mpp: float) -> None:
 
 
 def preprocess(encoder: LoadedEncoder, images: Tensor) -> Tensor:
-    """Fit and normalise images for the encoder, on its device.
+    """Resize and normalise images for the encoder, on its device.
 
     Parameters
     ----------
@@ -237,7 +236,7 @@ def preprocess(encoder: LoadedEncoder, images: Tensor) -> Tensor:
     images = images.to(encoder.device)
     values = images if images.is_floating_point() else images.float() / 255
     mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (encoder.mean, encoder.std))
-    return (fit(encoder, values) - mean) / std
+    return (resize(encoder, values) - mean) / std
 
 
 @torch.inference_mode()
@@ -372,54 +371,3 @@ def _loaded(
         architecture=architecture,
         arguments=arguments,
     )
-
-
-def load_weights(model: Any, path: Path) -> None:
-    """Load a file's weights into a timm model, all of them or none, and print which were used.
-
-    timm's own filter of the architecture renames the keys of other tools' checkpoints and resamples position
-    embeddings. Other weights of the file are left out; see `take_encoder`.
-    """
-    head = model.pretrained_cfg.get("classifier") or ()
-    heads = ("head.", *(f"{part}." for part in ((head,) if isinstance(head, str) else head)))
-    own: dict[str, Tensor] = model.state_dict()
-
-    def fit(weights: dict[str, Tensor]) -> Fitted:
-        return _fit(weights, model, own, path)
-
-    taken = take_encoder(read_weights(path), [*own, *NAMES], fit, path, heads=heads)
-    model.load_state_dict(taken.fitted.state)
-    check_finite(model.state_dict(), path)
-    taken.print_source(path)
-
-
-def _fit(weights: dict[str, Tensor], model: Any, own: Mapping[str, Tensor], path: Path) -> Fitted:
-    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    state = _renamed(weights, own)
-    if "register_tokens" in state or "blocks.0.mlp.w12.weight" in state:
-        state.setdefault("mask_token", torch.empty(0))  # timm recognises DINOv2's names by it
-    try:  # the filter may fail in any way on another tool's file
-        with parsing(path, remedy="", kind=EncoderError, what="timm cannot convert it"):
-            state = convert(state, model) if convert else state
-    except EncoderError:
-        missing = tuple(name for name in own if name not in weights)
-        if not missing:
-            raise
-        return Fitted({}, (), missing, ())
-    shared = [name for name in own if name in state]
-    for name in shared:
-        if state[name].shape != own[name].shape:
-            there, here = tuple(state[name].shape), tuple(own[name].shape)
-            raise EncoderError(f"{name} has shape {there}, but the model needs {here}", where=path)
-    return Fitted(
-        state={name: state[name] for name in shared},
-        changed=tuple(n for n in shared if n in weights and weights[n].shape != state[n].shape),
-        missing=tuple(name for name in own if name not in state),
-        unexpected=tuple(name for name in state if name not in own),
-    )
-
-
-def _renamed(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename weights from transformers' names, and layer scales from DeiT III's names, to timm's."""
-    state = from_hf(weights) if any(name.startswith("embeddings.") for name in weights) else dict(weights)
-    return layer_scales(state) if any(".ls1." in name for name in own) else state

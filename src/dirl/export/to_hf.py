@@ -21,7 +21,7 @@ model = AutoModel.from_pretrained("FOLDER").eval()  # a pooler that it adds is n
 embedding = model(**processor(images, return_tensors="pt")).last_hidden_state[:, 0]  # (b, d)"""
 
 
-def write(encoder: LoadedEncoder, folder: Path) -> None:
+def write_hf(encoder: LoadedEncoder, folder: Path) -> None:
     """Write ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
 
     An architecture without a class in transformers raises an `EncoderError`.
@@ -89,7 +89,7 @@ def read_tokens(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[st
     return found
 
 
-FORMAT = Format("transformers", _USE, write, read_tokens)
+FORMAT = Format("transformers", _USE, write_hf, read_tokens)
 
 
 def _config(encoder: LoadedEncoder, kind: str) -> dict[str, object]:

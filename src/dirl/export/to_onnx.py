@@ -32,7 +32,7 @@ class _Graph(nn.Module):
         return tokens[:, 0], tokens[:, self.skip :]
 
 
-def write(encoder: LoadedEncoder, folder: Path) -> None:
+def write_onnx(encoder: LoadedEncoder, folder: Path) -> None:
     """Write ``model.onnx``, and the format of its images in ``config.json``. It needs the extra ``onnx``."""
     absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if absent:
@@ -72,4 +72,4 @@ def read_tokens(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[st
     return {"onnxruntime": torch.cat([cls[:, None], patches], dim=1)}
 
 
-FORMAT = Format("onnx", _USE, write, read_tokens)
+FORMAT = Format("onnx", _USE, write_onnx, read_tokens)

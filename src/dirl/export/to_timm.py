@@ -16,7 +16,7 @@ model = timm.create_model("local-dir:FOLDER", pretrained=True)  # or "hf-hub:OWN
 embedding = model.eval()(images)  # (b, d), of images normalised by mean and std"""
 
 
-def write(encoder: LoadedEncoder, folder: Path) -> None:
+def write_timm(encoder: LoadedEncoder, folder: Path) -> None:
     """Copy the run's ``config.json`` and ``model.safetensors``, which have this layout."""
     for name in FILES:
         shutil.copyfile(Path(encoder.spec) / "encoder" / name, folder / name)
@@ -28,4 +28,4 @@ def read_tokens(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[st
     return {"timm": class_and_patch_tokens(model, preprocess(encoder, images))}
 
 
-FORMAT = Format("timm", _USE, write, read_tokens)
+FORMAT = Format("timm", _USE, write_timm, read_tokens)

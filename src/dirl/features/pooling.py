@@ -9,7 +9,7 @@ from dirl.config import Pool
 from dirl.core.errors import EncoderError
 from dirl.core.precision import BF16, FP32, ForwardPrecision
 from dirl.encoders.attention import token_grid
-from dirl.encoders.loading import LoadedEncoder, embed_images, fit, preprocess
+from dirl.encoders.loading import LoadedEncoder, embed_images, preprocess, resize
 from dirl.prior.coverage import coverage
 from dirl.prior.tokens import pool as pool_tokens
 
@@ -90,5 +90,5 @@ def region_shares(encoder: LoadedEncoder, regions: Tensor) -> Tensor:
 
     Regions (t, h, w) give shares (t, 3, n), which sum to 1 over the regions.
     """
-    tissue = coverage(fit(encoder, regions), 2, encoder.patch_px).flatten(2)
+    tissue = coverage(resize(encoder, regions), 2, encoder.patch_px).flatten(2)
     return torch.cat([tissue, 1 - tissue.sum(1, keepdim=True)], dim=1)

@@ -12,7 +12,7 @@ from dirl.encoders.attention import attention_rows
 from dirl.encoders.loading import LoadedEncoder, preprocess
 from dirl.maps.attend import TileReader, as_images
 from dirl.maps.grid import choose_tiles, make_grid, tissue_tokens
-from dirl.maps.scaling import PATCH_MASS, UNIFORM, read_weights, weights_of
+from dirl.maps.scaling import PATCH_MASS, UNIFORM, read_tile_weights, weights_of
 from dirl.maps.summary import MappedEncoder
 from dirl.slides.base import Slide, check_resolution
 from dirl.slides.tissue import find_tissue, warn_all_tissue
@@ -65,7 +65,7 @@ def plan_map(encoder: LoadedEncoder, slide: Slide, config: MapConfig) -> MapPlan
     weights = None
     if config.between not in (UNIFORM, PATCH_MASS):
         where = f"--between {config.between}"
-        weights = weights_of(tiles, grid, read_weights(Path(config.between), info.slide_id), where)
+        weights = weights_of(tiles, grid, read_tile_weights(Path(config.between), info.slide_id), where)
     facts = _try_encoder(encoder, reader)
     if not -facts.blocks <= config.block < facts.blocks:
         remedy = f"choose 0 to {facts.blocks - 1}, or -1 for the last"

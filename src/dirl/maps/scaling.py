@@ -62,7 +62,7 @@ def within_tile(rows: Tensor, tissue: Tensor, scale: WithinTile) -> Tensor:
     return values / mass * count
 
 
-def read_weights(path: Path, slide_id: str) -> NDArray[np.float64]:
+def read_tile_weights(path: Path, slide_id: str) -> NDArray[np.float64]:
     """Read x, y and weight of tiles, (t, 3), from a CSV or Parquet file.
 
     The weight can be a slide model's attention. If the file names slides, only tiles of this slide are read.

@@ -1,4 +1,4 @@
-"""Writes the cells of a store: one tar, one index and one table of nuclei per slide and segmenter.
+"""Writes the cells of a store: one tar, one index and one table of nuclei per slide and set of cells.
 
 For every slide that is not yet `cells_finished`, a stage calls::
 
@@ -6,7 +6,7 @@ For every slide that is not yet `cells_finished`, a stage calls::
 
 Slides can be written in any order and in several processes. At the end one process calls ``merge_cells``, and
 `TileStore.cells` opens the result. The stage itself claims and finishes the card,
-``cells/<segmenter>/card.json``, in the folder `cells_dir`.
+``cells/<name>/card.json``, in the folder `cells_dir`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -53,9 +53,9 @@ NUCLEI_SCHEMA = pa.schema(
 )
 
 
-def cells_dir(store: Path, segmenter: str) -> Path:
-    """Folder of a segmenter's cells."""
-    return store / "cells" / segmenter
+def cells_dir(store: Path, cells: str) -> Path:
+    """Folder of a set of cells, by its name."""
+    return store / "cells" / cells
 
 
 def cells_names(store: Path) -> list[str]:
@@ -70,10 +70,10 @@ def slide_files(slide_id: str) -> tuple[str, ...]:
 
 
 def cells_finished(
-    store: Path, segmenter: str, slide_id: str, files: Mapping[str, FileDigest] | None = None
+    store: Path, cells: str, slide_id: str, files: Mapping[str, FileDigest] | None = None
 ) -> bool:
     """Whether a slide's cells are written and, if `files` is given, match the digests in their card."""
-    folder = cells_dir(store, segmenter)
+    folder = cells_dir(store, cells)
     if files is not None:
         index, nuclei, *others = (name for name in slide_files(slide_id) if not name.endswith(".tar"))
         if not are_whole(folder, [index, nuclei, *(name for name in others if name in files)], files):
@@ -87,7 +87,7 @@ def cells_finished(
 
 def write_cells(
     store: Path,
-    segmenter: str,
+    cells: str,
     slide_id: str,
     items: Iterable[tuple[str, NDArray[np.integer], NDArray[np.integer]]],
     nuclei: Mapping[str, Any],
@@ -104,7 +104,7 @@ def write_cells(
         Columns of `NUCLEI_SCHEMA`, with one value per nucleus. `class` and `tile_id` may be omitted. The
         columns are read after the last item, so the iterator of items can fill them.
     """
-    folder = cells_dir(store, segmenter)
+    folder = cells_dir(store, cells)
     rows = []
     shard = f"{slide_id}.tar"
     with replacing(inside(folder, shard)) as temporary, ShardWriter(temporary) as tar:
@@ -119,8 +119,8 @@ def write_cells(
     write_parquet(folder / f"{slide_id}.parquet", pa.table(index, CELLS_SCHEMA))
 
 
-def merge_cells(store: Path, segmenter: str) -> pa.Table:
-    """Merge the indices of all finished slides into the segmenter's ``index.parquet``, and return it."""
-    folder = cells_dir(store, segmenter)
+def merge_cells(store: Path, cells: str) -> pa.Table:
+    """Merge the indices of all finished slides into their ``index.parquet``, and return it."""
+    folder = cells_dir(store, cells)
     paths = [path for path in folder.glob("*.parquet") if path.with_suffix(".tar").exists()]
     return merge(paths, folder / INDEX, CELLS_SCHEMA)

@@ -111,7 +111,7 @@ def test_the_wrong_frame_is_warned_of(scanned, tmp_path):
     assert same(auto, taken(store, marked, "stated", "level0"))
     with pytest.warns(UserWarning, match=r"on tissue, and \d+% with frame=level0"):
         taken(store, marked, "wrong", "qupath")
-    cells_report(store, tmp_path / "report", segmenters=["wrong"], tiles=1, quiet=True)
+    cells_report(store, tmp_path / "report", cells=["wrong"], tiles=1, quiet=True)
     assert "with frame=level0." in (tmp_path / "report" / "report.html").read_text()
     plain = write(tmp_path / "plain.geojson", boxes(labels, CORNER), False)
     with pytest.warns(UserWarning, match=r"on tissue, and \d+% with frame=qupath"):
@@ -121,7 +121,7 @@ def test_the_wrong_frame_is_warned_of(scanned, tmp_path):
 def test_what_is_exported_lies_in_qupaths_frame_and_comes_back(scanned, tmp_path):
     store, labels = scanned
     found = taken(store, write(tmp_path / "plain.geojson", boxes(labels, (0, 0)), False), "whole")
-    summary = cells_export(store, tmp_path / "out", segmenter="whole", quiet=True).summary
+    summary = cells_export(store, tmp_path / "out", cells="whole", quiet=True).summary
     assert summary.all.pixels_that_differ == 0
     content = read_json(tmp_path / "out" / "slide.geojson")
     assert content["dirl"] == {"frame": "qupath", "offset_px": list(CORNER)}
@@ -165,7 +165,7 @@ def test_a_store_without_bounds_opens_and_says_what_it_cannot_know(scanned, tmp_
     with pytest.warns(UserWarning, match="does not record whether QuPath crops"):
         taken(old, file, "marked")
     with pytest.warns(UserWarning, match="does not record whether QuPath crops"):
-        cells_export(old, tmp_path / "out", segmenter="marked", quiet=True)
+        cells_export(old, tmp_path / "out", cells="marked", quiet=True)
 
 
 def test_there_are_three_frames(tmp_path):

@@ -148,7 +148,7 @@ def test_import_after_export_gives_the_same_labels(slide, tmp_path, mpp, size, s
     config = TileConfig(size_px=size, mpp=mpp, stride_px=stride, mpp_override=stated, min_tissue=0.1)
     tile([slide[0]], tmp_path / "store", config, quiet=True)
     found = cells(tmp_path / "store", CellsConfig(segmenter=f"labels:{tmp_path / 'slide.png'}"), quiet=True)
-    summary = cells_export(tmp_path / "store", tmp_path / "out", segmenter="labels", quiet=True).summary
+    summary = cells_export(tmp_path / "store", tmp_path / "out", cells="labels", quiet=True).summary
     assert summary.all.pixels_that_differ == 0
     again = cells(tmp_path / "store", CellsConfig(segmenter=f"geojson:{tmp_path / 'out'}"), quiet=True)
     assert sum((found.labels(i) > 0).sum() for i in range(len(found))) > 300
@@ -164,7 +164,7 @@ def test_a_slide_without_nuclei_comes_back_without(slide, tmp_path):
         found = cells(tmp_path / "store", CellsConfig(segmenter=f"geojson:{place}", name=name), quiet=True)
         assert found.card.counts["nuclei"] == 0 and not found.labels(0).any()
         summary = cells_export(
-            tmp_path / "store", tmp_path / "out", segmenter=name, overwrite=True, quiet=True
+            tmp_path / "store", tmp_path / "out", cells=name, overwrite=True, quiet=True
         ).summary
         assert summary.all == Exported(files=1, nuclei=0, pixels_that_differ=0)
 
@@ -196,7 +196,7 @@ def test_found_nuclei_come_back_too_with_what_qupath_shows(slide, tmp_path):
     cells_export(tmp_path / "store", tmp_path / "out", quiet=True)
     assert (tmp_path / "out" / "slide.geojson").read_bytes() == before
     with pytest.raises(StoreError, match="made with other settings"):
-        cells_export(tmp_path / "store", tmp_path / "out", segmenter="geojson", quiet=True)
+        cells_export(tmp_path / "store", tmp_path / "out", cells="geojson", quiet=True)
     with pytest.raises(ConfigError, match="cannot write 'csv'"):
         cells_export(tmp_path / "store", tmp_path / "out", to="csv")  # type: ignore[arg-type]  # no such format
 
@@ -213,7 +213,7 @@ def test_ready_made_tiles_have_a_file_each_and_come_back_with_their_classes(tmp_
         np.savez(tmp_path / "maps" / f"{name}.npz", labels=labels, classes=np.array(["x", "y"])[ids % 2])
     tile([tmp_path / "tiles"], tmp_path / "store", TileConfig(mpp_override=0.5), quiet=True)
     found = cells(tmp_path / "store", CellsConfig(segmenter=f"labels:{tmp_path / 'maps'}"), quiet=True)
-    cells_export(tmp_path / "store", tmp_path / "out", segmenter="labels", quiet=True)
+    cells_export(tmp_path / "store", tmp_path / "out", cells="labels", quiet=True)
     assert {str(f.relative_to(tmp_path / "out")) for f in (tmp_path / "out").rglob("*.geojson")} == {
         "a/t1.geojson", "a/t2.geojson", "b/t1.geojson",
     }  # fmt: skip

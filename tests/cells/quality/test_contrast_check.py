@@ -70,7 +70,7 @@ def test_coordinates_of_another_resolution_are_warned_of(drawn, tmp_path):
             continue
         with pytest.warns(UserWarning, match="coordinates may be of another resolution"):
             cells(store, config, quiet=True)
-        cells_report(store, tmp_path / "report", segmenters=[name], tiles=1, quiet=True)
+        cells_report(store, tmp_path / "report", cells=[name], tiles=1, quiet=True)
         assert "hardly darker" in (tmp_path / "report" / "report.html").read_text()
 
 

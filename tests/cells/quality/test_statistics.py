@@ -147,12 +147,12 @@ def test_a_report_holds_everything_in_one_file(small_store, tmp_path):
     assert (
         "Left out: no cells of another&lt;b&gt; for 1 of" in (tmp_path / "part" / "report.html").read_text()
     )
-    one = cells_report(store, tmp_path / "one", segmenters=["hematoxylin"], quiet=True).summary
+    one = cells_report(store, tmp_path / "one", cells=["hematoxylin"], quiet=True).summary
     assert list(one.cells) == ["hematoxylin"]
     with pytest.raises(StoreError, match="made with other settings"):
         cells_report(store, tmp_path / "out", tiles=3, quiet=True)
     with pytest.raises(StoreError, match="no cells of nobody"):
-        cells_report(store, tmp_path / "none", segmenters=["nobody"], quiet=True)
+        cells_report(store, tmp_path / "none", cells=["nobody"], quiet=True)
     shutil.rmtree(store / "cells")
     with pytest.raises(StoreError, match="has no cells"):
         cells_report(store, tmp_path / "none", quiet=True)

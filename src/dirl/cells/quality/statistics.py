@@ -189,16 +189,16 @@ class TileSums:
         )
 
 
-def write_summary(tiles: TileStore, segmenter: str, slide_ids: Sequence[str]) -> CellsSummary:
+def write_summary(tiles: TileStore, cells: str, slide_ids: Sequence[str]) -> CellsSummary:
     """Write and return the ``summary.json`` of cells: numbers by slide and in total, and warnings."""
-    files = {name: statistics_file(tiles.path, segmenter, name) for name in slide_ids}
+    files = {name: statistics_file(tiles.path, cells, name) for name in slide_ids}
     slides = {name: read_statistics(file) for name, file in files.items() if file.is_file()}
     summary = CellsSummary(
         all=total_of(list(slides.values())),
         resolution_warnings=resolution_warnings(tiles, slides),
         slides=slides,
     )
-    write_json(cells_dir(tiles.path, segmenter) / SUMMARY, summary.to_json())
+    write_json(cells_dir(tiles.path, cells) / SUMMARY, summary.to_json())
     return summary
 
 
@@ -273,14 +273,14 @@ def _histogram(values: NDArray[np.float64], steps: int) -> list[int]:
     return counts
 
 
-def statistics_file(store: Path, segmenter: str, slide_id: str) -> Path:
+def statistics_file(store: Path, cells: str, slide_id: str) -> Path:
     """Return the file of a slide's numbers."""
-    return inside(cells_dir(store, segmenter), f"{slide_id}.statistics.json")
+    return inside(cells_dir(store, cells), f"{slide_id}.statistics.json")
 
 
-def write_statistics(store: Path, segmenter: str, slide_id: str, numbers: SlideStatistics) -> None:
+def write_statistics(store: Path, cells: str, slide_id: str, numbers: SlideStatistics) -> None:
     """Save a slide's numbers."""
-    write_json(statistics_file(store, segmenter, slide_id), numbers.to_json())
+    write_json(statistics_file(store, cells, slide_id), numbers.to_json())
 
 
 def read_statistics(file: Path) -> SlideStatistics:

@@ -56,7 +56,7 @@ def _outline(number: int) -> str:
 
 
 def slides_figure(summaries: Mapping[str, SegmenterStatistics], outliers: set[str]) -> Figure:
-    """Density, size, coverage and empty tiles of every slide, by segmenter; outliers are named."""
+    """Density, size, coverage and empty tiles of every slide, by set of cells; outliers are named."""
     panels = (
         ("nuclei_per_mm2", "nuclei per mm² of tissue"),
         ("median_um2", "median area, µm²"),
@@ -69,13 +69,13 @@ def slides_figure(summaries: Mapping[str, SegmenterStatistics], outliers: set[st
         figure = new_figure((10.2, max(2.4, 1.3 + 0.2 * min(len(slides), MOST_LABELS))))
         axes = figure.subplots(1, len(panels), sharey=True)
         for axis, (name, title) in zip(axes, panels, strict=True):
-            for k, (segmenter, summary) in enumerate(summaries.items()):
+            for k, (cells, summary) in enumerate(summaries.items()):
                 values = [slide_value(summary.slides[slide], name) for slide in slides]
                 places = np.arange(len(slides)) + 0.5 * (k - (len(summaries) - 1) / 2) / len(summaries)
                 found = [(v, y) for v, y in zip(values, places, strict=True) if v is not None]
                 colour = COLOURS[k % len(COLOURS)]
                 axis.plot(*zip(*found, strict=True) if found else ([], []), "o", color=colour, markersize=4,
-                          label=segmenter, clip_on=False)  # fmt: skip
+                          label=cells, clip_on=False)  # fmt: skip
             axis.set_title(title, loc="left")
             axis.set_xlim(0, max(10, axis.get_xlim()[1]))
             axis.grid(color=GRID, linewidth=0.7)
@@ -91,7 +91,7 @@ def slides_figure(summaries: Mapping[str, SegmenterStatistics], outliers: set[st
 
 
 def histograms_figure(summaries: Mapping[str, SegmenterStatistics]) -> Figure:
-    """Areas of nuclei and coverage of tiles over the whole store, as shares, by segmenter."""
+    """Areas of nuclei and coverage of tiles over the whole store, as shares, by set of cells."""
     panels = (
         ("area_histogram", AREA_STEP_UM2, "area of a nucleus, µm² (the last: and above)", "of nuclei"),
         ("coverage_histogram", 100 / COVERAGE_STEPS, "share of a tile's tissue covered, %", "of tiles"),
@@ -100,12 +100,12 @@ def histograms_figure(summaries: Mapping[str, SegmenterStatistics]) -> Figure:
         figure = new_figure((10.2, 3.1))
         axes = figure.subplots(1, 2)
         for axis, (name, step, label, of_what) in zip(axes, panels, strict=True):
-            for k, (segmenter, summary) in enumerate(summaries.items()):
+            for k, (cells, summary) in enumerate(summaries.items()):
                 counts = np.array(getattr(summary.all, name), float)
                 shares = 100 * counts / max(counts.sum(), 1)
                 edges = np.arange(len(shares) + 1) * step
                 colour, dashes = COLOURS[k % len(COLOURS)], DASHES[k % len(DASHES)]
-                axis.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.8, label=segmenter)
+                axis.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.8, label=cells)
             axis.set_xlim(0)
             axis.set_ylim(0)
             axis.set_xlabel(label)

@@ -24,7 +24,7 @@ COMPARED = {
 }
 
 
-def find_outliers(segmenter: str, slides: Mapping[str, SlideStatistics]) -> list[Outlier]:
+def find_outliers(cells: str, slides: Mapping[str, SlideStatistics]) -> list[Outlier]:
     """Find the slides whose numbers differ from the others', in the order of the slides."""
     found: dict[str, list[str]] = {name: [] for name in slides}
     for name, slide in slides.items():
@@ -43,7 +43,7 @@ def find_outliers(segmenter: str, slides: Mapping[str, SlideStatistics]) -> list
             if abs(value - middle) > FAR * spread and slides[name].nuclei:
                 found[name].append(f"{_figure(value)} {text}; the median slide has {_figure(middle)}")
     return [
-        Outlier(slide=name, cells=segmenter, what="; ".join(reasons))
+        Outlier(slide=name, cells=cells, what="; ".join(reasons))
         for name, reasons in found.items()
         if reasons
     ]

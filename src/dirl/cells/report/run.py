@@ -37,7 +37,7 @@ def cells_report(
     store: Path,
     out: Path,
     *,
-    segmenters: Sequence[str] = (),
+    cells: Sequence[str] = (),
     tiles: int = 8,
     seed: int = 0,
     overwrite: bool = False,
@@ -51,7 +51,7 @@ def cells_report(
         Tile store with cells.
     out
         Directory to write to.
-    segmenters
+    cells
         Names of cells in the store; by default all of them.
     tiles
         Number of tiles to show.
@@ -68,9 +68,9 @@ def cells_report(
         If the store has no such cells, or if some of its tiles have none.
     """
     opened = TileStore.open(store)
-    sources, left_out = _sources(opened, segmenters)
+    sources, left_out = _sources(opened, cells)
     settings = {"cells": list(sources), "tiles": tiles, "seed": seed}
-    inputs = {"store": opened.digest} | {name: digest(cells.path / INDEX) for name, cells in sources.items()}
+    inputs = {"store": opened.digest} | {name: digest(one.path / INDEX) for name, one in sources.items()}
     card = new_card("cells-report", settings, inputs)
 
     def compute(work: Work) -> ReportSummary:
@@ -167,7 +167,7 @@ def _sources(tiles: TileStore, named: Sequence[str]) -> tuple[dict[str, CellStor
 def _pictures(
     tiles: TileStore, sources: Mapping[str, CellStore], classes: Sequence[str], row: int
 ) -> dict[str, bytes]:
-    """JPEGs of a tile, plain and with the outlines of each segmenter."""
+    """JPEGs of a tile, plain and with the outlines of each set of cells."""
     slide_id, image = str(tiles.slide_ids[row]), tiles.image(row)
     shown = {"tile": draw_outlines(image, np.zeros(image.shape[:2], np.int32), {})}
     for name, cells in sources.items():

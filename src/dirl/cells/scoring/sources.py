@@ -93,9 +93,9 @@ class CellLabels:
     A slide is assembled from its tiles. Pixels outside of every tile are not seen.
     """
 
-    def __init__(self, store: TileStore, segmenter: str) -> None:
-        self._store, self._cells = store, store.cells(segmenter)
-        self.place, self.title = self._cells.path, segmenter
+    def __init__(self, store: TileStore, cells: str) -> None:
+        self._store, self._cells = store, store.cells(cells)
+        self.place, self.title = self._cells.path, cells
         self.names: list[str] = store.tile_ids.tolist()
         self._slide_of = store.slide_ids
         self._tiles = {dotless(name): row for row, name in enumerate(self.names)}

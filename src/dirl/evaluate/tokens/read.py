@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dirl.encoders.loading import LoadedEncoder, fit
+from dirl.encoders.loading import LoadedEncoder, resize
 from dirl.features.pooling import patch_tokens
 from dirl.prior.coverage import pixel_share
 from dirl.store.dataset import CellStore, TileStore
@@ -57,7 +57,7 @@ def read_tiles(
     """Read tiles by their numbers, at the size that the encoder sees."""
     names = _class_names(cells, sorted(set(store.slide_ids[numbers].tolist())))
     images = torch.from_numpy(np.stack([store.image(i) for i in numbers.tolist()])).permute(0, 3, 1, 2)
-    labels = fit(encoder, torch.from_numpy(np.stack([cells.labels(i) for i in numbers.tolist()])))
+    labels = resize(encoder, torch.from_numpy(np.stack([cells.labels(i) for i in numbers.tolist()])))
     masks = labels > 0
     side = encoder.patch_px
     grid = (masks.shape[1] // side, masks.shape[2] // side)
@@ -99,7 +99,7 @@ def _classes_by_id(cells: CellStore, slide: str, names: tuple[str, ...]) -> Mapp
 def token_features(tiles: TokenTiles, encoder: LoadedEncoder, name: str) -> Floats:
     """Features of all tokens ``(t, n, d)``: of an encoder, or a baseline of colour by its name."""
     if name in (RGB, RGB_AROUND):
-        pixels = fit(encoder, tiles.images.float() / 255).permute(0, 2, 3, 1).numpy()
+        pixels = resize(encoder, tiles.images.float() / 255).permute(0, 2, 3, 1).numpy()
         return token_colours(pixels, tiles.grid, around=name == RGB_AROUND)
     parts = [
         patch_tokens(encoder, tiles.images[start : start + BATCH]).cpu().numpy()
