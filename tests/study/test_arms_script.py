@@ -64,7 +64,9 @@ def test_the_script_trains_all_arms_and_writes_the_table(
     ]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PARALLEL": "2", "CUDA_VISIBLE_DEVICES": ""}
-    stopped = subprocess.run(command, env=environment | {"MINUTES": "0.01"}, capture_output=True, text=True)
+    stopped = subprocess.run(
+        command, env=environment | {"MINUTES": "0.01"}, capture_output=True, text=True, timeout=300
+    )
     assert stopped.returncode == 124, stopped.stderr
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
