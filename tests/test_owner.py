@@ -185,3 +185,24 @@ def test_a_full_disk_without_a_file_names_the_directory(tmp_path: Path, number: 
 
     with pytest.raises(NoRoomError, match=re.escape(str(tmp_path))):
         write()
+
+
+def test_a_claim_of_a_shared_directory_removes_files_of_dead_owners_only(tmp_path):
+    out = tmp_path / "out"
+
+    @owning
+    def share() -> None:
+        claim(out, new_card("cells", {}), shared=True)
+
+    share()
+    dead = part_of(out / "dead.tar")
+    dead.touch()
+    share()
+    assert not dead.exists()
+    with item_locked(out, "slide"):
+        live = part_of(out / "slide.tar")
+        live.touch()
+        share()
+        assert live.exists(), "its owner is at work"
+    share()
+    assert not live.exists()

@@ -31,6 +31,7 @@ from dirl.cells.source import CellSource
 from dirl.config import CellsConfig
 from dirl.core.card import Card, finish, mark_unfinished, new_card, read_card
 from dirl.core.claim import claim
+from dirl.core.cohort_part import WHOLE, CohortPart, end_part, refuse_overwrite
 from dirl.core.errors import (
     ConfigError,
     DirlError,
@@ -53,7 +54,6 @@ SHOWN_SLIDES = 3
 SIZED_TILES = 24
 
 
-@owning
 def cells(
     store: Path,
     config: CellsConfig | None = None,
@@ -110,6 +110,38 @@ def cells(
     OSError
         If the disk is full or cannot be written to; finished slides are kept.
     """
+    made = cells_part(
+        store,
+        config,
+        WHOLE,
+        workers=workers,
+        device=device,
+        batch=batch,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    assert made is not None, "all slides are one part, and its end writes the index"
+    return made
+
+
+@owning
+def cells_part(
+    store: Path,
+    config: CellsConfig | None,
+    part: CohortPart,
+    *,
+    workers: int = 1,
+    device: str = "auto",
+    batch: int | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> CellStore | None:
+    """Do a part of `cells`, as one of several jobs on the same store.
+
+    The part that ends last writes the index and returns the cells. The others return None. `overwrite` is for
+    all slides only: a part would remove what another has made.
+    """
+    refuse_overwrite(part, overwrite)
     config = config or CellsConfig()
     tiles = TileStore.open(store)
     forget_listings()
@@ -126,10 +158,12 @@ def cells(
     folder = cells_dir(store, name_of_cells)
     made = new_card("cells", settings, {"store": tiles.card.digest})
     card = claim(folder, made, overwrite=overwrite, shared=True)
-    todo = [name for name in tiles.slides if not _finished(tiles, segmenter, name_of_cells, card, name)]
+    mine = [name for name in tiles.slides if part.has(name)]
+    todo = [name for name in mine if not _finished(tiles, segmenter, name_of_cells, card, name)]
     failures: dict[str, DirlError] = {}
-    with bar("Finding nuclei", len(tiles), quiet=quiet) as advance:
-        advance(int((~np.isin(tiles.slide_ids, todo)).sum()))
+    count = int(np.isin(tiles.slide_ids, mine).sum())
+    with bar("Finding nuclei", count, quiet=quiet) as advance:
+        advance(count - int(np.isin(tiles.slide_ids, todo).sum()))
         # Other processes report whole slides only.
         tick = advance if workers <= 1 else None
         for name, result in each(partial(_make, tiles, card.digest, config, how, tick), todo, workers):
@@ -138,15 +172,18 @@ def cells(
                     raise result
                 failures[name] = as_dirl_error(result, tiles.slides[name].path)
             advance(0 if tick else int((tiles.slide_ids == name).sum()), note=name)
-    finished = [name for name in tiles.slides if name not in failures]
-    if not finished and not (folder / INDEX).exists():
-        raise_failures(failures, 0)  # nothing was made, and nothing is left
-    summary = _finish(tiles, name_of_cells, card, finished, failures)
-    _warn_of({name: _frame_doubt(frame) for name, frame in summary.frames.items() if frame.doubt})
-    _warn_of(summary.resolution_warnings)
-    _warn_of(summary.misplaced)
-    raise_failures(failures, len(finished))
-    return tiles.cells(name_of_cells)
+    with locked(folder, MERGE_SECONDS):
+        everyone = end_part(folder, part, tiles.slides, failures)
+        if everyone is not None:
+            finished = [name for name in tiles.slides if name not in everyone]
+            if not finished and not (folder / INDEX).exists():
+                raise_failures(failures, 0)  # nothing was made, and nothing is left
+            summary = _finish(tiles, name_of_cells, card, finished, everyone)
+            _warn_of({name: _frame_doubt(frame) for name, frame in summary.frames.items() if frame.doubt})
+            _warn_of(summary.resolution_warnings)
+            _warn_of(summary.misplaced)
+    raise_failures(failures, len(mine) - len(failures))
+    return tiles.cells(name_of_cells) if everyone is not None else None
 
 
 def _finish(
@@ -158,27 +195,26 @@ def _finish(
 ) -> CellsSummary:
     """Merge the slides' cells, and write their summary and the counts of the card."""
     folder = cells_dir(tiles.path, name_of_cells)
-    with locked(folder, MERGE_SECONDS):
-        mark_unfinished(folder, read_card(folder))
-        index = merge_cells(tiles.path, name_of_cells)
-        summary = write_summary(tiles, name_of_cells, finished)
-        found = sum(pq.read_metadata(folder / f"{name}.nuclei.parquet").num_rows for name in finished)
-        # Every output counts the nuclei that lie in tiles, at least in part.
-        in_tiles = summary.all.nuclei
-        counts = {
-            "slides": len(finished),
-            "tiles": index.num_rows,
-            "nuclei": in_tiles,
-            "nuclei_outside_tiles": found - in_tiles,
-            **failed_counts(failures),
-        }
-        remarks = {
-            "notes": summary.all.notes,
-            "resolution_warnings": summary.resolution_warnings,
-            "frames": {name: f"{frame.chosen}: {frame.why}" for name, frame in summary.frames.items()},
-            "misplaced": summary.misplaced,
-        }
-        finish(folder, card, counts | {name: value for name, value in remarks.items() if value})
+    mark_unfinished(folder, read_card(folder))
+    index = merge_cells(tiles.path, name_of_cells)
+    summary = write_summary(tiles, name_of_cells, finished)
+    found = sum(pq.read_metadata(folder / f"{name}.nuclei.parquet").num_rows for name in finished)
+    # Every output counts the nuclei that lie in tiles, at least in part.
+    in_tiles = summary.all.nuclei
+    counts = {
+        "slides": len(finished),
+        "tiles": index.num_rows,
+        "nuclei": in_tiles,
+        "nuclei_outside_tiles": found - in_tiles,
+        **failed_counts(failures),
+    }
+    remarks = {
+        "notes": summary.all.notes,
+        "resolution_warnings": summary.resolution_warnings,
+        "frames": {name: f"{frame.chosen}: {frame.why}" for name, frame in summary.frames.items()},
+        "misplaced": summary.misplaced,
+    }
+    finish(folder, card, counts | {name: value for name, value in remarks.items() if value})
     return summary
 
 

@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from dirl.cli.checks import check_store
-from dirl.cli.options import Device, Overwrite, Quiet, StoreArgument, Workers, takes
+from dirl.cli.options import Device, Overwrite, Part, Quiet, StoreArgument, Workers, takes
 from dirl.config import CellsConfig
+from dirl.core.cohort_part import parse_part
 
 SHOWN = 3  # slides whose frame is printed
 
@@ -24,6 +25,7 @@ def cells(
             help="Windows in one forward pass. By default it suits the device.",
         ),
     ] = None,
+    part: Part = None,
     workers: Workers = 1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -35,18 +37,23 @@ def cells(
     Example: dirl cells store --segmenter geojson:qupath/
     """
     check_store(store)
-    from dirl.cells.run import cells as segment
+    chosen = parse_part(part)
+    from dirl.cells.run import cells_part
     from dirl.core.progress import counted, say, show
 
-    found = segment(
+    found = cells_part(
         store,
         config,
+        chosen,
         workers=workers,
         device=device,
         batch=batch,
         overwrite=overwrite,
         quiet=quiet,
     )
+    if found is None:
+        show(f": part {chosen} is done. The part that ends last writes the index.", store)
+        return
     if not quiet:
         for note, count in found.card.counts.get("notes", {}).items():
             say(f"note: {note}: {count}")

@@ -73,6 +73,13 @@ TrainingReaders = Annotated[
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help=SEED)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that has other settings.")]
+Part = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Only part I of N of the slides, counted from 0. In a SLURM array, N is enough.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes; results stay.")]
 
 # Of options that a settings model defines and whose values are any text. Typer shows the values of a Literal.

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from dirl.cli.checks import check_paths
-from dirl.cli.options import Overwrite, Quiet, SlidesTable, Workers, takes
+from dirl.cli.options import Overwrite, Part, Quiet, SlidesTable, Workers, takes
 from dirl.config import TileConfig
+from dirl.core.cohort_part import parse_part
 
 
 @takes(
@@ -24,6 +25,7 @@ def tile(
     out: Annotated[Path, typer.Option(metavar="STORE", help="Directory to write to.")],
     config: TileConfig,
     slides_table: SlidesTable = None,
+    part: Part = None,
     workers: Workers = 1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -36,12 +38,23 @@ def tile(
     Example: dirl tile slides/ --out store --mpp 0.5 --size 224
     """
     check_paths([*inputs, slides_table])
+    chosen = parse_part(part)
     from dirl.core.progress import counted, show
-    from dirl.store.build import tile as build
+    from dirl.store.build import tile_part
 
-    store = build(
-        inputs, out, config, slides_table=slides_table, workers=workers, overwrite=overwrite, quiet=quiet
+    store = tile_part(
+        inputs,
+        out,
+        config,
+        chosen,
+        slides_table=slides_table,
+        workers=workers,
+        overwrite=overwrite,
+        quiet=quiet,
     )
+    if store is None:
+        show(f": part {chosen} is done. The part that ends last writes the index.", out)
+        return
     spec = store.spec
     kinds = {record.kind for record in store.slides.values()}
     unit = {"slide": "slide", "tiles": "class"}.get(kinds.pop(), "") if len(kinds) == 1 else "input"

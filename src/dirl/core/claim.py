@@ -15,7 +15,7 @@ from dirl.core.owner import (
     locked,
     own,
     refuse_if_items_locked,
-    remove_stale,
+    remove_stale_of_shared,
     will_make,
 )
 
@@ -62,7 +62,7 @@ def claim(
         own(directory)
         return _start_or_continue(directory, card, overwrite, keep)
     with locked(directory, MERGE_SECONDS):
-        remove_stale(directory, deep=False)
+        remove_stale_of_shared(directory)
         return _start_or_continue(directory, card, overwrite, keep)
 
 

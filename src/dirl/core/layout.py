@@ -8,10 +8,11 @@ from pathlib import Path
 
 CARD = "card.json"
 LOCK, OWNER, ITEM_LOCKS = ".lock", ".owner.json", ".locks"
+COHORT_PARTS = ".parts"  # folder; see `dirl.core.cohort_part`
 JOURNAL = ".written"  # folder; see `dirl.core.journal`
 LOCK_FILES = frozenset({LOCK, OWNER, ITEM_LOCKS})
 # Files in a directory that are not part of its content.
-NOT_CONTENT = LOCK_FILES | {JOURNAL}
+NOT_CONTENT = LOCK_FILES | {JOURNAL, COHORT_PARTS}
 UNFINISHED = "unfinished"  # folder for the finished parts of an unfinished stage
 # Folders in an output that are not part of the result. A tracker writes the second.
 EXCLUDED = frozenset({UNFINISHED, "wandb"})

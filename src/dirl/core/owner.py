@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from dirl.core.boundary import inside
 from dirl.core.errors import NO_ROOM, Interrupted, InUseError, from_system
 from dirl.core.files import read_json, remove, remove_parts, time_now, write_json
-from dirl.core.layout import CARD, ITEM_LOCKS, LOCK, NOT_CONTENT, OWNER, PART
+from dirl.core.layout import CARD, COHORT_PARTS, ITEM_LOCKS, LOCK, NOT_CONTENT, OWNER, PART
 
 MERGE_SECONDS = 600  # longest wait for another process that writes an index
 
@@ -78,9 +78,9 @@ def will_make(directory: Path) -> None:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove a folder that holds no result. Another process may have begun to work in it."""
+    """Remove a folder without a result or a part's record. Another process may have begun to work in it."""
     with suppress(OSError, InUseError):
-        if any(path.name != CARD for path in content(folder)):
+        if (folder / COHORT_PARTS).exists() or any(path.name != CARD for path in content(folder)):
             return
         with locked(folder):
             refuse_if_items_locked(folder)
@@ -149,16 +149,28 @@ def content(directory: Path) -> list[Path]:
     return files
 
 
-def remove_stale(directory: Path, *, deep: bool = True) -> None:
-    """Remove unfinished files of dead owners, by default in all folders of a directory that the caller owns.
+def remove_stale(directory: Path) -> None:
+    """Remove unfinished files of dead owners, in all folders of a directory that the caller owns.
 
     Outputs inside it with a card or a lock of their own are skipped.
     """
     for path in sorted(directory.iterdir()):
         if PART.fullmatch(path.name):
             remove(path)
-        elif deep and path.is_dir() and not path.is_symlink() and not _is_output(path):
+        elif path.is_dir() and not path.is_symlink() and not _is_output(path):
             remove_stale(path)
+
+
+def remove_stale_of_shared(directory: Path) -> None:
+    """Remove unfinished files of dead owners from a directory that other processes may fill item by item.
+
+    While an item is in work, nothing is removed. Who makes an item again removes its unfinished files.
+    """
+    found = [path for path in directory.iterdir() if PART.fullmatch(path.name)]
+    # After the search: an item whose file was found is still in work, or its file has its final name.
+    if not any((directory / ITEM_LOCKS).rglob("*.lock")):
+        for path in found:
+            remove(path)
 
 
 def _is_output(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from dirl.config import TileConfig
 from dirl.core.card import finish, mark_unfinished, new_card, read_card
 from dirl.core.claim import check_claim, claim
+from dirl.core.cohort_part import WHOLE, CohortPart, end_part, refuse_overwrite
 from dirl.core.digests import FileDigest, are_whole
 from dirl.core.errors import DirlError, SlideError, StoreError, as_dirl_error, failed_counts, raise_failures
 from dirl.core.files import no_room, read_json, remove_parts, write_json
@@ -42,7 +43,6 @@ from dirl.store.replace import check_replaceable
 from dirl.store.tiles_writer import image_side, update_slide, write_ready, write_slide
 
 
-@owning
 def tile(
     inputs: Sequence[Path],
     out: Path,
@@ -100,6 +100,38 @@ def tile(
     OSError
         If the disk is full or read-only. Finished slides are kept.
     """
+    store = tile_part(
+        inputs,
+        out,
+        config,
+        WHOLE,
+        slides_table=slides_table,
+        workers=workers,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    assert store is not None, "all slides are one part, and its end writes the index"
+    return store
+
+
+@owning
+def tile_part(
+    inputs: Sequence[Path],
+    out: Path,
+    config: TileConfig | None,
+    part: CohortPart,
+    *,
+    slides_table: Path | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> TileStore | None:
+    """Do a part of `tile`, as one of several jobs with the same inputs and the same store.
+
+    The part that ends last writes the index and returns the store. The others return None. `overwrite` is
+    for all slides only: a part would remove what another has made.
+    """
+    refuse_overwrite(part, overwrite)
     there = _records(out)
     found = _as_there(find_inputs(inputs, partial(say, quiet=quiet)), there)
     if slides_table is not None:
@@ -111,6 +143,8 @@ def tile(
     if overwrite:
         anew = check_replaceable(out, card, slides_config, found, there, quiet=quiet)
     card = claim(out, card, overwrite=anew, shared=True)
+    names = [item.slide_id for item in found]
+    found = [item for item in found if part.has(item.slide_id)]
     todo, failures = _sort_out(out, found, [] if anew else there, card.files, overwrite)
     make = partial(_make, out, card.digest, config, slides_config, overwrite)
     with bar("Tiling", len(found), quiet=quiet) as advance:
@@ -123,20 +157,20 @@ def tile(
             advance(note=item.slide_id)
     with locked(out, MERGE_SECONDS):
         files = _finished(out)
-        if not files:
-            raise_failures(failures, len(found) - len(failures))
-        mark_unfinished(out, read_card(out))
-        index = merge(files, out / INDEX, TILES_SCHEMA)
-        records = [read_json(path.with_suffix(".json")) for path in files]
-        write_json(out / SLIDES, records)
-        counts = {"slides": len(records), "tiles": index.num_rows}
-        finish(out, card, counts | failed_counts(failures))
+        everyone = end_part(out, part, names, failures)
+        if not files and everyone is not None:
+            raise_failures(everyone, 0)
+        if everyone is not None:
+            mark_unfinished(out, read_card(out))
+            index = merge(files, out / INDEX, TILES_SCHEMA)
+            write_json(out / SLIDES, [read_json(path.with_suffix(".json")) for path in files])
+            finish(out, card, {"slides": len(files), "tiles": index.num_rows} | failed_counts(everyone))
     made = {item.slide_id for item in todo}
-    slides = [one for one in map(to_record, records) if one.kind == "slide" and one.slide_id in made]
+    slides = [one for one in _records(out) if one.kind == "slide" and one.slide_id in made]
     warn_all_tissue((one.slide_id, one.white, one.tissue_fraction) for one in slides)
     # With --mpp-override, the slides that are tiled would be others.
     raise_failures({name: _with_table(error) for name, error in failures.items()}, len(found) - len(failures))
-    return TileStore.open(out)
+    return TileStore.open(out) if everyone is not None else None
 
 
 def _with_table(error: DirlError) -> DirlError:
