@@ -7,10 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
@@ -54,6 +58,44 @@ def test_timm_gives_the_same_embeddings(make_run: MakeRun, tmp_path: Path, archi
     with torch.no_grad():
         close(model(preprocess(encoder, images)), embed_images(encoder, images))
     holds_no_pickle(done.path)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tile_px=st.integers(8, 70), patch_px=st.sampled_from([4, 7, 8]), seed=st.integers(0, 99), data=st.data()
+)
+def test_timms_own_transform_gives_the_same_pixels(
+    make_run: MakeRun, tmp_path: Path, tile_px: int, patch_px: int, seed: int, data: st.DataObject
+) -> None:
+    mean = data.draw(st.tuples(*[st.floats(0.1, 0.9)] * 3))
+    views = patch_px * 4
+    run = make_run(
+        f"{tile_px}-{patch_px}-{seed}-{hash(mean)}",
+        tile_px=tile_px,
+        view_px=views,
+        patch_px=patch_px,
+        mean=mean,
+    )
+    pixels = np.random.default_rng(seed).integers(0, 256, (tile_px, tile_px, 3), dtype=np.uint8)
+    encoder = load_encoder(str(run))
+    expected = preprocess(encoder, torch.from_numpy(pixels).permute(2, 0, 1)[None])
+    model = timm.create_model(f"local-dir:{run / 'encoder'}", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    found = transform(Image.fromarray(pixels))[None]
+    assert torch.equal(found, expected)
+    with torch.no_grad():
+        close(model(found), encoder.embed(expected))
+
+
+def test_the_exported_model_carries_the_transform(make_run: MakeRun, tmp_path: Path) -> None:
+    done = export(make_run(tile_px=48), tmp_path / "out", to="timm")
+    model = timm.create_model(f"local-dir:{done.path}", pretrained=True)
+    found = timm.data.resolve_model_data_config(model)
+    assert (found["input_size"], found["crop_pct"], found["interpolation"]) == ([3, 48, 48], 1.0, "bilinear")
+    assert (
+        "For tiles of 48 px, this transform changes no pixel; it crops"
+        in (done.path / "README.md").read_text()
+    )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

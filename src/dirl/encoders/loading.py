@@ -188,7 +188,8 @@ def resize(encoder: LoadedEncoder, pixels: Tensor) -> Tensor:
     """
     height, width = pixels.shape[-2:]
     if encoder.input_px is None:
-        top, left = height % encoder.patch_px // 2, width % encoder.patch_px // 2
+        # Rounded as torchvision's CenterCrop does, so that timm's transform gives the same pixels.
+        top, left = (round(side % encoder.patch_px / 2) for side in (height, width))
         high, wide = (side // encoder.patch_px * encoder.patch_px for side in (height, width))
         if not high or not wide:
             reason = f"a tile of {width} × {height} px is smaller than a patch of {encoder.patch_px} px"

@@ -53,6 +53,22 @@ def read_folder(folder: Path) -> TimmFolder:
         )
 
 
+def tile_transform(tile_px: int, patch_px: int) -> dict[str, Any]:
+    """Return settings of timm's transform that only crops tiles of this side to whole patches.
+
+    For other tiles it resizes to the same number of patches, which dirl does not do.
+    """
+    side = tile_px // patch_px * patch_px
+    # timm resizes to the side divided by crop_pct, rounded down, before it crops.
+    share = 1.0 if side == tile_px else side / (tile_px + 0.5)
+    return {
+        "input_size": [3, side, side],
+        "crop_pct": share,
+        "crop_mode": "center",
+        "interpolation": "bilinear",
+    }
+
+
 def channels(values: Sequence[Any]) -> tuple[float, ...]:
     """Read one finite number for each of three channels; others are a `ValueError` or `TypeError`."""
     numbers = tuple(float(value) for value in values)

@@ -14,7 +14,7 @@ from dirl.config import EncoderConfig
 from dirl.core.errors import EncoderError
 from dirl.core.files import replacing, write_json
 from dirl.encoders.base import EncoderOutput, at_kept, log_coverage
-from dirl.encoders.timm_models import new_model
+from dirl.encoders.timm_models import new_model, tile_transform
 
 
 class ViT(nn.Module):
@@ -52,14 +52,16 @@ class ViT(nn.Module):
         for block in self.vit.blocks:
             block.attn.fused_attn = fused
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, tile_px: int) -> None:
         """Make a folder that timm loads: ``config.json`` and ``model.safetensors``.
+
+        `tile_px` is the side of the tiles that it was trained on. timm's own transform then gives tiles of
+        this side as `dirl.encoders.loading.preprocess` does.
 
         ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads it, and so does
         ``timm.create_model(NAME, checkpoint_path=FOLDER/model.safetensors, num_classes=0, **ARGS)`` with the
         architecture and the model_args in its config.json.
         """
-        side = self.model_args["img_size"]
         mean, std = self.normalisation
         with replacing(folder) as temporary:
             temporary.mkdir()
@@ -73,7 +75,7 @@ class ViT(nn.Module):
                     "num_features": self.width,
                     "model_args": self.model_args,
                     "pretrained_cfg": {
-                        "input_size": [3, side, side],
+                        **tile_transform(tile_px, self.patch_px),
                         "fixed_input_size": False,
                         "mean": list(mean),
                         "std": list(std),

@@ -1,6 +1,6 @@
 """What a format of an export is, and the tokens that every exported model must reproduce."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dirl.encoders.loading import LoadedEncoder, TimmViT
+from dirl.encoders.timm_models import read_folder
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Format:
     ----------
     library, use
         Name of the library that reads it, as on the hub, and Python that runs it, for the model card.
+    prepares
+        What happens to tiles of another size than ``{tile}``, for the model card.
     write
         Writes the encoder's files into a folder.
     read_tokens
@@ -29,13 +32,24 @@ class Format:
 
     library: str
     use: str
+    prepares: str
     write: Callable[[LoadedEncoder, Path], None]
     read_tokens: Callable[[LoadedEncoder, Path, Tensor], dict[str, Tensor]]
 
 
-def side_of(encoder: LoadedEncoder) -> int:
-    """Side of the images, in pixels, that the position embeddings fit."""
+def view_px(encoder: LoadedEncoder) -> int:
+    """Side of the training views in pixels, which the position embeddings fit."""
     return int(encoder.timm.patch_embed.img_size[0])
+
+
+def transform_of(encoder: LoadedEncoder) -> Mapping[str, Any]:
+    """Settings of timm's transform for the tiles that a run was trained on, and its input size."""
+    return read_folder(Path(encoder.spec) / "encoder").normalisation
+
+
+def tile_px(encoder: LoadedEncoder) -> int:
+    """Side of the images that the model gets for a tile of the training, in pixels: whole patches."""
+    return int(transform_of(encoder)["input_size"][-1])
 
 
 @torch.inference_mode()

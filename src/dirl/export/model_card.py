@@ -9,7 +9,7 @@ import yaml
 from dirl.config import PretrainRecipe, make
 from dirl.core.card import Card
 from dirl.encoders.loading import LoadedEncoder
-from dirl.export.formats import Format, side_of
+from dirl.export.formats import Format, tile_px, view_px
 
 UNKNOWN = "unknown"
 
@@ -63,7 +63,7 @@ def model_card(
         if licence == UNKNOWN
         else f"{licence}, as stated at the export. The licence of the training tiles may bind too."
     )
-    side = side_of(encoder)
+    view, tile = view_px(encoder), tile_px(encoder)
     table = "\n".join(f"| {key} | {value} |" for key, value in _facts(encoder, run).items())
     measures = "\n".join(f"| {key} | {value:.4g} |" for key, value in sorted(metrics.items()))
     checked = ", ".join(f"{value:.1e} by {key}" for key, value in differences.items())
@@ -91,9 +91,8 @@ scanners and resolutions other than those it was trained on has to be measured f
 {form.use}
 ```
 
-Features depend on the size of the image and on its resolution. The encoder was trained on views of {side} px,
-crops of tiles of the resolution below. `dirl embed` gives it tiles in their own size, so a processor that
-resizes them to {side} px yields other features.
+Features depend on the size of the image and on its resolution. The encoder was trained on views of {view} px,
+crops of tiles of the resolution below. {form.prepares.format(tile=tile)}
 
 ## What it was made from
 
@@ -125,7 +124,7 @@ def _facts(encoder: LoadedEncoder, run: Card) -> dict[str, object]:
     """What the encoder was made from, by the words of the card's table."""
     recipe, mpp = run.config, run.counts.get("mpp")
     return {
-        "Architecture": f"{encoder.architecture}, patch {encoder.patch_px} px, views {side_of(encoder)} px",
+        "Architecture": f"{encoder.architecture}, patch {encoder.patch_px} px, views {view_px(encoder)} px",
         "Resolution of the tiles": UNKNOWN if mpp is None else f"{mpp:g} µm/px",
         "Normalisation": f"mean {list(encoder.mean)}, std {list(encoder.std)}, of RGB in 0..1",
         "Objective": recipe.get("objective", {}).get("name", UNKNOWN),

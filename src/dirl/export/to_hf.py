@@ -12,13 +12,17 @@ from dirl.core.files import read_json, write_json
 from dirl.encoders.adapt import adapt
 from dirl.encoders.huggingface import to_hf
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
-from dirl.export.formats import Format, class_and_patch_tokens, same_architecture, side_of, without_registers
+from dirl.export.formats import Format, class_and_patch_tokens, same_architecture, view_px, without_registers
 
 CLASSES = {"vit": "ViTModel", "dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
 _USE = """from transformers import AutoImageProcessor, AutoModel
 processor = AutoImageProcessor.from_pretrained("FOLDER")
 model = AutoModel.from_pretrained("FOLDER").eval()  # a pooler that it adds is not trained: do not use it
 embedding = model(**processor(images, return_tensors="pt")).last_hidden_state[:, 0]  # (b, d)"""
+
+_PREPARES = (
+    "`dirl embed` gives it tiles in their own size, so a processor that resizes them yields other features."
+)
 
 
 def write_hf(encoder: LoadedEncoder, folder: Path) -> None:
@@ -48,7 +52,7 @@ def write_hf(encoder: LoadedEncoder, folder: Path) -> None:
     whole = {key: value.detach().cpu().clone().contiguous() for key, value in renamed.items()}
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", _config(encoder, kind))
-    side = side_of(encoder)
+    side = view_px(encoder)
     write_json(
         folder / "preprocessor_config.json",
         {
@@ -89,7 +93,7 @@ def read_tokens(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[st
     return found
 
 
-FORMAT = Format("transformers", _USE, write_hf, read_tokens)
+FORMAT = Format("transformers", _USE, _PREPARES, write_hf, read_tokens)
 
 
 def _config(encoder: LoadedEncoder, kind: str) -> dict[str, object]:
@@ -101,7 +105,7 @@ def _config(encoder: LoadedEncoder, kind: str) -> dict[str, object]:
         "hidden_size": width,
         "num_hidden_layers": len(model.blocks),
         "num_attention_heads": block.attn.num_heads,
-        "image_size": side_of(encoder),
+        "image_size": view_px(encoder),
         "patch_size": encoder.patch_px,
         "num_channels": 3,
         "hidden_act": "gelu",

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from dirl.core.errors import ConfigError
 from dirl.core.files import write_json
 from dirl.encoders.loading import LoadedEncoder
-from dirl.export.formats import Format, same_architecture, side_of
+from dirl.export.formats import Format, same_architecture, view_px
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _USE = """import onnxruntime
 session = onnxruntime.InferenceSession("FOLDER/model.onnx")
 cls, patches = session.run(None, {"images": images})  # float32 (b, 3, h, w) in 0..1, not yet normalised"""
+
+_PREPARES = "`dirl embed` gives it tiles in their own size, so resized ones yield other features."
 
 
 class _Graph(nn.Module):
@@ -38,7 +40,7 @@ def write_onnx(encoder: LoadedEncoder, folder: Path) -> None:
     if absent:
         reason = f"needs {', '.join(absent)}"
         raise ConfigError(reason, where="--to onnx", remedy="pip install 'dirl[onnx]'")
-    side = side_of(encoder)
+    side = view_px(encoder)
     # With a fixed size: otherwise the graph resamples position embeddings that already fit.
     model = same_architecture(encoder, dynamic_img_size=False)
     model.load_state_dict(encoder.model.state_dict())
@@ -72,4 +74,4 @@ def read_tokens(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[st
     return {"onnxruntime": torch.cat([cls[:, None], patches], dim=1)}
 
 
-FORMAT = Format("onnx", _USE, write_onnx, read_tokens)
+FORMAT = Format("onnx", _USE, _PREPARES, write_onnx, read_tokens)

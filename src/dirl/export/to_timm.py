@@ -12,8 +12,11 @@ from dirl.export.formats import Format, class_and_patch_tokens
 
 FILES = ("config.json", "model.safetensors")
 _USE = """import timm
-model = timm.create_model("local-dir:FOLDER", pretrained=True)  # or "hf-hub:OWNER/NAME"
-embedding = model.eval()(images)  # (b, d), of images normalised by mean and std"""
+model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()  # or "hf-hub:OWNER/NAME"
+prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+embedding = model(prepare(tile)[None])  # (1, d), of a tile that PIL has opened, in RGB"""
+_PREPARES = """For tiles of {tile} px, this transform changes no pixel; it crops them to whole patches. It
+resizes other tiles, but `dirl embed` does not."""
 
 
 def write_timm(encoder: LoadedEncoder, folder: Path) -> None:
@@ -28,4 +31,4 @@ def read_tokens(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[st
     return {"timm": class_and_patch_tokens(model, preprocess(encoder, images))}
 
 
-FORMAT = Format("timm", _USE, write_timm, read_tokens)
+FORMAT = Format("timm", _USE, _PREPARES, write_timm, read_tokens)

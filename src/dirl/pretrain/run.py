@@ -118,7 +118,8 @@ def pretrain(
             raise
         return Run(out, saved_step(last), False, last_metrics(out))
     if trainer.is_global_zero:
-        _saved(recipe.encoder, recipe.views.size_px, last).save(out / "encoder")
+        trained = _saved(recipe.encoder, recipe.views.size_px, last)
+        trained.save(out / "encoder", tiles.spec.size_px)
         _note_logs(out)
         finish(out, card, counts | {"tiles": len(kept), "mpp": tiles.spec.mpp})
     return Run(out, recipe.steps, True, last_metrics(out))
