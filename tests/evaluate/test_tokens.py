@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from sklearn.metrics import roc_auc_score
+from PIL import Image
+from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 from typer.testing import CliRunner
 
 import dirl
@@ -15,8 +15,10 @@ from dirl.core.errors import ConfigError
 from dirl.core.intervals import Units
 from dirl.core.results import read_as
 from dirl.encoders.loading import load_encoder
-from dirl.evaluate.tokens.heads import cross_validate, score_nuclei
-from dirl.evaluate.tokens.read import TokenTiles, read_tiles, token_colours
+from dirl.evaluate.tokens.heads import cross_validate, score_area
+from dirl.evaluate.tokens.masks import open_masks
+from dirl.evaluate.tokens.read import read_tiles, token_colours
+from dirl.evaluate.tokens.score import score_each_type
 from dirl.evaluate.tokens.summary import TokensSummary
 from dirl.store.dataset import TileStore
 
@@ -63,30 +65,51 @@ def test_scores_of_tokens_are_those_of_scikit_learn() -> None:
     truth = generator.random((6, 16)) < 0.3
     chance = np.clip(truth * 0.4 + generator.random((6, 16)) * 0.6, 0, 1)
     masks = truth.reshape(6, 4, 4).repeat(8, 1).repeat(8, 2)
-    nothing = np.empty((0, 16), np.float32)
-    none = np.empty(0, np.int64)
-    tiles = TokenTiles(
-        torch.zeros(6, 3, 32, 32), (4, 4), truth.astype(np.float32), masks, nothing, none, none, ()
-    )
     units = Units("slides", np.arange(6), 100, 0)
-    found = score_nuclei(tiles, chance, truth, units, 0)
+    found = score_area(masks, (4, 4), chance, truth, units, 0)
     auroc = found.classes.estimates()["macro_auroc"]
     assert auroc.value == pytest.approx(roc_auc_score(truth.ravel(), chance.ravel()))
     assert auroc.low is not None and auroc.value is not None and auroc.low <= auroc.value
-    perfect = score_nuclei(tiles, truth.astype(float), truth, units, 0)
+    perfect = score_area(masks, (4, 4), truth.astype(float), truth, units, 0)
     assert perfect.average_precision.value == pytest.approx(1)
     assert (perfect.dice.value or 0) > 0.7  # upsampling blurs the borders
+
+
+def test_scores_of_each_type_are_those_of_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    truth, guess = generator.integers(0, 3, (2, 200))
+    truth[truth == 1] = 2  # the second class does not occur
+    found = score_each_type(truth, guess, ("a", "b", "c"), Units("slides", np.arange(200) // 10, 50, 0))
+    expected = precision_recall_fscore_support(truth, guess, labels=[0, 1, 2], zero_division=0)
+    assert list(found) == ["a", "c"]
+    for name, i in (("a", 0), ("c", 2)):
+        precision, recall, f1, n = (each[i] for each in expected)
+        assert found[name].n == n
+        assert found[name].precision.value == pytest.approx(precision)
+        assert found[name].recall.value == pytest.approx(recall)
+        assert found[name].f1.value == pytest.approx(f1)
+        assert (found[name].f1.low or 1) < f1 < (found[name].f1.high or 0)
+
+
+def test_a_class_that_only_one_fold_has_is_not_predicted_there() -> None:
+    values = np.random.default_rng(0).normal(size=(60, 2))
+    folds = np.arange(60) // 30
+    classes = np.where(folds == 0, np.arange(60) % 2, 0)
+    found = cross_validate(values, classes, folds, np.arange(60), 0, lambda: None)
+    assert (found[folds == 0] == [1, 0]).all()  # its training part has one class
+    assert ((found[folds == 1] > 0) & (found[folds == 1] < 1)).all()
 
 
 def test_the_area_of_a_nucleus_is_shared_over_its_tokens(small_store: Path) -> None:
     store = TileStore.open(small_store)
     cells = store.cells("hematoxylin")
-    tiles = read_tiles(store, cells, np.arange(3), load_encoder(ENCODER))
-    side = tiles.masks.shape[1]
-    assert tiles.share.mean() == pytest.approx(tiles.masks.mean())
+    tiles = read_tiles(store, np.arange(3), load_encoder(ENCODER), cells)
+    (nuclei,) = tiles.areas
+    side = nuclei.pixels.shape[1]
+    assert nuclei.share.mean() == pytest.approx(nuclei.pixels.mean())
     labels = cells.labels(0)
     top = (labels.shape[0] - side) // 2
-    assert (tiles.masks[0] == (labels[top : top + side, top : top + side] > 0)).all()
+    assert (nuclei.pixels[0] == (labels[top : top + side, top : top + side] > 0)).all()
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +130,8 @@ def test_the_command_scores_tokens_beside_their_baselines(two_slides: Path, tmp_
     summary = read_as(tmp_path / "out", TokensSummary).summary
     assert list(summary.results) == ["features", "untrained", "rgb_around", "rgb"]
     assert summary.results["rgb"].width == 9 and summary.results["rgb_around"].width == 81
-    assert (summary.results["rgb"].nuclei.auroc.value or 0) > 0.7  # nuclei are dark
-    assert summary.results["features"].nuclei.over_rgb is not None
+    assert (summary.results["rgb"].areas["nuclei"].auroc.value or 0) > 0.7  # nuclei are dark
+    assert summary.results["features"].areas["nuclei"].over_rgb is not None
     assert summary.groups == "slides" and summary.classes == {}
     assert "colours of the token" in result.output and "have no classes" in result.output
 
@@ -118,3 +141,93 @@ def test_more_folds_than_slides_are_refused(two_slides: Path, tmp_path: Path) ->
     with pytest.raises(ConfigError, match="for 50 folds"):
         dirl.tokens(ENCODER, two_slides, tmp_path / "out", config, device="cpu", quiet=True)
     assert not (tmp_path / "out").exists()
+
+
+def _write_masks(folder: Path, *, coarser: int = 1) -> np.ndarray:
+    """Draw a mask for both slides: 1 left of the middle, 2 in the upper half right of it."""
+    folder.mkdir()
+    mask = np.zeros((384 // coarser, 384 // coarser), np.uint8)
+    half = mask.shape[0] // 2
+    mask[:, :half], mask[:half, half:] = 1, 2
+    for name in ("a", "b"):
+        Image.fromarray(mask).save(folder / f"{name}.png")
+    return mask
+
+
+@pytest.mark.parametrize("coarser", [1, 2])
+def test_masks_lie_where_the_tiles_do(two_slides: Path, tmp_path: Path, coarser: int) -> None:
+    mask = _write_masks(tmp_path / "masks", coarser=coarser).repeat(coarser, 0).repeat(coarser, 1)
+    store = TileStore.open(two_slides)
+    step = store.spec.mpp / store.slides["a"].mpp
+    numbers = np.arange(len(store))
+    found = open_masks(str(tmp_path / "masks"), store, numbers).read(store, numbers)
+    for i in numbers.tolist():
+        x, y = (store.index[axis][i].as_py() for axis in ("x", "y"))
+        at = (np.floor((np.arange(64) + 0.5) * step)).astype(int)
+        assert (found[i] == mask[np.ix_(y + at, x + at)]).all(), i
+    assert {*np.unique(found)} == {0, 1, 2}
+
+
+def test_masks_are_scored_by_class_in_the_place_of_nuclei(two_slides: Path, tmp_path: Path) -> None:
+    _write_masks(tmp_path / "masks")
+    (tmp_path / "masks" / "classes.json").write_text('{"1": "left"}')
+    arguments = [
+        "tokens",
+        ENCODER,
+        "--store",
+        str(two_slides),
+        "--out",
+        str(tmp_path / "out"),
+        "--folds",
+        "2",
+    ]
+    arguments += ["--bootstrap", "50", "--device", "cpu", "--masks", str(tmp_path / "masks")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    summary = read_as(tmp_path / "out", TokensSummary).summary
+    assert summary.cells is None and list(summary.prevalence) == ["left", "2"]
+    assert all(list(one.areas) == ["left", "2"] and one.types is None for one in summary.results.values())
+    assert {row["task"] for row in summary.rows()} == {"left", "2"}
+    assert "left: " in result.output and "types" not in result.output
+    changed = Image.fromarray(np.full((384, 384), 1, np.uint8))
+    changed.save(tmp_path / "masks" / "a.png")
+    assert CliRunner().invoke(app, arguments).exit_code != 0  # the masks are inputs of the result
+
+
+def test_masks_of_one_name_are_one_class(two_slides: Path, tmp_path: Path) -> None:
+    mask = _write_masks(tmp_path / "masks")
+    (tmp_path / "masks" / "classes.json").write_text('{"1": "tissue", "2": "tissue"}')
+    store = TileStore.open(two_slides)
+    numbers = np.arange(len(store))
+    masks = open_masks(str(tmp_path / "masks"), store, numbers)
+    (area,) = read_tiles(store, numbers, load_encoder(ENCODER), masks).areas
+    assert area.name == "tissue" and 0 < area.pixels.mean() < 1 and (mask == 0).any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "wrong", "message"),
+    [
+        ("{}", None, "has no file for"),
+        ("{},kind=x", None, "takes no option kind"),
+        ("{},mpp=-1", None, "not a number above 0"),
+        ("{}", np.arange(384 * 384).reshape(384, 384).astype(np.uint16), "instances, not classes"),
+        ("{}", np.zeros((384, 384, 3), np.uint8), "a colour picture, not class numbers"),
+        ("{}", np.zeros((30, 60), np.uint8), "do not cover the image"),
+        ("{}", np.zeros((384, 384), np.uint8), "masks of these tiles are empty"),
+    ],
+)
+def test_wrong_masks_are_refused(
+    two_slides: Path, tmp_path: Path, spec: str, wrong: np.ndarray | None, message: str
+) -> None:
+    (tmp_path / "masks").mkdir()
+    if wrong is not None:
+        for name in ("a", "b"):
+            Image.fromarray(wrong).save(tmp_path / "masks" / f"{name}.png")
+    config = dirl.TokensConfig(folds=2, tiles=12, masks=spec.format(tmp_path / "masks"))
+    with pytest.raises(ConfigError, match=message):
+        dirl.tokens(ENCODER, two_slides, tmp_path / "out", config, device="cpu", quiet=True)
+
+
+def test_masks_and_cells_are_two_tasks() -> None:
+    with pytest.raises(ValueError, match="take the place of cells"):
+        dirl.TokensConfig(masks="masks", cells="mine")

@@ -31,7 +31,7 @@ COMMANDS = {
     "study": ("Train, audit and score a matrix of runs.", "docs/howto/study.md"),
     "embed": ("Write features of tiles.", "docs/howto/probe.md"),
     "probe": ("Score features of tiles.", "docs/howto/probe.md"),
-    "tokens": ("Score patch tokens on nuclei.", "docs/howto/tokens.md"),
+    "tokens": ("Score patch tokens on nuclei or your masks.", "docs/howto/tokens.md"),
     "finetune": ("Train an encoder end to end, and score it.", "docs/howto/finetune.md"),
     "mil": ("Classify slides, or learn survival.", "docs/howto/mil.md"),
     "robust": ("Measure what corruptions change.", "docs/howto/robust.md"),

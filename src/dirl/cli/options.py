@@ -87,6 +87,7 @@ METAVARS = {
     "segmenter": "SEGMENTER",
     "name": "NAME",
     "cells": "NAME",
+    "masks": "DIR",
     "between": "NAME|FILE",
     "groups": "COLUMN",
 }

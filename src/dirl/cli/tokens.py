@@ -15,9 +15,9 @@ def tokens(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score what patch tokens know of nuclei and their classes, with colour baselines.
+    """Score what patch tokens know of nuclei and their classes, or of your masks, with colour baselines.
 
-    The store must have cells.
+    The store must have cells, or name your masks with --masks.
 
     Example: dirl tokens runs/dirl --store store --cells pathologist --out tokens
     """

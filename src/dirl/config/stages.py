@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from dirl.config.settings import Cells, Count, Folds, Positive, Seed, Settings, Share
 from dirl.core.precision import AskedPrecision
@@ -109,12 +109,23 @@ class TokensConfig(Settings):
 
     tiles: Count = Field(300, description="Number of tiles to draw from the store.")
     cells: Cells = "hematoxylin"
+    masks: str | None = Field(
+        None,
+        description="Your masks, in place of nuclei: DIR[,mpp=UM][,frame=auto|qupath|level0], a picture of "
+        "class numbers for each slide or tile.",
+    )
     share: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.5, description="Share of a token that nuclei must cover to make it one of nuclei."
+        0.5, description="Share of a token that nuclei or a class must cover to make it one of theirs."
     )
     folds: Folds = 5
     seed: Seed = 0
     bootstrap: Count = Field(1000, description="Number of resamples for the intervals.")
+
+    @model_validator(mode="after")
+    def _one_task(self) -> "TokensConfig":
+        if self.masks is not None and "cells" in self.model_fields_set:
+            raise ValueError("masks: they take the place of cells; score each by itself, in two outputs")
+        return self
 
 
 MappedHeads = Literal["mean", "each"]

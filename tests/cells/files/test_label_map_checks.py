@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dirl.cells.files.label_map_checks import check_instances
-from dirl.cells.files.label_maps import LARGEST_PX, read_map
+from dirl.cells.files.label_maps import read_map
+from dirl.cells.files.label_pictures import LARGEST_PX
 from dirl.core.errors import ConfigError, DirlError
 from dirl.synthetic.slide import draw
 

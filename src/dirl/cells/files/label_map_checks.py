@@ -40,21 +40,7 @@ def check_instances(labels: NDArray[Any], file: Path) -> NDArray[np.int32]:
         If there is not one integer from 0 to 2³¹ - 1 per pixel. Also if an id is the background, or if ids
         have scattered parts, as classes have.
     """
-    if labels.ndim == 3 and labels.shape[-1] in (3, 4):
-        raise ConfigError("a colour picture, not instance ids", where=file, remedy=SAVE_IDS)
-    if labels.ndim != 2 or labels.dtype.kind not in "iu":
-        what = f"{labels.dtype} of shape {labels.shape}"
-        remedy = SAVE_IDS
-        if labels.ndim == 3 and labels.shape[0] <= 2:
-            remedy += "; of several planes one, for example labels[0]"
-        raise ConfigError(f"instance ids are one integer per pixel, not {what}", where=file, remedy=remedy)
-    if labels.size and (labels.min() < 0 or labels.max() > LARGEST_ID):
-        raise ConfigError(
-            f"ids reach from {labels.min()} to {labels.max()}; they must lie in 0..{LARGEST_ID}",
-            where=file,
-            remedy="renumber the nuclei, for example with skimage.segmentation.relabel_sequential",
-        )
-    whole = labels.astype(np.int32, copy=False)
+    whole = check_numbers(labels, file, "instance ids", SAVE_IDS)
     ids, areas = np.unique(whole, return_counts=True)
     ids, areas = ids[ids > 0], areas[ids > 0]
     _check_background(whole, ids, areas, file)
@@ -69,6 +55,30 @@ def check_instances(labels: NDArray[Any], file: Path) -> NDArray[np.int32]:
     elif len(ids):
         _check_spread(whole, ids, areas, file)
     return whole
+
+
+def check_numbers(labels: NDArray[Any], file: Path, what: str, remedy: str) -> NDArray[np.int32]:
+    """Return numbers (h, w) as int32, given the array of a file; `what` names them in errors.
+
+    Raises
+    ------
+    ConfigError
+        If there is not one integer from 0 to 2³¹ - 1 per pixel.
+    """
+    if labels.ndim == 3 and labels.shape[-1] in (3, 4):
+        raise ConfigError(f"a colour picture, not {what}", where=file, remedy=remedy)
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
+        found = f"{labels.dtype} of shape {labels.shape}"
+        if labels.ndim == 3 and labels.shape[0] <= 2:
+            remedy += "; of several planes one, for example labels[0]"
+        raise ConfigError(f"{what} are one integer per pixel, not {found}", where=file, remedy=remedy)
+    if labels.size and (labels.min() < 0 or labels.max() > LARGEST_ID):
+        raise ConfigError(
+            f"ids reach from {labels.min()} to {labels.max()}; they must lie in 0..{LARGEST_ID}",
+            where=file,
+            remedy="number them anew, for example with skimage.segmentation.relabel_sequential",
+        )
+    return labels.astype(np.int32, copy=False)
 
 
 def _check_background(

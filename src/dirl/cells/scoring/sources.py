@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from dirl.cells.files.label_maps import SUFFIXES, read_map
+from dirl.cells.files.label_maps import read_map
+from dirl.cells.files.label_pictures import SUFFIXES
 from dirl.cells.files.matching import LABELS, listed
 from dirl.core.card import read_card
 from dirl.core.digests import digest

@@ -13,7 +13,6 @@ from torch.nn.functional import interpolate
 
 from dirl.core.intervals import Estimate, Units, estimate, means, ratios
 from dirl.evaluate.common.scores import Scored, score_classes
-from dirl.evaluate.tokens.read import TokenTiles
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -24,8 +23,8 @@ TRAINED, SCORED = 20_000, 50_000
 
 
 @dataclass(frozen=True)
-class NucleiScored:
-    """Tokens of nuclei against all others; see `score_nuclei`."""
+class AreaScored:
+    """Tokens of an area against all others; see `score_area`."""
 
     classes: Scored
     average_precision: Estimate
@@ -43,7 +42,8 @@ def cross_validate(
     """Probabilities ``(k, classes)`` of items by heads that were fitted on the other folds.
 
     Features are standardised, and classes weigh the same. The cost is the one with the lowest loss on a fifth
-    of the training part's groups. `values` are ``(k, d)``; classes, folds and groups ``(k,)``.
+    of the training part's groups. If a training part has only one class, this one is predicted. `values` are
+    ``(k, d)``; classes, folds and groups ``(k,)``.
     """
     found = np.zeros((len(values), int(classes.max()) + 1))
     for fold in range(int(folds.max()) + 1):
@@ -52,11 +52,14 @@ def cross_validate(
         inner = np.isin(groups[train], generator.permutation(np.unique(groups[train]))[::5])
         scaler = StandardScaler().fit(values[train])
         x, y = scaler.transform(values[train]), classes[train]
-        cost = min(COSTS, key=lambda c: _loss(x[~inner], y[~inner], x[inner], y[inner], c))
-        head = _head(cost).fit(x, y)
         tested = folds == fold
         rows = np.zeros((int(tested.sum()), found.shape[1]))
-        rows[:, head.classes_] = head.predict_proba(scaler.transform(values[tested]))
+        if (kinds := np.unique(y)).size > 1:
+            cost = min(COSTS, key=lambda c: _loss(x[~inner], y[~inner], x[inner], y[inner], c))
+            head = _head(cost).fit(x, y)
+            rows[:, head.classes_] = head.predict_proba(scaler.transform(values[tested]))
+        else:
+            rows[:, kinds] = 1
         found[tested] = rows
         advance()
     return found
@@ -73,13 +76,19 @@ def _loss(x: Floats, y: Ints, test: Floats, truth: Ints, cost: float) -> float:
     return float(log_loss(truth, head.predict_proba(test), labels=head.classes_))
 
 
-def score_nuclei(
-    tiles: TokenTiles, probability: Floats, truth: NDArray[np.bool_], units: Units, seed: int
-) -> NucleiScored:
-    """Score the probability of a nucleus, of each token ``(t, n)``, against the truth ``(t, n)``.
+def score_area(
+    pixels: NDArray[np.bool_],
+    grid: tuple[int, int],
+    probability: Floats,
+    truth: NDArray[np.bool_],
+    units: Units,
+    seed: int,
+) -> AreaScored:
+    """Score the probability of an area, of each token ``(t, n)``, against the truth ``(t, n)``.
 
     AUROC is over all tokens, with intervals over the units of the tiles. Average precision is the mean over
-    units. Dice is of pixels, after bilinear upsampling, at the threshold with the best F1 of tokens.
+    units. Dice is of the area's pixels ``(t, h, w)``, after bilinear upsampling of the `grid` of tokens, at
+    the threshold with the best F1 of tokens.
     """
     of_token = units.of_tile.repeat(truth.shape[1])
     flat, right = probability.ravel(), truth.ravel()
@@ -96,16 +105,16 @@ def score_nuclei(
     of_units = Units(units.kind, np.arange(len(kept)), units.resamples, units.seed)
     value, resampled = means(np.array(precision)[:, None], of_units)
     large = interpolate(
-        torch.from_numpy(probability.reshape(-1, 1, *tiles.grid)).float(),
-        tiles.masks.shape[1:],
+        torch.from_numpy(probability.reshape(-1, 1, *grid)).float(),
+        pixels.shape[1:],
         mode="bilinear",
         align_corners=False,
     )
     guess = large[:, 0].numpy() > _best_threshold(right[chosen], flat[chosen])
-    both = 2 * (guess & tiles.masks).sum((1, 2), dtype=np.float64)[:, None]
-    either = (guess.sum((1, 2)) + tiles.masks.sum((1, 2)))[:, None].astype(np.float64)
+    both = 2 * (guess & pixels).sum((1, 2), dtype=np.float64)[:, None]
+    either = (guess.sum((1, 2)) + pixels.sum((1, 2)))[:, None].astype(np.float64)
     dice, dices = ratios(both, either, units)
-    return NucleiScored(
+    return AreaScored(
         score_classes(right[chosen].astype(np.int64), two, drawn),
         estimate(value[0], resampled[:, 0]),
         estimate(dice[0], dices[:, 0]),

@@ -1,8 +1,6 @@
-"""`dirl tokens`: what the frozen patch tokens of an encoder know of nuclei, beside colour baselines."""
+"""`dirl tokens`: what the frozen patch tokens of an encoder know of nuclei or masks, beside baselines."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +10,21 @@ from dirl.config import TokensConfig
 from dirl.core.card import new_card
 from dirl.core.device import choose_device
 from dirl.core.errors import ConfigError
-from dirl.core.intervals import UnitKind, Units, choose_units, estimate
+from dirl.core.intervals import UnitKind, choose_units
 from dirl.core.progress import bar
 from dirl.core.randomness import hashes
 from dirl.core.results import Result
 from dirl.core.stage import Work, carry_out
-from dirl.encoders.loading import LoadedEncoder, load_encoder, warn_resolution
+from dirl.encoders.loading import load_encoder, warn_resolution
 from dirl.evaluate.common.records import Resampling
-from dirl.evaluate.common.scores import Scored, score_classes
-from dirl.evaluate.tokens.heads import NucleiScored, cross_validate, score_nuclei
-from dirl.evaluate.tokens.read import RGB, RGB_AROUND, UNTRAINED, TokenTiles, read_tiles, token_features
-from dirl.evaluate.tokens.summary import NucleiScores, TokenScores, TokensSummary, TypeScores
-from dirl.features.baselines import FEATURES
-from dirl.store.dataset import TileStore
+from dirl.evaluate.tokens.masks import Masks, open_masks
+from dirl.evaluate.tokens.read import TokenTiles, read_tiles
+from dirl.evaluate.tokens.score import Setting, score_sets, steps
+from dirl.evaluate.tokens.summary import TokensSummary
+from dirl.store.dataset import CellStore, TileStore
 from dirl.store.subsample import subsample_tiles
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.floating]
 
 
 def tokens(
@@ -44,19 +40,20 @@ def tokens(
     """Score a linear head on frozen patch tokens: nuclei or not, and the classes of nuclei.
 
     Tokens are those after the last norm. A token is a nucleus if nuclei cover at least ``config.share`` of
-    it. The class of a nucleus is predicted from the mean of the tokens under it, weighted by area. Baselines
-    are the colours of a token, those with its eight neighbours, and tokens of random weights.
+    it. With ``config.masks``, each class of the masks is scored in the place of nuclei. The class of a
+    nucleus is predicted from the mean of the tokens under it, weighted by area. Baselines are the colours of
+    a token, those with its eight neighbours, and tokens of random weights.
 
     Parameters
     ----------
     encoder
         A spec of `load_encoder`.
     store
-        A tile store with cells.
+        A tile store, with cells unless masks are scored.
     out
         Directory of the result: ``summary.json``, ``card.json``.
     config
-        Number of tiles, name of the cells, folds, seed.
+        Number of tiles, name of the cells or folder of the masks, folds, seed.
     device
         ``auto``, or a torch device.
     overwrite
@@ -69,52 +66,70 @@ def tokens(
     EncoderError
         If the encoder cannot be loaded, or has not one token for each patch.
     ConfigError
-        If there are fewer patients or slides than folds, or no token is a nucleus.
+        If there are fewer patients or slides than folds, or no token is a nucleus or of a mask. If masks are
+        missing or do not fit.
     StoreError
         If the store lacks tiles or cells, or `out` holds something else.
     """
     config = config or TokensConfig()
     opened = TileStore.open(store)
-    cells = opened.cells(config.cells)
     loaded = load_encoder(encoder, device=choose_device(device))
     warn_resolution(loaded, opened.spec.size_px, opened.spec.mpp)
     numbers = subsample_tiles(opened, config.tiles, config.seed)
     groups, kind = _groups(opened, numbers)
     folds = _deal(groups, config.folds, config.seed)
-    inputs = {"store": opened.digest, "cells": cells.card.digest, "encoder": loaded.digest}
+    masks = None if config.masks is None else open_masks(config.masks, opened, numbers)
+    under = masks or opened.cells(config.cells)
+    inputs = {"store": opened.digest, "encoder": loaded.digest}
+    inputs |= {"cells": under.card.digest} if isinstance(under, CellStore) else {"masks": under.digest}
     card = new_card("tokens", config.model_dump(mode="json") | {"encoder": encoder}, inputs)
 
     def compute(work: Work) -> TokensSummary:
-        tiles = read_tiles(opened, cells, numbers, loaded)
-        truth = tiles.share >= config.share
-        if not 0 < truth.mean() < 1:
-            reason = "all tokens are nuclei" if truth.all() else "no token is a nucleus"
-            raise ConfigError(reason, where=f"share {config.share:g}", remedy="choose another --share")
+        tiles, left_out = _scored(read_tiles(opened, numbers, loaded, under), config)
         units = choose_units(groups, len(numbers), config.bootstrap, config.seed)
         if units.kind == "slides":
             units = replace(units, kind=kind)
-        results = _score_all(tiles, truth, loaded, folds, groups, units, config, quiet)
-        names, counts = np.unique(tiles.nucleus_class, return_counts=True)
-        known = {tiles.classes[int(i)]: int(n) for i, n in zip(names, counts, strict=True)}
+        of_group = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+        setting = Setting(folds, of_group, units, config)
+        with bar("Scoring tokens", steps(tiles, config.folds), quiet=quiet) as advance:
+            results = score_sets(tiles, loaded, setting, advance)
         return TokensSummary(
             encoder=encoder,
             encoder_digest=loaded.digest,
             store=str(store),
-            cells=config.cells,
+            cells=None if masks else config.cells,
+            masks=config.masks,
             tiles=len(numbers),
-            tokens=truth.size,
+            tokens=tiles.areas[0].share.size,
             token_um=loaded.token_um(opened.spec.size_px, opened.spec.mpp),
             share=config.share,
-            prevalence=float(truth.mean()),
-            classes=known,
+            prevalence={area.name: float((area.share >= config.share).mean()) for area in tiles.areas},
+            classes=tiles.nuclei.counts,
             folds=config.folds,
             groups=kind,
             interval=Resampling.of(units),
             results=results,
-            notes=_notes(kind, known),
+            notes=[*left_out, *_notes(kind, tiles, masks)],
         )
 
     return carry_out(card, out, TokensSummary, compute, overwrite=overwrite)
+
+
+def _scored(tiles: TokenTiles, config: TokensConfig) -> tuple[TokenTiles, list[str]]:
+    """Leave out areas that cover no token or all of them by the share, and say which."""
+    kept, reasons = [], []
+    for area in tiles.areas:
+        covered = float((area.share >= config.share).mean())
+        if 0 < covered < 1:
+            kept.append(area)
+        else:
+            reasons.append(
+                f"{'every' if covered else 'no'} token has {config.share:g} or more of {area.name}"
+            )
+    if not kept:
+        reason = ", ".join(reasons) or "the masks of these tiles are empty"
+        raise ConfigError(reason, where="dirl tokens", remedy="choose another --share, or more --tiles")
+    return replace(tiles, areas=tuple(kept)), [f"Not scored: {reason}." for reason in reasons]
 
 
 def _groups(store: TileStore, numbers: Ints) -> tuple[NDArray[np.str_], UnitKind]:
@@ -138,96 +153,12 @@ def _deal(groups: NDArray[np.str_], folds: int, seed: int) -> Ints:
     return np.asarray((order % folds)[of_tile], np.int64)
 
 
-def _score_all(
-    tiles: TokenTiles,
-    truth: NDArray[np.bool_],
-    encoder: LoadedEncoder,
-    folds: Ints,
-    groups: NDArray[np.str_],
-    units: Units,
-    config: TokensConfig,
-    quiet: bool,
-) -> dict[str, TokenScores]:
-    sets = {RGB: encoder, RGB_AROUND: encoder, UNTRAINED: encoder.randomised(config.seed), FEATURES: encoder}
-    typed = len(np.unique(tiles.nucleus_class)) > 1
-    found: dict[str, tuple[int, NucleiScored, Scored | None]] = {}
-    with bar("Scoring tokens", len(sets) * config.folds * (1 + typed), quiet=quiet) as advance:
-        for name, source in sets.items():
-            values = token_features(tiles, source, name)
-            fit = partial(_fit, folds=folds, groups=groups, seed=config.seed, advance=advance)
-            width = values.shape[-1]
-            where = np.arange(len(values)).repeat(values.shape[1])
-            chance = fit(values.reshape(-1, width), truth.ravel().astype(np.int64), where)[:, 1]
-            nuclei = score_nuclei(tiles, chance.reshape(truth.shape), truth, units, config.seed)
-            types = None
-            if typed:
-                means = np.stack(
-                    [s @ values[t] for s, t in zip(tiles.nuclei, tiles.nucleus_tile, strict=True)]
-                )
-                scores = fit(means, tiles.nucleus_class, tiles.nucleus_tile)
-                of_kept = np.unique(units.of_tile[tiles.nucleus_tile], return_inverse=True)[1]
-                drawn = Units(units.kind, of_kept.astype(np.int64), units.resamples, units.seed)
-                types = score_classes(tiles.nucleus_class, scores, drawn)
-            found[name] = (width, nuclei, types)
-    baseline = found[RGB_AROUND]
-    return {
-        name: _record(*found[name], None if name in (RGB, RGB_AROUND) else baseline)
-        for name in (FEATURES, UNTRAINED, RGB_AROUND, RGB)
-    }
-
-
-def _fit(
-    values: Floats,
-    classes: Ints,
-    tile: Ints,
-    *,
-    folds: Ints,
-    groups: NDArray[np.str_],
-    seed: int,
-    advance: Callable[[], None],
-) -> NDArray[np.float64]:
-    of_group = np.unique(groups, return_inverse=True)[1].astype(np.int64)
-    return cross_validate(values, classes, folds[tile], of_group[tile], seed, advance)
-
-
-def _record(
-    width: int,
-    nuclei: NucleiScored,
-    types: Scored | None,
-    baseline: tuple[int, NucleiScored, Scored | None] | None,
-) -> TokenScores:
-    tokens, auroc = nuclei.classes.estimates(), nuclei.classes.metrics.index("macro_auroc")
-    over = over_types = None
-    if baseline is not None:
-        other = baseline[1].classes
-        gain = nuclei.classes.resampled[:, auroc] - other.resampled[:, auroc]
-        over = estimate(nuclei.classes.values[auroc] - other.values[auroc], gain)
-        if types is not None and baseline[2] is not None:
-            over_types = types.minus(baseline[2])
-    return TokenScores(
-        width=width,
-        nuclei=NucleiScores(
-            auroc=tokens["macro_auroc"],
-            average_precision=nuclei.average_precision,
-            dice=nuclei.dice,
-            over_rgb=over,
-        ),
-        types=None
-        if types is None
-        else TypeScores(
-            balanced_accuracy=types.estimates()["balanced_accuracy"],
-            macro_f1=types.estimates()["macro_f1"],
-            over_rgb=over_types,
-        ),
-    )
-
-
-def _notes(groups: str, classes: dict[str, int]) -> list[str]:
+def _notes(groups: str, tiles: TokenTiles, masks: Masks | None) -> list[str]:
     notes = []
     if groups == "tiles":
         notes.append(
             "Patients and slides are unknown: folds keep only single tiles together, so scores are too high."
         )
-    if not classes:
+    if masks is None and not tiles.nuclei.counts:
         notes.append("The nuclei have no classes, so types are not scored.")
     return notes

@@ -1,12 +1,14 @@
 """What `dirl tokens` reports: the type of its ``summary.json``."""
 
+from collections.abc import Iterator
+
 from dirl.core.intervals import Estimate, UnitKind
 from dirl.core.results import Record, Summary
 from dirl.evaluate.common.records import Resampling
 
 
-class NucleiScores(Record):
-    """How well a linear head tells tokens on nuclei from all others.
+class AreaScores(Record):
+    """How well a linear head tells the tokens of an area, such as nuclei, from all others.
 
     Attributes
     ----------
@@ -24,19 +26,45 @@ class NucleiScores(Record):
     over_rgb: Estimate | None
 
 
+class OneType(Record):
+    """Scores of one class of nuclei: how many there are, and how they are predicted."""
+
+    n: int
+    recall: Estimate
+    precision: Estimate
+    f1: Estimate
+
+
 class TypeScores(Record):
-    """How well a linear head names the class of a nucleus from the mean of its tokens."""
+    """How well a linear head names the class of a nucleus from the mean of its tokens.
+
+    Attributes
+    ----------
+    over_rgb
+        Difference in balanced accuracy to the baseline of colours around a token.
+    classes
+        Scores of each class, by name.
+    """
 
     balanced_accuracy: Estimate
     macro_f1: Estimate
     over_rgb: Estimate | None
+    classes: dict[str, OneType]
 
 
 class TokenScores(Record):
-    """Scores of one set of tokens; `types` is None without classes of nuclei."""
+    """Scores of one set of tokens.
+
+    Attributes
+    ----------
+    areas
+        By name: ``nuclei``, or each class of the masks.
+    types
+        None without classes of nuclei.
+    """
 
     width: int
-    nuclei: NucleiScores
+    areas: dict[str, AreaScores]
     types: TypeScores | None
 
 
@@ -45,21 +73,26 @@ class TokensSummary(Summary):
 
     Attributes
     ----------
+    cells, masks
+        What was scored: the name of the cells, or the masks. The other is None.
+    prevalence
+        By area, the share of the tokens of which it covers at least `share`.
+    classes
+        Number of nuclei by class.
     results
         By name: the encoder's tokens, those of its untrained copy, and two baselines of colour.
-    prevalence
-        Share of the tokens of which nuclei cover at least `share`.
     """
 
     encoder: str
     encoder_digest: str
     store: str
-    cells: str
+    cells: str | None
+    masks: str | None
     tiles: int
     tokens: int
     token_um: float
     share: float
-    prevalence: float
+    prevalence: dict[str, float]
     classes: dict[str, int]
     folds: int
     groups: UnitKind
@@ -73,11 +106,18 @@ class TokensSummary(Summary):
         return {"tiles": self.tiles, "nuclei": sum(self.classes.values())}
 
     def rows(self) -> list[dict[str, object]]:
-        """One row for each set of tokens and score."""
+        """One row for each set of tokens, task and score; tasks are areas, types and ``types: CLASS``."""
         return [
             {"tokens": name, "task": task, "score": score, **vars(value)}
             for name, one in self.results.items()
-            for task, scores in (("nuclei", one.nuclei), ("types", one.types))
-            for score, value in (scores or ())
-            if value is not None
+            for task, scores in _tasks(one)
+            for score, value in scores
+            if isinstance(value, Estimate)
         ]
+
+
+def _tasks(scores: TokenScores) -> Iterator[tuple[str, Record]]:
+    yield from scores.areas.items()
+    if scores.types is not None:
+        yield "types", scores.types
+        yield from ((f"types: {name}", one) for name, one in scores.types.classes.items())
