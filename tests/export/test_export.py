@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
+import dirl
 from dirl.cli.main import app
 from dirl.config import PretrainRecipe
 from dirl.core.card import note_change
@@ -135,7 +136,7 @@ def test_transformers_reads_it_whole(
 
 
 @pytest.mark.parametrize("architecture", ["vit", "dinov2_with_registers"])
-def test_onnx_gives_the_same_tokens_for_any_batch(
+def test_onnx_gives_the_same_tokens_for_any_batch_and_size(
     make_run: MakeRun, tmp_path: Path, architecture: str
 ) -> None:
     pytest.importorskip("onnxscript")
@@ -144,12 +145,19 @@ def test_onnx_gives_the_same_tokens_for_any_batch(
     done = export(run, tmp_path / "out", to="onnx")
     session = runtime.InferenceSession(done.path / "model.onnx")
     encoder = load_encoder(str(run))
-    for count in (1, 5):
-        images = torch.rand(count, 3, 32, 32)
+    sizes = [(1, 32, 32), (5, 32, 32), (2, 48, 96), (1, 8, 16), (2, 224, 224), (1, 35, 47), (3, 33, 38)]
+    for count, height, width in sizes:
+        images = torch.rand(count, 3, height, width)
         cls, patches = session.run(None, {"images": images.numpy()})
         expected = class_and_patch_tokens(encoder.timm, preprocess(encoder, images))
         close(torch.from_numpy(cls), expected[:, 0])
         close(torch.from_numpy(patches), expected[:, 1:])
+    found = session.get_modelmeta().custom_metadata_map
+    facts = {key: json.loads(found[key]) for key in ("mean", "std", "mpp", "patch_px", "tile_px", "range")}
+    assert facts == {
+        "mean": [0.7, 0.5, 0.6], "std": [0.5] * 3, "mpp": 0.5, "patch_px": 8, "tile_px": 48, "range": [0, 1],
+    }  # fmt: skip
+    assert (found["pooling"], found["dirl_version"]) == ("class token", dirl.__version__)
     holds_no_pickle(done.path)
 
 
