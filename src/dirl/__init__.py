@@ -47,8 +47,8 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from dirl.features.embed import embed
     from dirl.features.external import read_external
     from dirl.features.feature_files import Features, read_features
+    from dirl.features.handover import hand_over
     from dirl.features.sources import SlideFiles
-    from dirl.features.to_anndata import write_anndata
     from dirl.maps.run import map_slide
     from dirl.objectives import losses
     from dirl.objectives.base import Objective, PairObjective, TeacherObjective, load_objective
@@ -99,6 +99,7 @@ __all__ = [
     "embed",
     "export",
     "finetune",
+    "hand_over",
     "load_encoder",
     "load_objective",
     "load_recipe",
@@ -118,7 +119,6 @@ __all__ = [
     "tile",
     "tokens",
     "view",
-    "write_anndata",
 ]
 
 # Packages and modules that are called as the command of their name; see `dirl.core.callable_module`.
@@ -152,6 +152,7 @@ _PLACES = {
     "compare": "dirl.evaluate.compare.run",
     "embed": "dirl.features.embed",
     "finetune": "dirl.evaluate.finetune.run",
+    "hand_over": "dirl.features.handover",
     "load_encoder": "dirl.encoders.loading",
     "load_objective": "dirl.objectives.base",
     "load_recipe": "dirl.config",
@@ -167,7 +168,6 @@ _PLACES = {
     "tile": "dirl.store.build",
     "tokens": "dirl.evaluate.tokens.run",
     "view": "dirl.viewer.run",
-    "write_anndata": "dirl.features.to_anndata",
 }
 
 

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 import dirl.evaluate.probe.run
 import dirl.evaluate.probe.show
 import dirl.features.embed
-import dirl.features.to_anndata
+import dirl.features.handover
 from dirl.cli.embed import embed
 from dirl.cli.probe import probe
-from dirl.config import EmbedConfig, ProbeConfig, TileConfig
+from dirl.config import EmbedConfig, ProbeConfig, TileConfig, Tool
 from dirl.core.card import new_card
 from dirl.core.claim import claim
-from dirl.core.errors import UserError
+from dirl.core.errors import PartlyFailedError, SlideError, UserError
 
 
 class Made:
@@ -65,16 +65,35 @@ def test_embed_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert output == "f: 7 tiles, 3 features each\n"
 
 
-def test_embed_writes_anndata_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Made()
-    written: list[object] = []
-    monkeypatch.setattr(dirl.features.embed, "embed", lambda *_, **__: made)
-    monkeypatch.setattr(dirl.features.to_anndata, "require_anndata", lambda: None)
-    monkeypatch.setattr(dirl.features.to_anndata, "write_anndata", written.append)
+def test_embed_hands_over_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def fake(features: Path, tools: list[Tool], *, quiet: bool) -> dict[Tool, Path]:
+        asked.append((features, tools, quiet))
+        return {tool: features / tool for tool in tools}
+
+    monkeypatch.setattr(dirl.features.embed, "embed", lambda *_, **__: Made())
+    monkeypatch.setattr(dirl.features.handover, "hand_over", fake)
     run(embed, "timm:b", "--store", "s", "--out", "f")
-    assert written == []
-    run(embed, "timm:b", "--store", "s", "--out", "f", "--to", "anndata")
-    assert written == [made]
+    assert asked == []
+    output = run(embed, "timm:b", "--store", "s", "--out", "f", "--to", "clam", "--to", "stamp", "--quiet")
+    assert asked == [(Path("f"), [Tool.CLAM, Tool.STAMP], True)]
+    assert output.endswith("f/clam: for clam\nf/stamp: for stamp\n")
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_embed_hands_over_the_slides_that_did_not_fail(done: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def partly(*_: object, **__: object) -> None:
+        raise PartlyFailedError({"b": SlideError("no slide", where="b")}, done)
+
+    monkeypatch.setattr(dirl.features.embed, "embed", partly)
+    monkeypatch.setattr(dirl.features.handover, "hand_over", lambda path, *_, **__: asked.append(path))
+    app = typer.Typer()
+    app.command()(embed)
+    result = CliRunner().invoke(app, ["timm:b", "--store", "s", "--out", "f", "--to", "clam"])
+    assert isinstance(result.exception, PartlyFailedError) and asked == [Path("f")] * done
 
 
 def test_probe_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """`dirl embed`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -18,7 +18,7 @@ from dirl.cli.options import (
     Threads,
     takes,
 )
-from dirl.config import EmbedConfig, TileConfig
+from dirl.config import EmbedConfig, TileConfig, Tool
 
 
 @takes(EmbedConfig)
@@ -47,8 +47,11 @@ def embed(
     device: Device = "auto",
     workers: Threads = 4,
     to: Annotated[
-        Literal["anndata"] | None,
-        typer.Option(help="Write features.h5ad too. It needs the extra dirl[anndata]."),
+        list[Tool] | None,
+        typer.Option(
+            metavar="TOOL",
+            help=f"Write the files of {', '.join(Tool)}. May be repeated.",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -59,7 +62,7 @@ def embed(
 
     Example: dirl embed runs/dirl --store store --out features
     """
-    from dirl.core.errors import ConfigError
+    from dirl.core.errors import ConfigError, PartlyFailedError
     from dirl.core.progress import counted
 
     if (store is None) == (slides is None):
@@ -77,28 +80,33 @@ def embed(
     check_paths([*paths, slides_table])
     from dirl.core.progress import show
     from dirl.features.embed import embed as run
+    from dirl.features.handover import check_tools, hand_over
     from dirl.features.sources import SlideFiles
-    from dirl.features.to_anndata import require_anndata, write_anndata
     from dirl.store.select import describe_selection
 
     source = store or SlideFiles(paths, cut, slides_table=slides_table, quiet=quiet)
-    if to is not None:  # missed before hours of embedding, not after
-        require_anndata()
-    made = run(
-        encoder,
-        source,
-        out,
-        config,
-        baselines=not no_baselines,
-        device=device,
-        batch=batch,
-        workers=workers,
-        overwrite=overwrite,
-        quiet=quiet,
-    )
+    check_tools(to or [])  # a missing extra is found before hours of embedding, not after
+    try:
+        made = run(
+            encoder,
+            source,
+            out,
+            config,
+            baselines=not no_baselines,
+            device=device,
+            batch=batch,
+            workers=workers,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
+    except PartlyFailedError as error:
+        if to and error.done:  # the other slides are finished
+            hand_over(out, to, quiet=quiet)
+        raise
     tiles_made, width = made.values.shape
     show(f": {counted(tiles_made, 'tile')}, {counted(width, 'feature')} each", made.path)
     if selected := made.card.counts.get("selected"):
         show(describe_selection(selected))
-    if to is not None:
-        show(f"AnnData: {write_anndata(made)}")
+    if to:
+        for tool, path in hand_over(out, to, quiet=quiet).items():
+            show(f": for {tool}", path)

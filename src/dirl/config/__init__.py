@@ -28,6 +28,7 @@ from dirl.config.stages import (
     TaskConfig,
     TileConfig,
     TokensConfig,
+    Tool,
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "TaskConfig",
     "TileConfig",
     "TokensConfig",
+    "Tool",
     "ViewsConfig",
     "load_recipe",
     "make",

@@ -1,5 +1,6 @@
 """The settings of the stages other than pretraining, in the order of the work."""
 
+from enum import StrEnum, auto
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
@@ -61,6 +62,15 @@ class CellsConfig(Settings):
 
 
 Pool = Literal["model", "mean", "regions"]
+
+
+class Tool(StrEnum):
+    """A tool whose layout of features `dirl.features.handover.hand_over` writes."""
+
+    CLAM = auto()
+    TRIDENT = auto()
+    STAMP = auto()
+    ANNDATA = auto()
 
 
 class EmbedConfig(Settings):

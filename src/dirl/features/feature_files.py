@@ -85,7 +85,18 @@ def write_rows(
     Strings become UTF-8 with the length of the longest, padded with zeros. Strings of variable length would
     need a heap, and the library can loop for ever in a damaged one.
     """
-    # In memory: the process would crash if the disk became full while the library has the file open.
+    data = pack_hdf5(datasets, {"coords": attributes} if attributes else {})
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def pack_hdf5(
+    datasets: Mapping[str, NDArray[Any]], attributes: Mapping[str, Mapping[str, Any]]
+) -> memoryview:
+    """Make the content of an HDF5 file; see `write_rows`. Attributes are by array, and by ``/`` of the file.
+
+    It is made in memory: the process would crash if the disk became full while the library has the file open.
+    """
     data = io.BytesIO()
     with h5py.File(data, "w") as file:
         for name, rows in datasets.items():
@@ -95,10 +106,9 @@ def write_rows(
                 file.create_dataset(name, data=encoded.astype(fixed))
             else:
                 file.create_dataset(name, data=rows)
-        for name, value in (attributes or {}).items():
-            file["coords"].attrs[name] = value
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.getbuffer())
+        for name, values in attributes.items():
+            file[name].attrs.update(values)
+    return data.getbuffer()
 
 
 def baselines_of(card: Card) -> tuple[str, ...]:

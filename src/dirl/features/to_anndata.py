@@ -4,13 +4,10 @@ import importlib.util
 import io
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import h5py
 
-from dirl.core.card import note_change
 from dirl.core.errors import ConfigError
-from dirl.core.files import replacing
 from dirl.features.feature_files import Features, Strings
 
 ANNDATA = "features.h5ad"
@@ -23,17 +20,12 @@ def require_anndata() -> None:
         raise ConfigError("AnnData is not installed", where="--to anndata", remedy=remedy)
 
 
-def write_anndata(features: Features) -> Path:
-    """Write features beside their HDF5 files, as ``features.h5ad``, in the order of the store.
+def anndata_file(features: Features) -> memoryview:
+    """Make the content of ``features.h5ad``, in the order of the store.
 
     ``X`` are the features. ``obs`` has a row per tile id, with ``slide_id``, ``patient_id`` and ``label``
     (missing if unknown). Its ``x`` and ``y`` are the top-left corner in level-0 pixels, and so is
     ``obsm["spatial"]``. ``uns`` has the ``encoder`` and the ``card`` as JSON.
-
-    Returns
-    -------
-    Path
-        The file.
 
     Raises
     ------
@@ -68,8 +60,4 @@ def write_anndata(features: Features) -> Path:
     data = io.BytesIO()
     with h5py.File(data, "w") as file:
         anndata.io.write_elem(file, "/", table)
-    path = features.path / ANNDATA
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.getbuffer())
-    note_change(features.path, ANNDATA)
-    return path
+    return data.getbuffer()
