@@ -27,7 +27,6 @@ from dirl.core.errors import ConfigError, DirlError, EncoderError, StoreError
 from dirl.core.owner import content
 from dirl.encoders.loading import LoadedEncoder, embed_images, load_encoder, preprocess
 from dirl.encoders.vit import new_plain_vit
-from dirl.export import to_hf
 from dirl.export.formats import class_and_patch_tokens
 from dirl.export.model_card import describe_arm
 from dirl.export.run import FORMATS, export
@@ -104,35 +103,47 @@ def test_hf_gives_the_same_embeddings(make_run: MakeRun, tmp_path: Path, archite
     run = make_run(**ARCHITECTURES[architecture])
     done = export(run, tmp_path / "out", to="hf")
     assert max(done.differences.values()) < 1e-5
-    images = torch.rand(2, 3, 32, 32)
+    images = torch.rand(2, 3, 48, 48)
     expected = embed_images(load_encoder(str(run)), images)
     again = load_encoder(f"hf:{done.path}")
     close(embed_images(again, images), expected)
     assert (again.mean, again.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     config = json.loads((done.path / "config.json").read_text())
-    assert config["model_type"] == architecture
+    assert config["model_type"] == ("dinov2" if architecture == "vit" else architecture)
     holds_no_pickle(done.path)
 
 
+@pytest.mark.parametrize("tile_px", [48, 53])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_transformers_reads_it_whole(
-    make_run: MakeRun, tmp_path: Path, architecture: str, capsys: pytest.CaptureFixture[str]
+def test_transformers_reads_it_whole_and_pools_the_class_token(
+    make_run: MakeRun,
+    tmp_path: Path,
+    architecture: str,
+    tile_px: int,
+    recwarn: pytest.WarningsRecorder,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     transformers = pytest.importorskip("transformers")
-    run = make_run(**ARCHITECTURES[architecture])
+    run = make_run(tile_px=tile_px, **ARCHITECTURES[architecture])
     done = export(run, tmp_path / "out", to="hf")
     assert set(done.differences) == {"dirl", "transformers"}
-    kind = getattr(transformers, to_hf.CLASSES[architecture])
-    options = {"add_pooling_layer": False} if architecture == "vit" else {}
-    model, found = kind.from_pretrained(done.path, output_loading_info=True, **options)
+    capsys.readouterr()
+    model, found = transformers.AutoModel.from_pretrained(done.path, output_loading_info=True)
     assert not found["missing_keys"] and not found["unexpected_keys"] and not found["mismatched_keys"]
-    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    said = "".join(capsys.readouterr()) + caplog.text + "".join(str(one.message) for one in recwarn)
+    assert "newly initialized" not in said and "should probably TRAIN" not in said
+    pixels = torch.randint(0, 256, (2, 3, tile_px, tile_px), dtype=torch.uint8)
     processor = transformers.AutoImageProcessor.from_pretrained(done.path)
-    with torch.no_grad():
-        state = model.eval()(**processor(list(pixels), return_tensors="pt")).last_hidden_state
+    prepared = processor(list(pixels), return_tensors="pt")
     encoder = load_encoder(str(run))
-    close(state[:, 0], embed_images(encoder, pixels))
-    close(state[:, -16:], class_and_patch_tokens(encoder.timm, preprocess(encoder, pixels))[:, 1:])
+    close(prepared["pixel_values"], preprocess(encoder, pixels))
+    with torch.no_grad():
+        state = model.eval()(**prepared)
+    close(state.pooler_output, embed_images(encoder, pixels))
+    close(state.last_hidden_state[:, 0], state.pooler_output)
+    patches = class_and_patch_tokens(encoder.timm, preprocess(encoder, pixels))[:, 1:]
+    close(state.last_hidden_state[:, -patches.shape[1] :], patches)
 
 
 @pytest.mark.parametrize("architecture", ["vit", "dinov2_with_registers"])
@@ -252,7 +263,7 @@ def test_what_is_refused_leaves_an_earlier_export_as_it_was(make_run: MakeRun, t
 def test_a_model_that_differs_is_not_put_in_place(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = replace(FORMATS["timm"], read_tokens=lambda *_: {"timm": torch.zeros(3, 17, 48)})
+    wrong = replace(FORMATS["timm"], read_tokens=lambda *_: {"timm": torch.zeros(3, 37, 48)})
     monkeypatch.setitem(FORMATS, "timm", wrong)
     with pytest.raises(DirlError, match=r"timm gives other tokens than the run \(by 1.0e\+00"):
         export(make_run(), tmp_path / "out", to="timm")

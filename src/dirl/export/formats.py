@@ -1,5 +1,6 @@
 """What a format of an export is, and the tokens that every exported model must reproduce."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,11 @@ def transform_of(encoder: LoadedEncoder) -> Mapping[str, Any]:
 def tile_px(encoder: LoadedEncoder) -> int:
     """Side of the images that the model gets for a tile of the training, in pixels: whole patches."""
     return int(transform_of(encoder)["input_size"][-1])
+
+
+def uncropped_px(encoder: LoadedEncoder) -> int:
+    """Side of the tiles of the training in pixels, which timm's transform crops to `tile_px`."""
+    return math.floor(tile_px(encoder) / float(transform_of(encoder).get("crop_pct", 1)))
 
 
 @torch.inference_mode()

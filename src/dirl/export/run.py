@@ -15,7 +15,7 @@ from dirl.core.layout import CARD, NOT_CONTENT
 from dirl.core.owner import own, owning
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.export import to_hf, to_onnx, to_timm
-from dirl.export.formats import Format, class_and_patch_tokens, view_px
+from dirl.export.formats import Format, class_and_patch_tokens, tile_px
 from dirl.export.model_card import UNKNOWN, model_card
 from dirl.pretrain.read_run import load_run
 
@@ -56,7 +56,8 @@ def export(
     out
         Directory to make.
     to
-        ``timm``; ``hf`` for transformers' ViT and DINOv2; ``onnx``, which needs the extra ``onnx``.
+        ``timm``; ``hf`` for transformers' DINOv2, which also expresses a ViT; ``onnx``, which needs the extra
+        ``onnx``.
     licence
         Licence of the weights, for the model card.
     overwrite
@@ -126,7 +127,7 @@ def export(
 
 def _check(encoder: LoadedEncoder, form: Format, folder: Path) -> dict[str, float]:
     """Compare the exported model with the run's, on a number of images that no format was traced with."""
-    side = view_px(encoder)
+    side = tile_px(encoder)
     images = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
     expected = class_and_patch_tokens(encoder.timm, preprocess(encoder, images))
     differences = {}

@@ -1,4 +1,8 @@
-"""The layout of transformers: ViTModel, Dinov2Model or Dinov2WithRegistersModel, whichever fits."""
+"""The layout of transformers: Dinov2Model, or Dinov2WithRegistersModel for an encoder with registers.
+
+They also express a plain ViT, with layer scales of one. ViTModel would add a pooler of random weights, while
+the pooled output of these two is the class token, which dirl embeds with.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,17 +16,23 @@ from dirl.core.files import read_json, write_json
 from dirl.encoders.adapt import adapt
 from dirl.encoders.huggingface import to_hf
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
-from dirl.export.formats import Format, class_and_patch_tokens, same_architecture, view_px, without_registers
+from dirl.export.formats import (
+    Format,
+    class_and_patch_tokens,
+    same_architecture,
+    tile_px,
+    uncropped_px,
+    without_registers,
+)
 
-CLASSES = {"vit": "ViTModel", "dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
+CLASSES = {"dinov2": "Dinov2Model", "dinov2_with_registers": "Dinov2WithRegistersModel"}
 _USE = """from transformers import AutoImageProcessor, AutoModel
 processor = AutoImageProcessor.from_pretrained("FOLDER")
-model = AutoModel.from_pretrained("FOLDER").eval()  # a pooler that it adds is not trained: do not use it
-embedding = model(**processor(images, return_tensors="pt")).last_hidden_state[:, 0]  # (b, d)"""
+model = AutoModel.from_pretrained("FOLDER").eval()
+embedding = model(**processor(tiles, return_tensors="pt")).pooler_output  # (b, d), the class tokens"""
 
-_PREPARES = (
-    "`dirl embed` gives it tiles in their own size, so a processor that resizes them yields other features."
-)
+_PREPARES = """For tiles of {tile} px, the processor changes no pixel; it crops them to whole patches. It
+resizes other tiles, but `dirl embed` does not. The position embeddings fit this size."""
 
 
 def write_hf(encoder: LoadedEncoder, folder: Path) -> None:
@@ -32,19 +42,16 @@ def write_hf(encoder: LoadedEncoder, folder: Path) -> None:
     """
     model = encoder.timm
     _check(encoder)
-    registers = model.num_prefix_tokens - 1
-    scaled = not isinstance(model.blocks[0].ls1, nn.Identity)
-    kind = "dinov2_with_registers" if registers else "dinov2" if scaled else "vit"
-    # transformers gives registers no position, and the DINOv2 classes always a layer scale.
-    changes: dict[str, Any] = {"no_embed_class": True}
-    if registers and not scaled:
+    kind = "dinov2_with_registers" if model.num_prefix_tokens > 1 else "dinov2"
+    # transformers gives registers no position, always a layer scale, and resamples positions otherwise.
+    changes: dict[str, Any] = {"no_embed_class": True, "img_size": tile_px(encoder)}
+    if isinstance(model.blocks[0].ls1, nn.Identity):
         changes["init_values"] = 1.0
     target = same_architecture(encoder, **changes)
     embedded = 0 if model.no_embed_class else int(model.num_prefix_tokens)
     state = adapt(model.state_dict(), target, encoder.spec, embedded=embedded).state
     state["pos_embed"] = nn.functional.pad(state["pos_embed"], (0, 0, 1, 0))
-    if kind != "vit":
-        state["mask_token"] = torch.zeros(1, model.embed_dim)
+    state["mask_token"] = torch.zeros(1, model.embed_dim)
     try:
         renamed = to_hf(state, kind)
     except KeyError as error:
@@ -52,14 +59,16 @@ def write_hf(encoder: LoadedEncoder, folder: Path) -> None:
     whole = {key: value.detach().cpu().clone().contiguous() for key, value in renamed.items()}
     save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", _config(encoder, kind))
-    side = view_px(encoder)
+    side = tile_px(encoder)
     write_json(
         folder / "preprocessor_config.json",
         {
-            "image_processor_type": "ViTImageProcessor",
+            "image_processor_type": "BitImageProcessor",
             "do_resize": True,
-            "size": {"height": side, "width": side},
+            "size": {"shortest_edge": uncropped_px(encoder)},
             "resample": 2,
+            "do_center_crop": True,
+            "crop_size": {"height": side, "width": side},
             "do_rescale": True,
             "rescale_factor": 1 / 255,
             "do_normalize": True,
@@ -78,12 +87,11 @@ def read_tokens(encoder: LoadedEncoder, folder: Path, images: Tensor) -> dict[st
     except ImportError:
         return found
     config = read_json(folder / "config.json")
-    options = {"add_pooling_layer": False} if config["model_type"] == "vit" else {}
     logging: Any = transformers.utils.logging
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model = getattr(transformers, CLASSES[config["model_type"]]).from_pretrained(folder, **options)
+        model = getattr(transformers, CLASSES[config["model_type"]]).from_pretrained(folder)
     finally:
         if shown:
             logging.enable_progress_bar()
@@ -105,7 +113,7 @@ def _config(encoder: LoadedEncoder, kind: str) -> dict[str, object]:
         "hidden_size": width,
         "num_hidden_layers": len(model.blocks),
         "num_attention_heads": block.attn.num_heads,
-        "image_size": view_px(encoder),
+        "image_size": tile_px(encoder),
         "patch_size": encoder.patch_px,
         "num_channels": 3,
         "hidden_act": "gelu",
@@ -115,8 +123,6 @@ def _config(encoder: LoadedEncoder, kind: str) -> dict[str, object]:
         "qkv_bias": block.attn.qkv.bias is not None,
     }
     hidden = block.mlp.fc1.out_features
-    if kind == "vit":
-        return config | {"intermediate_size": hidden}
     if hidden % width:
         raise _refuse(encoder, f"an MLP of {hidden} is no whole multiple of the width {width}")
     config |= {"mlp_ratio": hidden // width, "use_swiglu_ffn": False, "layerscale_value": 1.0}
@@ -126,7 +132,7 @@ def _config(encoder: LoadedEncoder, kind: str) -> dict[str, object]:
 
 
 def _check(encoder: LoadedEncoder) -> None:
-    """Refuse parts that the three classes compute differently, or have no weights for."""
+    """Refuse parts that the two classes compute differently, or have no weights for."""
     model = encoder.timm
     block = model.blocks[0]
     activation = block.mlp.act
@@ -146,7 +152,7 @@ def _check(encoder: LoadedEncoder) -> None:
 
 def _refuse(encoder: LoadedEncoder, reason: str) -> EncoderError:
     return EncoderError(
-        f"transformers' ViT and DINOv2 cannot express it: {reason}",
+        f"transformers' DINOv2 cannot express it: {reason}",
         where=encoder.spec,
         remedy="use --to timm or --to onnx",
     )
