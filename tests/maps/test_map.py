@@ -102,6 +102,30 @@ def test_opens_in_tifffile_with_physical_size_channels_and_position(made):
     assert json.loads(image["Description"])["slide"]["slide_id"] == "planted"
 
 
+def test_a_finished_map_becomes_a_folder_for_qupath(planted, tmp_path):
+    out, config = tmp_path / "map", MapConfig(size_px=128)
+    plain = map_slide(darkness_encoder(), planted.path, out, config, quiet=True)
+    assert not list(out.glob("*.groovy"))
+    before = {file.name: file.read_bytes() for file in content(out) if file.is_file()}
+    again = map_slide(darkness_encoder(), planted.path, out, config, to="qupath", quiet=True)
+    assert again.summary == plain.summary
+    script, page = ((out / name).read_text() for name in ("show-in-qupath.groovy", "README.md"))
+    side, high = plain.summary.map.level0_px, plain.summary.channels[0].range[1]
+    for said in (
+        f"side = {side!r}",
+        f"high = {high!r}",
+        '"attention.ome.tif"',
+        '"regions.geojson"',
+        '"planted"',
+    ):
+        assert said in script
+    assert "$" not in script and "show-in-qupath.groovy" in page and plain.summary.unit in page
+    card = read_card(out)
+    assert {"show-in-qupath.groovy", "README.md"} <= set(card.files) and card.finished
+    after = {file.name: file.read_bytes() for file in content(out) if file.is_file()}
+    assert {name for name in before if before[name] != after[name]} <= {"card.json"}
+
+
 def test_the_dark_square_lies_where_it_was_planted(tmp_path):
     # 0.4 µm/px: a token of 16 px at 0.5 µm/px spans 20 px of the slide. Attention is compared with that of
     # tissue, since in tiles of mostly glass all tissue is dark.

@@ -1,5 +1,6 @@
 """Outlines enclose exactly their tokens, and the highest tokens become annotations."""
 
+import json
 import uuid
 
 import numpy as np
@@ -43,6 +44,29 @@ def test_an_outline_with_its_holes_is_a_valid_polygon(mask):
         polygon = shapely.Polygon(rings[0], rings[1:])
         assert polygon.is_valid and polygon.area == (labels == number).sum()
         assert polygon.exterior.is_ccw and not any(hole.is_ccw for hole in polygon.interiors)
+
+
+@given(
+    values=arrays(
+        np.float32, st.tuples(st.integers(6, 24), st.integers(6, 24)), elements=st.sampled_from([1, 2, 9])
+    ),
+    side=st.floats(3.7, 60),
+)
+def test_the_file_holds_valid_polygons_with_unique_ids(values, side):
+    shapely = pytest.importorskip("shapely")
+    grid = MapGrid(values.shape, side, 8.0, 224, 14, 7, (10, 20))
+    _, regions = top_regions(values)
+    features = json.loads(json.dumps(to_geojson(regions, grid, "attention", "slide")))["features"]
+    ids = [str(uuid.UUID(feature["id"])) for feature in features]
+    assert len(features) == len(regions) == len(set(ids))
+    for feature, region in zip(features, regions, strict=True):
+        rings = feature["geometry"]["coordinates"]
+        assert all(ring[0] == ring[-1] and len(ring) >= 5 for ring in rings)
+        polygon = shapely.geometry.shape(feature["geometry"])
+        assert polygon.is_valid and polygon.area == pytest.approx(region.tokens * side**2, rel=0.02)
+        assert polygon.exterior.is_ccw and not any(hole.is_ccw for hole in polygon.interiors)
+    other = to_geojson(regions, grid, "attention", "another slide")["features"]
+    assert not {feature["id"] for feature in other} & set(ids)
 
 
 def test_a_ring_that_would_meet_itself_is_parted():

@@ -1,7 +1,7 @@
 """`dirl map`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +19,10 @@ def map_slide(
     device: Device = "auto",
     batch: Batch = 32,
     workers: Threads = 2,
+    to: Annotated[
+        Literal["qupath"] | None,
+        typer.Option(help="Add a script that shows the map in QuPath, and the steps in words."),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -39,6 +43,7 @@ def map_slide(
         device=device,
         batch=batch,
         workers=workers,
+        to=to,
         overwrite=overwrite,
         quiet=quiet,
     )
@@ -49,5 +54,7 @@ def map_slide(
         f"{counted(made.summary.tiles.count, 'tile')}, {counted(len(made.summary.channels), 'channel')}",
         made.path,
     )
+    if to == "qupath":
+        show("For QuPath: the steps are in README.md there.")
     if left_out := tissue.tokens - tissue.mapped:
         show(f"{left_out} of {tissue.tokens} tissue tokens lie in no tile (--min-tissue)")

@@ -1,5 +1,6 @@
 """The regions with the most attention, as annotations for QuPath."""
 
+import json
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -129,7 +130,8 @@ def to_geojson(regions: list[Region], grid: MapGrid, unit: str, slide_id: str) -
             },
         }
         geometry = {"type": "Polygon", "coordinates": rings}
-        # QuPath needs a UUID. The same region always has the same.
-        name = str(uuid.uuid5(NAMESPACE, f"{slide_id} {number}"))
+        # QuPath needs a UUID. The same region with the same values always has the same.
+        content = json.dumps([slide_id, geometry, properties], sort_keys=True)
+        name = str(uuid.uuid5(NAMESPACE, content))
         features.append({"type": "Feature", "id": name, "geometry": geometry, "properties": properties})
     return {"type": "FeatureCollection", **mark(grid.origin_px), "features": features}

@@ -3,6 +3,7 @@
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from dirl.maps.attend import attend
 from dirl.maps.blend import blend, halve
 from dirl.maps.picture import draw_map
 from dirl.maps.plan import MapPlan, plan_map
+from dirl.maps.qupath import write_for_qupath
 from dirl.maps.regions import RULE, to_geojson, top_regions
 from dirl.maps.scaling import PATCH_MASS, UNIFORM, UNITS
 from dirl.maps.summary import (
@@ -59,6 +61,7 @@ def map_slide(
     device: str = "auto",
     batch: int = 32,
     workers: int = 2,
+    to: Literal["qupath"] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Result[MapSummary]:
@@ -85,6 +88,9 @@ def map_slide(
         Tiles in one forward pass.
     workers
         Threads that read tiles.
+    to
+        ``qupath`` adds a script that shows the map and its regions in QuPath, and a page with the steps. A
+        finished map gets them, too.
     overwrite
         Replace a map of another slide or encoder, or with other settings.
     quiet
@@ -120,9 +126,12 @@ def map_slide(
             inputs["between"] = digest(Path(config.between))
             settings["between"] = Path(config.between).name
         compute = partial(_compute, plan, inputs["slide"], batch, workers, quiet)
-        return carry_out(new_card("map", settings, inputs), out, MapSummary, compute, overwrite=overwrite)
+        made = carry_out(new_card("map", settings, inputs), out, MapSummary, compute, overwrite=overwrite)
     finally:
         opened.close()
+    if to == "qupath":
+        write_for_qupath(made.path, made.summary)
+    return made
 
 
 def _compute(
