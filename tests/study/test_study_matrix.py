@@ -103,6 +103,8 @@ def test_small_numbers_stay_numbers(load) -> None:
         ("[pool, grid]", "[pool, start]", "no arm start"),
         ("seeds: 2", "seeds: 2\nstart: {encoder.init: run}", "arms begin with its encoder"),
         ("seeds: 2", "seeds: 2\nrobust: {tiles: 9}", "labels from probe"),
+        ("seeds: 2", "seeds: 2\ntokens: {cells: truth}", r"tokens\.store"),
+        ("seeds: 2", "seeds: 2\ntokens: {store: s, masks: m}", "scores tokens on nuclei"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(load, old: str, new: str, message: str) -> None:

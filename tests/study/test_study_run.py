@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from dirl.audit.summary import AuditSummary
+from dirl.cells.run import cells
 from dirl.cli.main import app
 from dirl.config import AuditConfig, RobustConfig, TileConfig
 from dirl.core.card import finish, new_card
@@ -23,7 +24,7 @@ from dirl.pretrain.read_run import Run
 from dirl.store.build import tile
 from dirl.store.dataset import TileStore
 from dirl.study import run_arm
-from dirl.study.matrix import StudyConfig, StudyProbe
+from dirl.study.matrix import StudyConfig, StudyProbe, StudyTokens
 from dirl.study.run import study
 from dirl.study.run_arm import Job
 from dirl.study.summary import StudySummary
@@ -330,8 +331,10 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
             "contrasts": (),
             "probe": probe,
             "robust": damage,
+            "tokens": StudyTokens(store=str(others), folds=2, bootstrap=20),
         }
     )
+    cells(others, quiet=True)
     out = tmp_path / "study"
     found = study(real, small_store, out, device="cpu", quiet=True).summary
     for run in found.runs:
@@ -353,6 +356,9 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
         assert run.measures["linear_tokens"] == score and known(run.measures["knn_tokens"]) > 0
         assert tokens["split"] == scored["split"]
         assert tokens["encoder_digest"] == scored["encoder_digest"]
+        of_tokens = json.loads((out / "tokens" / run.run / "summary.json").read_text())["results"]
+        assert run.measures["token_nuclei"] == of_tokens["features"]["areas"]["nuclei"]["auroc"]["value"]
+        assert "token_types" not in run.measures  # the segmenter names no classes
         damaged = json.loads((out / "robust" / run.run / "summary.json").read_text())
         moved = damaged["results"]["features"]["conditions"]
         both = [moved[f"stain-{severity}"]["drift_share"]["value"] for severity in (1, 3)]
@@ -360,6 +366,9 @@ def test_real_runs_give_the_numbers_of_their_own_stages(tiny, small_store: Path,
         assert damaged["tiles"] == 24 and 0 < known(run.measures["drift_rotation"]) < 2
         assert known(run.measures["embedding_rank"]) > 0 and known(run.measures["seconds"]) > 0
         assert known(run.gate).label_free == audited["gates"]["seed-0"]["passed"]
+    start, pool = found.runs
+    assert known(start.measures["token_nuclei_colour"]) > 0.5  # scored once, since they are the same for all
+    assert "token_nuclei_colour" not in pool.measures
     card = json.loads((out / "features" / "simclr" / "pool" / "seed-0" / "card.json").read_text())
     begun = json.loads((out / "runs" / "simclr" / "pool" / "seed-0" / "init.json").read_text())
     assert begun["loaded"] and not begun["missing"] + begun["unexpected"] + begun["resampled"]

@@ -18,6 +18,7 @@ from dirl.config import (
     RobustConfig,
     Settings,
     TaskConfig,
+    TokensConfig,
     load_recipe,
     make,
     read_settings,
@@ -58,6 +59,23 @@ class StudyProbe(TaskConfig):
         return ProbeConfig(**self.model_dump(include={*ProbeConfig.model_fields}))
 
 
+class StudyTokens(TokensConfig):
+    """How the patch tokens of the runs are scored: settings of `dirl tokens`, and a store with true cells."""
+
+    store: str
+
+    @model_validator(mode="after")
+    def _nuclei(self) -> "StudyTokens":
+        if self.masks is not None:
+            raise ValueError("masks: a study scores tokens on nuclei; use dirl tokens for masks")
+        return self
+
+    @property
+    def settings(self) -> TokensConfig:
+        """The settings of `dirl tokens`."""
+        return TokensConfig(**self.model_dump(include={*TokensConfig.model_fields}))
+
+
 class StudyConfig(Settings):
     """A matrix of runs, ``OBJECTIVE/ARM/seed-N``, and what is measured of each.
 
@@ -72,7 +90,7 @@ class StudyConfig(Settings):
     matter. ``gate`` says whose gate leaves out a seed: that of both runs, or that of their start alone.
 
     Without ``probe`` no downstream score is measured. ``robust`` measures the effect of damage on the
-    features of some scored tiles.
+    features of some scored tiles. ``tokens`` scores patch tokens on nuclei and their classes.
     """
 
     recipe: str
@@ -88,6 +106,7 @@ class StudyConfig(Settings):
     audit: AuditConfig = AuditConfig()
     probe: StudyProbe | None = None
     robust: RobustConfig | None = None
+    tokens: StudyTokens | None = None
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -177,7 +196,7 @@ class StudyRun:
 def load_study(spec: str | Path) -> StudyConfig:
     """Read a study's YAML file, or one that ships with dirl, by name.
 
-    A relative path to a recipe, labels or a store is first tried from the folder of the study.
+    A relative path to a recipe, labels or stores is first tried from the folder of the study.
 
     Raises
     ------
@@ -193,6 +212,9 @@ def load_study(spec: str | Path) -> StudyConfig:
         there = {key: str(Path(spec).parent / name) for key, name in named.items() if name}
         there = {key: path for key, path in there.items() if Path(path).exists()}
         found["probe"] = probe.model_copy(update=there)
+    if tokens := study.tokens:
+        beside = Path(spec).parent / tokens.store
+        found["tokens"] = tokens.model_copy(update={"store": str(beside)} if beside.exists() else {})
     return study.model_copy(update=found)
 
 

@@ -35,6 +35,8 @@ TITLES = {
     "knn_tokens": "kNN, patch tokens",
     "linear_tokens": "linear, patch tokens",
     "few_shot_tokens": "4 labels a class, patch tokens",
+    "token_nuclei": "nuclei, tokens (AUROC)",
+    "token_types": "types of nuclei, tokens",
     **{f"drift_{kind}": f"drift, {kind}" for kind in RobustConfig().damage},
     "knn_untrained": "kNN, untrained",
     "knn_colour": "kNN, colour",
@@ -42,6 +44,11 @@ TITLES = {
     "linear_untrained": "linear, untrained",
     "linear_colour": "linear, colour",
     "linear_histogram": "linear, histogram",
+    **{
+        f"{name}_{end}": f"{title}, {baseline}"
+        for name, title in (("token_nuclei", "nuclei, tokens"), ("token_types", "types, tokens"))
+        for end, baseline in (("untrained", "untrained"), ("colour", "colours, 3 × 3"))
+    },
     "seconds": "seconds",
 }
 # Measures whose differences between arms are taken.
@@ -49,6 +56,8 @@ COMPARED = (PRIMARY, "entropy_tissue", "entropy_training", "head_diversity", "en
             "effective_tokens", "components50", "enrichment_nuclei", "enrichment_rest", "enrichment_glass",
             "rank_held_out", "knn", "linear", "few_shot",
             "knn_tokens", "linear_tokens", "few_shot_tokens",
+            "token_nuclei", "token_types",
             *(f"drift_{kind}" for kind in RobustConfig().damage))  # fmt: skip
 # Measures of which more is better, and of which a study can show that none is lost.
-KEPT = ("rank_held_out", "knn", "linear", "few_shot", "knn_tokens", "linear_tokens", "few_shot_tokens")
+KEPT = ("rank_held_out", "knn", "linear", "few_shot", "knn_tokens", "linear_tokens", "few_shot_tokens",
+        "token_nuclei", "token_types")  # fmt: skip

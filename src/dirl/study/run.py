@@ -45,7 +45,8 @@ from dirl.study.summarise import summarise_study
 from dirl.study.summary import RunRow, StudySummary
 from dirl.study.table import arms_csv, study_markdown
 
-STATISTICS = ("primary", "margins", "gate")
+LATER = ("primary", "margins", "gate", "tokens")
+"""Keys that studies did not always have."""
 
 
 def study(
@@ -65,7 +66,7 @@ def study(
     trains on one device. To train on several, use `dirl pretrain`.
 
     The output holds ``table.md``, ``table.csv``, ``summary.json``, ``figures/``, ``results/``, ``runs/``,
-    ``audits/``, ``features/``, ``probes/``, ``robust/`` and ``card.json``.
+    ``audits/``, ``features/``, ``probes/``, ``robust/``, ``tokens/`` and ``card.json``.
 
     Parameters
     ----------
@@ -102,6 +103,11 @@ def study(
         named = {"labels": labels, "store": config.probe.store and Path(config.probe.store)}
         full = {key: str(path.resolve()) for key, path in named.items() if path}
         config = config.model_copy(update={"probe": config.probe.model_copy(update=full)})
+    if config.tokens:
+        store_of_tokens = str(Path(config.tokens.store).resolve())
+        config = config.model_copy(
+            update={"tokens": config.tokens.model_copy(update={"store": store_of_tokens})}
+        )
     runs = expand(config)
     if "cells" not in config.audit.model_fields_set:  # the audit looks at the cells that the runs learn from
         audit = config.audit.model_copy(update={"cells": _cells(config)})
@@ -112,15 +118,19 @@ def study(
     if overwrite or not (out / CARD).exists():
         _check_scored(config, tiles, quiet)  # only before the first run: it reads all scored tiles
     # The content of the recipe counts, not its path.
-    settings = config.model_dump(mode="json", exclude={"recipe", *STATISTICS})
+    settings = config.model_dump(mode="json", exclude={"recipe", *LATER})
     # Only what is stated: studies that were made before these keys existed stay the same.
-    settings |= config.model_dump(mode="json", include={*STATISTICS}, exclude_defaults=True)
+    settings |= config.model_dump(mode="json", include={*LATER}, exclude_defaults=True)
     settings["base"] = load_recipe(config.recipe).model_dump(mode="json")
     inputs = {"store": tiles.digest, "tiling": tiles.card.digest, "cells": cells.card.digest}
     if labels:
         inputs["labels"] = digest(labels)
     if config.probe and config.probe.store:
         inputs["probe store"] = TileStore.open(Path(config.probe.store)).digest
+    if config.tokens:
+        of_tokens = TileStore.open(Path(config.tokens.store))
+        inputs["token store"] = of_tokens.digest
+        inputs["token cells"] = of_tokens.cells(config.tokens.cells).card.digest
     places = slots(device, parallel)
     jobs = [
         Job(
@@ -130,6 +140,7 @@ def study(
             config.audit,
             config.probe,
             config.robust,
+            config.tokens,
             alike=_first_alike(run, runs),
             device=device,
             workers=workers,

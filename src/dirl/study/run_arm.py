@@ -18,12 +18,15 @@ from dirl.evaluate.probe.summary import ProbeScores, ProbeSummary
 from dirl.evaluate.robust.conditions import Condition, damage_levels
 from dirl.evaluate.robust.run import robust
 from dirl.evaluate.robust.summary import RobustSummary
+from dirl.evaluate.tokens.read import NUCLEI, RGB_AROUND, UNTRAINED
+from dirl.evaluate.tokens.run import tokens as score_tokens
+from dirl.evaluate.tokens.summary import TokensSummary
 from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.embed import embed
 from dirl.features.pooling import MEAN, MODEL
 from dirl.pretrain.last_checkpoint import remove_checkpoint
 from dirl.pretrain.run import pretrain
-from dirl.study.matrix import StudyProbe, StudyRun
+from dirl.study.matrix import StudyProbe, StudyRun, StudyTokens
 from dirl.study.measures import PRIMARY
 from dirl.study.run_units import attention_units, probe_units
 from dirl.study.summary import Measures, RowGate, RunRow
@@ -40,9 +43,10 @@ class Job:
     ----------
     out
         The study's directory. ``runs/``, ``audits/``, ``features/``, ``probes/``, ``token-features/``,
-        ``token-probes/`` and ``robust/`` hold a folder for each run under its name.
+        ``token-probes/``, ``robust/`` and ``tokens/`` hold a folder for each run under its name.
     alike
-        The study's first run of the same architecture. This run reuses the baselines of its features.
+        The study's first run of the same architecture. This run reuses the baselines of its features. Only
+        that run scores the baselines of tokens, which are the same for all.
     """
 
     run: StudyRun
@@ -51,6 +55,7 @@ class Job:
     audit: AuditConfig
     probe: StudyProbe | None
     robust: RobustConfig | None
+    tokens: StudyTokens | None
     alike: StudyRun
     device: str
     workers: int
@@ -90,6 +95,7 @@ def run_job(job: Job) -> RunRow:
         scored = _probe(job, job.probe)
         tokens = _probe(job, job.probe, MEAN) if job.probe.tokens else None
         damaged = _robust(job, job.probe, job.robust) if job.robust else None
+    of_tokens = _tokens(job, job.tokens) if job.tokens else None
     if "last.ckpt" in read_card(path).files:
         remove_checkpoint(path / "last.ckpt")
         note_change(path, "last.ckpt", "last.ckpt.json")
@@ -98,6 +104,7 @@ def run_job(job: Job) -> RunRow:
         | (_scores(scored) if scored is not None else {})
         | (_own_scores(tokens, "_tokens") if tokens is not None else {})
         | (_drifts(damaged) if damaged is not None else {})
+        | (_token_scores(of_tokens) if of_tokens is not None else {})
         | {"seconds": seconds}
     )
     return RunRow(
@@ -181,6 +188,17 @@ def _accuracies(scores: ProbeScores) -> Measures:
     }
 
 
+def _token_scores(found: TokensSummary) -> Measures:
+    """AUROC for nuclei and balanced accuracy of their classes: of the encoder's tokens and of baselines."""
+    ends = {FEATURES: "", UNTRAINED: "_untrained", RGB_AROUND: "_colour"}
+    scores = {end: found.results[name] for name, end in ends.items() if name in found.results}
+    nuclei: Measures = {f"token_nuclei{end}": one.areas[NUCLEI].auroc.value for end, one in scores.items()}
+    types: Measures = {
+        f"token_types{end}": one.types.balanced_accuracy.value for end, one in scores.items() if one.types
+    }
+    return nuclei | types
+
+
 def _drifts(damaged: RobustSummary) -> Measures:
     """Drift for each kind of damage, as a share of the spread of tiles: the mean over its severities."""
     found = damaged.results[FEATURES]
@@ -228,6 +246,18 @@ def _robust(job: Job, asked: StudyProbe, config: RobustConfig) -> RobustSummary:
         job.folder("robust"),
         config,
         baselines=False,
+        device=job.device,
+        quiet=job.quiet,
+    ).summary
+
+
+def _tokens(job: Job, asked: StudyTokens) -> TokensSummary:
+    return score_tokens(
+        str(job.folder("runs")),
+        Path(asked.store),
+        job.folder("tokens"),
+        asked.settings,
+        baselines=job.alike == job.run,
         device=job.device,
         quiet=job.quiet,
     ).summary

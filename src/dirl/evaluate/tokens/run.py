@@ -33,6 +33,7 @@ def tokens(
     out: Path,
     config: TokensConfig | None = None,
     *,
+    baselines: bool = True,
     device: str = "auto",
     overwrite: bool = False,
     quiet: bool = False,
@@ -54,6 +55,8 @@ def tokens(
         Directory of the result: ``summary.json``, ``card.json``.
     config
         Number of tiles, name of the cells or folder of the masks, folds, seed.
+    baselines
+        Score the baselines, too. They take three times as long as the encoder's tokens.
     device
         ``auto``, or a torch device.
     overwrite
@@ -82,7 +85,7 @@ def tokens(
     under = masks or opened.cells(config.cells)
     inputs = {"store": opened.digest, "encoder": loaded.digest}
     inputs |= {"cells": under.card.digest} if isinstance(under, CellStore) else {"masks": under.digest}
-    card = new_card("tokens", config.model_dump(mode="json") | {"encoder": encoder}, inputs)
+    card = new_card("tokens", config.model_dump(mode="json") | {"encoder": encoder, "baselines": baselines}, inputs)
 
     def compute(work: Work) -> TokensSummary:
         tiles, left_out = _scored(read_tiles(opened, numbers, loaded, under), config)
@@ -91,8 +94,9 @@ def tokens(
             units = replace(units, kind=kind)
         of_group = np.unique(groups, return_inverse=True)[1].astype(np.int64)
         setting = Setting(folds, of_group, units, config)
-        with bar("Scoring tokens", steps(tiles, config.folds), quiet=quiet) as advance:
-            results = score_sets(tiles, loaded, setting, advance)
+        count = steps(tiles, config.folds, baselines=baselines)
+        with bar("Scoring tokens", count, quiet=quiet) as advance:
+            results = score_sets(tiles, loaded, setting, advance, baselines=baselines)
         return TokensSummary(
             encoder=encoder,
             encoder_digest=loaded.digest,

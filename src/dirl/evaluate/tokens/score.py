@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 Advance = Callable[[], None]
 
-SETS = (FEATURES, UNTRAINED, RGB_AROUND, RGB)
+BASELINES = (UNTRAINED, RGB_AROUND, RGB)
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,29 @@ class _SetScored:
         return TokenScores(width=self.width, areas=areas, types=types)
 
 
-def steps(tiles: TokenTiles, folds: int) -> int:
+def sets(*, baselines: bool) -> tuple[str, ...]:
+    """Names of the sets of tokens that are scored: the encoder's and, if asked for, the baselines."""
+    return (FEATURES, *BASELINES) if baselines else (FEATURES,)
+
+
+def steps(tiles: TokenTiles, folds: int, *, baselines: bool) -> int:
     """Number of heads that `score_sets` fits."""
-    return len(SETS) * folds * (len(tiles.areas) + (len(tiles.nuclei.counts) > 1))
+    return len(sets(baselines=baselines)) * folds * (len(tiles.areas) + (len(tiles.nuclei.counts) > 1))
 
 
 def score_sets(
-    tiles: TokenTiles, encoder: LoadedEncoder, setting: Setting, advance: Advance
+    tiles: TokenTiles, encoder: LoadedEncoder, setting: Setting, advance: Advance, *, baselines: bool
 ) -> dict[str, TokenScores]:
-    """Score tokens of the encoder, of its untrained copy, and colours of tokens, by name.
+    """Score tokens of the encoder and, as baselines, of its untrained copy and colours of tokens, by name.
 
     An area must cover at least `TokensConfig.share` of some tokens, and not of all.
     """
     untrained = encoder.randomised(setting.config.seed)
     found = {}
-    for name in SETS:
+    for name in sets(baselines=baselines):
         values = token_features(tiles, untrained if name == UNTRAINED else encoder, name)
         found[name] = _score_set(tiles, values, setting, advance)
-    baseline = found[RGB_AROUND]
+    baseline = found.get(RGB_AROUND)
     return {name: one.record(None if name in (RGB, RGB_AROUND) else baseline) for name, one in found.items()}
 
 

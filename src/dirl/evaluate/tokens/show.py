@@ -58,7 +58,7 @@ def _tables(summary: TokensSummary) -> Iterator[tuple[str, Table]]:
             style="" if name == FEATURES else "dim",
         )
     yield f"Types of {sum(summary.classes.values())} nuclei", table
-    around = types["rgb_around"].classes
+    around = types["rgb_around"].classes if "rgb_around" in types else {}
     table = score_table(["n", "recall", "precision", "F1", "F1 of colours, 3 × 3"])
     for kind, each in types[FEATURES].classes.items():
         table.add_row(
@@ -67,6 +67,6 @@ def _tables(summary: TokensSummary) -> Iterator[tuple[str, Table]]:
             with_interval(each.recall),
             with_interval(each.precision),
             with_interval(each.f1),
-            three_digits(around[kind].f1),
+            three_digits(around[kind].f1 if kind in around else None),
         )
     yield "Each type, by the tokens", table
