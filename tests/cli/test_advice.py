@@ -35,6 +35,10 @@ EXCEPTIONS = {
     ("dirl.slides.tiling.plan_tiles", "--min-tissue"): (
         "`dirl study` tiles nothing, and the slide of `dirl demo` has tissue"
     ),
+    **{
+        (f"dirl.evaluate.tokens.run.{name}", option): "`dirl study` has these settings below `tokens`"
+        for name, option in (("_deal", "--folds"), ("_scored", "--share"), ("_scored", "--tiles"))
+    },
     (
         "dirl.core.checked.repair_advice",
         "--overwrite",

@@ -78,8 +78,16 @@ def test_names_have_no_dots():
 def test_a_slide_without_tissue_is_an_error():
     slide = Blank((1600, 1280), 0.5)
     for min_tissue in (0.5, 0.0):
-        with pytest.raises(SlideError, match=r"no tissue found.*--min-tissue"):
+        with pytest.raises(SlideError, match=r"no tissue found.*all glass"):
             plan_tiles(slide, mask_of(slide, fill=False), TileSpec(200, 0.5, 200, min_tissue))
+
+
+def test_a_slide_with_too_little_tissue_is_told_the_share_that_is_needed():
+    slide = Blank((1600, 1280), 0.5)
+    mask = mask_of(slide, fill=False)
+    mask.mask[:3, :3] = True
+    with pytest.raises(SlideError, match=r"no tissue found.*lower --min-tissue \(now 0.5\)"):
+        plan_tiles(slide, mask, TileSpec(200, 0.5, 200, 0.5))
 
 
 def test_a_slide_smaller_than_a_tile_is_an_error():

@@ -28,7 +28,7 @@ class TileConfig(Settings):
     mpp: Positive = Field(0.5, description="Resolution of tiles in µm/px.")
     size_px: Count = Field(224, description="Side of a tile in px.")
     stride_px: Count | None = Field(None, description="Step between tiles in pixels. By default the side.")
-    min_tissue: Share = Field(0.5, description="Share of a tile that must be tissue.")
+    min_tissue: Share = Field(0.5, description="Share of a tile that must be tissue; 0: any tissue.")
     max_tiles: Count | None = Field(
         None, description="Maximum number of tiles of a slide: those around the middle of its tissue."
     )

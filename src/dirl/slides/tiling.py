@@ -77,7 +77,9 @@ def plan_tiles(
         raise SlideError(
             f"no tissue found: the best of {rows * columns} tiles has {fractions.max():.0%} tissue",
             where=info.path,
-            remedy=f"lower --min-tissue (now {spec.min_tissue:g}), or leave the slide out",
+            remedy=f"lower --min-tissue (now {spec.min_tissue:g}), or leave the slide out"
+            if fractions.any()
+            else "leave the slide out: it is all glass",
         )
     return tiles
 

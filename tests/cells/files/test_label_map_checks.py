@@ -158,6 +158,12 @@ def test_a_small_file_that_claims_a_gigantic_image_is_refused(tmp_path, name, co
     assert LARGEST_PX == 1_000_000_000
 
 
+def test_an_image_without_nuclei_has_no_classes(tmp_path):
+    np.savez(tmp_path / "a.npz", labels=np.zeros((5, 7), np.int32), classes=np.array([]))
+    labels, classes = read_map(tmp_path / "a.npz")
+    assert labels.shape == (5, 7) and not labels.any() and classes == {}
+
+
 def _saved(folder, kind, labels):
     file = folder / f"a.{kind}"
     if kind == "png":

@@ -46,9 +46,9 @@ def _reading(file: Path) -> AbstractContextManager[None]:
     return parsing(file, remedy=SAVE_PIXELS, kind=ConfigError, what="cannot be read as labels")
 
 
-def _check_size(shape: Sequence[int], file: Path) -> None:
-    """Check the size of a map, before it takes memory."""
-    if not math.prod(shape):
+def _check_size(shape: Sequence[int], file: Path, *, may_be_empty: bool = False) -> None:
+    """Check the size of an array, before it takes memory."""
+    if not math.prod(shape) and not may_be_empty:
         raise ConfigError("holds no pixels", where=file, remedy=SAVE_PIXELS)
     if math.prod(shape) > LARGEST_PX:
         raise ConfigError(
@@ -93,7 +93,7 @@ def _array(file: Path, name: str) -> NDArray[Any]:
     with _reading(file), zipfile.ZipFile(file) as archive:
         with archive.open(f"{name}.npy") as member:
             shape, _, _ = HEADERS[np.lib.format.read_magic(member)](member)
-        _check_size(shape, file)
+        _check_size(shape, file, may_be_empty=name == "classes")  # an image without nuclei has no classes
         with archive.open(f"{name}.npy") as member:
             return np.asarray(np.lib.format.read_array(member, allow_pickle=False))
 

@@ -85,7 +85,9 @@ def tokens(
     under = masks or opened.cells(config.cells)
     inputs = {"store": opened.digest, "encoder": loaded.digest}
     inputs |= {"cells": under.card.digest} if isinstance(under, CellStore) else {"masks": under.digest}
-    card = new_card("tokens", config.model_dump(mode="json") | {"encoder": encoder, "baselines": baselines}, inputs)
+    card = new_card(
+        "tokens", config.model_dump(mode="json") | {"encoder": encoder, "baselines": baselines}, inputs
+    )
 
     def compute(work: Work) -> TokensSummary:
         tiles, left_out = _scored(read_tiles(opened, numbers, loaded, under), config)
