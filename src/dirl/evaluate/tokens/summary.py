@@ -80,8 +80,8 @@ class TokensSummary(Summary):
     classes
         Number of nuclei by class.
     results
-        By name: the encoder's tokens and, unless they were not scored, three baselines: the tokens of its
-        untrained copy, the colours of a token, and those with its neighbours.
+        By name: the encoder's tokens and three baselines, unless these were not asked for. They are the
+        tokens of its untrained copy, the colours of a token, and those with its neighbours.
     """
 
     encoder: str
