@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
         MilConfig,
         PretrainRecipe,
         ProbeConfig,
+        ReadoutsConfig,
         RobustConfig,
         TileConfig,
         TokensConfig,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from dirl.evaluate.finetune.run import finetune
     from dirl.evaluate.mil.run import mil
     from dirl.evaluate.probe.run import probe
+    from dirl.evaluate.readouts.run import readouts
     from dirl.evaluate.robust.run import robust
     from dirl.evaluate.tokens.run import tokens
     from dirl.export.run import export
@@ -78,6 +80,7 @@ __all__ = [
     "PairObjective",
     "PretrainRecipe",
     "ProbeConfig",
+    "ReadoutsConfig",
     "RobustConfig",
     "Segmenter",
     "SlideFiles",
@@ -114,6 +117,7 @@ __all__ = [
     "read_external",
     "read_features",
     "read_result",
+    "readouts",
     "robust",
     "study",
     "tile",
@@ -138,6 +142,7 @@ _PLACES = {
     "PairObjective": "dirl.objectives.base",
     "PretrainRecipe": "dirl.config",
     "ProbeConfig": "dirl.config",
+    "ReadoutsConfig": "dirl.config",
     "RobustConfig": "dirl.config",
     "Segmenter": "dirl.cells.base",
     "SlideFiles": "dirl.features.sources",
@@ -164,6 +169,7 @@ _PLACES = {
     "read_external": "dirl.features.external",
     "read_features": "dirl.features.feature_files",
     "read_result": "dirl.core.results",
+    "readouts": "dirl.evaluate.readouts.run",
     "robust": "dirl.evaluate.robust.run",
     "tile": "dirl.store.build",
     "tokens": "dirl.evaluate.tokens.run",

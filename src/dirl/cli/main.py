@@ -32,6 +32,7 @@ COMMANDS = {
     "embed": ("Write features of tiles.", "docs/howto/probe.md"),
     "probe": ("Score features of tiles.", "docs/howto/probe.md"),
     "tokens": ("Score patch tokens on nuclei or your masks.", "docs/howto/tokens.md"),
+    "readouts": ("Compare vectors of the same tokens.", "docs/howto/readouts.md"),
     "finetune": ("Train an encoder end to end, and score it.", "docs/howto/finetune.md"),
     "mil": ("Classify slides, or learn survival.", "docs/howto/mil.md"),
     "robust": ("Measure what corruptions change.", "docs/howto/robust.md"),

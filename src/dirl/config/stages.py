@@ -191,6 +191,19 @@ class ProbeConfig(TaskConfig):
     """How features are scored (`dirl probe`): nearest neighbours and a linear probe, on grouped folds."""
 
 
+class ReadoutsConfig(TaskConfig):
+    """How several vectors of the same tokens are compared (`dirl readouts`)."""
+
+    neighbours: Neighbours = (20,)
+    tiles: Count = Field(2000, description="Number of labelled tiles to draw.")
+    cells: str | None = Field(
+        None, description="Name of the store's cells that make regions. Without it regions are no readout."
+    )
+    width: Count | None = Field(
+        None, description="Number of features that each readout keeps. By default the encoder's width."
+    )
+
+
 class RobustConfig(TaskConfig):
     """How damage to tiles is measured (`dirl robust`): what damage, on how many tiles."""
 

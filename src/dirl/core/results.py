@@ -24,6 +24,7 @@ SUMMARIES: dict[Stage, str] = {
     "mil": "dirl.evaluate.mil.summary:MilSummary",
     "robust": "dirl.evaluate.robust.summary:RobustSummary",
     "tokens": "dirl.evaluate.tokens.summary:TokensSummary",
+    "readouts": "dirl.evaluate.readouts.summary:ReadoutsSummary",
     "compare": "dirl.evaluate.compare.summary:CompareSummary",
     "audit": "dirl.audit.summary:AuditSummary",
     "map": "dirl.maps.summary:MapSummary",

@@ -70,6 +70,16 @@ def patch_tokens(encoder: LoadedEncoder, images: Tensor) -> Tensor:
 
     A model that does not have one token per patch is an `EncoderError`.
     """
+    return all_tokens(encoder, images)[1]
+
+
+@torch.inference_mode()
+def all_tokens(encoder: LoadedEncoder, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens after the model's last norm, float32: prefix tokens (b, p, d) and patch tokens (b, n, d).
+
+    The class token, if there is one, is the first of the prefix; registers follow. A model that does not have
+    one token per patch is an `EncoderError`.
+    """
     model = encoder.model
     ready = preprocess(encoder, images)
     found = encoder.timm.forward_features(ready)
@@ -82,7 +92,7 @@ def patch_tokens(encoder: LoadedEncoder, images: Tensor) -> Tensor:
             where=encoder.spec,
             remedy="use the model's own pooling, as in `dirl embed --pool model`",
         )
-    return found[:, prefix:].float()
+    return found[:, :prefix].float(), found[:, prefix:].float()
 
 
 def region_shares(encoder: LoadedEncoder, regions: Tensor) -> Tensor:
