@@ -53,7 +53,7 @@ def test_the_script_trains_all_arms_and_writes_the_table(
     }
     study["set"] = {"steps": 4, "dense": study["set"]["dense"]}
     study["start"] |= {"steps": 6}
-    del study["probe"]
+    del study["probe"], study["tokens"], study["primary"]
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     out = tmp_path / "out"
     command = [
