@@ -3,7 +3,7 @@
 ``python studies/all_tissue.py DATA TILES``: DATA holds the folders that docs/evidence-2.md names. TILES gets
 a sub-folder for each source. Images at another resolution are resized. Then::
 
-    dirl tile TILES --mpp-override 0.5 --slides-table TILES/slides.csv --out store
+    dirl tile TILES --mpp-override 0.5 --cohort TILES/slides.csv --out store
     dirl cells store
 """
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dirl.core.errors import ConfigError, DirlWarning
 from dirl.core.parallel import each, read_ahead
 from dirl.core.progress import say
-from dirl.slides.discovery import TilesInput, add_slides_table
+from dirl.slides.discovery import TilesInput, add_cohort
 from dirl.slides.glass import WHITE
 from dirl.slides.tissue import warn_all_tissue
 
@@ -67,7 +67,7 @@ def test_a_line_of_a_worker_reaches_the_logger_of_this_process(caplog):
 def test_a_worker_that_fails_has_warned_before(tmp_path):
     (tmp_path / "slides.csv").write_text("slide_id,mpp\na,0.5\nstranger,0.5\n")
     inputs = [TilesInput("a", tmp_path, ())]
-    fail = partial(add_slides_table, path=tmp_path / "slides.csv", quiet=True)
+    fail = partial(add_cohort, path=tmp_path / "slides.csv", quiet=True)
     with pytest.warns(DirlWarning, match="1 rows match no slide here, first 'stranger'"):
         [(_, error)] = each(fail, [inputs], workers=2)
     assert isinstance(error, ConfigError) and "messages" not in vars(error)

@@ -51,11 +51,13 @@ if TYPE_CHECKING:  # the same names for type checkers and editors
     from dirl.features.feature_files import Features, read_features
     from dirl.features.handover import hand_over
     from dirl.features.sources import SlideFiles
+    from dirl.maps.cohort import map_cohort
     from dirl.maps.run import map_slide
     from dirl.objectives import losses
     from dirl.objectives.base import Objective, PairObjective, TeacherObjective, load_objective
     from dirl.pretrain.read_run import load_run
     from dirl.pretrain.run import pretrain
+    from dirl.slides.cohort_check import cohort_check
     from dirl.store.build import tile
     from dirl.store.dataset import CellStore, TileStore
     from dirl.study.matrix import StudyConfig, load_study
@@ -96,6 +98,7 @@ __all__ = [
     "cells_report",
     "cells_score",
     "check",
+    "cohort_check",
     "compare",
     "demo",
     "doctor",
@@ -109,6 +112,7 @@ __all__ = [
     "load_run",
     "load_study",
     "losses",
+    "map_cohort",
     "map_slide",
     "measures",
     "mil",
@@ -154,6 +158,7 @@ _PLACES = {
     "cells_export": "dirl.cells.export",
     "cells_report": "dirl.cells.report.run",
     "cells_score": "dirl.cells.scoring.run",
+    "cohort_check": "dirl.slides.cohort_check",
     "compare": "dirl.evaluate.compare.run",
     "embed": "dirl.features.embed",
     "finetune": "dirl.evaluate.finetune.run",
@@ -163,6 +168,7 @@ _PLACES = {
     "load_recipe": "dirl.config",
     "load_run": "dirl.pretrain.read_run",
     "load_study": "dirl.study.matrix",
+    "map_cohort": "dirl.maps.cohort",
     "map_slide": "dirl.maps.run",
     "mil": "dirl.evaluate.mil.run",
     "probe": "dirl.evaluate.probe.run",

@@ -84,7 +84,7 @@ UNREADABLE = {
     "slide.tif": "tile {0}/slide.tif --out {0}/out --quiet",
     "plain.png": "tile {0}/plain.png --mpp-override 0.5 --out {0}/out --quiet",
     "folder": "tile {0}/folder --out {0}/out --quiet",
-    "table.csv": "tile {0}/slide.tif --slides-table {0}/table.csv --out {0}/out --quiet",
+    "table.csv": "tile {0}/slide.tif --cohort {0}/table.csv --out {0}/out --quiet",
     "features/slide.h5": "probe {0}/features --labels {0}/labels.csv --out {0}/out --quiet",
     "store/card.json": REPORT,
     "store/index.parquet": REPORT,

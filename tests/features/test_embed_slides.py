@@ -168,7 +168,7 @@ def test_what_a_table_states_reaches_the_features(
 ) -> None:
     caplog.set_level(logging.INFO, logger="dirl")
     (tmp_path / "slides.csv").write_text("slide_id,patient_id,mpp\nb,p7,0.6\n")
-    source = SlideFiles([slides], CONFIG, slides_table=tmp_path / "slides.csv", quiet=True)
+    source = SlideFiles([slides], CONFIG, cohort=tmp_path / "slides.csv", quiet=True)
     assert not [each for each in caplog.records if each.name == "dirl"]
     found = embed(str(encoder_run), source, tmp_path / "out", baselines=False, **SMALL)
     assert set(zip(found.slide_ids.tolist(), found.patient_ids.tolist(), strict=True)) == {

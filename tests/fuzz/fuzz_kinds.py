@@ -32,10 +32,10 @@ from dirl.maps.scaling import read_tile_weights
 from dirl.pretrain.last_checkpoint import read_checkpoint
 from dirl.pretrain.read_run import read_metrics
 from dirl.slides.reading import open_slide
-from dirl.slides.slides_table import read_slides_table
 from dirl.slides.tissue import find_tissue
 from dirl.store.dataset import TileStore
 from dirl.study.matrix import expand, load_study
+from dirl.tables.cohort import read_cohort
 from dirl.viewer.maps import SlideMap
 from dirl.viewer.measures import AuditMeasures
 from dirl.viewer.neighbours import read_neighbours
@@ -106,7 +106,7 @@ def _tables(folder: Path) -> list[Kind]:
     bags = read_bags(files.clam(folder / "bags"), quiet=True)
     known = files.Known()
     return [
-        Kind("slides table", made["slides"], lambda: read_slides_table(made["slides"], ["a", "b"]), "lines"),
+        Kind("slides table", made["slides"], lambda: read_cohort(made["slides"], ["a", "b"]), "lines"),
         Kind("labels of tiles", made["labels"], lambda: read_labels(known, str(made["labels"])), "lines"),
         Kind(
             "labels of slides",

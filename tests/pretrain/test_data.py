@@ -121,5 +121,5 @@ def test_one_centre_is_no_centre():
 
 
 def test_centres_that_are_not_known_cannot_be_balanced():
-    with pytest.raises(StoreError, match=r"no centre for 4 of 8 tiles.*--slides-table"):
+    with pytest.raises(StoreError, match=r"no centre for 4 of 8 tiles.*--cohort"):
         CountedOrder(np.arange(8), 4, 1, 0, centres=np.array(["a", ""] * 4))

@@ -12,11 +12,11 @@ from dirl.config import TileConfig
 from dirl.core.errors import ConfigError, PartlyFailedError, SlideError
 from dirl.slides.discovery import find_inputs
 from dirl.slides.reading import open_slide
-from dirl.slides.slides_table import read_slides_table
 from dirl.slides.tiff import ome_resolution
 from dirl.slides.tissue import find_tissue
 from dirl.store.build import tile
 from dirl.synthetic import draw
+from dirl.tables.cohort import read_cohort
 from tests.slides.test_glass import ArraySlide, overlap
 
 CONFIG = TileConfig(size_px=64, mpp=2.0, mpp_override=2.0)
@@ -63,7 +63,7 @@ def test_a_link_to_itself_is_a_file_that_is_missing(tmp_path, rgb):
 def test_a_patient_with_a_line_break_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text('slide,patient\na,"p\n1"\n')
     with pytest.raises(ConfigError, match="line break"):
-        read_slides_table(tmp_path / "t.csv", ["a"])
+        read_cohort(tmp_path / "t.csv", ["a"])
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))

@@ -64,14 +64,14 @@ def test_a_barcode_names_patient_and_centre(made):
 def test_a_table_states_what_files_do_not_tell(slides, tmp_path, table):
     path = table("plain,p7,Leeds,0.4", f"{NAMES[0]},,Torino,", "elsewhere,,,")
     with pytest.warns(UserWarning, match="1 rows match no slide here, first 'elsewhere'; 0 of 2 slides"):
-        store = tile([slides], tmp_path / "s", CONFIG, slides_table=path, quiet=True)
+        store = tile([slides], tmp_path / "s", CONFIG, cohort=path, quiet=True)
     assert of_slides(store) == {NAMES[0]: ("TCGA-CR-7395", "Torino"), "plain": ("p7", "Leeds")}
     assert [store.slides[name].mpp for name in NAMES] == [pytest.approx(0.5), 0.4]
 
 
 def test_a_table_is_put_into_slides_that_are_there_without_tiling_again(store, slides, table):
     before = {name: (store.path / "tiles" / f"{name}.tar").stat().st_mtime_ns for name in NAMES}
-    again = tile([slides], store.path, CONFIG, slides_table=table("plain,,Leeds,"), quiet=True)
+    again = tile([slides], store.path, CONFIG, cohort=table("plain,,Leeds,"), quiet=True)
     assert of_slides(again) == {NAMES[0]: ("TCGA-CR-7395", "TCGA-CR"), "plain": (None, "Leeds")}
     assert {name: (store.path / "tiles" / f"{name}.tar").stat().st_mtime_ns for name in NAMES} == before
     # What was stated once stays where nothing else is.
@@ -88,8 +88,8 @@ def test_a_statement_that_was_interrupted_is_made_good(store, slides, table, mon
         with monkeypatch.context() as patch:
             patch.setattr(f"dirl.store.tiles_writer.{name}", interrupt)
             with pytest.raises(KeyboardInterrupt):
-                tile([slides], store.path, CONFIG, slides_table=path, quiet=True)
-    again = tile([slides], store.path, CONFIG, slides_table=path, quiet=True)
+                tile([slides], store.path, CONFIG, cohort=path, quiet=True)
+    again = tile([slides], store.path, CONFIG, cohort=path, quiet=True)
     assert of_slides(again)["plain"] == ("p7", "Leeds")
 
 
@@ -97,12 +97,12 @@ def test_a_statement_that_was_interrupted_is_made_good(store, slides, table, mon
 def test_another_resolution_than_a_slide_was_tiled_at_is_refused(store, slides, table):
     path = table("plain,,,0.3")
     with pytest.raises(StoreError, match=r"with 0\.5 µm/px, but the table gives 0\.3 now.*--overwrite"):
-        tile([slides / "plain.tiff"], store.path, CONFIG, slides_table=path, quiet=True)
+        tile([slides / "plain.tiff"], store.path, CONFIG, cohort=path, quiet=True)
 
 
 def test_a_table_of_other_slides_is_refused(slides, tmp_path, table):
     with pytest.raises(ConfigError, match=r"has none of the 2 slides here \(TCGA-CR-7395-01A, plain\)"):
-        tile([slides], tmp_path / "s", CONFIG, slides_table=table("a,b,c,"), quiet=True)
+        tile([slides], tmp_path / "s", CONFIG, cohort=table("a,b,c,"), quiet=True)
     assert not (tmp_path / "s").exists()
 
 
@@ -112,10 +112,10 @@ def test_classes_of_ready_made_tiles_may_be_centres_but_share_an_mpp(tmp_path, t
         Image.new("RGB", (64, 64), (200, 120, 180)).save(tmp_path / "classes" / name / "t.png")
     config = TileConfig(mpp_override=1.0)
     inputs = [tmp_path / "classes"]
-    store = tile(inputs, tmp_path / "s", config, slides_table=table("a,,Leeds,", "b,,Torino,"), quiet=True)
+    store = tile(inputs, tmp_path / "s", config, cohort=table("a,,Leeds,", "b,,Torino,"), quiet=True)
     assert store.centres.tolist() == ["Leeds", "Torino"]
     with pytest.raises(ConfigError, match=r"gives the mpp of b, but all ready-made tiles.*--mpp-override"):
-        tile(inputs, tmp_path / "t", config, slides_table=table("b,,,0.5"), quiet=True)
+        tile(inputs, tmp_path / "t", config, cohort=table("b,,,0.5"), quiet=True)
 
 
 def without_centres(store):
@@ -134,7 +134,7 @@ def test_a_store_written_before_there_were_centres_is_read_and_added_to(store, s
     old = without_centres(store)
     assert set(old.centres) == {""} and old.index.column_names == store.index.column_names
     assert old.image(0).shape == (128, 128, 3)
-    again = tile([slides], store.path, CONFIG, slides_table=table("plain,,Leeds,"), quiet=True)
+    again = tile([slides], store.path, CONFIG, cohort=table("plain,,Leeds,"), quiet=True)
     assert of_slides(again)["plain"] == (None, "Leeds")
     assert len(again) == len(old)
 
@@ -152,5 +152,5 @@ def test_the_tile_of_a_slide_without_resolution_needs_the_table(data_dir, tmp_pa
     with pytest.raises(SlideError, match="gives no resolution"):
         tile([slide], tmp_path / "s", CONFIG, quiet=True)
     stated = table("TCGA-CR-7395-01A-01-TS1,,,0.5")
-    store = tile([slide], tmp_path / "t", CONFIG, slides_table=stated, quiet=True)
+    store = tile([slide], tmp_path / "t", CONFIG, cohort=stated, quiet=True)
     assert of_slides(store) == {slide.stem: ("TCGA-CR-7395", "TCGA-CR")}

@@ -159,7 +159,7 @@ def test_a_slide_added_beside_one_of_its_name_is_still_itself(slides, tmp_path):
     (tmp_path / "table.csv").write_text("slide_id,patient_id\ns,P1\nb_s,P2\n")
     table = tmp_path / "table.csv"
     with pytest.warns(UserWarning, match="1 rows match no slide here, first 's'"):
-        tile([tmp_path / "b"], tmp_path / "store", CONFIG, slides_table=table, quiet=True)
+        tile([tmp_path / "b"], tmp_path / "store", CONFIG, cohort=table, quiet=True)
     patients = {one.slide_id: one.patient_id for one in TileStore.open(tmp_path / "store").slides.values()}
     assert patients == {"s": None, "b_s": "P2"}
 
@@ -412,11 +412,11 @@ def test_beside_tiled_slides_a_table_states_the_resolution(tmp_path):
     write(tmp_path / "named.tiff", 1, (320, 256))
     Image.open(tmp_path / "named.tiff").convert("RGB").save(tmp_path / "bare.png")
     inputs = [tmp_path / "named.tiff", tmp_path / "bare.png"]
-    with pytest.raises(PartlyFailedError, match=r"no resolution.*--slides-table") as caught:
+    with pytest.raises(PartlyFailedError, match=r"no resolution.*--cohort") as caught:
         tile(inputs, tmp_path / "s", CONFIG, quiet=True)
     assert "--mpp-override" not in str(caught.value)
     (tmp_path / "table.csv").write_text("slide_id,mpp\nbare,0.5\n")
-    store = tile(inputs, tmp_path / "s", CONFIG, slides_table=tmp_path / "table.csv", quiet=True)
+    store = tile(inputs, tmp_path / "s", CONFIG, cohort=tmp_path / "table.csv", quiet=True)
     assert {name: one.mpp for name, one in store.slides.items()} == {"bare": 0.5, "named": 0.5}
 
 

@@ -13,7 +13,8 @@ from dirl.study.matrix import StudyConfig, expand, load_study
 from tests.known import known
 
 STUDIES = Path(__file__).parents[2] / "studies"
-EVIDENCE = sorted({*STUDIES.glob("*.yaml")} - {STUDIES / name for name in ("base.yaml", "second.yaml")})  # recipes
+RECIPES = {STUDIES / "base.yaml", STUDIES / "second.yaml"}
+EVIDENCE = sorted({*STUDIES.glob("*.yaml")} - RECIPES)
 TEXT = """
 recipe: demo
 set: {steps: 40, views.size_px: 48}

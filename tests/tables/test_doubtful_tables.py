@@ -8,7 +8,7 @@ from dirl.config import MilConfig
 from dirl.core.errors import ConfigError
 from dirl.evaluate.common.labels import read_labels
 from dirl.evaluate.mil.labels import read_slide_labels
-from dirl.slides.slides_table import FromTable, read_slides_table
+from dirl.tables.cohort import FromTable, read_cohort
 from dirl.tables.read import parse_number, read_csv
 from tests.known import known
 from tests.tables.test_tables import Tiles, bags
@@ -47,7 +47,7 @@ def test_patients_and_classes_that_may_be_missing_are_refused(tmp_path, read, wo
     with pytest.raises(ConfigError, match=r"the patient '.*' may be a missing value"):
         read(text)
     with pytest.raises(ConfigError, match=r"the patient '.*' may be a missing value"):
-        read_slides_table(tmp_path / "l.csv", SLIDES)
+        read_cohort(tmp_path / "l.csv", SLIDES)
 
 
 def test_the_first_column_of_patients_that_is_filled_is_taken(read):
@@ -59,7 +59,7 @@ def test_patients_spread_over_two_columns_are_refused(tmp_path, read):
     text = "slide_id,patient_id,case_id,label\na,p,,x\nb,,p,y\nc,q,q,x\n"
     with pytest.raises(ConfigError, match="1 rows have no patient_id, but a case_id"):
         read(text)
-    for reader in (lambda p: read_labels(Tiles(), str(p)), lambda p: read_slides_table(p, SLIDES)):
+    for reader in (lambda p: read_labels(Tiles(), str(p)), lambda p: read_cohort(p, SLIDES)):
         with pytest.raises(ConfigError, match="1 rows have no patient_id, but a case_id"):
             reader(tmp_path / "l.csv")
 
@@ -104,7 +104,7 @@ def test_decimal_commas_are_points(tmp_path, values):
     path, texts = tmp_path / "l.csv", [f"{value:.2f}" for value in values]
     rows = [f"{slide};{text}".replace(".", ",") for slide, text in zip(SLIDES, texts, strict=True)]
     path.write_text("\n".join(["slide;mpp", *rows]))
-    stated, _ = read_slides_table(path, SLIDES)
+    stated, _ = read_cohort(path, SLIDES)
     assert [stated[slide] for slide in SLIDES] == [FromTable(mpp=float(text)) for text in texts]
     path.write_text("\n".join(["slide;time;event", *(f"{row};1,0" for row in rows)]))
     labels = read_slide_labels(path, bags(SLIDES, tmp_path), MilConfig(survival=True))

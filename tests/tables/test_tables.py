@@ -13,7 +13,7 @@ from dirl.core.errors import ConfigError
 from dirl.evaluate.common.labels import Labels, read_labels
 from dirl.evaluate.mil.bags import Bags
 from dirl.evaluate.mil.labels import read_slide_labels
-from dirl.slides.slides_table import FromTable, read_slides_table
+from dirl.tables.cohort import FromTable, read_cohort
 from dirl.tables.match import forms, match_slides
 from dirl.tables.read import CENTRE, MISSING, PATIENT, SLIDE, alike, read_csv
 from tests.known import known
@@ -72,7 +72,7 @@ def test_every_usual_form_of_a_table_says_the_same(
     slides = read_slide_labels(path, bags(SLIDES, tmp_path), MilConfig())
     assert slides.bags.tolist() == [0, 2, 3] and slides.names == ("no, none", "tumour")
     assert slides.sources.ids.tolist() == ["patient p 1", "patient p;2", "patient ü"]
-    stated, _ = read_slides_table(path, SLIDES)
+    stated, _ = read_cohort(path, SLIDES)
     assert stated == {name: FromTable(patient_id=who) for name, who in zip(SLIDES, PATIENTS, strict=True)}
     for notes in (tiles.notes, slides.notes):
         said = " ".join(notes)

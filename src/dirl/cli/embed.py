@@ -8,13 +8,13 @@ import typer
 from dirl.cli.checks import check_encoders, check_paths, check_store
 from dirl.cli.options import (
     Batch,
+    Cohort,
     Device,
     Encoder,
     NoBaselines,
     Out,
     Overwrite,
     Quiet,
-    SlidesTable,
     Threads,
     takes,
 )
@@ -32,7 +32,7 @@ def embed(
         list[Path] | None, typer.Argument(metavar="SLIDE", hidden=True)
     ] = None,  # of --slides *.svs
     store: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="Tile store. Give this or --slides.")
+        Path | None, typer.Option(metavar="STORE", help="Tile store. Give this, --slides or --cohort.")
     ] = None,
     slides: Annotated[
         list[Path] | None,
@@ -40,7 +40,7 @@ def embed(
     ] = None,
     *,
     cut: TileConfig,
-    slides_table: SlidesTable = None,
+    cohort: Cohort = None,
     config: EmbedConfig,
     no_baselines: NoBaselines = False,
     batch: Batch = 64,
@@ -58,33 +58,34 @@ def embed(
 ) -> None:
     """Embed tiles of a store, or of slides: an HDF5 file per slide, and baselines.
 
-    The options from --mpp to --slides-table are for --slides only.
+    The options from --mpp to --cohort are for slides, not for a store.
 
     Example: dirl embed runs/dirl --store store --out features
     """
     from dirl.core.errors import ConfigError, PartlyFailedError
     from dirl.core.progress import counted
 
-    if (store is None) == (slides is None):
-        what = "neither of them" if store is None else "both"
-        raise ConfigError(f"{what} given", where="--store, --slides", remedy="name one")
-    if store is not None and (cut.model_fields_set or slides_table or more):
+    if store is None and slides is None and cohort is None:
+        raise ConfigError("none given", where="--store, --slides, --cohort", remedy="name one")
+    if store is not None and slides is not None:
+        raise ConfigError("both given", where="--store, --slides", remedy="name one")
+    if store is not None and (cut.model_fields_set or cohort or more):
         fields = [name for name in TileConfig.model_fields if name in cut.model_fields_set]
-        given = ", ".join([*fields, *(["slides_table"] if slides_table else []), *map(str, more or [])])
+        given = ", ".join([*fields, *(["cohort"] if cohort else []), *map(str, more or [])])
         reason = f"a store has its own tiles and table of slides ({given})"
-        raise ConfigError(reason, where="--store", remedy="leave that out, or name --slides")
+        raise ConfigError(reason, where="--store", remedy="leave that out, or the store")
     check_encoders(encoder)
     if store is not None:
         check_store(store)
     paths = [*(slides or []), *(more or [])]
-    check_paths([*paths, slides_table])
+    check_paths([*paths, cohort])
     from dirl.core.progress import show
     from dirl.features.embed import embed as run
     from dirl.features.handover import check_tools, hand_over
     from dirl.features.sources import SlideFiles
     from dirl.store.select import describe_selection
 
-    source = store or SlideFiles(paths, cut, slides_table=slides_table, quiet=quiet)
+    source = store or SlideFiles(paths, cut, cohort=cohort, quiet=quiet)
     check_tools(to or [])  # a missing extra is found before hours of embedding, not after
     try:
         made = run(

@@ -1,7 +1,19 @@
 """`dirl finetune`."""
 
-from dirl.cli.checks import check_encoders, check_labels, check_store
-from dirl.cli.options import Device, Encoder, Labels, Out, Overwrite, Quiet, Readers, Store, takes
+from dirl.cli.checks import check_encoders, check_store, label_source
+from dirl.cli.options import (
+    Device,
+    Encoder,
+    LabelColumn,
+    Labels,
+    LabelsCohort,
+    Out,
+    Overwrite,
+    Quiet,
+    Readers,
+    Store,
+    takes,
+)
 from dirl.config import FinetuneConfig
 
 
@@ -9,8 +21,11 @@ from dirl.config import FinetuneConfig
 def finetune(
     encoder: Encoder,
     store: Store,
-    labels: Labels,
     out: Out,
+    labels: Labels = None,
+    cohort: LabelsCohort = None,
+    label: LabelColumn = None,
+    *,
     config: FinetuneConfig,
     device: Device = "auto",
     workers: Readers = 0,
@@ -23,7 +38,7 @@ def finetune(
     """
     check_store(store)
     check_encoders(encoder)
-    check_labels(labels)
+    source = label_source(labels, cohort, label)
     from dirl.evaluate.finetune.run import finetune as run
     from dirl.evaluate.finetune.show import print_finetune
 
@@ -31,7 +46,7 @@ def finetune(
         run(
             encoder,
             store,
-            labels,
+            source,
             out,
             config,
             device=device,

@@ -5,16 +5,24 @@ from typing import Annotated, Literal
 
 import typer
 
-from dirl.cli.checks import check_encoders, check_paths
-from dirl.cli.options import Batch, Device, Encoder, Out, Overwrite, Quiet, Threads, takes
+from dirl.cli.checks import check_encoders, check_slides
+from dirl.cli.options import Batch, Cohort, Device, Encoder, Out, Overwrite, Quiet, Threads, takes
 from dirl.config import MapConfig
+from dirl.core.errors import ConfigError
 
 
 @takes(MapConfig)
 def map_slide(
     encoder: Encoder,
-    slide: Annotated[Path, typer.Argument(metavar="SLIDE", help="A slide, or the folder of a DICOM series.")],
+    slide: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SLIDE]", help="A slide, or the folder of a DICOM series. Or give --cohort instead."
+        ),
+    ] = None,
+    *,
     out: Out,
+    cohort: Cohort = None,
     config: MapConfig,
     device: Device = "auto",
     batch: Batch = 32,
@@ -28,11 +36,34 @@ def map_slide(
 ) -> None:
     """Map the attention of an encoder over a whole slide, for QuPath, OpenSlide and `dirl view`.
 
+    With --cohort, each slide gets a folder of its own in --out.
+
     Example: dirl map runs/dirl slide.svs --out maps/slide
     """
-    check_paths([slide])
+    check_slides([] if slide is None else [slide], cohort)
+    if slide is not None and cohort is not None:
+        raise ConfigError("both given", where="SLIDE, --cohort", remedy="name one")
     check_encoders(encoder)
     from dirl.core.progress import counted, show
+
+    if cohort is not None:
+        from dirl.maps.cohort import map_cohort
+
+        maps = map_cohort(
+            encoder,
+            cohort,
+            out,
+            config,
+            device=device,
+            batch=batch,
+            workers=workers,
+            to=to,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
+        show(f": maps of {counted(len(maps), 'slide')}, each in its folder", out)
+        return
+    assert slide is not None
     from dirl.maps.run import map_slide as run
 
     made = run(

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from dirl.cli.checks import check_paths
-from dirl.cli.options import Device, Out, Overwrite, Quiet, takes
+from dirl.cli.checks import check_paths, label_source
+from dirl.cli.options import Device, LabelColumn, LabelsCohort, Out, Overwrite, Quiet, takes
 from dirl.config import MilConfig
 
 
@@ -29,14 +29,18 @@ def mil(
             metavar="FEATURES", help="Directory that `dirl embed` made, or HDF5 files of CLAM or TRIDENT."
         ),
     ],
+    out: Out,
     labels: Annotated[
-        Path,
+        str | None,
         typer.Option(
             metavar="CSV",
-            help="CSV file of slide_id and label (or time, event), and any of fold, group, patient_id.",
+            help="CSV file of slide_id and label (or time, event), and any of fold, group, patient_id. "
+            "CSV,label=COLUMN takes another column.",
         ),
-    ],
-    out: Out,
+    ] = None,
+    cohort: LabelsCohort = None,
+    label: LabelColumn = None,
+    *,
     config: MilConfig,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -46,8 +50,9 @@ def mil(
 
     Example: dirl mil features --labels slides.csv --out mil --model abmil
     """
-    check_paths([features, labels])
+    check_paths([features])
+    source = label_source(labels, cohort, label)
     from dirl.evaluate.mil.run import mil as run
     from dirl.evaluate.mil.show import print_mil
 
-    print_mil(run(features, labels, out, config, device=device, overwrite=overwrite, quiet=quiet))
+    print_mil(run(features, source, out, config, device=device, overwrite=overwrite, quiet=quiet))

@@ -29,18 +29,25 @@ Store = Annotated[Path, typer.Option(metavar="STORE", help="Tile store that `dir
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Directory to write to.")]
 Cells = Annotated[str, typer.Option(metavar="NAME", help="Name of the cells in the store.")]
 Labels = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="COLUMN|CSV",
-        help="A column (label, slide_id, patient_id), or a CSV file of tile_id or slide_id, and label.",
+        help="A column (label, slide_id, patient_id), or a CSV file of tile_id or slide_id, and label. "
+        "CSV,label=COLUMN takes another column.",
     ),
 ]
-SlidesTable = Annotated[
+Cohort = Annotated[
     Path | None,
     typer.Option(
         metavar="CSV",
-        help="A CSV file with a row for each slide: slide_id, and any of patient_id, centre, mpp.",
+        help="A CSV file with a row for each slide: path or slide_id, and any of patient_id, centre, mpp.",
     ),
+]
+LabelsCohort = Annotated[
+    Path | None, typer.Option(metavar="CSV", help="The cohort's table, in place of --labels.")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Its column with the labels.  [default: label]")
 ]
 MppOverride = Annotated[
     float | None,

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from dirl.cli.checks import check_labels, check_paths
-from dirl.cli.options import Labels, Out, Overwrite, Quiet, takes
+from dirl.cli.checks import check_paths, label_source
+from dirl.cli.options import LabelColumn, Labels, LabelsCohort, Out, Overwrite, Quiet, takes
 from dirl.config import ProbeConfig
 
 
@@ -18,8 +18,11 @@ def probe(
             metavar="FEATURES", help="Directory that `dirl embed` made, or HDF5 files of CLAM or TRIDENT."
         ),
     ],
-    labels: Labels,
     out: Out,
+    labels: Labels = None,
+    cohort: LabelsCohort = None,
+    label: LabelColumn = None,
+    *,
     config: ProbeConfig,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -29,8 +32,8 @@ def probe(
     Example: dirl probe features --labels labels.csv --out probe
     """
     check_paths([features])
-    check_labels(labels)
+    source = label_source(labels, cohort, label)
     from dirl.evaluate.probe.run import probe as run
     from dirl.evaluate.probe.show import print_probe
 
-    print_probe(run(features, labels, out, config, overwrite=overwrite, quiet=quiet))
+    print_probe(run(features, source, out, config, overwrite=overwrite, quiet=quiet))

@@ -1,7 +1,18 @@
 """`dirl readouts`."""
 
-from dirl.cli.checks import check_encoders, check_labels, check_store
-from dirl.cli.options import Device, Encoder, Labels, Out, Overwrite, Quiet, Store, takes
+from dirl.cli.checks import check_encoders, check_store, label_source
+from dirl.cli.options import (
+    Device,
+    Encoder,
+    LabelColumn,
+    Labels,
+    LabelsCohort,
+    Out,
+    Overwrite,
+    Quiet,
+    Store,
+    takes,
+)
 from dirl.config import ReadoutsConfig
 
 
@@ -9,8 +20,11 @@ from dirl.config import ReadoutsConfig
 def readouts(
     encoder: Encoder,
     store: Store,
-    labels: Labels,
     out: Out,
+    labels: Labels = None,
+    cohort: LabelsCohort = None,
+    label: LabelColumn = None,
+    *,
     config: ReadoutsConfig,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -22,8 +36,8 @@ def readouts(
     """
     check_store(store)
     check_encoders(encoder)
-    check_labels(labels)
+    source = label_source(labels, cohort, label)
     from dirl.evaluate.readouts.run import readouts as run
     from dirl.evaluate.readouts.show import print_readouts
 
-    print_readouts(run(encoder, store, labels, out, config, device=device, overwrite=overwrite, quiet=quiet))
+    print_readouts(run(encoder, store, source, out, config, device=device, overwrite=overwrite, quiet=quiet))

@@ -1,11 +1,13 @@
 """`dirl robust`."""
 
-from dirl.cli.checks import check_encoders, check_labels, check_store
+from dirl.cli.checks import check_encoders, check_store, label_source
 from dirl.cli.options import (
     Batch,
     Device,
     Encoder,
+    LabelColumn,
     Labels,
+    LabelsCohort,
     NoBaselines,
     Out,
     Overwrite,
@@ -21,8 +23,11 @@ from dirl.config import RobustConfig
 def robust(
     encoder: Encoder,
     store: Store,
-    labels: Labels,
     out: Out,
+    labels: Labels = None,
+    cohort: LabelsCohort = None,
+    label: LabelColumn = None,
+    *,
     config: RobustConfig,
     no_baselines: NoBaselines = False,
     batch: Batch = 64,
@@ -37,7 +42,7 @@ def robust(
     """
     check_store(store)
     check_encoders(encoder)
-    check_labels(labels)
+    source = label_source(labels, cohort, label)
     from dirl.evaluate.robust.run import robust as run
     from dirl.evaluate.robust.show import print_robust
 
@@ -45,7 +50,7 @@ def robust(
         run(
             encoder,
             store,
-            labels,
+            source,
             out,
             config,
             baselines=not no_baselines,

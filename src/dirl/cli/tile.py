@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from dirl.cli.checks import check_paths
-from dirl.cli.options import Overwrite, Part, Quiet, SlidesTable, Workers, takes
+from dirl.cli.checks import check_slides
+from dirl.cli.options import Cohort, Overwrite, Part, Quiet, Workers, takes
 from dirl.config import TileConfig
 from dirl.core.cohort_part import parse_part
 
@@ -16,15 +16,17 @@ from dirl.core.cohort_part import parse_part
 )
 def tile(
     inputs: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="INPUT",
-            help="Slides, folders of slides, or a folder whose sub-folders (classes) hold ready-made tiles.",
+            metavar="[INPUT]...",
+            help="Slides, folders of slides, or a folder whose sub-folders (classes) hold ready-made tiles. "
+            "By default the slides of --cohort.",
         ),
-    ],
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option(metavar="STORE", help="Directory to write to.")],
     config: TileConfig,
-    slides_table: SlidesTable = None,
+    cohort: Cohort = None,
     part: Part = None,
     workers: Workers = 1,
     overwrite: Overwrite = False,
@@ -37,17 +39,17 @@ def tile(
 
     Example: dirl tile slides/ --out store --mpp 0.5 --size 224
     """
-    check_paths([*inputs, slides_table])
+    check_slides(inputs, cohort)
     chosen = parse_part(part)
     from dirl.core.progress import counted, show
     from dirl.store.build import tile_part
 
     store = tile_part(
-        inputs,
+        inputs or [],
         out,
         config,
         chosen,
-        slides_table=slides_table,
+        cohort=cohort,
         workers=workers,
         overwrite=overwrite,
         quiet=quiet,

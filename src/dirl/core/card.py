@@ -22,7 +22,17 @@ from dirl.core.layout import CARD
 # another program made.
 Making = Literal["tile", "cells", "cells-export", "pretrain", "embed", "export", "demo", "study", "foreign"]
 Measuring = Literal[
-    "cells-report", "cells-score", "probe", "tokens", "readouts", "finetune", "mil", "robust", "compare", "audit", "map"
+    "cells-report",
+    "cells-score",
+    "probe",
+    "tokens",
+    "readouts",
+    "finetune",
+    "mil",
+    "robust",
+    "compare",
+    "audit",
+    "map",
 ]
 Stage = Making | Measuring
 _DIGEST = re.compile(r"[0-9a-f]{16,64}")

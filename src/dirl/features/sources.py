@@ -14,7 +14,7 @@ from dirl.core.digests import digest
 from dirl.core.errors import SlideError
 from dirl.core.progress import say
 from dirl.features.feature_files import STRINGS
-from dirl.slides.discovery import SlideInput, TilesInput, add_slides_table, find_inputs, source_digest
+from dirl.slides.discovery import SlideInput, TilesInput, add_cohort, find_inputs, given_paths, source_digest
 from dirl.slides.tiling import TileSpec
 from dirl.store.cut import cut_slide
 from dirl.store.dataset import TileStore
@@ -151,11 +151,11 @@ class SlideFiles:
     Parameters
     ----------
     paths
-        Slides, or folders of slides: see `dirl.slides.discovery.find_inputs`.
+        Slides, or folders of slides: see `dirl.slides.discovery.find_inputs`. None: those of the cohort.
     config
         Settings of the tiles.
-    slides_table
-        CSV file with patients, centres or resolutions: see `dirl.slides.slides_table.read_slides_table`.
+    cohort
+        CSV file with paths, patients, centres or resolutions: see `dirl.tables.cohort`.
     quiet
         Do not print slides that are found twice.
 
@@ -172,13 +172,13 @@ class SlideFiles:
         paths: Sequence[Path],
         config: TileConfig | None = None,
         *,
-        slides_table: Path | None = None,
+        cohort: Path | None = None,
         quiet: bool = False,
     ) -> None:
         self.config = config or TileConfig()
-        found = find_inputs(paths, partial(say, quiet=quiet))
-        if slides_table is not None:
-            found = add_slides_table(found, slides_table, quiet=quiet)
+        found = find_inputs(given_paths(paths, cohort), partial(say, quiet=quiet))
+        if cohort is not None:
+            found = add_cohort(found, cohort, quiet=quiet)
         self._slides: dict[str, SlideInput] = {}
         for item in sorted(found, key=lambda item: item.slide_id):
             if isinstance(item, TilesInput):

@@ -213,6 +213,6 @@ def _by_centre(indices: NDArray[np.int64], centres: NDArray[np.str_]) -> list[ND
         raise StoreError(
             f"the index names no centre for {(centres == '').sum()} of {len(centres)} tiles",
             where="balance: centre",
-            remedy="add a column centre to the slides' table: `dirl tile --slides-table CSV`",
+            remedy="add a column centre to the cohort's table: `dirl tile --cohort CSV`",
         )
     return [indices[centres == centre] for centre in np.unique(centres)]

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from dirl.core.errors import DirlWarning, SlideError
 
-MPP_IN_TABLE = "state it in a table with the columns slide_id and mpp: `dirl tile --slides-table CSV`"
-MPP_REMEDY = (
-    "state it in µm/px with --mpp-override UM (for one of several slides: `dirl tile --slides-table CSV`)"
-)
+MPP_IN_TABLE = "state it in a table with the columns slide_id and mpp: `dirl tile --cohort CSV`"
+MPP_REMEDY = "state it in µm/px with --mpp-override UM (for one of several slides: `dirl tile --cohort CSV`)"
 # Plausible resolutions of a slide, in µm/px. TIFF tags outside them, such as 72 dots per inch, are defaults.
 FINEST_MPP, COARSEST_MPP = 0.05, 20.0
 UM_PER_INCH = 25_400.0

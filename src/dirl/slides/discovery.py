@@ -13,8 +13,8 @@ from dirl.core.layout import CARD
 from dirl.core.progress import say
 from dirl.slides.dicom import first_dicom, series_of
 from dirl.slides.openslide import is_openslide
-from dirl.slides.slides_table import NOT_IN_TABLE, FromTable, read_slides_table
 from dirl.slides.tiling import dotless
+from dirl.tables.cohort import NOT_IN_TABLE, FromTable, cohort_slides, read_cohort
 
 # In a folder the suffix decides, since opening every file of a large cohort takes hours. A file that the user
 # gives by name is tried with any suffix.
@@ -99,15 +99,22 @@ def find_inputs(
     return items
 
 
-def add_slides_table(
+def given_paths(paths: Sequence[Path], cohort: Path | None) -> Sequence[Path]:
+    """Return the paths, or if there are none the slides that the cohort's table names."""
+    if not paths and cohort is None:
+        raise SlideError("none given", where="slides", remedy="name slides, folders or a cohort's table")
+    return paths if paths or cohort is None else cohort_slides(cohort)
+
+
+def add_cohort(
     found: Sequence[SlideInput | TilesInput], path: Path, *, quiet: bool
 ) -> list[SlideInput | TilesInput]:
-    """Add the values of a table to the inputs, and log what was read; see `read_slides_table`.
+    """Add the values of a table to the inputs, and log what was read; see `read_cohort`.
 
     A `ConfigError` tells that the table cannot be used, has none of these slides, or gives an mpp for
     ready-made tiles.
     """
-    table, notes = read_slides_table(path, [item.slide_id for item in found])
+    table, notes = read_cohort(path, [item.slide_id for item in found])
     for note in notes:
         say(note, quiet=quiet)
     if not any(item.slide_id in table for item in found):

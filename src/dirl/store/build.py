@@ -21,8 +21,9 @@ from dirl.slides.base import MPP_IN_TABLE, MPP_REMEDY, SAME_MPP
 from dirl.slides.discovery import (
     SlideInput,
     TilesInput,
-    add_slides_table,
+    add_cohort,
     find_inputs,
+    given_paths,
     source_digest,
     with_unique_names,
 )
@@ -48,7 +49,7 @@ def tile(
     out: Path,
     config: TileConfig | None = None,
     *,
-    slides_table: Path | None = None,
+    cohort: Path | None = None,
     workers: int = 1,
     overwrite: bool = False,
     quiet: bool = False,
@@ -66,15 +67,14 @@ def tile(
     ----------
     inputs
         Slides, folders of slides, or folders of ready-made tiles by class; see
-        `dirl.slides.discovery.find_inputs`.
+        `dirl.slides.discovery.find_inputs`. None: the slides of the cohort.
     out
         Directory of the store.
     config
         Settings of the tiles.
-    slides_table
-        CSV file with patient, centre or mpp of slides, by slide_id; see
-        `dirl.slides.slides_table.read_slides_table`. Patients and centres of slides that are already in the
-        store are updated.
+    cohort
+        CSV file with path, patient, centre or mpp of slides; see `dirl.tables.cohort`. Patients and centres
+        of slides that are already in the store are updated.
     workers
         Number of processes; each tiles one slide at a time.
     overwrite
@@ -92,7 +92,7 @@ def tile(
     SlideError
         If no slide is found, or if the only slide cannot be tiled.
     ConfigError
-        If the slides table cannot be used, or has none of these slides.
+        If the cohort's table cannot be used, or has none of these slides.
     StoreError
         If `out` was made with other settings, or is not a store. With `overwrite`, if a slide would be lost.
     PartlyFailedError
@@ -105,7 +105,7 @@ def tile(
         out,
         config,
         WHOLE,
-        slides_table=slides_table,
+        cohort=cohort,
         workers=workers,
         overwrite=overwrite,
         quiet=quiet,
@@ -121,7 +121,7 @@ def tile_part(
     config: TileConfig | None,
     part: CohortPart,
     *,
-    slides_table: Path | None = None,
+    cohort: Path | None = None,
     workers: int = 1,
     overwrite: bool = False,
     quiet: bool = False,
@@ -133,9 +133,9 @@ def tile_part(
     """
     refuse_overwrite(part, overwrite)
     there = _records(out)
-    found = _as_there(find_inputs(inputs, partial(say, quiet=quiet)), there)
-    if slides_table is not None:
-        found = add_slides_table(found, slides_table, quiet=quiet)
+    found = _as_there(find_inputs(given_paths(inputs, cohort), partial(say, quiet=quiet)), there)
+    if cohort is not None:
+        found = add_cohort(found, cohort, quiet=quiet)
     config = _resolve(config or TileConfig(), found)
     slides_config = _of_slides(config, found, there)
     card, anew = new_card("tile", config.model_dump()), False

@@ -45,7 +45,7 @@ class SlideRecord:
     kind
         ``slide``, or ``tiles`` for a folder of ready-made tiles, whose slide is not available.
     slide_id, path, patient_id, size_px, mpp, level_downsamples
-        As in `SlideInfo`, or by the slides table. For ready-made tiles the folder, and the size and
+        As in `SlideInfo`, or by the cohort's table. For ready-made tiles the folder, and the size and
         resolution of a tile.
     white
         Colour of the bare glass, an argument of `dirl.slides.tissue.tissue_pixels`.

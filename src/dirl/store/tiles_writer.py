@@ -19,7 +19,6 @@ from dirl.core.files import replacing, write_json
 from dirl.slides.discovery import SlideInput, TilesInput, source_digest
 from dirl.slides.glass import WHITE, Colour, tinted_glass
 from dirl.slides.image import open_image
-from dirl.slides.slides_table import FromTable
 from dirl.slides.tiling import Tile, dotless
 from dirl.slides.tissue import MASK_MPP, tissue_pixels
 from dirl.store.cut import cut_slide
@@ -27,6 +26,7 @@ from dirl.store.index import TILES_SCHEMA, SlideRecord, to_json, write_parquet
 from dirl.store.picture import SHEET_COLUMNS, SHEET_ROWS, draw_sheet, draw_slide
 from dirl.store.replace import remove_earlier
 from dirl.store.shards import ShardWriter
+from dirl.tables.cohort import FromTable
 
 # Full chroma, since colour separates hematoxylin from eosin. At quality 90, halving the chroma raises the
 # error of the hematoxylin density by more than half, and saves a quarter of the bytes. 4:4:4 at a lower

@@ -25,6 +25,7 @@ from dirl.config import (
 )
 from dirl.core.errors import ConfigError
 from dirl.study.measures import COMPARED, KEPT, PRIMARY
+from dirl.tables.label_column import join_source, split_source
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 ArmKind = Literal["vanilla", "dirl", "control", "noise", "start"]
@@ -208,9 +209,12 @@ def load_study(spec: str | Path) -> StudyConfig:
     if (beside := Path(spec).parent / study.recipe).is_file():
         found["recipe"] = str(beside)
     if probe := study.probe:
-        named = {"store": probe.store} | ({} if probe.labels in LABEL_COLUMNS else {"labels": probe.labels})
-        there = {key: str(Path(spec).parent / name) for key, name in named.items() if name}
-        there = {key: path for key, path in there.items() if Path(path).exists()}
+        there: dict[str, str] = {}
+        if probe.store and (beside := Path(spec).parent / probe.store).exists():
+            there["store"] = str(beside)
+        file, column = split_source(probe.labels)
+        if probe.labels not in LABEL_COLUMNS and (beside := Path(spec).parent / file).exists():
+            there["labels"] = join_source(beside, column)
         found["probe"] = probe.model_copy(update=there)
     if tokens := study.tokens:
         beside = Path(spec).parent / tokens.store

@@ -44,6 +44,7 @@ from dirl.study.scheduler import Slot, run_in_processes, slots
 from dirl.study.summarise import summarise_study
 from dirl.study.summary import RunRow, StudySummary
 from dirl.study.table import arms_csv, study_markdown
+from dirl.tables.label_column import join_source, split_source
 
 LATER = ("primary", "margins", "gate", "tokens")
 """Keys that studies did not always have."""
@@ -100,8 +101,9 @@ def study(
     out = out.resolve()  # cards name its folders: another spelling of a path is the same study
     labels = labels_file(config.probe.labels) if config.probe else None
     if config.probe:  # full paths: it is the same study wherever the command runs
-        named = {"labels": labels, "store": config.probe.store and Path(config.probe.store)}
-        full = {key: str(path.resolve()) for key, path in named.items() if path}
+        full = {"store": str(Path(config.probe.store).resolve())} if config.probe.store else {}
+        if labels:
+            full["labels"] = join_source(labels.resolve(), split_source(config.probe.labels)[1])
         config = config.model_copy(update={"probe": config.probe.model_copy(update=full)})
     if config.tokens:
         store_of_tokens = str(Path(config.tokens.store).resolve())

@@ -40,7 +40,7 @@ PATIENT = (
 CENTRE = ("centre", "center", "centre_id", "center_id", "hospital", "institution", "source_site")
 SLIDE = (
     *("slide_id", "slide", "slide_name", "image_id", "image", "filename", "file_name", "file"),
-    *("wsi", "wsi_id", "wsi_name", "path", "file_path"),
+    *("wsi", "wsi_id", "wsi_name", "path", "file_path", "slide_path", "wsi_path"),
 )
 REMEDY = "save it as CSV in UTF-8, with a header and one row per line"
 SHOWN = 5

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dirl.config import LABEL_COLUMNS
 from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
+from dirl.tables.label_column import LABEL, split_source
 from dirl.tables.match import describe_column, describe_table, match_slides, match_tiles
 from dirl.tables.read import CENTRE, PATIENT, check_alike, check_classes, read_csv
 
@@ -79,15 +80,17 @@ class Labels:
 
 def labels_file(source: str) -> Path | None:
     """Return the CSV file that a source of labels names; None if it is a column, or no file."""
-    return None if source in LABEL_COLUMNS or not Path(source).is_file() else Path(source)
+    path, _ = split_source(source)
+    return None if source in LABEL_COLUMNS or not path.is_file() else path
 
 
 def read_labels(tiles: TileColumns, source: str, *, centres: bool = False) -> Labels:
     """Read the labels of tiles, and on request their centres.
 
     `source` is a column (``label``, ``slide_id`` or ``patient_id``), or a CSV file. The file has the columns
-    ``tile_id`` or ``slide_id``, and ``label``; ``fold``, ``group`` and ``patient_id`` are optional. Slides,
-    patients and centres may have any of the usual names (see `dirl.tables.read`).
+    ``tile_id`` or ``slide_id``, and ``label``; ``fold``, ``group`` and ``patient_id`` are optional. Labels
+    from another column are ``CSV,label=COLUMN``. Slides, patients and centres may have any of the usual names
+    (see `dirl.tables.read`).
 
     Raises
     ------
@@ -103,17 +106,18 @@ def read_labels(tiles: TileColumns, source: str, *, centres: bool = False) -> La
         if source == "label":  # by name of a folder, where NA is a name like others
             check_alike(columns[source].tolist(), "labels label")
         return Labels(columns[source])
-    if Path(source).exists():
-        return _from_csv(tiles, Path(source), centres=centres)
+    path, column = split_source(source)
+    if path.exists():
+        return _from_csv(tiles, path, column, centres=centres)
     there = ", ".join(name for name, values in columns.items() if (values != "").any())
     raise ConfigError(
         "no such column or file", where=f"labels {source}", remedy=f"name a CSV file, or one of: {there}"
     )
 
 
-def _from_csv(tiles: TileColumns, path: Path, *, centres: bool) -> Labels:
+def _from_csv(tiles: TileColumns, path: Path, wanted: str, *, centres: bool) -> Labels:
     table = read_csv(path)
-    tile, label = table.find(("tile_id",)), table.find(("label",))
+    tile, label = table.find(("tile_id",)), table.find((wanted,))
     found = {
         "folds": table.find(("fold",)),
         "groups": table.find(("group",)),
@@ -129,10 +133,12 @@ def _from_csv(tiles: TileColumns, path: Path, *, centres: bool) -> Labels:
     )
     if matched is None or label is None:
         there = ", ".join(table.columns) or "none"
+        lacking = f"the column {wanted}" if matched else "a column tile_id or slide_id"
+        remedy = "name its columns tile_id (or slide_id), label and, if wanted, fold, group and patient_id"
         raise ConfigError(
-            f"lacks {'the column label' if matched else 'a column tile_id or slide_id'} (there are: {there})",
+            f"lacks {lacking} (there are: {there})",
             where=path,
-            remedy="name its columns tile_id (or slide_id), label and, if wanted, fold, group and patient_id",
+            remedy=remedy if wanted == LABEL else "name one of its columns",
         )
     ids = (tiles.slide_ids if tile is None else tiles.tile_ids).tolist()
     if len(matched.unknown) == len(matched.rows):

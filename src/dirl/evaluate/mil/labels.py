@@ -13,6 +13,7 @@ from dirl.config import MilConfig
 from dirl.core.errors import ConfigError
 from dirl.evaluate.common.splits import Sources, check_full, patients_or_slides
 from dirl.evaluate.mil.bags import Bags
+from dirl.tables.label_column import LABEL, split_source
 from dirl.tables.match import describe_column, describe_table, match_slides
 from dirl.tables.read import PATIENT, Table, check_classes, missing_words, parse_number, read_csv
 
@@ -67,13 +68,13 @@ class SlideLabels:
         return len(self.names) if self.times is None else 1
 
 
-def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
+def read_slide_labels(source: str | Path, bags: Bags, config: MilConfig) -> SlideLabels:
     """Read labels of slides, and choose the slides to use.
 
     The CSV file has ``slide_id`` and ``label``. For survival it has ``time`` and ``event`` (1: it happened
-    then, 0: it had not happened by then). ``fold``, ``group`` and ``patient_id`` are optional. Slides and
-    patients may have any of the usual names (see `dirl.tables.read`). A row without a label, or without a
-    time or an event, is left out and counted.
+    then, 0: it had not happened by then). ``fold``, ``group`` and ``patient_id`` are optional. Labels from
+    another column are ``CSV,label=COLUMN``. Slides and patients may have any of the usual names (see
+    `dirl.tables.read`). A row without a label, or without a time or an event, is left out and counted.
 
     Raises
     ------
@@ -83,8 +84,9 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
         missing. Unless ``leave_out``, also if labels name slides without features or tiles, or with features
         that are not finite.
     """
+    path, label = split_source(source)
     table = read_csv(path, path if path.exists() else f"--labels {path}")
-    wanted = ("time", "event") if config.survival else ("label",)
+    wanted = ("time", "event") if config.survival else (label,)
     used = _optional_columns(table, config.groups)
     columns = {name: table.find((name,)) for name in wanted}
     read = [name for name in columns.values() if name is not None]
@@ -121,7 +123,7 @@ def read_slide_labels(path: Path, bags: Bags, config: MilConfig) -> SlideLabels:
     taken = [
         describe_column("slides", matched.column, bags.slide_ids[used_bags].tolist()),
         *(describe_column(what, name, column(name).tolist()) for what, name in used.items()),
-        *(f"{name}s from column {columns[name]}" for name in wanted),
+        *(f"{LABEL if name == label else name}s from column {columns[name]}" for name in wanted),
     ]
     return SlideLabels(
         bags=used_bags,

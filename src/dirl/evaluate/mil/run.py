@@ -39,7 +39,7 @@ MEAN = "mean"  # mean pooling, with which the others are compared
 
 def mil(
     features: Path,
-    labels: Path,
+    labels: str | Path,
     out: Path,
     config: MilConfig | None = None,
     *,

@@ -1,4 +1,4 @@
-"""The slides table: patients, centres and resolutions that the user gives for slides."""
+"""The cohort's table: which slides there are, and their patients, centres and resolutions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pathlib import Path
 from dirl.core.boundary import has_control_characters
 from dirl.core.errors import ConfigError
 from dirl.tables.match import describe_column, describe_table, match_slides
-from dirl.tables.read import CENTRE, PATIENT, Row, parse_number, read_csv
+from dirl.tables.read import CENTRE, PATIENT, SLIDE, Row, parse_number, read_csv
 
 COLUMNS = ("patient_id", "centre", "mpp")
 
@@ -28,8 +28,44 @@ class FromTable:
 NOT_IN_TABLE = FromTable()
 
 
-def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, FromTable], list[str]]:
-    """Read a CSV file with a column of slides and at least one of patients, centres and ``mpp``.
+def cohort_slides(path: Path) -> list[Path]:
+    """Return the files of the slides that a cohort's table names, in its order, each once.
+
+    The first column of slides that names any file is used. A path is relative to the table's folder, or
+    absolute. The folder of a DICOM series counts as a file.
+
+    Raises
+    ------
+    ConfigError
+        If the table cannot be read or names no file, or if some rows name none.
+    """
+    table = read_csv(path)
+    for column in table.find_all(SLIDE):
+        named = list(dict.fromkeys(row[column] for row in table.rows if row[column]))
+        missing = [name for name in named if not (path.parent / name).exists()]
+        if len(missing) == len(named):
+            continue
+        if missing:
+            raise ConfigError(
+                f"{len(missing)} of {len(named)} slides in column {column} are no files, first {missing[0]}",
+                where=path,
+                remedy="correct these paths, or remove the rows",
+            )
+        if empty := table.missing(column).total():
+            raise ConfigError(
+                f"{empty} rows have no {column}", where=path, remedy="fill it in, or remove these rows"
+            )
+        return [path.parent / name for name in named]
+    there = ", ".join(table.columns) or "none"
+    raise ConfigError(
+        f"names no file of a slide (columns: {there})",
+        where=path,
+        remedy="add a column path with the files, relative to the table's folder; or name the slides, too",
+    )
+
+
+def read_cohort(path: Path, known: Sequence[str]) -> tuple[dict[str, FromTable], list[str]]:
+    """Read a CSV file with a column of slides, and any of patients, centres and ``mpp``.
 
     The columns may have any of the usual names (see `dirl.tables.read`). An empty cell leaves the value of
     the file. The table may write the known slide_ids with folders and suffixes. Notes on the columns that
@@ -49,7 +85,7 @@ def read_slides_table(path: Path, known: Sequence[str]) -> tuple[dict[str, FromT
         "mpp": table.find(("mpp",)),
     }
     used = {what: column for what, column in found.items() if column is not None}
-    matched = match_slides(table, known, list(used.values()), path) if used else None
+    matched = match_slides(table, known, list(used.values()), path)
     if matched is None:
         there = ", ".join(table.columns) or "(none)"
         raise ConfigError(f"has the columns {there}", where=path, remedy=remedy)
