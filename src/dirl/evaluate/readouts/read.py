@@ -36,7 +36,7 @@ def read_readouts(
 
     ``class`` is the class token ``(t, d)``. ``mean`` is the mean of the patch tokens ``(t, d)``.
     ``class+mean`` joins both ``(t, 2 d)``. ``regions`` joins the means over nuclei, the ring around them and
-    the rest of the tissue ``(t, 3 d)``, with zeros for a region that a tile lacks. Without a class token or
+    the rest of the tissue ``(t, 3 d)``. A region that a tile lacks has zeros. Without a class token or
     without cells the readouts that need them are missing.
     """
     regions = tissue_rings(RING_UM / store.spec.mpp)
