@@ -131,7 +131,7 @@ def test_embed_takes_slides_as_shells_list_them(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "neither"),
+        ([], "none given"),
         (["--store", "s", "--slides", "a.svs"], "both"),
         (["--store", "s", "--stride", "9", "--allow-upsample"], r"stride_px, allow_upsample.*--slides"),
         (["--store", "s", "--cohort", "t.csv"], "cohort"),

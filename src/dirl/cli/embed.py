@@ -73,7 +73,7 @@ def embed(
         fields = [name for name in TileConfig.model_fields if name in cut.model_fields_set]
         given = ", ".join([*fields, *(["cohort"] if cohort else []), *map(str, more or [])])
         reason = f"a store has its own tiles and table of slides ({given})"
-        raise ConfigError(reason, where="--store", remedy="leave that out, or the store")
+        raise ConfigError(reason, where="--store", remedy="leave that out, or name --slides instead")
     check_encoders(encoder)
     if store is not None:
         check_store(store)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from dirl.cli.checks import check_encoders, check_slides
-from dirl.cli.options import Batch, Cohort, Device, Encoder, Out, Overwrite, Quiet, Threads, takes
+from dirl.cli.options import Batch, Device, Encoder, Out, Overwrite, Quiet, Threads, takes
 from dirl.config import MapConfig
 from dirl.core.errors import ConfigError
 
@@ -16,13 +16,14 @@ def map_slide(
     encoder: Encoder,
     slide: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[SLIDE]", help="A slide, or the folder of a DICOM series. Or give --cohort instead."
-        ),
+        typer.Argument(metavar="SLIDE", help="A slide, or the folder of a DICOM series. Or give --cohort."),
     ] = None,
     *,
     out: Out,
-    cohort: Cohort = None,
+    cohort: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Map all slides of a table, each in a folder of its own."),
+    ] = None,
     config: MapConfig,
     device: Device = "auto",
     batch: Batch = 32,
@@ -35,8 +36,6 @@ def map_slide(
     quiet: Quiet = False,
 ) -> None:
     """Map the attention of an encoder over a whole slide, for QuPath, OpenSlide and `dirl view`.
-
-    With --cohort, each slide gets a folder of its own in --out.
 
     Example: dirl map runs/dirl slide.svs --out maps/slide
     """
