@@ -12,6 +12,7 @@ from dirl.core.errors import DirlError, DirlWarning
 
 if TYPE_CHECKING:  # the same names for type checkers and editors
     from dirl.audit.run import audit
+    from dirl.audit.slides import audit_slides
     from dirl.cells.base import Segmenter
     from dirl.cells.export import cells_export
     from dirl.cells.report.run import cells_report
@@ -93,6 +94,7 @@ __all__ = [
     "TokensConfig",
     "__version__",
     "audit",
+    "audit_slides",
     "cells",
     "cells_export",
     "cells_report",
@@ -155,6 +157,7 @@ _PLACES = {
     "TileConfig": "dirl.config",
     "TokensConfig": "dirl.config",
     "TileStore": "dirl.store.dataset",
+    "audit_slides": "dirl.audit.slides",
     "cells_export": "dirl.cells.export",
     "cells_report": "dirl.cells.report.run",
     "cells_score": "dirl.cells.scoring.run",

@@ -29,8 +29,9 @@ class TileConfig(Settings):
     size_px: Count = Field(224, description="Side of a tile in px.")
     stride_px: Count | None = Field(None, description="Step between tiles in pixels. By default the side.")
     min_tissue: Share = Field(0.5, description="Share of a tile that must be tissue; 0: any tissue.")
-    max_tiles: Count | None = Field(
-        None, description="Maximum number of tiles of a slide: those around the middle of its tissue."
+    max_tiles: Count | None = Field(None, description="Maximum number of tiles of a slide.")
+    max_tiles_from: Literal["middle", "tissue"] = Field(
+        "middle", description="Where they are from: around the middle, or drawn from all tissue."
     )
     mpp_override: Positive | None = Field(
         None, description="Resolution in µm/px of slides whose files give none or a wrong one."

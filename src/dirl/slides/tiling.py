@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dirl.core.errors import SlideError
+from dirl.core.randomness import hashes
 from dirl.slides.base import Slide, check_resolution
 from dirl.slides.reading import read_box
 from dirl.slides.tissue import TissueMask
@@ -82,6 +83,12 @@ def plan_tiles(
             else "leave the slide out: it is all glass",
         )
     return tiles
+
+
+def drawn_from_all(tiles: Sequence[Tile], count: int) -> list[Tile]:
+    """Draw `count` of the tiles by a hash of their names, in their order: the same tiles every time."""
+    order = np.argsort(hashes(0, [tile.tile_id for tile in tiles]), kind="stable")
+    return [tiles[i] for i in np.sort(order[:count])]
 
 
 def around_the_middle(tiles: Sequence[Tile], count: int) -> list[Tile]:

@@ -11,7 +11,7 @@ from dirl.slides.base import Slide
 from dirl.slides.discovery import SlideInput, source_digest
 from dirl.slides.image import MAX_PIXELS
 from dirl.slides.reading import open_slide
-from dirl.slides.tiling import Tile, TileSpec, around_the_middle, plan_tiles, read_tile
+from dirl.slides.tiling import Tile, TileSpec, around_the_middle, drawn_from_all, plan_tiles, read_tile
 from dirl.slides.tissue import TissueMask, find_tissue
 from dirl.store.index import SlideRecord
 
@@ -61,7 +61,8 @@ def cut_slide(item: SlideInput, config: TileConfig) -> CutSlide:
         slide.close()
         raise
     if config.max_tiles is not None:
-        tiles = around_the_middle(tiles, config.max_tiles)
+        keep = around_the_middle if config.max_tiles_from == "middle" else drawn_from_all
+        tiles = keep(tiles, config.max_tiles)
     record = SlideRecord(
         kind="slide",
         slide_id=info.slide_id,
