@@ -13,6 +13,7 @@ from dirl.audit.spread import match_temperature
 from dirl.audit.table import ATTENTION, COLUMNS, MEASURES
 from dirl.audit.tiles import REGIONS
 from dirl.core.intervals import Estimate, Units, estimate, means, ratios
+from dirl.encoders.attention import AttentionRows
 
 Floats = NDArray[np.floating]
 MATCHED = 64
@@ -24,7 +25,8 @@ class TileMeasures:
 
     For every tile only the measures of the last block are kept, per head and of the joint map. For the other
     blocks only sums over tiles are kept. A tile counts in the enrichment of a region that covers at least the
-    share `min_area` of it. The attention of the first `MATCHED` tiles is kept to match temperatures.
+    share `min_area` of it. The last block's attention on patch tokens is kept for pictures and to match
+    temperatures, and the embeddings for the gate.
     """
 
     facts: SubjectFacts
@@ -36,13 +38,22 @@ class TileMeasures:
     heads: Floats | float = 0.0
     moments: Floats | float = 0.0
     attention: list[Tensor] = field(default_factory=list)
+    embeddings: list[Tensor] = field(default_factory=list)
     training: list[Floats] = field(default_factory=list)
 
-    def keep(self, patches: Tensor) -> None:
-        """Keep the last block's attention on patch tokens ``(t, l, a, gh, gw)`` of the first tiles."""
-        room = MATCHED - sum(map(len, self.attention))
-        if room > 0:
-            self.attention.append(patches[:room, -1].flatten(2).cpu())
+    def keep(self, rows: AttentionRows) -> None:
+        """Keep the last block's attention on patch tokens, and the embeddings."""
+        self.attention.append(rows.patches[:, -1].cpu())
+        if rows.output is not None:
+            self.embeddings.append(rows.output.float().cpu())
+
+    def last_attention(self, place: int) -> Tensor:
+        """The last block's attention (a, gh, gw) on one tile, by its place among the audited tiles."""
+        return torch.cat(self.attention)[place]
+
+    def matched(self) -> Tensor:
+        """The attention (t, a, n) of the first `MATCHED` tiles."""
+        return torch.cat(self.attention)[:MATCHED].flatten(2)
 
     def add(self, values: Floats, area: Floats, nuclei: Floats) -> None:
         """Add a batch: values (t, l, a + 1, columns) of `table.measure`, and the area (t, 3) of each region.
@@ -106,7 +117,7 @@ def summarise_measures(measured: TileMeasures, units: Units, slides: NDArray[np.
 def paired_difference(first: TileMeasures, other: TileMeasures, units: Units) -> Difference:
     """Paired differences, `other` minus `first`, on the same tiles and the same resamples."""
     a, b = first.last_block(), other.last_block()
-    aim = float(b[: sum(map(len, other.attention)), 1, COLUMNS.index(PRIMARY)].mean())
+    aim = float(b[:MATCHED, 1, COLUMNS.index(PRIMARY)].mean())
 
     def change(view: int) -> Estimates:
         here = _log_ratio(a[:, view], first.areas(), first.areas() >= first.min_area, units)
@@ -119,7 +130,7 @@ def paired_difference(first: TileMeasures, other: TileMeasures, units: Units) ->
         per_head=_means((b - a)[:, 0], units),
         joint=_means((b - a)[:, 1], units),
         enrichment=head_views(change),
-        temperature=match_temperature(torch.cat(first.attention), aim),
+        temperature=match_temperature(first.matched(), aim),
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dirl.audit.charts import depth_figure, enrichment_figure
 from dirl.audit.confounder import Marked
+from dirl.audit.estimates import TileMeasures
 from dirl.audit.findings import Findings
 from dirl.audit.full import full_attention
 from dirl.audit.panels import AttentionMap, Example, comparison_figure, heads_figure
@@ -42,9 +43,13 @@ def draw_figures(
     encoders: Sequence[LoadedEncoder],
     tiles: AuditTiles,
     shown: Sequence[tuple[str, int]],
+    measured: Sequence[TileMeasures],
 ) -> Figures:
-    """Draw all figures of an audit, of tiles by rule and place from `estimates.choose_examples`."""
-    chosen = [_example(encoders, tiles, rule, place) for rule, place in shown]
+    """Draw all figures of an audit, of tiles by rule and place from `estimates.choose_examples`.
+
+    The attention is that which the measures of each encoder were taken of.
+    """
+    chosen = [_example(encoders, tiles, rule, place, measured) for rule, place in shown]
     middle = next((i for i, (rule, _) in enumerate(shown) if rule == "median"), 0)
     first, second = encoders[0].name, encoders[min(len(encoders), 2) - 1].name
     figures = {}
@@ -88,9 +93,14 @@ def draw_marks(encoders: Sequence[LoadedEncoder], tiles: AuditTiles, found: Mark
 def attention_map(encoder: LoadedEncoder, images: Tensor) -> AttentionMap:
     """Last-block attention of an encoder on one tile (1, 3, h, w), uint8."""
     rows = attention_rows(encoder.model, preprocess(encoder, images)).patches[0, -1].cpu()
+    return _attention_map(encoder, rows, images.shape[-1])
+
+
+def _attention_map(encoder: LoadedEncoder, rows: Tensor, side: int) -> AttentionMap:
+    """Last-block attention (a, gh, gw) of an encoder on a tile of this side."""
     _, p = m.renormalise(rows.flatten(1))
     _, averaged = m.renormalise(rows.flatten(1).mean(0))
-    grid, side = rows.shape[1:], images.shape[-1]
+    grid = rows.shape[1:]
     high, wide = (side, side) if encoder.input_px else (n * encoder.patch_px for n in grid)
     left, top = (side - wide) // 2, (side - high) // 2
     return AttentionMap(
@@ -102,7 +112,13 @@ def attention_map(encoder: LoadedEncoder, images: Tensor) -> AttentionMap:
     )
 
 
-def _example(encoders: Sequence[LoadedEncoder], tiles: AuditTiles, rule: str, place: int) -> Example:
+def _example(
+    encoders: Sequence[LoadedEncoder],
+    tiles: AuditTiles,
+    rule: str,
+    place: int,
+    measured: Sequence[TileMeasures],
+) -> Example:
     index = int(tiles.indices[place])
     images = tiles.read(np.array([index])).images
     return Example(
@@ -110,7 +126,10 @@ def _example(encoders: Sequence[LoadedEncoder], tiles: AuditTiles, rule: str, pl
         tile_id=str(tiles.tile_ids[place]),
         image=images[0].permute(1, 2, 0).numpy(),
         labels=tiles.cells.labels(index),
-        maps=tuple(attention_map(one, images) for one in encoders),
+        maps=tuple(
+            _attention_map(one, kept.last_attention(place), images.shape[-1])
+            for one, kept in zip(encoders, measured, strict=True)
+        ),
     )
 
 

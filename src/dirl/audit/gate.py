@@ -3,8 +3,7 @@
 If it does not, we do not know that it has learned. Then its attention means nothing.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from dirl.store.subsample import held_out
 from dirl.views.batch import make_views
 
 MOST_TILES, FEWEST_TILES = 128, 8
-TRIALS = 256
+TRIALS = 64
 BATCH = 32
 
 Floats = NDArray[np.floating]
@@ -37,23 +36,28 @@ Embedder = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class GateTiles:
-    """The views that all encoders of an audit see: the same tiles, draws and augmentations."""
+    """The views that all encoders of an audit see: the same tiles, draws and augmentations.
+
+    `audited` says that the tiles are those of the audit, in its order, whose embeddings are known.
+    """
 
     store: TileStore
     indices: NDArray[np.int64]
     views: ViewsConfig
     seed: int
+    audited: bool = False
 
     @property
     def repeats(self) -> int:
-        """Pairs of views per tile: more when there are few tiles."""
-        return max(1, math.ceil(TRIALS / max(1, len(self.indices))))
+        """Views of each tile: more when there are few tiles."""
+        return max(1, round(TRIALS / max(1, len(self.indices))))
 
 
-def gate_tiles(store: TileStore, runs: Sequence[Path], tiles: int, seed: int) -> GateTiles:
+def gate_tiles(store: TileStore, runs: Sequence[Path], audited: NDArray[np.int64], seed: int) -> GateTiles:
     """Choose tiles that none of the runs was trained on, and the views of the first, or the default ones.
 
-    `tiles` is an upper limit. More than 128 are never taken: the more tiles, the harder the retrieval.
+    These are the audited tiles (t,) if there are no others in the way: their embeddings are known. Else they
+    are drawn, at most as many. More than 128 are never taken: the more tiles, the harder the retrieval.
     """
     free = np.ones(len(store), dtype=bool)
     views: ViewsConfig | None = None
@@ -62,11 +66,15 @@ def gate_tiles(store: TileStore, runs: Sequence[Path], tiles: int, seed: int) ->
         views = views or recipe.views
         if card.inputs.get("tiling") == store.card.digest:
             free &= held_out(store.tile_ids.tolist(), recipe.holdout, recipe.seed)
-    candidates = np.flatnonzero(free)
-    count = min(len(candidates), tiles, MOST_TILES)
-    chosen = np.sort(np.random.default_rng(seed).choice(candidates, count, replace=False))
+    same = len(audited) <= MOST_TILES and bool(free[audited].all())
+    if same:
+        chosen = audited
+    else:
+        candidates = np.flatnonzero(free)
+        count = min(len(candidates), len(audited), MOST_TILES)
+        chosen = np.sort(np.random.default_rng(seed).choice(candidates, count, replace=False))
     views = views or ViewsConfig(size_px=min(224, store.spec.size_px))
-    return GateTiles(store, chosen, views.model_copy(update={"count": 2, "local_count": 0}), seed)
+    return GateTiles(store, chosen, views.model_copy(update={"count": 2, "local_count": 0}), seed, same)
 
 
 def gates(
@@ -74,14 +82,16 @@ def gates(
     tiles: GateTiles,
     resamples: int,
     advance: Callable[[], None] = lambda: None,
+    embeddings: Mapping[str, Tensor] | None = None,
 ) -> dict[str, LabelFreeGate]:
     """Test all encoders on the same views, each paired with its untrained control; the result is by name.
 
-    Two views of each tile are made. Each view looks for the tile's other view among those of all tiles, by
-    the cosine of standardised embeddings. An encoder passes if it finds it more often than its untrained
+    A view of each tile is made. It looks for its tile among all tiles, by the cosine of standardised
+    embeddings. An encoder passes if it finds it more often than its untrained
     control and than the mean and standard deviation of the colours. The interval of each difference must lie
     above 0. It is over slides if there are at least five, else over tiles. The loss of a run must also have
-    fallen. `advance` is called after each of ``tiles.repeats`` rounds.
+    fallen. `advance` is called after each of ``tiles.repeats`` rounds. `embeddings` (t, d) of the tiles, by
+    encoder's name, save a pass.
     """
     count = len(tiles.indices)
     if count < FEWEST_TILES:
@@ -101,7 +111,9 @@ def gates(
     # Each encoder once, since many share a control. Not by digest: equal weights may see other pixels.
     once = {id(encoder): encoder for pair in pairs for encoder in pair}
     embedders = [partial(embed_images, encoder) for encoder in once.values()]
-    (colour, *found), (_, *ranks) = _hits([channel_statistics, *embedders], tiles, advance)
+    given = embeddings or {}
+    known = [None, *(given.get(encoder.name) for encoder in once.values())]
+    (colour, *found), (_, *ranks) = _hits([channel_statistics, *embedders], known, tiles, advance)
     hits, rank = dict(zip(once, found, strict=True)), dict(zip(once, ranks, strict=True))
     return {
         one.name: _gate(one, hits[id(one)], hits[id(control)], colour, tiles, resamples, rank[id(one)])
@@ -174,28 +186,34 @@ def channel_statistics(images: Tensor) -> Tensor:
 
 
 def _hits(
-    embedders: Sequence[Embedder], tiles: GateTiles, advance: Callable[[], None]
+    embedders: Sequence[Embedder],
+    known: Sequence[Tensor | None],
+    tiles: GateTiles,
+    advance: Callable[[], None],
 ) -> tuple[list[Floats], list[float]]:
-    """For each embedder, the share of repeats in which each tile was retrieved, (t,), and its rank."""
+    """For each embedder, the share of repeats in which each tile was retrieved, (t,), and the views' rank.
+
+    `known` are the embeddings of the tiles themselves, (t, d), where they were made before.
+    """
     count = len(tiles.indices)
     total, ranks = [np.zeros(count) for _ in embedders], [0.0 for _ in embedders]
+    keys = [[] if one is None else [one] for one in known]
     for repeat in range(tiles.repeats):
         parts: list[list[Tensor]] = [[] for _ in embedders]
         for start in range(0, count, BATCH):
             chosen = tiles.indices[start : start + BATCH]
             images = torch.from_numpy(np.stack([tiles.store.image(int(i)) for i in chosen]))
-            views = make_views(
-                images.permute(0, 3, 1, 2),
-                repeat * count + start + np.arange(len(chosen)),
-                tiles.views,
-                seed=tiles.seed,
-            )[0].images
-            for part, function in zip(parts, embedders, strict=True):
-                part.append(torch.stack([function(view).cpu() for view in views]))
+            images = images.permute(0, 3, 1, 2)
+            places = repeat * count + start + np.arange(len(chosen))
+            view = make_views(images, places, tiles.views, seed=tiles.seed)[0].images[0]
+            for i, function in enumerate(embedders):
+                parts[i].append(function(view).cpu())
+                if known[i] is None and not repeat:
+                    keys[i].append(function(images.float() / 255).cpu())
         for i, part in enumerate(parts):
-            first, second = torch.cat(part, dim=1)
-            total[i] += retrieved(first, second).numpy()
-            ranks[i] = ranks[i] or effective_rank(first)
+            queries = torch.cat(part)
+            total[i] += retrieved(queries, torch.cat(keys[i])).numpy()
+            ranks[i] = ranks[i] or effective_rank(queries)
         advance()
     return [hits / tiles.repeats for hits in total], ranks
 

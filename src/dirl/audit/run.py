@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import torch
+from torch import Tensor
 
 from dirl.audit.confounder import check_enough, confounder
 from dirl.audit.estimates import TileMeasures, choose_examples, paired_difference, summarise_measures
@@ -85,7 +87,7 @@ def audit(
     for one in loaded:  # refused before the directory is claimed
         attention_rows(one.model, preprocess(one, tiles.read(tiles.indices[:1]).images))
     runs = [one.run for one in loaded if one.run is not None]
-    views = gate_tiles(opened, runs, config.tiles, config.seed)
+    views = gate_tiles(opened, runs, tiles.indices, config.seed)
     if config.confounder:
         check_enough(tiles)
     inputs = {"store": opened.digest, "cells": tiles.cells.card.digest}
@@ -116,7 +118,7 @@ def _compute(
         ]
     units = choose_units(tiles.sources, len(tiles), config.bootstrap, config.seed)
     with bar("Gate", views.repeats, quiet=quiet) as advance:
-        passed = gates(pairs, views, config.bootstrap, advance)
+        passed = gates(pairs, views, config.bootstrap, advance, _embeddings(everything, collected, views))
     first, *others = collected[: len(encoders)]
     found = Findings(
         store=store,
@@ -135,7 +137,7 @@ def _compute(
         differences=[paired_difference(first, other, units) for other in others],
     )
     chosen = choose_examples([first, *others], config.figures)
-    drawn = draw_figures(found, encoders, tiles, chosen)
+    drawn = draw_figures(found, encoders, tiles, chosen, collected[: len(encoders)])
     figures = dict(drawn.figures)
     summary = AuditSummary(
         **dict(found),
@@ -152,6 +154,16 @@ def _compute(
         figures["confounder"] = {"png": draw_marks(encoders, tiles, marked)}
     _write(work, summary, figures)
     return summary
+
+
+def _embeddings(
+    subjects: Sequence[Subject], collected: Sequence[TileMeasures], views: GateTiles
+) -> dict[str, Tensor]:
+    """Embeddings of the gate's tiles by the encoder's name, if they are the audited tiles."""
+    if not views.audited:
+        return {}
+    pairs = zip(subjects, collected, strict=True)
+    return {one.encoder.name: torch.cat(kept.embeddings) for one, kept in pairs if kept.embeddings}
 
 
 def _write(work: Work, summary: AuditSummary, figures: dict[str, dict[str, bytes]]) -> None:
@@ -191,7 +203,7 @@ def _measure(
             subject.full(batch.images) if full else None,
             subject.facts.token_um,
         )
-        collected.keep(rows.patches)
+        collected.keep(rows)
         if training_px is not None:
             collected.training.append(entropy_of_middles(subject.encoder, batch.images, training_px))
         numbers = values.cpu().numpy()

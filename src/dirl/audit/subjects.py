@@ -33,10 +33,10 @@ class Subject:
         return side if self.encoder.input_px is None and side <= tile_px else None
 
     def rows(self, images: Tensor) -> AttentionRows:
-        """Attention rows on images (t, 3, h, w), uint8."""
+        """Attention rows and embeddings of one pass on images (t, 3, h, w), uint8."""
         if self.facts.kind == "uniform":
             return uniform_rows(len(images), self.encoder.token_grid(images.shape[-1]))
-        return attention_rows(self.encoder.model, preprocess(self.encoder, images))
+        return attention_rows(self.encoder.model, preprocess(self.encoder, images), self.encoder.embed)
 
     def full(self, images: Tensor) -> FullAttention:
         """Measures of the whole attention matrices on images (t, 3, h, w), uint8."""

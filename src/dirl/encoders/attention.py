@@ -81,11 +81,13 @@ class Caught(Generic[Kept]):
     """What `catch` kept of each block and of the pool, if there is one.
 
     `norms` (t, gh, gw) is the length of the patch tokens after the last block, before the final norm.
+    `output` is what the run returned.
     """
 
     blocks: list[Kept]
     pool: Kept | None
     norms: Tensor
+    output: Tensor
 
 
 def anatomy(model: nn.Module) -> Anatomy:
@@ -119,12 +121,19 @@ def token_grid(model: nn.Module, height: int, width: int) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def catch(model: nn.Module, images: Tensor, keep: Callable[[Call], Kept]) -> Caught[Kept]:
+def catch(
+    model: nn.Module,
+    images: Tensor,
+    keep: Callable[[Call], Kept],
+    run: Callable[[Tensor], Tensor] | None = None,
+) -> Caught[Kept]:
     """Run a model on normalised images (t, 3, h, w), and keep a result of each block's call of attention.
 
     Every call of `scaled_dot_product_attention` is intercepted. Its q and k are the inputs of the softmax; a
     hook on a `qkv` layer could not guarantee that. Hooks show the block of each call. During the run fused
     attention is on and dropout is off; both are restored.
+
+    `run` calls the model once, such as `LoadedEncoder.embed`; None calls the model itself.
 
     `keep` computes the result of a call. A call holds the queries and keys of all tokens, so do not keep it.
     It is an `EncoderError` if a block does not call attention exactly once, attends to tokens other than
@@ -169,7 +178,7 @@ def catch(model: nn.Module, images: Tensor, keep: Callable[[Call], Kept]) -> Cau
     hooks.append(body.blocks[-1].register_forward_hook(lambda *call: outputs.append(call[-1])))
     try:
         with fused_eval(model), _Intercept(take):
-            model(images)
+            output: Tensor = (run or model)(images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -182,6 +191,7 @@ def catch(model: nn.Module, images: Tensor, keep: Callable[[Call], Kept]) -> Cau
         blocks=[kept[block][0] for block in body.blocks],
         pool=None if body.pool is None else kept[body.pool][0],
         norms=outputs[0][:, body.prefix :].float().norm(dim=-1).view(len(images), gh, gw),
+        output=output,
     )
 
 
@@ -260,6 +270,8 @@ class AttentionRows:
     norms : Tensor of shape (t, gh, gw)
         Length of the patch tokens after the last block, before the final norm. None if no model made the
         rows.
+    output : Tensor of shape (t, d)
+        What the same pass returned: the embedding, if the pass embeds. None if no model made the rows.
     """
 
     patches: Tensor
@@ -267,6 +279,7 @@ class AttentionRows:
     registers: Tensor
     query: Query = CLS
     norms: Tensor | None = None
+    output: Tensor | None = None
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -274,8 +287,12 @@ class AttentionRows:
         return self.patches.shape[-2], self.patches.shape[-1]
 
 
-def attention_rows(model: nn.Module, images: Tensor) -> AttentionRows:
+def attention_rows(
+    model: nn.Module, images: Tensor, run: Callable[[Tensor], Tensor] | None = None
+) -> AttentionRows:
     """Run a timm vision transformer and return the row of its own query in every block and head.
+
+    `run` is as for `catch`: with `LoadedEncoder.embed` one pass gives rows and embeddings.
 
     The images (t, 3, h, w) are normalised for the model. With a class token it is the row of [CLS], the first
     token. This costs O(n) per head in addition to the model's own fused attention. Without a class token it
@@ -289,7 +306,7 @@ def attention_rows(model: nn.Module, images: Tensor) -> AttentionRows:
             return call.rows(0, 1)[..., 0, :]
         return mean_patch_row(call, body.prefix) if body.query == MEAN_PATCH else None
 
-    caught = catch(model, images, row)
+    caught = catch(model, images, row, run)
     found = caught.blocks if caught.pool is None else [caught.pool]
     rows = torch.stack([one for one in found if one is not None], dim=1)
     if rows.shape[-1] == caught.norms[0].numel():  # the pool skips the prefix
@@ -301,6 +318,7 @@ def attention_rows(model: nn.Module, images: Tensor) -> AttentionRows:
         registers=rows[..., has_cls : body.prefix].sum(-1),
         query=body.query,
         norms=caught.norms,
+        output=caught.output,
     )
 
 
