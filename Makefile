@@ -2,7 +2,7 @@ PYTHON ?= python3
 # A file of tests at a time on each core. For a debugger: make test PARALLEL= ARGS="--pdb tests/…"
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-lowest lint clean .venv .venv-lowest
+.PHONY: demo test test-lowest lint wheel clean .venv .venv-lowest
 
 demo: .venv  ## the whole story on one slide, on a CPU, in minutes
 	.venv/bin/dirl demo --out demo
@@ -20,6 +20,17 @@ lint: .venv  ## style, types (of the tests, too), spelling and plain English
 	.venv/bin/mypy
 	.venv/bin/codespell
 	.venv/bin/python tests/english.py
+
+# The first environment has the tools. The second has nothing but the wheel and what it requires.
+wheel:  ## sdist and wheel in dist/, checked, and tried in an empty environment
+	rm -rf dist
+	$(PYTHON) -m venv --clear .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check build twine
+	.venv-wheel/bin/python -m build --outdir dist
+	.venv-wheel/bin/python -m twine check --strict dist/*
+	$(PYTHON) -m venv --clear .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	.venv-wheel/bin/python -I tests/installed.py
 
 .venv: .venv/made
 
@@ -43,4 +54,4 @@ lint: .venv  ## style, types (of the tests, too), spelling and plain English
 	touch $@
 
 clean:
-	rm -rf .venv .venv-lowest build demo
+	rm -rf .venv .venv-lowest .venv-wheel build dist demo

@@ -70,6 +70,8 @@ def _packages() -> list[Component]:
         requirement = Requirement(line)
         if requirement.marker is not None and not requirement.marker.evaluate():
             continue
+        if requirement.name == "openslide-bin":  # its library may also come from conda or from the system
+            continue
         detail, fits = _installed(requirement)
         remedy = "" if fits else f'{": " if detail else ""}pip install "{requirement}"'
         found.append(Component(requirement.name, detail + remedy, _needed(fits)))
