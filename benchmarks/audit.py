@@ -4,6 +4,9 @@ The usual way: fused attention off, a hook on every block, all matrices kept, an
 them afterwards. Time in turns in one process; memory is the peak of a separate process, minus its memory
 before. Cells are those of a synthetic slide, so that all measures are computed.
 
+The last case is `dirl audit` as a user calls it, on tiles of a synthetic slide: an encoder and its control,
+gate and figures. It is related to a forward pass of the encoder over the same tiles.
+
 python benchmarks/audit.py
 """
 
@@ -13,23 +16,32 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from harness import compare, write
 
+import dirl
 from dirl.audit.table import measure
 from dirl.audit.tiles import nucleus_weights
+from dirl.config import AuditConfig, TileConfig
 from dirl.encoders.attention import AttentionRows, attention_rows
+from dirl.encoders.loading import embed_images, load_encoder
 from dirl.prior.coverage import coverage
+from dirl.store.dataset import TileStore
 from dirl.synthetic import draw
+from dirl.synthetic import write as write_slide
 
 CASES = {
     "ViT-B/16 at 512 px, 1024 tokens": ("vit_base_patch16_224", 512, 1),
     "ViT-S/16 at 224 px, 196 tokens": ("vit_small_patch16_224", 224, 4),
 }
 WAYS = ("forward", "rows", "audit", "usual")
+WHOLE = "dirl audit of a ViT-S/16, 64 tiles of 224 px"
+WHOLE_TILES, WHOLE_PX, BATCH = 64, 224, 16
 
 
 def prepare(case: str) -> dict[str, Callable[[], Any]]:
@@ -84,10 +96,45 @@ def kib(name: str) -> int:
     return int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
+def whole_audit(rounds: int) -> dict[str, Any]:
+    """Time a whole audit of an encoder with its control over one forward pass over its tiles."""
+    side = 9 * WHOLE_PX
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        write_slide(folder / "synthetic.tiff", 0, (side, side))
+        dirl.tile(
+            [folder / "synthetic.tiff"],
+            folder / "store",
+            TileConfig(size_px=WHOLE_PX, min_tissue=0),
+            quiet=True,
+        )
+        dirl.cells(folder / "store", quiet=True)
+        torch.save(timm.create_model("vit_small_patch16_224").state_dict(), folder / "weights.pth")
+        spec = f"timm:vit_small_patch16_224,weights={folder / 'weights.pth'}"
+        store, encoder = TileStore.open(folder / "store"), load_encoder(spec)
+        images = torch.from_numpy(np.stack([store.image(i) for i in range(WHOLE_TILES)])).permute(0, 3, 1, 2)
+        config, count = AuditConfig(tiles=WHOLE_TILES), iter(range(10**6))
+
+        def audited() -> None:
+            dirl.audit([spec], store.path, folder / f"audit-{next(count)}", config, device="cpu", quiet=True)
+
+        def forward() -> None:
+            for few in torch.split(images, BATCH):
+                embed_images(encoder, few)
+
+        timed = compare(WHOLE, {"forward": forward, "audit": audited}, rounds, count=WHOLE_TILES, unit="tile")
+    cpu = {way: timed["ways"][way]["cpu_seconds"]["median"] for way in ("forward", "audit")}
+    return {
+        "tiles": WHOLE_TILES,
+        "over_forward": timed,
+        "cpu_seconds_by_those_of_forward": cpu["audit"] / cpu["forward"],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--cases", nargs="+", choices=[*CASES, WHOLE], default=[*CASES, WHOLE])
     parser.add_argument("--peak", nargs=2, metavar=("CASE", "WAY"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.peak:
@@ -98,7 +145,7 @@ def main() -> None:
         print((kib("VmHWM") - before) / 1024)
         return
     results: dict[str, Any] = {}
-    for case in chosen.cases:
+    for case in [one for one in chosen.cases if one != WHOLE]:
         tiles = CASES[case][2]
         memory = {way: peak_mib(case, way) for way in WAYS}
         ways = prepare(case)
@@ -116,6 +163,8 @@ def main() -> None:
         cpu = {way: timed[way]["cpu_seconds"]["median"] for way in WAYS}
         results[case]["cpu_seconds_by_those_of_forward"] = {way: cpu[way] / cpu["forward"] for way in WAYS}
         results[case]["cpu_seconds_of_usual_by_those_of_audit"] = cpu["usual"] / cpu["audit"]
+    if WHOLE in chosen.cases:
+        results[WHOLE] = whole_audit(chosen.rounds)
     print(write("audit", {"threads": torch.get_num_threads(), "audit": results}))
 
 

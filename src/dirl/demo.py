@@ -116,7 +116,7 @@ def demo(
         [str(run) for run in runs],
         store,
         out / "audit",
-        AuditConfig(seed=seed, figures=3),
+        AuditConfig(tiles=256, seed=seed, figures=3),
         device="cpu",
         quiet=quiet,
     )

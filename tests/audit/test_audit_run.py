@@ -153,7 +153,6 @@ def test_the_same_audit_elsewhere_is_the_same(
 
 
 def test_one_fixed_size_encoder(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dirl.audit.gate.TRIALS", 8)
     spec = "timm:vit_tiny_patch16_224,weights=random"
     config = CONFIG.model_copy(update={"tiles": 8, "figures": 1})
     summary = audit([spec], store, tmp_path / "a&<b>", config, device="cpu", quiet=True).summary
@@ -166,10 +165,7 @@ def test_one_fixed_size_encoder(store: Path, tmp_path: Path, monkeypatch: pytest
     assert summary.gates["vit_tiny_patch16_224 (random)"].loss is None
 
 
-def test_a_planted_mark_is_reported(
-    store: Path, runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dirl.audit.gate.TRIALS", 8)
+def test_a_planted_mark_is_reported(store: Path, runs: tuple[Path, Path], tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"tiles": 24, "figures": 0, "confounder": True})
     result = audit([str(runs[0])], store, tmp_path / "out", config, device="cpu", quiet=True)
     planted = known(result.summary.confounder)
@@ -179,9 +175,8 @@ def test_a_planted_mark_is_reported(
     assert planted.statements[0].partition(":")[0] in (result.path / "report.html").read_text()
 
 
-def test_full(store: Path, runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full(store: Path, runs: tuple[Path, Path], tmp_path: Path) -> None:
     """Whole matrices too, of models with and without a class token."""
-    monkeypatch.setattr("dirl.audit.gate.TRIALS", 8)
     small = "weights=random,embed_dim=48,depth=2,num_heads=3,img_size=64"
     averaged = f"timm:vit_relpos_base_patch16_224,{small}"
     pooled = f"timm:vit_base_patch16_siglip_224,{small}"

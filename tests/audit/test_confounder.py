@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dirl.audit import confounder as c
+from dirl.audit.passes import TileMeasures
+from dirl.audit.subjects import encoder_rows, make_subjects
 from dirl.audit.summary import MarkAttention, MarkTest
-from dirl.audit.tiles import draw_tiles
+from dirl.audit.tiles import AuditTiles, draw_tiles
 from dirl.core.errors import ConfigError
 from dirl.core.intervals import Estimate, Units
 from dirl.encoders.attention import AttentionRows
-from dirl.encoders.loading import load_encoder
+from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess
 from dirl.store.dataset import TileStore
 from tests.known import known
 
@@ -42,27 +45,44 @@ def test_auroc_is_the_share_of_pairs_that_are_ranked_right() -> None:
     assert np.allclose(c._auroc(p, on, off), np.mean(pairs, axis=1))
 
 
-def _attention(monkeypatch: pytest.MonkeyPatch, darkness: float) -> None:
-    """Put attention in proportion to exp(darkness · how little red a token has) in the model's place."""
+def _passes(
+    monkeypatch: pytest.MonkeyPatch, encoder: LoadedEncoder, tiles: AuditTiles, darkness: float
+) -> list[TileMeasures]:
+    """Put attention in proportion to exp(darkness · how little red a token has) in the model's place.
 
-    def rows(model: torch.nn.Module, images: torch.Tensor) -> AttentionRows:
-        tokens = torch.nn.functional.avg_pool2d(images[:, 0], 8).flatten(1)
+    The darkest red of a tile gives the mark away, whatever the encoder.
+    """
+
+    def rows(encoder: LoadedEncoder, images: torch.Tensor) -> AttentionRows:
+        values = preprocess(encoder, images)
+        tokens = torch.nn.functional.avg_pool2d(values[:, 0], 8).flatten(1)
         p = (-darkness * tokens).softmax(-1).view(len(images), 1, 1, 8, 8).expand(-1, 2, 3, -1, -1)
-        return AttentionRows(p, torch.zeros(len(images), 2, 3), torch.zeros(len(images), 2, 3))
+        nothing = torch.zeros(len(images), 2, 3)
+        return AttentionRows(p, nothing, nothing, embeddings=images.flatten(2).amin(-1).float())
 
-    monkeypatch.setattr(c, "attention_rows", rows)
+    monkeypatch.setattr(c, "encoder_rows", rows)
+    return [_measured(encoder, tiles, rows)]
+
+
+def _measured(
+    encoder: LoadedEncoder,
+    tiles: AuditTiles,
+    rows: Callable[[LoadedEncoder, torch.Tensor], AttentionRows] = encoder_rows,
+) -> TileMeasures:
+    (subject, *_) = make_subjects([(encoder, encoder)], tiles.store)
+    found, none = rows(encoder, tiles.read(tiles.indices).images), np.zeros(0)
+    return TileMeasures(subject.facts, 0.01, none, none, none, none, found.patches[:, -1], found.embeddings)
 
 
 @pytest.mark.parametrize("points", [True, False])
 def test_attention_that_points_at_the_mark_is_told_from_attention_that_does_not(
     store: Path, runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, points: bool
 ) -> None:
-    _attention(monkeypatch, 5.0 if points else 0.0)
     monkeypatch.setattr(c, "MARK_SHARE", 0.3)
-    # The darkest red of a tile gives the mark away, whatever the encoder.
-    monkeypatch.setattr(c, "embed_images", lambda _, images: images.flatten(2).amin(-1).float())
     tiles = draw_tiles(TileStore.open(store), TileStore.open(store).cells("truth"), 60, 0)
-    result = c.confounder([load_encoder(str(runs[0]))], tiles, 200, 0)
+    encoder = load_encoder(str(runs[0]))
+    measured = _passes(monkeypatch, encoder, tiles, 5.0 if points else 0.0)
+    result = c.confounder([encoder], measured, tiles, 200, 0)
     (one,), statements = result.summary.encoders, result.summary.statements
     assert all(result.marks.marked[place] for _, place in result.shown)
     assert known(one.probe.value) > 0.8
@@ -71,6 +91,10 @@ def test_attention_that_points_at_the_mark_is_told_from_attention_that_does_not(
         assert known(averaged.auroc.low) > 0.8 and known(averaged.change.low) > 0
         assert known(averaged.pointing.value) > one.pointing_by_chance
         assert "its attention shows the mark" in statements[0]
+        best = result.shown[0][1]  # its attention is that of the same tile
+        most = result.attention[0][result.marks.row(best), 0].flatten().argmax()
+        mark = torch.nn.functional.max_pool2d(result.marks.masks[best][None].float(), 8).flatten()
+        assert mark[most] == 1
     else:
         assert averaged.auroc.value == pytest.approx(0.5)
         assert averaged.enrichment.value == pytest.approx(0, abs=1e-5)
@@ -102,7 +126,7 @@ def test_attention_that_turns_away_from_the_mark_is_said_to() -> None:
 def test_too_few_tiles_are_refused(store: Path, runs: tuple[Path, Path]) -> None:
     tiles = draw_tiles(TileStore.open(store), TileStore.open(store).cells("truth"), 8, 0)
     with pytest.raises(ConfigError, match="too few"):
-        c.confounder([load_encoder(str(runs[0]))], tiles, 10, 0)
+        c.confounder([load_encoder(str(runs[0]))], [], tiles, 10, 0)
 
 
 def test_all_intervals_are_over_slides_where_they_are_known(
@@ -116,8 +140,9 @@ def test_all_intervals_are_over_slides_where_they_are_known(
         used.append(units)
         return probe(embeddings, marked, units)
 
+    measured = [_measured(encoder, tiles)]
     monkeypatch.setattr(c, "_probe", watched)
     for sources, kind, count in ((None, "tiles", 24), (np.repeat(list("abcdef"), 4), "slides", 6)):
         tiles.__dict__["sources"] = sources  # as if they came from six slides
-        assert c.confounder([encoder], tiles, 20, 0).summary.interval.over == kind
+        assert c.confounder([encoder], measured, tiles, 20, 0).summary.interval.over == kind
         assert (used[-1].kind, len(used[-1])) == (kind, count)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dirl.audit.estimates import TileMeasures, choose_examples
+from dirl.audit.estimates import choose_examples
+from dirl.audit.passes import TileMeasures
 from dirl.audit.table import COLUMNS
 from dirl.audit.tiles import batch_weights, draw_tiles, nucleus_weights
 from dirl.encoders.loading import load_encoder
@@ -60,10 +61,8 @@ class Fixed(TileMeasures):
     """Stands for measured encoders whose primary measure is given."""
 
     def __init__(self, values: list[float]) -> None:
-        self.values = np.array(values)
-
-    def last_block(self) -> np.ndarray:
-        return np.broadcast_to(self.values[:, None, None], (len(self.values), 2, len(COLUMNS)))
+        given = np.array(values)[:, None, None, None]
+        object.__setattr__(self, "views", np.broadcast_to(given, (len(values), 1, 2, len(COLUMNS))))
 
 
 def test_examples_are_chosen_by_rule() -> None:

@@ -16,14 +16,15 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from dirl.audit.findings import IntervalUnits
+from dirl.audit.passes import TileMeasures
+from dirl.audit.subjects import encoder_rows
 from dirl.audit.summary import MarkAttention, MarkSummary, MarkTest
-from dirl.audit.tiles import AuditTiles
+from dirl.audit.tiles import BATCH, AuditTiles
 from dirl.core.errors import ConfigError
 from dirl.core.intervals import Estimate, Units, choose_units, estimate, means, ratios
 from dirl.core.randomness import permute, uniforms
 from dirl.encoders import measures as m
-from dirl.encoders.attention import attention_rows
-from dirl.encoders.loading import LoadedEncoder, embed_images, preprocess, resize
+from dirl.encoders.loading import LoadedEncoder, resize
 from dirl.evaluate.common.scores import score_classes
 from dirl.evaluate.common.splits import validation_part
 from dirl.evaluate.probe.linear import linear_scores
@@ -50,6 +51,10 @@ class Marks:
     marked: NDArray[np.bool_]
     masks: Tensor
 
+    def row(self, place: int) -> int:
+        """Number of the tile at `place` among the marked ones."""
+        return int(self.marked[:place].sum())
+
     def stamp(self, images: Tensor, places: NDArray[np.int64]) -> Tensor:
         """Ink the marked ones among images (b, 3, h, w), uint8, of the tiles at `places`."""
         inked = self.masks[places].bool() & torch.from_numpy(self.marked[places])[:, None, None]
@@ -63,12 +68,14 @@ class Marked:
     """Outcome of the test, and the marks that were planted.
 
     `shown` are marked tiles by (rule, place): those where the first encoder's attention, heads averaged,
-    ranks the mark best, at the median and worst.
+    ranks the mark best, at the median and worst. `attention` is each encoder's attention of the last block on
+    the marked tiles (t, a, gh, gw).
     """
 
     summary: MarkSummary
     marks: Marks
     shown: list[tuple[str, int]]
+    attention: list[Tensor]
 
 
 def plan_marks(count: int, side_px: int, seed: int) -> Marks:
@@ -93,6 +100,7 @@ def check_enough(tiles: AuditTiles) -> None:
 
 def confounder(
     encoders: Sequence[LoadedEncoder],
+    measured: Sequence[TileMeasures],
     tiles: AuditTiles,
     resamples: int,
     seed: int,
@@ -105,8 +113,9 @@ def confounder(
     ``pointing`` is the share of tiles whose most attended token touches the mark. ``enrichment`` of the mark
     is in log2; ``before`` is the same without the mark, and ``change`` the difference.
 
+    `measured` is each encoder's pass over the tiles without marks, so that only marked tiles are run again.
     Intervals are over slides if the marked tiles come from at least five, else over tiles. `advance` is
-    called with the number of tiles that were processed.
+    called with the number of marked tiles that were processed.
     """
     check_enough(tiles)
     marks = plan_marks(len(tiles), tiles.store.spec.size_px, seed)
@@ -114,12 +123,12 @@ def confounder(
     sources = None if tiles.sources is None else tiles.sources[kept]
     units = choose_units(sources, len(kept), resamples, seed)
     of_all = choose_units(tiles.sources if units.kind == "slides" else None, len(tiles), resamples, seed)
-    found, ranked = [], []
-    for encoder in encoders:
-        numbers, auroc = _test(encoder, tiles, marks, units, of_all, advance)
-        found.append(numbers)
-        ranked.append(auroc)
-    order = np.argsort(ranked[0], kind="stable")
+    tested = [
+        _test(encoder, clean, tiles, marks, units, of_all, advance)
+        for encoder, clean in zip(encoders, measured, strict=True)
+    ]
+    found = [one.numbers for one in tested]
+    order = np.argsort(tested[0].auroc, kind="stable")
     places = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
     summary = MarkSummary(
         tiles=len(tiles),
@@ -131,7 +140,8 @@ def confounder(
         encoders=found,
         statements=[statement(one) for one in found],
     )
-    return Marked(summary, marks, [(rule, int(kept[place])) for rule, place in places.items()])
+    shown = [(rule, int(kept[place])) for rule, place in places.items()]
+    return Marked(summary, marks, shown, [one.attention for one in tested])
 
 
 def statement(found: MarkTest) -> str:
@@ -154,46 +164,55 @@ def statement(found: MarkTest) -> str:
     )
 
 
+@dataclass(frozen=True)
+class _Tested:
+    """One encoder's test; the AUROC of its joint map (m,) and its attention (m, a, gh, gw) by marked tile."""
+
+    numbers: MarkTest
+    auroc: Floats
+    attention: Tensor
+
+
 def _test(
     encoder: LoadedEncoder,
+    clean: TileMeasures,
     tiles: AuditTiles,
     marks: Marks,
     units: Units,
     of_all: Units,
     advance: Callable[[int], None],
-) -> tuple[MarkTest, Floats]:
-    """Test one encoder; also return the AUROC of its heads' average for each marked tile.
-
-    `units` are those of the marked tiles, `of_all` those of all tiles.
-    """
-    embeddings, parts = [], []
-    done = 0
-    for batch in tiles:
-        places = np.arange(done, done + len(batch.indices))
-        done += len(places)
-        images = marks.stamp(batch.images, places)
-        embeddings.append(embed_images(encoder, images).cpu().numpy())
-        kept = torch.from_numpy(np.flatnonzero(marks.marked[places]))
-        if len(kept):
-            masks = marks.masks[places][kept]
-            parts.append(_pointing(encoder, images[kept], batch.images[kept], masks))
+) -> _Tested:
+    """Test one encoder. `units` are those of the marked tiles, `of_all` those of all tiles."""
+    assert clean.embeddings is not None, "an encoder has embeddings"
+    embeddings, parts, attention = clean.embeddings.clone(), [], []
+    kept = np.flatnonzero(marks.marked)
+    for start in range(0, len(kept), BATCH):
+        places = kept[start : start + BATCH]
+        rows = encoder_rows(encoder, marks.stamp(tiles.read(tiles.indices[places]).images, places))
+        assert rows.embeddings is not None, "an encoder has embeddings"
+        embeddings[places] = rows.embeddings.cpu()
+        attention.append(rows.patches[:, -1].cpu())
+        parts.append(_pointing(encoder, attention[-1], clean.attention[places], marks.masks[places]))
         advance(len(places))
-    rows = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    numbers = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     test = MarkTest(
         name=encoder.name,
-        probe=_probe(np.concatenate(embeddings), marks.marked, of_all),
-        per_head=_summarise(rows, slice(None, -1), units),
-        joint=_summarise(rows, slice(-1, None), units),
-        auroc_of_heads=rows["auroc"][:, :-1].mean(0).tolist(),
-        pointing_by_chance=float(rows["touched"].mean()),
+        probe=_probe(embeddings.numpy(), marks.marked, of_all),
+        per_head=_summarise(numbers, slice(None, -1), units),
+        joint=_summarise(numbers, slice(-1, None), units),
+        auroc_of_heads=numbers["auroc"][:, :-1].mean(0).tolist(),
+        pointing_by_chance=float(numbers["touched"].mean()),
     )
-    return test, rows["auroc"][:, -1]
+    return _Tested(test, numbers["auroc"][:, -1], torch.cat(attention))
 
 
 def _pointing(encoder: LoadedEncoder, inked: Tensor, clean: Tensor, masks: Tensor) -> dict[str, Floats]:
-    """Attention on the mark, and its rank, of each tile, head, and the heads' average (b, a + 1)."""
+    """Attention on the mark, and its rank, of each tile, head, and the heads' average (b, a + 1).
+
+    `inked` and `clean` (b, a, gh, gw) are the attention with and without the mark.
+    """
     covered = coverage(resize(encoder, masks), 1, encoder.patch_px)[:, 0].flatten(1).double().cpu()
-    p, before = (_last(encoder, images) for images in (inked, clean))
+    p, before = (_with_joint(one) for one in (inked, clean))
     most = covered.amax(1, keepdim=True)
     on, off = (covered >= most / 2).numpy(), (covered == 0).numpy()
     return {
@@ -206,10 +225,10 @@ def _pointing(encoder: LoadedEncoder, inked: Tensor, clean: Tensor, masks: Tenso
     }
 
 
-def _last(encoder: LoadedEncoder, images: Tensor) -> Tensor:
-    """Attention of the last block over the patch tokens (b, a + 1, n), the last the average of the heads."""
-    rows = attention_rows(encoder.model, preprocess(encoder, images)).patches[:, -1].flatten(2)
-    return m.renormalise(torch.cat([rows, rows.mean(1, keepdim=True)], dim=1))[1].double().cpu()
+def _with_joint(attention: Tensor) -> Tensor:
+    """Attention over the patch tokens (b, a + 1, n), the last the average of the heads."""
+    rows = attention.flatten(2)
+    return m.renormalise(torch.cat([rows, rows.mean(1, keepdim=True)], dim=1))[1].double()
 
 
 def _auroc(p: Floats, on: NDArray[np.bool_], off: NDArray[np.bool_]) -> Floats:

@@ -1,6 +1,6 @@
 """The figures of an audit: which tiles are shown, and their attention maps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,15 +8,12 @@ from torch import Tensor
 
 from dirl.audit.charts import depth_figure, enrichment_figure
 from dirl.audit.confounder import Marked
-from dirl.audit.estimates import TileMeasures
-from dirl.audit.findings import Findings
-from dirl.audit.full import full_attention
+from dirl.audit.findings import Findings, SubjectFacts
 from dirl.audit.panels import AttentionMap, Example, comparison_figure, heads_figure
+from dirl.audit.passes import TileMeasures
 from dirl.audit.summary import ShownTile
 from dirl.audit.tiles import AuditTiles
 from dirl.encoders import measures as m
-from dirl.encoders.attention import attention_rows
-from dirl.encoders.loading import LoadedEncoder, preprocess
 from dirl.report.style import encode
 
 RULES = {
@@ -40,40 +37,42 @@ class Figures:
 
 def draw_figures(
     found: Findings,
-    encoders: Sequence[LoadedEncoder],
+    measured: Sequence[TileMeasures],
     tiles: AuditTiles,
     shown: Sequence[tuple[str, int]],
-    measured: Sequence[TileMeasures],
+    advance: Callable[[], None] = lambda: None,
 ) -> Figures:
     """Draw all figures of an audit, of tiles by rule and place from `estimates.choose_examples`.
 
-    The attention is that which the measures of each encoder were taken of.
+    `measured` are the encoders, without their controls. `advance` is called after each figure.
     """
-    chosen = [_example(encoders, tiles, rule, place, measured) for rule, place in shown]
+    chosen = [_example(measured, tiles, rule, place) for rule, place in shown]
     middle = next((i for i, (rule, _) in enumerate(shown) if rule == "median"), 0)
-    first, second = encoders[0].name, encoders[min(len(encoders), 2) - 1].name
+    first, second = measured[0].facts.name, measured[min(len(measured), 2) - 1].facts.name
     figures = {}
     if chosen:
         figures["comparison"] = {"png": encode(comparison_figure(chosen), "png", 120)}
+        advance()
         figures["heads"] = {"png": encode(heads_figure(chosen[middle]), "png", 120)}
+        advance()
     if chosen and found.full:
-        rolled = [
-            _rolled(one, encoders, tiles, int(tiles.indices[place]))
-            for one, (_, place) in zip(chosen, shown, strict=True)
-        ]
+        rolled = [_rolled(one, measured, place) for one, (_, place) in zip(chosen, shown, strict=True)]
         figures["rollout"] = {"png": encode(comparison_figure(rolled), "png", 120)}
     charts = {"depth": depth_figure(found.encoders), "enrichment": enrichment_figure(found.encoders)}
     for name, figure in charts.items():
-        figures[name] = {"png": encode(figure, "png", 160), "svg": encode(figure, "svg")}
+        png = encode(figure, "png", 160)
+        figure.set_layout_engine("none")  # the places are found, and finding them takes long
+        figures[name] = {"png": png, "svg": encode(figure, "svg")}
+        advance()
     return Figures(
-        rule=RULES[min(len(encoders), 2)].format(a=first, b=second),
+        rule=RULES[min(len(measured), 2)].format(a=first, b=second),
         tiles=[ShownTile(title=one.title, tile_id=one.tile_id) for one in chosen],
         middle=middle,
         figures=figures,
     )
 
 
-def draw_marks(encoders: Sequence[LoadedEncoder], tiles: AuditTiles, found: Marked) -> bytes:
+def draw_marks(measured: Sequence[TileMeasures], tiles: AuditTiles, found: Marked) -> bytes:
     """Draw marked tiles, and the attention of each encoder on them, as PNG."""
     examples = []
     for rule, place in found.shown:
@@ -84,61 +83,48 @@ def draw_marks(encoders: Sequence[LoadedEncoder], tiles: AuditTiles, found: Mark
                 tile_id=str(tiles.tile_ids[place]),
                 image=inked[0].permute(1, 2, 0).numpy(),
                 labels=found.marks.masks[place].numpy(),
-                maps=tuple(attention_map(one, inked) for one in encoders),
+                maps=tuple(
+                    attention_map(one.facts, attention[found.marks.row(place)], inked.shape[-1])
+                    for one, attention in zip(measured, found.attention, strict=True)
+                ),
             )
         )
     return encode(comparison_figure(examples, outlines="mark"), "png", 120)
 
 
-def attention_map(encoder: LoadedEncoder, images: Tensor) -> AttentionMap:
-    """Last-block attention of an encoder on one tile (1, 3, h, w), uint8."""
-    rows = attention_rows(encoder.model, preprocess(encoder, images)).patches[0, -1].cpu()
-    return _attention_map(encoder, rows, images.shape[-1])
-
-
-def _attention_map(encoder: LoadedEncoder, rows: Tensor, side: int) -> AttentionMap:
-    """Last-block attention (a, gh, gw) of an encoder on a tile of this side."""
-    _, p = m.renormalise(rows.flatten(1))
-    _, averaged = m.renormalise(rows.flatten(1).mean(0))
-    grid = rows.shape[1:]
-    high, wide = (side, side) if encoder.input_px else (n * encoder.patch_px for n in grid)
-    left, top = (side - wide) // 2, (side - high) // 2
+def attention_map(facts: SubjectFacts, attention: Tensor, side_px: int) -> AttentionMap:
+    """The last block's attention (a, gh, gw) of an encoder on one tile of this side, to be drawn."""
+    _, p = m.renormalise(attention.flatten(1))
+    _, averaged = m.renormalise(attention.flatten(1).mean(0))
+    high, wide = (side_px, side_px) if facts.input_px else (n * facts.patch_px for n in facts.grid)
+    left, top = (side_px - wide) // 2, (side_px - high) // 2
     return AttentionMap(
-        name=encoder.name,
-        p=p.view(-1, *grid).numpy(),
-        averaged=averaged.view(*grid).numpy(),
+        name=facts.name,
+        p=p.view(-1, *facts.grid).numpy(),
+        averaged=averaged.view(*facts.grid).numpy(),
         extent=(left, top, left + wide, top + high),
         entropy=np.append(m.normalised_entropy(p).numpy(), m.normalised_entropy(averaged).numpy()),
     )
 
 
-def _example(
-    encoders: Sequence[LoadedEncoder],
-    tiles: AuditTiles,
-    rule: str,
-    place: int,
-    measured: Sequence[TileMeasures],
-) -> Example:
+def _example(measured: Sequence[TileMeasures], tiles: AuditTiles, rule: str, place: int) -> Example:
     index = int(tiles.indices[place])
-    images = tiles.read(np.array([index])).images
+    image = tiles.store.image(index)
     return Example(
-        title=f"{rule} difference" if len(encoders) > 1 else f"{rule} entropy",
+        title=f"{rule} difference" if len(measured) > 1 else f"{rule} entropy",
         tile_id=str(tiles.tile_ids[place]),
-        image=images[0].permute(1, 2, 0).numpy(),
+        image=image,
         labels=tiles.cells.labels(index),
-        maps=tuple(
-            _attention_map(one, kept.last_attention(place), images.shape[-1])
-            for one, kept in zip(encoders, measured, strict=True)
-        ),
+        maps=tuple(attention_map(one.facts, one.attention[place], image.shape[1]) for one in measured),
     )
 
 
-def _rolled(example: Example, encoders: Sequence[LoadedEncoder], tiles: AuditTiles, index: int) -> Example:
+def _rolled(example: Example, measured: Sequence[TileMeasures], place: int) -> Example:
     """Replace the heads' average of an example by rollouts."""
-    images = tiles.read(np.array([index])).images
     maps = []
-    for encoder, one in zip(encoders, example.maps, strict=True):
-        rollout = full_attention(encoder.model, preprocess(encoder, images)).rollout[0].cpu()
-        entropy = np.append(one.entropy[:-1], m.normalised_entropy(rollout.flatten()).numpy())
-        maps.append(replace(one, averaged=rollout.numpy(), entropy=entropy))
+    for one, drawn in zip(measured, example.maps, strict=True):
+        assert one.rollouts is not None, "only drawn of whole matrices"
+        rollout = one.rollouts[place]
+        entropy = np.append(drawn.entropy[:-1], m.normalised_entropy(rollout.flatten()).numpy())
+        maps.append(replace(drawn, averaged=rollout.numpy(), entropy=entropy))
     return replace(example, maps=tuple(maps))

@@ -155,7 +155,7 @@ class Audited(SubjectFacts):
 
 
 class Retrieval(Record):
-    """Share of views whose nearest other view is of the same tile; empty with too few tiles."""
+    """Share of views whose nearest tile is their own; empty with too few tiles."""
 
     encoder: float | None = None
     untrained: float | None = None
@@ -188,8 +188,10 @@ class LabelFreeGate(Record):
     interval
         The units of these intervals; None with too few tiles.
     rank
-        Effective rank of the embeddings of a view of each tile: the exponential of the entropy of their
+        Effective rank of the embeddings of these tiles: the exponential of the entropy of their
         covariance's spectrum. It is at most the number of tiles. None with too few tiles.
+    views
+        Number of views that looked for their tile. None with too few tiles.
     loss
         Mean of the first and of the last tenth of the run's loss; None if the encoder is no run, or none was
         logged.
@@ -204,6 +206,7 @@ class LabelFreeGate(Record):
     over_colour: Estimate
     interval: IntervalUnits | None = None
     rank: float | None = None
+    views: int | None = None
     loss: tuple[float, float] | None
     reasons: tuple[str, ...]
 

@@ -1,9 +1,11 @@
 """The label-free gate: an encoder must recognise tiles better than its untrained control and colours do.
 
+A view of a tile looks for its tile. The embeddings of audited tiles come from the audit's own pass over them.
+
 If it does not, we do not know that it has learned. Then its attention means nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from dirl.config import ViewsConfig
 from dirl.core.card import read_card
 from dirl.core.checked import checked
 from dirl.core.intervals import Estimate, Units, choose_units, estimate, means
+from dirl.core.randomness import permute
 from dirl.encoders.loading import LoadedEncoder, embed_images
 from dirl.encoders.measures import effective_rank
 from dirl.pretrain.read_run import read_metrics, read_recipe
@@ -27,7 +30,7 @@ from dirl.store.subsample import held_out
 from dirl.views.batch import make_views
 
 MOST_TILES, FEWEST_TILES = 128, 8
-TRIALS = 64
+FEWEST_VIEWS = 32
 BATCH = 32
 
 Floats = NDArray[np.floating]
@@ -36,28 +39,47 @@ Embedder = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class GateTiles:
-    """The views that all encoders of an audit see: the same tiles, draws and augmentations.
+    """The tiles and views that all encoders of an audit see.
 
-    `audited` says that the tiles are those of the audit, in its order, whose embeddings are known.
+    Attributes
+    ----------
+    audited : array of shape (t,)
+        Numbers of the audited tiles in the store, in rising order.
+    indices : array of shape (n,)
+        Numbers of the gate's tiles, in rising order.
     """
 
     store: TileStore
+    audited: NDArray[np.int64]
     indices: NDArray[np.int64]
     views: ViewsConfig
     seed: int
-    audited: bool = False
 
     @property
-    def repeats(self) -> int:
-        """Views of each tile: more when there are few tiles."""
-        return max(1, round(TRIALS / max(1, len(self.indices))))
+    def looked_for(self) -> NDArray[np.int64]:
+        """The tile of each view, as its place among `indices`, (v,): half as many views as audited tiles."""
+        count = len(self.indices)
+        return np.resize(permute(self.seed, np.arange(count), count), self.count)
+
+    @property
+    def count(self) -> int:
+        """Number of views; at least 32."""
+        return max(FEWEST_VIEWS, len(self.audited) // 2)
 
 
-def gate_tiles(store: TileStore, runs: Sequence[Path], audited: NDArray[np.int64], seed: int) -> GateTiles:
+@dataclass(frozen=True)
+class Embedded:
+    """An encoder, and its embeddings (t, d) of the audited tiles."""
+
+    encoder: LoadedEncoder
+    embeddings: Tensor
+
+
+def gate_tiles(store: TileStore, audited: NDArray[np.int64], runs: Sequence[Path], seed: int) -> GateTiles:
     """Choose tiles that none of the runs was trained on, and the views of the first, or the default ones.
 
-    These are the audited tiles (t,) if there are no others in the way: their embeddings are known. Else they
-    are drawn, at most as many. More than 128 are never taken: the more tiles, the harder the retrieval.
+    Audited tiles are taken first, since they are embedded anyway. At most as many as are audited are taken,
+    and never more than 128: the more tiles, the harder the retrieval.
     """
     free = np.ones(len(store), dtype=bool)
     views: ViewsConfig | None = None
@@ -66,32 +88,30 @@ def gate_tiles(store: TileStore, runs: Sequence[Path], audited: NDArray[np.int64
         views = views or recipe.views
         if card.inputs.get("tiling") == store.card.digest:
             free &= held_out(store.tile_ids.tolist(), recipe.holdout, recipe.seed)
-    same = len(audited) <= MOST_TILES and bool(free[audited].all())
-    if same:
-        chosen = audited
-    else:
-        candidates = np.flatnonzero(free)
-        count = min(len(candidates), len(audited), MOST_TILES)
-        chosen = np.sort(np.random.default_rng(seed).choice(candidates, count, replace=False))
+    count, generator = min(int(free.sum()), len(audited), MOST_TILES), np.random.default_rng(seed)
+    first = generator.permutation(audited[free[audited]])
+    free[audited] = False
+    chosen = np.sort(np.concatenate([first, generator.permutation(np.flatnonzero(free))])[:count])
     views = views or ViewsConfig(size_px=min(224, store.spec.size_px))
-    return GateTiles(store, chosen, views.model_copy(update={"count": 2, "local_count": 0}), seed, same)
+    views = views.model_copy(update={"count": 1, "local_count": 0})
+    return GateTiles(store, audited, chosen, views, seed)
 
 
 def gates(
     pairs: Sequence[tuple[LoadedEncoder, LoadedEncoder]],
     tiles: GateTiles,
+    embedded: Sequence[Embedded],
     resamples: int,
-    advance: Callable[[], None] = lambda: None,
-    embeddings: Mapping[str, Tensor] | None = None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, LabelFreeGate]:
     """Test all encoders on the same views, each paired with its untrained control; the result is by name.
 
-    A view of each tile is made. It looks for its tile among all tiles, by the cosine of standardised
-    embeddings. An encoder passes if it finds it more often than its untrained
-    control and than the mean and standard deviation of the colours. The interval of each difference must lie
-    above 0. It is over slides if there are at least five, else over tiles. The loss of a run must also have
-    fallen. `advance` is called after each of ``tiles.repeats`` rounds. `embeddings` (t, d) of the tiles, by
-    encoder's name, save a pass.
+    Each view looks for its tile among all tiles, by the cosine of standardised embeddings. An encoder passes
+    if it finds it more often than its untrained control and than the mean and standard deviation of the
+    colours. The interval of each difference must lie above 0. It is over slides if there are at least five,
+    else over tiles. The loss of a run must also have fallen. Encoders and controls whose embeddings of the
+    audited tiles are in `embedded` do not see these again. `advance` is called with the number of views that
+    were processed.
     """
     count = len(tiles.indices)
     if count < FEWEST_TILES:
@@ -110,10 +130,14 @@ def gates(
         }
     # Each encoder once, since many share a control. Not by digest: equal weights may see other pixels.
     once = {id(encoder): encoder for pair in pairs for encoder in pair}
+    keys = {id(one.encoder): one.embeddings for one in embedded}
     embedders = [partial(embed_images, encoder) for encoder in once.values()]
-    given = embeddings or {}
-    known = [None, *(given.get(encoder.name) for encoder in once.values())]
-    (colour, *found), (_, *ranks) = _hits([channel_statistics, *embedders], known, tiles, advance)
+    tests = [_Test(channel_statistics, _keys(channel_statistics, tiles, None))]
+    tests += [
+        _Test(one, _keys(one, tiles, keys.get(name))) for name, one in zip(once, embedders, strict=True)
+    ]
+    colour, *found = _hits(tests, tiles, advance)
+    ranks = [effective_rank(one.keys) for one in tests[1:]]
     hits, rank = dict(zip(once, found, strict=True)), dict(zip(once, ranks, strict=True))
     return {
         one.name: _gate(one, hits[id(one)], hits[id(control)], colour, tiles, resamples, rank[id(one)])
@@ -131,7 +155,8 @@ def _gate(
     rank: float,
 ) -> LabelFreeGate:
     count, loss = len(tiles.indices), _loss(encoder.run)
-    units = choose_units(source_slides(tiles.store, tiles.indices), count, resamples, tiles.seed)
+    asked = tiles.indices[np.unique(tiles.looked_for)]
+    units = choose_units(source_slides(tiles.store, asked), len(asked), resamples, tiles.seed)
     over_untrained, over_colour = (_difference(hits, theirs, units) for theirs in (untrained, colour))
     hit = float(hits.mean())
     reasons = [] if not encoder.random else ["its weights are random, so it is its own untrained control"]
@@ -151,6 +176,7 @@ def _gate(
     return LabelFreeGate(
         passed=not reasons,
         tiles=count,
+        views=tiles.count,
         accuracy=Retrieval(
             encoder=hit,
             untrained=float(untrained.mean()),
@@ -166,56 +192,73 @@ def _gate(
     )
 
 
-def retrieved(queries: Tensor, keys: Tensor) -> Tensor:
-    """Whether each query's nearest key, by cosine, is of the same tile, (t,).
+def retrieved(queries: Tensor, keys: Tensor, own: Tensor) -> Tensor:
+    """Whether each query's nearest key, by cosine, is its own, (v,).
 
-    The queries and keys (t, d) are two embeddings of the same tiles. Every dimension is first standardised
-    over both, since all embeddings of an untrained encoder point in nearly the same direction.
+    The queries are (v, d), the keys (n, d), and `own` (v,) is the place of each query's own key. Every
+    dimension is first standardised, over queries and over keys. All embeddings of an untrained encoder point
+    in nearly the same direction, and views differ from tiles as a whole.
     """
-    both = torch.cat([queries, keys])
-    std, mean = torch.std_mean(both, dim=0)
-    both = torch.nn.functional.normalize((both - mean) / std.clamp(min=1e-8), dim=1)
-    similarity = both[: len(queries)] @ both[len(queries) :].T
-    return similarity.argmax(1) == torch.arange(len(queries), device=similarity.device)
+    similarity = _standardised(queries) @ _standardised(keys).T
+    return similarity.argmax(1) == own
+
+
+def _standardised(rows: Tensor) -> Tensor:
+    std, mean = torch.std_mean(rows, dim=0)
+    return torch.nn.functional.normalize((rows - mean) / std.clamp(min=1e-8), dim=1)
 
 
 def channel_statistics(images: Tensor) -> Tensor:
     """Mean and standard deviation of each channel, shape (b, 6), as a baseline without learning."""
-    std, mean = torch.std_mean(images, dim=(2, 3))
+    values = images if images.is_floating_point() else images.float() / 255
+    std, mean = torch.std_mean(values, dim=(2, 3))
     return torch.cat([mean, std], dim=1)
 
 
-def _hits(
-    embedders: Sequence[Embedder],
-    known: Sequence[Tensor | None],
-    tiles: GateTiles,
-    advance: Callable[[], None],
-) -> tuple[list[Floats], list[float]]:
-    """For each embedder, the share of repeats in which each tile was retrieved, (t,), and the views' rank.
+@dataclass(frozen=True)
+class _Test:
+    """An embedder, and its embeddings (n, d) of the gate's tiles."""
 
-    `known` are the embeddings of the tiles themselves, (t, d), where they were made before.
-    """
-    count = len(tiles.indices)
-    total, ranks = [np.zeros(count) for _ in embedders], [0.0 for _ in embedders]
-    keys = [[] if one is None else [one] for one in known]
-    for repeat in range(tiles.repeats):
-        parts: list[list[Tensor]] = [[] for _ in embedders]
-        for start in range(0, count, BATCH):
-            chosen = tiles.indices[start : start + BATCH]
-            images = torch.from_numpy(np.stack([tiles.store.image(int(i)) for i in chosen]))
-            images = images.permute(0, 3, 1, 2)
-            places = repeat * count + start + np.arange(len(chosen))
-            view = make_views(images, places, tiles.views, seed=tiles.seed)[0].images[0]
-            for i, function in enumerate(embedders):
-                parts[i].append(function(view).cpu())
-                if known[i] is None and not repeat:
-                    keys[i].append(function(images.float() / 255).cpu())
-        for i, part in enumerate(parts):
-            queries = torch.cat(part)
-            total[i] += retrieved(queries, torch.cat(keys[i])).numpy()
-            ranks[i] = ranks[i] or effective_rank(queries)
-        advance()
-    return [hits / tiles.repeats for hits in total], ranks
+    embed: Embedder
+    keys: Tensor
+
+
+def _keys(embed: Embedder, tiles: GateTiles, audited: Tensor | None) -> Tensor:
+    """Embed the gate's tiles; those among the `audited`, if their embeddings are given, are not run again."""
+    there = np.isin(tiles.indices, tiles.audited) & (audited is not None)
+    parts = [
+        (place, embed(_pixels(tiles.store, tiles.indices[place])).cpu())
+        for place in _batches(np.flatnonzero(~there))
+    ]
+    if audited is not None:
+        parts.append((np.flatnonzero(there), audited[np.searchsorted(tiles.audited, tiles.indices[there])]))
+    order = np.argsort(np.concatenate([place for place, _ in parts]))
+    return torch.cat([rows for _, rows in parts])[order]
+
+
+def _hits(tests: Sequence[_Test], tiles: GateTiles, advance: Callable[[int], None]) -> list[Floats]:
+    """For each test, the share of views that found their tile, by tile that is looked for."""
+    own = tiles.looked_for
+    found: list[list[Tensor]] = [[] for _ in tests]
+    for trials in _batches(np.arange(len(own))):
+        images = _pixels(tiles.store, tiles.indices[own[trials]])
+        view = make_views(images, trials, tiles.views, seed=tiles.seed)[0].images[0]
+        for part, test in zip(found, tests, strict=True):
+            part.append(test.embed(view).cpu())
+        advance(len(trials))
+    _, which, times = np.unique(own, return_inverse=True, return_counts=True)
+    hits = [retrieved(torch.cat(part), test.keys, torch.from_numpy(own)).numpy()
+            for part, test in zip(found, tests, strict=True)]  # fmt: skip
+    return [np.bincount(which, one) / times for one in hits]
+
+
+def _batches(numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)]
+
+
+def _pixels(store: TileStore, indices: NDArray[np.int64]) -> Tensor:
+    """Images (b, 3, h, w), uint8."""
+    return torch.from_numpy(np.stack([store.image(int(i)) for i in indices])).permute(0, 3, 1, 2)
 
 
 def _difference(hits: Floats, theirs: Floats, units: Units) -> Estimate:

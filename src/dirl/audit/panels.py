@@ -25,7 +25,7 @@ Floats = NDArray[np.floating]
 
 OUTLINE = np.array([255, 230, 0])
 HEAT, DIFFERENCE = "inferno", "PuOr_r"
-PANEL_IN, OUTLINE_SCALE = 2.05, 4
+PANEL_IN, OUTLINE_SCALE = 2.05, 2
 
 
 @dataclass(frozen=True)

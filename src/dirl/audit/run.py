@@ -1,25 +1,23 @@
 """`dirl audit`: where the attention of encoders goes on the tiles of a store, with controls and a verdict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
 from dirl.audit.confounder import check_enough, confounder
-from dirl.audit.estimates import TileMeasures, choose_examples, paired_difference, summarise_measures
+from dirl.audit.estimates import choose_examples, paired_difference, summarise_measures
 from dirl.audit.figures import draw_figures, draw_marks
 from dirl.audit.findings import PRIMARY, Findings
-from dirl.audit.gate import GateTiles, gate_tiles, gates
+from dirl.audit.gate import Embedded, GateTiles, gate_tiles, gates
+from dirl.audit.passes import pass_over
 from dirl.audit.report import leaderboard_csv, render_page
-from dirl.audit.spread import entropy_of_middles
-from dirl.audit.subjects import Subject, make_subjects, name_encoders, with_untrained
+from dirl.audit.subjects import make_subjects, name_encoders, with_untrained
 from dirl.audit.summary import AuditSummary
-from dirl.audit.table import SCHEMA, measure, to_arrow
-from dirl.audit.tiles import AuditTiles, batch_weights, draw_tiles
+from dirl.audit.table import SCHEMA
+from dirl.audit.tiles import AuditTiles, draw_tiles
 from dirl.audit.verdict import leaderboard, word_verdict
 from dirl.config import AuditConfig
 from dirl.core.card import new_card
@@ -32,7 +30,6 @@ from dirl.core.stage import Work, carry_out
 from dirl.encoders.attention import attention_rows
 from dirl.encoders.loading import LoadedEncoder, load_encoder, preprocess, warn_resolution
 from dirl.evaluate.common.records import Resampling
-from dirl.features.pooling import region_shares
 from dirl.store.dataset import TileStore
 
 
@@ -87,7 +84,7 @@ def audit(
     for one in loaded:  # refused before the directory is claimed
         attention_rows(one.model, preprocess(one, tiles.read(tiles.indices[:1]).images))
     runs = [one.run for one in loaded if one.run is not None]
-    views = gate_tiles(opened, runs, tiles.indices, config.seed)
+    views = gate_tiles(opened, tiles.indices, runs, config.seed)
     if config.confounder:
         check_enough(tiles)
     inputs = {"store": opened.digest, "cells": tiles.cells.card.digest}
@@ -113,12 +110,15 @@ def _compute(
         pq.ParquetWriter(temporary, SCHEMA) as writer,
         bar("Measuring attention", len(tiles) * len(everything), quiet=quiet) as advance,
     ):
-        collected = [
-            _measure(subject, tiles, config.min_area, writer, config.full, advance) for subject in everything
-        ]
+        collected = [pass_over(subject, tiles, config, writer, advance) for subject in everything]
     units = choose_units(tiles.sources, len(tiles), config.bootstrap, config.seed)
-    with bar("Gate", views.repeats, quiet=quiet) as advance:
-        passed = gates(pairs, views, config.bootstrap, advance, _embeddings(everything, collected, views))
+    embedded = [
+        Embedded(subject.encoder, one.embeddings)
+        for subject, one in zip(everything, collected, strict=True)
+        if one.embeddings is not None
+    ]
+    with bar("Gate", views.count, quiet=quiet) as advance:
+        passed = gates(pairs, views, embedded, config.bootstrap, advance)
     first, *others = collected[: len(encoders)]
     found = Findings(
         store=store,
@@ -137,7 +137,8 @@ def _compute(
         differences=[paired_difference(first, other, units) for other in others],
     )
     chosen = choose_examples([first, *others], config.figures)
-    drawn = draw_figures(found, encoders, tiles, chosen, collected[: len(encoders)])
+    with bar("Drawing figures", None, quiet=quiet) as advance:
+        drawn = draw_figures(found, [first, *others], tiles, chosen, advance)
     figures = dict(drawn.figures)
     summary = AuditSummary(
         **dict(found),
@@ -148,22 +149,12 @@ def _compute(
         strip=drawn.middle,
     )
     if config.confounder:
-        with bar("Planted mark", len(tiles) * len(encoders), quiet=quiet) as advance:
-            marked = confounder(encoders, tiles, config.bootstrap, config.seed, advance)
+        with bar("Planted mark", len(tiles) // 2 * len(encoders), quiet=quiet) as advance:
+            marked = confounder(encoders, [first, *others], tiles, config.bootstrap, config.seed, advance)
         summary = summary.model_copy(update={"confounder": marked.summary})
-        figures["confounder"] = {"png": draw_marks(encoders, tiles, marked)}
+        figures["confounder"] = {"png": draw_marks([first, *others], tiles, marked)}
     _write(work, summary, figures)
     return summary
-
-
-def _embeddings(
-    subjects: Sequence[Subject], collected: Sequence[TileMeasures], views: GateTiles
-) -> dict[str, Tensor]:
-    """Embeddings of the gate's tiles by the encoder's name, if they are the audited tiles."""
-    if not views.audited:
-        return {}
-    pairs = zip(subjects, collected, strict=True)
-    return {one.encoder.name: torch.cat(kept.embeddings) for one, kept in pairs if kept.embeddings}
 
 
 def _write(work: Work, summary: AuditSummary, figures: dict[str, dict[str, bytes]]) -> None:
@@ -178,38 +169,3 @@ def _write(work: Work, summary: AuditSummary, figures: dict[str, dict[str, bytes
     }
     card = replace(work.card, counts=summary.counts)
     write_text(work.out / "report.html", render_page(summary, card, inline))
-
-
-def _measure(
-    subject: Subject,
-    tiles: AuditTiles,
-    min_area: float,
-    writer: pq.ParquetWriter,
-    full: bool,
-    advance: Callable[..., None],
-) -> TileMeasures:
-    """Measure one encoder or control on all tiles, and write the measures of each tile."""
-    collected, done = TileMeasures(subject.facts, min_area), 0
-    training_px = subject.training_px(tiles.store.spec.size_px)
-    for batch in tiles:
-        here = slice(done, done + len(batch.indices))
-        done = here.stop
-        rows = subject.rows(batch.images)
-        covered = region_shares(subject.encoder, batch.regions)
-        values = measure(
-            rows,
-            covered.to(rows.patches.device),
-            batch_weights(subject.encoder, tiles, batch),
-            subject.full(batch.images) if full else None,
-            subject.facts.token_um,
-        )
-        collected.keep(rows)
-        if training_px is not None:
-            collected.training.append(entropy_of_middles(subject.encoder, batch.images, training_px))
-        numbers = values.cpu().numpy()
-        area = covered.mean(-1).numpy()
-        collected.add(numbers, area, covered[:, 0].numpy())
-        tile_ids, slide_ids = tiles.tile_ids[here], tiles.slide_ids[here]
-        writer.write_table(to_arrow(subject.facts.name, tile_ids, slide_ids, numbers, area))
-        advance(len(batch.indices))
-    return collected

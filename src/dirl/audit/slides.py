@@ -13,9 +13,6 @@ from dirl.core.results import Result
 from dirl.slides.discovery import find_inputs, given_paths
 from dirl.store.build import tile
 
-TILES = 64
-"""Number of tiles that are drawn by default, over all slides."""
-
 
 def tiles_beside(out: Path) -> Path:
     """Return the store of an audit's tiles: ``audit-tiles`` beside ``audit``."""
@@ -49,7 +46,7 @@ def audit_slides(
     out
         Directory of the audit; see `dirl.audit`.
     config
-        As for `dirl.audit`. ``tiles`` is by default 64; ``cells`` is not used.
+        As for `dirl.audit`; ``cells`` is not used.
     cut
         Resolution and size of the tiles.
     segmenter
@@ -72,7 +69,7 @@ def audit_slides(
     EncoderError, StoreError
         As for `dirl.audit`.
     """
-    config = config or AuditConfig(tiles=TILES)
+    config = config or AuditConfig()
     found = find_inputs(given_paths(slides, cohort))
     each = math.ceil(config.tiles / len(found))
     drawn = (cut or TileConfig()).model_copy(update={"max_tiles": each, "max_tiles_from": "tissue"})

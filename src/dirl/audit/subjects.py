@@ -33,16 +33,21 @@ class Subject:
         return side if self.encoder.input_px is None and side <= tile_px else None
 
     def rows(self, images: Tensor) -> AttentionRows:
-        """Attention rows and embeddings of one pass on images (t, 3, h, w), uint8."""
+        """Attention rows and embeddings on images (t, 3, h, w), uint8, of one forward pass."""
         if self.facts.kind == "uniform":
             return uniform_rows(len(images), self.encoder.token_grid(images.shape[-1]))
-        return attention_rows(self.encoder.model, preprocess(self.encoder, images), self.encoder.embed)
+        return encoder_rows(self.encoder, images)
 
     def full(self, images: Tensor) -> FullAttention:
         """Measures of the whole attention matrices on images (t, 3, h, w), uint8."""
         if self.facts.kind == "uniform":
             return uniform_full(len(images), self.encoder.token_grid(images.shape[-1]))
         return full_attention(self.encoder.model, preprocess(self.encoder, images))
+
+
+def encoder_rows(encoder: LoadedEncoder, images: Tensor) -> AttentionRows:
+    """Attention rows and embeddings of an encoder on images (t, 3, h, w), uint8, of one forward pass."""
+    return attention_rows(encoder.model, preprocess(encoder, images), encoder.embed)
 
 
 def name_encoders(encoders: Sequence[LoadedEncoder]) -> list[LoadedEncoder]:

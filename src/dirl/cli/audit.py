@@ -31,7 +31,7 @@ def audit(
         list[Path] | None,
         typer.Option(
             metavar="PATH...",
-            help="Slides or folders: 64 tiles are drawn from them. Then --cells is a segmenter, or "
+            help="Slides or folders, from which the tiles are drawn. Then --cells is a segmenter, or "
             "geojson:DIR and other files, as in `dirl cells`.",
         ),
     ] = None,
@@ -69,10 +69,8 @@ def audit(
 
         print_audit(run(named, store, out, config, device=device, overwrite=overwrite, quiet=quiet))
         return
-    from dirl.audit.slides import TILES, audit_slides
+    from dirl.audit.slides import audit_slides
 
-    if "tiles" not in config.model_fields_set:
-        config = config.model_copy(update={"tiles": TILES})
     print_audit(
         audit_slides(
             named,

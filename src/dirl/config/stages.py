@@ -103,7 +103,7 @@ class EmbedConfig(Settings):
 class AuditConfig(Settings):
     """What an audit measures (`dirl audit`)."""
 
-    tiles: Count = Field(256, description="Number of tiles to draw from the store.")
+    tiles: Count = Field(64, description="Number of tiles to draw.")
     cells: Cells = "hematoxylin"
     seed: Seed = 0
     min_area: Share = Field(0.01, description="Share of a tile that a region must cover to be measured.")

@@ -129,11 +129,11 @@ def catch(
 ) -> Caught[Kept]:
     """Run a model on normalised images (t, 3, h, w), and keep a result of each block's call of attention.
 
+    `run` runs the model, and pools its tokens in another way than the model does.
+
     Every call of `scaled_dot_product_attention` is intercepted. Its q and k are the inputs of the softmax; a
     hook on a `qkv` layer could not guarantee that. Hooks show the block of each call. During the run fused
     attention is on and dropout is off; both are restored.
-
-    `run` calls the model once, such as `LoadedEncoder.embed`; None calls the model itself.
 
     `keep` computes the result of a call. A call holds the queries and keys of all tokens, so do not keep it.
     It is an `EncoderError` if a block does not call attention exactly once, attends to tokens other than
@@ -178,7 +178,7 @@ def catch(
     hooks.append(body.blocks[-1].register_forward_hook(lambda *call: outputs.append(call[-1])))
     try:
         with fused_eval(model), _Intercept(take):
-            output: Tensor = (run or model)(images)
+            output = (run or model)(images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -270,8 +270,8 @@ class AttentionRows:
     norms : Tensor of shape (t, gh, gw)
         Length of the patch tokens after the last block, before the final norm. None if no model made the
         rows.
-    output : Tensor of shape (t, d)
-        What the same pass returned: the embedding, if the pass embeds. None if no model made the rows.
+    embeddings : Tensor of shape (t, d)
+        The embeddings of the same pass, in float32. None if no model made the rows.
     """
 
     patches: Tensor
@@ -279,7 +279,7 @@ class AttentionRows:
     registers: Tensor
     query: Query = CLS
     norms: Tensor | None = None
-    output: Tensor | None = None
+    embeddings: Tensor | None = None
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -292,12 +292,10 @@ def attention_rows(
 ) -> AttentionRows:
     """Run a timm vision transformer and return the row of its own query in every block and head.
 
-    `run` is as for `catch`: with `LoadedEncoder.embed` one pass gives rows and embeddings.
-
     The images (t, 3, h, w) are normalised for the model. With a class token it is the row of [CLS], the first
     token. This costs O(n) per head in addition to the model's own fused attention. Without a class token it
     is the row of the query that pools the tokens. If the model averages its tokens, it is the mean of all
-    patch queries' rows, computed in parts.
+    patch queries' rows, computed in parts. `run` embeds the images by the model; by default the model itself.
     """
     body = anatomy(model)
 
@@ -318,7 +316,7 @@ def attention_rows(
         registers=rows[..., has_cls : body.prefix].sum(-1),
         query=body.query,
         norms=caught.norms,
-        output=caught.output,
+        embeddings=caught.output.float(),
     )
 
 

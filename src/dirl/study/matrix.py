@@ -104,7 +104,7 @@ class StudyConfig(Settings):
     primary: tuple[str, ...] = (PRIMARY,)
     margins: Mapping[str, Margin] = {}
     gate: Literal["runs", "starts"] = "runs"
-    audit: AuditConfig = AuditConfig()
+    audit: AuditConfig = AuditConfig(tiles=256)
     probe: StudyProbe | None = None
     robust: RobustConfig | None = None
     tokens: StudyTokens | None = None
