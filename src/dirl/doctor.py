@@ -127,9 +127,10 @@ def _devices() -> list[Component]:
 
 
 def _plugins() -> list[Component]:
-    """Import every segmenter and objective, and find the package that a network needs."""
+    """Import every segmenter, objective, encoder and evaluator, and find the package that a network needs."""
     found = []
-    for group in ("dirl.segmenters", "dirl.objectives"):
+    own = [group for group in ("dirl.encoders", "dirl.evaluators") if names(group)]  # only of third parties
+    for group in ("dirl.segmenters", "dirl.objectives", *own):
         absent: dict[str, list[str]] = {}
         importable = []
         for name in names(group):

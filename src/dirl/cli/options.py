@@ -97,6 +97,7 @@ METAVARS = {
     "masks": "DIR",
     "between": "NAME|FILE",
     "groups": "COLUMN",
+    "evaluator": "EVALUATOR",
 }
 
 Command = Callable[..., None]

@@ -10,7 +10,7 @@ from dirl.cli.options import LabelColumn, Labels, LabelsCohort, Out, Overwrite, 
 from dirl.config import ProbeConfig
 
 
-@takes(ProbeConfig, "folds", "groups", "seed")
+@takes(ProbeConfig, "folds", "groups", "seed", evaluator="evaluators")
 def probe(
     features: Annotated[
         Path,

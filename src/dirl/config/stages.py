@@ -191,6 +191,11 @@ class TaskConfig(Settings):
 class ProbeConfig(TaskConfig):
     """How features are scored (`dirl probe`): nearest neighbours and a linear probe, on grouped folds."""
 
+    evaluators: tuple[str, ...] = Field(
+        (),
+        description="Also score this classifier: a plugin, or package.module:FUNCTION. Repeat it for more.",
+    )
+
 
 class ReadoutsConfig(TaskConfig):
     """How several vectors of the same tokens are compared (`dirl readouts`)."""

@@ -10,9 +10,11 @@ from typing import Any, Literal
 import yaml
 
 from dirl.core.errors import EncoderError
+from dirl.core.plugins import names, resolve
 
 Interpolation = Literal["bilinear", "bicubic"]
 Pooled = Literal["class", "class and mean"]
+GROUP = "dirl.encoders"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -66,12 +68,29 @@ class KnownEncoder:
 
 @cache
 def known_encoders() -> Mapping[str, KnownEncoder]:
-    """Return the published encoders by name, in the order of the list."""
+    """Return the published encoders by name, in the order of the list, then those of plug-ins.
+
+    Raises
+    ------
+    ConfigError
+        If a plug-in cannot be imported.
+    EncoderError
+        If a plug-in declares something else than a `KnownEncoder`, or a name that is taken.
+    """
     listed = yaml.safe_load(files("dirl.encoders").joinpath("known.yaml").read_text("utf-8"))
-    return {
+    known = {
         name: KnownEncoder(name=name, **{key: _frozen(value) for key, value in facts.items()})
         for name, facts in listed.items()
     }
+    for name in names(GROUP):
+        declared, where = resolve(GROUP, name), f"plug-in encoder {name!r}"
+        if not isinstance(declared, KnownEncoder) or declared.name != name:
+            remedy = f"declare a dirl.encoders.known.KnownEncoder with name={name!r}"
+            raise EncoderError("not an encoder of this name", where=where, remedy=remedy)
+        if name in known:
+            raise EncoderError("dirl has an encoder of this name", where=where, remedy="declare another name")
+        known[name] = declared
+    return known
 
 
 def _frozen(value: Any) -> Any:

@@ -20,6 +20,7 @@ from dirl.evaluate.common.scores import METRICS, Scored, score_classes
 from dirl.evaluate.common.task import TileTask, caveats, leakage, make_task, task_facts
 from dirl.evaluate.probe.cross_validate import RAW, better_form, by_linear, by_neighbours, knn_name
 from dirl.evaluate.probe.duplicates import across_folds
+from dirl.evaluate.probe.evaluators import Evaluator, by_evaluator, load_evaluators
 from dirl.evaluate.probe.fewshot import few_shot
 from dirl.evaluate.probe.gate import JOINT, UNJUDGED, labelled_gate
 from dirl.evaluate.probe.retrieval import retrieval, retrieval_estimates
@@ -59,7 +60,7 @@ def probe(
     out
         Directory of the probe: ``summary.json``, ``predictions.parquet``, ``card.json``.
     config
-        Folds, what is kept together, neighbours, resamples, seed.
+        Folds, what is kept together, neighbours, resamples, evaluators of your own, seed.
     overwrite
         Replace a probe of other features, labels or settings.
     quiet
@@ -68,11 +69,13 @@ def probe(
     Raises
     ------
     ConfigError
-        If there are no such labels, fewer than two classes, or too few tiles or groups for the folds.
+        If there are no such labels or evaluators, fewer than two classes, or too few tiles or groups for the
+        folds.
     StoreError
         If there are no such features, they are damaged, or `out` holds something else.
     """
     config = config or ProbeConfig()
+    evaluators = load_evaluators(config.evaluators)
     by_dirl = (features / CARD).exists()
     embedded = read_features(features) if by_dirl else read_external(features)
     tile_labels = read_labels(embedded, labels)
@@ -80,10 +83,13 @@ def probe(
         embedded, tile_labels, embedded.ready_made, embedded.baselines.get(Baseline.COLOUR_HISTOGRAM), config
     )
     inputs = {"features": embedded.card.digest, "labels": tile_labels.digest, "split": task.split.digest}
-    card = new_card("probe", config.model_dump(mode="json") | {"labels": labels}, inputs)
+    settings = config.model_dump(mode="json") | {"labels": labels}
+    if not evaluators:  # so that probes of earlier versions are not made again
+        del settings["evaluators"]
+    card = new_card("probe", settings, inputs)
 
     def compute(work: Work) -> ProbeSummary:
-        return _probe(work.out, embedded, features, tile_labels, labels, task, quiet)
+        return _probe(work.out, embedded, features, tile_labels, labels, task, evaluators, quiet)
 
     return carry_out(card, out, ProbeSummary, compute, overwrite=overwrite)
 
@@ -105,16 +111,18 @@ def _probe(
     tile_labels: Labels,
     labels: str,
     task: TileTask,
+    evaluators: Mapping[str, Evaluator],
     quiet: bool,
 ) -> ProbeSummary:
     labelled = tile_labels.classes != ""
     measured = _Scores(
         {name: values[labelled] for name, values in {FEATURES: embedded.values, **embedded.baselines}.items()}
     )
-    steps = (3 * len(task.split) + 2) * len(measured.sets) - (0 if embedded.baselines else len(task.split))
+    steps = ((3 + len(evaluators)) * len(task.split) + 2) * len(measured.sets)
+    steps -= 0 if embedded.baselines else len(task.split)
     with bar("Probing", steps, quiet=quiet) as advance:
         for name in tuple(measured.sets):
-            _measure(measured, name, task, advance)
+            _measure(measured, name, task, evaluators, advance)
         joint, leak, duplicates, gate = (
             _beside_colour(embedded, labelled, measured, task, advance)
             if embedded.baselines
@@ -140,13 +148,21 @@ def _probe(
     )
 
 
-def _measure(measured: _Scores, name: str, task: TileTask, advance: Callable[..., None]) -> None:
+def _measure(
+    measured: _Scores,
+    name: str,
+    task: TileTask,
+    evaluators: Mapping[str, Evaluator],
+    advance: Callable[..., None],
+) -> None:
     """Score one set of features. A baseline is kept in its better form."""
     values = measured.sets[name]
     form, scores = RAW, by_neighbours(values, task, task.config.neighbours, advance)
     if name != FEATURES:
         form, measured.sets[name], scores = better_form(values, scores, task, advance)
     scores["linear"], costs = by_linear(values, task, advance)
+    for own, evaluator in evaluators.items():
+        scores[own] = by_evaluator(own, evaluator, values, task, advance)
     truth = task.classes[task.held_out]
     scored = {how: score_classes(truth, each, task.units) for how, each in scores.items()}
     best, folds, seed = measured.sets[name], task.split.folds, task.config.seed

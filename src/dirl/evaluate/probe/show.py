@@ -11,7 +11,10 @@ def print_probe(result: Result[ProbeSummary]) -> None:
     summary, split = result.summary, result.summary.split
     first, *others = summary.neighbours
     others.sort(reverse=True)
-    table = score_table([*(f"{k}-NN" for k in (first, *others)), "linear", "AUROC", "4-shot", "mAP"])
+    neighbours = (first, *others)
+    ready = ("linear", *(f"knn{k}" for k in neighbours))
+    own = [how for how in summary.results[FEATURES].classifiers if how not in ready]
+    table = score_table([*(f"{k}-NN" for k in neighbours), "linear", "AUROC", *own, "4-shot", "mAP"])
     for name, one in summary.results.items():
         table.add_row(
             TITLES[name],
@@ -19,6 +22,7 @@ def print_probe(result: Result[ProbeSummary]) -> None:
             *(three_digits(one.knn(k).balanced_accuracy) for k in others),
             with_interval(one.linear.balanced_accuracy),
             three_digits(one.linear.macro_auroc),
+            *(with_interval(one.classifiers[how].balanced_accuracy) for how in own),
             three_digits(one.few_shot.get("4")),
             three_digits(one.retrieval["map"]),
             style="" if name == FEATURES else "dim",

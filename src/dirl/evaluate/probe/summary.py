@@ -20,7 +20,7 @@ class ProbeScores(FlatRecord):
     width
         Number of features.
     classifiers
-        By name: ``knn20`` and so on, and ``linear``.
+        By name: ``knn20`` and so on, ``linear``, and evaluators of your own.
     costs
         The linear probe's C in each fold.
     few_shot
