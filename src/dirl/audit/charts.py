@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dirl.audit.findings import Audited
+from dirl.audit.summary import MapTrust
 from dirl.core.intervals import Estimate
 from dirl.report.style import COLOURS, CONTROL, INK, STYLE, UNIFORM, new_figure
 
@@ -72,6 +73,35 @@ def enrichment_figure(encoders: Sequence[Audited]) -> Figure:
             axis.grid(axis="y", color="#e3e6ea", linewidth=0.7)
             axis.set_axisbelow(True)
         axes[0].set_ylabel("enrichment, log2\n(0: in proportion to area)")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def trust_figure(found: Sequence[MapTrust]) -> Figure:
+    """Draw how stable the maps are under each change, and how they rank nuclei and their classes."""
+    panels = (
+        ("stability", "correlation of the map after a change", 0.0),
+        ("auroc", "AUROC for nuclei", 0.5),
+    )
+    with mpl.rc_context(STYLE):
+        figure = new_figure((10.2, 3.2))
+        axes = figure.subplots(1, 2)
+        for axis, (kind, title, chance) in zip(axes, panels, strict=True):
+            names = list(getattr(found[0], kind))
+            for number, one in enumerate(found):
+                colour = COLOURS[number % len(COLOURS)]
+                for x, name in enumerate(names):
+                    value = getattr(one, kind)[name]
+                    place = x + (number - (len(found) - 1) / 2) * 0.8 / len(found)
+                    if value.value is None:
+                        continue
+                    axis.plot([place], [value.value], "o", color=colour, label=one.name if x == 0 else "")
+                    axis.vlines(place, value.low, value.high, color=colour, linewidth=1.6)
+            axis.axhline(chance, color=UNIFORM, linewidth=1.0, linestyle=":")
+            axis.set_xticks(range(len(names)), names)
+            axis.set_title(title, loc="left")
+            axis.grid(axis="y", color="#e3e6ea", linewidth=0.7)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure

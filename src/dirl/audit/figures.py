@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from dirl.audit.charts import depth_figure, enrichment_figure
+from dirl.audit.charts import depth_figure, enrichment_figure, trust_figure
 from dirl.audit.confounder import Marked
 from dirl.audit.findings import Findings, SubjectFacts
 from dirl.audit.panels import AttentionMap, Example, comparison_figure, heads_figure
 from dirl.audit.passes import TileMeasures
-from dirl.audit.summary import ShownTile
+from dirl.audit.summary import MapTrust, ShownTile
 from dirl.audit.tiles import AuditTiles
 from dirl.encoders import measures as m
 from dirl.report.style import encode
@@ -70,6 +70,14 @@ def draw_figures(
         middle=middle,
         figures=figures,
     )
+
+
+def draw_trust(found: Sequence[MapTrust]) -> dict[str, bytes]:
+    """Draw the stability of the maps and how they rank nuclei, as PNG and SVG."""
+    figure = trust_figure(found)
+    png = encode(figure, "png", 160)
+    figure.set_layout_engine("none")  # the places are found, and finding them takes long
+    return {"png": png, "svg": encode(figure, "svg")}
 
 
 def draw_marks(measured: Sequence[TileMeasures], tiles: AuditTiles, found: Marked) -> bytes:

@@ -75,6 +75,14 @@ def print_audit(result: Result[AuditSummary], console: Console | None = None) ->
     console.print(summary.verdict.headline, markup=False, highlight=False)
     for name, gate in summary.failed.items():
         console.print(f"{name}: {'; '.join(gate.reasons)}.", markup=False, highlight=False)
+    for maps in summary.trust:
+        stable = ", ".join(f"{name} {format_number(value)}" for name, value in maps.stability.items())
+        console.print(
+            f"{maps.name}: its map after a change correlates by {stable}; "
+            f"AUROC for nuclei {format_number(maps.auroc['nuclei'])}.",
+            markup=False,
+            highlight=False,
+        )
     for text in summary.confounder.statements if summary.confounder else ():
         console.print(f"Planted mark: {text}", markup=False, highlight=False)
     console.print(f"Report: {result.path / 'report.html'}", markup=False, highlight=False, soft_wrap=True)

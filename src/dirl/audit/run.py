@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from dirl.audit.confounder import check_enough, confounder
 from dirl.audit.estimates import choose_examples, paired_difference, summarise_measures
-from dirl.audit.figures import draw_figures, draw_marks
+from dirl.audit.figures import draw_figures, draw_marks, draw_trust
 from dirl.audit.findings import PRIMARY, Findings
 from dirl.audit.gate import Embedded, GateTiles, gate_tiles, gates
 from dirl.audit.passes import pass_over
@@ -18,6 +18,8 @@ from dirl.audit.subjects import make_subjects, name_encoders, with_untrained
 from dirl.audit.summary import AuditSummary
 from dirl.audit.table import SCHEMA
 from dirl.audit.tiles import AuditTiles, draw_tiles
+from dirl.audit.trust import TILES as CHANGED
+from dirl.audit.trust import trust
 from dirl.audit.verdict import leaderboard, word_verdict
 from dirl.config import AuditConfig
 from dirl.core.card import new_card
@@ -137,9 +139,11 @@ def _compute(
         differences=[paired_difference(first, other, units) for other in others],
     )
     chosen = choose_examples([first, *others], config.figures)
+    with bar("Changing tiles", CHANGED * len(encoders), quiet=quiet) as advance:
+        trusted = trust(encoders, [first, *others], tiles, units, config.seed, advance)
     with bar("Drawing figures", None, quiet=quiet) as advance:
         drawn = draw_figures(found, [first, *others], tiles, chosen, advance)
-    figures = dict(drawn.figures)
+        figures = dict(drawn.figures) | {"trust": draw_trust(trusted)}
     summary = AuditSummary(
         **dict(found),
         leaderboard=leaderboard(found),
@@ -147,6 +151,7 @@ def _compute(
         examples_rule=drawn.rule,
         examples=drawn.tiles,
         strip=drawn.middle,
+        trust=tuple(trusted),
     )
     if config.confounder:
         with bar("Planted mark", len(tiles) // 2 * len(encoders), quiet=quiet) as advance:

@@ -108,6 +108,28 @@ class MarkSummary(Record):
     statements: list[str]
 
 
+class MapTrust(Record):
+    """Whether an encoder's joint map can be trusted; see `dirl.audit.trust`.
+
+    Attributes
+    ----------
+    tiles
+        Number of tiles of the stability.
+    stability
+        By change: mean correlation of a tile's map with its map after the change.
+    to_first
+        Mean correlation with the map of the first encoder; None for the first.
+    auroc
+        For nuclei, and for each of their classes: how attention ranks their tokens above the others.
+    """
+
+    name: str
+    tiles: int
+    stability: dict[str, Estimate]
+    to_first: Estimate | None
+    auroc: dict[str, Estimate]
+
+
 FACTS = ("query", "blocks", "heads", "token_um", "prior_contrast", "spec", "digest")
 
 
@@ -120,6 +142,8 @@ class AuditSummary(Findings, Summary):
         By which rule tiles are shown, and which.
     strip
         Number of the example whose heads are shown.
+    trust
+        Stability of the maps, and how they rank nuclei; one for each encoder.
     confounder
         The test with planted marks, if it was asked for.
     """
@@ -129,6 +153,7 @@ class AuditSummary(Findings, Summary):
     examples_rule: str
     examples: list[ShownTile]
     strip: int
+    trust: tuple[MapTrust, ...] = ()
     confounder: MarkSummary | None = None
 
     @property
