@@ -101,8 +101,8 @@ def trust(
     """Measure the trust in the joint map of each encoder's last block.
 
     Stability is over `TILES` tiles, evenly spaced among the audited ones. The AUROC and the correlation with
-    the first encoder's map are over all tiles. Both use the attention in `measured`. `advance` is called after
-    each tile that is changed.
+    the first encoder's map are over all tiles. Both use the attention in `measured`. `advance` is called
+    after each tile that is changed.
     """
     places = np.unique(np.linspace(0, len(tiles) - 1, min(TILES, len(tiles))).round().astype(int))
     images = tiles.read(tiles.indices[places]).images
