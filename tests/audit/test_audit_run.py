@@ -37,7 +37,8 @@ def test_everything_is_written(result: Result[AuditSummary]) -> None:
         assert (result.path / name).stat().st_size > 0
     drawn = {path.name for path in (result.path / "figures").iterdir()}
     assert drawn == {
-        "comparison.png", "heads.png", "depth.png", "depth.svg", "enrichment.png", "enrichment.svg"
+        "comparison.png", "heads.png", "depth.png", "depth.svg", "enrichment.png", "enrichment.svg",
+        "trust.png", "trust.svg",
     }  # fmt: skip
     assert json.loads((result.path / "summary.json").read_text()) == result.summary.to_json()
     assert json.loads((result.path / "card.json").read_text())["finished"]
