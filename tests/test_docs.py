@@ -67,9 +67,8 @@ def test_links_lead_somewhere(path):
 def test_names_exist(path):
     text = path.read_text(encoding="utf-8")
     undated = text.partition("\n## 20")[0].partition("\n## Log")[0]
-    for name in set(re.findall(r"\bdirl(?:\.\w+)+", undated)) - {
-        "dirl.segmenters"
-    }:  # a group of entry points
+    groups = {"dirl.segmenters", "dirl.evaluators"}  # of entry points
+    for name in set(re.findall(r"\bdirl(?:\.\w+)+", undated)) - groups:
         assert pkgutil.resolve_name(name)
     for name in re.findall(r"\b(?:src|tests|benchmarks)/[\w/-]+\.\w+", undated):
         assert (ROOT / name).exists(), name

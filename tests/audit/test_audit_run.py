@@ -129,7 +129,7 @@ def test_untrained_runs_are_no_evidence(result: Result[AuditSummary]) -> None:
 def test_the_report_holds_everything_and_asks_for_nothing(result: Result[AuditSummary]) -> None:
     html = (result.path / "report.html").read_text()
     assert "No evidence" in html and html.index("Verdict") < html.index("<figure>")
-    assert html.count("data:image/png;base64") == 2 and html.count("data:image/svg+xml;base64") == 2
+    assert html.count("data:image/png;base64") == 2 and html.count("data:image/svg+xml;base64") == 3
     assert not re.search(r"(src|href)=\"(?!data:)|url\(|@import|<script", html)
 
 
