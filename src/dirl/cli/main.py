@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import dirl
+from dirl.cli.ending import ending
 from dirl.core.errors import DirlError, DirlWarning, Interrupted, from_system
 from dirl.core.signals import leave_at_once, number_of, stay_silent, stopping
 
@@ -42,6 +43,7 @@ COMMANDS = {
     "map": ("Map the attention over a whole slide.", "docs/howto/map.md"),
     "export": ("Write an encoder for timm, transformers or ONNX.", "docs/howto/export.md"),
     "view": ("Show slides, nuclei and attention in a browser.", "docs/howto/view.md"),
+    "open": ("Open the report of an output.", "docs/howto/shell.md"),
     "check": ("Compare an output with its checksums.", "docs/howto/check.md"),
 }
 FUNCTIONS = {"map": "map_slide"}  # where a function has another name than its command
@@ -60,7 +62,6 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # it would take [brackets] in a help text for markup
     context_settings=HELP,
@@ -75,7 +76,7 @@ def load(name: str) -> Any:
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP
     )
     function = getattr(module, FUNCTIONS.get(name, name.replace("-", "_")))
-    one.command(name, epilog=f"How-to: {COMMANDS[name][1]}")(guarded(function))
+    one.command(name, epilog=f"How-to: {COMMANDS[name][1]}")(guarded(ending(name, function)))
     command = typer.main.get_command(one)
     for parameter in command.params:
         if parameter.param_type_name == "argument":  # without the type, such as <list[Path]>
