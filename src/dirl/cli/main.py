@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": ("Run the whole story on one slide, in minutes on a CPU.", "README.md"),
     "doctor": ("Show what is installed and what is missing.", "README.md"),
     "encoders": ("List the encoders that have a name.", "docs/howto/your-encoder.md"),
+    "init": ("Begin with a folder of slides.", "docs/howto/shell.md"),
     "cohort": ("Check a cohort's table before work begins.", "docs/howto/cohort.md"),
     "tile": ("Cut slides into a store of tiles.", "docs/howto/tile.md"),
     "cells": ("Find the nuclei of a store, or read your own.", "docs/howto/cells.md"),
