@@ -107,6 +107,14 @@ def data_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def same_precision_on_every_cpu():
+    """Let no CPU have bf16, so that ``auto`` gives the same numbers on every machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dirl.core.precision.cpu_has_bf16", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_store(tmp_path_factory):
     """Tiles of 64 px of a synthetic slide of 512 px, with the true nuclei as ``hematoxylin``."""

@@ -115,8 +115,10 @@ def test_bf16_points_where_fp32_does(pool: Pool, small_store: Path, tmp_path: Pa
         assert file["coords"].attrs["precision"] == "bf16"
 
 
-def test_auto_is_fp32_on_a_cpu() -> None:
-    assert choose_precision("auto", torch.device("cpu")) == "fp32"
+def test_auto_is_bf16_where_a_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has in (True, False):
+        monkeypatch.setattr("dirl.core.precision.cpu_has_bf16", lambda has=has: has)
+        assert choose_precision("auto", torch.device("cpu")) == ("bf16" if has else "fp32")
     assert choose_precision("bf16", torch.device("cpu")) == "bf16"
 
 

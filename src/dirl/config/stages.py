@@ -95,7 +95,7 @@ class EmbedConfig(Settings):
     )
     precision: AskedPrecision = Field(
         "auto",
-        description="Of the forward passes; auto is bf16 if the GPU supports it.",
+        description="Of the forward passes; auto is bf16 if the GPU or CPU has it in hardware.",
     )
     seed: Seed = 0
 

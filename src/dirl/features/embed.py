@@ -14,8 +14,8 @@ from dirl.core.claim import claim, claim_again
 from dirl.core.device import choose_device
 from dirl.core.errors import ConfigError, DirlError, failed_counts, raise_failures
 from dirl.core.owner import owning
-from dirl.core.precision import ForwardPrecision, choose_precision
-from dirl.core.progress import bar
+from dirl.core.precision import BF16, FP32, ForwardPrecision, choose_precision
+from dirl.core.progress import bar, say
 from dirl.encoders.loading import LoadedEncoder, load_encoder, warn_resolution
 from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.feature_files import (
@@ -30,6 +30,7 @@ from dirl.features.feature_files import (
 from dirl.features.pooling import MODEL, REGIONS, embed_pooled, patch_tokens
 from dirl.features.sources import SlideFiles, SlideTiles, StoreTiles, TileSource
 from dirl.features.stream import embed_slides
+from dirl.features.trial import LEAST, agreement
 from dirl.slides.tissue import warn_all_tissue
 from dirl.store.index import SlideRecord
 
@@ -96,8 +97,8 @@ def embed(
     config = config or EmbedConfig()
     held = _open(source, config, quiet)
     where = choose_device(device)
-    precision = choose_precision(config.precision, where)
     loaded = load_encoder(encoder, device=where)
+    precision = _precision(config, loaded, held.size_px, quiet)
     warn_resolution(loaded, held.size_px, held.mpp)
     encoders: dict[str, LoadedEncoder] = {FEATURES: loaded}
     if baselines is True:
@@ -139,6 +140,17 @@ def embed(
         finish(out, card, {**counts, **held.counts})
     raise_failures(failures, len(done))
     return read_features(out)
+
+
+def _precision(config: EmbedConfig, encoder: LoadedEncoder, size_px: int, quiet: bool) -> ForwardPrecision:
+    """Choose the precision. On a CPU, bf16 is taken only if a trial gives the features of fp32."""
+    chosen = choose_precision(config.precision, encoder.device)
+    if config.precision != "auto" or chosen != BF16 or encoder.device.type != "cpu":
+        return chosen
+    cosine = agreement(encoder, size_px, config.pool)
+    taken: ForwardPrecision = BF16 if cosine >= LEAST else FP32
+    say(f"precision {taken}: features in bf16 have a cosine of {cosine:.4f} with fp32", quiet=quiet)
+    return taken
 
 
 def _whole(file: Path, baselines: bool) -> bool:
