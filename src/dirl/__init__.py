@@ -1,8 +1,8 @@
 """Self-supervised pretraining on H&E tissue with a cell prior, and an attention audit of any encoder.
 
-Every command of ``dirl --help`` is a function here, with the same name (`dirl map`: `map_slide`). It takes
-paths, and most take a settings object, such as `TileConfig`. What a name needs is imported when it is first
-used, so ``import dirl`` does not import torch.
+Every command of ``dirl --help`` that makes or measures something is a function here, with the same name
+(`dirl map`: `map_slide`). It takes paths, and most take a settings object, such as `TileConfig`. What a name
+needs is imported when it is first used, so ``import dirl`` does not import torch.
 """
 
 from importlib import import_module
