@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dirl.config import ProbeConfig
-from dirl.core.card import new_card
+from dirl.core.card import Card, new_card
+from dirl.core.files import write_text
 from dirl.core.layout import CARD
 from dirl.core.progress import bar
 from dirl.core.results import Result
@@ -23,12 +24,14 @@ from dirl.evaluate.probe.duplicates import across_folds
 from dirl.evaluate.probe.evaluators import Evaluator, by_evaluator, load_evaluators
 from dirl.evaluate.probe.fewshot import few_shot
 from dirl.evaluate.probe.gate import JOINT, UNJUDGED, labelled_gate
+from dirl.evaluate.probe.page import render_page
 from dirl.evaluate.probe.retrieval import retrieval, retrieval_estimates
 from dirl.evaluate.probe.summary import DuplicatePairs, Gate, JointScores, ProbeScores, ProbeSummary
 from dirl.features.baselines import FEATURES, Baseline
 from dirl.features.external import read_external
 from dirl.features.feature_files import Features, read_features
 from dirl.features.knn import join_features
+from dirl.report.confusion import confusion_rows
 from dirl.store.index import write_parquet
 
 Floats = NDArray[np.floating]
@@ -58,7 +61,8 @@ def probe(
     labels
         A column of the features, or a CSV file; see `read_labels`.
     out
-        Directory of the probe: ``summary.json``, ``predictions.parquet``, ``card.json``.
+        Directory of the probe: ``report.html``, ``summary.json``, ``predictions.parquet``,
+        ``card.json``.
     config
         Folds, what is kept together, neighbours, resamples, evaluators of your own, seed.
     overwrite
@@ -89,7 +93,7 @@ def probe(
     card = new_card("probe", settings, inputs)
 
     def compute(work: Work) -> ProbeSummary:
-        return _probe(work.out, embedded, features, tile_labels, labels, task, evaluators, quiet)
+        return _probe(work.out, work.card, embedded, features, tile_labels, labels, task, evaluators, quiet)
 
     return carry_out(card, out, ProbeSummary, compute, overwrite=overwrite)
 
@@ -106,6 +110,7 @@ class _Scores:
 
 def _probe(
     out: Path,
+    card: Card,
     embedded: Features,
     features: Path,
     tile_labels: Labels,
@@ -129,7 +134,7 @@ def _probe(
             else (None, None, None, UNJUDGED)
         )
     _write_predictions(out, embedded.tile_ids[labelled], task, measured.predictions)
-    return ProbeSummary(
+    summary = ProbeSummary(
         features=str(features),
         encoder=embedded.card.config["encoder"],
         encoder_digest=embedded.card.inputs["encoder"],
@@ -146,6 +151,9 @@ def _probe(
         gate=gate,
         notes=[*tile_labels.notes, *caveats(task, tile_labels.unknown, leak), *_notes(duplicates)],
     )
+    classes = confusion_rows(task.classes[task.held_out], measured.predictions["linear"], task.names)
+    write_text(out / "report.html", render_page(summary, card, classes))
+    return summary
 
 
 def _measure(
