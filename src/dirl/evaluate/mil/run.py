@@ -13,7 +13,7 @@ from dirl.core.card import new_card
 from dirl.core.device import choose_device
 from dirl.core.digests import digest
 from dirl.core.errors import ConfigError
-from dirl.core.files import read_json_with_digest, write_json_with_digest
+from dirl.core.files import read_json_with_digest, write_json_with_digest, write_text
 from dirl.core.intervals import Units, choose_units
 from dirl.core.progress import bar
 from dirl.core.results import Result
@@ -25,6 +25,7 @@ from dirl.evaluate.mil.bags import Bags, read_bags
 from dirl.evaluate.mil.labels import EVENT, SlideLabels, read_slide_labels
 from dirl.evaluate.mil.models import CLASSES_ONLY, MODELS
 from dirl.evaluate.mil.nested import Folds, HeldOut, cross_validate, make_folds
+from dirl.evaluate.mil.page import HeldOutSlides, render_page
 from dirl.evaluate.mil.summary import MilSummary, SlideScores, SlideSplit
 from dirl.evaluate.mil.train import SlideTask
 from dirl.features.baselines import FEATURES
@@ -103,7 +104,7 @@ def mil(
                 results[kind] = _records(labelled, folds, units, made)
                 predictions |= scores if kind == FEATURES else {}
         _write_predictions(work.out, bags, labelled, folds.outer.folds, units, predictions)
-        return MilSummary(
+        summary = MilSummary(
             features=str(features),
             encoder=bags.encoder,
             labels=str(labels),
@@ -120,6 +121,9 @@ def mil(
             results=results,
             notes=_notes(bags, labelled, units, config),
         )
+        slides = HeldOutSlides(labelled, folds.outer.folds, units, predictions)
+        write_text(work.out / "report.html", render_page(summary, work.card, slides))
+        return summary
 
     return carry_out(new_card("mil", settings, inputs), out, MilSummary, compute, overwrite=overwrite)
 
