@@ -26,9 +26,15 @@ def roc(truth: NDArray[np.bool_], scores: Floats) -> Floats:
 
 
 def precision(truth: NDArray[np.bool_], scores: Floats) -> Floats:
-    """Precision at each share of `GRID` of the true ones that are found."""
+    """Precision at each share of `GRID` of the true ones that are found.
+
+    Several thresholds can find the same share. The one with the fewest false alarms counts.
+    """
     values, found, _ = precision_recall_curve(truth, scores)
-    return np.asarray(np.interp(GRID, found[::-1], values[::-1]))
+    shares, which = np.unique(found, return_inverse=True)
+    best = np.zeros(len(shares))
+    np.maximum.at(best, which, values)
+    return np.asarray(np.interp(GRID, shares, best))
 
 
 def band(truth: NDArray[np.bool_], scores: Floats, units: Units, curve: str) -> tuple[Floats, Floats, Floats]:
