@@ -15,7 +15,8 @@ def text_of(path: Path) -> str:
 
 
 def test_classes_have_curves_and_a_confusion_matrix(cohort, quick, tmp_path) -> None:
-    result = mil(*cohort(), tmp_path / "out", quick, quiet=True)
+    features, labels = cohort()
+    result = mil(features, labels, tmp_path / "out", quick, quiet=True)
     html = text_of(result.path)
     for one in result.summary.models.values():
         assert format_number(one.metrics["macro_auroc"]) in html
@@ -36,6 +37,7 @@ def test_names_of_classes_are_escaped(cohort, quick, tmp_path) -> None:
 def test_survival_has_curves_by_risk(cohort, quick, tmp_path) -> None:
     columns = {"time": [20 - 8 * (i % 2) + i / 10 for i in range(24)], "event": [1] * 20 + [0] * 4}
     config = quick.model_copy(update={"survival": True})
-    html = text_of(mil(*cohort(columns), tmp_path / "out", config, quiet=True).path)
+    features, labels = cohort(columns)
+    html = text_of(mil(features, labels, tmp_path / "out", config, quiet=True).path)
     assert "Kaplan–Meier" in html and html.count("data:image/svg+xml") == 2
     assert "concordance" in html and 'class="matrix"' not in html
