@@ -71,7 +71,18 @@ def _measured(
 ) -> TileMeasures:
     (subject, *_) = make_subjects([(encoder, encoder)], tiles.store)
     found, none = rows(encoder, tiles.read(tiles.indices).images), np.zeros(0)
-    return TileMeasures(subject.facts, 0.01, none, none, none, none, found.patches[:, -1], found.embeddings)
+    return TileMeasures(
+        facts=subject.facts,
+        min_area=0.01,
+        views=none,
+        entropies=none,
+        areas=none,
+        nuclei=none,
+        tissue=none,
+        classes=none,
+        attention=found.patches[:, -1],
+        embeddings=found.embeddings,
+    )
 
 
 @pytest.mark.parametrize("points", [True, False])

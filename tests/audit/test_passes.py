@@ -10,6 +10,7 @@ import torch
 from dirl.audit.gate import FEWEST_VIEWS
 from dirl.audit.run import audit
 from dirl.audit.subjects import encoder_rows
+from dirl.audit.trust import TILES as CHANGED
 from dirl.config import AuditConfig
 from dirl.encoders.loading import LoadedEncoder, embed_images, load_encoder, preprocess
 
@@ -26,7 +27,7 @@ def images_seen(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         seen[encoder.name] += len(images)
         return preprocess(encoder, images)
 
-    for module in ("encoders.loading", "audit.run", "audit.subjects", "audit.spread"):
+    for module in ("encoders.loading", "audit.run", "audit.subjects", "audit.spread", "audit.trust"):
         monkeypatch.setattr(f"dirl.{module}.preprocess", count)
     return seen
 
@@ -46,7 +47,7 @@ def test_an_encoder_and_its_control_see_at_most_four_times_the_tiles(
     audit([spec], store, tmp_path / "out", config, device="cpu", quiet=True)
     (encoder, control) = images_seen.values()
     assert control == TILES + FEWEST_VIEWS
-    assert encoder == TILES + FEWEST_VIEWS + 1  # 1 before the output is claimed
+    assert encoder == 1 + TILES + FEWEST_VIEWS + 4 * CHANGED  # 1 before the output is claimed
     assert encoder + control <= 4 * TILES
 
 

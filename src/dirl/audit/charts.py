@@ -82,7 +82,7 @@ def trust_figure(found: Sequence[MapTrust]) -> Figure:
     """Draw how stable the maps are under each change, and how they rank nuclei and their classes."""
     panels = (
         ("stability", "correlation of the map after a change", 0.0),
-        ("auroc", "AUROC for nuclei", 0.5),
+        ("auroc", "AUROC of the map", 0.5),
     )
     with mpl.rc_context(STYLE):
         figure = new_figure((10.2, 3.2))

@@ -13,7 +13,7 @@ from dirl.audit.findings import PRIMARY, SubjectFacts
 from dirl.audit.spread import entropy_of_middles
 from dirl.audit.subjects import Subject
 from dirl.audit.table import COLUMNS, measure, to_arrow
-from dirl.audit.tiles import AuditTiles, batch_weights
+from dirl.audit.tiles import AuditTiles, batch_weights, class_shares
 from dirl.config import AuditConfig
 from dirl.features.pooling import region_shares
 
@@ -36,6 +36,10 @@ class TileMeasures:
         Share of each tile that each region covers.
     nuclei : array of shape (t, n)
         Share of each token that nuclei cover.
+    tissue : array of shape (t, n)
+        Share of each token that tissue covers, nuclei included.
+    classes : array of shape (c, t, n)
+        Share of each token that nuclei of each of `AuditTiles.classes` cover.
     attention : Tensor of shape (t, a, gh, gw)
         The last block's attention on the patch tokens.
     embeddings : Tensor of shape (t, d)
@@ -52,6 +56,8 @@ class TileMeasures:
     entropies: Floats
     areas: Floats
     nuclei: Floats
+    tissue: Floats
+    classes: Floats
     attention: Tensor
     embeddings: Tensor | None = None
     rollouts: Tensor | None = None
@@ -100,6 +106,8 @@ def pass_over(
                 entropies=numbers[:, :, :-1, COLUMNS.index(PRIMARY)],
                 areas=area,
                 nuclei=covered[:, 0].numpy(),
+                tissue=covered[:, :2].sum(1).numpy(),
+                classes=class_shares(subject.encoder, tiles, batch),
                 attention=rows.patches[:, -1].cpu(),
                 embeddings=None if rows.embeddings is None else rows.embeddings.cpu(),
                 rollouts=None if full is None else full.rollout.cpu(),
@@ -121,6 +129,8 @@ def _join(parts: Sequence[TileMeasures]) -> TileMeasures:
         entropies=np.concatenate([one.entropies for one in parts]),
         areas=np.concatenate([one.areas for one in parts]),
         nuclei=np.concatenate([one.nuclei for one in parts]),
+        tissue=np.concatenate([one.tissue for one in parts]),
+        classes=np.concatenate([one.classes for one in parts], axis=1),
         attention=torch.cat([one.attention for one in parts]),
         embeddings=_joined([one.embeddings for one in parts]),
         rollouts=_joined([one.rollouts for one in parts]),

@@ -79,7 +79,8 @@ def print_audit(result: Result[AuditSummary], console: Console | None = None) ->
         stable = ", ".join(f"{name} {format_number(value)}" for name, value in maps.stability.items())
         console.print(
             f"{maps.name}: its map after a change correlates by {stable}; "
-            f"AUROC for nuclei {format_number(maps.auroc['nuclei'])}.",
+            f"AUROC for nuclei {format_number(maps.auroc['nuclei'])}, "
+            f"untrained {format_number(maps.auroc_untrained['nuclei'])}.",
             markup=False,
             highlight=False,
         )

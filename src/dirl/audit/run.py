@@ -139,8 +139,10 @@ def _compute(
         differences=[paired_difference(first, other, units) for other in others],
     )
     chosen = choose_examples([first, *others], config.figures)
-    with bar("Changing tiles", CHANGED * len(encoders), quiet=quiet) as advance:
-        trusted = trust(encoders, [first, *others], tiles, units, config.seed, advance)
+    by_name = {one.facts.name: one for one in collected}
+    with bar("Changing tiles", min(CHANGED, len(tiles)) * len(encoders), quiet=quiet) as advance:
+        controls = [by_name[str(one.facts.control)] for one in [first, *others]]
+        trusted = trust(encoders, [first, *others], controls, tiles, units, config.seed, advance)
     with bar("Drawing figures", None, quiet=quiet) as advance:
         drawn = draw_figures(found, [first, *others], tiles, chosen, advance)
         figures = dict(drawn.figures) | {"trust": draw_trust(trusted)}

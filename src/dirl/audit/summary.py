@@ -120,7 +120,9 @@ class MapTrust(Record):
     to_first
         Mean correlation with the map of the first encoder; None for the first.
     auroc
-        For nuclei, and for each of their classes: how attention ranks their tokens above the others.
+        For nuclei, and for each of their classes: how attention ranks their pixels above the other tissue.
+    auroc_untrained
+        The same of the untrained control.
     """
 
     name: str
@@ -128,6 +130,7 @@ class MapTrust(Record):
     stability: dict[str, Estimate]
     to_first: Estimate | None
     auroc: dict[str, Estimate]
+    auroc_untrained: dict[str, Estimate]
 
 
 FACTS = ("query", "blocks", "heads", "token_um", "prior_contrast", "spec", "digest")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dirl.encoders.loading import LoadedEncoder, resize
+from dirl.prior.coverage import pixel_share
 from dirl.store.dataset import CellStore, TileStore
 
 REGIONS = ("nuclei", "rest", "glass")
@@ -66,6 +67,33 @@ class AuditTiles:
             areas[slide] = torch.zeros(int(ids.max()) + 1 if len(ids) else 1)
             areas[slide][ids] = torch.from_numpy(table["area_um2"].to_numpy().astype(np.float32))
         return areas
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that nuclei of the chosen slides have."""
+        names = {name for table in self._class_names.values() for name in table.values()}
+        return tuple(sorted(names))
+
+    @cached_property
+    def class_numbers(self) -> Mapping[str, Tensor]:
+        """Number of every nucleus's class in `classes`, from 1, by slide and then by id; 0 for none."""
+        numbers = {name: number for number, name in enumerate(self.classes, 1)}
+        found = {}
+        for slide, areas in self.nucleus_um2.items():
+            found[slide] = torch.zeros(len(areas), dtype=torch.int64)
+            for nucleus, name in self._class_names[slide].items():
+                found[slide][nucleus] = numbers[name]
+        return found
+
+    @cached_property
+    def _class_names(self) -> Mapping[str, Mapping[int, str]]:
+        """Names of classes by slide, and by the id of a nucleus that has one."""
+        found = {}
+        for slide in np.unique(self.slide_ids).tolist():
+            table = self.cells.nuclei(slide, ["id", "class"])
+            pairs = zip(table["id"].to_pylist(), table["class"].to_pylist(), strict=True)
+            found[slide] = {number: name for number, name in pairs if name is not None}
+        return found
 
     def read(self, indices: NDArray[np.int64]) -> TileBatch:
         """Read tiles by their number in the store."""
@@ -127,3 +155,19 @@ def batch_weights(encoder: LoadedEncoder, tiles: AuditTiles, batch: TileBatch) -
         nucleus_weights(label, encoder.patch_px, least_px[slide])
         for label, slide in zip(labels, slides, strict=True)
     ]
+
+
+def class_shares(encoder: LoadedEncoder, tiles: AuditTiles, batch: TileBatch) -> NDArray[np.float32]:
+    """Shares of each token of a batch that nuclei of each of the tiles' classes cover, (c, t, n)."""
+    slides = tiles.store.index["slide_id"].take(batch.indices).to_pylist()
+    numbers = torch.stack(
+        [
+            tiles.class_numbers[slide][labels.long()]
+            for slide, labels in zip(slides, batch.labels, strict=True)
+        ]
+    )
+    seen = resize(encoder, numbers)
+    shares = [pixel_share(seen == number, encoder.patch_px) for number in range(1, len(tiles.classes) + 1)]
+    tokens = (seen.shape[-2] // encoder.patch_px) * (seen.shape[-1] // encoder.patch_px)
+    empty = np.zeros((0, len(seen), tokens), np.float32)
+    return np.stack([share.flatten(1).numpy() for share in shares]) if shares else empty

@@ -4,12 +4,11 @@ A map that says something about tissue moves with the tissue. A map that depends
 or on the stain, does not.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
@@ -19,16 +18,16 @@ from dirl.audit.tiles import AuditTiles
 from dirl.core.intervals import Estimate, Units, estimate, means
 from dirl.encoders import measures as m
 from dirl.encoders.attention import attention_rows
-from dirl.encoders.loading import LoadedEncoder, preprocess, resize
+from dirl.encoders.loading import LoadedEncoder, preprocess
 from dirl.evaluate.robust.corruptions import corrupt
-from dirl.prior.coverage import pixel_share
+
+Floats = NDArray[np.floating]
 
 TILES = 6
 """Number of tiles that are changed and attended again."""
 SEVERITY = 3
 """Of the stain shift; see `dirl.evaluate.robust`."""
-ON = 0.5
-"""Share of a token that nuclei must cover to make it one of theirs."""
+NUCLEI = "nuclei"
 CROPPED = 4
 """The window is shifted by a fourth of the tile."""
 
@@ -49,14 +48,13 @@ def correlation(one: Tensor, other: Tensor) -> float:
     return float(pair[0] @ pair[1] / norms.prod()) if (norms > 1e-12).all() else float("nan")
 
 
-def stability(encoder: LoadedEncoder, image: Tensor, seed: int) -> dict[str, float]:
-    """Correlation of a tile's map with its maps after each change, which are mapped back.
+def stability(encoder: LoadedEncoder, image: Tensor, map_: Tensor, seed: int) -> dict[str, float]:
+    """Correlation of a tile's map (gh, gw) with its maps after each change, which are mapped back.
 
     A flip and a quarter turn move the tissue. A stain shift changes the colours. A crop shows the lower right
     three fourths alone. `image` (3, h, w) is uint8, with h = w.
     """
     attend = _attend(encoder)
-    map_ = attend(image)
     stained = corrupt(image.permute(1, 2, 0).numpy(), "stain", SEVERITY, np.random.default_rng(seed))
     changed = torch.from_numpy(np.ascontiguousarray(stained)).permute(2, 0, 1)
     shift = map_.shape[0] // CROPPED
@@ -79,20 +77,23 @@ def _attend(encoder: LoadedEncoder) -> Callable[[Tensor], Tensor]:
     return attend
 
 
-def auroc(attention: Tensor, on: Tensor) -> float:
-    """How attention (gh, gw) ranks the tokens that are `on` above the others; NaN if all or none are."""
-    chosen = on.flatten().numpy()
-    inside = int(chosen.sum())
-    outside = chosen.size - inside
-    if not inside or not outside:
-        return float("nan")
-    ranks = rankdata(attention.flatten().numpy())[chosen].sum()
-    return float((ranks - inside * (inside + 1) / 2) / (inside * outside))
+def pixel_auroc(attention: Floats, on: Floats, off: Floats) -> float:
+    """Probability that a pixel of the target has more attention than another one; ties count half.
+
+    `attention` (n,) is that of each token. `on` and `off` (n,) are the shares of the token that the target
+    and the rest of the tissue cover. NaN if one of them covers nothing.
+    """
+    _, rank = np.unique(attention, return_inverse=True)
+    hits, misses = (np.bincount(rank, share.astype(np.float64)) for share in (on, off))
+    pairs = hits.sum() * misses.sum()
+    below = np.cumsum(misses) - misses
+    return float((hits * (below + misses / 2)).sum() / pairs) if pairs > 0 else float("nan")
 
 
 def trust(
     encoders: Sequence[LoadedEncoder],
     measured: Sequence[TileMeasures],
+    controls: Sequence[TileMeasures],
     tiles: AuditTiles,
     units: Units,
     seed: int,
@@ -101,8 +102,8 @@ def trust(
     """Measure the trust in the joint map of each encoder's last block.
 
     Stability is over `TILES` tiles, evenly spaced among the audited ones. The AUROC and the correlation with
-    the first encoder's map are over all tiles. Both use the attention in `measured`. `advance` is called
-    after each tile that is changed.
+    the first encoder's map are over all tiles. Both use the attention in `measured`, and in `controls`, the
+    pass of each encoder's untrained control. `advance` is called after each tile that is changed.
     """
     places = np.unique(np.linspace(0, len(tiles) - 1, min(TILES, len(tiles))).round().astype(int))
     images = tiles.read(tiles.indices[places]).images
@@ -111,8 +112,8 @@ def trust(
     found = []
     for number, encoder in enumerate(encoders):
         changes: list[dict[str, float]] = []
-        for image in images:
-            changes.append(stability(encoder, image, seed))
+        for image, place in zip(images, places, strict=True):
+            changes.append(stability(encoder, image, maps[number][place], seed))
             advance()
         alike = [_between(one, first) for one, first in zip(maps[number], maps[0], strict=True)]
         found.append(
@@ -121,10 +122,8 @@ def trust(
                 tiles=len(places),
                 stability={name: _mean(np.array([one[name] for one in changes]), few) for name in CHANGES},
                 to_first=_mean(np.array(alike), units) if number else None,
-                auroc={
-                    area: _mean(values, units)
-                    for area, values in _aurocs(encoder, maps[number], tiles).items()
-                },
+                auroc=aurocs(measured[number], tiles.classes, units),
+                auroc_untrained=aurocs(controls[number], tiles.classes, units),
             )
         )
     return found
@@ -136,32 +135,23 @@ def _between(one: Tensor, other: Tensor) -> float:
     return correlation(*(adaptive_avg_pool2d(each[None], grid)[0] for each in (one, other)))
 
 
-def _aurocs(
-    encoder: LoadedEncoder, maps: Sequence[Tensor], tiles: AuditTiles
-) -> dict[str, NDArray[np.float64]]:
-    """AUROC of each tile for nuclei, and for each of their classes, (t,)."""
-    classes = {slide: _classes(tiles, slide) for slide in np.unique(tiles.slide_ids).tolist()}
-    names = sorted({name for known in classes.values() for name in known.values()})
-    found = {name: np.full(len(tiles), np.nan) for name in ("nuclei", *names)}
-    place = 0
-    for batch in tiles:
-        labels = resize(encoder, batch.labels)
-        for label in labels:
-            known = classes[str(tiles.slide_ids[place])]
-            shares = {"nuclei": pixel_share(label > 0, encoder.patch_px)}
-            for name in names:
-                ids = torch.tensor([number for number, kind in known.items() if kind == name])
-                shares[name] = pixel_share(torch.isin(label, ids), encoder.patch_px)
-            for name, share in shares.items():
-                found[name][place] = auroc(maps[place], share >= ON)
-            place += 1
+def aurocs(measured: TileMeasures, classes: Sequence[str], units: Units) -> dict[str, Estimate]:
+    """AUROC of the joint map for nuclei, and for each of the `classes` that they have.
+
+    Pixels of the target are ranked against all other pixels of the tissue in the same tile, each with the
+    attention of its token. Tiles of which either is less than ``min_area`` are left out.
+    """
+    maps = np.stack([joint_map(rows).flatten().numpy() for rows in measured.attention])
+    found = {}
+    for name, on in ((NUCLEI, measured.nuclei), *zip(classes, measured.classes, strict=True)):
+        off = np.clip(measured.tissue - on, 0, None)
+        enough = np.minimum(on.mean(1), off.mean(1)) >= measured.min_area
+        values = [
+            pixel_auroc(*tile) if counted else np.nan
+            for *tile, counted in zip(maps, on, off, enough, strict=True)
+        ]
+        found[name] = _mean(np.array(values), units)
     return found
-
-
-def _classes(tiles: AuditTiles, slide: str) -> Mapping[int, str]:
-    table = tiles.cells.nuclei(slide, ["id", "class"])
-    pairs = zip(table["id"].to_pylist(), table["class"].to_pylist(), strict=True)
-    return {number: name for number, name in pairs if name is not None}
 
 
 def _mean(values: NDArray[np.float64], units: Units) -> Estimate:
