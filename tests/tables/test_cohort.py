@@ -1,6 +1,8 @@
 """The table in which a user states what slides' files do not tell."""
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from dirl.core.errors import ConfigError
 from dirl.slides.base import tcga_origin
@@ -53,3 +55,44 @@ def test_barcodes_tell_patient_and_site():
     assert tcga_origin("TCGA-CR-7395-01A-01-TS1.svs") == ("TCGA-CR-7395", "TCGA-CR")
     assert tcga_origin("slide-TCGA-CR-7395-01A") == (None, None)
     assert tcga_origin("TCGA-CR-7395") == (None, None)
+
+
+NAMES = st.text(st.sampled_from("abcXYZ019_-"), min_size=1, max_size=8).filter(lambda name: name[0].isalpha())
+FACTS = st.tuples(NAMES | st.just(""), st.floats(0.05, 20) | st.none())
+"""A patient, and a resolution."""
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rows=st.dictionaries(
+        NAMES, st.tuples(NAMES | st.just(""), st.floats(0.05, 20) | st.none()), min_size=1, max_size=8
+    ),
+    delimiter=st.sampled_from(",;\t"),
+    patient=st.sampled_from(["patient_id", "Case ID", "case_submitter_id", "Patient"]),
+    ending=st.sampled_from(["", ".svs", ".ome.tif"]),
+    comma=st.booleans(),
+)
+def test_a_table_is_read_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: dict[str, tuple[str, float | None]],
+    delimiter: str,
+    patient: str,
+    ending: str,
+    comma: bool,
+) -> None:
+    def number(mpp: float | None) -> str:
+        text = "" if mpp is None else f"{mpp:.4f}"
+        return text.replace(".", ",") if comma and delimiter != "," else text
+
+    lines = [delimiter.join(["slide", patient, "mpp"])]
+    lines += [
+        delimiter.join([f"scans/{name}{ending}", who, number(mpp)]) for name, (who, mpp) in rows.items()
+    ]
+    path = tmp_path_factory.mktemp("t") / "cohort.csv"
+    path.write_text("\n".join(lines), encoding="utf-8-sig")
+    doubtful = {"na", "nan", "null", "none"}
+    assume(not any(who.casefold() in doubtful for who, _ in rows.values()))
+    found, _ = read_cohort(path, list(rows))
+    for name, (who, mpp) in rows.items():
+        expected = None if mpp is None else float(f"{mpp:.4f}")
+        assert found[name] == FromTable(who or None, None, expected)
