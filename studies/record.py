@@ -1,8 +1,8 @@
 """Keep what a study found: ``python studies/record.py STUDY.yaml DIR`` writes results/STUDY.json beside it.
 
 DIR is the output of `dirl study`, finished or not. The file keeps the measures and the gate of every run, the
-arms, and the planned contrasts with their verdicts. It leaves out paths, and exploratory contrasts, which
-follow from the runs.
+arms, and the planned contrasts with their verdicts. It leaves out paths and units. It also leaves out
+exploratory contrasts, which follow from the runs.
 """
 
 import argparse
@@ -53,7 +53,7 @@ kept = {
     "said": sentences(summary),
     "arms": [arm.model_dump(mode="json", exclude={"failed"}) for arm in summary.arms if arm.runs],
     "planned_contrasts": [one.to_json() for one in summary.planned],
-    "runs": [row.model_dump(mode="json", exclude={"notes"}, exclude_unset=True) for row in rows],
+    "runs": [row.model_dump(mode="json", exclude={"notes", "units"}, exclude_unset=True) for row in rows],
 }
 out = given.study.parent / "results" / f"{given.study.stem}.json"
 write_text(out, json.dumps(rounded(kept), indent=1, ensure_ascii=False) + "\n")
