@@ -44,7 +44,7 @@ def main() -> None:
     program = Path(sys.executable).with_name("dirl")
     with tempfile.TemporaryDirectory() as empty:
         for words in (["--version"], ["--help"], ["doctor"]):
-            subprocess.run([program, *words], cwd=empty, check=True, env=_environment())
+            subprocess.run([program, *words], cwd=empty, check=True, env=_environment(), timeout=600)
     print(f"{len(ours)} files, {len(modules)} modules and {len(points)} entry points are there")
 
 

@@ -32,13 +32,17 @@ def dirl(tmp_path_factory):
     assert len(packages) == 4
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     pip += ["--no-build-isolation", "--disable-pip-version-check", "--target", str(folder / "installed")]
-    subprocess.run([*pip, *packages], check=True)
+    subprocess.run([*pip, *packages], check=True, timeout=600)
     paths = [str(folder / "installed"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
     def run(*words):
         done = subprocess.run(
-            [sys.executable, "-c", RUN, *map(str, words)], env=environment, capture_output=True, text=True
+            [sys.executable, "-c", RUN, *map(str, words)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
